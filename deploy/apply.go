@@ -1,0 +1,199 @@
+package deploy
+
+import (
+	"fmt"
+	"hash/fnv"
+	"slices"
+)
+
+// Entry is one entry of the log: facts that become true together. The leader
+// stamps it as it proposes.
+type Entry struct {
+	At     Time  // FSM time by the leader's monotonic clock
+	Wall   int64 // Unix milliseconds, for people and for gates' queries
+	Events []Event
+}
+
+// RefusalKind says what a caller may do about a refusal.
+type RefusalKind string
+
+// Refusal kinds.
+const (
+	NotFound RefusalKind = "not_found"
+	Invalid  RefusalKind = "invalid"  // wrong as asked
+	Conflict RefusalKind = "conflict" // right, but not now
+	Exists   RefusalKind = "exists"
+)
+
+// Refusal is a typed answer of Apply: the fact changed nothing.
+type Refusal struct {
+	Reason RefusalKind
+	Text   string
+}
+
+func (r *Refusal) Error() string { return r.Text }
+
+// Kind returns the kind, for those who map errors to a transport.
+func (r *Refusal) Kind() string { return string(r.Reason) }
+
+func refuse(k RefusalKind, format string, args ...any) error {
+	return &Refusal{Reason: k, Text: fmt.Sprintf(format, args...)}
+}
+
+// ApplyEntry applies the facts of the entry with the given log index, in order,
+// and returns an answer for each: nil, or a *Refusal. An index at or below the
+// last applied one changes nothing.
+func (s *State) ApplyEntry(index uint64, e Entry) []error {
+	out := make([]error, len(e.Events))
+	if index <= s.Index {
+		return out
+	}
+	s.Index, s.Now, s.Wall = index, max(s.Now, e.At), max(s.Wall, e.Wall)
+	s.forgetRequests()
+	for i, ev := range e.Events {
+		out[i] = s.Apply(ev)
+	}
+	return out
+}
+
+// Apply changes the state by one fact. It is deterministic and total: a fact
+// that does not fit is refused, whole or item by item, and nothing panics.
+func (s *State) Apply(e Event) error {
+	if req, content := request(e); req.ID != "" {
+		return s.once(req, content, e)
+	}
+	return s.apply(e)
+}
+
+func (s *State) apply(e Event) error {
+	switch e := e.(type) {
+	case GroupDefined:
+		return s.groupDefined(e)
+	case HostEnrolled:
+		return s.hostEnrolled(e)
+	case HostLeft:
+		return s.hostLeft(e)
+	case TargetsJoined:
+		return s.targetsJoined(e)
+	case TargetsLeft:
+		return s.targetsLeft(e)
+	case RevisionRegistered:
+		return s.revisionRegistered(e)
+	case DeploymentCreated:
+		return s.deploymentCreated(e)
+	case HostsUnreachable:
+		return s.hostsUnreachable(e)
+	case TargetsReported:
+		return s.targetsReported(e)
+	}
+	return s.applyDeployment(e)
+}
+
+// applyDeployment applies the facts that concern one open deployment.
+func (s *State) applyDeployment(e Event) error {
+	switch e := e.(type) {
+	case RequestMade:
+		return s.with(e.Deployment, func(d *Deployment) error { return s.requestMade(d, e) })
+	case DeploymentStarted:
+		return s.with(e.Deployment, s.deploymentStarted)
+	case WaveStarted:
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.waveStarted(d, w, e) })
+	case PermitsGranted:
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.permitsGranted(d, w, e) })
+	case RollbackStarted:
+		return s.with(e.Deployment, func(d *Deployment) error { return s.rollbackStarted(d, e) })
+	case TasksEnded:
+		return s.with(e.Deployment, func(d *Deployment) error { return s.tasksEnded(d, e) })
+	case GateJudged:
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, _ *Wave) error { return s.gateJudged(d, e) })
+	case BakeStarted:
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.bakeStarted(d, w, e) })
+	case WaveSealed:
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.waveSealed(d, w, e) })
+	case WaveSkipped:
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.waveSkipped(d, w, e) })
+	case DeploymentPaused:
+		return s.with(e.Deployment, func(d *Deployment) error { return s.deploymentPaused(d, e) })
+	case DeploymentEnded:
+		return s.with(e.Deployment, func(d *Deployment) error { return s.deploymentEnded(d, e) })
+	}
+	return refuse(Invalid, "unknown fact %T", e)
+}
+
+// with finds an open deployment for a fact about it.
+func (s *State) with(id string, f func(*Deployment) error) error {
+	d := s.Deployments[id]
+	switch {
+	case d == nil:
+		return refuse(NotFound, "no deployment %s", id)
+	case d.Status.Terminal():
+		return refuse(Conflict, "deployment %s has ended: %s", id, d.Status)
+	}
+	return f(d)
+}
+
+func (s *State) withWave(id string, wave int, f func(*Deployment, *Wave) error) error {
+	return s.with(id, func(d *Deployment) error {
+		if wave < 0 || wave >= len(d.Waves) {
+			return refuse(Invalid, "deployment %s has no wave %d", id, wave)
+		}
+		return f(d, &d.Waves[wave])
+	})
+}
+
+// request returns the request of a fact of control, and its content as text
+// with everything that a repetition may change left out.
+func request(e Event) (Request, string) {
+	switch e := e.(type) {
+	case GroupDefined:
+		return e.Request, "group " + e.App + " " + e.Group + " " + e.Source
+	case HostLeft:
+		return e.Request, "host-left " + e.Host
+	case RevisionRegistered:
+		return e.Request, "revision " + e.App + " " + e.Name + " " + string(e.Digest)
+	case DeploymentCreated:
+		return e.Request, fmt.Sprint("deployment ", e.App, " ", e.Group, " ", e.Revision, " ", e.Inverse)
+	case RequestMade:
+		return e.Request, "verb " + e.Deployment + " " + string(e.Verb)
+	}
+	return Request{}, ""
+}
+
+// once applies a request at most once and remembers its answer.
+func (s *State) once(req Request, content string, e Event) error {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(content)) // a hash never fails
+	sum := h.Sum64()
+	if a, seen := s.Requests[req.ID]; seen {
+		if a.Content != sum {
+			return refuse(Conflict, "request id %s was used for another request; use a new id", req.ID)
+		}
+		if a.Refusal != "" {
+			return &Refusal{Reason: RefusalKind(a.Kind), Text: a.Refusal}
+		}
+		return nil
+	}
+	err := s.apply(e)
+	a := Answer{At: s.Now, Content: sum, Index: s.Index}
+	if r, ok := err.(*Refusal); ok {
+		a.Refusal, a.Kind = r.Text, string(r.Reason)
+	}
+	s.Requests[req.ID] = a
+	s.RequestLog = append(s.RequestLog, req.ID)
+	return err
+}
+
+func (s *State) forgetRequests() {
+	n := 0
+	for n < len(s.RequestLog) && s.Now.Sub(s.Requests[s.RequestLog[n]].At) > requestMemory {
+		delete(s.Requests, s.RequestLog[n])
+		n++
+	}
+	s.RequestLog = slices.Delete(s.RequestLog, 0, n)
+}
+
+// record appends a line to a deployment's history.
+func (s *State) record(d *Deployment, r Record) {
+	r.Index, r.At, r.Wall = s.Index, s.Now, s.Wall
+	d.Records = append(d.Records, r)
+}

@@ -1,0 +1,283 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+)
+
+func (s *State) groupDefined(e GroupDefined) error {
+	if e.App == "" || e.Group == "" {
+		return refuse(Invalid, "a group needs an application and a name")
+	}
+	g := s.Groups[GroupKey(e.App, e.Group)]
+	if g == nil {
+		g = &Group{App: e.App, Name: e.Group, Members: map[string]bool{}, Bad: map[Digest]string{}}
+		s.Groups[g.Key()] = g
+	}
+	g.Selector, g.Artifacts, g.Config, g.Source = e.Selector, e.Artifacts, e.Config, e.Source
+	g.DefinedAt = s.Wall
+	return nil
+}
+
+func (s *State) hostEnrolled(e HostEnrolled) error {
+	if e.Host == "" || e.Name == "" {
+		return refuse(Invalid, "a host needs an id and a name")
+	}
+	h := s.Hosts[e.Host]
+	if h == nil {
+		h = &Host{ID: e.Host, Targets: map[string]*Target{}}
+		s.Hosts[e.Host] = h
+	}
+	for _, t := range sorted(h.Targets) {
+		s.touch(t, func() { t.Zone = e.Zone })
+	}
+	h.Name, h.Zone, h.Region, h.Labels, h.Version = e.Name, e.Zone, e.Region, e.Labels, e.Version
+	return nil
+}
+
+func (s *State) hostLeft(e HostLeft) error {
+	h := s.Hosts[e.Host]
+	switch {
+	case h == nil:
+		return refuse(NotFound, "no host %s", e.Host)
+	case !h.Unreachable && !e.Force:
+		return refuse(Conflict, "host %s is reachable; stop its agent first", h.Name)
+	}
+	for _, t := range sorted(h.Targets) {
+		s.depart(t, e.Cause)
+	}
+	delete(s.Hosts, e.Host)
+	return nil
+}
+
+func (s *State) targetsJoined(e TargetsJoined) error {
+	g := s.Groups[GroupKey(e.App, e.Group)]
+	if g == nil {
+		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
+	}
+	for _, id := range e.Hosts {
+		h := s.Hosts[id]
+		if h == nil || h.Targets[e.App] != nil {
+			continue
+		}
+		t := &Target{Host: id, App: e.App, Group: e.Group, Zone: h.Zone}
+		if h.Targets == nil {
+			h.Targets = map[string]*Target{}
+		}
+		h.Targets[e.App] = t
+		g.Members[id] = true
+		s.count(t, +1)
+	}
+	return nil
+}
+
+func (s *State) targetsLeft(e TargetsLeft) error {
+	g := s.Groups[GroupKey(e.App, e.Group)]
+	if g == nil {
+		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
+	}
+	for _, id := range e.Hosts {
+		if t := s.Target(id, e.App); t != nil && t.Group == e.Group && t.Permit == PermitNone {
+			s.depart(t, e.Cause)
+		}
+	}
+	return nil
+}
+
+// depart ends a target: its task is gone, which is no failure, and N shrinks.
+func (s *State) depart(t *Target, cause string) {
+	s.count(t, -1)
+	for _, d := range s.open {
+		task := d.Tasks[t.Host]
+		if d.App != t.App || d.Group != t.Group || task == nil {
+			continue
+		}
+		s.moveTask(d, t.Host, task, TaskGone, cause, nil)
+		d.waves[task.Wave].tasks[TaskGone]++
+	}
+	if g := s.Groups[GroupKey(t.App, t.Group)]; g != nil {
+		delete(g.Members, t.Host)
+	}
+	delete(s.Hosts[t.Host].Targets, t.App)
+}
+
+func (s *State) revisionRegistered(e RevisionRegistered) error {
+	if e.App == "" || e.Name == "" || e.Digest == "" {
+		return refuse(Invalid, "a revision needs an application, a name and a digest")
+	}
+	all := s.Revisions[e.App]
+	if all == nil {
+		all = map[Digest]*Revision{}
+		s.Revisions[e.App] = all
+	}
+	for _, r := range sortedRevisions(all) {
+		if r.Digest != e.Digest && slices.Contains(r.Names, e.Name) {
+			return refuse(Exists, "revision %s of %s is already %s; a revision is immutable, push under a new name", e.Name, e.App, r.Digest)
+		}
+	}
+	r := all[e.Digest]
+	if r == nil {
+		r = &Revision{App: e.App, Digest: e.Digest, Size: e.Size, Files: e.Files, ETag: e.ETag, At: s.Wall, Index: s.Index}
+		all[e.Digest] = r
+	}
+	if !slices.Contains(r.Names, e.Name) {
+		r.Names = append(r.Names, e.Name)
+	}
+	r.Name, r.Actor = e.Name, e.Request.Actor
+	if e.Message != "" {
+		r.Message = e.Message
+	}
+	return nil
+}
+
+func (s *State) hostsUnreachable(e HostsUnreachable) error {
+	for _, item := range e.Items {
+		h := s.Hosts[item.Host]
+		if h == nil || h.Unreachable || h.Counter > item.Counter {
+			continue
+		}
+		h.Unreachable, h.DownSince = true, s.Now
+		for _, t := range sorted(h.Targets) {
+			s.touch(t, func() { t.Away, t.Health, t.Evidence = true, HealthUnknown, "host unreachable" })
+		}
+		s.noteHost(h, "unreachable")
+	}
+	return nil
+}
+
+// noteHost writes a host's coming or going into the open deployments it is in.
+func (s *State) noteHost(h *Host, to string) {
+	for _, d := range s.open {
+		if task := d.Tasks[h.ID]; task != nil {
+			s.record(d, Record{Subject: "host", Wave: task.Wave, Host: h.ID, To: to})
+		}
+	}
+}
+
+func (s *State) targetsReported(e TargetsReported) error {
+	for i := range e.Items {
+		s.reported(&e.Items[i])
+	}
+	return nil
+}
+
+// reported applies one whole-state report: section 1 of the semantics.
+func (s *State) reported(r *Report) {
+	h := s.Hosts[r.Host]
+	if h == nil || r.Counter <= h.Counter && r.App == "" {
+		return
+	}
+	t := h.Targets[r.App]
+	if t != nil && r.Counter <= t.Counter {
+		return
+	}
+	h.Counter = max(h.Counter, r.Counter)
+	if h.Unreachable {
+		h.Unreachable = false
+		for _, other := range sorted(h.Targets) {
+			s.touch(other, func() { other.Away = false })
+		}
+		s.noteHost(h, "reachable")
+	}
+	if t == nil {
+		return
+	}
+	var ended *Deployment
+	s.touch(t, func() {
+		t.Counter, t.Staged = r.Counter, r.Staged
+		t.StageFailed, t.StageReason = r.StageFailed, nil
+		if r.StageFailed != "" {
+			t.StageReason = r.Failure
+		}
+		ended = s.closeGeneration(t, r)
+	})
+	if ended != nil {
+		s.taskResult(ended, t, r)
+	}
+}
+
+// closeGeneration applies generation, result and health of a report, and
+// returns the deployment whose task the result may end. It runs in touch.
+func (s *State) closeGeneration(t *Target, r *Report) *Deployment {
+	if r.Gen < t.Gen {
+		return nil
+	}
+	if r.Gen > t.Gen { // the log was restored from a backup: the host knows more
+		t.Gen, t.Open, t.Permit, t.Deployment = r.Gen, true, PermitNone, ""
+	}
+	var ended *Deployment
+	if t.Open && r.Result != ResultNone {
+		if t.Permit != PermitNone {
+			ended = s.Deployments[t.Deployment]
+		}
+		t.Open, t.Permit = false, PermitNone
+	}
+	if !t.Open {
+		t.Running, t.Health, t.Evidence = r.Running, r.Health, r.Evidence
+		t.EverHealthy = t.EverHealthy || r.Health == HealthHealthy
+	}
+	return ended
+}
+
+// taskResult ends the task that a permit was for.
+func (s *State) taskResult(d *Deployment, t *Target, r *Report) {
+	task := d.Tasks[t.Host]
+	if task == nil || d.Status.Terminal() || task.Status.Terminal() || task.Gen != r.Gen {
+		return
+	}
+	move := func(to TaskStatus, cause string) {
+		s.touch(t, func() { s.moveTask(d, t.Host, task, to, cause, r.Failure) })
+	}
+	goal := d.Revision
+	good, waiting := TaskSettled, TaskWaiting
+	if task.Status == TaskReverting {
+		goal, good, waiting = task.Goal, TaskReverted, TaskReverting
+	}
+	switch r.Result {
+	case ResultDone:
+		switch {
+		case t.Running != goal:
+			move(TaskFailed, fmt.Sprintf("reports %s as running", s.RevisionName(t.App, t.Running)))
+		case t.Health != HealthHealthy:
+			move(TaskFailed, "runs the revision but does not serve: "+t.Evidence)
+		default:
+			move(good, "")
+		}
+	case ResultFailed:
+		if task.Status == TaskReverting && t.Running != goal {
+			move(TaskBroken, "could not go back")
+			return
+		}
+		if task.Status == TaskReverting {
+			move(TaskReverted, "")
+			return
+		}
+		move(TaskFailed, "")
+	case ResultBroken:
+		move(TaskBroken, "")
+	case ResultRefused, ResultIdle:
+		move(waiting, r.Result.String())
+	case ResultNone:
+	}
+}
+
+// moveTask changes a task's status and writes it down. It runs inside touch,
+// or between the two counts that depart makes itself.
+func (s *State) moveTask(d *Deployment, host string, task *Task, to TaskStatus, cause string, f *Failure) {
+	if task.Status == to {
+		return
+	}
+	task.Status, task.Since, task.Wall, task.Cause = to, s.Now, s.Wall, cause
+	if f != nil {
+		task.Failure = f
+	}
+	if to.Failure() && !task.Counted && d.Status != DeploymentStatusRollingBack {
+		task.Counted = true
+		d.Failures++
+	}
+	r := Record{Subject: "task", Wave: task.Wave, Host: host, To: to.String(), Text: cause}
+	if to.Failure() {
+		r.Failure = task.Failure
+	}
+	s.record(d, r)
+}

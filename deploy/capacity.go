@@ -1,0 +1,175 @@
+package deploy
+
+import "fmt"
+
+// usage counts one domain of a group: the group itself, or one of its zones.
+type usage struct {
+	members    int // targets
+	registered int // N: targets that have ever been healthy
+	serving    int // S: healthy, no permit, closed generation
+	permits    int // P
+}
+
+func (g *Group) usage(zone string) *usage {
+	if g.use == nil {
+		g.use = map[string]*usage{}
+	}
+	u := g.use[zone]
+	if u == nil {
+		u = &usage{}
+		g.use[zone] = u
+	}
+	return u
+}
+
+// Usage is the capacity of one domain of a group, for status and plans.
+type Usage struct {
+	Members    int // targets in the domain
+	Registered int // N: targets that have ever been healthy
+	Serving    int // S: healthy, no permit, closed generation
+	Permits    int // P
+}
+
+// Usage returns the committed capacity of the group ("") or of one zone.
+func (g *Group) Usage(zone string) Usage {
+	u := g.usage(zone)
+	return Usage{Members: u.members, Registered: u.registered, Serving: u.serving, Permits: u.permits}
+}
+
+// floor returns the floor of a domain with n registered targets, and whether
+// it had to be relaxed. A count is never relaxed, nor is anything in a
+// config that says reject.
+func (c *Capacity) floor(share Share, n int) (floor int, relaxed bool) {
+	f := share.Up(n)
+	if f < n || n == 0 || f == 0 || !share.Relative || c.SmallFleet == "reject" {
+		return f, false
+	}
+	return n - 1, true
+}
+
+// floors returns the floors of every domain of the group that has one.
+func (c *Capacity) floors(g *Group, zones []string) []Floor {
+	f, _ := c.floor(c.MinHealthy, g.usage("").registered)
+	out := []Floor{{Zone: "", Min: f}}
+	if c.MinHealthyPerZone != nil {
+		for _, z := range zones {
+			f, _ := c.floor(*c.MinHealthyPerZone, g.usage(z).registered)
+			out = append(out, Floor{Zone: z, Min: f})
+		}
+	}
+	return out
+}
+
+// terms are the limits under which permits are granted. They are computed by
+// Decide and written in the fact.
+type terms struct {
+	concurrent int
+	maxZones   int
+	floors     []Floor
+	exclusive  bool
+}
+
+// ledger answers the permit rule. Apply asks it of the committed state; Decide
+// takes what it grants in the same fact, so that it never plans more than fits.
+type ledger struct {
+	s        *State
+	g        *Group
+	taken    map[string]int  // zone -> permits granted in this fact
+	disabled map[string]int  // zone -> serving targets taken in this fact
+	hosts    map[string]bool // hosts granted in this decision, shared by its ledgers
+}
+
+func (s *State) ledger(g *Group, hosts map[string]bool) *ledger {
+	return &ledger{s: s, g: g, taken: map[string]int{}, disabled: map[string]int{}, hosts: hosts}
+}
+
+// admit returns the kind of permit that the target may have now, or why not.
+func (l *ledger) admit(t *Target, x terms) (Permit, error) {
+	if t.Permit != PermitNone {
+		return PermitNone, fmt.Errorf("%s holds a permit", t.Host)
+	}
+	if p := l.g.usage("").permits + l.taken[""]; p >= x.concurrent {
+		return PermitNone, fmt.Errorf("%d of %d permits are out", p, x.concurrent)
+	}
+	if err := l.zone(t, x); err != nil {
+		return PermitNone, err
+	}
+	if err := l.mutex(t, x); err != nil {
+		return PermitNone, err
+	}
+	if !t.Serving() {
+		return PermitConditional, nil
+	}
+	for _, f := range x.floors {
+		if f.Zone != "" && f.Zone != t.Zone {
+			continue
+		}
+		if s := l.g.usage(f.Zone).serving - l.disabled[f.Zone]; s-1 < f.Min {
+			return PermitNone, &floorError{Zone: f.Zone, Serving: s, Min: f.Min}
+		}
+	}
+	return PermitNormal, nil
+}
+
+// take books a grant that admit allowed.
+func (l *ledger) take(t *Target, kind Permit) {
+	for _, z := range []string{"", t.Zone} {
+		l.taken[z]++
+		if kind == PermitNormal {
+			l.disabled[z]++
+		}
+		if t.Zone == "" {
+			break
+		}
+	}
+	l.hosts[t.Host] = true
+}
+
+// zone tests how many zones have permits outstanding.
+func (l *ledger) zone(t *Target, x terms) error {
+	if x.maxZones <= 0 || l.busy(t.Zone) {
+		return nil
+	}
+	n := 0
+	for _, z := range l.g.Zones() {
+		if l.busy(z) {
+			n++
+		}
+	}
+	if n >= x.maxZones {
+		return fmt.Errorf("%d zones have permits out, the most at a time", n)
+	}
+	return nil
+}
+
+func (l *ledger) busy(zone string) bool { return l.g.usage(zone).permits+l.taken[zone] > 0 }
+
+// mutex tests that no other application of the host is being disrupted.
+func (l *ledger) mutex(t *Target, x terms) error {
+	if !x.exclusive {
+		return nil
+	}
+	if l.hosts[t.Host] {
+		return fmt.Errorf("%s was granted a permit just now", t.Host)
+	}
+	for app, other := range sorted(l.s.Hosts[t.Host].Targets) {
+		if other.Permit != PermitNone {
+			return fmt.Errorf("%s holds a permit for %s", t.Host, app)
+		}
+	}
+	return nil
+}
+
+// floorError says that a grant would break a floor.
+type floorError struct {
+	Zone         string
+	Serving, Min int
+}
+
+func (e *floorError) Error() string {
+	where := "the group"
+	if e.Zone != "" {
+		where = "zone " + e.Zone
+	}
+	return fmt.Sprintf("%s serves with %d, the floor is %d", where, e.Serving, e.Min)
+}

@@ -1,0 +1,307 @@
+package deploy
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// State is everything the coordinators agree on. It changes only by Apply, on
+// one goroutine; readers hold a lock that excludes Apply and keep no pointer.
+// The zero value is not usable: call NewState, or Rebuild after decoding one.
+type State struct {
+	Version     int                             `json:"version"`
+	Index       uint64                          `json:"index"` // of the last applied entry
+	Now         Time                            `json:"now"`   // FSM time of the last applied entry
+	Wall        int64                           `json:"wall"`  // Unix milliseconds, for people only
+	Seq         uint64                          `json:"seq"`   // deployments created so far
+	Hosts       map[string]*Host                `json:"hosts"`
+	Groups      map[string]*Group               `json:"groups"`    // by GroupKey
+	Revisions   map[string]map[Digest]*Revision `json:"revisions"` // by application
+	Deployments map[string]*Deployment          `json:"deployments"`
+	Requests    map[string]Answer               `json:"requests"`
+	RequestLog  []string                        `json:"request_log"` // ids, oldest first
+
+	open []*Deployment // not terminal, by Seq; derived
+}
+
+// StateVersion is the version of the snapshot format.
+const StateVersion = 1
+
+// Answer is what a request id was answered with.
+type Answer struct {
+	At      Time   `json:"at"`
+	Content uint64 `json:"content"` // hash of the request's content
+	Refusal string `json:"refusal,omitempty"`
+	Kind    string `json:"kind,omitempty"`
+	Index   uint64 `json:"index"`
+}
+
+// requestMemory is how long request ids are kept, in FSM time.
+const requestMemory = 24 * time.Hour
+
+// Host is a machine with an agent.
+type Host struct {
+	ID          string             `json:"id"`
+	Name        string             `json:"name"`
+	Zone        string             `json:"zone"`
+	Region      string             `json:"region,omitempty"`
+	Labels      map[string]string  `json:"labels,omitempty"`
+	Version     string             `json:"version,omitempty"`
+	Counter     uint64             `json:"counter"` // highest of its reports
+	Unreachable bool               `json:"unreachable,omitempty"`
+	DownSince   Time               `json:"down_since,omitempty"`
+	Targets     map[string]*Target `json:"targets,omitempty"` // by application
+}
+
+// Target is one application on one host.
+type Target struct {
+	Host        string   `json:"host"`
+	App         string   `json:"app"`
+	Group       string   `json:"group"`
+	Zone        string   `json:"zone"`
+	Desired     Digest   `json:"desired,omitempty"`
+	Gen         uint64   `json:"gen"`
+	Open        bool     `json:"open,omitempty"` // Gen has no result yet
+	Permit      Permit   `json:"permit,omitempty"`
+	Deployment  string   `json:"deployment,omitempty"` // that granted Gen
+	GrantedAt   Time     `json:"granted_at,omitempty"`
+	Health      Health   `json:"health,omitempty"`
+	Evidence    string   `json:"evidence,omitempty"`
+	EverHealthy bool     `json:"ever_healthy,omitempty"`
+	Running     Digest   `json:"running,omitempty"`
+	Counter     uint64   `json:"counter"`
+	Away        bool     `json:"away,omitempty"` // its host is unreachable
+	Staged      []Digest `json:"staged,omitempty"`
+	StageFailed Digest   `json:"stage_failed,omitempty"`
+	StageReason *Failure `json:"stage_reason,omitempty"`
+	Seals       []Seal   `json:"seals,omitempty"` // oldest first, at most sealMemory
+}
+
+// Seal is one entry of a target's history.
+type Seal struct {
+	Deployment string `json:"deployment"`
+	Revision   Digest `json:"revision"`
+	At         Time   `json:"at"`
+}
+
+// sealMemory bounds a target's history: a last good revision, its predecessor
+// and room for revisions that were marked bad later.
+const sealMemory = 16
+
+// Serving reports whether the target counts as serving capacity.
+func (t *Target) Serving() bool {
+	return t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open
+}
+
+// HasStaged reports whether the target holds a verified copy of the revision.
+func (t *Target) HasStaged(d Digest) bool { return d != "" && slices.Contains(t.Staged, d) }
+
+// Group is a deployment group.
+type Group struct {
+	App       string            `json:"app"`
+	Name      string            `json:"name"`
+	Selector  string            `json:"selector"`
+	Artifacts string            `json:"artifacts"`
+	Config    Config            `json:"config"`
+	Source    string            `json:"source,omitempty"`
+	DefinedAt int64             `json:"defined_at"` // wall
+	Members   map[string]bool   `json:"members,omitempty"`
+	Bad       map[Digest]string `json:"bad,omitempty"`  // revision -> deployment that failed
+	Last      string            `json:"last,omitempty"` // newest deployment
+
+	use map[string]*usage // by zone, "" the whole group; derived
+}
+
+// Hosts returns the members in order.
+func (g *Group) Hosts() []string { return slices.Sorted(maps.Keys(g.Members)) }
+
+// Key returns the group's key in State.Groups.
+func (g *Group) Key() string { return GroupKey(g.App, g.Name) }
+
+// GroupKey is the key of a group in State.Groups.
+func GroupKey(app, group string) string { return app + "/" + group }
+
+// Revision is one immutable bundle of an application.
+type Revision struct {
+	App     string   `json:"app"`
+	Name    string   `json:"name"`
+	Names   []string `json:"names,omitempty"` // all names it was registered under, oldest first
+	Digest  Digest   `json:"digest"`
+	Size    int64    `json:"size"`
+	Files   int64    `json:"files"`
+	Message string   `json:"message,omitempty"`
+	ETag    string   `json:"etag,omitempty"`
+	Actor   string   `json:"actor,omitempty"`
+	At      int64    `json:"at"` // wall
+	Index   uint64   `json:"index"`
+}
+
+// Deployment is one revision travelling through one group.
+type Deployment struct {
+	ID        string           `json:"id"`
+	Seq       uint64           `json:"seq"`
+	App       string           `json:"app"`
+	Group     string           `json:"group"`
+	Revision  Digest           `json:"revision"`
+	RevName   string           `json:"rev_name"`
+	From      Digest           `json:"from,omitempty"` // what most targets ran
+	FromName  string           `json:"from_name,omitempty"`
+	Config    Config           `json:"config"`
+	Waves     []Wave           `json:"waves"`
+	Tasks     map[string]*Task `json:"tasks"` // by host
+	Status    DeploymentStatus `json:"status"`
+	Cause     string           `json:"cause,omitempty"`
+	Decision  bool             `json:"decision,omitempty"` // paused by a failure, waits for a person
+	Abort     bool             `json:"abort,omitempty"`    // a rollback of all was requested
+	Revert    bool             `json:"revert,omitempty"`   // the revert set is committed
+	Attempt   int              `json:"attempt,omitempty"`  // rises with each retry
+	Inverse   bool             `json:"inverse,omitempty"`
+	Undo      Digest           `json:"undo,omitempty"` // of an inverse deployment: what it takes back
+	Redeploy  bool             `json:"redeploy,omitempty"`
+	Seed      uint64           `json:"seed"`
+	Actor     string           `json:"actor,omitempty"`
+	Reason    string           `json:"reason,omitempty"`
+	CreatedAt Time             `json:"created_at"`
+	EndedAt   Time             `json:"ended_at,omitempty"`
+	Created   int64            `json:"created"` // wall
+	Ended     int64            `json:"ended,omitempty"`
+	Failures  int              `json:"failures"`            // tasks that count against the total budget
+	GateFail  string           `json:"gate_fail,omitempty"` // a failed gate not yet acted on
+	Records   []Record         `json:"records,omitempty"`
+
+	order map[string]int // host -> position in its wave; derived
+	waves []*progress    // derived
+}
+
+// Wave is an ordered part of a group, frozen in a deployment.
+type Wave struct {
+	Name      string        `json:"name"`
+	Zone      string        `json:"zone,omitempty"`
+	Batch     int           `json:"batch"` // waves of one batch run together, after the batch before
+	Hosts     []string      `json:"hosts"`
+	OneBox    bool          `json:"one_box,omitempty"`
+	Share     Share         `json:"share"` // failure budget as written
+	BakeMin   time.Duration `json:"bake_min,omitempty"`
+	Gates     []string      `json:"gates,omitempty"`
+	Status    WaveStatus    `json:"status"`
+	Budget    int           `json:"budget"` // failure budget in tasks, fixed at the start
+	StartedAt Time          `json:"started_at,omitempty"`
+	BakeUntil Time          `json:"bake_until,omitempty"`
+	BakeLeft  time.Duration `json:"bake_left,omitempty"` // while paused
+	EndedAt   Time          `json:"ended_at,omitempty"`
+}
+
+// Task is the work of one target in one wave of one deployment.
+type Task struct {
+	Wave    int        `json:"wave"`
+	Status  TaskStatus `json:"status"`
+	Gen     uint64     `json:"gen,omitempty"`
+	Goal    Digest     `json:"goal,omitempty"`    // of a revert
+	Counted bool       `json:"counted,omitempty"` // against the budgets
+	Since   Time       `json:"since"`
+	Wall    int64      `json:"wall"`
+	Cause   string     `json:"cause,omitempty"`
+	Failure *Failure   `json:"failure,omitempty"`
+}
+
+// Record is one line of a deployment's history, the stream that watch resumes
+// by Index. Several records of one entry share an index and appear together.
+type Record struct {
+	Index   uint64   `json:"index"`
+	At      Time     `json:"at"`
+	Wall    int64    `json:"wall"`
+	Subject string   `json:"subject"` // deployment | wave | task | gate | request | host
+	Wave    int      `json:"wave"`    // -1 when it concerns no wave
+	Host    string   `json:"host,omitempty"`
+	To      string   `json:"to"`
+	Text    string   `json:"text,omitempty"`
+	Failure *Failure `json:"failure,omitempty"`
+}
+
+// NewState returns an empty state.
+func NewState() *State {
+	s := &State{Version: StateVersion}
+	s.Rebuild()
+	return s
+}
+
+// Rebuild derives the indexes that are not part of the encoded state. Call it
+// after decoding a snapshot, before anything else.
+func (s *State) Rebuild() {
+	if s.Hosts == nil {
+		s.Hosts = map[string]*Host{}
+	}
+	if s.Groups == nil {
+		s.Groups = map[string]*Group{}
+	}
+	if s.Revisions == nil {
+		s.Revisions = map[string]map[Digest]*Revision{}
+	}
+	if s.Deployments == nil {
+		s.Deployments = map[string]*Deployment{}
+	}
+	if s.Requests == nil {
+		s.Requests = map[string]Answer{}
+	}
+	s.open = nil
+	for _, id := range slices.Sorted(maps.Keys(s.Deployments)) {
+		d := s.Deployments[id]
+		d.derive()
+		if !d.Status.Terminal() {
+			s.open = append(s.open, d)
+		}
+	}
+	slices.SortFunc(s.open, func(a, b *Deployment) int { return int(a.Seq) - int(b.Seq) })
+	for _, k := range slices.Sorted(maps.Keys(s.Groups)) {
+		s.Groups[k].use = nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
+		h := s.Hosts[id]
+		for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
+			s.count(h.Targets[app], +1)
+		}
+	}
+}
+
+// Target returns the target, or nil.
+func (s *State) Target(host, app string) *Target {
+	if h := s.Hosts[host]; h != nil {
+		return h.Targets[app]
+	}
+	return nil
+}
+
+// Open returns the deployments that have not ended, oldest first.
+func (s *State) Open() []*Deployment { return s.open }
+
+// Newest returns the group's newest deployment that has not ended, or nil.
+func (s *State) Newest(app, group string) *Deployment {
+	for _, d := range slices.Backward(s.open) {
+		if d.App == app && d.Group == group {
+			return d
+		}
+	}
+	return nil
+}
+
+// RevisionName returns the newest name of a digest, or its short form.
+func (s *State) RevisionName(app string, d Digest) string {
+	if r := s.Revisions[app][d]; r != nil {
+		return r.Name
+	}
+	return d.Short()
+}
+
+// LastGood returns the target's last good revision: the newest seal whose
+// revision is not marked bad, skipping the deployment's own seals. Empty = none.
+func (s *State) LastGood(t *Target, deployment string) Digest {
+	g := s.Groups[GroupKey(t.App, t.Group)]
+	for _, seal := range slices.Backward(t.Seals) {
+		if seal.Deployment == deployment || g == nil || g.Bad[seal.Revision] != "" {
+			continue
+		}
+		return seal.Revision
+	}
+	return ""
+}
