@@ -1,0 +1,156 @@
+package artifacts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// Fetcher brings revisions into a [Cache]. Its fields must not change after
+// the first call; calls may run concurrently. Its memory stays under 64 MB
+// whatever the size of the files (four decoders of 4 MiB windows) for
+// revisions of up to about 100,000 entries.
+type Fetcher struct {
+	// Opener reads the store. It should retry transfers by itself; the
+	// fetcher only reads again what arrives truncated or damaged.
+	Opener Opener
+	Cache  *Cache
+	// Workers is the number of concurrent requests; 0 means 4.
+	Workers int
+	// Attempts is how often one file is tried without progress; 0 means 3.
+	Attempts int
+	// Progress, if set, is told after each file. Calls do not overlap; it must
+	// not block.
+	Progress func(Progress)
+}
+
+// Progress is how far a fetch is. Files and bytes are those missing in the
+// cache as it began; Received counts bytes off the wire.
+type Progress struct {
+	Files, TotalFiles int
+	Bytes, TotalBytes int64
+	Received          int64
+}
+
+// Manifest returns the verified manifest of d, from the cache if it is
+// there, else from the store, and then keeps it in the cache.
+func (f *Fetcher) Manifest(ctx context.Context, d Digest) (*Manifest, error) {
+	m, err := f.Cache.Manifest(d)
+	if err == nil {
+		return m, nil
+	}
+	if errors.Is(err, ErrInvalid) {
+		return nil, err
+	}
+	for attempt := 1; ; attempt++ {
+		m, err = LoadManifest(ctx, f.Opener, d)
+		if err == nil {
+			return m, f.Cache.PutManifest(m)
+		}
+		if attempt >= f.attempts() || IsPermanent(err) || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+}
+
+// Fetch makes sure that the cache has every file of revision d, and returns
+// its manifest. It reads only what is missing, and asks the store for
+// nothing if nothing is. Nothing is visible in the cache under its name
+// before its digest is verified. On error, files that did arrive stay, so a
+// second call continues. The error names file and pack.
+func (f *Fetcher) Fetch(ctx context.Context, d Digest) (*Manifest, error) {
+	m, err := f.Manifest(ctx, d)
+	if err != nil {
+		return nil, fmt.Errorf("fetch revision: %w", err)
+	}
+	if err := f.contents(ctx, m); err != nil {
+		return nil, fmt.Errorf("fetch revision %s: %w", d, err)
+	}
+	return m, nil
+}
+
+func (f *Fetcher) contents(ctx context.Context, m *Manifest) error {
+	var wants []want
+	var bytes int64
+	for e := range m.contents() {
+		if !f.Cache.Has(e.Sum, e.Size) {
+			wants = append(wants, want{path: e.Path, sum: e.Sum, size: e.Size})
+			bytes += e.Size
+		}
+	}
+	if len(wants) == 0 {
+		return nil
+	}
+	if err := checkSpace(f.Cache.dir, bytes, len(wants)); err != nil {
+		return err
+	}
+	x, err := f.index(ctx, m)
+	if err != nil {
+		return err
+	}
+	for i := range wants {
+		wants[i].parts = x.parts[wants[i].sum]
+	}
+	return f.pull(ctx, x, wants, Progress{TotalFiles: len(wants), TotalBytes: bytes})
+}
+
+func (f *Fetcher) index(ctx context.Context, m *Manifest) (*Index, error) {
+	for attempt := 1; ; attempt++ {
+		x, err := loadIndex(ctx, f.Opener, m)
+		if err == nil || attempt >= f.attempts() || IsPermanent(err) || ctx.Err() != nil {
+			return x, err
+		}
+	}
+}
+
+func (f *Fetcher) pull(ctx context.Context, x *Index, wants []want, p Progress) error {
+	var mu sync.Mutex
+	var read atomic.Int64
+	pull := &puller{
+		opener: f.Opener, packs: x.packs, attempts: f.attempts(), read: &read,
+		sink:   func(w want, r io.Reader) error { return f.Cache.Put(w.sum, w.size, r) },
+		failed: func(_ want, err error) error { return err },
+		got: func(w want) {
+			mu.Lock()
+			defer mu.Unlock()
+			p.Files, p.Bytes, p.Received = p.Files+1, p.Bytes+w.size, read.Load()
+			if f.Progress != nil {
+				f.Progress(p)
+			}
+		},
+	}
+	return pull.run(ctx, plan(wants), f.workers())
+}
+
+func (f *Fetcher) attempts() int { return orDefault(f.Attempts, 3) }
+func (f *Fetcher) workers() int  { return orDefault(f.Workers, 4) }
+
+func orDefault(n, d int) int {
+	if n > 0 {
+		return n
+	}
+	return d
+}
+
+// Stage fetches revision d and unpacks it to dest, a path that must not
+// exist. A cache entry that turns out damaged is fetched again once. On
+// error dest does not exist.
+func (f *Fetcher) Stage(ctx context.Context, d Digest, dest string) (*Manifest, error) {
+	for again := false; ; again = true {
+		m, err := f.Fetch(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		err = f.Cache.Unpack(ctx, m, dest)
+		if err == nil {
+			return m, nil
+		}
+		damaged := errors.Is(err, ErrDigestMismatch) || errors.Is(err, ErrNotFound)
+		if again || !damaged {
+			return nil, err
+		}
+	}
+}

@@ -1,0 +1,24 @@
+package artifacts
+
+// ManifestKey is where the manifest of d lies: one zstd frame of its
+// canonical encoding.
+func ManifestKey(d Digest) string { return "manifests/" + d.Hex() }
+
+// IndexKey is where the index of d lies. It may be rewritten at any time by
+// another that describes the same content.
+func IndexKey(d Digest) string { return "indexes/" + d.Hex() }
+
+// PackKey is where the pack whose bytes have that sum lies.
+func PackKey(s Sum) string { return "packs/" + s.String() }
+
+const (
+	// maxPart is how much of a file lies in one frame. S3 likes ranges of 8
+	// to 16 MB, and a broken transfer repeats no more than this.
+	maxPart = 16 << 20
+	// maxPack is where a pack is closed: large enough that small files share
+	// few objects, small enough to upload again.
+	maxPack = 64 << 20
+	// maxWindow bounds what a decoder must keep; an agent runs several within
+	// 64 MB.
+	maxWindow = 4 << 20
+)

@@ -1,0 +1,35 @@
+package artifacts
+
+// Limits bound what a bundle may hold, whether it is packed or parsed. Zero
+// fields take the defaults of [DefaultLimits].
+type Limits struct {
+	// Entries is the number of files, directories and symlinks.
+	Entries int
+	// Bytes is the sum of all files, unpacked.
+	Bytes int64
+}
+
+// DefaultLimits fit real trees: a Node tree has 23,000 files, the Go
+// toolchain 15,000; a cap of 4,096 is a known pain elsewhere. The bytes stop
+// an archive bomb before it fills a disk.
+func DefaultLimits() Limits { return Limits{Entries: 200_000, Bytes: 32 << 30} }
+
+func (l Limits) orDefault() Limits {
+	d := DefaultLimits()
+	if l.Entries > 0 {
+		d.Entries = l.Entries
+	}
+	if l.Bytes > 0 {
+		d.Bytes = l.Bytes
+	}
+	return d
+}
+
+const (
+	// maxPath and maxName are below PATH_MAX (4,096) and NAME_MAX (255), so
+	// that a release folder's own path fits in front.
+	maxPath = 2048
+	maxName = 255
+	// maxTarget bounds the text of a symlink.
+	maxTarget = 2048
+)

@@ -1,0 +1,70 @@
+package artifacts
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+)
+
+// owners maps what an archive stated to this host's numbers. It is empty
+// unless the process is root: nobody else may give files away.
+type owners map[Owner]ids
+
+type ids struct{ uid, gid int }
+
+func newOwners(m *Manifest) owners {
+	o := owners{}
+	if os.Geteuid() != 0 {
+		return o
+	}
+	for e := range m.All() {
+		if _, known := o[e.Owner]; !known && e.Owner != (Owner{}) {
+			o[e.Owner] = lookup(e.Owner)
+		}
+	}
+	return o
+}
+
+// lookup prefers names to numbers, as tar does: an archive from a build
+// machine means the user deploy, not the number 1001.
+func lookup(o Owner) ids {
+	out := ids{o.UID, o.GID}
+	if u, err := user.Lookup(o.User); o.User != "" && err == nil {
+		out.uid = number(u.Uid, out.uid)
+	}
+	if g, err := user.LookupGroup(o.Group); o.Group != "" && err == nil {
+		out.gid = number(g.Gid, out.gid)
+	}
+	return out
+}
+
+func number(s string, otherwise int) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return otherwise
+	}
+	return n
+}
+
+func (o owners) give(f *os.File, e Entry) error {
+	id, ok := o[e.Owner]
+	if !ok {
+		return nil
+	}
+	if err := f.Chown(id.uid, id.gid); err != nil {
+		return fmt.Errorf("set owner: %w", err)
+	}
+	return nil
+}
+
+func (o owners) giveLink(root *os.Root, e Entry) error {
+	id, ok := o[e.Owner]
+	if !ok {
+		return nil
+	}
+	if err := root.Lchown(e.Path, id.uid, id.gid); err != nil {
+		return fmt.Errorf("set owner: %w", err)
+	}
+	return nil
+}

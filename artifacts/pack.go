@@ -1,0 +1,344 @@
+package artifacts
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// PackOptions tune [Pack] and [Push].
+type PackOptions struct {
+	// Prev are indexes of revisions that the store holds, from [LoadIndex].
+	// Content that they know is referred to, not packed again.
+	Prev []*Index
+	// TempDir is where packs are built; "" means the system's.
+	TempDir string
+}
+
+// Packed is a bundle turned into a revision, not yet in any store. Close
+// frees its temporary files.
+type Packed struct {
+	Manifest *Manifest
+	index    *Index
+	packs    []packFile
+	dir      string
+}
+
+// Close removes the packs.
+func (p *Packed) Close() error {
+	if err := os.RemoveAll(p.dir); err != nil {
+		return fmt.Errorf("remove packed bundle: %w", err)
+	}
+	return nil
+}
+
+// packFile is a finished pack on disk.
+type packFile struct {
+	path string
+	ref  packRef
+}
+
+// Pack reads src, refuses whatever a bundle must not hold (the error names
+// the entry and wraps [ErrInvalid]), and writes content that opt.Prev lacks
+// to packs in temporary files. Memory is bounded by two parts of 16 MiB,
+// disk by the compressed size.
+func Pack(ctx context.Context, src Source, opt PackOptions) (*Packed, error) {
+	dir, err := os.MkdirTemp(opt.TempDir, "groundswell-pack-")
+	if err != nil {
+		return nil, fmt.Errorf("pack bundle %s: %w", src.Path, err)
+	}
+	out := &Packed{dir: dir}
+	if err := out.fill(ctx, src, opt.Prev); err != nil {
+		return nil, fmt.Errorf("pack: %w", errors.Join(err, out.Close()))
+	}
+	return out, nil
+}
+
+func (p *Packed) fill(ctx context.Context, src Source, prev []*Index) error {
+	enc, err := newEncoder()
+	if err != nil {
+		return err
+	}
+	w := &packWriter{dir: p.dir, index: &Index{parts: map[Sum][]part{}}, enc: enc}
+	k := &packer{w: w, prev: prev, sums: map[string]Sum{}}
+	if err := src.walk(ctx, func(it item) error { return k.add(ctx, it) }); err != nil {
+		return errors.Join(err, w.abort())
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	if p.Manifest, err = k.manifest(src); err != nil {
+		return fmt.Errorf("bundle %s: %w", src.Path, err)
+	}
+	p.index, p.packs = w.index.used(), w.files
+	return nil
+}
+
+// packer turns items into entries and hands new content to a packWriter.
+type packer struct {
+	w       *packWriter
+	prev    []*Index
+	entries []Entry
+	sums    map[string]Sum
+	part    []byte
+}
+
+func (k *packer) add(ctx context.Context, it item) error {
+	if it.Type == TypeFile {
+		sum, err := k.content(ctx, it)
+		if err != nil {
+			return fmt.Errorf("entry %q: %w", it.Path, err)
+		}
+		it.Sum = sum
+		k.sums[it.Path] = sum
+	}
+	k.entries = append(k.entries, it.Entry)
+	return nil
+}
+
+func (k *packer) content(ctx context.Context, it item) (Sum, error) {
+	if it.sameAs != "" {
+		return k.sums[it.sameAs], nil
+	}
+	sum, err := k.hash(ctx, it)
+	if err != nil || it.Size == 0 {
+		k.w.index.parts[sum] = nil
+		return sum, err
+	}
+	if k.known(sum) {
+		return sum, nil
+	}
+	if it.Size <= maxPart { // hash left the whole file in k.part
+		return sum, k.w.add(sum, k.part)
+	}
+	return sum, k.large(ctx, it, sum)
+}
+
+// hash reads the file once. A file of at most one part stays in k.part, so
+// that it is not read again.
+func (k *packer) hash(ctx context.Context, it item) (sum Sum, err error) {
+	h := sha256.New()
+	err = k.eachPart(ctx, it, func(data []byte) error {
+		h.Write(data)
+		return nil
+	})
+	return Sum(h.Sum(nil)), err
+}
+
+// known reports whether the content lies in a pack already, of this bundle
+// or an earlier revision, and takes over the reference.
+func (k *packer) known(sum Sum) bool {
+	if _, ok := k.w.index.parts[sum]; ok {
+		return true
+	}
+	for _, prev := range k.prev {
+		if parts, ok := prev.parts[sum]; ok {
+			k.w.refer(sum, prev, parts)
+			return true
+		}
+	}
+	return false
+}
+
+// large packs a file part by part, hashing again: a directory may have
+// changed since.
+func (k *packer) large(ctx context.Context, it item, want Sum) error {
+	h := sha256.New()
+	err := k.eachPart(ctx, it, func(data []byte) error {
+		h.Write(data)
+		return k.w.add(want, data)
+	})
+	if err == nil && (hasher{h}).sum() != want {
+		err = errors.New("changed while it was packed: pack again when nothing writes to it")
+	}
+	return err
+}
+
+func (k *packer) eachPart(ctx context.Context, it item, do func([]byte) error) error {
+	r, err := it.open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	in := ExactReader(r, it.Size, "content")
+	if k.part == nil {
+		k.part = make([]byte, 0, maxPart)
+	}
+	for left := it.Size; left > 0; left -= int64(len(k.part)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		k.part = k.part[:min(left, maxPart)]
+		if _, err := io.ReadFull(in, k.part); err != nil {
+			return short(err)
+		}
+		if err := do(k.part); err != nil {
+			return err
+		}
+	}
+	if n, err := in.Read(make([]byte, 1)); n != 0 || err != io.EOF { // archives check their sums at the end
+		return fmt.Errorf("at its end: %w", err)
+	}
+	return nil
+}
+
+// manifest drops the top directory if it is only a wrapper and adds the
+// directories that an archive left unsaid.
+func (k *packer) manifest(src Source) (*Manifest, error) {
+	top := src.strips(k.entries)
+	seen := map[string]EntryType{}
+	entries := make([]Entry, 0, len(k.entries))
+	for _, e := range k.entries {
+		if e.Path = trimTop(e.Path, top); e.Path == "" {
+			continue
+		}
+		if seen[e.Path] == TypeDir && e.Type == TypeDir {
+			continue // archives may list a directory twice
+		}
+		seen[e.Path] = e.Type
+		entries = append(entries, e)
+	}
+	entries = append(entries, unlisted(entries, seen)...)
+	return NewManifest(entries, src.Limits)
+}
+
+func trimTop(p, top string) string {
+	if top != "" && p+"/" == top {
+		return ""
+	}
+	return p[len(top):]
+}
+
+func unlisted(entries []Entry, seen map[string]EntryType) (dirs []Entry) {
+	for _, e := range entries {
+		for i := range len(e.Path) {
+			if e.Path[i] != '/' {
+				continue
+			}
+			if _, ok := seen[e.Path[:i]]; !ok {
+				seen[e.Path[:i]] = TypeDir
+				dirs = append(dirs, Entry{Path: e.Path[:i], Type: TypeDir})
+			}
+		}
+	}
+	return dirs
+}
+
+// packWriter appends parts to the open pack and closes it when it is full.
+type packWriter struct {
+	dir   string
+	index *Index
+	files []packFile
+	enc   *zstd.Encoder
+	frame []byte
+
+	open *os.File
+	size int64
+	sum  hasher
+	// number is the open pack's place in index.packs.
+	number int
+	// taken maps a pack of an earlier index to its place in this one.
+	taken map[packRef]int
+}
+
+// add packs data as the next part of the file with that sum.
+func (w *packWriter) add(sum Sum, data []byte) error {
+	frame, enc := compress(w.enc, data, w.frame)
+	if enc == encodingZstd {
+		w.frame = frame
+	}
+	if w.open != nil && w.size+int64(len(frame)) > maxPack {
+		if err := w.finish(); err != nil {
+			return err
+		}
+	}
+	if err := w.ensureOpen(); err != nil {
+		return err
+	}
+	if _, err := io.MultiWriter(w.open, w.sum).Write(frame); err != nil {
+		return fmt.Errorf("write pack: %w", err)
+	}
+	w.index.parts[sum] = append(w.index.parts[sum], part{
+		pack: w.number, offset: w.size, stored: int64(len(frame)), size: int64(len(data)), enc: enc,
+	})
+	w.size += int64(len(frame))
+	return nil
+}
+
+func (w *packWriter) ensureOpen() error {
+	if w.open != nil {
+		return nil
+	}
+	f, err := os.CreateTemp(w.dir, "pack-")
+	if err != nil {
+		return fmt.Errorf("create pack: %w", err)
+	}
+	w.open, w.size, w.sum, w.number = f, 0, hasher{sha256.New()}, len(w.index.packs)
+	w.index.packs = append(w.index.packs, packRef{})
+	return nil
+}
+
+// finish closes the open pack and gives it its name.
+func (w *packWriter) finish() error {
+	if w.open == nil {
+		return nil
+	}
+	f := w.open
+	w.open = nil
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("close pack: %w", err)
+	}
+	ref := packRef{w.sum.sum(), w.size}
+	w.index.packs[w.number] = ref
+	w.files = append(w.files, packFile{f.Name(), ref})
+	return nil
+}
+
+func (w *packWriter) abort() error {
+	if w.open == nil {
+		return nil
+	}
+	return w.open.Close()
+}
+
+// refer takes over where an earlier index says the content lies.
+func (w *packWriter) refer(sum Sum, from *Index, parts []part) {
+	if w.taken == nil {
+		w.taken = map[packRef]int{}
+	}
+	own := make([]part, len(parts))
+	for i, p := range parts {
+		ref := from.packs[p.pack]
+		n, ok := w.taken[ref]
+		if !ok {
+			n = len(w.index.packs)
+			w.taken[ref] = n
+			w.index.packs = append(w.index.packs, ref)
+		}
+		own[i] = p
+		own[i].pack = n
+	}
+	w.index.parts[sum] = own
+}
+
+// encodeBoth returns the objects of the manifest and its index.
+func (p *Packed) encodeBoth() (manifest, index []byte, err error) {
+	if manifest, err = compressed(p.Manifest.Encode); err != nil {
+		return nil, nil, err
+	}
+	index, err = compressed(func(w io.Writer) error {
+		var buf bytes.Buffer
+		if err := p.index.encode(&buf, p.Manifest); err != nil {
+			return err
+		}
+		_, err := buf.WriteTo(w)
+		return err
+	})
+	return manifest, index, err
+}

@@ -1,0 +1,145 @@
+package artifacts
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+)
+
+// Pushed says what a push did.
+type Pushed struct {
+	Digest   Digest
+	Manifest *Manifest
+	// Files and Bytes are the revision's, unpacked.
+	Files int
+	Bytes int64
+	// StoredBytes is what a host without any cache downloads.
+	StoredBytes int64
+	// UploadedBytes is what this push sent to the store.
+	UploadedBytes int64
+}
+
+// Push packs src and stores it as a revision. It is idempotent, and a crash
+// at any point leaves no revision that is incomplete: packs go first, the
+// index next, the manifest last. A revision that the store holds already is
+// not uploaded again.
+func Push(ctx context.Context, s Store, src Source, opt PackOptions) (Pushed, error) {
+	var err error
+	if opt.Prev, err = present(ctx, s, opt.Prev); err != nil {
+		return Pushed{}, err
+	}
+	p, err := Pack(ctx, src, opt)
+	if err != nil {
+		return Pushed{}, err
+	}
+	defer p.Close() // a leftover in the temporary folder is no failure of the push
+	return p.Push(ctx, s)
+}
+
+// present drops the indexes that refer to packs which the store has lost, so
+// that a new revision never depends on them.
+func present(ctx context.Context, s Store, prev []*Index) ([]*Index, error) {
+	kept := make([]*Index, 0, len(prev))
+	for _, x := range prev {
+		ok, err := x.stored(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			kept = append(kept, x)
+		}
+	}
+	return kept, nil
+}
+
+// stored reports whether all packs of x lie in s in full length.
+func (x *Index) stored(ctx context.Context, s Store) (bool, error) {
+	for _, p := range x.packs {
+		ok, err := has(ctx, s, p)
+		if err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func has(ctx context.Context, s Store, p packRef) (bool, error) {
+	size, err := s.Stat(ctx, PackKey(p.sum))
+	if IsNotExist(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for pack %s: %w", p.sum, err)
+	}
+	return size == p.size, nil
+}
+
+// Push stores a packed bundle; see the function [Push].
+func (p *Packed) Push(ctx context.Context, s Store) (Pushed, error) {
+	m := p.Manifest
+	out := Pushed{Digest: m.Digest(), Manifest: m, Files: m.Files(), Bytes: m.Bytes()}
+	manifest, index, err := p.encodeBoth()
+	if err != nil {
+		return out, err
+	}
+	out.StoredBytes = int64(len(manifest)+len(index)) + p.index.storedBytes()
+	if old := p.complete(ctx, s); old != nil {
+		out.StoredBytes = int64(len(manifest)+len(index)) + old.storedBytes()
+		return out, nil
+	}
+	for _, f := range p.packs {
+		n, err := upload(ctx, s, f)
+		if err != nil {
+			return out, err
+		}
+		out.UploadedBytes += n
+	}
+	for _, o := range []struct {
+		key  string
+		data []byte
+	}{{IndexKey(m.Digest()), index}, {ManifestKey(m.Digest()), manifest}} {
+		if err := s.Put(ctx, o.key, bytes.NewReader(o.data), int64(len(o.data))); err != nil {
+			return out, fmt.Errorf("push revision %s: %w", m.Digest(), err)
+		}
+		out.UploadedBytes += int64(len(o.data))
+	}
+	return out, nil
+}
+
+// complete returns the index by which the store holds this revision already,
+// or nil if anything about it is in doubt: then all is put again.
+func (p *Packed) complete(ctx context.Context, s Store) *Index {
+	x, err := LoadIndex(ctx, s, p.Manifest.Digest())
+	if err != nil {
+		return nil
+	}
+	if ok, err := x.stored(ctx, s); err != nil || !ok {
+		return nil
+	}
+	return x
+}
+
+func upload(ctx context.Context, s Store, f packFile) (int64, error) {
+	if ok, err := has(ctx, s, f.ref); err != nil || ok {
+		return 0, err
+	}
+	in, err := os.Open(f.path)
+	if err != nil {
+		return 0, fmt.Errorf("push pack %s: %w", f.ref.sum, err)
+	}
+	defer in.Close()
+	if err := s.Put(ctx, PackKey(f.ref.sum), in, f.ref.size); err != nil {
+		return 0, fmt.Errorf("push pack %s: %w", f.ref.sum, err)
+	}
+	return f.ref.size, nil
+}
+
+func (x *Index) storedBytes() (n int64) {
+	for _, parts := range x.parts {
+		for _, p := range parts {
+			n += p.stored
+		}
+	}
+	return n
+}

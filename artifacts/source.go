@@ -1,0 +1,237 @@
+package artifacts
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+)
+
+// BundleType says how a bundle is wrapped.
+type BundleType string
+
+// The bundle types, named as CodeDeploy names them.
+const (
+	BundleDirectory BundleType = "directory"
+	BundleZip       BundleType = "zip"
+	BundleTar       BundleType = "tar"
+	BundleTgz       BundleType = "tgz"
+)
+
+// ParseBundleType returns the type of that name, or an error that lists the
+// legal ones and wraps [ErrInvalid].
+func ParseBundleType(s string) (BundleType, error) {
+	switch t := BundleType(s); t {
+	case BundleDirectory, BundleZip, BundleTar, BundleTgz:
+		return t, nil
+	}
+	return "", fmt.Errorf("bundle type %q: use one of directory, zip, tar, tgz: %w", s, ErrInvalid)
+}
+
+// Source is a bundle on disk that is to be packed. It must not change while
+// it is read. The zero values of Limits and SpecFile mean the defaults.
+type Source struct {
+	Path string
+	Type BundleType
+	// SpecFile is the appspec's name if it is not appspec.yml or
+	// appspec.yaml. An archive whose only top entry is a directory that holds
+	// it is read as if that level were not there.
+	SpecFile string
+	Limits   Limits
+}
+
+// OpenSource looks at path and returns it as a Source, its type found from
+// its content, never from its name. An error says what it is instead.
+func OpenSource(path string) (Source, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Source{}, fmt.Errorf("open bundle: %w", err)
+	}
+	if info.IsDir() {
+		return Source{Path: path, Type: BundleDirectory}, nil
+	}
+	if !info.Mode().IsRegular() {
+		return Source{}, fmt.Errorf("open bundle %s: neither a directory nor a regular file: %w", path, ErrInvalid)
+	}
+	t, err := sniff(path)
+	if err != nil {
+		return Source{}, fmt.Errorf("open bundle %s: %w", path, err)
+	}
+	return Source{Path: path, Type: t}, nil
+}
+
+func sniff(path string) (BundleType, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	head := make([]byte, 262)
+	n, err := io.ReadFull(f, head)
+	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+		return "", err
+	}
+	head = head[:n]
+	switch {
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")), bytes.HasPrefix(head, []byte("PK\x05\x06")):
+		return BundleZip, nil
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+		return BundleTgz, nil
+	case n == 262 && string(head[257:262]) == "ustar":
+		return BundleTar, nil
+	}
+	return "", fmt.Errorf("neither a directory nor a zip, tar or tgz archive: %w", ErrInvalid)
+}
+
+// item is one thing found in a source. Its name is clean and safe; open is
+// set for files, and may be called more than once until visit returns.
+type item struct {
+	Entry
+	open func() (io.ReadCloser, error)
+	// sameAs is set for a hard link: the file, met before, whose content this
+	// one shares.
+	sameAs string
+}
+
+type visitor func(item) error
+
+// walk calls visit for each item, in the order of the source.
+func (s Source) walk(ctx context.Context, visit visitor) error {
+	g := &guard{left: s.Limits.orDefault().Bytes, limits: s.Limits.orDefault(), visit: visit}
+	var err error
+	switch s.Type {
+	case BundleDirectory:
+		err = walkDir(ctx, s.Path, g)
+	case BundleZip:
+		err = walkZip(ctx, s.Path, g)
+	case BundleTar, BundleTgz:
+		err = walkTar(ctx, s.Path, s.Type == BundleTgz, g)
+	default:
+		_, err = ParseBundleType(string(s.Type))
+	}
+	if err != nil {
+		return fmt.Errorf("read bundle %s: %w", s.Path, err)
+	}
+	return nil
+}
+
+// guard applies to every item what must hold before its content is read.
+type guard struct {
+	limits  Limits
+	entries int
+	left    int64
+	visit   visitor
+}
+
+func (g *guard) item(it item) error {
+	if g.entries++; g.entries > g.limits.Entries {
+		return fmt.Errorf("entry %.300q: more than %d entries: %w", it.Path, g.limits.Entries, ErrInvalid)
+	}
+	if it.Type == TypeFile && it.sameAs == "" {
+		if it.Size < 0 || it.Size > g.left {
+			return fmt.Errorf("entry %.300q: passes the limit of %d bytes in all: %w", it.Path, g.limits.Bytes, ErrInvalid)
+		}
+		g.left -= it.Size
+	}
+	return g.visit(it)
+}
+
+// archivePath returns the clean form of a name in an archive ("./a/" is
+// "a", "." is ""), or an error that says why the name is refused.
+func archivePath(name string) (string, error) {
+	trimmed := strings.TrimSuffix(name, "/")
+	for strings.HasPrefix(trimmed, "./") {
+		trimmed = trimmed[2:]
+	}
+	if trimmed == "." || name == "./" {
+		return "", nil
+	}
+	if slices.Contains(strings.Split(trimmed, "/"), "..") || strings.HasPrefix(name, "/") || trimmed == "" {
+		return "", checkPath(name)
+	}
+	clean := path.Clean(trimmed)
+	return clean, checkPath(clean)
+}
+
+// permissions keeps what a bundle may carry: setuid, setgid and sticky bits
+// are masked.
+func permissions(mode fs.FileMode) fs.FileMode { return mode & fs.ModePerm }
+
+// strips returns the top directory to drop from an archive's paths, with
+// its slash, or "".
+func (s Source) strips(entries []Entry) string {
+	if s.Type == BundleDirectory || len(entries) == 0 {
+		return ""
+	}
+	top, _, _ := strings.Cut(entries[0].Path, "/")
+	hasSpec := false
+	for _, e := range entries {
+		rest, inside := strings.CutPrefix(e.Path, top+"/")
+		if !inside && (e.Path != top || e.Type != TypeDir) {
+			return ""
+		}
+		hasSpec = hasSpec || inside && e.Type == TypeFile && slices.Contains(s.specNames(), rest)
+	}
+	if !hasSpec {
+		return ""
+	}
+	return top + "/"
+}
+
+func (s Source) specNames() []string {
+	if s.SpecFile != "" {
+		return []string{s.SpecFile}
+	}
+	return []string{"appspec.yml", "appspec.yaml"}
+}
+
+// maxRead bounds ReadFile: an appspec is a few kilobytes.
+const maxRead = 1 << 20
+
+// ReadFile returns one file of the bundle by the path that it will have in
+// the revision, such as its appspec before it is pushed. A file that is not
+// there is an error for which [IsNotExist] holds; one of more than 1 MiB is
+// refused.
+func (s Source) ReadFile(ctx context.Context, name string) ([]byte, error) {
+	name = path.Clean(name)
+	found := map[string][]byte{}
+	var entries []Entry
+	err := s.walk(ctx, func(it item) error {
+		entries = append(entries, it.Entry)
+		_, below, _ := strings.Cut(it.Path, "/")
+		if it.Type != TypeFile || it.open == nil || it.Path != name && below != name {
+			return nil
+		}
+		data, err := readItem(it)
+		found[it.Path] = data
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if data, ok := found[s.strips(entries)+name]; ok {
+		return data, nil
+	}
+	return nil, fmt.Errorf("read %q of bundle %s: %w", name, s.Path, fs.ErrNotExist)
+}
+
+func readItem(it item) ([]byte, error) {
+	if it.Size > maxRead {
+		return nil, fmt.Errorf("entry %q: %d bytes, more than the %d that can be read at once: %w", it.Path, it.Size, maxRead, ErrInvalid)
+	}
+	r, err := it.open()
+	if err != nil {
+		return nil, fmt.Errorf("entry %q: %w", it.Path, err)
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("entry %q: %w", it.Path, err)
+	}
+	return data, nil
+}

@@ -1,0 +1,247 @@
+package artifacts
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// walkTar reads a tar archive, plain or through gzip, once from begin to
+// end.
+func walkTar(ctx context.Context, name string, zipped bool, g *guard) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var in io.Reader = bufio.NewReaderSize(f, 256<<10)
+	if zipped {
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return fmt.Errorf("not a tgz archive (%w): %w", err, ErrInvalid)
+		}
+		defer z.Close()
+		in = z
+	}
+	t := &tarWalk{end: &endMark{r: in}, guard: g, sizes: map[string]Entry{}}
+	return t.run(ctx)
+}
+
+type tarWalk struct {
+	end   *endMark
+	guard *guard
+	// sizes holds the files met, for hard links to them.
+	sizes map[string]Entry
+}
+
+func (t *tarWalk) run(ctx context.Context) error {
+	spool := &spool{}
+	defer spool.remove()
+	r := tar.NewReader(t.end)
+	last := ""
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h, err := r.Next()
+		if err == io.EOF {
+			return t.end.check(last)
+		}
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) { // names are judged below
+			return tarFault(last, err)
+		}
+		last = h.Name
+		if err := t.entry(h, r, spool); err != nil {
+			return err
+		}
+	}
+}
+
+func tarFault(last string, err error) error {
+	if last == "" {
+		return fmt.Errorf("not a tar archive (%w): %w", err, ErrInvalid)
+	}
+	return fmt.Errorf("damaged after entry %.300q (%w): %w", last, err, ErrInvalid)
+}
+
+func (t *tarWalk) entry(h *tar.Header, r io.Reader, s *spool) error {
+	if h.Typeflag == tar.TypeXGlobalHeader { // git archive writes its commit here
+		return nil
+	}
+	it, err := t.item(h)
+	if err != nil || it.Path == "" {
+		return err
+	}
+	if it.Type == TypeFile && it.sameAs == "" {
+		if it.Size > t.guard.left { // before it is spooled to disk
+			return fmt.Errorf("entry %.300q: passes the limit of %d bytes in all: %w", h.Name, t.guard.limits.Bytes, ErrInvalid)
+		}
+		if it.open, err = s.hold(r, it.Size); err != nil {
+			return fmt.Errorf("entry %.300q: content (%w): %w", h.Name, err, ErrInvalid)
+		}
+		t.sizes[it.Path] = it.Entry
+	}
+	return t.guard.item(it)
+}
+
+func (t *tarWalk) item(h *tar.Header) (item, error) {
+	name, err := archivePath(h.Name)
+	if err != nil || name == "" {
+		return item{}, err
+	}
+	e := Entry{Path: name}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		e.Type = TypeDir
+	case tar.TypeSymlink:
+		e.Type, e.Target, e.Owner = TypeSymlink, h.Linkname, tarOwner(h)
+	case tar.TypeReg, tar.TypeGNUSparse:
+		e.Type, e.Size = TypeFile, h.Size
+		e.Mode, e.MTime, e.Owner = permissions(h.FileInfo().Mode()), tarTime(h.ModTime), tarOwner(h)
+	case tar.TypeLink:
+		return t.hardLink(h, e)
+	default:
+		return item{}, fmt.Errorf("entry %q: type %s cannot be part of a bundle: %w", h.Name, tarType(h.Typeflag), ErrInvalid)
+	}
+	return item{Entry: e}, nil
+}
+
+// hardLink makes a second file of the same content: releases share no inode
+// within a tree either.
+func (t *tarWalk) hardLink(h *tar.Header, e Entry) (item, error) {
+	target, err := archivePath(h.Linkname)
+	if err != nil {
+		return item{}, fmt.Errorf("entry %q: hard link: %w", h.Name, err)
+	}
+	first, ok := t.sizes[target]
+	if !ok {
+		return item{}, fmt.Errorf("entry %q: hard link to %q, which is no file before it: %w", h.Name, h.Linkname, ErrInvalid)
+	}
+	first.Path = e.Path
+	t.sizes[e.Path] = first
+	return item{Entry: first, sameAs: target}, nil
+}
+
+func tarType(flag byte) string {
+	switch flag {
+	case tar.TypeChar, tar.TypeBlock:
+		return "device"
+	case tar.TypeFifo:
+		return "named pipe"
+	}
+	return fmt.Sprintf("%q", flag)
+}
+
+// tarTime is 0 for the epoch too: tools that make archives reproducible
+// write it for "none".
+func tarTime(at time.Time) int64 {
+	if at.IsZero() {
+		return 0
+	}
+	return at.Unix()
+}
+
+func tarOwner(h *tar.Header) Owner {
+	if h.Uid == 0 && h.Gid == 0 {
+		return Owner{}
+	}
+	return Owner{UID: h.Uid, GID: h.Gid, User: h.Uname, Group: h.Gname}
+}
+
+// endMark tells a whole archive from one cut off between two entries:
+// archive/tar answers io.EOF to both, but only the cut one reads to the end
+// of its input.
+type endMark struct {
+	r    io.Reader
+	seen bool
+}
+
+func (m *endMark) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	if n > 0 && err == io.EOF {
+		return n, nil // the end mark itself may come together with the end
+	}
+	m.seen = m.seen || err == io.EOF
+	return n, err
+}
+
+// maxTrailer is what may follow the end mark: padding of a tape record.
+const maxTrailer = 1 << 20
+
+func (m *endMark) check(last string) error {
+	if m.seen {
+		return fmt.Errorf("cut off after entry %.300q: no end mark: %w", last, ErrInvalid)
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(m.r, maxTrailer)) // gzip's checksum lies behind it
+	if err != nil {
+		return fmt.Errorf("damaged after entry %.300q (%w): %w", last, err, ErrInvalid)
+	}
+	if n == maxTrailer {
+		return fmt.Errorf("more than %d bytes follow the end mark after entry %.300q: %w", maxTrailer, last, ErrInvalid)
+	}
+	return nil
+}
+
+// spool keeps one entry of a stream at a time so that it can be read twice:
+// small ones in memory, others in a temporary file without a name.
+type spool struct {
+	file *os.File
+	mem  []byte
+}
+
+// inMemory is one part: what the packer holds at once anyway.
+const inMemory = maxPart
+
+func (s *spool) hold(r io.Reader, size int64) (func() (io.ReadCloser, error), error) {
+	if size <= inMemory {
+		buf := bytes.NewBuffer(s.mem[:0])
+		if _, err := io.CopyN(buf, r, size); err != nil {
+			return nil, short(err)
+		}
+		s.mem = buf.Bytes()
+		return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(s.mem)), nil }, nil
+	}
+	if err := s.reset(); err != nil {
+		return nil, err
+	}
+	if _, err := io.CopyN(s.file, r, size); err != nil {
+		return nil, short(err)
+	}
+	return func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(s.file, 0, size)), nil }, nil
+}
+
+func short(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (s *spool) reset() error {
+	if s.file != nil {
+		if err := s.file.Truncate(0); err != nil {
+			return err
+		}
+		_, err := s.file.Seek(0, io.SeekStart)
+		return err
+	}
+	f, err := os.CreateTemp("", "groundswell-spool-")
+	if err != nil {
+		return err
+	}
+	s.file = f
+	return os.Remove(f.Name())
+}
+
+func (s *spool) remove() {
+	if s.file != nil {
+		s.file.Close()
+	}
+}

@@ -1,0 +1,176 @@
+package artifacts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Unpack builds revision m from the cache in dest, which must not exist and
+// whose parent must. Every file is a copy of its own (a reflink where the
+// file system has them), hashed as it is written: an edit of the tree, even
+// by root, reaches no cache entry and no other release, and damage in the
+// cache never reaches a release. Directories are 0755; files have the
+// manifest's modes, times and, as root, owners; symlinks come last.
+//
+// On return the tree is durable (one syncfs) and complete; the caller renames
+// or links it into place. On error dest is removed. A content that the cache
+// lacks is an [ErrNotFound]; a damaged one is dropped from the cache and an
+// [ErrDigestMismatch]; too little room is an [ErrNoSpace]. All name the file.
+func (c *Cache) Unpack(ctx context.Context, m *Manifest, dest string) error {
+	if err := checkSpace(filepath.Dir(dest), m.bytes, m.Len()); err != nil {
+		return fmt.Errorf("unpack %s: %w", m.digest, err)
+	}
+	if err := os.Mkdir(dest, 0o755); err != nil {
+		return fmt.Errorf("unpack %s: %w", m.digest, err)
+	}
+	if err := c.unpackInto(ctx, m, dest); err != nil {
+		return fmt.Errorf("unpack %s to %s: %w", m.digest, dest, errors.Join(spaceError(err), os.RemoveAll(dest)))
+	}
+	return nil
+}
+
+func (c *Cache) unpackInto(ctx context.Context, m *Manifest, dest string) error {
+	root, err := os.OpenRoot(dest)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	u := &unpacker{cache: c, root: root, owners: newOwners(m)}
+	if err := u.dirs(m); err != nil {
+		return err
+	}
+	if err := u.files(ctx, m); err != nil {
+		return err
+	}
+	if err := u.links(m); err != nil {
+		return err
+	}
+	return syncFS(root)
+}
+
+func syncFS(root *os.Root) error {
+	dir, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+		return fmt.Errorf("syncfs: %w", err)
+	}
+	return nil
+}
+
+type unpacker struct {
+	cache  *Cache
+	root   *os.Root
+	owners owners
+	// noClone is set once the file system has refused a reflink.
+	noClone atomic.Bool
+}
+
+// dirs creates all directories, parents first as a manifest lists them.
+func (u *unpacker) dirs(m *Manifest) error {
+	info, err := u.root.Stat(".")
+	if err != nil {
+		return err
+	}
+	masked := info.Mode().Perm() != 0o755 // the umask takes bits away
+	if masked {
+		if err := u.root.Chmod(".", 0o755); err != nil {
+			return err
+		}
+	}
+	for e := range m.All() {
+		if e.Type != TypeDir {
+			continue
+		}
+		err := u.root.Mkdir(e.Path, 0o755)
+		if err == nil && masked {
+			err = u.root.Chmod(e.Path, 0o755)
+		}
+		if err != nil {
+			return fmt.Errorf("directory %q: %w", e.Path, err)
+		}
+	}
+	return nil
+}
+
+// unpackWorkers creates files in different directories at once: creating is
+// the cost of an install, and ext4 locks by directory.
+const unpackWorkers = 4
+
+// files writes all files, one worker a directory, since resolving names
+// below an open directory is what os.Root does cheaply.
+func (u *unpacker) files(ctx context.Context, m *Manifest) error {
+	byDir := map[string][]Entry{}
+	for e := range m.All() {
+		if e.Type == TypeFile {
+			byDir[path.Dir(e.Path)] = append(byDir[path.Dir(e.Path)], e)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	queue := make(chan []Entry)
+	var group sync.WaitGroup
+	for range unpackWorkers {
+		group.Go(func() {
+			for entries := range queue {
+				if err := u.dir(ctx, entries); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for _, entries := range byDir {
+		queue <- entries
+	}
+	close(queue)
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+// dir writes files that share a directory; a context that ended makes it
+// return at once.
+func (u *unpacker) dir(ctx context.Context, entries []Entry) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	dir, err := u.root.OpenRoot(path.Dir(entries[0].Path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := u.file(dir, e); err != nil {
+			return fmt.Errorf("file %q: %w", e.Path, err)
+		}
+	}
+	return nil
+}
+
+func (u *unpacker) links(m *Manifest) error {
+	for e := range m.All() {
+		if e.Type != TypeSymlink {
+			continue
+		}
+		err := u.root.Symlink(e.Target, e.Path)
+		if err == nil {
+			err = u.owners.giveLink(u.root, e)
+		}
+		if err != nil {
+			return fmt.Errorf("symlink %q: %w", e.Path, err)
+		}
+	}
+	return nil
+}
