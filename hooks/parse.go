@@ -56,7 +56,7 @@ func (p *parser) document(data []byte) *yaml.Node {
 		p.add(Position{1, 1}, "", "the file is empty: version: 0.0 and os: linux are needed")
 		return nil
 	case errors.As(err, &le):
-		p.add(Position{le.Mark.Line, le.Mark.Column}, "", "not valid YAML: "+le.Message)
+		p.add(Position{max(le.Mark.Line, 1), max(le.Mark.Column, 1)}, "", "not valid YAML: "+le.Message)
 		return nil
 	case err != nil:
 		p.add(Position{1, 1}, "", "not valid YAML: "+strings.TrimPrefix(err.Error(), "yaml: "))

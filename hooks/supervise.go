@@ -1,0 +1,192 @@
+package hooks
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// superviseArg is the first argument of a re-executed supervisor.
+const superviseArg = "supervise-hook"
+
+// MaybeSupervise turns this process into the supervisor of one script if it
+// was started as one, and then never returns. Every program that uses a
+// Runner calls it first in main, and its tests first in TestMain.
+func MaybeSupervise() {
+	if len(os.Args) != 3 || os.Args[1] != superviseArg {
+		return
+	}
+	dir := runDir(os.Args[2])
+	if err := supervise(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// supervisor runs one script. It holds the run's lock (inherited, descriptor
+// 3) until it exits.
+type supervisor struct {
+	dir     runDir
+	order   order
+	pump    *pump
+	tree    tree
+	signals chan os.Signal
+	exits   chan syscall.WaitStatus
+	begin   time.Time
+}
+
+func supervise(dir runDir) error {
+	debug.SetGCPercent(50) // it may live for an hour beside the application
+	s := &supervisor{dir: dir, signals: make(chan os.Signal, 4), exits: make(chan syscall.WaitStatus, 1)}
+	if err := s.settle(); err != nil {
+		return s.end(Result{Code: CodeOther, ExitStatus: -1, Message: err.Error()})
+	}
+	if err := s.start(); err != nil {
+		return s.end(Result{Code: CodeFailed, ExitStatus: -1,
+			Message: fmt.Sprintf("script %s could not be started: %v%s", s.order.Location, err, startHint(s.order.Path, err))})
+	}
+	return s.end(s.watch())
+}
+
+// settle makes this process a fit parent and opens the files.
+func (s *supervisor) settle() error {
+	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		unix.CloseOnExec(3) // a kernel before 5.11
+	}
+	// Caught, not ignored: a script would inherit what is ignored.
+	signal.Notify(s.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	syscall.Umask(0o022)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become the reaper of the script's tree: %w", err)
+	}
+	if err := s.dir.readJSON("order", &s.order); err != nil {
+		return err
+	}
+	var err error
+	s.pump, err = openPump(s.dir, s.order.Limits)
+	return err
+}
+
+// start runs the script. After it returned nil the tree is known and recorded.
+func (s *supervisor) start() error {
+	if c := s.order.Cred; c != nil {
+		for _, src := range s.pump.sources { // so that /dev/stdout opens for the user
+			if err := src.file.Chown(int(c.UID), int(c.GID)); err != nil {
+				return fmt.Errorf("give the output to the user: %w", err)
+			}
+		}
+	}
+	if err := s.dir.markStarted(); err != nil {
+		return err
+	}
+	s.begin = time.Now()
+	s.tree = tree{supervisor: os.Getpid(), cgroup: newCgroup(s.order.Cgroup, s.id())}
+	pid, err := s.exec()
+	if err != nil {
+		_ = s.tree.cgroup.remove()
+		return err
+	}
+	s.tree.group = pid
+	go s.reap(pid)
+	script, _ := identify(pid) // a script that has ended already is in exits
+	self, _ := identify(os.Getpid())
+	return s.dir.writeJSON("script", started{script, self, string(s.tree.cgroup)})
+}
+
+func (s *supervisor) id() string {
+	name := s.order.Event + "-" + fmt.Sprint(os.Getpid())
+	return idUnsafe.ReplaceAllString(name, "_")
+}
+
+// exec starts the script in its cgroup, else without one.
+func (s *supervisor) exec() (int, error) {
+	pid, err := s.execIn(s.tree.cgroup)
+	if err != nil && s.tree.cgroup != "" && !errors.Is(err, syscall.ENOENT) {
+		none := cgroup("")
+		if pid, again := s.execIn(none); again == nil {
+			_ = s.tree.cgroup.remove()
+			s.tree.cgroup = none
+			return pid, nil
+		}
+	}
+	return pid, err
+}
+
+func (s *supervisor) execIn(c cgroup) (int, error) {
+	stdin, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = stdin.Close() }()
+	sys := &syscall.SysProcAttr{Setsid: true}
+	if cred := s.order.Cred; cred != nil {
+		sys.Credential = &syscall.Credential{Uid: cred.UID, Gid: cred.GID, Groups: cred.Groups}
+	}
+	if c != "" {
+		dir, err := os.Open(string(c))
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = dir.Close() }()
+		sys.UseCgroupFD, sys.CgroupFD = true, int(dir.Fd())
+	}
+	attr := &os.ProcAttr{
+		Dir: s.order.Dir, Env: s.order.Env, Sys: sys,
+		Files: []*os.File{stdin, s.pump.sources[0].file, s.pump.sources[1].file},
+	}
+	return execScript(append(s.order.Sudo, s.order.Path), attr)
+}
+
+// busyRetries bounds the wait for a script that another process, forked while
+// it was being written, still has open for writing (ETXTBSY).
+const busyRetries = 50
+
+// execScript starts argv; a script without a #! line is run by /bin/sh.
+func execScript(argv []string, attr *os.ProcAttr) (int, error) {
+	for try := 0; ; try++ {
+		p, err := os.StartProcess(argv[0], argv, attr)
+		switch {
+		case err == nil:
+			pid := p.Pid
+			return pid, p.Release() // reap waits for it
+		case errors.Is(err, syscall.ETXTBSY) && try < busyRetries:
+			time.Sleep(10 * time.Millisecond)
+		case errors.Is(err, syscall.ENOEXEC) && argv[0] != "/bin/sh":
+			argv = append([]string{"/bin/sh"}, argv...)
+		default:
+			return 0, err
+		}
+	}
+}
+
+// startHint explains the kernel's ENOENT for a script that is there.
+func startHint(path string, err error) string {
+	if !errors.Is(err, syscall.ENOENT) {
+		return ""
+	}
+	line, _ := firstLine(path)
+	return fmt.Sprintf("; its first line %q names an interpreter that this host does not have", line)
+}
+
+// reap collects every child, adopted ones too, and passes the script's status
+// on. It ends with the last child, or with the process.
+func (s *supervisor) reap(script int) {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return
+		case pid == script && !ws.Stopped() && !ws.Continued():
+			s.exits <- ws
+		}
+	}
+}

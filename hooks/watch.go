@@ -1,0 +1,126 @@
+package hooks
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// The pump looks for output this often while there is some, and backs off to
+// the slow pace in silence.
+const (
+	pumpFast = 5 * time.Millisecond
+	pumpSlow = 80 * time.Millisecond
+)
+
+// killLimit is how long a killed tree may take to vanish. A kill by cgroup
+// was measured to need under 20 ms.
+const killLimit = time.Second
+
+// watch waits for the script's end, its timeout, or a request to stop.
+func (s *supervisor) watch() Result {
+	timeout := time.NewTimer(s.order.Timeout)
+	defer timeout.Stop()
+	pace := pumpFast
+	tick := time.NewTimer(pace)
+	defer tick.Stop()
+	for {
+		select {
+		case ws := <-s.exits:
+			return s.ended(ws)
+		case <-timeout.C:
+			r := Result{Code: CodeTimedOut, Message: fmt.Sprintf("script %s failed to complete in %d seconds", s.order.Location, int(s.order.Timeout.Seconds()))}
+			return s.terminate(r)
+		case sig := <-s.signals:
+			if sig == syscall.SIGTERM {
+				return s.terminate(Result{Code: CodeOther, Message: fmt.Sprintf("script %s was stopped on request", s.order.Location)})
+			}
+		case <-tick.C:
+			pace = min(pace*2, pumpSlow)
+			if s.pump.step() {
+				pace = pumpFast
+			}
+			tick.Reset(pace)
+		}
+	}
+}
+
+// ended makes the result of a script that ended by itself.
+func (s *supervisor) ended(ws syscall.WaitStatus) Result {
+	r := Result{ExitStatus: ws.ExitStatus()}
+	switch {
+	case ws.Signaled():
+		r.Code, r.Signal = CodeFailed, ws.Signal()
+		r.Message = fmt.Sprintf("script %s was killed by %s", s.order.Location, signalName(ws.Signal()))
+	case ws.ExitStatus() != 0:
+		r.Code = CodeFailed
+		r.Message = fmt.Sprintf("script %s failed with exit code %d", s.order.Location, ws.ExitStatus())
+	default:
+		s.tree.cgroup.limit("max")
+		r.Message = fmt.Sprintf("script %s succeeded", s.order.Location)
+	}
+	left := holders(s.tree.survivors(), s.dir.file("stdout"), s.dir.file("stderr"))
+	if len(left) > 0 {
+		r.Notice = fmt.Sprintf("still running with the script's output open: %s", describe(left))
+	}
+	return r
+}
+
+// terminate ends the whole tree: TERM to the group, the grace, then KILL. The
+// script's own end in the grace changes nothing about the result.
+func (s *supervisor) terminate(r Result) Result {
+	r.ExitStatus = -1
+	s.tree.signal(syscall.SIGTERM)
+	for deadline := time.Now().Add(s.order.Limits.Grace); time.Now().Before(deadline); time.Sleep(4 * killSweep) {
+		s.pump.step()
+		if len(s.tree.survivors()) == 0 {
+			return r
+		}
+	}
+	if left := s.tree.kill(killLimit); len(left) > 0 {
+		r.Message += "; not even KILL ended " + describe(left)
+	} else {
+		r.Message += "; it outlived TERM and was killed"
+	}
+	return r
+}
+
+// end records the result and gives up everything but the script's files.
+func (s *supervisor) end(r Result) error {
+	r.Script = s.order.Location
+	if !s.begin.IsZero() {
+		r.Duration = time.Since(s.begin)
+	}
+	r.Isolation = "session"
+	if s.tree.cgroup != "" {
+		r.Isolation = "cgroup"
+	}
+	if s.pump != nil {
+		s.lastLines(r)
+	}
+	if len(s.tree.cgroup.members()) == 0 {
+		_ = s.tree.cgroup.remove() // the agent tries again
+	}
+	r.Log = s.dir.file("log")
+	r.Tail = tailOf(r.Log)
+	if err := s.dir.writeJSON("outcome", outcome{r, time.Now()}); err != nil {
+		return fmt.Errorf("record outcome in %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// lastLines brings the log to the end of the script and says there what only
+// the supervisor knows.
+func (s *supervisor) lastLines(r Result) {
+	if err := s.pump.finish(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if r.Notice != "" {
+		s.pump.log.line("[groundswell]", r.Notice)
+	}
+	if r.ExitStatus < 0 {
+		s.pump.log.line("[groundswell]", r.Message)
+	}
+	s.pump.close()
+}
