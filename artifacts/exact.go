@@ -25,15 +25,22 @@ func (e *exactReader) Read(p []byte) (int, error) {
 	}
 	n, err := e.r.Read(p[:min(int64(len(p)), e.left)])
 	e.left -= int64(n)
-	if err == io.EOF && e.left > 0 {
+	switch {
+	case err == io.EOF && e.left > 0:
 		return n, fmt.Errorf("%s: ended after %d of %d bytes: %w", e.what, e.size-e.left, e.size, io.ErrUnexpectedEOF)
-	}
-	if err == io.EOF {
-		err = nil // the next call asks atEnd
+	case err == io.EOF:
+		err = nil // the next call says so
+	case err == nil && e.left == 0:
+		// Clients stop reading at the stated size: the last bytes are held
+		// back until it is certain that no more follow.
+		if err := e.atEnd(); err != io.EOF {
+			return 0, err
+		}
 	}
 	return n, err
 }
 
+// atEnd returns io.EOF if r has ended.
 func (e *exactReader) atEnd() error {
 	var more [1]byte
 	for {

@@ -107,9 +107,9 @@ type packLine struct {
 	Size   int64  `json:"size"`
 }
 
-// maxIndexLine holds the parts of a file of the largest size: 2,048 parts of
-// at most 80 digits; the header holds a pack for each 64 MiB at 100 bytes.
-const maxIndexLine = 1 << 20
+// maxIndexLine holds the parts of a file of the largest size (2,048 parts of
+// at most 80 digits) and a header that names 40,000 packs at 100 bytes.
+const maxIndexLine = 4 << 20
 
 // parseIndex reads the index of m. Errors wrap [ErrInvalid] and name the
 // line.
