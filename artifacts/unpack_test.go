@@ -1,0 +1,229 @@
+package artifacts_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/groundswell/groundswell/artifacts"
+)
+
+func sha(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func fetched(t *testing.T, path string) (*artifacts.Cache, *artifacts.Manifest) {
+	t.Helper()
+	s := newStore(t)
+	cache := newCache(t)
+	m, err := (&artifacts.Fetcher{Opener: s, Cache: cache}).Fetch(t.Context(), push(t, s, path).Digest)
+	check(t, err)
+	return cache, m
+}
+
+func TestUnpackMakesTheTree(t *testing.T) {
+	old := syscall.Umask(0o077) // must not matter
+	defer syscall.Umask(old)
+	cache, m := fetched(t, writeFile(t, "b.tar", tarBytes(t, sample)))
+	dest := filepath.Join(t.TempDir(), "release")
+	check(t, cache.Unpack(t.Context(), m, dest))
+	for _, f := range sample {
+		info, err := os.Lstat(filepath.Join(dest, f.name))
+		check(t, err)
+		switch {
+		case f.link != "":
+			if target, _ := os.Readlink(filepath.Join(dest, f.name)); target != f.link {
+				t.Errorf("%s leads to %q", f.name, target)
+			}
+		case info.IsDir():
+			if info.Mode().Perm() != 0o755 {
+				t.Errorf("%s has mode %o", f.name, info.Mode().Perm())
+			}
+		default:
+			data, err := os.ReadFile(filepath.Join(dest, f.name))
+			if err != nil || string(data) != f.data || info.Mode().Perm() != f.perm() {
+				t.Errorf("%s: %q, mode %o, %v", f.name, data, info.Mode().Perm(), err)
+			}
+		}
+	}
+	check(t, artifacts.VerifyTree(dest, m))
+	src, err := artifacts.OpenSource(dest)
+	check(t, err)
+	if again, err := pack(t, src); err != nil || again.Digest() != m.Digest() {
+		t.Errorf("the unpacked tree packs as %v, %v", again, err)
+	}
+}
+
+// TestHookEdits is the promise of the package: hooks run as root in the
+// unpacked revision and may write to any file there. The write reaches no
+// cache entry and no other release.
+func TestHookEdits(t *testing.T) {
+	cache, m := fetched(t, writeDir(t, sample))
+	one, two := filepath.Join(t.TempDir(), "one"), filepath.Join(t.TempDir(), "two")
+	check(t, cache.Unpack(t.Context(), m, one))
+	check(t, cache.Unpack(t.Context(), m, two))
+	f, err := os.OpenFile(filepath.Join(one, "bin/app"), os.O_WRONLY, 0)
+	check(t, err)
+	_, err = f.WriteAt([]byte("EDIT"), 3)
+	check(t, err)
+	check(t, f.Truncate(9))
+	check(t, f.Close())
+	check(t, os.Chmod(filepath.Join(one, "appspec.yml"), 0o777))
+
+	check(t, artifacts.VerifyTree(two, m))
+	cached(t, cache)
+	three := filepath.Join(t.TempDir(), "three")
+	check(t, cache.Unpack(t.Context(), m, three))
+	check(t, artifacts.VerifyTree(three, m))
+	if err := artifacts.VerifyTree(one, m); !errors.Is(err, artifacts.ErrDigestMismatch) || !strings.Contains(err.Error(), `"appspec.yml"`) {
+		t.Errorf("the edited tree: %v", err)
+	}
+}
+
+// TestDamagedCache is what a power loss may leave. The damage reaches no
+// release, and Stage mends it.
+func TestDamagedCache(t *testing.T) {
+	s := newStore(t)
+	pushed := push(t, s, writeDir(t, sample))
+	cache := newCache(t)
+	f := &artifacts.Fetcher{Opener: s, Cache: cache}
+	m, err := f.Fetch(t.Context(), pushed.Digest)
+	check(t, err)
+	app, _ := m.Lookup("bin/app")
+	entry := filepath.Join(cache.Dir(), app.Sum.String()[:2], app.Sum.String())
+	for name, damage := range map[string]func(){
+		"flipped": func() {
+			data, err := os.ReadFile(entry)
+			check(t, err)
+			check(t, os.Remove(entry))
+			check(t, os.WriteFile(entry, flip(data, 3), 0o400))
+		},
+		"empty": func() {
+			check(t, os.Remove(entry))
+			check(t, os.WriteFile(entry, nil, 0o400))
+		},
+		"missing": func() { check(t, os.Remove(entry)) },
+	} {
+		damage()
+		dest := filepath.Join(t.TempDir(), "r")
+		err := cache.Unpack(t.Context(), m, dest)
+		if !errors.Is(err, artifacts.ErrDigestMismatch) && !errors.Is(err, artifacts.ErrNotFound) || !strings.Contains(err.Error(), `"bin/app"`) && !strings.Contains(err.Error(), `"lib/deep/copy"`) {
+			t.Errorf("%s: unpack: %v", name, err)
+		}
+		if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: a partial release is left: %v", name, err)
+		}
+		if name != "missing" {
+			check(t, os.MkdirAll(filepath.Dir(entry), 0o700))
+			check(t, os.WriteFile(entry, make([]byte, app.Size), 0o400)) // right size, wrong content
+		}
+		_, err = f.Stage(t.Context(), pushed.Digest, dest)
+		check(t, err)
+		check(t, artifacts.VerifyTree(dest, m))
+	}
+}
+
+func TestUnpackRefusesAnExistingPath(t *testing.T) {
+	cache, m := fetched(t, writeDir(t, sample))
+	dir := t.TempDir()
+	check(t, os.WriteFile(filepath.Join(dir, "mine"), []byte("x"), 0o600))
+	if err := cache.Unpack(t.Context(), m, dir); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("unpack over a directory: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "mine")); err != nil {
+		t.Errorf("what was there is gone: %v", err)
+	}
+}
+
+func TestUnpackSetsTimes(t *testing.T) {
+	at := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	cache := newCache(t)
+	sum := sha256.Sum256(nil)
+	check(t, cache.Put(sum, 0, strings.NewReader("")))
+	e := artifacts.Entry{Path: "f", Type: artifacts.TypeFile, Mode: 0o4711 & 0o777, Sum: sum, MTime: at.Unix(), Owner: artifacts.Owner{UID: 65534, GID: 65534}}
+	m, err := artifacts.NewManifest([]artifacts.Entry{e}, artifacts.Limits{})
+	check(t, err)
+	dest := filepath.Join(t.TempDir(), "r")
+	check(t, cache.Unpack(t.Context(), m, dest))
+	info, err := os.Stat(filepath.Join(dest, "f"))
+	check(t, err)
+	if !info.ModTime().Equal(at) || info.Mode() != 0o711 {
+		t.Errorf("time %s, mode %s", info.ModTime(), info.Mode())
+	}
+	if owner := info.Sys().(*syscall.Stat_t); os.Geteuid() == 0 && (owner.Uid != 65534 || owner.Gid != 65534) {
+		t.Errorf("owner %d:%d", owner.Uid, owner.Gid)
+	}
+}
+
+func TestUnpackChecksSpaceFirst(t *testing.T) {
+	e := artifacts.Entry{Path: "huge", Type: artifacts.TypeFile, Mode: 0o644, Size: 1 << 60}
+	m, err := artifacts.NewManifest([]artifacts.Entry{e}, artifacts.Limits{Bytes: 1 << 61})
+	check(t, err)
+	dest := filepath.Join(t.TempDir(), "r")
+	if err := newCache(t).Unpack(t.Context(), m, dest); !errors.Is(err, artifacts.ErrNoSpace) || !strings.Contains(err.Error(), "disk full") {
+		t.Errorf("%v, want ErrNoSpace", err)
+	}
+}
+
+func TestVerifyTreeNamesTheFirstDifference(t *testing.T) {
+	cache, m := fetched(t, writeDir(t, sample))
+	for name, c := range map[string]struct {
+		change func(dir string) error
+		want   string
+	}{
+		"missing": {func(d string) error { return os.Remove(filepath.Join(d, "empty")) }, `"empty": is missing`},
+		"foreign": {func(d string) error { return os.WriteFile(filepath.Join(d, "aaa"), nil, 0o600) }, `"aaa" is not part`},
+		"first": {func(d string) error {
+			return errors.Join(os.Remove(filepath.Join(d, "empty")), os.Mkdir(filepath.Join(d, "b"), 0o700))
+		}, `"b" is not part`},
+		"mode":    {func(d string) error { return os.Chmod(filepath.Join(d, "bin/app"), 0o777) }, `"bin/app": has mode 777`},
+		"setuid":  {func(d string) error { return os.Chmod(filepath.Join(d, "bin/app"), 0o750|fs.ModeSetuid) }, `"bin/app": has mode`},
+		"content": {func(d string) error { return os.WriteFile(filepath.Join(d, "empty"), []byte("x"), 0o644) }, `"empty"`},
+		"link": {func(d string) error {
+			os.Remove(filepath.Join(d, "lib/up"))
+			return os.Symlink("deep", filepath.Join(d, "lib/up"))
+		}, `"lib/up": leads to "deep"`},
+		"link to dir": {func(d string) error {
+			os.Remove(filepath.Join(d, "hollow"))
+			return os.Symlink("lib", filepath.Join(d, "hollow"))
+		}, `"hollow": has type`},
+	} {
+		dest := filepath.Join(t.TempDir(), "r")
+		check(t, cache.Unpack(t.Context(), m, dest))
+		check(t, c.change(dest))
+		if err := artifacts.VerifyTree(dest, m); !errors.Is(err, artifacts.ErrDigestMismatch) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestPrune(t *testing.T) {
+	s := newStore(t)
+	cache := newCache(t)
+	f := &artifacts.Fetcher{Opener: s, Cache: cache}
+	keep, err := f.Fetch(t.Context(), push(t, s, writeDir(t, sample)).Digest)
+	check(t, err)
+	_, err = f.Fetch(t.Context(), push(t, s, writeDir(t, append(sample, file{name: "other", data: noise(50_000)}, file{name: "more", data: noise(50_000)}))).Digest)
+	check(t, err)
+	if freed, err := cache.Prune(t.Context(), artifacts.Keep(keep), 1<<30); err != nil || freed != 0 {
+		t.Errorf("with room for all: freed %d, %v", freed, err)
+	}
+	if freed, err := cache.Prune(t.Context(), artifacts.Keep(keep), 60_000); err != nil || freed < 50_000 || freed > 55_000 {
+		t.Errorf("with room for one: freed %d, %v", freed, err)
+	}
+	if _, err := cache.Prune(t.Context(), artifacts.Keep(keep), 0); err != nil {
+		t.Error(err)
+	}
+	down := &artifacts.Fetcher{Opener: &faulty{}, Cache: cache}
+	dest := filepath.Join(t.TempDir(), "r")
+	_, err = down.Stage(t.Context(), keep.Digest(), dest)
+	check(t, err)
+}
