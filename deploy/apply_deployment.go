@@ -262,12 +262,19 @@ func (s *State) deploymentStarted(d *Deployment) error {
 }
 
 func (s *State) waveStarted(d *Deployment, w *Wave, e WaveStarted) error {
-	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusPending {
-		return refuse(Conflict, "wave %s is %s", w.Name, w.Status)
+	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusPending || !d.entered(e.Wave) {
+		return refuse(Conflict, "wave %s is %s and cannot start", w.Name, w.Status)
 	}
 	w.StartedAt, w.Budget = s.Now, e.Budget
 	s.setWave(d, e.Wave, WaveStatusDeploying, "")
 	return nil
+}
+
+// entered reports whether every wave of the batches before wave i has passed.
+func (d *Deployment) entered(i int) bool {
+	return !slices.ContainsFunc(d.Waves[:i], func(w Wave) bool {
+		return w.Batch < d.Waves[i].Batch && !w.Status.Passed()
+	})
 }
 
 func (s *State) setWave(d *Deployment, i int, to WaveStatus, text string) {

@@ -1,5 +1,7 @@
 package deploy
 
+import "slices"
+
 func (s *State) permitsGranted(d *Deployment, w *Wave, e PermitsGranted) error {
 	g := s.Groups[GroupKey(d.App, d.Group)]
 	if g == nil {
@@ -96,6 +98,7 @@ func (s *State) revert(d *Deployment, t *Target, task *Task, goal Digest) {
 			return
 		}
 		task.Goal = goal
+		t.Seals = slices.DeleteFunc(t.Seals, func(seal Seal) bool { return seal.Deployment == d.ID })
 		s.moveTask(d, t.Host, task, TaskReverting, "to "+s.RevisionName(d.App, goal), nil)
 		if t.Permit == PermitNone {
 			return
@@ -115,6 +118,9 @@ func (s *State) tasksEnded(d *Deployment, e TasksEnded) error {
 			if item.Status == TaskLost && t.Permit != PermitNone {
 				t.Permit, t.Health = PermitNone, HealthUnknown // never healthy, and Gen stays open
 			}
+			if task.Status.Terminal() { // left without a goal while it held a permit
+				return
+			}
 			var f *Failure
 			if item.Status == TaskStageFailed {
 				f = t.StageReason
@@ -133,7 +139,10 @@ func (s *State) endable(d *Deployment, t *Target, task *Task, item TaskEnd) bool
 	case TaskStageFailed, TaskSkipped:
 		return task.Status == TaskWaiting
 	case TaskLost:
-		return (task.Status == TaskGranted || task.Status == TaskReverting) && (t.Permit == PermitNone || t.Gen == item.Gen)
+		if t.Permit == PermitNone {
+			return task.Status == TaskReverting
+		}
+		return t.Gen == item.Gen
 	case TaskReverted:
 		return task.Status == TaskReverting && t.Running == task.Goal && t.Serving()
 	case TaskBroken:

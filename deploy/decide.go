@@ -163,10 +163,7 @@ func (d *decision) complete(dep *Deployment, i int) WaveStatus {
 	}
 	if p.tasks[TaskSettled] > 0 {
 		d.emit(BakeStarted{Deployment: dep.ID, Wave: i, Until: d.now.Add(w.BakeMin)})
-		if w.BakeMin > 0 {
-			return WaveStatusBaking
-		}
-		return d.seal(dep, i)
+		return WaveStatusBaking
 	}
 	if p.tasks[TaskGone]+p.tasks[TaskSkipped] == p.total() {
 		d.emit(WaveSkipped{Deployment: dep.ID, Wave: i, Cause: "no target left"})
@@ -180,8 +177,11 @@ func (d *decision) complete(dep *Deployment, i int) WaveStatus {
 // settled hosts; a host that says nothing is never taken for a good one.
 func (d *decision) seal(dep *Deployment, i int) WaveStatus {
 	p, w := dep.waves[i], &dep.Waves[i]
-	baking := w.Status == WaveStatusBaking
-	if baking && d.now < w.BakeUntil || p.settledUp*100 < p.tasks[TaskSettled]*95 {
+	until := d.now.Add(w.BakeMin) // of a bake that this decision starts
+	if w.Status == WaveStatusBaking {
+		until = w.BakeUntil
+	}
+	if d.now < until || p.settledUp*100 < p.tasks[TaskSettled]*95 {
 		return WaveStatusBaking
 	}
 	d.emit(WaveSealed{Deployment: dep.ID, Wave: i})
@@ -393,8 +393,11 @@ func NextWake(s *State) (Time, bool) {
 				w.at(s.Target(wave.Hosts[j], dep.App).GrantedAt.Add(limits.Task))
 				return true
 			})
-			if wave.Status == WaveStatusDeploying && p.tasks[TaskWaiting] > 0 {
-				w.at(max(wave.StartedAt.Add(limits.Stage), s.Now))
+			if wave.Status == WaveStatusDeploying && dep.Status == DeploymentStatusRunning {
+				p.waiting.each(func(j int) bool {
+					w.at(max(wave.StartedAt, dep.Tasks[wave.Hosts[j]].Since).Add(limits.Stage))
+					return true
+				})
 			}
 			w.hosts(s, dep, i)
 		}

@@ -26,6 +26,15 @@ func (b bitset) each(f func(int) bool) {
 	}
 }
 
+func (b bitset) empty() bool {
+	for _, w := range b {
+		if w != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 func newBitset(n int) bitset { return make(bitset, (n+63)/64) }
 
 // progress counts a wave's tasks, so that a decision costs what changed and

@@ -1,0 +1,101 @@
+package deploy
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Describe returns a fact as one line, for traces and replays.
+func Describe(e Event) string {
+	switch e := e.(type) {
+	case GroupDefined:
+		return fmt.Sprintf("GroupDefined %s/%s config=%s", e.App, e.Group, e.Config.Name)
+	case HostEnrolled:
+		return fmt.Sprintf("HostEnrolled %s zone=%s", e.Name, e.Zone)
+	case HostLeft:
+		return fmt.Sprintf("HostLeft %s %s", e.Host, e.Cause)
+	case TargetsJoined:
+		return fmt.Sprintf("TargetsJoined %s/%s %s", e.App, e.Group, list(e.Hosts))
+	case TargetsLeft:
+		return fmt.Sprintf("TargetsLeft %s/%s %s (%s)", e.App, e.Group, list(e.Hosts), e.Cause)
+	case RevisionRegistered:
+		return fmt.Sprintf("RevisionRegistered %s %s", e.App, e.Name)
+	case HostsUnreachable:
+		var hosts []string
+		for _, i := range e.Items {
+			hosts = append(hosts, i.Host)
+		}
+		return "HostsUnreachable " + list(hosts)
+	case TargetsReported:
+		return describeReports(e)
+	}
+	return describeDeployment(e)
+}
+
+func describeReports(e TargetsReported) string {
+	var parts []string
+	for _, r := range e.Items {
+		text := fmt.Sprintf("%s gen=%d %s %s", r.Host, r.Gen, r.Result, r.Health)
+		if r.StageFailed != "" {
+			text += " stage-failed"
+		}
+		parts = append(parts, text)
+	}
+	return "TargetsReported " + strings.Join(parts, "; ")
+}
+
+func describeDeployment(e Event) string {
+	switch e := e.(type) {
+	case DeploymentCreated:
+		var waves []string
+		for _, w := range e.Waves {
+			waves = append(waves, fmt.Sprintf("%s=%s", w.Name, list(w.Hosts)))
+		}
+		return fmt.Sprintf("DeploymentCreated %s %s %s", e.ID, e.RevName, strings.Join(waves, " "))
+	case RequestMade:
+		return fmt.Sprintf("RequestMade %s %s", e.Deployment, e.Verb)
+	case DeploymentStarted:
+		return "DeploymentStarted " + e.Deployment
+	case WaveStarted:
+		return fmt.Sprintf("WaveStarted %d budget=%d", e.Wave, e.Budget)
+	case PermitsGranted:
+		var items []string
+		for _, g := range e.Items {
+			items = append(items, fmt.Sprintf("%s:%d:%s", g.Host, g.Gen, g.Kind))
+		}
+		return fmt.Sprintf("PermitsGranted wave=%d of=%d %s", e.Wave, e.Concurrent, list(items))
+	case RollbackStarted:
+		var items []string
+		for _, g := range e.Items {
+			items = append(items, g.Host+"→"+string(g.Goal))
+		}
+		return fmt.Sprintf("RollbackStarted (%s) %s", e.Cause, list(items))
+	case TasksEnded:
+		var items []string
+		for _, t := range e.Items {
+			items = append(items, fmt.Sprintf("%s:%s (%s)", t.Host, t.Status, t.Cause))
+		}
+		return "TasksEnded " + list(items)
+	case GateJudged:
+		return fmt.Sprintf("GateJudged wave=%d %s pass=%v %s", e.Wave, e.Gate, e.Pass, e.Evidence)
+	case BakeStarted:
+		return fmt.Sprintf("BakeStarted %d", e.Wave)
+	case WaveSealed:
+		return fmt.Sprintf("WaveSealed %d", e.Wave)
+	case WaveSkipped:
+		return fmt.Sprintf("WaveSkipped %d (%s)", e.Wave, e.Cause)
+	case DeploymentPaused:
+		return fmt.Sprintf("DeploymentPaused (%s)", e.Cause)
+	case DeploymentEnded:
+		return fmt.Sprintf("DeploymentEnded %s %s", e.Status, e.Cause)
+	}
+	return fmt.Sprintf("%T", e)
+}
+
+// list shortens a long list in the middle, where nobody looks.
+func list(items []string) string {
+	if len(items) > 12 {
+		items = append(append(append([]string{}, items[:8]...), fmt.Sprintf("…%d more…", len(items)-10)), items[len(items)-2:]...)
+	}
+	return "[" + strings.Join(items, " ") + "]"
+}
