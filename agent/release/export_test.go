@@ -1,0 +1,4 @@
+package release
+
+// SetPoint calls f before each effect of r.
+func SetPoint(r *Releases, f func(string)) { r.point = f }

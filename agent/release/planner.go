@@ -1,0 +1,289 @@
+package release
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/groundswell/groundswell/hooks"
+)
+
+// ErrConflict says that what is on the host stands in the way of a revision.
+// Nothing was touched.
+var ErrConflict = errors.New("install conflict")
+
+// planner works out an install. Paths in made, copied and order are those of
+// the appspec; actions have the install root before them.
+type planner struct {
+	root    string // the revision's folder, links resolved
+	prefix  string // the install root
+	exists  hooks.FileExists
+	links   bool // keep links to directories
+	old     map[string]bool
+	made    map[string]bool // directories of this revision
+	copied  map[string]string
+	order   []string
+	early   []action // removals that must come first
+	gone    map[string]bool
+	mkdirs  []action
+	copies  []action
+	entries int
+}
+
+// maxPaths bounds a plan; the largest real revision seen has 25,000 paths.
+const maxPaths = 2_000_000
+
+func newPlanner(root, prefix string, old []string, exists hooks.FileExists, links bool) (*planner, error) {
+	real, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return nil, fmt.Errorf("find the revision to install: %w", err)
+	}
+	p := &planner{
+		root: real, prefix: prefix, exists: exists, links: links,
+		old: map[string]bool{}, made: map[string]bool{}, copied: map[string]string{}, gone: map[string]bool{},
+	}
+	for _, path := range old {
+		p.old[path] = true
+	}
+	return p, nil
+}
+
+func (p *planner) real(path string) string { return filepath.Join(p.prefix, path) }
+
+// rest is the inverse of real.
+func (p *planner) rest(real string) string {
+	return "/" + strings.TrimPrefix(strings.TrimPrefix(real, p.prefix), "/")
+}
+
+// file plans one entry of the files section.
+func (p *planner) file(f hooks.File) error {
+	source := filepath.Join(p.root, f.Source)
+	st, err := os.Stat(source)
+	if err != nil {
+		return fmt.Errorf("source %q is not in the revision: %w", f.Source, err)
+	}
+	dest := filepath.Clean(f.Destination)
+	if !st.IsDir() {
+		dest = filepath.Join(dest, filepath.Base(source))
+		if err := p.ancestors(dest); err != nil {
+			return err
+		}
+		return p.copy(source, dest)
+	}
+	if err := p.ancestors(dest); err != nil {
+		return err
+	}
+	return p.tree(source, dest, nil)
+}
+
+func (p *planner) ancestors(path string) error {
+	parent := filepath.Dir(path)
+	if parent == path {
+		return nil
+	}
+	if err := p.ancestors(parent); err != nil {
+		return err
+	}
+	return p.mkdir(parent)
+}
+
+// tree plans the contents of a directory. Links to directories are followed,
+// inside the revision and never in a circle.
+func (p *planner) tree(source, dest string, above []string) error {
+	real, err := filepath.EvalSymlinks(source)
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", source, err)
+	}
+	if real != p.root && !strings.HasPrefix(real, p.root+"/") {
+		return fmt.Errorf("%s leads to %s, outside the revision", source, real)
+	}
+	if slices.Contains(above, real) {
+		return fmt.Errorf("%s leads back to a directory above it", source)
+	}
+	if err := p.mkdir(dest); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(source)
+	if err != nil {
+		return fmt.Errorf("list a directory of the revision: %w", err)
+	}
+	for _, e := range entries {
+		if err := p.entry(filepath.Join(source, e.Name()), filepath.Join(dest, e.Name()), e.Type(), append(above, real)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *planner) entry(source, dest string, kind fs.FileMode, above []string) error {
+	if kind.IsDir() {
+		return p.tree(source, dest, above)
+	}
+	if kind&fs.ModeSymlink != 0 && !p.links {
+		if st, err := os.Stat(source); err == nil && st.IsDir() {
+			return p.tree(source, dest, above)
+		}
+	}
+	return p.copy(source, dest)
+}
+
+// mkdir plans a directory unless it is there.
+func (p *planner) mkdir(path string) error {
+	if p.made[path] {
+		return nil
+	}
+	if _, ok := p.copied[path]; ok {
+		return fmt.Errorf("%w: %s is needed as a directory and as a file", ErrConflict, path)
+	}
+	real := p.real(path)
+	st, err := os.Stat(real)
+	switch link, errLink := os.Readlink(real); {
+	case errLink == nil && p.old[real]: // our own link gives way to a directory
+		if err := p.vacate(real); err != nil {
+			return err
+		}
+	case errLink == nil && err != nil:
+		return fmt.Errorf("%w: %s is a link to %s, which is not there, but %s needs it as a directory", ErrConflict, real, link, path)
+	case err == nil && st.IsDir():
+		if p.old[real] && !p.gone[real] { // ours, and stays ours
+			return p.own(path)
+		}
+		return nil
+	case err == nil && p.old[real]:
+		if err := p.vacate(real); err != nil {
+			return err
+		}
+	case err == nil:
+		return fmt.Errorf("%w: %s is not a directory, but %s needs it as one", ErrConflict, real, path)
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("look at destination: %w", err)
+	}
+	p.mkdirs = append(p.mkdirs, action{Op: opMkdir, Path: real})
+	return p.own(path)
+}
+
+func (p *planner) own(path string) error {
+	p.made[path] = true
+	p.order = append(p.order, path)
+	if p.entries++; p.entries > maxPaths {
+		return fmt.Errorf("the revision has more than %d paths", maxPaths)
+	}
+	return nil
+}
+
+// copy plans a file or symlink.
+func (p *planner) copy(source, dest string) error {
+	if other, ok := p.copied[dest]; ok {
+		return fmt.Errorf("%w: %s is installed twice, from %s and %s", ErrConflict, dest, p.rel(other), p.rel(source))
+	}
+	if p.made[dest] {
+		return fmt.Errorf("%w: %s is needed as a directory and as a file", ErrConflict, dest)
+	}
+	st, err := os.Lstat(source)
+	if err != nil {
+		return fmt.Errorf("look at a file of the revision: %w", err)
+	}
+	if !st.Mode().IsRegular() && st.Mode()&fs.ModeSymlink == 0 {
+		return fmt.Errorf("%s is neither a file nor a link nor a directory", p.rel(source))
+	}
+	before, keep, err := p.target(dest)
+	if err != nil || keep {
+		return err
+	}
+	p.copied[dest] = source
+	p.order = append(p.order, dest)
+	p.entries++
+	p.copies = append(p.copies, action{Op: opCopy, Path: p.real(dest), Source: p.rel(source), Before: before})
+	return nil
+}
+
+func (p *planner) rel(path string) string { return strings.TrimPrefix(path, p.root+"/") }
+
+// target decides about what is at the place of a file: keep says that the
+// foreign file there stays.
+func (p *planner) target(dest string) (before prior, keep bool, err error) {
+	real := p.real(dest)
+	before, err = look(real)
+	switch {
+	case err != nil || !before.Exists:
+		return before, false, err
+	case before.Mode.IsDir() && p.vanishing(real):
+		return prior{}, false, p.vacate(real)
+	case before.Mode.IsDir() && p.exists == hooks.FileExistsRetain:
+		return before, true, nil
+	case before.Mode.IsDir():
+		return before, false, fmt.Errorf("%w: a directory is at %s, where the revision has a file", ErrConflict, real)
+	case p.old[real] || p.exists == hooks.FileExistsOverwrite:
+		return before, false, nil
+	case p.exists == hooks.FileExistsRetain:
+		return before, true, nil
+	}
+	return before, false, fmt.Errorf("%w: a file already exists at %s that no deployment put there (file_exists_behavior is DISALLOW)", ErrConflict, real)
+}
+
+// vanishing reports whether everything at and below path is on the clean-up
+// list.
+func (p *planner) vanishing(path string) bool {
+	if !p.old[path] {
+		return false
+	}
+	st, err := os.Lstat(path)
+	if err != nil || !st.IsDir() {
+		return err == nil
+	}
+	entries, err := os.ReadDir(path)
+	return err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return !p.vanishing(filepath.Join(path, e.Name()))
+	})
+}
+
+// vacate plans the removal, before anything is made, of a path whose kind
+// changes.
+func (p *planner) vacate(path string) error {
+	before, err := look(path)
+	if err != nil {
+		return err
+	}
+	if before.Mode.IsDir() {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return fmt.Errorf("list a directory to remove: %w", err)
+		}
+		for _, e := range entries {
+			if err := p.vacate(filepath.Join(path, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	p.gone[path] = true
+	p.early = append(p.early, action{Op: opRemove, Path: path, Before: before})
+	return nil
+}
+
+// cleanUp plans the removal of what the new revision does not have, children
+// first.
+func (p *planner) cleanUp(old []string) ([]action, error) {
+	stays := map[string]bool{}
+	for _, path := range p.order {
+		stays[p.real(path)] = true
+	}
+	var all []action
+	for _, path := range slices.Backward(old) {
+		if stays[path] || p.gone[path] {
+			continue
+		}
+		before, err := look(path)
+		if err != nil {
+			return nil, err
+		}
+		if before.Exists {
+			all = append(all, action{Op: opRemove, Path: path, Before: before})
+		}
+	}
+	return all, nil
+}
