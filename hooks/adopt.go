@@ -84,16 +84,39 @@ func (r *Runner) ended(dir runDir) (Result, error) {
 	return res, dir.writeJSON("outcome", outcome{res, time.Now()})
 }
 
+// stopPatience is how long Stop waits for a supervisor that is just starting
+// to say who it is.
+const stopPatience = 2 * time.Second
+
 // Stop asks the supervisor of a run to end the script and its whole tree, as
-// a timeout would. It returns at once; Adopt waits for the end. A run that is
-// not running is no error.
+// a timeout would. It does not wait for the end, Adopt does. A run that is not
+// running is no error.
 func (r *Runner) Stop(id string) error {
 	dir, err := r.runDir(id)
 	if err != nil {
 		return err
 	}
-	var s started
-	if err := dir.readJSON("script", &s); err != nil || !s.Supervisor.alive() {
+	for deadline := time.Now().Add(stopPatience); !dir.over(); time.Sleep(adoptPoll) {
+		var s started
+		if err := dir.readJSON("script", &s); err == nil {
+			return s.stop(id)
+		}
+		lock, err := dir.lock()
+		if lock != nil {
+			return lock.Close() // nobody supervises it
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
+			return fmt.Errorf("stop run %s: its supervisor does not say who it is: %w", id, errors.Join(err, context.DeadlineExceeded))
+		}
+		if err != nil {
+			return nil // there is no such run
+		}
+	}
+	return nil
+}
+
+func (s started) stop(id string) error {
+	if !s.Supervisor.alive() {
 		return nil
 	}
 	if err := syscall.Kill(s.Supervisor.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {

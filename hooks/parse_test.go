@@ -100,7 +100,9 @@ func TestGoodAppSpecs(t *testing.T) {
 		{"D29", head + "permissions:\n  - {object: /x, mode: '0640'}\n  - {object: /y, mode: 640}\n  - {object: /z, mode: 7}\n", func(s *hooks.AppSpec) bool {
 			return *s.Permissions[0].Mode == 0o640 && *s.Permissions[1].Mode == 0o640 && *s.Permissions[2].Mode == 7
 		}},
-		{"D13", head + "permissions:\n  - object: /x/\n", func(s *hooks.AppSpec) bool { return s.Permissions[0].Object == "/x" && s.Permissions[0].Pattern == "**" }},
+		{"D13", head + "permissions:\n  - object: /x/\n", func(s *hooks.AppSpec) bool {
+			return s.Permissions[0].Object == "/x" && s.Permissions[0].Pattern == "**"
+		}},
 		{"D25", head + "permissions:\n  - {object: /x, owner: 65534}\n", func(s *hooks.AppSpec) bool { return s.Permissions[0].Owner == "65534" }},
 		{"D35 D37", head + "permissions:\n  - {object: /x, context: {user: u, type: t}}\n", func(s *hooks.AppSpec) bool { return *s.Permissions[0].Context == hooks.Context{User: "u", Type: "t"} }},
 		{"acls", head + "permissions:\n  - {object: /x, acls: ['u:bob:rw', 'd:g:staff:5', 'm::rx']}\n", func(s *hooks.AppSpec) bool {
@@ -177,6 +179,25 @@ func TestEvents(t *testing.T) {
 	}
 	if _, ok := hooks.ParseEvent("none"); ok {
 		t.Error("none is an event")
+	}
+}
+
+// F12, F13, F15, F16.
+func TestOrderEvents(t *testing.T) {
+	for given, want := range map[string]string{
+		"BeforeInstall,ApplicationStart":        "DownloadBundle,Install,BeforeInstall,ApplicationStart",
+		"ApplicationStop,AfterInstall":          "ApplicationStop,DownloadBundle,Install,AfterInstall",
+		"DownloadBundle,Install,Smoke,Validate": "DownloadBundle,Install,Smoke,Validate",
+		"DownloadBundle,BeforeInstall,Install":  "DownloadBundle,BeforeInstall,Install",
+		"ApplicationStart,DownloadBundle":       "",
+		"AfterInstall,Install":                  "",
+		"Install,DownloadBundle":                "",
+		"Smoke,Smoke":                           "",
+	} {
+		got, err := hooks.OrderEvents(strings.Split(given, ","))
+		if strings.Join(got, ",") != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %v, %v", given, got, err)
+		}
 	}
 }
 

@@ -104,22 +104,25 @@ func (s *source) read(log *boundedLog) bool {
 	if st.Size() < s.off { // the script opened /dev/stderr anew and cut the file
 		s.off, s.punched = 0, 0
 	}
-	if behind := st.Size() - s.off; behind > s.backlog {
-		log.line("[groundswell]", fmt.Sprintf("%d bytes of %s dropped: the script writes faster than they can be kept", behind-maxLine, s.tag))
-		s.off, s.partial = st.Size()-maxLine, nil
-		s.free()
-	}
-	buf := make([]byte, maxLine)
-	n, _ := s.file.ReadAt(buf, s.off)
-	if n == 0 {
+	if !s.chunk(log) {
 		return false
 	}
-	s.off += int64(n)
-	s.lines(buf[:n], log)
+	if behind := st.Size() - s.off; behind > s.backlog { // after a chunk: the first words count
+		log.line("[groundswell]", fmt.Sprintf("%d bytes of %s dropped: the script writes faster than they can be kept", behind-maxLine, s.tag))
+		s.off, s.partial = st.Size()-maxLine, nil
+	}
 	if s.off-s.punched > punchSlack {
 		s.free()
 	}
 	return true
+}
+
+func (s *source) chunk(log *boundedLog) bool {
+	buf := make([]byte, maxLine)
+	n, _ := s.file.ReadAt(buf, s.off)
+	s.off += int64(n)
+	s.lines(buf[:n], log)
+	return n > 0
 }
 
 func (s *source) lines(data []byte, log *boundedLog) {
