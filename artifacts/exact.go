@@ -7,7 +7,7 @@ import (
 
 // ExactReader returns a reader of r that fails, naming what, unless r holds
 // exactly size bytes: io.ErrUnexpectedEOF if it ends early, [ErrInvalid] if
-// more follows. Stores read the body of a Put through it, because a short
+// more follows. Both are permanent: the fault is the caller's. Stores read the body of a Put through it, because a short
 // body must not become an object.
 func ExactReader(r io.Reader, size int64, what string) io.Reader {
 	return &exactReader{r: r, left: size, size: size, what: what}
@@ -27,7 +27,7 @@ func (e *exactReader) Read(p []byte) (int, error) {
 	e.left -= int64(n)
 	switch {
 	case err == io.EOF && e.left > 0:
-		return n, fmt.Errorf("%s: ended after %d of %d bytes: %w", e.what, e.size-e.left, e.size, io.ErrUnexpectedEOF)
+		return n, Permanent(fmt.Errorf("%s: ended after %d of %d bytes: %w", e.what, e.size-e.left, e.size, io.ErrUnexpectedEOF))
 	case err == io.EOF:
 		err = nil // the next call says so
 	case err == nil && e.left == 0:

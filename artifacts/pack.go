@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -167,9 +168,7 @@ func (k *packer) eachPart(ctx context.Context, it item, do func([]byte) error) e
 	}
 	defer r.Close()
 	in := ExactReader(r, it.Size, "content")
-	if k.part == nil {
-		k.part = make([]byte, 0, maxPart)
-	}
+	k.part = slices.Grow(k.part[:0], int(min(it.Size, maxPart)))
 	for left := it.Size; left > 0; left -= int64(len(k.part)) {
 		if err := ctx.Err(); err != nil {
 			return err

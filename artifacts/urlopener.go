@@ -111,7 +111,7 @@ func openFile(u *url.URL, offset, length int64) (io.ReadCloser, error) {
 
 // FileRange returns a reader of length bytes of f from offset (-1: to the
 // end) that closes f; a range that is not inside the file is an error that
-// wraps io.ErrUnexpectedEOF.
+// wraps io.ErrUnexpectedEOF and is permanent.
 func FileRange(f *os.File, offset, length int64) (io.ReadCloser, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -121,7 +121,7 @@ func FileRange(f *os.File, offset, length int64) (io.ReadCloser, error) {
 		length = info.Size() - offset
 	}
 	if length < 0 || offset > info.Size()-length {
-		return nil, fmt.Errorf("range %d+%d of %d bytes: %w", offset, length, info.Size(), io.ErrUnexpectedEOF)
+		return nil, Permanent(fmt.Errorf("range %d+%d of %d bytes: %w", offset, length, info.Size(), io.ErrUnexpectedEOF))
 	}
 	return struct {
 		io.Reader
@@ -170,7 +170,7 @@ func checkAnswer(resp *http.Response, whole bool, offset, length int64) error {
 	case code == http.StatusNotFound:
 		return ErrNotFound
 	case code == http.StatusRequestedRangeNotSatisfiable:
-		return fmt.Errorf("range %d+%d: %w", offset, length, io.ErrUnexpectedEOF)
+		return Permanent(fmt.Errorf("range %d+%d: %w", offset, length, io.ErrUnexpectedEOF))
 	case whole && code == http.StatusOK:
 		return nil
 	case whole || code != http.StatusPartialContent:

@@ -3,7 +3,6 @@ package s3server
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -12,8 +11,6 @@ import (
 	"testing"
 	"time"
 )
-
-func nil2ctx() context.Context { return context.Background() }
 
 func readPid(t *testing.T, r io.Reader) int {
 	t.Helper()
