@@ -106,3 +106,14 @@ func (c cgroup) remove() error {
 	}
 	return nil
 }
+
+// discard removes the cgroup unless someone is still in it. A member that has
+// just died holds it for some milliseconds more; Sweep tries again later.
+func (c cgroup) discard() {
+	for range 10 {
+		if len(c.members()) > 0 || c.remove() == nil {
+			return
+		}
+		time.Sleep(killSweep)
+	}
+}

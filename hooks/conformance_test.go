@@ -29,8 +29,10 @@ type scriptCase struct {
 
 func scriptCases() []scriptCase {
 	return []scriptCase{
-		{id: "E01", body: "#!/bin/sh\necho out\necho err >&2\n",
-			logs: []string{"LifecycleEvent - BeforeInstall", "Script - a.sh", "[stdout]out\n", "[stderr]err\n"}},
+		{
+			id: "E01", body: "#!/bin/sh\necho out\necho err >&2\n",
+			logs: []string{"LifecycleEvent - BeforeInstall", "Script - a.sh", "[stdout]out\n", "[stderr]err\n"},
+		},
 		{id: "E03", body: "#!/bin/sh\nkill -9 $$\n", code: hooks.CodeFailed, says: []string{"signal 9", "SIGKILL"}},
 		{id: "E04", script: hooks.Script{Location: "scripts/gone.sh"}, code: hooks.CodeMissing, says: []string{"/scripts/gone.sh"}},
 		{id: "E06", body: "echo plain $0\n", logs: []string{"[stdout]plain /"}},

@@ -74,8 +74,10 @@ func (h *host) write(name, body string) string {
 }
 
 func (h *host) env(id string) hooks.Env {
-	return hooks.Env{ID: id, Root: h.root, Event: "BeforeInstall", Application: "www",
-		DeploymentID: "d-1", DeploymentGroup: "prod", DeploymentGroupID: "g-1"}
+	return hooks.Env{
+		ID: id, Root: h.root, Event: "BeforeInstall", Application: "www",
+		DeploymentID: "d-1", DeploymentGroup: "prod", DeploymentGroupID: "g-1",
+	}
 }
 
 // run runs body as a.sh.

@@ -49,8 +49,10 @@ func supervise(dir runDir) error {
 		return s.end(Result{Code: CodeOther, ExitStatus: -1, Message: err.Error()})
 	}
 	if err := s.start(); err != nil {
-		return s.end(Result{Code: CodeFailed, ExitStatus: -1,
-			Message: fmt.Sprintf("script %s could not be started: %v%s", s.order.Location, err, startHint(s.order.Path, err))})
+		return s.end(Result{
+			Code: CodeFailed, ExitStatus: -1,
+			Message: fmt.Sprintf("script %s could not be started: %v%s", s.order.Location, err, startHint(s.order.Path, err)),
+		})
 	}
 	return s.end(s.watch())
 }

@@ -99,9 +99,7 @@ func (s *supervisor) end(r Result) error {
 	if s.pump != nil {
 		s.lastLines(r)
 	}
-	if len(s.tree.cgroup.members()) == 0 {
-		_ = s.tree.cgroup.remove() // the agent tries again
-	}
+	s.tree.cgroup.discard()
 	r.Log = s.dir.file("log")
 	r.Tail = tailOf(r.Log)
 	if err := s.dir.writeJSON("outcome", outcome{r, time.Now()}); err != nil {
