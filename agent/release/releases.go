@@ -22,8 +22,8 @@ type Options struct {
 	InstallRoot string
 	// Keep is how many revisions Prune leaves. Default 5, CodeDeploy's.
 	Keep int
-	// KeepBytes is how much disk they may take; 0 is no limit. Two good
-	// revisions stay whatever they take.
+	// KeepBytes is how much disk they may take; 0 is no limit. What
+	// Prune is told to keep stays whatever it takes.
 	KeepBytes int64
 	// KeepDirLinks installs a symlink to a directory as a symlink. The
 	// default, for CodeDeploy's sake, is a directory with copies.
