@@ -6,6 +6,7 @@ import (
 )
 
 func (s *State) groupDefined(e GroupDefined) error {
+	s.Shape = s.Index
 	if e.App == "" || e.Group == "" {
 		return refuse(Invalid, "a group needs an application and a name")
 	}
@@ -20,8 +21,16 @@ func (s *State) groupDefined(e GroupDefined) error {
 }
 
 func (s *State) hostEnrolled(e HostEnrolled) error {
+	s.Shape = s.Index
 	if e.Host == "" || e.Name == "" {
 		return refuse(Invalid, "a host needs an id and a name")
+	}
+	for _, old := range sorted(s.Hosts) { // same name, new id: the machine was replaced
+		if old.Name == e.Name && old.ID != e.Host && old.Unreachable {
+			if err := s.hostLeft(HostLeft{Host: old.ID, Cause: "replaced by " + e.Host}); err != nil {
+				return err
+			}
+		}
 	}
 	h := s.Hosts[e.Host]
 	if h == nil {
@@ -36,6 +45,7 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 }
 
 func (s *State) hostLeft(e HostLeft) error {
+	s.Shape = s.Index
 	h := s.Hosts[e.Host]
 	switch {
 	case h == nil:
@@ -51,6 +61,7 @@ func (s *State) hostLeft(e HostLeft) error {
 }
 
 func (s *State) targetsJoined(e TargetsJoined) error {
+	s.Shape = s.Index
 	g := s.Groups[GroupKey(e.App, e.Group)]
 	if g == nil {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
@@ -72,6 +83,7 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 }
 
 func (s *State) targetsLeft(e TargetsLeft) error {
+	s.Shape = s.Index
 	g := s.Groups[GroupKey(e.App, e.Group)]
 	if g == nil {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ type State struct {
 	Now         Time                            `json:"now"`   // FSM time of the last applied entry
 	Wall        int64                           `json:"wall"`  // Unix milliseconds, for people only
 	Seq         uint64                          `json:"seq"`   // deployments created so far
+	Shape       uint64                          `json:"shape"` // index of the last change of hosts, labels, groups or membership
 	Hosts       map[string]*Host                `json:"hosts"`
 	Groups      map[string]*Group               `json:"groups"`    // by GroupKey
 	Revisions   map[string]map[Digest]*Revision `json:"revisions"` // by application
@@ -304,4 +306,39 @@ func (s *State) LastGood(t *Target, deployment string) Digest {
 		return seal.Revision
 	}
 	return ""
+}
+
+// Sealed returns the revisions that were sealed on the group and are not bad,
+// the one sealed last first.
+func (s *State) Sealed(g *Group) []Digest {
+	last := map[string]Time{}
+	for h := range sorted(g.Members) {
+		t := s.Target(h, g.App)
+		if t == nil {
+			continue
+		}
+		for _, seal := range t.Seals {
+			if g.Bad[seal.Revision] == "" {
+				last[string(seal.Revision)] = max(last[string(seal.Revision)], seal.At)
+			}
+		}
+	}
+	var out []Digest
+	for d := range sorted(last) {
+		out = append(out, Digest(d))
+	}
+	slices.SortStableFunc(out, func(a, b Digest) int { return cmp.Compare(last[string(b)], last[string(a)]) })
+	return out
+}
+
+// Commonest returns the revision that most targets of the group run, "" when
+// none runs anything.
+func (s *State) Commonest(g *Group) Digest { return s.commonest(g) }
+
+// LastIndex returns the index of the deployment's newest record.
+func (d *Deployment) LastIndex() uint64 {
+	if n := len(d.Records); n > 0 {
+		return d.Records[n-1].Index
+	}
+	return 0
 }

@@ -292,17 +292,104 @@ func (*PresenceResponse) Descriptor() ([]byte, []int) {
 	return file_peer_v1_peer_proto_rawDescGZIP(), []int{4}
 }
 
+type KeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeysRequest) Reset() {
+	*x = KeysRequest{}
+	mi := &file_peer_v1_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeysRequest) ProtoMessage() {}
+
+func (x *KeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
+func (*KeysRequest) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+}
+
+type KeysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CaKeyPem      []byte                 `protobuf:"bytes,1,opt,name=ca_key_pem,json=caKeyPem,proto3" json:"ca_key_pem,omitempty"`
+	GossipKey     []byte                 `protobuf:"bytes,2,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeysResponse) Reset() {
+	*x = KeysResponse{}
+	mi := &file_peer_v1_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeysResponse) ProtoMessage() {}
+
+func (x *KeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeysResponse.ProtoReflect.Descriptor instead.
+func (*KeysResponse) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *KeysResponse) GetCaKeyPem() []byte {
+	if x != nil {
+		return x.CaKeyPem
+	}
+	return nil
+}
+
+func (x *KeysResponse) GetGossipKey() []byte {
+	if x != nil {
+		return x.GossipKey
+	}
+	return nil
+}
+
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	RaftAddress   string                 `protobuf:"bytes,2,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	RaftAddress   string                 `protobuf:"bytes,1,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_peer_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +401,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_peer_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,14 +414,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *JoinRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JoinRequest) GetRaftAddress() string {
@@ -345,17 +425,14 @@ func (x *JoinRequest) GetRaftAddress() string {
 }
 
 type JoinResponse struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	CaCertificatePem []byte                 `protobuf:"bytes,1,opt,name=ca_certificate_pem,json=caCertificatePem,proto3" json:"ca_certificate_pem,omitempty"`
-	CaKeyPem         []byte                 `protobuf:"bytes,2,opt,name=ca_key_pem,json=caKeyPem,proto3" json:"ca_key_pem,omitempty"`
-	GossipKey        []byte                 `protobuf:"bytes,3,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_peer_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -367,7 +444,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_peer_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -380,28 +457,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *JoinResponse) GetCaCertificatePem() []byte {
-	if x != nil {
-		return x.CaCertificatePem
-	}
-	return nil
-}
-
-func (x *JoinResponse) GetCaKeyPem() []byte {
-	if x != nil {
-		return x.CaKeyPem
-	}
-	return nil
-}
-
-func (x *JoinResponse) GetGossipKey() []byte {
-	if x != nil {
-		return x.GossipKey
-	}
-	return nil
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
 type LogsRequest struct {
@@ -414,7 +470,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_peer_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +482,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_peer_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +495,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LogsRequest) GetHost() string {
@@ -476,22 +532,23 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\fdisconnected\x18\x04 \x03(\tR\fdisconnected\x12:\n" +
 	"\bprogress\x18\x05 \x03(\v2\x1e.groundswell.agent.v1.ProgressR\bprogress\x12%\n" +
 	"\x0eprogress_hosts\x18\x06 \x03(\tR\rprogressHosts\"\x12\n" +
-	"\x10PresenceResponse\"D\n" +
-	"\vJoinRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
-	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\"y\n" +
-	"\fJoinResponse\x12,\n" +
-	"\x12ca_certificate_pem\x18\x01 \x01(\fR\x10caCertificatePem\x12\x1c\n" +
+	"\x10PresenceResponse\"\r\n" +
+	"\vKeysRequest\"K\n" +
+	"\fKeysResponse\x12\x1c\n" +
 	"\n" +
-	"ca_key_pem\x18\x02 \x01(\fR\bcaKeyPem\x12\x1d\n" +
+	"ca_key_pem\x18\x01 \x01(\fR\bcaKeyPem\x12\x1d\n" +
 	"\n" +
-	"gossip_key\x18\x03 \x01(\fR\tgossipKey\"]\n" +
+	"gossip_key\x18\x02 \x01(\fR\tgossipKey\"0\n" +
+	"\vJoinRequest\x12!\n" +
+	"\fraft_address\x18\x01 \x01(\tR\vraftAddress\"\x0e\n" +
+	"\fJoinResponse\"]\n" +
 	"\vLogsRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12:\n" +
-	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xd9\x02\n" +
+	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xa6\x03\n" +
 	"\vPeerService\x12T\n" +
 	"\aPropose\x12#.groundswell.peer.v1.ProposeRequest\x1a$.groundswell.peer.v1.ProposeResponse\x12[\n" +
 	"\bPresence\x12$.groundswell.peer.v1.PresenceRequest\x1a%.groundswell.peer.v1.PresenceResponse(\x010\x01\x12K\n" +
+	"\x04Keys\x12 .groundswell.peer.v1.KeysRequest\x1a!.groundswell.peer.v1.KeysResponse\x12K\n" +
 	"\x04Join\x12 .groundswell.peer.v1.JoinRequest\x1a!.groundswell.peer.v1.JoinResponse\x12J\n" +
 	"\x04Logs\x12 .groundswell.peer.v1.LogsRequest\x1a\x1e.groundswell.agent.v1.LogChunk0\x01B9Z7github.com/groundswell/groundswell/proto/peer/v1;peerv1b\x06proto3"
 
@@ -507,34 +564,38 @@ func file_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_peer_v1_peer_proto_rawDescData
 }
 
-var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_peer_v1_peer_proto_goTypes = []any{
 	(*ProposeRequest)(nil),   // 0: groundswell.peer.v1.ProposeRequest
 	(*ProposeResponse)(nil),  // 1: groundswell.peer.v1.ProposeResponse
 	(*Refusal)(nil),          // 2: groundswell.peer.v1.Refusal
 	(*PresenceRequest)(nil),  // 3: groundswell.peer.v1.PresenceRequest
 	(*PresenceResponse)(nil), // 4: groundswell.peer.v1.PresenceResponse
-	(*JoinRequest)(nil),      // 5: groundswell.peer.v1.JoinRequest
-	(*JoinResponse)(nil),     // 6: groundswell.peer.v1.JoinResponse
-	(*LogsRequest)(nil),      // 7: groundswell.peer.v1.LogsRequest
-	(*v1.Progress)(nil),      // 8: groundswell.agent.v1.Progress
-	(*v1.LogRequest)(nil),    // 9: groundswell.agent.v1.LogRequest
-	(*v1.LogChunk)(nil),      // 10: groundswell.agent.v1.LogChunk
+	(*KeysRequest)(nil),      // 5: groundswell.peer.v1.KeysRequest
+	(*KeysResponse)(nil),     // 6: groundswell.peer.v1.KeysResponse
+	(*JoinRequest)(nil),      // 7: groundswell.peer.v1.JoinRequest
+	(*JoinResponse)(nil),     // 8: groundswell.peer.v1.JoinResponse
+	(*LogsRequest)(nil),      // 9: groundswell.peer.v1.LogsRequest
+	(*v1.Progress)(nil),      // 10: groundswell.agent.v1.Progress
+	(*v1.LogRequest)(nil),    // 11: groundswell.agent.v1.LogRequest
+	(*v1.LogChunk)(nil),      // 12: groundswell.agent.v1.LogChunk
 }
 var file_peer_v1_peer_proto_depIdxs = []int32{
 	2,  // 0: groundswell.peer.v1.ProposeResponse.refusals:type_name -> groundswell.peer.v1.Refusal
-	8,  // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
-	9,  // 2: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
+	10, // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
+	11, // 2: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
 	0,  // 3: groundswell.peer.v1.PeerService.Propose:input_type -> groundswell.peer.v1.ProposeRequest
 	3,  // 4: groundswell.peer.v1.PeerService.Presence:input_type -> groundswell.peer.v1.PresenceRequest
-	5,  // 5: groundswell.peer.v1.PeerService.Join:input_type -> groundswell.peer.v1.JoinRequest
-	7,  // 6: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
-	1,  // 7: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
-	4,  // 8: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
-	6,  // 9: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
-	10, // 10: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
-	7,  // [7:11] is the sub-list for method output_type
-	3,  // [3:7] is the sub-list for method input_type
+	5,  // 5: groundswell.peer.v1.PeerService.Keys:input_type -> groundswell.peer.v1.KeysRequest
+	7,  // 6: groundswell.peer.v1.PeerService.Join:input_type -> groundswell.peer.v1.JoinRequest
+	9,  // 7: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
+	1,  // 8: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
+	4,  // 9: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
+	6,  // 10: groundswell.peer.v1.PeerService.Keys:output_type -> groundswell.peer.v1.KeysResponse
+	8,  // 11: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
+	12, // 12: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
+	8,  // [8:13] is the sub-list for method output_type
+	3,  // [3:8] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -551,7 +612,7 @@ func file_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_v1_peer_proto_rawDesc), len(file_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

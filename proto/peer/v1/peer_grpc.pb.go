@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PeerService_Propose_FullMethodName  = "/groundswell.peer.v1.PeerService/Propose"
 	PeerService_Presence_FullMethodName = "/groundswell.peer.v1.PeerService/Presence"
+	PeerService_Keys_FullMethodName     = "/groundswell.peer.v1.PeerService/Keys"
 	PeerService_Join_FullMethodName     = "/groundswell.peer.v1.PeerService/Join"
 	PeerService_Logs_FullMethodName     = "/groundswell.peer.v1.PeerService/Logs"
 )
@@ -39,7 +40,9 @@ type PeerServiceClient interface {
 	// Presence tells the leader which hosts have a stream at the sender: first
 	// all of them, then changes.
 	Presence(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PresenceRequest, PresenceResponse], error)
-	// Join adds the caller as a voter and hands it the cluster's keys.
+	// Keys hands a newcomer the keys that every coordinator holds.
+	Keys(ctx context.Context, in *KeysRequest, opts ...grpc.CallOption) (*KeysResponse, error)
+	// Join makes the caller a voter; the leader answers it.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
 	// Logs reads hook output through the stream that a host has at this replica.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.LogChunk], error)
@@ -75,6 +78,16 @@ func (c *peerServiceClient) Presence(ctx context.Context, opts ...grpc.CallOptio
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_PresenceClient = grpc.BidiStreamingClient[PresenceRequest, PresenceResponse]
+
+func (c *peerServiceClient) Keys(ctx context.Context, in *KeysRequest, opts ...grpc.CallOption) (*KeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeysResponse)
+	err := c.cc.Invoke(ctx, PeerService_Keys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *peerServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -116,7 +129,9 @@ type PeerServiceServer interface {
 	// Presence tells the leader which hosts have a stream at the sender: first
 	// all of them, then changes.
 	Presence(grpc.BidiStreamingServer[PresenceRequest, PresenceResponse]) error
-	// Join adds the caller as a voter and hands it the cluster's keys.
+	// Keys hands a newcomer the keys that every coordinator holds.
+	Keys(context.Context, *KeysRequest) (*KeysResponse, error)
+	// Join makes the caller a voter; the leader answers it.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
 	// Logs reads hook output through the stream that a host has at this replica.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[v1.LogChunk]) error
@@ -135,6 +150,9 @@ func (UnimplementedPeerServiceServer) Propose(context.Context, *ProposeRequest) 
 }
 func (UnimplementedPeerServiceServer) Presence(grpc.BidiStreamingServer[PresenceRequest, PresenceResponse]) error {
 	return status.Error(codes.Unimplemented, "method Presence not implemented")
+}
+func (UnimplementedPeerServiceServer) Keys(context.Context, *KeysRequest) (*KeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Keys not implemented")
 }
 func (UnimplementedPeerServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
@@ -188,6 +206,24 @@ func _PeerService_Presence_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_PresenceServer = grpc.BidiStreamingServer[PresenceRequest, PresenceResponse]
 
+func _PeerService_Keys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Keys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Keys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Keys(ctx, req.(*KeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerService_Join_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(JoinRequest)
 	if err := dec(in); err != nil {
@@ -227,6 +263,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Propose",
 			Handler:    _PeerService_Propose_Handler,
+		},
+		{
+			MethodName: "Keys",
+			Handler:    _PeerService_Keys_Handler,
 		},
 		{
 			MethodName: "Join",

@@ -3243,6 +3243,8 @@ type TokenUsed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"` // identity that was issued
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
+	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3291,12 +3293,27 @@ func (x *TokenUsed) GetSubject() string {
 	return ""
 }
 
+func (x *TokenUsed) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *TokenUsed) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
 type CoordinatorJoined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	RaftAddress   string                 `protobuf:"bytes,2,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
 	ApiAddress    string                 `protobuf:"bytes,3,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
 	AgentAddress  string                 `protobuf:"bytes,4,opt,name=agent_address,json=agentAddress,proto3" json:"agent_address,omitempty"`
+	GossipAddress string                 `protobuf:"bytes,5,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3355,6 +3372,13 @@ func (x *CoordinatorJoined) GetApiAddress() string {
 func (x *CoordinatorJoined) GetAgentAddress() string {
 	if x != nil {
 		return x.AgentAddress
+	}
+	return ""
+}
+
+func (x *CoordinatorJoined) GetGossipAddress() string {
+	if x != nil {
+		return x.GossipAddress
 	}
 	return ""
 }
@@ -3705,16 +3729,19 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\tR\x04role\x12\x1d\n" +
 	"\n" +
 	"expires_ms\x18\x05 \x01(\x03R\texpiresMs\x12\x12\n" +
-	"\x04uses\x18\x06 \x01(\x03R\x04uses\"5\n" +
+	"\x04uses\x18\x06 \x01(\x03R\x04uses\"]\n" +
 	"\tTokenUsed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
-	"\asubject\x18\x02 \x01(\tR\asubject\"\x90\x01\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x12\n" +
+	"\x04role\x18\x04 \x01(\tR\x04role\"\xb7\x01\n" +
 	"\x11CoordinatorJoined\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
 	"\vapi_address\x18\x03 \x01(\tR\n" +
 	"apiAddress\x12#\n" +
-	"\ragent_address\x18\x04 \x01(\tR\fagentAddress\"7\n" +
+	"\ragent_address\x18\x04 \x01(\tR\fagentAddress\x12%\n" +
+	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\"7\n" +
 	"\x0eClusterCreated\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06ca_pem\x18\x02 \x01(\fR\x05caPemB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"

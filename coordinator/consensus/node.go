@@ -1,0 +1,268 @@
+// Package consensus is one raft node: open, bootstrap, join, leadership,
+// propose, barrier.
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+)
+
+// Layer carries raft's connections; the caller brings mTLS.
+type Layer interface {
+	net.Listener
+	Dial(ctx context.Context, address string) (net.Conn, error)
+}
+
+// Options of Open.
+type Options struct {
+	Dir       string // holds raft.db and snapshots, 0700
+	Name      string // id of this server, stable for its life
+	Advertise string // address that other servers dial
+	Layer     Layer
+	FSM       raft.FSM
+	Log       io.Writer // raft's own log; nil discards it
+}
+
+// Node is one server of the raft cluster. All methods may be called
+// concurrently.
+type Node struct {
+	raft      *raft.Raft
+	store     *raftboltdb.BoltStore
+	transport *raft.NetworkTransport
+	advertise raft.ServerAddress
+	name      raft.ServerID
+}
+
+// Timeouts that gave a new leader's first commit in about 1 s on a busy
+// 2-core machine (prototype, docs/architecture.md).
+const (
+	heartbeat   = 500 * time.Millisecond
+	election    = 500 * time.Millisecond
+	lease       = 250 * time.Millisecond
+	commit      = 50 * time.Millisecond
+	maxAppend   = 512
+	snapshots   = 2
+	dialTimeout = 3 * time.Second
+)
+
+// Open opens or creates the node's state on disk. A new node is not part of a
+// cluster until Bootstrap, or until a leader calls AddVoter for it.
+func Open(o Options) (*Node, error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create raft folder: %w", err)
+	}
+	path := filepath.Join(o.Dir, "raft.db")
+	store, err := raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true})
+	if err != nil {
+		return nil, fmt.Errorf("open raft log %s (is another coordinator using it?): %w", path, err)
+	}
+	n, err := open(o, store)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return n, nil
+}
+
+func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
+	out := o.Log
+	if out == nil {
+		out = io.Discard
+	}
+	log := hclog.New(&hclog.LoggerOptions{Name: "raft", Output: out, Level: hclog.Info, JSONFormat: true})
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(o.Dir, snapshots, log)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots in %s: %w", o.Dir, err)
+	}
+	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: layer{Layer: o.Layer, addr: address(o.Advertise)}, MaxPool: 3, Timeout: 10 * time.Second, Logger: log,
+	})
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(o.Name)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = heartbeat, election, lease, commit
+	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
+	c.SnapshotThreshold = 8192
+	c.NoLegacyTelemetry = true
+	c.Logger = log
+	r, err := raft.NewRaft(c, o.FSM, store, store, snaps, transport)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start raft in %s: %w", o.Dir, err), transport.Close())
+	}
+	return &Node{raft: r, store: store, transport: transport, advertise: raft.ServerAddress(o.Advertise), name: c.LocalID}, nil
+}
+
+// Bootstrap makes a new node the only voter of a new cluster. It is refused on
+// a node that has state.
+func (n *Node) Bootstrap() error {
+	err := n.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: n.name, Address: n.advertise}}}).Error()
+	if err != nil {
+		return fmt.Errorf("bootstrap cluster: %w", err)
+	}
+	return nil
+}
+
+// HasState reports whether the folder already belongs to a cluster.
+func HasState(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "raft.db"))
+	return err == nil
+}
+
+// NotLeader is the error of calls that only the leader answers.
+type NotLeader struct {
+	Leader string // address, "" when unknown
+}
+
+func (e *NotLeader) Error() string {
+	if e.Leader == "" {
+		return "the cluster has no leader now; try again"
+	}
+	return "this coordinator is not the leader, " + e.Leader + " is"
+}
+
+// Kind names the error for a transport.
+func (e *NotLeader) Kind() string { return "unavailable" }
+
+// Propose appends data to the log and returns what the FSM answered once a
+// quorum has it on disk and this node has applied it. After an error of any
+// other kind than *NotLeader the entry may or may not be committed.
+func (n *Node) Propose(ctx context.Context, data []byte) (any, error) {
+	f := n.raft.Apply(data, timeout(ctx))
+	if err := n.wait(ctx, f); err != nil {
+		return nil, err
+	}
+	return f.Response(), nil
+}
+
+// Barrier returns when every entry that was committed before has been applied
+// here. It succeeds on the leader only.
+func (n *Node) Barrier(ctx context.Context) error {
+	return n.wait(ctx, n.raft.Barrier(timeout(ctx)))
+}
+
+func timeout(ctx context.Context) time.Duration {
+	if d, ok := ctx.Deadline(); ok {
+		return max(time.Until(d), time.Millisecond)
+	}
+	return 10 * time.Second
+}
+
+// wait waits for a future without outliving the context.
+func (n *Node) wait(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return n.explain(err)
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the log: %w", ctx.Err())
+	}
+}
+
+func (n *Node) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		addr, _ := n.raft.LeaderWithID()
+		return &NotLeader{Leader: string(addr)}
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore),
+		errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrEnqueueTimeout):
+		return fmt.Errorf("the log changed hands: %w", err)
+	}
+	return fmt.Errorf("write the log: %w", err)
+}
+
+// Leadership delivers true when this node becomes leader and false when it
+// ceases to be. Only one goroutine may read it.
+func (n *Node) Leadership() <-chan bool { return n.raft.LeaderCh() }
+
+// IsLeader reports whether this node believes to be the leader.
+func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
+
+// Leader returns the leader's id and address, empty when unknown.
+func (n *Node) Leader() (name, addr string) {
+	a, id := n.raft.LeaderWithID()
+	return string(id), string(a)
+}
+
+// Server is one member of the raft cluster.
+type Server struct {
+	Name, Address string
+	Voter         bool
+}
+
+// Servers returns the members of the newest configuration.
+func (n *Node) Servers() ([]Server, error) {
+	f := n.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return nil, fmt.Errorf("read raft configuration: %w", err)
+	}
+	var out []Server
+	for _, s := range f.Configuration().Servers {
+		out = append(out, Server{Name: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter})
+	}
+	return out, nil
+}
+
+// AddVoter makes the server a voter; leader only, idempotent.
+func (n *Node) AddVoter(ctx context.Context, name, addr string) error {
+	err := n.wait(ctx, n.raft.AddVoter(raft.ServerID(name), raft.ServerAddress(addr), 0, timeout(ctx)))
+	if err != nil {
+		return fmt.Errorf("add coordinator %s at %s: %w", name, addr, err)
+	}
+	return nil
+}
+
+// Applied returns the index of the last entry that the FSM applied.
+func (n *Node) Applied() uint64 { return n.raft.AppliedIndex() }
+
+// Term returns the current term.
+func (n *Node) Term() uint64 { return n.raft.CurrentTerm() }
+
+// Snapshot takes a snapshot now.
+func (n *Node) Snapshot() error {
+	if err := n.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return fmt.Errorf("take snapshot: %w", err)
+	}
+	return nil
+}
+
+// Close stops the node; a leader hands its leadership on first, if it can.
+func (n *Node) Close() error {
+	if n.IsLeader() {
+		_ = n.raft.LeadershipTransfer().Error() // a lone node has nobody to hand it to
+	}
+	err := n.raft.Shutdown().Error()
+	return errors.Join(err, n.transport.Close(), n.store.Close())
+}
+
+type address string
+
+func (address) Network() string  { return "tcp" }
+func (a address) String() string { return string(a) }
+
+// layer fits Layer to raft.StreamLayer.
+type layer struct {
+	Layer
+	addr address
+}
+
+func (l layer) Addr() net.Addr { return l.addr }
+
+func (l layer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if timeout <= 0 {
+		timeout = dialTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return l.Layer.Dial(ctx, string(addr))
+}

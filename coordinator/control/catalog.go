@@ -1,0 +1,294 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/groundswell/groundswell/deploy"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// ApplyApp defines the groups of a deploy.yaml. With dry_run it only says what
+// would change.
+func (s *Service) ApplyApp(ctx context.Context, r *controlv1.ApplyAppRequest) (*controlv1.ApplyAppResponse, error) {
+	name := r.Filename
+	if name == "" {
+		name = "deploy.yaml"
+	}
+	defs, err := s.o.Parse(r.Source, name)
+	if err != nil {
+		return nil, err
+	}
+	out := &controlv1.ApplyAppResponse{App: defs[0].App}
+	s.o.State.View(func(st *deploy.State) {
+		for _, d := range defs {
+			out.Groups = append(out.Groups, d.Group)
+			if g := st.Groups[deploy.GroupKey(d.App, d.Group)]; g == nil || g.Source != d.Source {
+				out.Changed = append(out.Changed, d.Group)
+			}
+		}
+	})
+	if r.DryRun {
+		return out, nil
+	}
+	req := s.request(ctx, r.Mutation)
+	var events []deploy.Event
+	for _, d := range defs {
+		d.Request = req
+		if req.ID != "" {
+			d.Request.ID = req.ID + "/" + d.Group // each fact has an answer of its own
+		}
+		events = append(events, d)
+	}
+	refusals, err := s.o.Log.Propose(ctx, events)
+	if err == nil {
+		err = errors.Join(refusals...)
+	}
+	out.Index = s.index()
+	return out, err
+}
+
+// ListApps returns every application with its groups.
+func (s *Service) ListApps(context.Context, *controlv1.ListAppsRequest) (*controlv1.ListAppsResponse, error) {
+	out := &controlv1.ListAppsResponse{}
+	s.o.State.View(func(st *deploy.State) {
+		for _, g := range groups(st) {
+			if n := len(out.Apps); n == 0 || out.Apps[n-1].Name != g.App {
+				out.Apps = append(out.Apps, &controlv1.App{Name: g.App})
+			}
+			app := out.Apps[len(out.Apps)-1]
+			app.Groups = append(app.Groups, groupView(st, g))
+		}
+	})
+	return out, nil
+}
+
+// GetApp returns one application.
+func (s *Service) GetApp(ctx context.Context, r *controlv1.GetAppRequest) (*controlv1.GetAppResponse, error) {
+	all, err := s.ListApps(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range all.Apps {
+		if a.Name == r.App {
+			return &controlv1.GetAppResponse{App: a}, nil
+		}
+	}
+	s.o.State.View(func(st *deploy.State) { _, err = group(st, r.App, "") })
+	return nil, err
+}
+
+func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
+	u := g.Usage("")
+	out := &controlv1.Group{
+		Name: g.Name, Selector: g.Selector, Artifacts: g.Artifacts, Config: g.Config.Name, Hosts: int32(len(g.Members)),
+		Serving: int32(u.Serving), Source: g.Source, LastDeployment: g.Last,
+	}
+	if d := st.Deployments[g.Last]; d != nil {
+		out.LastStatus = d.Status.String()
+	}
+	if d := st.Newest(g.App, g.Name); d != nil {
+		out.Deployment = d.ID
+	}
+	running := map[deploy.Digest]int32{}
+	for _, h := range g.Hosts() {
+		if t := st.Target(h, g.App); t != nil && t.Running != "" {
+			running[t.Running]++
+		}
+	}
+	for _, d := range slices.Sorted(maps.Keys(running)) {
+		out.Running = append(out.Running, &controlv1.RevisionCount{Name: st.RevisionName(g.App, d), Digest: string(d), Hosts: running[d]})
+	}
+	return out
+}
+
+// RegisterRevision pins a revision's digest.
+func (s *Service) RegisterRevision(ctx context.Context, r *controlv1.RegisterRevisionRequest) (*controlv1.RegisterRevisionResponse, error) {
+	if hex, ok := strings.CutPrefix(r.Digest, "sha256:"); !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
+		return nil, refuse(deploy.Invalid, "digest %q is not sha256: and 64 hex digits", r.Digest)
+	}
+	if strings.HasPrefix(r.Name, "@") || strings.ContainsAny(r.Name, " \t\n/") {
+		return nil, refuse(deploy.Invalid, "revision name %q must not begin with @ nor hold blanks or slashes", r.Name)
+	}
+	err := s.propose(ctx, deploy.RevisionRegistered{
+		Request: s.request(ctx, r.Mutation), App: r.App, Name: r.Name, Digest: deploy.Digest(r.Digest),
+		Size: r.Bytes, Files: r.Files, Message: r.Message,
+	})
+	return &controlv1.RegisterRevisionResponse{Index: s.index()}, err
+}
+
+// ListRevisions returns an application's revisions, newest first; with a name,
+// the one that it resolves to.
+func (s *Service) ListRevisions(_ context.Context, r *controlv1.ListRevisionsRequest) (out *controlv1.ListRevisionsResponse, err error) {
+	out = &controlv1.ListRevisionsResponse{}
+	s.o.State.View(func(st *deploy.State) {
+		all := revisions(st, r.App)
+		if r.Name != "" {
+			g := anyGroup(st, r.App)
+			var one *deploy.Revision
+			if one, err = revision(st, g, r.Name); err != nil {
+				return
+			}
+			all = []*deploy.Revision{one}
+		}
+		for _, rev := range all {
+			out.Revisions = append(out.Revisions, revisionView(st, rev))
+		}
+	})
+	return out, err
+}
+
+// anyGroup returns a group of the application; without one, an empty group, so
+// that names still resolve.
+func anyGroup(st *deploy.State, app string) *deploy.Group {
+	for _, g := range groups(st) {
+		if g.App == app {
+			return g
+		}
+	}
+	return &deploy.Group{App: app}
+}
+
+func revisionView(st *deploy.State, r *deploy.Revision) *controlv1.Revision {
+	out := &controlv1.Revision{
+		App: r.App, Name: r.Name, Digest: string(r.Digest), Bytes: r.Size, Files: r.Files, Message: r.Message,
+		Actor: r.Actor, AtMs: r.At, Names: r.Names,
+	}
+	for _, g := range groups(st) {
+		if g.App != r.App {
+			continue
+		}
+		if by := g.Bad[r.Digest]; by != "" {
+			out.Bad = by
+		}
+		for _, h := range g.Hosts() {
+			if t := st.Target(h, r.App); t != nil && t.Running == r.Digest {
+				out.Hosts++
+			}
+		}
+	}
+	return out
+}
+
+// ListHosts returns the hosts that every given filter matches, by name.
+func (s *Service) ListHosts(_ context.Context, r *controlv1.ListHostsRequest) (*controlv1.ListHostsResponse, error) {
+	out := &controlv1.ListHostsResponse{}
+	s.o.State.View(func(st *deploy.State) {
+		for _, h := range st.Hosts {
+			if selected(st, h, r) {
+				out.Hosts = append(out.Hosts, s.hostView(st, h))
+			}
+		}
+	})
+	slices.SortFunc(out.Hosts, func(a, b *controlv1.Host) int { return strings.Compare(a.Name+"/"+a.Id, b.Name+"/"+b.Id) })
+	return out, nil
+}
+
+func selected(st *deploy.State, h *deploy.Host, r *controlv1.ListHostsRequest) bool {
+	for _, sel := range r.Selector {
+		if k, v, _ := strings.Cut(sel, "="); h.Labels[k] != v {
+			return false
+		}
+	}
+	if r.Role != "" && h.Labels["role"] != r.Role || r.Zone != "" && h.Zone != r.Zone {
+		return false
+	}
+	if r.App != "" && (h.Targets[r.App] == nil || r.Group != "" && h.Targets[r.App].Group != r.Group) {
+		return false
+	}
+	if len(r.Host) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(r.Host, func(pattern string) bool {
+		if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+			return strings.HasPrefix(h.Name, prefix)
+		}
+		return pattern == h.Name || pattern == h.ID
+	})
+}
+
+func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
+	state, at := s.o.Fleet.Status(h.ID)
+	out := &controlv1.Host{
+		Id: h.ID, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version, State: state, Coordinator: at,
+	}
+	for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
+		t := h.Targets[app]
+		v := &controlv1.Target{
+			App: app, Group: t.Group, RunningDigest: string(t.Running), Health: t.Health.String(), Evidence: t.Evidence,
+			Generation: t.Gen, Permit: t.Permit.String(),
+		}
+		for to, d := range map[*string]deploy.Digest{&v.Running: t.Running, &v.Desired: t.Desired, &v.LastGood: st.LastGood(t, "")} {
+			if d != "" {
+				*to = st.RevisionName(app, d)
+			}
+		}
+		out.Targets = append(out.Targets, v)
+	}
+	return out
+}
+
+// GetHost returns one host by name or id.
+func (s *Service) GetHost(_ context.Context, r *controlv1.GetHostRequest) (out *controlv1.GetHostResponse, err error) {
+	s.o.State.View(func(st *deploy.State) {
+		var h *deploy.Host
+		if h, err = host(st, r.Host); err == nil {
+			out = &controlv1.GetHostResponse{Host: s.hostView(st, h)}
+		}
+	})
+	return out, err
+}
+
+// ForgetHost ends an unreachable host: its targets leave their groups.
+func (s *Service) ForgetHost(ctx context.Context, r *controlv1.ForgetHostRequest) (*controlv1.ForgetHostResponse, error) {
+	found, err := s.GetHost(ctx, &controlv1.GetHostRequest{Host: r.Host})
+	if err != nil {
+		return nil, err
+	}
+	e := deploy.HostLeft{Request: s.request(ctx, r.Mutation), Host: found.Host.Id, Cause: "forgotten by " + s.o.Actor(ctx)}
+	if found.Host.State == "unreachable" {
+		e.Force = true // also when no deployment has made the log notice yet
+	}
+	err = s.propose(ctx, e)
+	return &controlv1.ForgetHostResponse{Index: s.index()}, err
+}
+
+// CreateToken opens a join token. The secret is in the answer only.
+func (s *Service) CreateToken(ctx context.Context, r *controlv1.CreateTokenRequest) (*controlv1.CreateTokenResponse, error) {
+	ttl := time.Duration(r.TtlMs) * time.Millisecond
+	switch {
+	case r.TtlMs == 0:
+		ttl = time.Hour
+	case ttl < 0 || ttl > 7*24*time.Hour:
+		return nil, refuse(deploy.Invalid, "a token lives at most 7 days, not %s", ttl)
+	}
+	if r.Uses < 0 || r.Uses > 10000 {
+		return nil, refuse(deploy.Invalid, "a token has 1 to 10,000 uses, not %d", r.Uses)
+	}
+	token, expires, err := s.o.Token(ctx, r.Role, ttl, max(1, int(r.Uses)), r.GetMutation().GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.CreateTokenResponse{Token: token, ExpiresMs: expires.UnixMilli()}, nil
+}
+
+// ClusterStatus describes the coordinators.
+func (s *Service) ClusterStatus(ctx context.Context, _ *controlv1.ClusterStatusRequest) (*controlv1.ClusterStatusResponse, error) {
+	out, err := s.o.Cluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.o.State.View(func(st *deploy.State) {
+		out.Index, out.Hosts, out.Deployments = st.Index, int32(len(st.Hosts)), int32(len(st.Open()))
+		for id := range st.Hosts {
+			if state, _ := s.o.Fleet.Status(id); state != "unreachable" {
+				out.Connected++
+			}
+		}
+	})
+	return out, nil
+}

@@ -1,0 +1,223 @@
+package control
+
+import (
+	"context"
+	"hash/fnv"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/groundswell/groundswell/deploy"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// CreateDeployment plans and freezes a deployment. A repeated request id gets
+// the id of the deployment that the first one created.
+func (s *Service) CreateDeployment(ctx context.Context, r *controlv1.CreateDeploymentRequest) (*controlv1.CreateDeploymentResponse, error) {
+	p, err := s.plan(r)
+	if err != nil {
+		return nil, err
+	}
+	e := p.event
+	e.Request = s.request(ctx, r.Mutation)
+	e.ID = deploymentID(e.Request.ID)
+	if err := s.propose(ctx, e); err != nil {
+		return nil, err
+	}
+	return &controlv1.CreateDeploymentResponse{Id: e.ID, Index: s.index(), Group: e.Group, Revision: e.RevName}, nil
+}
+
+// deploymentID derives the id from the request's, so that a repetition, also
+// at another coordinator, names the same deployment.
+func deploymentID(request string) string {
+	if request == "" {
+		return ulid.Make().String()
+	}
+	if id, err := ulid.Parse(request); err == nil {
+		return id.String()
+	}
+	h := fnv.New128a()
+	_, _ = h.Write([]byte(request)) // a hash never fails
+	var id ulid.ULID
+	copy(id[:], h.Sum(nil))
+	id[0] &= 0x7f
+	return id.String()
+}
+
+// planned is a deployment that could be created now.
+type planned struct {
+	event    deploy.DeploymentCreated
+	plan     deploy.Planned
+	revision deploy.Revision
+	from     string
+	index    uint64
+	names    map[string]string // host id -> name
+}
+
+// plan resolves names and lays out the waves.
+func (s *Service) plan(r *controlv1.CreateDeploymentRequest) (out planned, err error) {
+	s.o.State.View(func(st *deploy.State) { out, err = planIn(st, r) })
+	return out, err
+}
+
+func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, error) {
+	g, err := group(st, r.App, r.Group)
+	if err != nil {
+		return planned{}, err
+	}
+	rev, err := revision(st, g, r.Revision)
+	if err != nil {
+		return planned{}, err
+	}
+	if r.IfIndex != 0 && changedAfter(st, g, r.IfIndex) {
+		return planned{}, refuse(deploy.Conflict, "group %s of %s has changed since index %d; look at the plan again", g.Name, g.App, r.IfIndex)
+	}
+	config := g.Config
+	if r.Config != "" {
+		builtin, ok := deploy.Builtin(r.Config)
+		if !ok {
+			return planned{}, refuse(deploy.Invalid, "no config %q%s; built in are %q", r.Config, suggest(r.Config, deploy.BuiltinNames()), deploy.BuiltinNames())
+		}
+		config = builtin
+		config.Gates, config.Waves = g.Config.Gates, withGates(builtin.Waves, g.Config.Gates)
+	}
+	plan, err := deploy.Plan(st, deploy.PlanInput{
+		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy, Force: r.ForceBad,
+	})
+	if err != nil {
+		return planned{}, err
+	}
+	out := planned{plan: plan, revision: *rev, index: st.Index, names: map[string]string{}}
+	for id := range g.Members {
+		out.names[id] = st.Hosts[id].Name
+	}
+	if c := st.Commonest(g); c != "" {
+		out.from = st.RevisionName(g.App, c)
+	}
+	out.event = deploy.DeploymentCreated{
+		App: g.App, Group: g.Name, Revision: rev.Digest, RevName: rev.Name, Config: config, Waves: plan.Waves,
+		Redeploy: r.Redeploy, Force: r.ForceBad,
+	}
+	return out, nil
+}
+
+// withGates lets every wave of a built-in config ask the group's own gates.
+func withGates(waves []deploy.WaveSpec, gates []deploy.Gate) []deploy.WaveSpec {
+	var names []string
+	for _, g := range gates {
+		names = append(names, g.Name)
+	}
+	for i := range waves {
+		waves[i].Gates = names
+	}
+	return waves
+}
+
+func changedAfter(st *deploy.State, g *deploy.Group, index uint64) bool {
+	d := st.Deployments[g.Last]
+	return st.Shape > index || d != nil && d.LastIndex() > index
+}
+
+// PlanDeployment says what CreateDeployment would do now, and changes nothing.
+func (s *Service) PlanDeployment(_ context.Context, r *controlv1.PlanDeploymentRequest) (*controlv1.PlanDeploymentResponse, error) {
+	p, err := s.plan(r.GetDeployment())
+	if err != nil {
+		return nil, err
+	}
+	out := &controlv1.PlanDeploymentResponse{
+		App: p.event.App, Group: p.event.Group, Revision: p.event.RevName, Digest: string(p.event.Revision), From: p.from,
+		Capacity: p.plan.Capacity, Notes: p.plan.Notes, Holds: p.plan.Holds, EstimateMs: p.plan.Estimate.Milliseconds(),
+		Index: p.index, Changes: p.plan.Changes, Concurrent: int32(p.plan.Concurrent),
+	}
+	for _, w := range p.plan.Waves {
+		pw := &controlv1.PlannedWave{
+			Name: w.Name, Zone: w.Zone, BakeMs: w.BakeMin.Milliseconds(), Budget: int32(w.Budget), Gates: w.Gates,
+			Batch: int32(w.Batch), OneBox: w.OneBox,
+		}
+		for _, h := range w.Hosts {
+			pw.Hosts = append(pw.Hosts, p.names[h])
+		}
+		out.Waves = append(out.Waves, pw)
+	}
+	return out, nil
+}
+
+// Act makes a person's request on a deployment.
+func (s *Service) Act(ctx context.Context, r *controlv1.ActRequest) (*controlv1.ActResponse, error) {
+	var id string
+	var err error
+	s.o.State.View(func(st *deploy.State) {
+		var d *deploy.Deployment
+		if d, err = deployment(st, r.Deployment, "", ""); err == nil {
+			id = d.ID
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := deploy.RequestMade{Request: s.request(ctx, r.Mutation), Deployment: id, Verb: deploy.Verb(r.Verb)}
+	if err := s.propose(ctx, e); err != nil {
+		return nil, err
+	}
+	return &controlv1.ActResponse{Index: s.index()}, nil
+}
+
+// Rollback undoes the deployment in flight, or takes the group back by an
+// inverse deployment of its own.
+func (s *Service) Rollback(ctx context.Context, r *controlv1.RollbackRequest) (*controlv1.RollbackResponse, error) {
+	var e deploy.Event
+	var id string
+	var err error
+	req := s.request(ctx, r.Mutation)
+	s.o.State.View(func(st *deploy.State) { e, id, err = rollbackIn(st, r, req) })
+	if err != nil {
+		return nil, err
+	}
+	if err := s.propose(ctx, e); err != nil {
+		return nil, err
+	}
+	return &controlv1.RollbackResponse{Id: id, Index: s.index()}, nil
+}
+
+func rollbackIn(st *deploy.State, r *controlv1.RollbackRequest, req deploy.Request) (deploy.Event, string, error) {
+	g, err := group(st, r.App, r.Group)
+	if err != nil {
+		return nil, "", err
+	}
+	id := deploymentID(req.ID)
+	if d := st.Newest(g.App, g.Name); d != nil && d.ID != id {
+		if r.To != "" {
+			return nil, "", refuse(deploy.Conflict, "deployment %s of %s is in flight; roll that back first (`dctl abort %s --rollback`)", d.ID, d.RevName, d.ID)
+		}
+		return deploy.RequestMade{Request: req, Deployment: d.ID, Verb: deploy.VerbAbortRollback}, d.ID, nil
+	}
+	goal, bad, err := rollbackGoal(st, g, r.To)
+	if err != nil {
+		return nil, "", err
+	}
+	return deploy.DeploymentCreated{
+		Request: req, ID: id, App: g.App, Group: g.Name, Revision: goal.Digest, RevName: goal.Name, Config: g.Config,
+		Waves: []deploy.Wave{{Name: "rollback", Hosts: g.Hosts()}}, Inverse: true, Bad: bad,
+	}, id, nil
+}
+
+// rollbackGoal returns where to go, and which revision to mark bad.
+func rollbackGoal(st *deploy.State, g *deploy.Group, to string) (*deploy.Revision, deploy.Digest, error) {
+	current, sealed := st.Commonest(g), st.Sealed(g)
+	if to == "" {
+		goal := st.Revisions[g.App][before(sealed, current)]
+		if goal == nil {
+			return nil, "", refuse(deploy.Conflict, "group %s of %s has no last good revision before %s", g.Name, g.App, st.RevisionName(g.App, current))
+		}
+		return goal, current, nil
+	}
+	goal, err := revision(st, g, to)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, d := range sealed {
+		if d == goal.Digest {
+			return goal, "", nil
+		}
+	}
+	return nil, "", refuse(deploy.Conflict, "revision %s was never sealed on group %s, or is bad; deploy it instead", goal.Name, g.Name)
+}

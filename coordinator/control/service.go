@@ -1,0 +1,139 @@
+// Package control is the operator API: it validates requests, reads state and
+// fleet, and appends facts.
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/groundswell/groundswell/deploy"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// State is the replica's own copy of the state.
+type State interface {
+	View(func(*deploy.State))
+	Changed() <-chan struct{}
+}
+
+// Log stamps and commits facts; followers' calls are forwarded before they
+// reach this package.
+type Log interface {
+	Propose(ctx context.Context, events []deploy.Event) ([]error, error)
+	Now() deploy.Time
+}
+
+// Fleet is what is known of hosts beside the log.
+type Fleet interface {
+	Status(host string) (state, coordinator string)
+}
+
+// Activity is what a task is doing just now; soft, never replicated.
+type Activity struct {
+	Event, Script string
+	SinceMs       int64
+	Generation    uint64
+}
+
+// HookOutput is one piece of a hook's output.
+type HookOutput struct {
+	Event, Script string
+	Data          []byte
+}
+
+// LogQuery says which output to read.
+type LogQuery struct {
+	App, Deployment, Event string
+	Failed, Follow         bool
+}
+
+// Options of New. All functions may be called concurrently.
+type Options struct {
+	State State
+	Log   Log
+	Fleet Fleet
+	// Actor names who calls, for history and audit.
+	Actor func(context.Context) string
+	// Parse reads a deploy.yaml into group definitions.
+	Parse func(source []byte, filename string) ([]deploy.GroupDefined, error)
+	// Activity says what a host is doing for an application.
+	Activity func(host, app string) (Activity, bool)
+	// Output reads hook output through the session of the host.
+	Output func(ctx context.Context, host string, q LogQuery, each func(HookOutput) error) error
+	// Token opens a join token and returns it.
+	Token func(ctx context.Context, role string, ttl time.Duration, uses int, reason string) (token string, expires time.Time, err error)
+	// Cluster describes the coordinators.
+	Cluster func(context.Context) (*controlv1.ClusterStatusResponse, error)
+}
+
+// Service implements control.v1.
+type Service struct {
+	controlv1.UnimplementedControlServiceServer
+	o Options
+}
+
+// New returns the service.
+func New(o Options) *Service { return &Service{o: o} }
+
+func refuse(k deploy.RefusalKind, format string, args ...any) error {
+	return &deploy.Refusal{Reason: k, Text: fmt.Sprintf(format, args...)}
+}
+
+// request turns a mutation into the log's form.
+func (s *Service) request(ctx context.Context, m *controlv1.Mutation) deploy.Request {
+	return deploy.Request{ID: m.GetRequestId(), Actor: s.o.Actor(ctx), Reason: m.GetReason()}
+}
+
+// propose appends one fact and returns its refusal.
+func (s *Service) propose(ctx context.Context, e deploy.Event) error {
+	refusals, err := s.o.Log.Propose(ctx, []deploy.Event{e})
+	if err != nil {
+		return err
+	}
+	return refusals[0]
+}
+
+// index returns the index of the last entry applied here.
+func (s *Service) index() (i uint64) {
+	s.o.State.View(func(st *deploy.State) { i = st.Index })
+	return i
+}
+
+// group resolves an application and an optional group name.
+func group(st *deploy.State, app, name string) (*deploy.Group, error) {
+	var found []*deploy.Group
+	for _, g := range groups(st) {
+		if g.App == app && (name == "" || g.Name == name) {
+			found = append(found, g)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		var names []string
+		for _, g := range found {
+			names = append(names, g.Name)
+		}
+		return nil, refuse(deploy.Invalid, "application %s has several groups %v; say --group", app, names)
+	}
+	var apps []string
+	for _, g := range groups(st) {
+		if g.App == app {
+			return nil, refuse(deploy.NotFound, "application %s has no group %q, it has %q", app, name, namesOf(st, app))
+		}
+		apps = append(apps, g.App)
+	}
+	return nil, refuse(deploy.NotFound, "no application %q%s; define it with `dctl apps apply`", app, suggest(app, apps))
+}
+
+func namesOf(st *deploy.State, app string) []string {
+	var out []string
+	for _, g := range groups(st) {
+		if g.App == app {
+			out = append(out, g.Name)
+		}
+	}
+	return out
+}

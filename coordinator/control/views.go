@@ -1,0 +1,325 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/groundswell/groundswell/deploy"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// notable is how many tasks a status shows unless all are asked for.
+const notable = 24
+
+// now is FSM time, also at a follower, which only knows the last entry's.
+func (s *Service) now(st *deploy.State) deploy.Time { return max(st.Now, s.o.Log.Now()) }
+
+func (s *Service) deploymentView(st *deploy.State, d *deploy.Deployment, all bool) *controlv1.Deployment {
+	now := s.now(st)
+	end := now
+	if d.Status.Terminal() {
+		end = d.EndedAt
+	}
+	out := &controlv1.Deployment{
+		Id: d.ID, App: d.App, Group: d.Group, Revision: d.RevName, Digest: string(d.Revision), From: d.FromName,
+		Status: d.Status.String(), Cause: d.Cause, Decision: d.Decision, Terminal: d.Status.Terminal(), Inverse: d.Inverse,
+		Actor: d.Actor, Reason: d.Reason, CreatedMs: d.Created, EndedMs: d.Ended, ElapsedMs: end.Sub(d.CreatedAt).Milliseconds(),
+		Holds: deploy.Holds(st, d, now), Index: st.Index, Config: d.Config.Name, Hosts: int32(len(d.Tasks)), Redeploy: d.Redeploy,
+	}
+	for i := range d.Waves {
+		out.Waves = append(out.Waves, waveView(d, i, now))
+	}
+	out.Tasks, out.Broken = s.taskViews(st, d, all)
+	return out
+}
+
+func waveView(d *deploy.Deployment, i int, now deploy.Time) *controlv1.Wave {
+	w, p := &d.Waves[i], d.Progress(i)
+	out := &controlv1.Wave{
+		Name: w.Name, Zone: w.Zone, Status: w.Status.String(), Total: int32(p.Total), Settled: int32(p.Settled),
+		Failed: int32(p.Failed), Granted: int32(p.Granted), Waiting: int32(p.Waiting), Reverted: int32(p.Reverted),
+		Reverting: int32(p.Reverting), Gone: int32(p.Gone), Budget: int32(w.Budget), BakeMs: w.BakeMin.Milliseconds(), Gates: w.Gates,
+	}
+	if w.Status == deploy.WaveStatusBaking {
+		left := w.BakeUntil.Sub(now)
+		if d.Status == deploy.DeploymentStatusPaused {
+			left = w.BakeLeft
+		}
+		out.BakeLeftMs = max(0, left.Milliseconds())
+	}
+	return out
+}
+
+// taskViews returns the tasks a person looks for first: failed, then at work
+// for longest, then reverting; or all in plan order.
+func (s *Service) taskViews(st *deploy.State, d *deploy.Deployment, all bool) (out []*controlv1.Task, broken int32) {
+	type row struct {
+		host string
+		task *deploy.Task
+	}
+	var rows []row
+	for i := range d.Waves {
+		for _, h := range d.Waves[i].Hosts {
+			t := d.Tasks[h]
+			if t == nil {
+				continue
+			}
+			if t.Status == deploy.TaskBroken || t.Status == deploy.TaskLost && d.Status == deploy.DeploymentStatusRolledBack {
+				broken++
+			}
+			if all || rank(t.Status) < 3 {
+				rows = append(rows, row{h, t})
+			}
+		}
+	}
+	if !all {
+		sort.SliceStable(rows, func(i, j int) bool {
+			a, b := rows[i].task, rows[j].task
+			return cmp.Or(cmp.Compare(rank(a.Status), rank(b.Status)), cmp.Compare(a.Since, b.Since)) < 0
+		})
+		rows = rows[:min(len(rows), notable)]
+	}
+	for _, r := range rows {
+		out = append(out, s.taskView(st, d, r.host, r.task))
+	}
+	return out, broken
+}
+
+func rank(s deploy.TaskStatus) int {
+	switch {
+	case s.Failure():
+		return 0
+	case s == deploy.TaskGranted:
+		return 1
+	case s == deploy.TaskReverting:
+		return 2
+	}
+	return 3
+}
+
+func (s *Service) taskView(st *deploy.State, d *deploy.Deployment, hostID string, task *deploy.Task) *controlv1.Task {
+	out := &controlv1.Task{
+		Host: hostID, Name: hostName(st, hostID), Wave: int32(task.Wave), Status: task.Status.String(),
+		SinceMs: task.Wall, Cause: task.Cause, Failure: failureView(task.Failure),
+	}
+	if h := st.Hosts[hostID]; h != nil {
+		out.Zone = h.Zone
+	}
+	if t := st.Target(hostID, d.App); t != nil {
+		out.Permit, out.Health = t.Permit.String(), t.Health.String()
+		if a, ok := s.o.Activity(hostID, d.App); ok && t.Open && a.Generation == t.Gen || ok && a.Event == "Stage" && task.Status == deploy.TaskWaiting {
+			out.Event, out.Script, out.SinceMs = a.Event, a.Script, a.SinceMs
+		}
+	}
+	return out
+}
+
+func hostName(st *deploy.State, id string) string {
+	if h := st.Hosts[id]; h != nil {
+		return h.Name
+	}
+	return id
+}
+
+func failureView(f *deploy.Failure) *controlv1.Failure {
+	if f == nil {
+		return nil
+	}
+	return &controlv1.Failure{
+		Event: f.Event, Script: f.Script, Code: int32(f.Code), Exit: f.Exit, Message: f.Message, Tail: f.Tail, DurationMs: f.Duration,
+	}
+}
+
+// recordViews returns the records after an index, at most limit but whole entries.
+func recordViews(st *deploy.State, d *deploy.Deployment, after uint64, limit int) (out []*controlv1.Record, last uint64) {
+	from := sort.Search(len(d.Records), func(i int) bool { return d.Records[i].Index > after })
+	last = after
+	for _, r := range d.Records[from:] {
+		if len(out) >= limit && r.Index != last {
+			break
+		}
+		last = r.Index
+		v := &controlv1.Record{
+			Index: r.Index, WallMs: r.Wall, ElapsedMs: r.At.Sub(d.CreatedAt).Milliseconds(), Subject: r.Subject,
+			To: r.To, Text: r.Text, Failure: failureView(r.Failure),
+		}
+		if r.Wave >= 0 && r.Wave < len(d.Waves) {
+			v.Wave = d.Waves[r.Wave].Name
+		}
+		if r.Host != "" {
+			v.Host = hostName(st, r.Host)
+			if h := st.Hosts[r.Host]; h != nil {
+				v.Zone = h.Zone
+			}
+		}
+		out = append(out, v)
+	}
+	return out, last
+}
+
+// GetDeployment returns one deployment with its whole history.
+func (s *Service) GetDeployment(_ context.Context, r *controlv1.GetDeploymentRequest) (out *controlv1.GetDeploymentResponse, err error) {
+	s.o.State.View(func(st *deploy.State) {
+		var d *deploy.Deployment
+		if d, err = deployment(st, r.Id, r.App, r.Group); err != nil {
+			return
+		}
+		out = &controlv1.GetDeploymentResponse{Deployment: s.deploymentView(st, d, r.AllTasks)}
+		out.Records, _ = recordViews(st, d, 0, len(d.Records))
+	})
+	return out, err
+}
+
+// ListDeployments returns deployments, newest first, 50 unless told otherwise.
+func (s *Service) ListDeployments(_ context.Context, r *controlv1.ListDeploymentsRequest) (*controlv1.ListDeploymentsResponse, error) {
+	limit := int(r.Limit)
+	if limit <= 0 {
+		limit = 50
+	}
+	out := &controlv1.ListDeploymentsResponse{}
+	s.o.State.View(func(st *deploy.State) {
+		for _, d := range newest(st) {
+			if len(out.Deployments) == limit {
+				return
+			}
+			if (r.App == "" || d.App == r.App) && (r.Group == "" || d.Group == r.Group) && (!r.Live || !d.Status.Terminal()) {
+				out.Deployments = append(out.Deployments, s.deploymentView(st, d, false))
+			}
+		}
+	})
+	return out, nil
+}
+
+// watchBatch bounds the records of one message.
+const watchBatch = 500
+
+// refresh is how often a watcher gets a new status although nothing was
+// committed: bake clocks and what hooks are doing move without facts.
+const refresh = time.Second
+
+// WatchDeployment sends records after an index as they are applied here, each
+// with the status that goes with it, until the deployment has ended.
+func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest, out controlv1.ControlService_WatchDeploymentServer) error {
+	after, first := r.After, true
+	tick := time.NewTicker(refresh)
+	defer tick.Stop()
+	timed := false
+	for {
+		changed := s.o.State.Changed()
+		m, last, ended, err := s.watchStep(r.Id, after, first || timed)
+		if err != nil {
+			return err
+		}
+		if m != nil {
+			if err := out.Send(m); err != nil {
+				return err
+			}
+		}
+		more := last != after
+		after, first, timed = last, false, false
+		if more {
+			continue
+		}
+		if ended {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+			timed = true
+		case <-out.Context().Done():
+			return out.Context().Err()
+		}
+	}
+}
+
+// watchStep returns the next message, nil when there is nothing to tell.
+func (s *Service) watchStep(id string, after uint64, force bool) (m *controlv1.WatchDeploymentResponse, last uint64, ended bool, err error) {
+	s.o.State.View(func(st *deploy.State) {
+		var d *deploy.Deployment
+		if d, err = deployment(st, id, "", ""); err != nil {
+			return
+		}
+		var records []*controlv1.Record
+		records, last = recordViews(st, d, after, watchBatch)
+		ended = d.Status.Terminal() && last >= d.LastIndex()
+		if len(records) > 0 || force {
+			m = &controlv1.WatchDeploymentResponse{Deployment: s.deploymentView(st, d, false), Records: records}
+		}
+	})
+	return m, last, ended, err
+}
+
+// Logs streams hook output of one host, or of the hosts that failed.
+func (s *Service) Logs(r *controlv1.LogsRequest, out controlv1.ControlService_LogsServer) error {
+	type source struct{ id, name string }
+	var hosts []source
+	q := LogQuery{App: r.App, Deployment: r.Deployment, Event: r.Event, Failed: r.Failed, Follow: r.Follow}
+	var err error
+	s.o.State.View(func(st *deploy.State) {
+		if r.Deployment != "" || r.Host == "" {
+			var d *deploy.Deployment
+			if d, err = deployment(st, r.Deployment, r.App, ""); err != nil {
+				return
+			}
+			q.App, q.Deployment = d.App, d.ID
+			if r.Host == "" {
+				for _, id := range logHosts(d) {
+					hosts = append(hosts, source{id, hostName(st, id)})
+				}
+			}
+		}
+		if r.Host != "" {
+			var h *deploy.Host
+			if h, err = host(st, r.Host); err == nil {
+				hosts = append(hosts, source{h.ID, h.Name})
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		err := s.o.Output(out.Context(), h.id, q, func(c HookOutput) error {
+			return out.Send(&controlv1.LogsResponse{Host: h.name, Event: c.Event, Script: c.Script, Data: c.Data})
+		})
+		if err != nil && out.Context().Err() != nil {
+			return out.Context().Err()
+		}
+		if err != nil {
+			if len(hosts) == 1 {
+				return err
+			}
+			if err := out.Send(&controlv1.LogsResponse{Host: h.name, Error: err.Error()}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// logHosts returns the hosts that failed, else all that were touched, at most 50.
+func logHosts(d *deploy.Deployment) []string {
+	var failed, touched []string
+	for i := range d.Waves {
+		for _, h := range d.Waves[i].Hosts {
+			t := d.Tasks[h]
+			if t == nil {
+				continue
+			}
+			if t.Status.Failure() || t.Failure != nil {
+				failed = append(failed, h)
+			}
+			if t.Gen > 0 {
+				touched = append(touched, h)
+			}
+		}
+	}
+	if len(failed) == 0 {
+		failed = touched
+	}
+	return slices.Clip(failed[:min(len(failed), 50)])
+}

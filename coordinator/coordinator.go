@@ -1,0 +1,411 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/groundswell/groundswell/coordinator/consensus"
+	"github.com/groundswell/groundswell/coordinator/control"
+	"github.com/groundswell/groundswell/coordinator/enrol"
+	"github.com/groundswell/groundswell/coordinator/fleet"
+	"github.com/groundswell/groundswell/coordinator/scheduler"
+	"github.com/groundswell/groundswell/coordinator/sessions"
+	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/internal/gossip"
+	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/rpc"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
+)
+
+// Coordinator is one running coordinator.
+type Coordinator struct {
+	o        Options
+	keys     *keys
+	store    *state.Store
+	node     *consensus.Node
+	log      *replicated
+	peers    *peers
+	fleet    *fleet.View
+	sessions *sessions.Service
+	presence *presence
+	activity *activity
+	ring     *gossip.Ring
+	server   *grpc.Server
+	stores   *stores
+	addr     Addresses
+	lis      listeners
+}
+
+// listeners are open before anything is announced.
+type listeners struct{ api, agents, raft net.Listener }
+
+// Run runs a coordinator until ctx ends, then stops it in order: no new calls,
+// leadership handed on, log closed.
+func Run(ctx context.Context, o Options) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	c := &Coordinator{o: o, activity: &activity{last: map[[2]string]control.Activity{}}, stores: newStores(o.Store)}
+	if err := c.open(ctx); err != nil {
+		return errors.Join(err, c.close())
+	}
+	err := c.run(ctx)
+	return errors.Join(err, c.close())
+}
+
+// open makes everything but the goroutines.
+func (c *Coordinator) open(ctx context.Context) (err error) {
+	fresh := !consensus.HasState(filepath.Join(c.o.Dir, "raft"))
+	if c.keys, err = c.o.loadKeys(ctx); err != nil {
+		return err
+	}
+	if err := c.listen(); err != nil {
+		return err
+	}
+	c.store = state.New()
+	c.node, err = consensus.Open(consensus.Options{
+		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
+		Layer: &raftLayer{Listener: c.lis.raft, conf: c.keys.cred.Client()}, FSM: c.store,
+	})
+	if err != nil {
+		return err
+	}
+	if fresh && c.o.Bootstrap {
+		if err := c.node.Bootstrap(); err != nil {
+			return err
+		}
+	}
+	c.peers = &peers{cred: c.keys.cred, store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
+	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
+	c.fleet = fleet.New(c.store, c.matcher())
+	c.sessions = c.newSessions()
+	c.presence = newPresence(c)
+	c.server = c.newServer()
+	return c.gossip()
+}
+
+func (c *Coordinator) listen() (err error) {
+	raftConf := c.keys.cred.Server(false)
+	raftConf.VerifyConnection = onlyCoordinators
+	if c.lis.raft, err = tls.Listen("tcp", c.o.Raft, raftConf); err != nil {
+		return fmt.Errorf("listen for raft: %w", err)
+	}
+	if c.lis.api, err = net.Listen("tcp", c.o.API); err != nil {
+		return fmt.Errorf("listen for the API: %w", err)
+	}
+	if c.lis.agents, err = net.Listen("tcp", c.o.Agents); err != nil {
+		return fmt.Errorf("listen for agents: %w", err)
+	}
+	c.addr = Addresses{
+		Name: c.o.Name, API: c.o.advertised(c.lis.api.Addr()), Agents: c.o.advertised(c.lis.agents.Addr()),
+		Raft: c.o.advertised(c.lis.raft.Addr()),
+	}
+	if c.o.Bootstrap {
+		c.addr.Operator = filepath.Join(c.o.Dir, operatorDir)
+	}
+	return nil
+}
+
+// onlyCoordinators refuses raft connections of agents and operators, whose
+// certificates the same CA signed.
+func onlyCoordinators(s tls.ConnectionState) error {
+	p, err := identity.PeerOf(s.PeerCertificates[0])
+	if err != nil {
+		return err
+	}
+	if p.Role != identity.Coordinator {
+		return fmt.Errorf("%s %s is no coordinator", p.Role, p.ID)
+	}
+	return nil
+}
+
+// raftLayer carries raft over mutual TLS.
+type raftLayer struct {
+	net.Listener
+	conf *tls.Config
+}
+
+func (l *raftLayer) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	d := tls.Dialer{Config: l.conf}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+func (c *Coordinator) newSessions() *sessions.Service {
+	return sessions.New(sessions.Options{
+		Name: c.o.Name, State: c.store, Log: c.log, Sign: c.stores.sign,
+		Identify: func(ctx context.Context) (string, error) {
+			p, ok := rpc.Caller(ctx)
+			if !ok || p.Role != identity.Agent {
+				return "", rpc.Errorf(rpc.KindForbidden, "only an agent has a session")
+			}
+			return p.ID, nil
+		},
+		Presence: func(host string, connected bool) {
+			m := &peerv1.PresenceRequest{}
+			if connected {
+				m.Connected = []string{host}
+			} else {
+				m.Disconnected = []string{host}
+			}
+			c.fleet.Streams(c.o.Name, false, m.Connected, m.Disconnected)
+			c.presence.tell(m)
+		},
+		Progress: func(host string, p *agentv1.Progress) {
+			c.activity.set(host, p)
+			c.presence.tell(&peerv1.PresenceRequest{Progress: []*agentv1.Progress{p}, ProgressHosts: []string{host}})
+		},
+	})
+}
+
+func (c *Coordinator) newServer() *grpc.Server {
+	server := rpc.NewServer(rpc.ServerOptions{
+		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.peers.forward,
+		Panicked: func(method string, v any, stack []byte) {
+			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
+		},
+	})
+	enrolment := c.newEnrol()
+	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
+	agentv1.RegisterAgentServiceServer(server, &agentService{Service: c.sessions, enrol: enrolment})
+	peerv1.RegisterPeerServiceServer(server, &peerService{c: c})
+	controlv1.RegisterControlServiceServer(server, c.newControl())
+	healthv1.RegisterHealthServer(server, health.NewServer())
+	return server
+}
+
+// agentService joins sessions and the renewal of certificates.
+type agentService struct {
+	*sessions.Service
+	enrol *enrol.Service
+}
+
+// Renew issues a new certificate for the caller.
+func (s *agentService) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.EnrolResponse, error) {
+	return s.enrol.Renew(ctx, r)
+}
+
+func (c *Coordinator) newControl() *control.Service {
+	return control.New(control.Options{
+		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Activity: c.activity.get, Output: c.output,
+		Actor: func(ctx context.Context) string {
+			p, _ := rpc.Caller(ctx)
+			return p.ID
+		},
+		Token: c.createToken, Cluster: c.clusterStatus,
+	})
+}
+
+func (c *Coordinator) gossip() (err error) {
+	c.ring, err = gossip.Open(gossip.Options{
+		Self: gossip.Member{ID: c.o.Name, Role: string(identity.Coordinator), Agent: c.addr.Agents, API: c.addr.API},
+		Bind: c.o.Gossip, Key: c.keys.gossip,
+		Changed: func(m gossip.Member, alive bool) {
+			if m.Role == string(identity.Agent) {
+				c.fleet.Gossip(m.ID, alive)
+			}
+		},
+	})
+	if err == nil {
+		c.addr.Gossip = c.ring.Addr()
+	}
+	return err
+}
+
+// run starts every goroutine and waits for all of them.
+func (c *Coordinator) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range []net.Listener{c.lis.api, c.lis.agents} {
+		g.Go(func() error { return c.server.Serve(l) })
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		c.stopServing()
+		return nil
+	})
+	g.Go(func() error { return c.sessions.Run(ctx) })
+	g.Go(func() error { return c.presence.Run(ctx) })
+	g.Go(func() error { return c.log.observe(ctx) })
+	g.Go(func() error { return c.leadership(ctx) })
+	g.Go(func() error { return c.announce(ctx) })
+	g.Go(func() error { return c.seek(ctx) })
+	g.Go(func() error { return c.debug(ctx) })
+	return g.Wait()
+}
+
+// stopServing lets short calls finish; streams are cut, their clients go to
+// another coordinator.
+func (c *Coordinator) stopServing() {
+	done := make(chan struct{})
+	go func() {
+		c.server.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(200 * time.Millisecond):
+		c.server.Stop()
+		<-done
+	}
+}
+
+func (c *Coordinator) close() error {
+	var errs []error
+	if c.ring != nil {
+		errs = append(errs, c.ring.Leave())
+	}
+	if c.peers != nil {
+		errs = append(errs, c.peers.close())
+	}
+	if c.node != nil {
+		errs = append(errs, c.node.Close())
+	}
+	for _, l := range []net.Listener{c.lis.api, c.lis.agents, c.lis.raft} {
+		if l != nil {
+			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// leadership runs the scheduler while this node leads.
+func (c *Coordinator) leadership(ctx context.Context) error {
+	var cancel context.CancelFunc
+	var done chan struct{}
+	stop := func() {
+		if cancel != nil {
+			cancel()
+			<-done
+			cancel = nil
+		}
+	}
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case leads := <-c.node.Leadership():
+			stop()
+			if !leads {
+				continue
+			}
+			var lead context.Context
+			lead, cancel = context.WithCancel(ctx)
+			done = make(chan struct{})
+			go func() {
+				defer close(done)
+				c.lead(lead)
+			}()
+		}
+	}
+}
+
+// lead decides until ctx ends. What fails is tried again: raft says when this
+// node leads no longer.
+func (c *Coordinator) lead(ctx context.Context) {
+	defer c.fleet.Lead(false)
+	defer c.log.resign()
+	for ctx.Err() == nil {
+		if err := c.log.lead(ctx); err != nil {
+			c.o.Log.Warn("cannot take the lead yet", "error", err)
+			sleep(ctx, 50*time.Millisecond)
+			continue
+		}
+		c.o.Log.Info("leading", "term", c.node.Term())
+		c.fleet.Lead(true)
+		s := &scheduler.Scheduler{State: c.store, Fleet: c.fleet, Log: c.log}
+		if err := s.Run(ctx); err != nil {
+			c.o.Log.Warn("scheduler stopped", "error", err)
+			sleep(ctx, 50*time.Millisecond)
+		}
+	}
+}
+
+// announce makes this coordinator a member of the cluster and its addresses
+// known, then reports ready. It goes on until the log holds them.
+func (c *Coordinator) announce(ctx context.Context) error {
+	joined := !c.keys.fresh || c.o.Bootstrap
+	for ctx.Err() == nil {
+		err := c.announceOnce(ctx, &joined)
+		if err == nil {
+			if c.o.Ready != nil {
+				c.o.Ready(c.addr)
+			}
+			return nil
+		}
+		c.o.Log.Debug("not announced yet", "error", err)
+		sleep(ctx, 50*time.Millisecond)
+	}
+	return nil
+}
+
+func (c *Coordinator) announceOnce(ctx context.Context, joined *bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if !*joined {
+		cc, err := rpc.Dial(c.o.Join, c.keys.cred.Client())
+		if err != nil {
+			return err
+		}
+		defer cc.Close()
+		if _, err := peerv1.NewPeerServiceClient(cc).Join(ctx, &peerv1.JoinRequest{RaftAddress: c.addr.Raft}); err != nil {
+			return err
+		}
+		*joined = true
+	}
+	self := state.CoordinatorJoined{Name: c.o.Name, Raft: c.addr.Raft, API: c.addr.API, Agent: c.addr.Agents, Gossip: c.addr.Gossip}
+	known, created := false, false
+	c.store.ViewCluster(func(s *state.Cluster) {
+		known, created = s.Coordinators[c.o.Name] == state.Coordinator(self), s.ID != ""
+	})
+	if !created && c.o.Bootstrap {
+		err := c.log.cluster(ctx, state.ClusterCreated{ID: newClusterID(), CA: c.keys.ca.PEM})
+		if err != nil && rpc.Kind(err) != rpc.KindExists {
+			return err
+		}
+	}
+	if known {
+		return nil
+	}
+	return c.log.cluster(ctx, self)
+}
+
+// seek keeps the gossip ring joined to the other coordinators: a ring that was
+// cut in two grows together again.
+func (c *Coordinator) seek(ctx context.Context) error {
+	for ctx.Err() == nil {
+		have := map[string]bool{c.o.Name: true}
+		for _, m := range c.ring.Members() {
+			have[m.ID] = have[m.ID] || m.Role == string(identity.Coordinator)
+		}
+		for _, m := range c.peers.members() {
+			if !have[m.Name] {
+				c.ring.Rejoin([]string{m.Gossip})
+			}
+		}
+		sleep(ctx, 2*time.Second)
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

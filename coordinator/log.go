@@ -1,0 +1,159 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/groundswell/groundswell/coordinator/consensus"
+	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/rpc"
+	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
+)
+
+// replicated appends facts to the log: here when this node leads, else
+// through the leader. It is the only stamper of FSM time.
+//
+// FSM time under one leader is the state's time at its barrier plus monotonic
+// time since; under the next leader it goes on from the last entry. So it
+// never jumps with a wall clock, and an hour without a leader expires nothing.
+type replicated struct {
+	node   *consensus.Node
+	store  *state.Store
+	leader func() (peerv1.PeerServiceClient, error)
+
+	mu    sync.Mutex
+	leads bool // and has passed its barrier
+	base  deploy.Time
+	since time.Time
+}
+
+// lead takes over: everything committed before is applied here.
+func (l *replicated) lead(ctx context.Context) error {
+	if err := l.node.Barrier(ctx); err != nil {
+		return fmt.Errorf("barrier: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.store.View(func(s *deploy.State) { l.base = s.Now })
+	l.since, l.leads = time.Now(), true
+	return nil
+}
+
+func (l *replicated) resign() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leads = false
+}
+
+// leading reports whether this node leads and has passed its barrier.
+func (l *replicated) leading() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leads && l.node.IsLeader()
+}
+
+// Now returns FSM time at the leader; a follower answers the last entry's
+// time plus what has passed here since, good for showing and nothing else.
+func (l *replicated) Now() deploy.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.base.Add(time.Since(l.since))
+}
+
+// observe keeps a follower's idea of FSM time until ctx ends.
+func (l *replicated) observe(ctx context.Context) error {
+	for {
+		changed := l.store.Changed()
+		l.mu.Lock()
+		if !l.leads {
+			l.store.View(func(s *deploy.State) { l.base = s.Now })
+			l.since = time.Now()
+		}
+		l.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Propose commits facts of deployments; it returns once they are applied here.
+func (l *replicated) Propose(ctx context.Context, events []deploy.Event) ([]error, error) {
+	return l.propose(ctx, state.Entry{Entry: deploy.Entry{Events: events}})
+}
+
+// cluster commits one fact about the cluster itself.
+func (l *replicated) cluster(ctx context.Context, e state.ClusterEvent) error {
+	refusals, err := l.propose(ctx, state.Entry{Cluster: []state.ClusterEvent{e}})
+	if err != nil {
+		return err
+	}
+	return refusals[0]
+}
+
+func (l *replicated) propose(ctx context.Context, e state.Entry) ([]error, error) {
+	if !l.leading() {
+		return l.forward(ctx, e)
+	}
+	applied, err := l.commit(ctx, e)
+	return applied.Refusals, err
+}
+
+// commit stamps and appends an entry at the leader.
+func (l *replicated) commit(ctx context.Context, e state.Entry) (state.Applied, error) {
+	e.At, e.Wall = l.Now(), time.Now().UnixMilli()
+	data, err := state.Encode(e)
+	if err != nil {
+		return state.Applied{}, err
+	}
+	out, err := l.node.Propose(ctx, data)
+	if err != nil {
+		return state.Applied{}, err
+	}
+	return out.(state.Applied), nil
+}
+
+// forward hands an entry to the leader and waits until it is applied here, so
+// that who proposed reads what was written.
+func (l *replicated) forward(ctx context.Context, e state.Entry) ([]error, error) {
+	data, err := state.Encode(e)
+	if err != nil {
+		return nil, err
+	}
+	leader, err := l.leader()
+	if err != nil {
+		return nil, err
+	}
+	out, err := leader.Propose(ctx, &peerv1.ProposeRequest{Entry: data})
+	if err != nil {
+		return nil, rpc.Errorf(rpc.Kind(err), "forward %d facts to the leader: %s", len(e.Events)+len(e.Cluster), rpc.Text(err))
+	}
+	refusals := make([]error, len(e.Events)+len(e.Cluster))
+	for i, r := range out.Refusals {
+		if i < len(refusals) && r.Kind != "" {
+			refusals[i] = &deploy.Refusal{Reason: deploy.RefusalKind(r.Kind), Text: r.Text}
+		}
+	}
+	return refusals, l.applied(ctx, out.Index)
+}
+
+// applied waits until the entry with this index is applied here.
+func (l *replicated) applied(ctx context.Context, index uint64) error {
+	for {
+		changed := l.store.Changed()
+		var now uint64
+		l.store.View(func(s *deploy.State) { now = s.Index })
+		if now >= index {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for entry %d: %w", index, ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,99 @@
+// Package coordinator composes one coordinator: raft, state, scheduler,
+// sessions, control, enrolment and gossip, behind mutual TLS.
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+
+	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/internal/identity"
+)
+
+// Options of New.
+type Options struct {
+	Name string // of this coordinator, unique in the cluster and stable
+	Dir  string // everything durable lies below it
+
+	API    string // host:port for people and programs
+	Agents string // host:port for agents
+	Raft   string // host:port for the other coordinators
+	Gossip string // host:port, TCP and UDP
+	Debug  string // host:port of metrics and profiles, loopback only; "" is off
+
+	// Advertise is the host that others reach this coordinator by; it replaces
+	// the host of the four addresses. Needed when they listen on all interfaces.
+	Advertise string
+
+	// Bootstrap starts a new cluster in an empty folder.
+	Bootstrap bool
+	// Join are API addresses of coordinators of the cluster to join, in an
+	// empty folder, with a token of role coordinator.
+	Join  []string
+	Token func() (identity.Token, error)
+
+	// Store opens the artifact store of an application.
+	Store func(ctx context.Context, url string) (artifacts.Store, error)
+
+	Log *slog.Logger
+	// Ready is called once the coordinator serves, with its addresses.
+	Ready func(Addresses)
+}
+
+// Addresses are where others reach a coordinator.
+type Addresses struct {
+	Name   string `json:"name"`
+	API    string `json:"api"`
+	Agents string `json:"agents"`
+	Raft   string `json:"raft"`
+	Gossip string `json:"gossip"`
+	// Operator is the folder of the operator's credential, at bootstrap.
+	Operator string `json:"operator,omitempty"`
+}
+
+// Validate reports what is wrong with the options, naming the flag.
+func (o *Options) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if o.Name == "" || strings.ContainsAny(o.Name, "/ ") {
+		bad("--name %q: a coordinator needs a name without blanks and slashes", o.Name)
+	}
+	if o.Dir == "" {
+		bad("--dir: a coordinator needs a folder for its state")
+	}
+	for flag, addr := range map[string]string{"api": o.API, "agents": o.Agents, "raft": o.Raft, "gossip": o.Gossip} {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			bad("--%s %q: %w; write host:port", flag, addr, err)
+			continue
+		}
+		if ip := net.ParseIP(host); (host == "" || ip != nil && ip.IsUnspecified()) && o.Advertise == "" {
+			bad("--%s %q listens on all interfaces: say with --advertise how others reach this host", flag, addr)
+		}
+	}
+	if o.Debug != "" {
+		if host, _, err := net.SplitHostPort(o.Debug); err != nil || !net.ParseIP(host).IsLoopback() {
+			bad("--debug %q: metrics and profiles are not protected, so they are served on a loopback address only", o.Debug)
+		}
+	}
+	if o.Bootstrap && len(o.Join) > 0 {
+		bad("--bootstrap and --join exclude each other: a cluster is bootstrapped once, others join it")
+	}
+	return errors.Join(errs...)
+}
+
+// advertised returns how others reach a listener.
+func (o *Options) advertised(l net.Addr) string {
+	host, port, err := net.SplitHostPort(l.String())
+	if err != nil {
+		return l.String()
+	}
+	if o.Advertise != "" {
+		host = o.Advertise
+	}
+	return net.JoinHostPort(host, port)
+}

@@ -1,0 +1,335 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/groundswell/groundswell/coordinator/consensus"
+	"github.com/groundswell/groundswell/coordinator/control"
+	"github.com/groundswell/groundswell/coordinator/sessions"
+	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/rpc"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
+)
+
+// peers is how coordinators reach each other: connections by API address, kept
+// open.
+type peers struct {
+	cred  *identity.Credential
+	store *state.Store
+	node  *consensus.Node
+
+	mu    sync.Mutex
+	conns map[string]*grpc.ClientConn
+}
+
+func (p *peers) dial(api string) (*grpc.ClientConn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if cc := p.conns[api]; cc != nil {
+		return cc, nil
+	}
+	cc, err := rpc.Dial([]string{api}, p.cred.Client())
+	if err == nil {
+		p.conns[api] = cc
+	}
+	return cc, err
+}
+
+func (p *peers) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, a := range slices.Sorted(maps.Keys(p.conns)) {
+		errs = append(errs, p.conns[a].Close())
+	}
+	return errors.Join(errs...)
+}
+
+// members returns the coordinators by name.
+func (p *peers) members() []state.Coordinator {
+	var out []state.Coordinator
+	p.store.ViewCluster(func(c *state.Cluster) {
+		for _, n := range slices.Sorted(maps.Keys(c.Coordinators)) {
+			out = append(out, c.Coordinators[n])
+		}
+	})
+	return out
+}
+
+// leader returns a connection to the node that raft calls leader.
+func (p *peers) leader() (*grpc.ClientConn, error) {
+	name, _ := p.node.Leader()
+	if name == "" {
+		return nil, &consensus.NotLeader{}
+	}
+	for _, m := range p.members() {
+		if m.Name == name {
+			return p.dial(m.API)
+		}
+	}
+	return nil, rpc.Errorf(rpc.KindUnavailable, "the leader %s has not said where its API is; try again", name)
+}
+
+func (p *peers) leaderClient() (peerv1.PeerServiceClient, error) {
+	cc, err := p.leader()
+	if err != nil {
+		return nil, err
+	}
+	return peerv1.NewPeerServiceClient(cc), nil
+}
+
+// forward sends a unary call to the leader.
+func (p *peers) forward(ctx context.Context, method string, req any) (any, error) {
+	if rpc.WasForwarded(ctx) {
+		return nil, &consensus.NotLeader{} // leadership is on the move; the caller tries again
+	}
+	cc, err := p.leader()
+	if err != nil {
+		return nil, err
+	}
+	return rpc.Invoke(ctx, cc, method, req)
+}
+
+// peerService serves the other coordinators.
+type peerService struct {
+	peerv1.UnimplementedPeerServiceServer
+	c *Coordinator
+}
+
+// Propose commits a follower's entry.
+func (s *peerService) Propose(ctx context.Context, r *peerv1.ProposeRequest) (*peerv1.ProposeResponse, error) {
+	if !s.c.log.leading() {
+		name, _ := s.c.node.Leader()
+		return nil, &consensus.NotLeader{Leader: name}
+	}
+	e, err := state.Decode(r.Entry)
+	if err != nil {
+		return nil, err
+	}
+	applied, err := s.c.log.commit(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	out := &peerv1.ProposeResponse{Index: applied.Index}
+	for _, err := range applied.Refusals {
+		p := &peerv1.Refusal{}
+		if err != nil {
+			p.Kind, p.Text = rpc.Kind(err), err.Error()
+		}
+		out.Refusals = append(out.Refusals, p)
+	}
+	return out, nil
+}
+
+// Presence learns which hosts have a stream at a follower, until it goes.
+func (s *peerService) Presence(in peerv1.PeerService_PresenceServer) error {
+	name := ""
+	defer func() {
+		if name != "" {
+			s.c.fleet.Lost(name)
+		}
+	}()
+	for {
+		m, err := in.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		caller, _ := rpc.Caller(in.Context())
+		name = caller.ID // never the message's word for it
+		if m.Complete || len(m.Connected)+len(m.Disconnected) > 0 {
+			s.c.fleet.Streams(name, m.Complete, m.Connected, m.Disconnected)
+		}
+		for i, p := range m.Progress {
+			if i < len(m.ProgressHosts) {
+				s.c.activity.set(m.ProgressHosts[i], p)
+			}
+		}
+	}
+}
+
+// Keys hands a newcomer, whose certificate says coordinator, what every
+// coordinator holds.
+func (s *peerService) Keys(context.Context, *peerv1.KeysRequest) (*peerv1.KeysResponse, error) {
+	key, err := s.c.keys.ca.KeyPEM()
+	if err != nil {
+		return nil, err
+	}
+	return &peerv1.KeysResponse{CaKeyPem: key, GossipKey: s.c.keys.gossip}, nil
+}
+
+// Join makes the caller a voter.
+func (s *peerService) Join(ctx context.Context, r *peerv1.JoinRequest) (*peerv1.JoinResponse, error) {
+	caller, _ := rpc.Caller(ctx)
+	if err := s.c.node.AddVoter(ctx, caller.ID, r.RaftAddress); err != nil {
+		return nil, err
+	}
+	return &peerv1.JoinResponse{}, nil
+}
+
+// Logs reads hook output of a host that has its stream here.
+func (s *peerService) Logs(r *peerv1.LogsRequest, out peerv1.PeerService_LogsServer) error {
+	err := s.c.sessions.Logs(out.Context(), r.Host, r.Request, out.Send)
+	if errors.Is(err, sessions.ErrNoStream) {
+		return rpc.Errorf(rpc.KindNotFound, "%v", err)
+	}
+	return err
+}
+
+// output reads hook output wherever the host's stream is.
+func (c *Coordinator) output(ctx context.Context, host string, q control.LogQuery, each func(control.HookOutput) error) error {
+	r := &agentv1.LogRequest{App: q.App, Deployment: q.Deployment, Event: q.Event, Failed: q.Failed, Follow: q.Follow}
+	send := func(m *agentv1.LogChunk) error {
+		return each(control.HookOutput{Event: m.Event, Script: m.Script, Data: m.Data})
+	}
+	err := c.sessions.Logs(ctx, host, r, send)
+	if !errors.Is(err, sessions.ErrNoStream) {
+		return err
+	}
+	for _, m := range c.peers.members() {
+		if m.Name == c.o.Name {
+			continue
+		}
+		err := c.remoteOutput(ctx, m.API, &peerv1.LogsRequest{Host: host, Request: r}, send)
+		if kind := rpc.Kind(err); err == nil || kind != rpc.KindNotFound && kind != rpc.KindUnavailable {
+			return err
+		}
+	}
+	name := host
+	c.store.View(func(s *deploy.State) {
+		if h := s.Hosts[host]; h != nil {
+			name = h.Name
+		}
+	})
+	return rpc.Errorf(rpc.KindUnavailable, "host %s has no session at any coordinator, so its output cannot be read now; the reason of a failure is in `dctl status`", name)
+}
+
+func (c *Coordinator) remoteOutput(ctx context.Context, api string, r *peerv1.LogsRequest, send func(*agentv1.LogChunk) error) error {
+	cc, err := c.peers.dial(api)
+	if err != nil {
+		return err
+	}
+	in, err := peerv1.NewPeerServiceClient(cc).Logs(ctx, r)
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := in.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := send(m); err != nil {
+			return err
+		}
+	}
+}
+
+// presence tells the leader about our streams until ctx ends. Its queue is
+// bounded: when it overflows, everything is told anew.
+type presence struct {
+	c     *Coordinator
+	queue chan *peerv1.PresenceRequest
+	again chan struct{} // the queue overflowed
+}
+
+func newPresence(c *Coordinator) *presence {
+	return &presence{c: c, queue: make(chan *peerv1.PresenceRequest, 4096), again: make(chan struct{}, 1)}
+}
+
+// tell queues a change; it never blocks.
+func (p *presence) tell(m *peerv1.PresenceRequest) {
+	select {
+	case p.queue <- m:
+	default:
+		select {
+		case p.again <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Run keeps a stream to whoever leads.
+func (p *presence) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		leader, _ := p.c.node.Leader()
+		if leader != "" && leader != p.c.o.Name {
+			_ = p.follow(ctx, leader) // it ends with every change of leader
+		} else {
+			p.drain(ctx, 200*time.Millisecond)
+			continue
+		}
+		p.drain(ctx, 100*time.Millisecond)
+	}
+	return nil
+}
+
+// drain drops changes while there is nobody to tell: follow starts anew.
+func (p *presence) drain(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.queue:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *presence) follow(ctx context.Context, leader string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client, err := p.c.peers.leaderClient()
+	if err != nil {
+		return err
+	}
+	out, err := client.Presence(ctx)
+	if err != nil {
+		return fmt.Errorf("tell the leader about streams: %w", err)
+	}
+	if err := out.Send(p.all()); err != nil {
+		return err
+	}
+	check := time.NewTicker(200 * time.Millisecond)
+	defer check.Stop()
+	for {
+		select {
+		case m := <-p.queue:
+			err = out.Send(m)
+		case <-p.again:
+			err = out.Send(p.all())
+		case <-check.C:
+			if now, _ := p.c.node.Leader(); now != leader {
+				return nil
+			}
+		case <-out.Context().Done():
+			return out.Context().Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (p *presence) all() *peerv1.PresenceRequest {
+	return &peerv1.PresenceRequest{Complete: true, Connected: p.c.sessions.Connected()}
+}

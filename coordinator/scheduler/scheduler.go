@@ -1,0 +1,101 @@
+// Package scheduler is the leader's loop: wake, decide, propose. It has no
+// policy; it is the only place where time and state meet.
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/groundswell/groundswell/deploy"
+)
+
+// State is the replica's own copy of the state.
+type State interface {
+	View(func(*deploy.State))
+	Changed() <-chan struct{}
+}
+
+// Fleet is the leader's view of the fleet.
+type Fleet interface {
+	Snapshot() deploy.Fleet
+	Changed() <-chan struct{}
+}
+
+// Log stamps and commits facts.
+type Log interface {
+	// Propose returns once the facts are applied here, with their refusals.
+	Propose(ctx context.Context, events []deploy.Event) ([]error, error)
+	// Now is FSM time by this leader's monotonic clock.
+	Now() deploy.Time
+}
+
+// Scheduler decides for the whole cluster while its node leads.
+type Scheduler struct {
+	State State
+	Fleet Fleet
+	Log   Log
+}
+
+// Pauses of the loop. Nothing waits on them in normal work: they bound how
+// fast it repeats a decision that Apply drops, and how late it notices what
+// has no signal (a host that becomes lost by the passing of time alone).
+const (
+	retryPause = 50 * time.Millisecond
+	idle       = 5 * time.Second
+)
+
+// Run decides until ctx ends or the log is lost; it returns nil in the first
+// case. The caller has passed a barrier. One Run at a time: no two decisions race.
+func (s *Scheduler) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		changed, moved := s.State.Changed(), s.Fleet.Changed()
+		fleet, now := s.Fleet.Snapshot(), s.Log.Now()
+		var events []deploy.Event
+		wait := idle
+		s.State.View(func(st *deploy.State) {
+			events = deploy.Decide(st, fleet, now)
+			if at, ok := deploy.NextWake(st); ok {
+				wait = min(wait, max(at.Sub(now), retryPause))
+			}
+		})
+		if len(events) == 0 {
+			pause(ctx, wait, changed, moved)
+			continue
+		}
+		refusals, err := s.Log.Propose(ctx, events)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("propose %d facts: %w", len(events), err)
+		}
+		if allRefused(refusals) {
+			pause(ctx, retryPause, nil, moved)
+		}
+	}
+	return nil
+}
+
+// allRefused reports whether nothing of an entry was accepted: the state that
+// was decided on is gone, or a rule of Decide and its guard disagree. Either
+// way the loop must not spin.
+func allRefused(errs []error) bool {
+	for _, err := range errs {
+		if err == nil {
+			return false
+		}
+	}
+	return true
+}
+
+func pause(ctx context.Context, d time.Duration, changed, moved <-chan struct{}) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-moved:
+	case <-t.C:
+	}
+}

@@ -1,0 +1,102 @@
+package sessions
+
+import (
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/groundswell/groundswell/deploy"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+)
+
+// assigned remembers what a stream was sent, to send only what changed.
+type assigned struct {
+	complete bool // the next message is the whole set
+	sequence uint64
+	items    map[string]*agentv1.Assignment // by application
+}
+
+// next returns the message that brings the host up to date, or nil.
+func (a *assigned) next(state State, host string) *agentv1.Assignments {
+	now := map[string]*agentv1.Assignment{}
+	state.View(func(s *deploy.State) {
+		for _, x := range deploy.Assign(s, host) {
+			now[x.App] = encode(x)
+		}
+	})
+	m := &agentv1.Assignments{Complete: a.complete, Sequence: a.sequence + 1}
+	for _, app := range slices.Sorted(maps.Keys(now)) {
+		if a.complete || !proto.Equal(a.items[app], now[app]) {
+			m.Items = append(m.Items, now[app])
+		}
+	}
+	for _, app := range slices.Sorted(maps.Keys(a.items)) {
+		if now[app] == nil {
+			m.Removed = append(m.Removed, app)
+		}
+	}
+	if !a.complete && len(m.Items) == 0 && len(m.Removed) == 0 {
+		return nil
+	}
+	a.complete, a.sequence, a.items = false, m.Sequence, now
+	return m
+}
+
+func encode(x deploy.Assignment) *agentv1.Assignment {
+	out := &agentv1.Assignment{
+		App: x.App, Group: x.Group, Deployment: x.Deployment, Generation: x.Gen, Permit: agentv1.Permit(x.Permit),
+		Rollback: x.Rollback, StageKey: x.StageKey, Artifacts: x.Artifacts, StopFailureFails: x.StopFail, TaskLimitNs: x.TaskLimit,
+	}
+	if x.Goal != "" {
+		out.Goal = &agentv1.Revision{Digest: string(x.Goal), Name: x.GoalName}
+	}
+	if x.Stage != "" {
+		out.Stage = &agentv1.Revision{Digest: string(x.Stage), Name: x.StageName}
+	}
+	for _, d := range x.Keep {
+		out.Keep = append(out.Keep, string(d))
+	}
+	for _, g := range x.Gates {
+		p := g.Probe
+		out.Probes = append(out.Probes, &agentv1.Probe{
+			Name: g.Name, Http: p.HTTP, Expect: int32(p.Expect), Tcp: p.TCP, Command: p.Command,
+			Consecutive: int32(p.Consecutive), Failures: int32(p.Failures), IntervalNs: int64(p.Interval), TimeoutNs: int64(p.Timeout),
+		})
+	}
+	return out
+}
+
+func decode(host string, r *agentv1.Report) deploy.Report {
+	out := deploy.Report{
+		Host: host, App: r.App, Counter: r.Counter, Gen: r.Generation, Result: deploy.Result(r.Result),
+		Running: deploy.Digest(r.Running), Health: deploy.Health(r.Health), Evidence: clip(r.Evidence, 512),
+		StageFailed: deploy.Digest(r.StageFailed),
+	}
+	for _, d := range r.Staged[:min(len(r.Staged), 64)] {
+		out.Staged = append(out.Staged, deploy.Digest(d))
+	}
+	if f := r.Failure; f != nil {
+		out.Failure = &deploy.Failure{
+			Event: clip(f.Event, 64), Script: clip(f.Script, 512), Code: int(f.Code), Exit: clip(f.Exit, 64),
+			Message: clip(f.Message, 1024), Tail: tail(f.Tail, 2048), Duration: f.DurationMs,
+		}
+	}
+	return out
+}
+
+// clip keeps the head: what an agent sends goes into the log, so it is bounded.
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}
+
+// tail keeps the end, where the reason stands.
+func tail(s string, n int) string {
+	if len(s) > n {
+		return s[len(s)-n:]
+	}
+	return s
+}

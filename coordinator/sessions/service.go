@@ -1,0 +1,247 @@
+// Package sessions serves agent streams: assignments out, reports in, batched.
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/groundswell/groundswell/deploy"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+)
+
+// State is the replica's own copy of the state.
+type State interface {
+	View(func(*deploy.State))
+	Changed() <-chan struct{}
+}
+
+// Log commits facts, through the leader if this replica is a follower.
+type Log interface {
+	Propose(ctx context.Context, events []deploy.Event) ([]error, error)
+}
+
+// Options of New. All functions may be called concurrently.
+type Options struct {
+	Name     string // of this coordinator
+	State    State
+	Log      Log
+	Identify func(context.Context) (host string, err error) // from the client certificate
+	// Sign returns a short-lived URL of an object of a store.
+	Sign func(ctx context.Context, store, key string) (string, error)
+	// Presence is told when a host's stream comes and goes.
+	Presence func(host string, connected bool)
+	// Progress is told what a host is doing; it must not block.
+	Progress func(host string, p *agentv1.Progress)
+}
+
+// Service implements the agents' service on one replica.
+type Service struct {
+	agentv1.UnimplementedAgentServiceServer
+	o     Options
+	batch chan report
+	wake  chan struct{}
+
+	mu      sync.Mutex
+	streams map[string]*stream
+	logID   uint64
+}
+
+// New returns a service; its reports go nowhere until Run runs.
+func New(o Options) *Service {
+	return &Service{o: o, batch: make(chan report, 1024), streams: map[string]*stream{}}
+}
+
+// stream is one host's session.
+type stream struct {
+	host string
+	send chan *agentv1.Down // read by the sender alone
+	done chan struct{}      // closed when the session ends
+	stop context.CancelFunc
+
+	mu   sync.Mutex
+	logs map[string]chan *agentv1.LogChunk
+}
+
+// push hands a message to the sender, unless the session ends.
+func (s *stream) push(m *agentv1.Down) {
+	select {
+	case s.send <- m:
+	case <-s.done:
+	}
+}
+
+// Connected returns the hosts that have a stream here, in order.
+func (s *Service) Connected() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.streams))
+}
+
+// Session implements the agent's stream. A second stream of one host ends the
+// first: the newer one is the agent that lives.
+func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
+	host, err := s.o.Identify(srv.Context())
+	if err != nil {
+		return err
+	}
+	first, err := srv.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	if hello == nil {
+		return errors.New("the first message of a session must be Hello")
+	}
+	ctx, stop := context.WithCancel(srv.Context())
+	defer stop()
+	st := &stream{
+		host: host, send: make(chan *agentv1.Down, 16), done: make(chan struct{}), stop: stop,
+		logs: map[string]chan *agentv1.LogChunk{},
+	}
+	if err := s.enrolled(ctx, host, hello); err != nil {
+		return err
+	}
+	s.add(st)
+	defer s.remove(st)
+	sent := make(chan error, 1)
+	go func() { sent <- s.sender(ctx, st, srv) }()
+	err = s.receive(ctx, st, srv)
+	stop()
+	<-sent
+	return err
+}
+
+// enrolled records the host's labels when they are new or changed, and that it
+// is reachable again.
+func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) error {
+	var events []deploy.Event
+	s.o.State.View(func(st *deploy.State) {
+		old := st.Hosts[host]
+		if old == nil || old.Name != h.Name || old.Zone != h.Zone || old.Region != h.Region ||
+			old.Version != h.Version || !maps.Equal(old.Labels, h.Labels) {
+			events = append(events, deploy.HostEnrolled{
+				Host: host, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version,
+			})
+		}
+		if old != nil && old.Unreachable {
+			events = append(events, deploy.TargetsReported{Items: []deploy.Report{{Host: host, Counter: max(old.Counter, h.Counter) + 1}}})
+		}
+	})
+	if len(events) == 0 {
+		return nil
+	}
+	refusals, err := s.o.Log.Propose(ctx, events)
+	if err == nil {
+		err = errors.Join(refusals...)
+	}
+	if err != nil {
+		return fmt.Errorf("enrol host %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+func (s *Service) add(st *stream) {
+	s.mu.Lock()
+	old := s.streams[st.host]
+	s.streams[st.host] = st
+	s.mu.Unlock()
+	if old != nil {
+		old.stop()
+		return
+	}
+	s.o.Presence(st.host, true)
+}
+
+func (s *Service) remove(st *stream) {
+	close(st.done)
+	s.mu.Lock()
+	mine := s.streams[st.host] == st
+	if mine {
+		delete(s.streams, st.host)
+	}
+	s.mu.Unlock()
+	if mine {
+		s.o.Presence(st.host, false)
+	}
+}
+
+// sender is the only goroutine that sends on the stream.
+func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentService_SessionServer) error {
+	var counter uint64
+	s.o.State.View(func(state *deploy.State) {
+		if h := state.Hosts[st.host]; h != nil {
+			counter = h.Counter
+		}
+	})
+	err := srv.Send(&agentv1.Down{Message: &agentv1.Down_Welcome{Welcome: &agentv1.Welcome{Counter: counter, Coordinator: s.o.Name}}})
+	last := assigned{complete: true}
+	for err == nil {
+		changed := s.o.State.Changed()
+		if m := last.next(s.o.State, st.host); m != nil {
+			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Assignments{Assignments: m}}); err != nil {
+				break
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case m := <-st.send:
+			err = srv.Send(m)
+		}
+	}
+	st.stop()
+	return err
+}
+
+// receive reads the stream until it ends.
+func (s *Service) receive(ctx context.Context, st *stream, srv agentv1.AgentService_SessionServer) error {
+	for {
+		up, err := srv.Recv()
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch m := up.Message.(type) {
+		case *agentv1.Up_Reports:
+			s.accept(ctx, st, m.Reports)
+		case *agentv1.Up_Log:
+			st.deliver(m.Log)
+		case *agentv1.Up_Progress:
+			s.o.Progress(st.host, m.Progress)
+		}
+	}
+}
+
+// SignArtifact returns a URL of an object of a store that one of the caller's
+// groups uses.
+func (s *Service) SignArtifact(ctx context.Context, r *agentv1.SignArtifactRequest) (*agentv1.SignArtifactResponse, error) {
+	host, err := s.o.Identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	store := ""
+	s.o.State.View(func(st *deploy.State) {
+		if t := st.Target(host, r.App); t != nil && t.Group == r.Group {
+			store = st.Groups[deploy.GroupKey(t.App, t.Group)].Artifacts
+		}
+	})
+	if store == "" {
+		return nil, &deploy.Refusal{Reason: deploy.NotFound, Text: fmt.Sprintf("this host is no target of %s/%s", r.App, r.Group)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	url, err := s.o.Sign(ctx, store, r.Key)
+	if err != nil {
+		return nil, fmt.Errorf("sign %s of %s: %w", r.Key, store, err)
+	}
+	return &agentv1.SignArtifactResponse{Url: url}, nil
+}

@@ -1,0 +1,150 @@
+// Package state is the replicated state of a coordinator: FSM, codec,
+// snapshot, read view and change signal.
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/groundswell/groundswell/deploy"
+)
+
+// Store is the FSM of one replica. Raft applies to it on one goroutine; every
+// other method may be called concurrently.
+//
+// Crash safety: nothing here is durable. The log (bbolt, fsynced by raft before
+// an entry is committed) and the snapshots hold everything; after a restart
+// raft restores the newest snapshot and applies the rest of the log, and
+// because Apply is deterministic the state is what it was.
+type Store struct {
+	mu      sync.RWMutex
+	state   *deploy.State
+	cluster *Cluster
+	changed chan struct{} // closed and replaced at each applied entry
+}
+
+// New returns an empty store.
+func New() *Store {
+	return &Store{state: deploy.NewState(), cluster: &Cluster{}, changed: make(chan struct{})}
+}
+
+// View runs f while no entry is applied. f must be a pure read, must not block
+// and must keep no pointer into the state.
+func (s *Store) View(f func(*deploy.State)) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	f(s.state)
+}
+
+// ViewCluster is View for the cluster's own state.
+func (s *Store) ViewCluster(f func(*Cluster)) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	f(s.cluster)
+}
+
+// Changed returns a channel that is closed when the next entry is applied.
+// Take it before reading: then no change is missed.
+func (s *Store) Changed() <-chan struct{} {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.changed
+}
+
+// Applied is what Apply answers to the proposer: the index and one answer for
+// each fact, deployment facts first.
+type Applied struct {
+	Index    uint64
+	Refusals []error
+}
+
+// Err returns the first refusal, or nil.
+func (a Applied) Err() error {
+	for _, err := range a.Refusals {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Apply implements raft.FSM. An entry that cannot be decoded stops the replica:
+// going on without it would let replicas disagree silently.
+func (s *Store) Apply(l *raft.Log) any {
+	e, err := Decode(l.Data)
+	if err != nil {
+		panic(fmt.Sprintf("internal error: log entry %d: %v", l.Index, err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := Applied{Index: l.Index, Refusals: s.state.ApplyEntry(l.Index, e.Entry)}
+	for _, c := range e.Cluster {
+		out.Refusals = append(out.Refusals, s.cluster.apply(c, s.state.Wall))
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return out
+}
+
+// snapshot is the encoded form. Maps are encoded by sorted key, so equal states
+// have equal bytes.
+type snapshot struct {
+	Format  int           `json:"format"`
+	State   *deploy.State `json:"state"`
+	Cluster *Cluster      `json:"cluster"`
+}
+
+// Encode returns the canonical bytes of the state.
+func (s *Store) Encode() ([]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	b, err := json.Marshal(snapshot{Format: 1, State: s.state, Cluster: s.cluster})
+	if err != nil {
+		return nil, fmt.Errorf("encode snapshot: %w", err)
+	}
+	return b, nil
+}
+
+// Snapshot implements raft.FSM.
+func (s *Store) Snapshot() (raft.FSMSnapshot, error) {
+	b, err := s.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return encoded(b), nil
+}
+
+// Restore implements raft.FSM. On an error the state is what it was.
+func (s *Store) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	in := snapshot{State: deploy.NewState(), Cluster: &Cluster{}}
+	if err := json.NewDecoder(r).Decode(&in); err != nil {
+		return fmt.Errorf("decode snapshot: %w", err)
+	}
+	if in.Format != 1 || in.State == nil || in.Cluster == nil {
+		return fmt.Errorf("snapshot has format %d, this coordinator reads 1; upgrade it", in.Format)
+	}
+	in.State.Rebuild()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.cluster = in.State, in.Cluster
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return nil
+}
+
+type encoded []byte
+
+func (e encoded) Persist(sink raft.SnapshotSink) error {
+	if _, err := sink.Write(e); err != nil {
+		_ = sink.Cancel() // the write's error says more
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	return sink.Close()
+}
+
+func (encoded) Release() {}

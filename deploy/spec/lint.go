@@ -1,0 +1,86 @@
+package spec
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/config"
+)
+
+// The severities of a Problem.
+const (
+	SeverityError   = "error"   // Parse refuses the file
+	SeverityWarning = "warning" // it works, but perhaps not as meant
+)
+
+// Problem is one finding of Lint.
+type Problem struct {
+	config.Error
+	Severity string
+}
+
+// Lint returns everything that is wrong or doubtful in a deploy.yaml, in the
+// order of its lines; nothing for a sound one.
+func Lint(data []byte, filename string) []Problem {
+	p := parse(data, filename)
+	var out []Problem
+	var errs config.Errors
+	if errors.As(p.doc.Err(), &errs) {
+		for _, e := range errs {
+			out = append(out, Problem{Error: *e, Severity: SeverityError})
+		}
+		return out
+	}
+	p.doubts(func(path, format string, args ...any) {
+		line, column := p.doc.At(path)
+		out = append(out, Problem{
+			Error:    config.Error{File: filename, Line: line, Column: column, Field: path, Text: fmt.Sprintf(format, args...)},
+			Severity: SeverityWarning,
+		})
+	})
+	slices.SortStableFunc(out, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return out
+}
+
+// doubts reports what is legal and yet rarely meant.
+func (p *parser) doubts(warn func(path, format string, args ...any)) {
+	for _, g := range p.app.Groups {
+		if len(Uses(g.Select)) == 0 {
+			warn("groups."+g.Name+".select", "asks for no label, so it selects every host or none")
+		}
+		p.doubtConfig("groups."+g.Name+".config", &g.Config, p.file.Groups[g.Name].Config.inline, warn)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.file.Configs)) {
+		if !p.used[name] {
+			warn("configs."+name, "no group uses this config")
+		}
+		c := p.config("configs."+name, name, p.file.Configs[name])
+		p.doubtConfig("configs."+name, &c, p.file.Configs[name], warn)
+	}
+}
+
+func (p *parser) doubtConfig(path string, c *deploy.Config, written *configFile, warn func(path, format string, args ...any)) {
+	if written == nil {
+		return
+	}
+	asked := map[string]bool{}
+	for i, w := range c.Waves {
+		for _, g := range w.Gates {
+			asked[g] = true
+		}
+		if len(w.Gates) > 0 && w.BakeMin == 0 {
+			warn(fmt.Sprintf("%s.waves[%d]", path, i), "has gates but no bake: they are asked once, and nobody watches afterwards")
+		}
+	}
+	for _, g := range c.Gates {
+		if !asked[g.Name] {
+			warn(path+".gates."+g.Name, "no wave asks this gate")
+		}
+	}
+}

@@ -1,0 +1,173 @@
+// Package gossip wraps memberlist for both programs: who is there, and where.
+package gossip
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// Member is one process in the ring, as it says of itself.
+type Member struct {
+	ID    string `json:"id"`            // host id, or name of a coordinator
+	Role  string `json:"role"`          // agent | coordinator
+	Agent string `json:"agt,omitempty"` // a coordinator's port for agents, host:port
+	API   string `json:"api,omitempty"` // a coordinator's API, host:port
+	Addr  string `json:"-"`             // of its gossip, host:port
+}
+
+// Options of Join.
+type Options struct {
+	Self  Member
+	Bind  string   // host:port to listen on, TCP and UDP; port 0 takes a free one
+	Key   []byte   // 16, 24 or 32 bytes; the ring is always encrypted
+	Seeds []string // host:port of members to join
+	// Changed is called when a member comes, changes or goes. It must not block.
+	Changed func(m Member, alive bool)
+	// Probe is how often a member is probed; 0 is 1 s.
+	Probe time.Duration
+}
+
+// Ring is our membership. Methods may be called concurrently.
+type Ring struct {
+	list *memberlist.Memberlist
+	o    Options
+
+	mu      sync.Mutex
+	members map[string]Member
+	closed  bool
+}
+
+// Open starts gossiping. Seeds that do not answer are no error: Rejoin tries
+// them again.
+func Open(o Options) (*Ring, error) {
+	if len(o.Key) == 0 {
+		return nil, errors.New("gossip needs a key: the ring is always encrypted")
+	}
+	host, portText, err := net.SplitHostPort(o.Bind)
+	if err != nil {
+		return nil, fmt.Errorf("gossip address %q: %w", o.Bind, err)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return nil, fmt.Errorf("gossip address %q: %w", o.Bind, err)
+	}
+	meta, err := json.Marshal(o.Self)
+	if err != nil || len(meta) > memberlist.MetaMaxSize {
+		return nil, fmt.Errorf("gossip meta of %s has %d bytes, at most %d fit: %w", o.Self.ID, len(meta), memberlist.MetaMaxSize, err)
+	}
+	r := &Ring{o: o, members: map[string]Member{}}
+	c := memberlist.DefaultLANConfig()
+	c.Name = o.Self.Role + "/" + o.Self.ID
+	c.BindAddr, c.BindPort, c.AdvertisePort = host, port, port
+	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
+		c.AdvertiseAddr = host
+	}
+	c.SecretKey = o.Key
+	c.EnableCompression = false
+	c.SuspicionMult = 3
+	c.DeadNodeReclaimTime = 5 * time.Second // a host that comes back with a new address
+	if o.Probe > 0 {
+		c.ProbeInterval = o.Probe
+		c.ProbeTimeout = o.Probe / 2
+	}
+	c.Delegate = delegate(meta)
+	c.Events = (*events)(r)
+	c.Logger = log.New(io.Discard, "", 0)
+	if r.list, err = memberlist.Create(c); err != nil {
+		return nil, fmt.Errorf("listen for gossip on %s: %w", o.Bind, err)
+	}
+	r.Rejoin(o.Seeds)
+	return r, nil
+}
+
+// Rejoin contacts up to three of the seeds and returns how many answered.
+func (r *Ring) Rejoin(seeds []string) int {
+	n := 0
+	for _, s := range seeds {
+		if n == 3 {
+			break
+		}
+		if k, err := r.list.Join([]string{s}); err == nil {
+			n += k
+		}
+	}
+	return n
+}
+
+// Addr returns the address that others can use as a seed.
+func (r *Ring) Addr() string { return r.list.LocalNode().Address() }
+
+// Members returns the members that are alive, ourselves included.
+func (r *Ring) Members() []Member {
+	var out []Member
+	for _, n := range r.list.Members() {
+		if m, err := member(n); err == nil {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// Leave tells the others that we go on purpose, and stops.
+func (r *Ring) Leave() error {
+	err := r.list.Leave(time.Second)
+	return errors.Join(err, r.Close())
+}
+
+// Close stops without a word, as a crash would.
+func (r *Ring) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	if err := r.list.Shutdown(); err != nil {
+		return fmt.Errorf("stop gossip: %w", err)
+	}
+	return nil
+}
+
+func member(n *memberlist.Node) (Member, error) {
+	var m Member
+	if err := json.Unmarshal(n.Meta, &m); err != nil {
+		return Member{}, fmt.Errorf("read gossip meta of %s: %w", n.Name, err)
+	}
+	m.Addr = n.Address()
+	return m, nil
+}
+
+// events passes memberlist's notices on.
+type events Ring
+
+func (e *events) notify(n *memberlist.Node, alive bool) {
+	m, err := member(n)
+	if err != nil || e.o.Changed == nil {
+		return
+	}
+	e.mu.Lock()
+	closed := e.closed
+	e.mu.Unlock()
+	if !closed {
+		e.o.Changed(m, alive)
+	}
+}
+
+func (e *events) NotifyJoin(n *memberlist.Node)   { e.notify(n, true) }
+func (e *events) NotifyUpdate(n *memberlist.Node) { e.notify(n, true) }
+func (e *events) NotifyLeave(n *memberlist.Node)  { e.notify(n, false) }
+
+// delegate carries our meta; the ring replicates nothing else.
+type delegate []byte
+
+func (d delegate) NodeMeta(int) []byte           { return d }
+func (delegate) NotifyMsg([]byte)                {}
+func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
+func (delegate) LocalState(bool) []byte          { return nil }
+func (delegate) MergeRemoteState([]byte, bool)   {}

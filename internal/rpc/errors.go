@@ -1,0 +1,115 @@
+// Package rpc is the plumbing of every call: mutual TLS, who calls, what they
+// may, forwarding to the leader, and errors.
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Kinds of errors that this package understands. An error answers one by a
+// method Kind() string; this is the only place where they meet gRPC codes.
+const (
+	KindNotFound     = "not_found"
+	KindInvalid      = "invalid"
+	KindConflict     = "conflict"
+	KindExists       = "exists"
+	KindUnavailable  = "unavailable"
+	KindUnauthorised = "unauthenticated"
+	KindForbidden    = "forbidden"
+	KindInternal     = "internal"
+	KindTimeout      = "timeout"
+)
+
+func code(kind string) codes.Code {
+	switch kind {
+	case KindNotFound:
+		return codes.NotFound
+	case KindInvalid:
+		return codes.InvalidArgument
+	case KindConflict:
+		return codes.FailedPrecondition
+	case KindExists:
+		return codes.AlreadyExists
+	case KindUnavailable:
+		return codes.Unavailable
+	case KindUnauthorised:
+		return codes.Unauthenticated
+	case KindForbidden:
+		return codes.PermissionDenied
+	case KindTimeout:
+		return codes.DeadlineExceeded
+	}
+	return codes.Internal
+}
+
+// Kind returns the kind of an error, from either side of a call.
+func Kind(err error) string {
+	var k interface{ Kind() string }
+	if errors.As(err, &k) {
+		return k.Kind()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return KindTimeout
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return KindInternal
+	}
+	for _, kind := range []string{
+		KindNotFound, KindInvalid, KindConflict, KindExists, KindUnavailable,
+		KindUnauthorised, KindForbidden, KindTimeout,
+	} {
+		if code(kind) == s.Code() {
+			return kind
+		}
+	}
+	return KindInternal
+}
+
+// Text returns what an error says, without the transport's prefix.
+func Text(err error) string {
+	if s, ok := status.FromError(err); ok && s.Code() != codes.Unknown {
+		return s.Message()
+	}
+	return err.Error()
+}
+
+// Canceled reports whether a call ended because its caller went away.
+func Canceled(err error) bool {
+	return errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled
+}
+
+// toStatus maps an error of a handler to the wire.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		return status.Error(codes.Canceled, err.Error())
+	}
+	return status.Error(code(Kind(err)), err.Error())
+}
+
+// Error is an error of a kind.
+type Error struct {
+	Why  string
+	Text string
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// Kind returns the kind.
+func (e *Error) Kind() string { return e.Why }
+
+// Errorf makes an error of a kind.
+func Errorf(kind, format string, args ...any) error {
+	return &Error{Why: kind, Text: fmt.Sprintf(format, args...)}
+}
