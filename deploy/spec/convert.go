@@ -93,7 +93,7 @@ func (p *parser) pick(path string, w *deploy.WaveSpec, f *selectPart) {
 		w.Kind, w.Size = "count", deploy.Count(*f.Count)
 	case f.Percent != nil:
 		w.Kind, w.Size = "percent", share(*f.Percent)
-		if !f.Percent.Relative || f.Percent.PPM == 0 {
+		if p.doc.Clean(path+".percent") && (!f.Percent.Relative || f.Percent.PPM == 0) {
 			p.doc.Errorf(path+".percent", "%q is no part of a fleet; write for instance 5%%, at most 100%%", f.Percent)
 		}
 	}

@@ -51,7 +51,7 @@ func Lint(data []byte, filename string) []Problem {
 // doubts reports what is legal and yet rarely meant.
 func (p *parser) doubts(warn func(path, format string, args ...any)) {
 	for _, g := range p.app.Groups {
-		if len(Uses(g.Select)) == 0 {
+		if len(uses(g.Select)) == 0 {
 			warn("groups."+g.Name+".select", "asks for no label, so it selects every host or none")
 		}
 		p.doubtConfig("groups."+g.Name+".config", &g.Config, p.file.Groups[g.Name].Config.inline, warn)

@@ -144,9 +144,9 @@ func (l labels) Get(key ref.Val) ref.Val {
 	return v
 }
 
-// Uses returns the names of the labels that the selector asks for by name, in
+// uses returns the names of the labels that the selector asks for by name, in
 // order, for messages.
-func Uses(text string) []string {
+func uses(text string) []string {
 	env, err := cel.NewEnv()
 	if err != nil {
 		return nil

@@ -101,6 +101,27 @@ func (d *Document) Errorf(path, format string, args ...any) {
 // Has reports whether the file gave a value at the path.
 func (d *Document) Has(path string) bool { return d.at[path] != nil }
 
+// Clean reports whether no problem was found at the path or below it; the
+// empty path is the whole file.
+func (d *Document) Clean(path string) bool {
+	for _, e := range d.errs {
+		rest, below := strings.CutPrefix(e.Field, path)
+		if path == "" || below && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return false
+		}
+	}
+	return true
+}
+
+// At returns the line and column of the value at a path, or of the nearest one
+// above it; zero when the file is empty.
+func (d *Document) At(path string) (line, column int) {
+	if n := d.find(path); n != nil {
+		return n.Line, n.Column
+	}
+	return 0, 0
+}
+
 // Err returns nil, or all problems as [Errors] in the order of their lines.
 func (d *Document) Err() error { return d.errs.err() }
 

@@ -40,7 +40,9 @@ func keysOf(t reflect.Type) []string {
 func laterKeys(t reflect.Type) []string {
 	var out []string
 	for i := range t.NumField() {
-		out = append(out, strings.Fields(t.Field(i).Tag.Get("later"))...)
+		if f := t.Field(i); f.Name == "_" {
+			out = append(out, strings.Fields(f.Tag.Get("later"))...)
+		}
 	}
 	return out
 }

@@ -36,3 +36,6 @@ func (v Value) Decode(out any) {
 func (v Value) Errorf(format string, args ...any) {
 	v.doc.add(v.node, v.Path, fmt.Sprintf(format, args...))
 }
+
+// Clean reports whether no problem was found in the value so far.
+func (v Value) Clean() bool { return v.doc.Clean(v.Path) }
