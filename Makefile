@@ -1,0 +1,83 @@
+# Groundswell. `make` alone prints this help.
+SHELL := /bin/sh
+export GOFLAGS := -mod=readonly
+TOOLS  := cd internal/tools && go build -o ../../bin/tools/
+PKGS   := ./...
+LEAN   := -trimpath -ldflags '-s -w' -tags grpcnotrace
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-full check race sim fuzz bench bench-fleet fmt generate arch e2e tidy clean crash
+
+help: ## print this help
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+build: ## build dctl, dcoord, dagent and the example into bin/ (needs Go alone)
+	@mkdir -p bin
+	go build -o bin/ -trimpath ./cmd/dctl ./cmd/dcoord
+	go build -o bin/ $(LEAN) ./cmd/dagent
+	CGO_ENABLED=0 go build -o bin/ -trimpath -ldflags '-s -w' ./examples/www
+
+demo: build ## a whole fleet on this machine: deploy, roll back, fail over
+	bin/dctl dev $(DEMO)
+
+test: build ## the test suite (under 5 minutes)
+	go test -timeout 280s $(PKGS)
+
+test-full: build ## the suite with the race detector and long simulations
+	go test -race -timeout 20m $(PKGS)
+	$(MAKE) sim SEEDS=5000
+
+check: ## format, vet, staticcheck, arch, generated code current
+	@$(TOOLS) mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck
+	@out=$$(bin/tools/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); \
+	  if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
+	go vet $(PKGS)
+	bin/tools/staticcheck $(PKGS)
+	go test ./internal/arch
+	@$(MAKE) --no-print-directory generate-current
+
+.PHONY: generate-current
+generate-current:
+	@if command -v protoc >/dev/null; then sh proto/generate.sh && git diff --exit-code -- proto && echo "generated code is current"; \
+	else echo "protoc is not installed: generated code not checked"; test -z "$$CI"; fi
+
+race: ## the concurrent packages under the race detector
+	go test -race -timeout 10m ./coordinator/... ./internal/rpc ./internal/gossip ./agent ./hooks
+
+sim: ## seeded simulation of the core: SEEDS=n, or SEED=n for one
+	SEEDS=$(or $(SEEDS),2000) go test ./deploy -run TestSimulation -v -timeout 30m | grep -v '^=== '
+
+crash: ## kill the agent at every record and effect
+	go test ./agent/... ./hooks ./internal/durable -run 'Crash|Kill' -v -timeout 10m | grep -E '^(---|ok|FAIL|    [a-z_]+\.go)' 
+
+fuzz: ## every fuzz target for FUZZTIME each (default 10s)
+	@for p in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | cut -d' ' -f2); do \
+	    go test ./$$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),10s) -fuzzminimizetime 10x || exit 1; done; done; \
+	echo "fuzz: no finding"
+
+bench: ## benchmarks of the packages
+	go test -run '^$$' -bench . -benchtime 1x ./deploy
+
+bench-fleet: build ## 50 agent processes: all at once, and in 5 waves
+	bin/dctl dev --bench --agents 50
+
+e2e: build ## end-to-end tests with real processes
+	go test -count 1 -timeout 280s ./internal/e2e
+
+arch: ## the rules of the house, and the longest files and functions
+	go test ./internal/arch -run . -v | grep -E 'lines|FAIL|ok|median|_test.go'
+
+fmt: ## format the code
+	@$(TOOLS) mvdan.cc/gofumpt
+	bin/tools/gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
+
+generate: ## generate Go code from proto/ (needs protoc)
+	sh proto/generate.sh
+
+tidy: ## tidy go.mod of the product and of the tools
+	GOFLAGS= go mod tidy
+	cd internal/tools && GOFLAGS= go mod tidy
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,210 @@
+package arch
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const module = "github.com/groundswell/groundswell/"
+
+// arrows is the whole table of docs/architecture.md: package → what it may
+// import of ours. A pattern ending in /* means any package below. Anything
+// absent is forbidden.
+var arrows = map[string][]string{
+	"deploy": nil, "hooks": nil, "artifacts": nil,
+	"proto/agent/v1": nil, "proto/control/v1": nil, "proto/state/v1": nil,
+	"proto/peer/v1": {"proto/agent/v1"}, // coordinators hand on what agents sent
+	"internal/arch": nil, "internal/config": nil, "internal/discover": nil, "internal/durable": nil,
+	"internal/gossip": nil, "internal/identity": nil, "internal/s3server": nil,
+	"internal/rpc": {"internal/identity"},
+
+	"deploy/spec": {"deploy", "internal/config"},
+	"deploy/sim":  {"deploy"},
+
+	"artifacts/dirstore": {"artifacts"}, "artifacts/s3store": {"artifacts"}, "artifacts/miniostore": {"artifacts"},
+	"artifacts/retry":     {"artifacts"},
+	"artifacts/storetest": {"artifacts", "internal/s3server"},
+	"artifacts/stores":    {"artifacts", "artifacts/*"},
+
+	"coordinator/state":     {"deploy", "proto/state/v1"},
+	"coordinator/consensus": nil,
+	"coordinator/scheduler": {"deploy"},
+	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
+	"coordinator/sessions":  {"deploy", "proto/agent/v1"},
+	"coordinator/control":   {"deploy", "deploy/spec", "deploy/sim", "artifacts", "proto/control/v1"},
+	"coordinator/enrol":     {"internal/identity", "proto/agent/v1"},
+	"coordinator": {
+		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*",
+		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover",
+	},
+
+	"agent/task":    nil,
+	"agent/journal": {"agent/task", "internal/durable"},
+	"agent/release": {"artifacts", "hooks", "internal/durable"},
+	"agent/probe":   {"hooks"},
+	"agent": {
+		"agent/*", "artifacts", "hooks", "proto/agent/v1",
+		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable",
+	},
+
+	"internal/devfleet": {"proto/control/v1", "internal/rpc", "internal/identity", "internal/s3server"},
+
+	"cmd/dctl": {
+		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
+		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet", "internal/s3server",
+	},
+	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
+	"cmd/dagent": {"agent", "artifacts", "artifacts/stores", "hooks", "internal/config", "internal/identity"},
+
+	"examples/www": nil,
+}
+
+// external says which packages alone may import a library, and why.
+var external = []struct {
+	prefix, why string
+	only        []string
+}{
+	{"github.com/aws/", "cloud SDKs stay in their store", []string{"artifacts/s3store", "internal/discover"}},
+	{"github.com/minio/", "cloud SDKs stay in their store", []string{"artifacts/miniostore"}},
+	{"github.com/versity/", "no daemon links an S3 server", []string{"internal/s3server"}},
+	{"github.com/hashicorp/raft", "raft is fenced off by two packages", []string{"coordinator/consensus", "coordinator/state"}},
+	{"github.com/hashicorp/memberlist", "gossip is fenced off by one package", []string{"internal/gossip"}},
+	{"google.golang.org/grpc/codes", "errors answer Kind(), one place maps them", []string{"internal/rpc", "proto/*"}},
+	{"google.golang.org/grpc/status", "errors answer Kind(), one place maps them", []string{"internal/rpc", "proto/*"}},
+}
+
+// pureImports is everything that the two pure packages may use: nothing that
+// knows a clock, a file, a goroutine or chance.
+var pureImports = []string{
+	"cmp", "errors", "fmt", "hash/fnv", "iter", "maps", "math", "math/bits", "slices", "sort", "strconv", "strings", "time",
+}
+
+type pkg struct {
+	ImportPath, Doc string
+	Dir             string
+	GoFiles         []string
+	Imports         []string
+}
+
+// short is the import path below the module.
+func (p pkg) short() string { return strings.TrimPrefix(p.ImportPath, module) }
+
+var packages = sync.OnceValues(func() ([]pkg, error) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,Dir,GoFiles,Imports", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		switch err := dec.Decode(&p); err {
+		case nil:
+			all = append(all, p)
+		case io.EOF:
+			return all, nil
+		default:
+			return nil, err
+		}
+	}
+})
+
+func load(t *testing.T) []pkg {
+	t.Helper()
+	all, err := packages()
+	if err != nil || len(all) < 10 {
+		t.Fatalf("list packages: %d found, %v", len(all), err)
+	}
+	return all
+}
+
+func allowed(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		if dir, ok := strings.CutSuffix(p, "/*"); ok {
+			return strings.HasPrefix(name, dir+"/")
+		}
+		return p == name
+	})
+}
+
+func TestArrows(t *testing.T) {
+	for _, p := range load(t) {
+		may, known := arrows[p.short()]
+		if !known {
+			t.Errorf("%s has no row in the table of arrows: add it there and in docs/architecture.md, or find it a home", p.short())
+			continue
+		}
+		for _, i := range p.Imports {
+			if name, ours := strings.CutPrefix(i, module); ours && !allowed(may, name) {
+				t.Errorf("%s imports %s: no arrow allows it", p.short(), name)
+			}
+		}
+	}
+}
+
+func TestExternalFences(t *testing.T) {
+	for _, p := range load(t) {
+		for _, i := range p.Imports {
+			for _, f := range external {
+				if strings.HasPrefix(i, f.prefix) && !allowed(f.only, p.short()) {
+					t.Errorf("%s imports %s: %s (%s)", p.short(), i, f.why, strings.Join(f.only, ", "))
+				}
+			}
+		}
+	}
+}
+
+func TestIslandsUseNoGRPC(t *testing.T) {
+	for _, p := range load(t) {
+		if !slices.Contains([]string{"deploy", "hooks", "artifacts", "agent/task"}, p.short()) {
+			continue
+		}
+		for _, i := range p.Imports {
+			if strings.HasPrefix(i, "google.golang.org/grpc") || i == "log/slog" || i == "log" {
+				t.Errorf("%s imports %s: an island neither speaks gRPC nor logs", p.short(), i)
+			}
+		}
+	}
+}
+
+func TestPureImports(t *testing.T) {
+	seen := 0
+	for _, p := range load(t) {
+		if p.short() != "deploy" && p.short() != "agent/task" {
+			continue
+		}
+		seen++
+		for _, i := range p.Imports {
+			if !slices.Contains(pureImports, i) {
+				t.Errorf("%s imports %s: it is pure policy and may use only %v", p.short(), i, pureImports)
+			}
+		}
+	}
+	if seen != 2 {
+		t.Fatalf("found %d of 2 pure packages", seen)
+	}
+}
+
+func TestPackageComments(t *testing.T) {
+	for _, p := range load(t) {
+		if !strings.HasPrefix(p.Doc, "Package ") && !strings.HasPrefix(p.Doc, "Command ") {
+			t.Errorf("%s has no package comment that begins with its name", p.short())
+		}
+	}
+}
+
+func TestPackageNames(t *testing.T) {
+	banned := []string{"util", "utils", "common", "helper", "helpers", "types", "misc", "base", "shared", "models"}
+	for _, p := range load(t) {
+		if slices.Contains(banned, path.Base(p.short())) {
+			t.Errorf("%s: a package is named after what it is about", p.short())
+		}
+	}
+}
