@@ -283,34 +283,35 @@ func (c *Coordinator) close() error {
 
 // leadership runs the scheduler while this node leads.
 func (c *Coordinator) leadership(ctx context.Context) error {
-	var cancel context.CancelFunc
-	var done chan struct{}
-	stop := func() {
-		if cancel != nil {
-			cancel()
-			<-done
-			cancel = nil
+	for leads := false; ; {
+		if leads {
+			leads = c.term(ctx)
+			continue
 		}
-	}
-	defer stop()
-	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case leads := <-c.node.Leadership():
-			stop()
-			if !leads {
-				continue
-			}
-			var lead context.Context
-			lead, cancel = context.WithCancel(ctx)
-			done = make(chan struct{})
-			go func() {
-				defer close(done)
-				c.lead(lead)
-			}()
+		case leads = <-c.node.Leadership():
 		}
 	}
+}
+
+// term leads until raft has something else to say of it, or ctx ends, and
+// returns what raft said.
+func (c *Coordinator) term(ctx context.Context) (leads bool) {
+	inner, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.lead(inner)
+	}()
+	select {
+	case <-ctx.Done():
+	case leads = <-c.node.Leadership():
+	}
+	cancel()
+	<-done
+	return leads
 }
 
 // lead decides until ctx ends. What fails is tried again: raft says when this

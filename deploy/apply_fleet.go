@@ -129,7 +129,7 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 	}
 	r := all[e.Digest]
 	if r == nil {
-		r = &Revision{App: e.App, Digest: e.Digest, Size: e.Size, Files: e.Files, ETag: e.ETag, At: s.Wall, Index: s.Index}
+		r = &Revision{App: e.App, Digest: e.Digest, Size: e.Size, Files: e.Files, At: s.Wall, Index: s.Index}
 		all[e.Digest] = r
 	}
 	if !slices.Contains(r.Names, e.Name) {

@@ -56,15 +56,13 @@ type TargetsLeft struct {
 
 // RevisionRegistered pins a revision's digest.
 type RevisionRegistered struct {
-	Request  Request
-	App      string
-	Name     string // git SHA or tag
-	Digest   Digest
-	Size     int64
-	Files    int64
-	Message  string // e.g. the commit's subject
-	ETag     string
-	Manifest string // key of the manifest in the store
+	Request Request
+	App     string
+	Name    string // git SHA or tag
+	Digest  Digest
+	Size    int64
+	Files   int64
+	Message string // e.g. the commit's subject
 }
 
 // DeploymentCreated freezes a deployment: config, waves and their hosts.

@@ -133,7 +133,6 @@ type Revision struct {
 	Size    int64    `json:"size"`
 	Files   int64    `json:"files"`
 	Message string   `json:"message,omitempty"`
-	ETag    string   `json:"etag,omitempty"`
 	Actor   string   `json:"actor,omitempty"`
 	At      int64    `json:"at"` // wall
 	Index   uint64   `json:"index"`

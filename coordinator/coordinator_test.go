@@ -1,0 +1,293 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/dirstore"
+	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/rpc"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
+)
+
+// node is a coordinator run in this process.
+type node struct {
+	addr Addresses
+	stop func()
+}
+
+func start(t *testing.T, o Options) *node {
+	t.Helper()
+	for _, a := range []*string{&o.API, &o.Agents, &o.Raft, &o.Gossip} {
+		if *a == "" {
+			*a = "127.0.0.1:0"
+		}
+	}
+	o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	o.Store = func(_ context.Context, url string) (artifacts.Store, error) {
+		return dirstore.New(strings.TrimPrefix(url, "file://"))
+	}
+	ready := make(chan Addresses, 1)
+	o.Ready = func(a Addresses) { ready <- a }
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, o) }()
+	n := &node{stop: func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("coordinator %s: %v", o.Name, err)
+		}
+		done <- nil
+	}}
+	select {
+	case n.addr = <-ready:
+	case err := <-done:
+		t.Fatalf("coordinator %s did not start: %v", o.Name, err)
+	case <-time.After(30 * time.Second):
+		t.Fatal("coordinator is not ready")
+	}
+	t.Cleanup(n.stop)
+	return n
+}
+
+func dial(t *testing.T, addr string, conf *tls.Config) *grpc.ClientConn {
+	t.Helper()
+	cc, err := rpc.Dial([]string{addr}, conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cc.Close() })
+	return cc
+}
+
+func operator(t *testing.T, n *node) (*grpc.ClientConn, controlv1.ControlServiceClient) {
+	t.Helper()
+	cred, err := identity.Load(n.addr.Operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cc := dial(t, n.addr.API, cred.Client())
+	return cc, controlv1.NewControlServiceClient(cc)
+}
+
+// enrolled returns the credential of a new identity, made with a token.
+func enrolled(t *testing.T, n *node, c controlv1.ControlServiceClient, role, name string) (*identity.Credential, *agentv1.EnrolResponse) {
+	t.Helper()
+	ctx := t.Context()
+	out, err := c.CreateToken(ctx, &controlv1.CreateTokenRequest{Role: role})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := identity.ParseToken(out.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, csr, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: name}
+	answer, err := enrolWith(ctx, []string{n.addr.Agents}, token, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := enrolWith(ctx, []string{n.addr.Agents}, token, r); err == nil || !strings.Contains(err.Error(), "used up") {
+		t.Errorf("a token was used twice: %v", err)
+	}
+	cred, err := identity.NewCredential(answer.CertificatePem, key, answer.CaPem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cred, answer
+}
+
+func TestEveryMethodHasARow(t *testing.T) {
+	rows := table()
+	for _, d := range []grpc.ServiceDesc{
+		agentv1.EnrolmentService_ServiceDesc, agentv1.AgentService_ServiceDesc,
+		peerv1.PeerService_ServiceDesc, controlv1.ControlService_ServiceDesc,
+	} {
+		var names []string
+		for _, m := range d.Methods {
+			names = append(names, m.MethodName)
+		}
+		for _, m := range d.Streams {
+			names = append(names, m.StreamName)
+		}
+		for _, n := range names {
+			rule, ok := rows["/"+d.ServiceName+"/"+n]
+			if !ok {
+				t.Errorf("%s/%s has no row: nobody may call it", d.ServiceName, n)
+			}
+			if rule.Anonymous && d.ServiceName != "groundswell.agent.v1.EnrolmentService" {
+				t.Errorf("%s/%s is open to everyone", d.ServiceName, n)
+			}
+			delete(rows, "/"+d.ServiceName+"/"+n)
+		}
+	}
+	for _, m := range slices.Sorted(maps.Keys(rows)) {
+		t.Errorf("row of %s, which is not served", m)
+	}
+}
+
+func TestWhoMayCallWhat(t *testing.T) {
+	n := start(t, Options{Name: "c1", Dir: t.TempDir(), Bootstrap: true})
+	_, control := operator(t, n)
+	agent, answer := enrolled(t, n, control, "agent", "web-1")
+	ctx := t.Context()
+
+	asAgent := dial(t, n.addr.API, agent.Client())
+	if _, err := controlv1.NewControlServiceClient(asAgent).ListHosts(ctx, &controlv1.ListHostsRequest{}); rpc.Kind(err) != rpc.KindForbidden {
+		t.Errorf("an agent may list hosts: %v", err)
+	}
+	if _, err := peerv1.NewPeerServiceClient(asAgent).Keys(ctx, &peerv1.KeysRequest{}); rpc.Kind(err) != rpc.KindForbidden {
+		t.Errorf("an agent may have the CA's key: %v", err)
+	}
+	conf := agent.Client()
+	conf.GetClientCertificate = nil
+	if _, err := controlv1.NewControlServiceClient(dial(t, n.addr.API, conf)).ListApps(ctx, &controlv1.ListAppsRequest{}); rpc.Kind(err) != rpc.KindUnauthorised {
+		t.Errorf("a call without certificate: %v", err)
+	}
+	other, err := identity.NewCA("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, csr, _ := identity.NewKey()
+	cert, err := other.Issue(csr, identity.Operator, "mallory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := identity.NewCredential(cert, key, other.PEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf = forged.Client()
+	conf.RootCAs = agent.Client().RootCAs
+	short, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if _, err := controlv1.NewControlServiceClient(dial(t, n.addr.API, conf)).ListApps(short, &controlv1.ListAppsRequest{}); err == nil {
+		t.Error("a certificate of another CA was accepted")
+	}
+
+	peer, err := agent.Peer()
+	if err != nil || peer.ID != answer.HostId || peer.Role != identity.Agent {
+		t.Errorf("enrolled as %+v, %v", peer, err)
+	}
+	session, err := agentv1.NewAgentServiceClient(asAgent).Session(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: &agentv1.Hello{Name: "web-1", Zone: "a", Labels: map[string]string{"role": "web"}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if down, err := session.Recv(); err != nil || down.GetWelcome() == nil {
+		t.Fatalf("first message down: %v, %v", down, err)
+	}
+	hosts, err := control.ListHosts(ctx, &controlv1.ListHostsRequest{Role: "web"})
+	if err != nil || len(hosts.Hosts) != 1 || hosts.Hosts[0].Id != answer.HostId {
+		t.Errorf("hosts: %v, %v", hosts, err)
+	}
+}
+
+func TestThreeCoordinators(t *testing.T) {
+	first := start(t, Options{Name: "c1", Dir: t.TempDir(), Bootstrap: true})
+	_, control := operator(t, first)
+	nodes := []*node{first}
+	for _, name := range []string{"c2", "c3"} {
+		out, err := control.CreateToken(t.Context(), &controlv1.CreateTokenRequest{Role: "coordinator"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, start(t, Options{
+			Name: name, Dir: t.TempDir(), Join: []string{first.addr.API},
+			Token: func() (identity.Token, error) { return identity.ParseToken(out.Token) },
+		}))
+	}
+	cred, err := identity.Load(first.addr.Operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A mutation at a follower is forwarded, and who asked for it travels along.
+	follower := controlv1.NewControlServiceClient(dial(t, nodes[2].addr.API, cred.Client()))
+	if _, err := follower.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{
+		Mutation: &controlv1.Mutation{RequestId: "r1"}, App: "www", Name: "v1", Digest: "sha256:" + strings.Repeat("a", 64),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	revs, err := control.ListRevisions(t.Context(), &controlv1.ListRevisionsRequest{App: "www"})
+	if err != nil || len(revs.Revisions) != 1 || revs.Revisions[0].Actor != "admin" {
+		t.Errorf("revisions at the leader: %v, %v", revs, err)
+	}
+	status, err := follower.ClusterStatus(t.Context(), &controlv1.ClusterStatusRequest{})
+	if err != nil || len(status.Coordinators) != 3 || status.Leader != "c1" {
+		t.Errorf("cluster status at a follower: %v, %v", status, err)
+	}
+	if _, err := follower.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{
+		Mutation: &controlv1.Mutation{RequestId: "r1"}, App: "www", Name: "v9", Digest: "sha256:" + strings.Repeat("b", 64),
+	}); rpc.Kind(err) != rpc.KindConflict {
+		t.Errorf("one request id for two requests: %v", err)
+	}
+}
+
+func TestRestartKeepsEverything(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, Options{Name: "c1", Dir: dir, Bootstrap: true})
+	_, control := operator(t, n)
+	if _, err := control.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{App: "www", Name: "v1", Digest: "sha256:" + strings.Repeat("a", 64)}); err != nil {
+		t.Fatal(err)
+	}
+	n.stop()
+	again := start(t, Options{Name: "c1", Dir: dir, Raft: n.addr.Raft})
+	again.addr.Operator = filepath.Join(dir, operatorDir)
+	_, control = operator(t, again)
+	revs, err := control.ListRevisions(t.Context(), &controlv1.ListRevisionsRequest{App: "www"})
+	if err != nil || len(revs.Revisions) != 1 {
+		t.Errorf("after a restart: %v, %v", revs, err)
+	}
+}
+
+func TestKeysAreSecret(t *testing.T) {
+	dir := t.TempDir()
+	start(t, Options{Name: "c1", Dir: dir, Bootstrap: true})
+	for _, f := range []string{"ca.key", "gossip.key", "identity/tls.key", "operator/tls.key"} {
+		info, err := os.Stat(filepath.Join(dir, f))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", f, info.Mode(), err)
+		}
+	}
+}
+
+func TestWrongOptions(t *testing.T) {
+	good := Options{Name: "c", Dir: "d", API: "127.0.0.1:1", Agents: "127.0.0.1:2", Raft: "127.0.0.1:3", Gossip: "127.0.0.1:4"}
+	for flag, change := range map[string]func(*Options){
+		"--name":      func(o *Options) { o.Name = "a b" },
+		"--dir":       func(o *Options) { o.Dir = "" },
+		"--api":       func(o *Options) { o.API = "nonsense" },
+		"--advertise": func(o *Options) { o.Raft = ":7102" },
+		"--debug":     func(o *Options) { o.Debug = "0.0.0.0:7190" },
+		"--bootstrap": func(o *Options) { o.Bootstrap, o.Join = true, []string{"x"} },
+	} {
+		o := good
+		change(&o)
+		if err := o.Validate(); err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("wrong %s: %v", flag, err)
+		}
+	}
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+}

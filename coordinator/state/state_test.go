@@ -1,0 +1,320 @@
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/groundswell/groundswell/deploy"
+)
+
+var rewrite = flag.Bool("rewrite", false, "rewrite golden files")
+
+// every returns one filled value of each kind of fact.
+func every() []deploy.Event {
+	kinds := []deploy.Event{
+		deploy.GroupDefined{}, deploy.HostEnrolled{}, deploy.HostLeft{}, deploy.TargetsJoined{}, deploy.TargetsLeft{},
+		deploy.RevisionRegistered{}, deploy.DeploymentCreated{}, deploy.RequestMade{}, deploy.DeploymentStarted{},
+		deploy.WaveStarted{}, deploy.PermitsGranted{}, deploy.RollbackStarted{}, deploy.TasksEnded{},
+		deploy.HostsUnreachable{}, deploy.GateJudged{}, deploy.BakeStarted{}, deploy.WaveSealed{}, deploy.WaveSkipped{},
+		deploy.DeploymentPaused{}, deploy.DeploymentEnded{}, deploy.TargetsReported{},
+	}
+	for i, k := range kinds {
+		v := reflect.New(reflect.TypeOf(k)).Elem()
+		n := 0
+		fill(v, &n)
+		kinds[i] = v.Interface().(deploy.Event)
+	}
+	return kinds
+}
+
+// soft fields are set by Apply and never travel in a fact.
+var soft = map[string][]string{
+	"Wave": {"Status", "Budget", "StartedAt", "BakeUntil", "BakeLeft", "EndedAt"},
+}
+
+// fill sets every field to a value of its own.
+func fill(v reflect.Value, n *int) {
+	*n++
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(fmt.Sprint("s", *n))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(*n))
+	case reflect.Uint64:
+		v.SetUint(uint64(*n))
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0), n)
+		fill(v.Index(1), n)
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.ValueOf(fmt.Sprint("k", *n)), reflect.ValueOf(fmt.Sprint("v", *n)))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), n)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if !slices.Contains(soft[v.Type().Name()], v.Type().Field(i).Name) {
+				fill(v.Field(i), n)
+			}
+		}
+	default:
+		panic(v.Kind().String())
+	}
+}
+
+func TestEveryFactSurvivesTheLog(t *testing.T) {
+	for _, e := range every() {
+		b, err := Encode(Entry{Entry: deploy.Entry{At: 5, Wall: 7, Events: []deploy.Event{e}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := Decode(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(back.Events) != 1 || !reflect.DeepEqual(back.Events[0], e) || back.At != 5 || back.Wall != 7 {
+			t.Errorf("%T came back as\n%+v, was\n%+v", e, back.Events, e)
+		}
+	}
+}
+
+// TestEveryKindIsCovered compares the list above with the source of deploy.
+func TestEveryKindIsCovered(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "../../deploy/event.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	for _, e := range every() {
+		have[reflect.TypeOf(e).Name()] = true
+	}
+	n := 0
+	for _, d := range f.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || fn.Name.Name != "event" {
+			continue
+		}
+		n++
+		if name := fn.Recv.List[0].Type.(*ast.Ident).Name; !have[name] {
+			t.Errorf("fact %s is not tested", name)
+		}
+	}
+	if n != len(have) {
+		t.Errorf("%d kinds in deploy, %d tested", n, len(have))
+	}
+}
+
+func TestClusterFactsSurviveTheLog(t *testing.T) {
+	for _, e := range []ClusterEvent{
+		ClusterCreated{ID: "i", CA: []byte("ca")}, CoordinatorJoined{Name: "n", Raft: "r", API: "a", Agent: "g", Gossip: "s"},
+		TokenCreated{ID: "t", Role: "agent", Hash: []byte{1}, Expires: 9, Uses: 2}, TokenUsed{ID: "t", Hash: []byte{1}, Role: "agent", Subject: "x"},
+	} {
+		b, err := Encode(Entry{Cluster: []ClusterEvent{e}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := Decode(b)
+		if err != nil || len(back.Cluster) != 1 || !reflect.DeepEqual(back.Cluster[0], e) {
+			t.Errorf("%T came back as %+v, %v", e, back.Cluster, err)
+		}
+	}
+}
+
+func apply(t *testing.T, s *Store, index uint64, e Entry) Applied {
+	t.Helper()
+	b, err := Encode(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Apply(&raft.Log{Index: index, Data: b}).(Applied)
+}
+
+func facts(events ...deploy.Event) Entry { return Entry{Entry: deploy.Entry{At: 1, Events: events}} }
+
+func history(t *testing.T, s *Store) {
+	t.Helper()
+	c, _ := deploy.Builtin("all-at-once")
+	for i, e := range []Entry{
+		facts(deploy.GroupDefined{App: "www", Group: "prod", Selector: "true", Config: c}),
+		facts(deploy.HostEnrolled{Host: "h", Name: "h", Zone: "z"}, deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h"}}),
+		facts(deploy.RevisionRegistered{App: "www", Name: "v1", Digest: "sha256:1"}),
+		facts(deploy.DeploymentCreated{
+			Request: deploy.Request{ID: "r"}, ID: "d", App: "www", Group: "prod", Revision: "sha256:1", RevName: "v1", Config: c,
+			Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h"}}},
+		}),
+		facts(deploy.DeploymentStarted{Deployment: "d"}, deploy.WaveStarted{Deployment: "d"}),
+		{Cluster: []ClusterEvent{ClusterCreated{ID: "c"}, TokenCreated{ID: "t", Role: "agent", Hash: HashToken("x"), Expires: 1 << 50, Uses: 1}}},
+	} {
+		if a := apply(t, s, uint64(i+1), e); a.Err() != nil {
+			t.Fatalf("entry %d: %v", i+1, a.Err())
+		}
+	}
+}
+
+func TestSnapshotIsTheWholeState(t *testing.T) {
+	s := New()
+	history(t, s)
+	before, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := New()
+	if err := again.Restore(io.NopCloser(bytes.NewReader(before))); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := again.Encode(); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("restored state differs: %v\n%s\n%s", err, before, after)
+	}
+	next := facts(deploy.TargetsReported{Items: []deploy.Report{{Host: "h", App: "www", Counter: 1, Staged: []deploy.Digest{"sha256:1"}}}})
+	apply(t, s, 7, next)
+	apply(t, again, 7, next)
+	a, _ := s.Encode()
+	b, _ := again.Encode()
+	if !bytes.Equal(a, b) {
+		t.Error("S9: a restored replica went another way")
+	}
+}
+
+func TestAnEntryAppliesOnce(t *testing.T) {
+	s := New()
+	history(t, s)
+	before, _ := s.Encode()
+	apply(t, s, 4, facts(deploy.HostLeft{Host: "h", Force: true}))
+	if after, _ := s.Encode(); !bytes.Equal(before, after) {
+		t.Error("an old index changed the state")
+	}
+}
+
+func TestBadSnapshotChangesNothing(t *testing.T) {
+	s := New()
+	history(t, s)
+	before, _ := s.Encode()
+	for _, text := range []string{"", "{", `{"format":2}`, "null", `{"format":1,"state":null}`} {
+		if err := s.Restore(io.NopCloser(bytes.NewReader([]byte(text)))); err == nil {
+			t.Errorf("snapshot %q was accepted", text)
+		}
+	}
+	if after, _ := s.Encode(); !bytes.Equal(before, after) {
+		t.Error("a refused snapshot changed the state")
+	}
+}
+
+func TestTokenIsSpentOnce(t *testing.T) {
+	s := New()
+	history(t, s)
+	use := func(hash []byte, role string) error {
+		var index uint64
+		s.View(func(st *deploy.State) { index = st.Index })
+		return apply(t, s, index+1, Entry{Cluster: []ClusterEvent{TokenUsed{ID: "t", Hash: hash, Role: role}}}).Err()
+	}
+	if use(HashToken("wrong"), "agent") == nil {
+		t.Error("a wrong secret was accepted")
+	}
+	if use(HashToken("x"), "coordinator") == nil {
+		t.Error("a wrong role was accepted")
+	}
+	if err := use(HashToken("x"), "agent"); err != nil {
+		t.Error(err)
+	}
+	if use(HashToken("x"), "agent") == nil {
+		t.Error("a token was used twice")
+	}
+}
+
+// TestOldFormats loads what earlier versions wrote; those files never change.
+func TestOldFormats(t *testing.T) {
+	const log, snap = "testdata/v1.log.json", "testdata/v1.snapshot.json"
+	if *rewrite {
+		s := New()
+		history(t, s)
+		b, _ := s.Encode()
+		var entries [][]byte
+		for _, e := range every() {
+			x, _ := Encode(facts(e))
+			entries = append(entries, x)
+		}
+		l, _ := json.Marshal(entries)
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := errorsJoin(os.WriteFile(log, l, 0o644), os.WriteFile(snap, b, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries [][]byte
+	if err := json.Unmarshal(b, &entries); err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range entries {
+		if _, err := Decode(e); err != nil {
+			t.Errorf("entry %d of version 1: %v", i, err)
+		}
+	}
+	f, err := os.Open(snap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New()
+	if err := s.Restore(f); err != nil {
+		t.Fatalf("snapshot of version 1: %v", err)
+	}
+	s.View(func(st *deploy.State) {
+		if err := deploy.Check(st); err != nil || len(st.Open()) != 1 {
+			t.Errorf("restored: %v, %d open deployments", err, len(st.Open()))
+		}
+	})
+}
+
+func errorsJoin(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// FuzzDecode: bytes of any origin are refused or applied, never a panic of
+// Decode, Apply or the encoder.
+func FuzzDecode(f *testing.F) {
+	for _, e := range every() {
+		b, _ := Encode(facts(e))
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := Decode(b)
+		if err != nil {
+			return
+		}
+		s := New()
+		history(t, s)
+		apply(t, s, 100, e)
+		if _, err := s.Encode(); err != nil {
+			t.Fatal(err)
+		}
+		s.View(func(st *deploy.State) {
+			if err := deploy.Check(st); err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+}
