@@ -25,13 +25,13 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 	if e.Host == "" || e.Name == "" {
 		return refuse(Invalid, "a host needs an id and a name")
 	}
-	for _, old := range sorted(s.Hosts) { // same name, new id: the machine was replaced
-		if old.Name == e.Name && old.ID != e.Host && old.Unreachable {
-			if err := s.hostLeft(HostLeft{Host: old.ID, Cause: "replaced by " + e.Host}); err != nil {
-				return err
-			}
+	// Same name, new id: the machine was replaced, and the old one departs.
+	if old := s.Hosts[s.Names[e.Name]]; old != nil && old.ID != e.Host && old.Unreachable {
+		if err := s.hostLeft(HostLeft{Host: old.ID, Cause: "replaced by " + e.Host}); err != nil {
+			return err
 		}
 	}
+	s.Names[e.Name] = e.Host
 	h := s.Hosts[e.Host]
 	if h == nil {
 		h = &Host{ID: e.Host, Targets: map[string]*Target{}}
@@ -57,6 +57,9 @@ func (s *State) hostLeft(e HostLeft) error {
 		s.depart(t, e.Cause)
 	}
 	delete(s.Hosts, e.Host)
+	if s.Names[h.Name] == h.ID {
+		delete(s.Names, h.Name)
+	}
 	return nil
 }
 

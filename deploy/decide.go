@@ -308,8 +308,11 @@ func (d *decision) endTasks(dep *Deployment) bool {
 // lost finds granted tasks whose host is away or has been silent for too long.
 func (d *decision) lost(dep *Deployment, i int) []TaskEnd {
 	var out []TaskEnd
-	limits := dep.Config.Timeouts
-	dep.waves[i].granted.each(func(j int) bool {
+	p, limits := dep.waves[i], dep.Config.Timeouts
+	if p.aways == 0 && (p.permits == 0 || d.now < p.oldest.Add(limits.Task)) {
+		return nil
+	}
+	p.granted.each(func(j int) bool {
 		h := dep.Waves[i].Hosts[j]
 		t := d.s.Target(h, dep.App)
 		end := TaskEnd{Host: h, Status: TaskLost, Gen: t.Gen, Counter: t.Counter}
@@ -389,10 +392,7 @@ func NextWake(s *State) (Time, bool) {
 			if wave.Status == WaveStatusBaking && dep.Status == DeploymentStatusRunning {
 				w.at(wave.BakeUntil)
 			}
-			p.granted.each(func(j int) bool {
-				w.at(s.Target(wave.Hosts[j], dep.App).GrantedAt.Add(limits.Task))
-				return true
-			})
+			w.tasks(s, dep, i)
 			if wave.Status == WaveStatusDeploying && dep.Status == DeploymentStatusRunning {
 				p.waiting.each(func(j int) bool {
 					w.at(max(wave.StartedAt, dep.Tasks[wave.Hosts[j]].Since).Add(limits.Stage))
@@ -416,14 +416,29 @@ func (w *wake) at(t Time) {
 	}
 }
 
+// tasks adds the moment at which the oldest permit times out. The bound that
+// the counters keep is good until it passes, then the permits are looked at.
+func (w *wake) tasks(s *State, dep *Deployment, i int) {
+	p, limit := dep.waves[i], dep.Config.Timeouts.Task
+	if p.permits == 0 {
+		return
+	}
+	if at := p.oldest.Add(limit); at > s.Now {
+		w.at(at)
+		return
+	}
+	p.granted.each(func(j int) bool {
+		w.at(s.Target(dep.Waves[i].Hosts[j], dep.App).GrantedAt.Add(limit))
+		return true
+	})
+}
+
 // hosts adds the moments at which unreachable hosts become lost.
 func (w *wake) hosts(s *State, dep *Deployment, i int) {
-	for _, set := range []bitset{dep.waves[i].granted, dep.waves[i].stuck, dep.waves[i].reverting} {
-		set.each(func(j int) bool {
-			if h := s.Hosts[dep.Waves[i].Hosts[j]]; h != nil && h.Unreachable {
-				w.at(h.DownSince.Add(dep.Config.Timeouts.LostAfter))
-			}
-			return true
-		})
-	}
+	dep.waves[i].away.each(func(j int) bool {
+		if h := s.Hosts[dep.Waves[i].Hosts[j]]; h != nil && h.Unreachable {
+			w.at(h.DownSince.Add(dep.Config.Timeouts.LostAfter))
+		}
+		return true
+	})
 }

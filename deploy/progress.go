@@ -52,12 +52,17 @@ type progress struct {
 	weak      bitset // waiting tasks, staged, target does not serve
 	reverting bitset // reverting tasks without a permit
 	granted   bitset // tasks whose target holds a permit
+	permits   int
+	oldest    Time   // no permit is older; a lower bound, exact when the set was empty
+	away      bitset // open tasks, and permits, whose host is unreachable
+	aways     int
 }
 
 func newProgress(n int) *progress {
 	return &progress{
 		sick: newBitset(n), waiting: newBitset(n), ready: newBitset(n), weak: newBitset(n),
 		reverting: newBitset(n), granted: newBitset(n), stuck: newBitset(n), same: newBitset(n),
+		away: newBitset(n),
 	}
 }
 
@@ -181,7 +186,15 @@ func (d *Deployment) count(t *Target, by int) {
 		TaskSkipped, TaskCancelled, TaskReverted, TaskLeft:
 	}
 	if t.Permit != PermitNone {
+		if on && (p.permits == 0 || t.GrantedAt < p.oldest) {
+			p.oldest = t.GrantedAt
+		}
 		p.granted.set(i, on)
+		p.permits += by
+	}
+	if t.Away && (t.Permit != PermitNone || !task.Status.Terminal()) {
+		p.away.set(i, on)
+		p.aways += by
 	}
 }
 

@@ -18,6 +18,7 @@ type State struct {
 	Seq         uint64                          `json:"seq"`   // deployments created so far
 	Shape       uint64                          `json:"shape"` // index of the last change of hosts, labels, groups or membership
 	Hosts       map[string]*Host                `json:"hosts"`
+	Names       map[string]string               `json:"names"`     // host name -> id of the newest host of that name
 	Groups      map[string]*Group               `json:"groups"`    // by GroupKey
 	Revisions   map[string]map[Digest]*Revision `json:"revisions"` // by application
 	Deployments map[string]*Deployment          `json:"deployments"`
@@ -232,6 +233,9 @@ func NewState() *State {
 func (s *State) Rebuild() {
 	if s.Hosts == nil {
 		s.Hosts = map[string]*Host{}
+	}
+	if s.Names == nil {
+		s.Names = map[string]string{}
 	}
 	if s.Groups == nil {
 		s.Groups = map[string]*Group{}
