@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -99,11 +99,21 @@ func (f *Fleet) startS3(ctx context.Context) (err error) {
 		return fmt.Errorf("open log of the S3 server: %w", err)
 	}
 	defer log.Close()
-	f.s3, err = s3server.Start(ctx, s3server.Options{
+	o := s3server.Options{
 		Dir: filepath.Join(f.o.Dir, "s3"), AccessKey: "dev" + secret(), SecretKey: secret(), Buckets: []string{Bucket}, Output: log,
-	})
+	}
+	if f.s3 != nil { // again, as it was
+		o.AccessKey, o.SecretKey, o.Addr = f.s3.AccessKey, f.s3.SecretKey, strings.TrimPrefix(f.s3.URL, "http://")
+	}
+	s3, err := s3server.Start(ctx, o)
+	if err == nil {
+		f.s3 = s3
+	}
 	return err
 }
+
+// StartS3 starts the S3 server again after StopS3, on the same data and address.
+func (f *Fleet) StartS3(ctx context.Context) error { return f.startS3(ctx) }
 
 // Store is the URL of the demo's artifacts.
 func (f *Fleet) Store(app string) string {
@@ -349,7 +359,7 @@ func (f *Fleet) KillAgent(h *Host) error {
 // RestartAgent starts an agent again on its old state, without a token.
 func (f *Fleet) RestartAgent(h *Host) error { return f.runAgent(h, "") }
 
-// StopS3 ends the S3 server; RestartS3 starts one again on the same data.
+// StopS3 ends the S3 server.
 func (f *Fleet) StopS3() error { return f.s3.Stop() }
 
 // RSS returns the resident memory of every coordinator and agent, in bytes.
@@ -397,12 +407,6 @@ func (f *Fleet) Stop() error {
 	return errors.Join(errs...)
 }
 
-// line is one JSON object of a program that was run.
-func line(out []byte, into any) error {
-	for _, l := range strings.Split(strings.TrimSpace(string(out)), "\n") {
-		if err := json.Unmarshal([]byte(l), into); err == nil {
-			return nil
-		}
-	}
-	return fmt.Errorf("no JSON object in %q", out)
-}
+// Run runs a command and waits for it. While a fleet runs, every other child
+// of this process must be started here: the fleet reaps what it does not know.
+func (f *Fleet) Run(cmd *exec.Cmd) error { return f.proc.run(cmd) }

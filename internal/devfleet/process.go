@@ -238,3 +238,23 @@ func sweep() error {
 	}
 	return nil
 }
+
+// run runs a short command that is waited for here, in a process group of its
+// own, so that Ctrl-C reaches us alone.
+func (p *processes) run(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.mu.Lock()
+	err := cmd.Start()
+	if err == nil {
+		p.owned[cmd.Process.Pid] = true
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = cmd.Wait()
+	p.mu.Lock()
+	delete(p.owned, cmd.Process.Pid)
+	p.mu.Unlock()
+	return err
+}
