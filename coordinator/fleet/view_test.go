@@ -1,0 +1,96 @@
+package fleet
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/groundswell/groundswell/deploy"
+)
+
+type fixed struct{ s *deploy.State }
+
+func (f fixed) View(g func(*deploy.State)) { g(f.s) }
+
+func world(t *testing.T) (*View, *deploy.State) {
+	t.Helper()
+	s := deploy.NewState()
+	c, _ := deploy.Builtin("all-at-once")
+	for i, e := range []deploy.Event{
+		deploy.HostEnrolled{Host: "h1", Name: "h1", Labels: map[string]string{"role": "web"}},
+		deploy.HostEnrolled{Host: "h2", Name: "h2", Labels: map[string]string{"role": "db"}},
+		deploy.GroupDefined{App: "www", Group: "prod", Selector: "web", Config: c},
+	} {
+		if errs := s.ApplyEntry(uint64(i+1), deploy.Entry{Events: []deploy.Event{e}}); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+	}
+	return New(fixed{s}, func(sel string, h *deploy.Host) bool { return h.Labels["role"] == sel }), s
+}
+
+// TestUnreachableNeedsBoth: gossip alone and a stream alone change nothing.
+func TestUnreachableNeedsBoth(t *testing.T) {
+	v, _ := world(t)
+	v.Lead(true)
+	steps := []struct {
+		what  string
+		do    func()
+		state string
+		down  string
+	}{
+		{"nothing seen yet, new leader", func() {}, "unreachable", "[]"},
+		{"stream comes", func() { v.Streams("c1", true, []string{"h1"}, nil) }, "degraded", "[]"},
+		{"gossip too", func() { v.Gossip("h1", true) }, "connected", "[]"},
+		{"gossip goes", func() { v.Gossip("h1", false) }, "degraded", "[]"},
+		{"gossip comes, stream goes", func() { v.Gossip("h1", true); v.Streams("c1", false, nil, []string{"h1"}) }, "degraded", "[]"},
+		{"both gone", func() { v.Gossip("h1", false) }, "unreachable", "[h1]"},
+		{"stream at another coordinator", func() { v.Streams("c2", false, []string{"h1"}, nil) }, "degraded", "[]"},
+		{"that coordinator is lost", func() { v.Lost("c2") }, "unreachable", "[h1]"},
+		{"a new leader has seen nothing go", func() { v.Lead(true) }, "unreachable", "[]"},
+	}
+	for _, s := range steps {
+		s.do()
+		if state, _ := v.Status("h1"); state != s.state {
+			t.Errorf("%s: %s, want %s", s.what, state, s.state)
+		}
+		if down := fmt.Sprint(v.Snapshot().Down); down != s.down {
+			t.Errorf("%s: down %s, want %s", s.what, down, s.down)
+		}
+	}
+}
+
+func TestSelectorsAreAskedWhenSomethingChanged(t *testing.T) {
+	v, s := world(t)
+	if got := fmt.Sprint(v.Snapshot().Joins); got != "[{www prod h1}]" {
+		t.Errorf("joins %s", got)
+	}
+	apply := func(e deploy.Event) {
+		t.Helper()
+		if errs := s.ApplyEntry(s.Index+1, deploy.Entry{Events: []deploy.Event{e}}); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+	}
+	apply(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h1"}})
+	if f := v.Snapshot(); len(f.Joins)+len(f.Leaves) != 0 {
+		t.Errorf("after the join: %+v", f)
+	}
+	apply(deploy.HostEnrolled{Host: "h1", Name: "h1", Labels: map[string]string{"role": "db"}})
+	if got := fmt.Sprint(v.Snapshot().Leaves); got != "[{www prod h1}]" {
+		t.Errorf("leaves %s", got)
+	}
+}
+
+func TestChangesAreSignalled(t *testing.T) {
+	v, _ := world(t)
+	for what, do := range map[string]func(){
+		"gossip": func() { v.Gossip("h1", true) }, "streams": func() { v.Streams("c1", false, []string{"h2"}, nil) },
+		"lost": func() { v.Lost("c1") }, "lead": func() { v.Lead(true) },
+	} {
+		ch := v.Changed()
+		do()
+		select {
+		case <-ch:
+		default:
+			t.Errorf("%s changed and nobody was told", what)
+		}
+	}
+}
