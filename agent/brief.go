@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/internal/durable"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+)
+
+// brief is what a target must still know after a restart beside its journal:
+// whatever of an assignment hooks, probes and reports need. The journal alone
+// decides what is done next; losing a brief loses names and reasons, never a
+// step.
+type brief struct {
+	Generation uint64
+	Group      string            `json:",omitempty"`
+	Deployment string            `json:",omitempty"`
+	Artifacts  string            `json:",omitempty"`
+	Probes     []gate            `json:",omitempty"`
+	Keep       []string          `json:",omitempty"` // ids
+	Names      map[string]string `json:",omitempty"` // of revisions, by id
+	Started    time.Time         // the generation, wall
+	Limit      time.Duration     `json:",omitempty"`
+	Failure    *failure          `json:",omitempty"` // the first one of the generation
+	Staging    *staging          `json:",omitempty"` // the last one, if it failed
+	Episodes   []episode         `json:",omitempty"` // newest last
+	Removed    bool              `json:",omitempty"` // the host does not belong to the application any more
+}
+
+// staging is how staging ahead of a permit failed.
+type staging struct {
+	Revision string // id
+	Key      string // under which it was asked for
+	Failure  *failure
+}
+
+// episode says which deployment a generation belonged to, for logs.
+type episode struct {
+	Generation uint64
+	Deployment string
+}
+
+// maxEpisodes bounds the memory of deployments: far more than keep logs.
+const maxEpisodes = 64
+
+// revisionID is a digest as the journal and the release folders name it.
+func revisionID(digest string) string { return strings.TrimPrefix(digest, "sha256:") }
+
+// digestOf is the inverse of revisionID.
+func digestOf(id string) string {
+	if id == "" {
+		return ""
+	}
+	return string(artifacts.Digest("sha256:" + id))
+}
+
+// begin takes the brief of a new generation.
+func (b *brief) begin(a *agentv1.Assignment, now time.Time) {
+	b.Generation, b.Deployment, b.Started = a.Generation, a.Deployment, now
+	b.Limit, b.Failure = time.Duration(a.TaskLimitNs), nil
+	b.learn(a)
+	b.Episodes = append(b.Episodes, episode{a.Generation, a.Deployment})
+	b.Episodes = b.Episodes[max(0, len(b.Episodes)-maxEpisodes):]
+}
+
+// learn takes what does not depend on a generation.
+func (b *brief) learn(a *agentv1.Assignment) {
+	b.Group, b.Artifacts, b.Probes, b.Removed = a.Group, a.Artifacts, gates(a.Probes), false
+	b.Keep = nil
+	for _, d := range a.Keep {
+		b.Keep = append(b.Keep, revisionID(d))
+	}
+	if b.Names == nil {
+		b.Names = map[string]string{}
+	}
+	for _, r := range []*agentv1.Revision{a.Goal, a.Stage} {
+		if r != nil && r.Name != "" {
+			b.Names[revisionID(r.Digest)] = r.Name
+		}
+	}
+}
+
+// name is what people call a revision.
+func (b *brief) name(id string) string {
+	if n := b.Names[id]; n != "" || id == "" {
+		return n
+	}
+	return digestOf(id)
+}
+
+// briefFile keeps one target's brief on disk.
+type briefFile struct {
+	path string
+	last []byte
+}
+
+// load returns the brief, empty for a target without one.
+func (f *briefFile) load() (brief, error) {
+	var b brief
+	data, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return b, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &b)
+	}
+	if err != nil {
+		return b, fmt.Errorf("read brief of a target from %s: %w", f.path, err)
+	}
+	f.last = data
+	return b, nil
+}
+
+// save is durable on return; an unchanged brief costs nothing.
+func (f *briefFile) save(b brief) error {
+	data, err := json.Marshal(b)
+	if err != nil {
+		return fmt.Errorf("encode brief of a target: %w", err)
+	}
+	if bytes.Equal(data, f.last) {
+		return nil
+	}
+	if err := durable.WriteFile(f.path, data, 0o600); err != nil {
+		return fmt.Errorf("save brief of a target: %w", err)
+	}
+	f.last = data
+	return nil
+}

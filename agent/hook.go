@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"context"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/groundswell/groundswell/agent/probe"
+	"github.com/groundswell/groundswell/agent/task"
+	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/hooks"
+)
+
+// hook runs the scripts of a step's event. After a restart of the agent it
+// adopts them instead, because the step has the same run id.
+func (t *target) hook(ctx context.Context, s task.Step) verdict {
+	if !t.releases.Has(t.app, s.Revision) {
+		return ends(task.OutcomeSkipped)
+	}
+	root := t.root(s.Revision)
+	spec, err := hooks.Load(root, "")
+	if err != nil {
+		return failedBy(ofStep(s, err, 0))
+	}
+	event, known := hooks.ParseEvent(s.Event)
+	scripts := spec.Scripts(event)
+	if !known || len(scripts) == 0 {
+		return ends(task.OutcomeSkipped)
+	}
+	env := t.env(s, root)
+	stop := t.limit(s, env.ID)
+	defer stop()
+	ctx, release := lingering(ctx, t.o.StopGrace)
+	defer release()
+	r := t.runner.RunEvent(ctx, scripts, env)
+	if r.Notice != "" {
+		t.janitor.leftRunning(t.app)
+	}
+	switch {
+	case r.Detached:
+		return verdict{}
+	case r.OK():
+		return ends(task.OutcomeOK)
+	case r.Code == hooks.CodeRestart:
+		return verdict{task.OutcomeInterrupted, ofScript(s.Event, r)}
+	}
+	return failedBy(ofScript(s.Event, r))
+}
+
+// lingering is ctx that ends later.
+func lingering(ctx context.Context, grace time.Duration) (context.Context, func()) {
+	if grace <= 0 {
+		return ctx, func() {}
+	}
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return longer, func() { stop(); cancel() }
+}
+
+// limit ends the scripts of a step when the time of the whole task is over: a
+// coordinator has given the target up by then, so the host goes back. A way
+// back itself has no limit but its scripts' own.
+func (t *target) limit(s task.Step, id string) (stop func()) {
+	if t.brief.Limit <= 0 || s.Rollback {
+		return func() {}
+	}
+	left := max(0, t.brief.Limit-time.Since(t.brief.Started))
+	timer := time.AfterFunc(left, func() {
+		for _, run := range t.runs() {
+			if strings.HasPrefix(run.id, id+".") {
+				if err := t.runner.Stop(run.id); err != nil {
+					t.o.Log.Warn("script not stopped at the task's time limit", "app", t.app, "run", run.id, "error", err)
+				}
+			}
+		}
+	})
+	return func() { timer.Stop() }
+}
+
+// runID names the run of a step on this host.
+func runID(app string, s task.Step) string { return app + "-" + s.ID() }
+
+// env is what scripts of a step get beside the agent's own variables.
+func (t *target) env(s task.Step, root string) hooks.Env {
+	b := t.brief
+	action := "deploy"
+	if s.Rollback {
+		action = "rollback"
+	}
+	return hooks.Env{
+		ID: runID(t.app, s), Root: root, Event: s.Event, Application: t.app,
+		DeploymentID: b.Deployment, DeploymentGroup: b.Group, DeploymentGroupID: b.Group,
+		Bundle: bundle(b.Artifacts, s.Revision),
+		Extra: map[string]string{
+			"DEPLOY_ACTION":             action,
+			"GROUNDSWELL_FROM_REVISION": b.name(s.From), "GROUNDSWELL_FROM_DIGEST": digestOf(s.From),
+			"GROUNDSWELL_TO_REVISION": b.name(s.To), "GROUNDSWELL_TO_DIGEST": digestOf(s.To),
+			"GROUNDSWELL_REVISION": b.name(s.Revision), "GROUNDSWELL_RELEASE": root,
+			"GROUNDSWELL_HOST": t.o.Name, "GROUNDSWELL_ZONE": t.o.Zone, "GROUNDSWELL_REGION": t.o.Region,
+			"GROUNDSWELL_GENERATION": strconv.FormatUint(s.Generation, 10),
+		},
+	}
+}
+
+// bundle says where in an object store a revision came from.
+func bundle(store, id string) *hooks.Bundle {
+	u, err := url.Parse(store)
+	if err != nil || id == "" {
+		return nil
+	}
+	bucket, prefix := u.Host, strings.Trim(u.Path, "/")
+	switch u.Scheme {
+	case "minio":
+		bucket, prefix, _ = strings.Cut(prefix, "/")
+	case "s3":
+	default:
+		return nil
+	}
+	return &hooks.Bundle{Bucket: bucket, Key: path.Join(prefix, artifacts.ManifestKey(artifacts.Digest(digestOf(id))))}
+}
+
+// probeTarget is the application as command probes see it: its running
+// revision.
+func (t *target) probeTarget(id string) probe.Target {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	revision := t.base.Running
+	return t.probeTargetOf(revision, id)
+}
+
+// probeTargetOf is the same for a revision. The ids of one life
+// of the agent differ from those of another.
+func (t *target) probeTargetOf(revision, id string) probe.Target {
+	return probe.Target{Env: hooks.Env{
+		ID:   strings.Join([]string{t.app, strconv.FormatInt(t.born, 36), id}, "-"),
+		Root: t.root(revision), Event: hooks.ValidateService.String(), Application: t.app,
+		DeploymentID: t.brief.Deployment, DeploymentGroup: t.brief.Group, DeploymentGroupID: t.brief.Group,
+	}}
+}

@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/groundswell/groundswell/agent/journal"
+	"github.com/groundswell/groundswell/agent/probe"
+	"github.com/groundswell/groundswell/agent/release"
+	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/hooks"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+)
+
+// host is what the targets of this machine share.
+type host struct {
+	o        Options
+	journal  *journal.Journal
+	releases *release.Releases
+	cache    *artifacts.Cache
+	runner   *hooks.Runner // of hooks
+	asker    *hooks.Runner // of command probes, whose runs are not kept
+	prober   probe.Prober
+	link     *link
+	out      *outbox
+	progress chan *agentv1.Progress // soft: dropped when nobody takes it
+	janitor  *janitor
+	targets  targets
+
+	// files is held for reading by whoever stages or installs, so that nothing
+	// is deleted meanwhile.
+	files sync.RWMutex
+}
+
+// openHost opens everything durable. It fails if another agent has it open.
+func openHost(o Options) (*host, error) {
+	if err := o.makeRoot(); err != nil {
+		return nil, err
+	}
+	h := &host{o: o, link: newLink(), progress: make(chan *agentv1.Progress, 16)}
+	var err error
+	if h.journal, err = journal.Open(o.path("state")); err != nil {
+		return nil, err
+	}
+	if err := h.open(); err != nil {
+		return nil, errors.Join(err, h.journal.Close())
+	}
+	if n := h.journal.Dropped(); n > 0 {
+		o.Log.Warn("the journal's last record was torn by a crash and is dropped", "bytes", n)
+	}
+	h.prober = probe.Prober{Commands: h.asker}
+	h.out = newOutbox(h.journal)
+	h.janitor = newJanitor(h)
+	return h, nil
+}
+
+func (h *host) open() (err error) {
+	if h.releases, err = release.New(release.Options{
+		Root: h.o.path("releases"), InstallRoot: h.o.InstallRoot, Keep: h.o.KeepReleases, KeepBytes: h.o.KeepBytes,
+	}); err != nil {
+		return err
+	}
+	if h.cache, err = artifacts.OpenCache(h.o.path("cache")); err != nil {
+		return err
+	}
+	if h.runner, err = hooks.NewRunner(h.hookOptions("hooks")); err != nil {
+		return err
+	}
+	h.asker, err = hooks.NewRunner(h.hookOptions("probes"))
+	return err
+}
+
+func (h *host) hookOptions(dir string) hooks.Options {
+	return hooks.Options{
+		Dir: h.o.path(dir), Binary: h.o.Supervisor, Env: h.o.Env, RunAs: h.o.RunAs, Cgroup: h.o.Cgroup,
+	}
+}
+
+// tell passes progress on, unless nobody takes it.
+func (h *host) tell(p *agentv1.Progress) {
+	select {
+	case h.progress <- p:
+	default:
+	}
+}
+
+// newTarget resumes an application's target from disk.
+func (h *host) newTarget(app string) (*target, error) {
+	if !namePattern.MatchString(app) {
+		return nil, fmt.Errorf("application %q: its name is no plain file name", app)
+	}
+	t := &target{
+		host: h, app: app, wake: make(chan struct{}, 1), born: time.Now().UnixNano(),
+		file: briefFile{path: h.o.path("state", "targets", app+".json")},
+	}
+	var err error
+	if t.brief, err = t.file.load(); err != nil {
+		return nil, err
+	}
+	if err := t.adopt(); err != nil {
+		return nil, err
+	}
+	t.resume()
+	return t, nil
+}

@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/groundswell/groundswell/internal/durable"
+	"github.com/groundswell/groundswell/internal/identity"
+)
+
+// membership is what enrolment gave the host beside its credential.
+type membership struct {
+	Host         string   `json:"host"`
+	Cluster      string   `json:"cluster"`
+	Seeds        []string `json:"seeds"`
+	Coordinators []string `json:"coordinators"`
+}
+
+// maxKnown bounds the remembered addresses of coordinators and seeds.
+const maxKnown = 32
+
+// loadMembership reads what saveMembership wrote, and the gossip key.
+func (o Options) loadMembership() (m membership, gossipKey []byte, err error) {
+	data, err := os.ReadFile(o.path("identity", "cluster.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if err != nil {
+		return m, nil, fmt.Errorf("read what the cluster told this host: %w", err)
+	}
+	if gossipKey, err = os.ReadFile(o.path("identity", "gossip.key")); err != nil {
+		return m, nil, fmt.Errorf("read gossip key: %w", err)
+	}
+	return m, gossipKey, nil
+}
+
+func (o Options) saveMembership(m membership) error {
+	m.Seeds, m.Coordinators = bounded(m.Seeds), bounded(m.Coordinators)
+	data, err := json.MarshalIndent(m, "", "\t")
+	if err != nil {
+		return fmt.Errorf("encode what the cluster told this host: %w", err)
+	}
+	return durable.WriteFile(o.path("identity", "cluster.json"), data, 0o600)
+}
+
+func bounded(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if s != "" && !slices.Contains(out, s) && len(out) < maxKnown {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// hostID is the host's id, kept for ever: in a file beside the identity, so
+// that enrolling anew changes who vouches for the host, not which one it is.
+// It is empty before the first enrolment.
+func (o Options) hostID() (string, error) {
+	data, err := os.ReadFile(o.path("host-id"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read host id: %w", err)
+	}
+	return string(data), nil
+}
+
+// joinKey is the host's private key, made on the host and written before it
+// is used: an answer that a crash lost can be asked for again with it.
+func (o Options) joinKey() (keyPEM, csrDER []byte, err error) {
+	if err := durable.MkdirAll(o.path("identity"), 0o700); err != nil {
+		return nil, nil, fmt.Errorf("make identity folder: %w", err)
+	}
+	if keyPEM, err = identity.KeyOf(o.path("identity")); err == nil {
+		csrDER, err = identity.Request(keyPEM)
+		return keyPEM, csrDER, err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	if keyPEM, csrDER, err = identity.NewKey(); err != nil {
+		return nil, nil, err
+	}
+	return keyPEM, csrDER, identity.WriteSecret(o.path("identity", "tls.key"), keyPEM)
+}

@@ -1,0 +1,161 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/internal/identity"
+)
+
+// Options configures an agent. Name, Zone and Root are required; the zero
+// value of every other field takes its default.
+type Options struct {
+	// Name is what people call the host; it may move to another machine.
+	Name string
+	// Zone is the failure domain of the host, Region the larger one.
+	Zone, Region string
+	// Labels are what deployment groups select by.
+	Labels map[string]string
+	// Version of the program, for people.
+	Version string
+
+	// Root is the folder of everything durable. Two agents never share one.
+	Root string
+	// InstallRoot is put before every destination of an appspec. Default "/".
+	InstallRoot string
+	// Env is handed to every hook and command probe, and ${NAME} in the
+	// address of a probe stands for its values.
+	Env map[string]string
+	// RunAs lists the users that hooks may name; empty allows all.
+	RunAs []string
+
+	// Coordinators are addresses (host:port) for agents. They are needed to
+	// enrol; afterwards more are learnt by gossip and remembered.
+	Coordinators []string
+	// GossipBind is the address of gossip, TCP and UDP; port 0 takes a free
+	// one. Default "0.0.0.0:7103".
+	GossipBind string
+	// Token is asked for the join token when the host has no identity yet.
+	Token func() (identity.Token, error)
+	// OpenStore opens the store at a URL with the host's own credentials
+	// (instance role). Nil, the default: coordinators sign a URL for every
+	// object, and the host needs no credentials.
+	OpenStore func(ctx context.Context, url string) (artifacts.Store, error)
+
+	// KeepReleases is how many revisions of an application stay on disk, and
+	// KeepBytes how much room they may take (0: any). What runs, the last
+	// good revision and the one before it always stay. Default 5.
+	KeepReleases int
+	KeepBytes    int64
+	// CacheBytes bounds what the cache holds beyond the revisions on disk.
+	// Default 2 GiB.
+	CacheBytes int64
+	// KeepRuns is how many finished hook runs keep their logs. Default 200.
+	KeepRuns int
+	// PruneAfter is how long the host must have been quiet before anything is
+	// deleted: deleting a large tree slows the next install. Default 3 min.
+	PruneAfter time.Duration
+
+	// StopGrace is how long Run, told to stop, waits for a hook that runs.
+	// Default 0: the hook goes on under its supervisor, the next agent adopts
+	// it.
+	StopGrace time.Duration
+	// Supervisor is the program that supervises hooks: one that calls
+	// hooks.MaybeSupervise. Default this program.
+	Supervisor string
+	// Cgroup is the folder below which hooks get cgroups; empty finds the
+	// host's, "off" uses none.
+	Cgroup string
+
+	// Log gets what happens. Default slog.Default().
+	Log *slog.Logger
+	// Ready is called once, when the host has its identity, gossips, and its
+	// targets are resumed; a coordinator may still be out of reach.
+	Ready func(Status)
+	// Relax is called some seconds after work has ended, to give memory back.
+	Relax func()
+}
+
+// Status is what an agent says of itself when it is ready.
+type Status struct {
+	Host    string // id
+	Name    string
+	Gossip  string // host:port
+	Targets []string
+}
+
+// namePattern is what a host may be called: it appears in file names, labels
+// and terminals.
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// envPattern is what a variable may be called.
+var envPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// Validate answers why an agent cannot run with these options, all reasons at
+// once.
+func (o Options) Validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !namePattern.MatchString(o.Name) {
+		wrong("name %q: it must be letters, digits, '.', '_' and '-', at most 100; set --name", o.Name)
+	}
+	if o.Zone == "" {
+		wrong("zone: every host lies in one, because no two zones are put at risk at once; set --zone")
+	}
+	if o.Root == "" {
+		wrong("root: no folder for the agent's state; set --root")
+	}
+	for _, a := range o.Coordinators {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			wrong("coordinator %q: it must be host:port, such as 10.0.0.11:7101", a)
+		}
+	}
+	if _, _, err := net.SplitHostPort(cmp.Or(o.GossipBind, defaultGossip)); err != nil {
+		wrong("gossip address %q: it must be host:port or :port", o.GossipBind)
+	}
+	for _, k := range slices.Sorted(maps.Keys(o.Env)) {
+		if !envPattern.MatchString(k) {
+			wrong("env %q: a variable's name is letters, digits and '_', and begins with no digit", k)
+		}
+	}
+	for _, n := range []int64{int64(o.KeepReleases), o.KeepBytes, o.CacheBytes, int64(o.KeepRuns), int64(o.PruneAfter), int64(o.StopGrace)} {
+		if n < 0 {
+			wrong("a limit or time is negative: %d", n)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+const defaultGossip = "0.0.0.0:7103"
+
+func (o Options) withDefaults() Options {
+	o.InstallRoot = cmp.Or(o.InstallRoot, "/")
+	o.GossipBind = cmp.Or(o.GossipBind, defaultGossip)
+	if host, port, err := net.SplitHostPort(o.GossipBind); err == nil && host == "" {
+		o.GossipBind = net.JoinHostPort("0.0.0.0", port)
+	}
+	o.KeepReleases = cmp.Or(o.KeepReleases, 5)
+	o.CacheBytes = cmp.Or(o.CacheBytes, 2<<30)
+	o.KeepRuns = cmp.Or(o.KeepRuns, 200)
+	o.PruneAfter = cmp.Or(o.PruneAfter, 3*time.Minute)
+	o.Log = cmp.Or(o.Log, slog.Default())
+	if o.Relax == nil {
+		o.Relax = func() {}
+	}
+	return o
+}
+
+// path is a folder or file below the root.
+func (o Options) path(elem ...string) string {
+	return filepath.Join(append([]string{o.Root}, elem...)...)
+}

@@ -1,0 +1,161 @@
+package agent
+
+import (
+	"context"
+	"hash/fnv"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/groundswell/groundswell/internal/gossip"
+)
+
+// ring is the host's place in the gossip ring and what it learns there: where
+// coordinators are. Gossip is a hint; it never changes what a target does.
+type ring struct {
+	o       Options
+	id      string
+	members *gossip.Ring
+
+	mu    sync.Mutex
+	known membership        // as saved
+	seen  map[string]string // coordinators alive in the ring: id to agent address
+	wake  chan struct{}     // something was learnt
+}
+
+// openRing joins the ring. Seeds that do not answer are tried again by run.
+func openRing(o Options, m membership, key []byte) (*ring, error) {
+	r := &ring{o: o, id: m.Host, known: m, seen: map[string]string{}, wake: make(chan struct{}, 1)}
+	var err error
+	r.members, err = gossip.Open(gossip.Options{
+		Self: gossip.Member{ID: m.Host, Role: "agent"}, Bind: o.GossipBind, Key: key, Seeds: m.Seeds, Changed: r.changed,
+	})
+	return r, err
+}
+
+func (r *ring) changed(m gossip.Member, alive bool) {
+	if m.Role != "coordinator" || m.Agent == "" {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if alive {
+		r.seen[m.ID] = m.Agent
+		r.learn(&r.known.Coordinators, m.Agent)
+		r.learn(&r.known.Seeds, m.Addr)
+	} else {
+		delete(r.seen, m.ID)
+	}
+}
+
+// learn puts a new address first, so that the oldest ones are forgotten.
+func (r *ring) learn(list *[]string, address string) {
+	if !slices.Contains(*list, address) {
+		*list = bounded(append([]string{address}, *list...))
+		signal(r.wake)
+	}
+}
+
+// signal wakes the reader of a channel of length one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// coordinators lists the addresses to try, best first. Rendezvous hashing
+// spreads hosts evenly over the coordinators that gossip says are alive, and
+// moves only those of one that comes or goes; the others follow as a last
+// resort.
+func (r *ring) coordinators() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var alive []string
+	for _, a := range r.seen {
+		if !slices.Contains(alive, a) {
+			alive = append(alive, a)
+		}
+	}
+	var rest []string
+	for _, a := range bounded(append(slices.Clone(r.o.Coordinators), r.known.Coordinators...)) {
+		if !slices.Contains(alive, a) {
+			rest = append(rest, a)
+		}
+	}
+	return append(r.rank(alive), r.rank(rest)...)
+}
+
+func (r *ring) rank(addresses []string) []string {
+	weight := func(a string) uint64 {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(r.id + "\x00" + a)) // never fails
+		return mix(h.Sum64())
+	}
+	slices.SortFunc(addresses, func(a, b string) int {
+		if weight(a) > weight(b) {
+			return -1
+		}
+		return 1
+	})
+	return addresses
+}
+
+// mix spreads a hash over all its bits (the finaliser of splitmix64): FNV
+// alone ranks texts that differ in their last bytes almost alike.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// Times of run: an agent that sees no coordinator asks its seeds again.
+const (
+	rejoinAlone = 5 * time.Second
+	rejoinCalm  = 5 * time.Minute
+)
+
+// run remembers what is learnt and rejoins, until ctx ends; then it leaves
+// the ring, which is a hint to the others and no departure from the cluster.
+func (r *ring) run(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		every := rejoinCalm
+		if len(r.seen) == 0 {
+			every = rejoinAlone
+		}
+		r.mu.Unlock()
+		timer := time.NewTimer(every)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			if err := r.members.Leave(); err != nil {
+				r.o.Log.Warn("the gossip ring was left without a word", "error", err)
+			}
+			return nil
+		case <-r.wake:
+			timer.Stop()
+			if err := r.save(); err != nil {
+				r.o.Log.Warn("addresses of coordinators not remembered", "error", err)
+			}
+		case <-timer.C:
+			r.rejoin()
+		}
+	}
+}
+
+func (r *ring) rejoin() {
+	r.mu.Lock()
+	seeds, alone := slices.Clone(r.known.Seeds), len(r.seen) == 0
+	r.mu.Unlock()
+	if alone {
+		r.members.Rejoin(seeds)
+	}
+}
+
+func (r *ring) save() error {
+	r.mu.Lock()
+	m := r.known
+	r.mu.Unlock()
+	return r.o.saveMembership(m)
+}

@@ -1,0 +1,192 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/groundswell/groundswell/agent/task"
+	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/rpc"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+)
+
+// stageTries is how often staging is tried before it has failed.
+const stageTries = 3
+
+// wanted is the revision to stage ahead of any permit, and the key under which
+// that is asked for; empty for none.
+func (t *target) wanted() (id, key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a := t.latest
+	if a == nil || a.Stage == nil {
+		return "", ""
+	}
+	id = revisionID(a.Stage.Digest)
+	st := t.brief.Staging
+	failed := st != nil && st.Revision == id && st.Key == a.StageKey
+	if t.releases.Has(t.app, id) || failed && time.Now().Before(t.retryAt) {
+		return "", ""
+	}
+	return id, a.StageKey
+}
+
+// prefetch stages a revision while the application runs on undisturbed.
+func (t *target) prefetch(ctx context.Context, id, key string) error {
+	ctx, done := t.interruptible(ctx, func(a *agentv1.Assignment) bool {
+		return a.Stage == nil || revisionID(a.Stage.Digest) != id
+	})
+	defer done()
+	begin := time.Now()
+	t.tell(&agentv1.Progress{App: t.app, Event: "Stage", SinceMs: begin.UnixMilli()})
+	err := t.stageTimes(ctx, id, stageTries)
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
+	t.retryAt = time.Time{}
+	if err != nil {
+		t.o.Log.Warn("staging failed", "app", t.app, "revision", id, "error", err)
+		t.retryAt = time.Now().Add(retryStaging)
+	}
+	return t.stagingEnded(id, key, err, time.Since(begin))
+}
+
+// stagingEnded makes the end of staging durable and due to be reported.
+func (t *target) stagingEnded(id, key string, err error, took time.Duration) error {
+	failed := t.change(func(b *brief) {
+		b.Staging = nil
+		if err != nil {
+			b.Staging = &staging{id, key, ofStep(task.Step{Event: hooks.DownloadBundle.String()}, err, took)}
+		}
+	})
+	t.out.mark(t.app)
+	t.janitor.worked(t.app)
+	return failed
+}
+
+// stageTimes stages with pauses between the tries; what no try will cure ends
+// it at once.
+func (t *target) stageTimes(ctx context.Context, id string, tries int) error {
+	b := backoff{next: 500 * time.Millisecond}
+	for n := 1; ; n++ {
+		err := t.stage(ctx, id)
+		if err == nil || n == tries || artifacts.IsPermanent(err) || !b.wait(ctx) {
+			return err
+		}
+	}
+}
+
+// stageStep is staging under a permit, or for a goal that was not staged
+// ahead. The task itself counts the tries.
+func (t *target) stageStep(ctx context.Context, s task.Step) verdict {
+	ctx, done := t.interruptible(ctx, retargets(s.Generation))
+	defer done()
+	begin := time.Now()
+	err := t.stage(ctx, s.Revision)
+	switch {
+	case err == nil:
+		return ends(task.OutcomeOK)
+	case ctx.Err() != nil:
+		return given(ctx, s)
+	case !artifacts.IsPermanent(err):
+		b := backoff{next: time.Second}
+		b.wait(ctx)
+	}
+	return failedBy(ofStep(s, err, time.Since(begin)))
+}
+
+// stage brings a revision onto the disk, complete, verified and with an appspec
+// that can be used; its application is untouched.
+func (t *target) stage(ctx context.Context, id string) error {
+	t.files.RLock()
+	defer t.files.RUnlock()
+	digest, err := artifacts.ParseDigest(digestOf(id))
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	group, store := t.brief.Group, t.brief.Artifacts
+	t.mu.Unlock()
+	opener, err := t.opener(ctx, group, store)
+	if err != nil {
+		return err
+	}
+	f := artifacts.Fetcher{Opener: opener, Cache: t.cache}
+	return t.releases.Stage(ctx, t.app, id, func(ctx context.Context, dest string) error {
+		if err := os.Remove(dest); err != nil { // the fetcher makes it itself
+			return err
+		}
+		if _, err := f.Stage(ctx, digest, dest); err != nil {
+			return err
+		}
+		if _, err := hooks.Load(hooks.Root(dest, ""), ""); err != nil {
+			return artifacts.Permanent(err)
+		}
+		return nil
+	})
+}
+
+// opener reads the application's store: with the host's own credentials, or
+// by URLs that the coordinator signs.
+func (t *target) opener(ctx context.Context, group, store string) (artifacts.Opener, error) {
+	if t.o.OpenStore != nil {
+		s, err := t.o.OpenStore(ctx, store)
+		if err != nil {
+			return nil, fmt.Errorf("open store of %s: %w", t.app, err)
+		}
+		return s, nil
+	}
+	return patient{&artifacts.URLOpener{Sign: t.signer(group)}}, nil
+}
+
+// signTimeout bounds one request for a URL.
+const signTimeout = 30 * time.Second
+
+func (t *target) signer(group string) artifacts.SignFunc {
+	return func(ctx context.Context, key string) (string, error) {
+		client, err := t.link.client(ctx)
+		if err != nil {
+			return "", err
+		}
+		ctx, cancel := context.WithTimeout(ctx, signTimeout)
+		defer cancel()
+		out, err := client.SignArtifact(ctx, &agentv1.SignArtifactRequest{App: t.app, Group: group, Key: key})
+		if err == nil {
+			return out.Url, nil
+		}
+		wrapped := fmt.Errorf("ask the coordinator for a URL of %s: %s", key, rpc.Text(err))
+		switch rpc.Kind(err) {
+		case rpc.KindNotFound, rpc.KindInvalid, rpc.KindForbidden:
+			return "", artifacts.Permanent(wrapped)
+		}
+		return "", wrapped
+	}
+}
+
+// patient repeats what a store or coordinator that is away for a moment could
+// not answer. Breaks in the middle of an object are the fetcher's.
+type patient struct{ artifacts.Opener }
+
+const (
+	patientFor     = 30 * time.Second
+	patientLongest = 5 * time.Second
+)
+
+// Open implements artifacts.Opener.
+func (p patient) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	b := backoff{longest: patientLongest}
+	for end := time.Now().Add(patientFor); ; {
+		body, err := p.Opener.Open(ctx, key, offset, length)
+		if err == nil || artifacts.IsPermanent(err) || time.Now().After(end) {
+			return body, err
+		}
+		if !b.wait(ctx) {
+			return nil, errors.Join(err, ctx.Err())
+		}
+	}
+}

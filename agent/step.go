@@ -1,0 +1,201 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/groundswell/groundswell/agent/release"
+	"github.com/groundswell/groundswell/agent/task"
+	"github.com/groundswell/groundswell/hooks"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+)
+
+// verdict is how a step ended for the journal. One that did not end has none:
+// the step stays begun, and is taken up again by the next life of the agent.
+type verdict struct {
+	outcome task.Outcome
+	failure *failure // of a failed step
+}
+
+func ends(o task.Outcome) verdict { return verdict{outcome: o} }
+
+func failedBy(f *failure) verdict { return verdict{task.OutcomeFailed, f} }
+
+// errRetargeted interrupts a step that a new generation makes pointless.
+var errRetargeted = errors.New("a newer generation came")
+
+// step does the next step and records it. The step is durable as begun before
+// anything is done, and as ended before anything follows.
+func (t *target) step(ctx context.Context, st task.State) error {
+	s := st.Next
+	if disturbs(s) {
+		t.watchOver(false)
+	}
+	if err := t.journal.Begin(t.app, s); err != nil {
+		return err
+	}
+	v := t.do(ctx, s)
+	if v == (verdict{}) {
+		return nil
+	}
+	if err := t.explain(st, s, v); err != nil {
+		return err
+	}
+	detail := ""
+	if v.failure != nil {
+		detail = v.failure.Message
+	}
+	if err := t.journal.End(t.app, v.outcome, detail); err != nil {
+		return err
+	}
+	if s.Kind == task.KindReport {
+		t.finish(s)
+	}
+	return nil
+}
+
+// disturbs says that the application may not serve during the step.
+func disturbs(s task.Step) bool {
+	switch s.Kind {
+	case task.KindHook, task.KindInstall, task.KindUndo, task.KindProbe, task.KindSettle:
+		return true
+	case task.KindWait, task.KindStage, task.KindAccept, task.KindCheckIdle, task.KindReport:
+	}
+	return false
+}
+
+// explain logs a failure and keeps the first one of a generation: what
+// follows is its consequence.
+func (t *target) explain(st task.State, s task.Step, v verdict) error {
+	if v.failure == nil {
+		return nil
+	}
+	t.o.Log.Warn("step failed", "app", t.app, "generation", s.Generation, "event", v.failure.Event,
+		"revision", s.Revision, "tolerated", s.Lenient, "script", v.failure.Script, "error", v.failure.Message)
+	if s.Lenient || st.Failure != nil || s.Kind == task.KindCheckIdle {
+		return nil
+	}
+	return t.change(func(b *brief) { b.Failure = v.failure })
+}
+
+// finish makes a closed generation known.
+func (t *target) finish(s task.Step) {
+	base := t.journal.Target(t.app).State().Base
+	t.mu.Lock()
+	if s.Result == task.ResultRefused {
+		t.health = healthy("it serves, or it cannot be told that it does not: a conditional permit is not enough")
+	} else {
+		t.health = closed(base, t.brief, t.health)
+	}
+	t.mu.Unlock()
+	t.o.Log.Info("generation closed", "app", t.app, "generation", s.Generation, "result", s.Result.String(), "running", s.Revision)
+	t.publish(base)
+	t.janitor.worked(t.app)
+}
+
+// do does a step by its kind.
+func (t *target) do(ctx context.Context, s task.Step) verdict {
+	t.tellStep(s)
+	switch s.Kind {
+	case task.KindStage:
+		return t.stageStep(ctx, s)
+	case task.KindCheckIdle:
+		return t.checkIdle(ctx, s)
+	case task.KindHook:
+		return t.hook(ctx, s)
+	case task.KindProbe:
+		return t.validate(ctx, s)
+	case task.KindInstall, task.KindUndo, task.KindSettle:
+		return t.move(ctx, s)
+	case task.KindWait, task.KindAccept, task.KindReport:
+	}
+	return ends(task.OutcomeOK) // the journal's record is all there is to do
+}
+
+func (t *target) tellStep(s task.Step) {
+	if s.Event != "" {
+		t.tell(&agentv1.Progress{
+			App: t.app, Generation: s.Generation, Deployment: t.brief.Deployment, Event: s.Event,
+			SinceMs: time.Now().UnixMilli(),
+		})
+	}
+}
+
+// move changes what is installed. It is short and is never cut off half way,
+// also when the agent is told to stop.
+func (t *target) move(ctx context.Context, s task.Step) verdict {
+	t.files.RLock()
+	defer t.files.RUnlock()
+	begin, ctx := time.Now(), context.WithoutCancel(ctx)
+	var err error
+	switch s.Kind {
+	case task.KindInstall:
+		err = t.install(ctx, s)
+	case task.KindUndo:
+		err = t.releases.Undo(ctx, t.app)
+	default:
+		err = t.releases.Settle(t.app)
+	}
+	if err != nil {
+		if s.Kind == task.KindSettle {
+			pause(ctx, workPause) // it is asked for until it succeeds
+		}
+		return failedBy(ofStep(s, err, time.Since(begin)))
+	}
+	return ends(task.OutcomeOK)
+}
+
+func (t *target) install(ctx context.Context, s task.Step) error {
+	q := release.Request{App: t.app, To: s.Revision}
+	if s.Revision != "" {
+		root := t.root(s.Revision)
+		spec, err := hooks.Load(root, "")
+		if err != nil {
+			return err
+		}
+		q.Spec, q.Root = spec, root
+	}
+	return t.releases.Install(ctx, q)
+}
+
+// root is the folder that counts as a revision's root.
+func (t *target) root(id string) string { return hooks.Root(t.releases.Dir(t.app, id), "") }
+
+// interruptible returns a context that ends with cause errRetargeted when an
+// assignment comes that the work must give way to.
+func (t *target) interruptible(ctx context.Context, way func(*agentv1.Assignment) bool) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.interrupt = func(a *agentv1.Assignment) {
+		if way(a) {
+			cancel(errRetargeted)
+		}
+	}
+	if t.latest != nil {
+		t.interrupt(t.latest)
+	}
+	return ctx, func() {
+		t.mu.Lock()
+		t.interrupt = nil
+		t.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// retargets says that an assignment replaces the work of a generation.
+func retargets(generation uint64) func(*agentv1.Assignment) bool {
+	return func(a *agentv1.Assignment) bool {
+		return a.Generation > generation && a.Permit != agentv1.Permit_PERMIT_UNSPECIFIED
+	}
+}
+
+// given tells a step that was interrupted by a newer generation, which ends
+// it, from one that the agent's own end left begun.
+func given(ctx context.Context, s task.Step) verdict {
+	if errors.Is(context.Cause(ctx), errRetargeted) {
+		return failedBy(ofStep(s, errRetargeted, 0))
+	}
+	return verdict{}
+}
