@@ -1,0 +1,223 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/deploy/spec"
+	"github.com/groundswell/groundswell/hooks"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+const appHead = "APP\tGROUP\tHOSTS\tSERVING\tRUNNING\tLAST\tSTATUS"
+
+func (c *cli) appsCommand() *cobra.Command {
+	return family("apps", "What is deployed, where and how", c.appsList(), c.appsShow(), c.appsInit(), c.appsApply(), c.appsLint())
+}
+
+func (c *cli) appsList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List applications and their groups", Args: upTo(0), Example: "dctl apps list",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.with(func(cl *client) error {
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListApps, &controlv1.ListAppsRequest{})
+				if err != nil {
+					return err
+				}
+				if c.machine() {
+					return list(c, "apps", out.Apps, "", nil)
+				}
+				return table(c.out, appHead, appRows(out.Apps))
+			})
+		},
+	}
+}
+
+func appRows(apps []*controlv1.App) []string {
+	var rows []string
+	for _, a := range apps {
+		for _, g := range a.Groups {
+			last, status := g.LastDeployment, g.LastStatus
+			if g.Deployment != "" {
+				last = g.Deployment
+			}
+			rows = append(rows, cells(a.Name, g.Name, g.Hosts, g.Serving, running(g), last, status))
+		}
+	}
+	return rows
+}
+
+// running is "9be01d7 ×11, 4f2a91c ×1".
+func running(g *controlv1.Group) string {
+	var out []string
+	for _, r := range g.Running {
+		out = append(out, fmt.Sprintf("%s ×%d", r.Name, r.Hosts))
+	}
+	return strings.Join(out, ", ")
+}
+
+func (c *cli) appsShow() *cobra.Command {
+	var source bool
+	cmd := &cobra.Command{
+		Use: "show APP", Short: "Show an application", Args: args("APP"),
+		Example: "dctl apps show www\ndctl apps show www --source > deploy.yaml",
+	}
+	cmd.Flags().BoolVar(&source, "source", false, "print the deploy.yaml that is in force")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.with(func(cl *client) error {
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetApp, &controlv1.GetAppRequest{App: args[0]})
+			if err != nil {
+				return err
+			}
+			if source && len(out.App.GetGroups()) > 0 {
+				_, err := io.WriteString(c.out, out.App.Groups[0].Source)
+				return err
+			}
+			return c.show(out.App, func(w io.Writer) { printApp(w, out.App) })
+		})
+	}
+	return cmd
+}
+
+func printApp(w io.Writer, a *controlv1.App) {
+	var rows []string
+	for _, g := range a.GetGroups() {
+		rows = append(rows, cells(g.Name, g.Selector, g.Config, g.Artifacts))
+	}
+	_ = table(w, "GROUP\tSELECT\tCONFIG\tARTIFACTS", rows) // a broken pipe ends the program anyway
+	fmt.Fprintln(w)
+	_ = table(w, appHead, appRows([]*controlv1.App{a})) // a broken pipe ends the program anyway
+}
+
+func (c *cli) appsApply() *cobra.Command {
+	var file string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use: "apply [-f deploy.yaml]", Short: "Put a deploy.yaml into force", Args: upTo(0),
+		Example: "dctl apps apply -f deploy.yaml --dry-run\ndctl apps apply -f deploy.yaml --reason \"second zone\"",
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "deploy.yaml", "file to apply, - for standard input")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would change")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		data, name, err := c.readFile(file)
+		if err != nil {
+			return err
+		}
+		return c.with(func(cl *client) error {
+			req := &controlv1.ApplyAppRequest{Mutation: cl.mutation(""), Source: data, Filename: name, DryRun: dryRun}
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ApplyApp, req)
+			if err != nil {
+				return err
+			}
+			return c.show(out, func(w io.Writer) { printApplied(w, out, dryRun) })
+		})
+	}
+	return cmd
+}
+
+func printApplied(w io.Writer, r *controlv1.ApplyAppResponse, dryRun bool) {
+	did := "applied"
+	if dryRun {
+		did = "would apply"
+	}
+	changed := "nothing changed"
+	if len(r.Changed) > 0 {
+		changed = "changed: " + strings.Join(r.Changed, ", ")
+	}
+	fmt.Fprintln(w, line(fmt.Sprintf("%s %s with groups %s; %s", did, r.App, strings.Join(r.Groups, ", "), changed)))
+}
+
+// readFile reads a file or standard input.
+func (c *cli) readFile(path string) (data []byte, name string, err error) {
+	if path == "-" {
+		data, err = io.ReadAll(c.in)
+		name = "standard input"
+	} else {
+		data, err = os.ReadFile(path)
+		name = filepath.Base(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", usage("there is no %s; write one with `dctl apps init`, or name it with -f", path)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return data, name, nil
+}
+
+func (c *cli) appsLint() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "lint [DIR]", Short: "Check deploy.yaml and appspec.yml without a cluster", Args: upTo(1),
+		Long:    "Check deploy.yaml, and the appspec with its scripts, of a folder. Exit 2 if a\ncoordinator or a host would refuse them; warnings alone exit 0.",
+		Example: "dctl apps lint\ndctl apps lint -f ops/deploy.yaml build/",
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "deploy.yaml (default: the one in DIR)")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		dir := "."
+		if len(args) == 1 {
+			dir = args[0]
+		}
+		return c.lint(dir, file)
+	}
+	return cmd
+}
+
+// finding is one line of lint.
+type finding struct {
+	severity, text string
+}
+
+func (c *cli) lint(dir, file string) error {
+	path := file
+	if path == "" {
+		path = filepath.Join(dir, "deploy.yaml")
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return usage("there is no %s; write one with `dctl apps init`, or name it with -f", path)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	var all []finding
+	for _, p := range spec.Lint(data, path) {
+		all = append(all, finding{p.Severity, p.Error.Error()})
+	}
+	for _, f := range hooks.Lint(dir, "") {
+		all = append(all, finding{f.Severity.String(), f.Error()})
+	}
+	return c.linted(all)
+}
+
+func (c *cli) linted(all []finding) error {
+	errs := 0
+	lines := make([]any, 0, len(all))
+	for _, f := range all {
+		if f.severity == spec.SeverityError {
+			errs++
+		}
+		lines = append(lines, object{{"severity", f.severity}, {"text", f.text}})
+		if !c.machine() {
+			fmt.Fprintf(c.out, "%s: %s\n", f.severity, clean(f.text))
+		}
+	}
+	if c.machine() {
+		if err := c.emit(object{{"errors", errs}, {"findings", lines}}); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(c.out, "%s, %s\n", count(errs, "error"), count(len(all)-errs, "warning"))
+	}
+	if errs > 0 {
+		return silent(exitUsage)
+	}
+	return nil
+}

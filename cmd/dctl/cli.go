@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/groundswell/groundswell/internal/config"
+)
+
+// cli is one call of dctl: its streams, its surroundings and its global flags.
+// Tests replace whatever is the world's.
+type cli struct {
+	in       io.Reader
+	out, err io.Writer
+
+	inTTY, outTTY bool
+	getenv        func(string) (string, bool)
+	// heartbeat returns a channel that fires while a watch is silent.
+	heartbeat func(time.Duration) (<-chan time.Time, func())
+	// wait returns after d, or earlier with the error of ctx.
+	wait func(ctx context.Context, d time.Duration) error
+
+	flags globals
+}
+
+// globals are the flags of every command.
+type globals struct {
+	coordinators []string
+	context      string
+	credentials  string
+	output       string
+	noColor      bool
+	noInput      bool
+	yes          bool
+	timeout      config.Duration
+	reason       string
+}
+
+func newCLI(in io.Reader, out, err io.Writer) *cli {
+	return &cli{
+		in: in, out: out, err: err, inTTY: terminal(in), outTTY: terminal(out), getenv: os.LookupEnv,
+		heartbeat: func(d time.Duration) (<-chan time.Time, func()) {
+			t := time.NewTicker(d)
+			return t.C, t.Stop
+		},
+		wait: sleep,
+	}
+}
+
+// terminal reports whether a person sits at the other end.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// env returns an environment variable, "" for none.
+func (c *cli) env(name string) string {
+	v, _ := c.getenv(name)
+	return v
+}
+
+// The output formats.
+const (
+	outputAuto  = "auto"
+	outputText  = "text"
+	outputPlain = "plain"
+	outputJSON  = "json"
+	outputJSONL = "jsonl"
+)
+
+func outputs() []string {
+	return []string{outputAuto, outputText, outputPlain, outputJSON, outputJSONL}
+}
+
+// machine reports whether standard output is for programs.
+func (c *cli) machine() bool { return c.flags.output == outputJSON || c.flags.output == outputJSONL }
+
+// live reports whether a watch may draw on the terminal.
+func (c *cli) live() bool {
+	return c.inTTY && c.outTTY && !c.flags.noInput && !c.machine() && c.flags.output != outputPlain && c.env("TERM") != "dumb"
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/grpc"
+
+	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/rpc"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// client talks to one cluster. When a coordinator does not answer it turns to
+// the next. Its methods may be called concurrently.
+type client struct {
+	cli  *cli
+	cred *identity.Credential
+
+	mu        sync.Mutex
+	addresses []string
+	conn      *grpc.ClientConn
+}
+
+// connect finds out where the cluster is and who we are. It does not wait for
+// a connection.
+func (c *cli) connect() (*client, error) {
+	where, err := c.where()
+	if err != nil {
+		return nil, err
+	}
+	cred, err := identity.Load(where.Credentials)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &exitError{code: exitAuth, text: fmt.Sprintf("no credentials in %s: it needs tls.crt, tls.key and ca.crt; see `dctl login --help`", where.Credentials)}
+	}
+	if err != nil {
+		return nil, &exitError{code: exitAuth, err: err}
+	}
+	cl := &client{cli: c, cred: cred, addresses: where.Coordinators}
+	cl.conn, err = rpc.Dial(cl.addresses, cred.Client())
+	return cl, err
+}
+
+// where joins flags and the contexts file.
+func (c *cli) where() (Context, error) {
+	out := Context{Coordinators: c.flags.coordinators, Credentials: c.flags.credentials}
+	if len(out.Coordinators) > 0 && out.Credentials != "" {
+		return out, nil
+	}
+	path, err := ContextsPath(c.getenv)
+	if err != nil {
+		return Context{}, usage("%v; give --coordinator and --credentials", err)
+	}
+	all, err := ReadContexts(path)
+	if err != nil {
+		return Context{}, err
+	}
+	ctx, err := all.pick(c.flags.context, path)
+	if err != nil {
+		return Context{}, err
+	}
+	if len(out.Coordinators) == 0 {
+		out.Coordinators = ctx.Coordinators
+	}
+	if out.Credentials == "" {
+		out.Credentials = ctx.Credentials
+	}
+	if len(out.Coordinators) == 0 {
+		return Context{}, usage("the context in %s names no coordinator; give --coordinator", path)
+	}
+	return out, nil
+}
+
+// close ends the connection.
+func (cl *client) close() { _ = cl.conn.Close() } // nothing is left to lose
+
+// api is the service at the coordinator that answered last.
+func (cl *client) api() controlv1.ControlServiceClient {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return controlv1.NewControlServiceClient(cl.conn)
+}
+
+// turn gives up on the present coordinator and tries the next one first.
+func (cl *client) turn() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	next := append(append([]string{}, cl.addresses[1:]...), cl.addresses[0])
+	conn, err := rpc.Dial(next, cl.cred.Client())
+	if err != nil {
+		return // the present connection reconnects by itself
+	}
+	_ = cl.conn.Close() // it was of no use
+	cl.conn, cl.addresses = conn, next
+}
+
+// mutation is what identifies a request that changes something. All tries of
+// one call share it, so it takes effect once.
+func (cl *client) mutation(id string) *controlv1.Mutation {
+	if id == "" {
+		id = ulid.Make().String()
+	}
+	return &controlv1.Mutation{RequestId: id, Reason: cl.cli.flags.reason}
+}
+
+// method is a unary call of the service.
+type method[Q, A any] func(controlv1.ControlServiceClient, context.Context, *Q, ...grpc.CallOption) (*A, error)
+
+// call makes a request until a coordinator answers or --timeout has passed.
+func call[Q, A any](ctx context.Context, cl *client, f method[Q, A], req *Q) (*A, error) {
+	limit := time.Duration(cl.cli.flags.timeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var last error
+	for try := 0; ; try++ {
+		out, err := f(cl.api(), ctx, req)
+		if err == nil || !transient(err) {
+			return out, err
+		}
+		if rpc.Kind(err) != rpc.KindTimeout || last == nil {
+			last = err
+		}
+		if cl.cli.wait(ctx, pause(try)) != nil || ctx.Err() != nil {
+			return nil, cl.unreachable(ctx, limit, last)
+		}
+		cl.turn()
+	}
+}
+
+// transient reports whether another try, elsewhere, may succeed.
+func transient(err error) bool {
+	k := rpc.Kind(err)
+	return k == rpc.KindUnavailable || k == rpc.KindTimeout
+}
+
+// pause is the time before try n+1.
+func pause(n int) time.Duration {
+	return min(100*time.Millisecond<<min(n, 10), 3*time.Second)
+}
+
+func (cl *client) unreachable(ctx context.Context, limit time.Duration, last error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return &exitError{code: exitOther, text: fmt.Sprintf("no answer from %s within %s: %s", strings.Join(cl.addresses, ", "), limit, rpc.Text(last))}
+}
+
+// with connects, runs f and closes.
+func (c *cli) with(f func(*client) error) error {
+	cl, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer cl.close()
+	return f(cl)
+}

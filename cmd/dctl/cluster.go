@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/internal/config"
+	"github.com/groundswell/groundswell/internal/identity"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+func (c *cli) tokenCommand() *cobra.Command {
+	role, ttl, uses := string(identity.Agent), config.Duration(time.Hour), int32(1)
+	create := &cobra.Command{
+		Use: "create", Short: "Make a join token", Args: upTo(0),
+		Long: "Make a token with which a host, a coordinator or an operator joins. It is shown\nonce. Give it by a file or the environment, never on a command line.",
+		Example: `dctl token create --ttl 1h
+dctl token create --role coordinator
+dctl token create --uses 50 --ttl 1d > token`,
+	}
+	create.Flags().StringVar(&role, "role", role, "who may join with it: agent, coordinator or operator")
+	create.Flags().Var(&ttl, "ttl", "how long it is good")
+	create.Flags().Int32Var(&uses, "uses", uses, "how often it may be used")
+	create.RunE = func(cmd *cobra.Command, _ []string) error {
+		if _, err := identity.ParseRole(role); err != nil {
+			return usage("--role: %v", err)
+		}
+		return c.with(func(cl *client) error {
+			req := &controlv1.CreateTokenRequest{Mutation: cl.mutation(""), Role: role, TtlMs: time.Duration(ttl).Milliseconds(), Uses: uses}
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.CreateToken, req)
+			if err != nil {
+				return err
+			}
+			return c.show(out, func(w io.Writer) {
+				fmt.Fprintln(w, out.Token)
+				fmt.Fprintf(c.err, "good until %s, for %s\n", moment(out.ExpiresMs), count(int(uses), "use"))
+			})
+		})
+	}
+	return family("token", "Join tokens", create)
+}
+
+func (c *cli) clusterCommand() *cobra.Command {
+	status := &cobra.Command{
+		Use: "status", Short: "Show the coordinators", Args: upTo(0), Example: "dctl cluster status",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.with(func(cl *client) error {
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus, &controlv1.ClusterStatusRequest{})
+				if err != nil {
+					return err
+				}
+				return c.show(out, func(w io.Writer) { printCluster(w, out) })
+			})
+		},
+	}
+	return family("cluster", "The coordinators", status)
+}
+
+func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
+	fmt.Fprintln(w, line(fmt.Sprintf("cluster %s  version %s  term %d  index %d", s.ClusterId, s.Version, s.Term, s.Index)))
+	fmt.Fprintf(w, "%s, %d connected, %s in flight\n", count(int(s.Hosts), "host"), s.Connected, count(int(s.Deployments), "deployment"))
+	var rows []string
+	for _, m := range s.Coordinators {
+		role := "learner"
+		if m.Voter {
+			role = "voter"
+		}
+		if m.Leader {
+			role = "leader"
+		}
+		alive := "alive"
+		if !m.Alive {
+			alive = "DEAD"
+		}
+		rows = append(rows, cells(m.Name, role, alive, m.Address, m.RaftAddress, m.Streams))
+	}
+	_ = table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS", rows) // a broken pipe ends the program anyway
+}
+
+func (c *cli) loginCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "login NAME --coordinator ADDRESSES --credentials DIR", Short: "Remember a cluster as a context", Args: args("NAME"),
+		Long: "Remember where a cluster is and which credentials to show it. The cluster is asked\nfirst, so a context that is written works. The folder stays where it is.",
+		Example: `dctl login prod -C coord-1:7100,coord-2:7100 --credentials ~/.config/groundswell/prod
+dctl --context prod status`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(c.flags.coordinators) == 0 {
+				return usage("--coordinator is missing; for instance:\n%s", indent(cmd.Example))
+			}
+			if err := need(cmd, "credentials", c.flags.credentials); err != nil {
+				return err
+			}
+			return c.login(cmd, args[0])
+		},
+	}
+}
+
+func (c *cli) login(cmd *cobra.Command, name string) error {
+	dir, err := filepath.Abs(c.flags.credentials)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", c.flags.credentials, err)
+	}
+	path, err := ContextsPath(c.getenv)
+	if err != nil {
+		return err
+	}
+	return c.with(func(cl *client) error {
+		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus, &controlv1.ClusterStatusRequest{})
+		if err != nil {
+			return err
+		}
+		if err := WriteContext(path, name, Context{Coordinators: c.flags.coordinators, Credentials: dir}, true); err != nil {
+			return err
+		}
+		return c.show(object{{"context", name}, {"cluster_id", out.ClusterId}, {"file", path}}, func(w io.Writer) {
+			fmt.Fprintf(w, "context %s of cluster %s is in %s and current\n", name, line(out.ClusterId), path)
+		})
+	})
+}
+
+func (c *cli) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Show the version of dctl", Args: upTo(0), Example: "dctl version --output json",
+		RunE: func(*cobra.Command, []string) error {
+			v, revision := version()
+			return c.show(object{{"version", v}, {"revision", revision}}, func(w io.Writer) { fmt.Fprintln(w, "dctl", v, revision) })
+		},
+	}
+}
+
+// version is what the build knows of itself.
+func version() (version, revision string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown", ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			revision = s.Value
+		}
+	}
+	return info.Main.Version, revision
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/groundswell/groundswell/internal/config"
+	"github.com/groundswell/groundswell/internal/identity"
+)
+
+// Contexts is the contexts file: the clusters that a person knows.
+type Contexts struct {
+	Current  string             `yaml:"current"`
+	Contexts map[string]Context `yaml:"contexts"`
+}
+
+// Context is one cluster: where it is and who we are there.
+type Context struct {
+	Coordinators []string `yaml:"coordinators"`
+	// Credentials is a folder that identity.Save wrote: tls.crt, tls.key and
+	// ca.crt of an operator.
+	Credentials string `yaml:"credentials"`
+}
+
+// ContextsPath returns where the contexts file is: $DCTL_CONFIG, else
+// contexts.yaml in groundswell's folder of the user's configuration.
+func ContextsPath(getenv func(string) (string, bool)) (string, error) {
+	if path, _ := getenv("DCTL_CONFIG"); path != "" {
+		return path, nil
+	}
+	if dir, _ := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "groundswell", "contexts.yaml"), nil
+	}
+	if home, _ := getenv("HOME"); home != "" {
+		return filepath.Join(home, ".config", "groundswell", "contexts.yaml"), nil
+	}
+	return "", errors.New("find the contexts file: neither DCTL_CONFIG nor HOME is set")
+}
+
+// ReadContexts reads the contexts file; one that does not exist is empty.
+func ReadContexts(path string) (Contexts, error) {
+	c := Contexts{Contexts: map[string]Context{}}
+	err := config.Load(path, &c)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return c, err
+}
+
+// WriteContext adds a context to the file, or replaces the one of that name;
+// with use it becomes the current one. The file is replaced whole and is 0600.
+func WriteContext(path, name string, ctx Context, use bool) error {
+	all, err := ReadContexts(path)
+	if err != nil {
+		return err
+	}
+	all.Contexts[name] = ctx
+	if use || all.Current == "" {
+		all.Current = name
+	}
+	return saveContexts(path, all)
+}
+
+// RemoveContext takes a context out of the file. One that is not there is no
+// error; if it was the current one, none is current.
+func RemoveContext(path, name string) error {
+	all, err := ReadContexts(path)
+	if err != nil {
+		return err
+	}
+	if _, ok := all.Contexts[name]; !ok {
+		return nil
+	}
+	delete(all.Contexts, name)
+	if all.Current == name {
+		all.Current = ""
+	}
+	return saveContexts(path, all)
+}
+
+func saveContexts(path string, all Contexts) error {
+	data, err := yaml.Marshal(all)
+	if err != nil {
+		return fmt.Errorf("encode contexts: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("create folder of contexts: %w", err)
+	}
+	return identity.WriteSecret(path, data)
+}
+
+// pick returns the context to use: the named one, or the current.
+func (c Contexts) pick(name, path string) (Context, error) {
+	known := slices.Sorted(maps.Keys(c.Contexts))
+	if name == "" {
+		name = c.Current
+	}
+	ctx, ok := c.Contexts[name]
+	switch {
+	case ok:
+		return ctx, nil
+	case len(known) == 0:
+		return Context{}, usage("no cluster is known: %s names none. Add one with `dctl login NAME --coordinator host:port --credentials DIR`, or start one with `dctl dev`", path)
+	case name == "":
+		return Context{}, usage("no context is current in %s; choose with --context: %s", path, strings.Join(known, ", "))
+	default:
+		return Context{}, usage("no context %q in %s; there are %s", name, path, strings.Join(known, ", "))
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// Bounds of what is said of a failure at once.
+const (
+	failedHosts = 5
+	tailLines   = 20
+)
+
+// report tells why a deployment did not succeed and what to type next.
+func (s *story) report(w io.Writer) {
+	failed := s.failed()
+	for i, r := range failed {
+		if i == failedHosts {
+			fmt.Fprintf(w, "and %s: %s\n", count(len(failed)-i, "more failed host"), hostNames(failed[i:]))
+			break
+		}
+		reportHost(w, r)
+	}
+	for _, g := range s.gates {
+		fmt.Fprintf(w, "gate failed in wave %s: %s\n", line(g.Wave), line(g.Text))
+	}
+	if cause := s.deployment.GetCause(); cause != "" {
+		fmt.Fprintf(w, "cause: %s\n", line(cause))
+	}
+	next(w, s.deployment, failed)
+}
+
+// reportHost names host, zone, hook, exit, duration and the last lines of
+// output of one failure.
+func reportHost(w io.Writer, r *controlv1.Record) {
+	fmt.Fprintf(w, "%s %s: %s\n", r.To, place(r), line(failureText(r)))
+	f := r.Failure
+	if f == nil {
+		return
+	}
+	if f.Message != "" && !strings.Contains(failureText(r), f.Message) {
+		fmt.Fprintf(w, "  %s\n", line(f.Message))
+	}
+	for _, l := range lastLines(f.Tail, tailLines) {
+		fmt.Fprintf(w, "  | %s\n", clean(l))
+	}
+}
+
+// place is "web1 (eu-1a, wave canary)".
+func place(r *controlv1.Record) string {
+	var at []string
+	if r.Zone != "" {
+		at = append(at, line(r.Zone))
+	}
+	if r.Wave != "" {
+		at = append(at, "wave "+line(r.Wave))
+	}
+	if len(at) == 0 {
+		return line(r.Host)
+	}
+	return line(r.Host) + " (" + strings.Join(at, ", ") + ")"
+}
+
+// failureText is "ValidateService scripts/check.sh: exit status 1 after 3.2s".
+func failureText(r *controlv1.Record) string {
+	f := r.Failure
+	if f == nil {
+		return r.Text
+	}
+	what := strings.TrimSpace(f.Event + " " + f.Script)
+	exit := f.Exit
+	if exit == "" {
+		exit = f.Message
+	}
+	if exit == "" {
+		exit = r.Text
+	}
+	if what != "" {
+		exit = what + ": " + exit
+	}
+	if f.DurationMs > 0 {
+		exit += " after " + span(f.DurationMs)
+	}
+	return exit
+}
+
+func lastLines(text string, n int) []string {
+	text = strings.TrimRight(text, "\r\n")
+	if text == "" {
+		return nil
+	}
+	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
+	return lines[max(0, len(lines)-n):]
+}
+
+func hostNames(records []*controlv1.Record) string {
+	var names []string
+	for _, r := range records {
+		names = append(names, line(r.Host))
+	}
+	return shorten(names)
+}
+
+// shorten joins names, the first ones and a count when there are many.
+func shorten(names []string) string {
+	const most = 12
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+}
+
+// next prints the commands that make sense now.
+func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
+	if d == nil {
+		return
+	}
+	var rows []string
+	add := func(what, format string, args ...any) {
+		rows = append(rows, "  "+fmt.Sprintf(format, args...)+"\t"+what)
+	}
+	if len(failed) > 0 {
+		add("the whole output of its hooks", "dctl logs %s --host %s", d.Id, line(failed[0].Host))
+	}
+	switch {
+	case d.Status == "paused" && d.Decision:
+		add("try the failed hosts again", "dctl retry %s", d.Id)
+		add("every host back to what it ran", "dctl abort %s --rollback", d.Id)
+		add("stop here, hosts keep what they run", "dctl abort %s --leave", d.Id)
+	case d.Status == "rolled_back" && d.Broken > 0:
+		add("the hosts that could not go back", "dctl hosts list --app %s", d.App)
+		add("look at every task", "dctl status %s", d.Id)
+	case d.Status == "rolled_back":
+		add("deploy a fixed revision", "dctl deploy --app %s --group %s --rev REVISION", d.App, d.Group)
+	case d.Terminal:
+		add("what every host runs now", "dctl hosts list --app %s", d.App)
+	}
+	if len(rows) > 0 {
+		_ = table(w, "next:", rows) // a broken pipe ends the program anyway
+	}
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/groundswell/groundswell/internal/rpc"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// update is one step of a watch: news of a deployment, or that the connection
+// was lost (and is being made anew), or the end.
+type update struct {
+	deployment *controlv1.Deployment
+	records    []*controlv1.Record
+	lost       error
+	end        error // the watch is over; errEnd when it has seen everything
+}
+
+// errEnd says that a watch has seen a deployment to its end.
+var errEnd = errors.New("the deployment has ended")
+
+// unsureTries is how often a watch is tried again, without progress, after an
+// answer that may be passing: a replica that lags does not know the deployment
+// yet, one that stops ends its streams in its own ways.
+const unsureTries = 20
+
+// follower follows one deployment across failures of coordinators: each record
+// is delivered once and in order, and states never go backwards.
+type follower struct {
+	cl    *client
+	id    string
+	index uint64 // of the last record delivered
+	state uint64 // of the last state delivered
+	fresh bool   // the deployment was created just now
+	to    string // what the last record of the deployment itself said
+	ended bool
+}
+
+// run sends updates until the deployment has ended or waits for a decision,
+// ctx ends, or the server refuses; then it closes the channel.
+func (f *follower) run(ctx context.Context, out chan<- update) {
+	defer close(out)
+	for try := 0; ; try++ {
+		before := f.state
+		err := f.stream(ctx, out)
+		switch {
+		case f.ended:
+			err = errEnd
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		case f.again(err, try):
+			if f.state != before {
+				try = 0
+			}
+			if f.send(ctx, out, update{lost: err}) && f.cl.cli.wait(ctx, pause(try)) == nil {
+				f.cl.turn()
+				continue
+			}
+			err = ctx.Err()
+		}
+		f.send(ctx, out, update{end: err})
+		return
+	}
+}
+
+// again reports whether the watch goes on after a stream ended with err.
+func (f *follower) again(err error, try int) bool {
+	switch rpc.Kind(err) {
+	case rpc.KindUnavailable, rpc.KindTimeout:
+		return true
+	case rpc.KindNotFound:
+		return (f.fresh || f.state > 0) && try < unsureTries
+	case rpc.KindInvalid, rpc.KindUnauthorised, rpc.KindForbidden:
+		return false
+	}
+	return try < unsureTries
+}
+
+// stream delivers what one stream brings. A stream that ends before the
+// deployment does is an error of kind unavailable.
+func (f *follower) stream(ctx context.Context, out chan<- update) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := f.cl.api().WatchDeployment(ctx, &controlv1.WatchDeploymentRequest{Id: f.id, After: f.index})
+	if err != nil {
+		return err
+	}
+	for !f.ended {
+		m, err := s.Recv()
+		if errors.Is(err, io.EOF) {
+			return rpc.Errorf(rpc.KindUnavailable, "the coordinator ended the watch")
+		}
+		if err != nil {
+			return err
+		}
+		f.send(ctx, out, f.news(m))
+	}
+	return nil
+}
+
+// news drops what was delivered before: a replica that lags sends old states,
+// and a new stream may repeat records. The end is the state together with the
+// record of it; the history before may come in several messages.
+func (f *follower) news(m *controlv1.WatchDeploymentResponse) update {
+	var u update
+	last := f.index
+	for _, r := range m.Records {
+		if r.Index <= f.index {
+			continue
+		}
+		u.records = append(u.records, r)
+		last = max(last, r.Index)
+		if r.Subject == "deployment" {
+			f.to = r.To
+		}
+	}
+	f.index = last
+	if d := m.Deployment; d != nil && d.Index >= f.state {
+		u.deployment, f.state = d, d.Index
+		f.ended = over(d) && f.to == d.Status
+	}
+	return u
+}
+
+func (f *follower) send(ctx context.Context, out chan<- update, u update) bool {
+	select {
+	case out <- u:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

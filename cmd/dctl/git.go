@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// gitHead returns the commit that a clean checkout is at.
+func gitHead(ctx context.Context, dir string) (string, error) {
+	changes, err := git(ctx, dir, "status", "--porcelain", "--untracked-files=normal")
+	if err != nil {
+		return "", err
+	}
+	if changes != "" {
+		return "", fmt.Errorf("the git checkout has changes that no commit holds (%s); commit them, or give --rev", count(len(strings.Split(changes, "\n")), "file"))
+	}
+	return git(ctx, dir, "rev-parse", "HEAD")
+}
+
+// gitSubject returns the first line of a commit's message, "" if unknown.
+func gitSubject(ctx context.Context, dir, commit string) string {
+	subject, err := git(ctx, dir, "log", "-1", "--format=%s", commit, "--")
+	if err != nil {
+		return ""
+	}
+	return subject
+}
+
+func git(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		first, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
+		return "", fmt.Errorf("git %s in %s: %s", args[0], dir, first)
+	}
+	if err != nil {
+		return "", fmt.Errorf("run git: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+func (c *cli) hostsCommand() *cobra.Command {
+	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsForget())
+}
+
+func (c *cli) hostsList() *cobra.Command {
+	var req controlv1.ListHostsRequest
+	cmd := &cobra.Command{
+		Use: "list", Short: "List hosts", Args: upTo(0),
+		Example: `dctl hosts list --app www
+dctl hosts list --role web --zone eu-1a --host 'web-0*'
+dctl hosts list -l env=prod`,
+	}
+	f := cmd.Flags()
+	f.StringVarP(&req.Role, "role", "R", "", "value of the label role")
+	f.StringSliceVarP(&req.Selector, "selector", "l", nil, "labels, key=value")
+	f.StringVar(&req.Zone, "zone", "", "zone")
+	f.StringSliceVar(&req.Host, "host", nil, "names; * at the end matches")
+	c.appFlag(cmd, &req.App)
+	f.StringVar(&req.Group, "group", "", "deployment group of --app")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if req.Group != "" && req.App == "" {
+			return usage("--group is a group of an application; add --app")
+		}
+		return c.with(func(cl *client) error {
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListHosts, &req)
+			if err != nil {
+				return err
+			}
+			return list(c, "hosts", out.Hosts, "NAME\tZONE\tSTATE\tREVISION\tHEALTH\tVERSION", hostRow)
+		})
+	}
+	return cmd
+}
+
+func hostRow(h *controlv1.Host) string {
+	var running, health []string
+	for _, t := range h.Targets {
+		if len(h.Targets) > 1 {
+			running = append(running, t.App+"="+t.Running)
+			health = append(health, t.App+"="+t.Health)
+		} else {
+			running, health = append(running, t.Running), append(health, t.Health)
+		}
+	}
+	return cells(h.Name, h.Zone, h.State, strings.Join(running, ","), strings.Join(health, ","), h.Version)
+}
+
+func (c *cli) hostsShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show HOST", Short: "Show one host", Args: args("HOST"),
+		Example: "dctl hosts show web-07",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.with(func(cl *client) error {
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetHost, &controlv1.GetHostRequest{Host: args[0]})
+				if err != nil {
+					return err
+				}
+				return c.show(out.Host, func(w io.Writer) { printHost(w, out.Host) })
+			})
+		},
+	}
+}
+
+func printHost(w io.Writer, h *controlv1.Host) {
+	var labels []string
+	for _, k := range slices.Sorted(maps.Keys(h.GetLabels())) {
+		labels = append(labels, k+"="+h.Labels[k])
+	}
+	fmt.Fprintln(w, line(fmt.Sprintf("%s  id %s  zone %s  %s", h.GetName(), h.GetId(), h.GetZone(), h.GetState())))
+	fmt.Fprintln(w, line("labels: "+strings.Join(labels, " ")))
+	fmt.Fprintln(w, line(fmt.Sprintf("agent %s, connected to %s", h.GetVersion(), h.GetCoordinator())))
+	var rows []string
+	for _, t := range h.GetTargets() {
+		rows = append(rows, cells(t.App, t.Group, t.Running, t.Desired, t.LastGood, t.Health, t.Permit, t.Evidence))
+	}
+	_ = table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows) // a broken pipe ends the program anyway
+}
+
+func (c *cli) hostsForget() *cobra.Command {
+	return &cobra.Command{
+		Use: "forget HOST", Short: "Take a dead host out of its groups", Args: args("HOST"),
+		Long:    "Take a host that is gone for good out of its groups. It no longer counts for capacity.\nA host that is only unreachable comes back by itself and need not be forgotten.",
+		Example: "dctl hosts forget web-07 --reason \"terminated\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.confirm("Forget host " + args[0] + "? It no longer counts for capacity."); err != nil {
+				return err
+			}
+			return c.with(func(cl *client) error {
+				req := &controlv1.ForgetHostRequest{Mutation: cl.mutation(""), Host: args[0]}
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ForgetHost, req)
+				if err != nil {
+					return err
+				}
+				return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "forgot %s\n", args[0]) })
+			})
+		},
+	}
+}

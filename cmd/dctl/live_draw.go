@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"charm.land/lipgloss/v2"
+
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// Bounds of the view: it must fit a small terminal.
+const (
+	liveHosts = 8
+	liveWaves = 12
+	barWidth  = 14
+)
+
+// draw is the whole view.
+func (m *liveModel) draw() string {
+	d := m.s.deployment
+	if d == nil {
+		return "waiting for a coordinator…\n"
+	}
+	lines := []string{m.style("", true, header(d)), line(fmt.Sprintf("elapsed %s  %s", clock(d.ElapsedMs), m.state(d)))}
+	lines = append(lines, m.waves(d)...)
+	lines = append(lines, m.hosts(d)...)
+	for _, h := range d.Holds {
+		lines = append(lines, "  "+line(h))
+	}
+	if !m.done {
+		lines = append(lines, m.footer(d))
+	}
+	for i, l := range lines {
+		lines[i] = lipgloss.NewStyle().MaxWidth(max(m.width, 20)).Render(l)
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func (m *liveModel) state(d *controlv1.Deployment) string {
+	if m.s.lost != nil {
+		return "connection lost, trying other coordinators"
+	}
+	if over(d) {
+		return ending(d)
+	}
+	return d.Status
+}
+
+// style colours text unless colours are off.
+func (m *liveModel) style(colour string, bold bool, text string) string {
+	if m.plain {
+		return text
+	}
+	s := lipgloss.NewStyle().Bold(bold)
+	if colour != "" {
+		s = s.Foreground(lipgloss.Color(colour))
+	}
+	return s.Render(text)
+}
+
+// waves draws a bar for each wave; of many, those around the present one.
+func (m *liveModel) waves(d *controlv1.Deployment) []string {
+	from, to := window(d.Waves)
+	var out []string
+	if from > 0 {
+		out = append(out, fmt.Sprintf("  … %d waves before", from))
+	}
+	for _, w := range d.Waves[from:to] {
+		out = append(out, m.wave(w))
+	}
+	if rest := len(d.Waves) - to; rest > 0 {
+		out = append(out, fmt.Sprintf("  … %d waves after", rest))
+	}
+	return out
+}
+
+func window(waves []*controlv1.Wave) (from, to int) {
+	now := slices.IndexFunc(waves, func(w *controlv1.Wave) bool { return w.Status != "sealed" && w.Status != "skipped" })
+	if now < 0 {
+		now = len(waves)
+	}
+	from = max(0, min(now-2, len(waves)-liveWaves))
+	return from, min(len(waves), from+liveWaves)
+}
+
+func (m *liveModel) wave(w *controlv1.Wave) string {
+	mark, colour := waveMark(w.Status)
+	text := fmt.Sprintf("%-16s %5s %-10s %s %s", line(w.Name), fmt.Sprintf("%d/%d", w.Settled, w.Total), line(w.Zone), bar(w), waveText(w))
+	return " " + m.style(colour, false, mark) + " " + strings.TrimRight(text, " ")
+}
+
+func waveMark(status string) (mark, colour string) {
+	switch status {
+	case "sealed":
+		return "✔", "2"
+	case "deploying", "baking":
+		return "▶", "6"
+	case "reverting":
+		return "◀", "3"
+	case "reverted":
+		return "✘", "1"
+	case "skipped":
+		return "–", "8"
+	}
+	return "○", "8"
+}
+
+func bar(w *controlv1.Wave) string {
+	if w.Total <= 0 {
+		return strings.Repeat("░", barWidth)
+	}
+	full := barWidth * int(w.Settled) / int(w.Total)
+	failed := min(barWidth-full, (barWidth*int(w.Failed)+int(w.Total)-1)/int(w.Total))
+	return strings.Repeat("█", full) + strings.Repeat("✘", failed) + strings.Repeat("░", barWidth-full-failed)
+}
+
+func waveText(w *controlv1.Wave) string {
+	var parts []string
+	for _, p := range []struct {
+		n    int32
+		what string
+	}{{w.Granted, "running"}, {w.Failed, "failed"}, {w.Reverting, "going back"}, {w.Reverted, "back"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
+		}
+	}
+	switch {
+	case w.Status == "baking":
+		parts = append(parts, "bakes, "+span(w.BakeLeftMs)+" left")
+	case w.Status == "sealed" && w.BakeMs > 0:
+		parts = append(parts, "baked "+span(w.BakeMs))
+	}
+	return line(strings.Join(parts, ", "))
+}
+
+// hosts draws the hosts to look at, in the server's order: failed first.
+func (m *liveModel) hosts(d *controlv1.Deployment) []string {
+	var out []string
+	for i, t := range d.Tasks {
+		if i == liveHosts {
+			return append(out, fmt.Sprintf("  … %s more", count(len(d.Tasks)-i, "host")))
+		}
+		colour := "6"
+		if t.Failure != nil {
+			colour = "1"
+		}
+		out = append(out, "  "+m.style(colour, false, fmt.Sprintf("%-10s", line(t.Status)))+" "+line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone, taskText(t))))
+	}
+	return out
+}
+
+func (m *liveModel) footer(d *controlv1.Deployment) string {
+	switch {
+	case m.ask:
+		return "abort: [r]ollback every host  [l]eave them as they are  any other key: go on"
+	case m.said != "":
+		return line(m.said)
+	case d.Status == "paused":
+		return "[p] resume [a]bort [l]ogs [q] detach"
+	}
+	return "[p]ause [a]bort [l]ogs [q] detach"
+}

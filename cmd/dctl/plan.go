@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+func (c *cli) planCommand() *cobra.Command {
+	var f deployFlags
+	cmd := &cobra.Command{
+		Use: "plan --app APP [--rev REVISION]", Short: "Show what a deployment would do", Args: upTo(0),
+		Long: "Show what a deployment would do now: waves with hosts in order, capacity, gates,\nwhat would hold it, and an index for `dctl deploy --if-index`. It changes nothing.",
+		Example: `dctl plan --app www --rev 9be01d7
+dctl plan --app www --exit-code; test $? = 10 && echo there is something to do`,
+	}
+	f.common(c, cmd)
+	cmd.Flags().BoolVar(&f.exitCode, "exit-code", false, "exit 10 if some host would change")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.plan(cmd, &f) }
+	return cmd
+}
+
+func (c *cli) plan(cmd *cobra.Command, f *deployFlags) error {
+	req, err := c.deployRequest(cmd, f)
+	if err != nil {
+		return err
+	}
+	return c.with(func(cl *client) error {
+		p, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.PlanDeployment, &controlv1.PlanDeploymentRequest{Deployment: req})
+		if err != nil {
+			return err
+		}
+		if err := c.show(p, func(w io.Writer) { printPlan(w, p) }); err != nil {
+			return err
+		}
+		if f.exitCode && p.Changes {
+			return silent(exitChanges)
+		}
+		return nil
+	})
+}
+
+func printPlan(w io.Writer, p *controlv1.PlanDeploymentResponse) {
+	from := p.From
+	if from == "" {
+		from = "nothing"
+	}
+	fmt.Fprintln(w, line(fmt.Sprintf("%s %s: %s → %s", p.App, p.Group, from, p.Revision)))
+	var rows []string
+	for i, v := range p.Waves {
+		rows = append(rows, cells(i+1, v.Name, len(v.Hosts), planBake(v), v.Budget, strings.Join(v.Gates, ","), shorten(v.Hosts)))
+	}
+	_ = table(w, "WAVE\tNAME\tHOSTS\tBAKE\tMAY FAIL\tGATES\tORDER", rows) // a broken pipe ends the program anyway
+	said := func(title string, lines []string) {
+		for _, l := range lines {
+			fmt.Fprintf(w, "%s: %s\n", title, line(l))
+		}
+	}
+	said("capacity", p.Capacity)
+	said("note", p.Notes)
+	said("hold", p.Holds)
+	if !p.Changes {
+		fmt.Fprintln(w, "nothing to do: every host runs the revision")
+	}
+	fmt.Fprintf(w, "at most %s at a time, about %s; go on if nothing changed with --if-index %d\n", count(int(p.Concurrent), "host"), span(p.EstimateMs), p.Index)
+}
+
+func planBake(v *controlv1.PlannedWave) string {
+	if v.BakeMs == 0 {
+		return ""
+	}
+	return span(v.BakeMs)
+}

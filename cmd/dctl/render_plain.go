@@ -1,0 +1,161 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// many is the number of hosts above which tasks are told in batches, except
+// those that failed.
+const many = 50
+
+// plainRenderer writes a line for each change, without any escape sequence.
+type plainRenderer struct {
+	out    io.Writer
+	headed bool
+	lost   bool
+}
+
+func (p *plainRenderer) update(s *story, u update) {
+	if u.lost != nil {
+		if !p.lost {
+			fmt.Fprintln(p.out, "      connection lost, trying other coordinators; the deployment goes on without us")
+		}
+		p.lost = true
+		return
+	}
+	if p.lost {
+		p.lost = false
+		fmt.Fprintln(p.out, "      connected again")
+	}
+	if !p.headed && s.deployment != nil {
+		p.headed = true
+		fmt.Fprintln(p.out, header(s.deployment))
+	}
+	p.records(s, u.records)
+}
+
+// header is the first line: what goes where, and who wants it.
+func header(d *controlv1.Deployment) string {
+	from := d.From
+	if from == "" {
+		from = "nothing"
+	}
+	text := fmt.Sprintf("%s %s → %s  %s  by %s  deployment %s  %s in %s",
+		d.App, from, d.Revision, d.Group, d.Actor, d.Id, count(int(d.Hosts), "host"), count(len(d.Waves), "wave"))
+	if d.Inverse {
+		text = "rollback of " + text
+	}
+	return line(text)
+}
+
+func (p *plainRenderer) records(s *story, records []*controlv1.Record) {
+	batch := map[string][]*controlv1.Record{}
+	var order []string
+	for _, r := range records {
+		if r.Subject != "task" || bad(r) || s.deployment.GetHosts() <= many {
+			fmt.Fprintln(p.out, clock(r.ElapsedMs), recordText(r))
+			continue
+		}
+		key := r.Wave + "\x00" + r.To
+		if batch[key] == nil {
+			order = append(order, key)
+		}
+		batch[key] = append(batch[key], r)
+	}
+	for _, key := range order {
+		p.batch(s, batch[key])
+	}
+}
+
+// batch tells of the tasks of one wave that went the same way.
+func (p *plainRenderer) batch(s *story, records []*controlv1.Record) {
+	r := records[len(records)-1]
+	if len(records) == 1 {
+		fmt.Fprintln(p.out, clock(r.ElapsedMs), recordText(r))
+		return
+	}
+	text := fmt.Sprintf("wave %s: %d hosts %s (%s)", line(r.Wave), len(records), line(r.To), hostNames(records))
+	for _, w := range s.deployment.GetWaves() {
+		if w.Name == r.Wave {
+			text += fmt.Sprintf(", %d/%d settled", w.Settled, w.Total)
+		}
+	}
+	fmt.Fprintln(p.out, clock(r.ElapsedMs), text)
+}
+
+// recordText is a record as a sentence on one line.
+func recordText(r *controlv1.Record) string {
+	var what string
+	switch r.Subject {
+	case "wave":
+		what = "wave " + r.Wave + " " + r.To
+	case "task", "host":
+		what = place(r) + " " + r.To
+	case "gate":
+		what = "gate " + map[bool]string{true: "passed", false: "failed"}[r.To == "pass"] + " in wave " + r.Wave
+	case "request":
+		what = "request " + r.To
+	default:
+		what = r.Subject + " " + r.To
+	}
+	text := r.Text
+	if r.Failure != nil {
+		text = failureText(r)
+	}
+	if text != "" {
+		what += ": " + text
+	}
+	return line(what)
+}
+
+func (p *plainRenderer) beat(s *story) {
+	d := s.deployment
+	switch {
+	case s.lost != nil:
+		fmt.Fprintln(p.out, "      no coordinator answers; trying again")
+	case d == nil:
+		fmt.Fprintln(p.out, "      waiting for a coordinator")
+	default:
+		fmt.Fprintln(p.out, clock(d.ElapsedMs), "still "+standing(d))
+	}
+}
+
+// standing says in one line where a deployment is.
+func standing(d *controlv1.Deployment) string {
+	settled := 0
+	for _, w := range d.Waves {
+		settled += int(w.Settled)
+	}
+	text := fmt.Sprintf("%s, %d/%d hosts settled", d.Status, settled, d.Hosts)
+	if len(d.Holds) > 0 {
+		text += "; " + strings.Join(d.Holds, "; ")
+	}
+	return line(text)
+}
+
+func (p *plainRenderer) end(s *story) {
+	d := s.deployment
+	fmt.Fprintln(p.out, clock(d.ElapsedMs), line(ending(d)))
+}
+
+// ending is the last line of a watch.
+func ending(d *controlv1.Deployment) string {
+	of := fmt.Sprintf("%s %s on %s", d.App, d.Revision, d.Group)
+	switch {
+	case d.Status == "succeeded":
+		return "done: " + of
+	case d.Status == "rolled_back" && d.Broken > 0:
+		return fmt.Sprintf("ROLLBACK FAILED on %s: %s", count(int(d.Broken), "host"), of)
+	case d.Status == "rolled_back" && d.Inverse:
+		return "done, rolled back to " + of
+	case d.Status == "rolled_back":
+		return "FAILED and rolled back: " + of
+	case d.Status == "paused":
+		return "HALTED, waits for a decision: " + of
+	}
+	return strings.ToUpper(d.Status) + ": " + of
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/stores"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+func (c *cli) revisionsCommand() *cobra.Command {
+	return family("revisions", "What can be deployed", c.revisionsPush(), c.revisionsList(), c.revisionsShow(), c.revisionsVerify())
+}
+
+func (c *cli) revisionsList() *cobra.Command {
+	var app string
+	cmd := &cobra.Command{
+		Use: "list --app APP", Short: "List revisions, newest first", Args: upTo(0), Example: "dctl revisions list --app www",
+	}
+	c.appFlag(cmd, &app)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := need(cmd, "app", app); err != nil {
+			return err
+		}
+		return c.with(func(cl *client) error {
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListRevisions, &controlv1.ListRevisionsRequest{App: app})
+			if err != nil {
+				return err
+			}
+			return list(c, "revisions", out.Revisions, "NAME\tDIGEST\tSIZE\tFILES\tHOSTS\tPUSHED\tBY\tNOTE", revisionRow)
+		})
+	}
+	return cmd
+}
+
+func revisionRow(r *controlv1.Revision) string {
+	note := r.Message
+	if r.Bad != "" {
+		note = strings.TrimSpace("BAD since " + r.Bad + " " + note)
+	}
+	return cells(strings.Join(revisionNames(r), ","), shortDigest(r.Digest), bytesText(r.Bytes), r.Files, r.Hosts, moment(r.AtMs), r.Actor, note)
+}
+
+func revisionNames(r *controlv1.Revision) []string {
+	if len(r.Names) == 0 {
+		return []string{r.Name}
+	}
+	return r.Names
+}
+
+func shortDigest(d string) string {
+	const digits = 12
+	hex := strings.TrimPrefix(d, "sha256:")
+	return hex[:min(digits, len(hex))]
+}
+
+// revision resolves what a person calls a revision.
+func (cl *client) revision(ctx context.Context, app, name string) (*controlv1.Revision, error) {
+	out, err := call(ctx, cl, controlv1.ControlServiceClient.ListRevisions, &controlv1.ListRevisionsRequest{App: app, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	if len(out.Revisions) != 1 {
+		return nil, usage("%q names %s of %s; see `dctl revisions list --app %s`", name, count(len(out.Revisions), "revision"), app, app)
+	}
+	return out.Revisions[0], nil
+}
+
+func (c *cli) revisionsShow() *cobra.Command {
+	var app string
+	cmd := &cobra.Command{
+		Use: "show REVISION --app APP", Short: "Show one revision", Args: args("REVISION"), Example: "dctl revisions show 9be01d7 --app www",
+	}
+	c.appFlag(cmd, &app)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := need(cmd, "app", app); err != nil {
+			return err
+		}
+		return c.with(func(cl *client) error {
+			r, err := cl.revision(cmd.Context(), app, args[0])
+			if err != nil {
+				return err
+			}
+			return c.show(r, func(w io.Writer) { printRevision(w, r) })
+		})
+	}
+	return cmd
+}
+
+func printRevision(w io.Writer, r *controlv1.Revision) {
+	fmt.Fprintln(w, line(fmt.Sprintf("%s %s", r.App, strings.Join(revisionNames(r), ", "))))
+	fmt.Fprintln(w, line(r.Digest))
+	fmt.Fprintln(w, line(fmt.Sprintf("%s in %s, pushed %s by %s, runs on %s", bytesText(r.Bytes), count(int(r.Files), "file"), moment(r.AtMs), r.Actor, count(int(r.Hosts), "host"))))
+	if r.Message != "" {
+		fmt.Fprintln(w, line(r.Message))
+	}
+	if r.Bad != "" {
+		fmt.Fprintln(w, line("BAD: marked by deployment "+r.Bad+"; see `dctl status "+r.Bad+"`"))
+	}
+}
+
+func (c *cli) revisionsVerify() *cobra.Command {
+	var app, url string
+	cmd := &cobra.Command{
+		Use: "verify REVISION --app APP", Short: "Read a revision from its store and check every byte", Args: args("REVISION"),
+		Example: "dctl revisions verify 9be01d7 --app www",
+	}
+	c.appFlag(cmd, &app)
+	cmd.Flags().StringVar(&url, "artifacts", "", "URL of the store (default: the application's)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := need(cmd, "app", app); err != nil {
+			return err
+		}
+		return c.with(func(cl *client) error {
+			r, err := cl.revision(cmd.Context(), app, args[0])
+			if err != nil {
+				return err
+			}
+			store, err := cl.store(cmd.Context(), app, url)
+			if err != nil {
+				return err
+			}
+			if err := artifacts.Verify(cmd.Context(), store, artifacts.Digest(r.Digest)); err != nil {
+				return fmt.Errorf("verify %s of %s: %w", r.Name, app, err)
+			}
+			return c.show(object{{"app", app}, {"revision", r.Name}, {"digest", r.Digest}, {"ok", true}}, func(w io.Writer) {
+				fmt.Fprintln(w, line(fmt.Sprintf("%s %s is whole: %s in %s", app, r.Name, bytesText(r.Bytes), count(int(r.Files), "file"))))
+			})
+		})
+	}
+	return cmd
+}
+
+// store opens the artifact store of an application, or the one at url.
+func (cl *client) store(ctx context.Context, app, url string) (artifacts.Store, error) {
+	if url == "" {
+		out, err := call(ctx, cl, controlv1.ControlServiceClient.GetApp, &controlv1.GetAppRequest{App: app})
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range out.App.GetGroups() {
+			url = g.Artifacts
+		}
+	}
+	if url == "" {
+		return nil, usage("application %s has no artifact store; apply its deploy.yaml, or give --artifacts", app)
+	}
+	store, err := stores.Open(ctx, url)
+	if err != nil {
+		return nil, usage("open the artifact store of %s: %v", app, err)
+	}
+	return store, nil
+}

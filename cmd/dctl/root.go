@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/groundswell/groundswell/internal/config"
+)
+
+func (c *cli) root() *cobra.Command {
+	root := family("dctl", "Deploy revisions to fleets of hosts, in waves",
+		c.deployCommand(), c.planCommand(), c.rollbackCommand(),
+		c.statusCommand(), c.watchCommand(), c.historyCommand(), c.logsCommand(),
+		c.hostsCommand(), c.appsCommand(), c.revisionsCommand(),
+		c.tokenCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
+	)
+	root.AddCommand(c.actCommands()...)
+	root.AddCommand(c.devCommands()...)
+	root.Example = `dctl deploy --app www --rev 9be01d7
+dctl status`
+	root.SilenceErrors, root.SilenceUsage = true, true
+	c.globalFlags(root.PersistentFlags())
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return c.prepare(cmd) }
+	root.SetFlagErrorFunc(flagError)
+	root.InitDefaultCompletionCmd()
+	completionExamples(root)
+	return root
+}
+
+// family is a command that only holds others. Called without one of them it
+// lists them; an unknown one is an error that names the nearest.
+func family(use, short string, children ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+	cmd.AddCommand(children...)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return unknownCommand(cmd, args[0])
+	}
+	return cmd
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	var known []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			known = append(known, sub.Name())
+		}
+	}
+	hint := "see `" + cmd.CommandPath() + " --help`"
+	if near := config.Nearest(name, known); near != "" {
+		hint = fmt.Sprintf("did you mean `%s %s`?", cmd.CommandPath(), near)
+	}
+	return usage("unknown command %q of %s; %s", name, cmd.CommandPath(), hint)
+}
+
+// flagError adds the nearest flag to what pflag says of an unknown one.
+func flagError(cmd *cobra.Command, err error) error {
+	text := err.Error()
+	_, name, unknown := strings.Cut(text, "unknown flag: --")
+	if !unknown {
+		return usage("%s; see `%s --help`", text, cmd.CommandPath())
+	}
+	var known []string
+	collect := func(f *pflag.Flag) { known = append(known, f.Name) }
+	cmd.Flags().VisitAll(collect)
+	cmd.InheritedFlags().VisitAll(collect)
+	if near := config.Nearest(name, known); near != "" {
+		return usage("unknown flag --%s of %s; did you mean --%s?", name, cmd.CommandPath(), near)
+	}
+	return usage("unknown flag --%s of %s; see `%s --help`", name, cmd.CommandPath(), cmd.CommandPath())
+}
+
+func (c *cli) globalFlags(f *pflag.FlagSet) {
+	c.flags.timeout = config.Duration(30 * time.Second)
+	f.StringSliceVarP(&c.flags.coordinators, "coordinator", "C", nil, "coordinator addresses, host:port[,host:port]")
+	f.StringVar(&c.flags.context, "context", "", "context to use, from the contexts file")
+	f.StringVar(&c.flags.credentials, "credentials", "", "folder with tls.crt, tls.key and ca.crt")
+	f.StringVarP(&c.flags.output, "output", "o", outputAuto, "output: "+strings.Join(outputs(), ", "))
+	f.BoolVar(&c.flags.noColor, "no-color", false, "no colours")
+	f.BoolVar(&c.flags.noInput, "no-input", false, "never ask, never read keys")
+	f.BoolVarP(&c.flags.yes, "yes", "y", false, "answer yes to every question")
+	f.Var(&c.flags.timeout, "timeout", "how long one request may take, retries included")
+	f.StringVarP(&c.flags.reason, "reason", "m", "", "why, for the history")
+}
+
+// prepare lays the environment under the flags and checks what is global.
+func (c *cli) prepare(cmd *cobra.Command) error {
+	if err := c.fromEnvironment(cmd.InheritedFlags()); err != nil {
+		return err
+	}
+	if err := c.fromEnvironment(cmd.PersistentFlags()); err != nil {
+		return err
+	}
+	if c.env("NO_COLOR") != "" {
+		c.flags.noColor = true
+	}
+	if !slices.Contains(outputs(), c.flags.output) {
+		return usage("--output %q is not legal; use one of %s", c.flags.output, strings.Join(outputs(), ", "))
+	}
+	return nil
+}
+
+// fromEnvironment reads DCTL_NO_INPUT for --no-input, and so on.
+func (c *cli) fromEnvironment(flags *pflag.FlagSet) error {
+	var failed error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "DCTL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		v := c.env(name)
+		if f.Changed || v == "" || failed != nil || f.Name == "help" {
+			return
+		}
+		if err := f.Value.Set(v); err != nil {
+			failed = usage("%s: %v", name, err)
+		}
+	})
+	return failed
+}
+
+// args wants exactly the arguments of these names.
+func args(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usage("%s is missing; for instance:\n%s", names[len(args)], indent(cmd.Example))
+		}
+		if len(args) > len(names) {
+			return usage("%q is one argument too many for `%s`", args[len(names)], cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// upTo wants no more than n arguments.
+func upTo(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usage("%q is one argument too many for `%s`", args[n], cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// need refuses a call without a flag.
+func need(cmd *cobra.Command, name, value string) error {
+	if value != "" {
+		return nil
+	}
+	return usage("--%s is missing; for instance:\n%s", name, indent(cmd.Example))
+}
+
+func indent(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ")
+}

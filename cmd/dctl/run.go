@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"charm.land/fang/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/internal/rpc"
+)
+
+// run makes one call and returns the exit code. The end of ctx is Ctrl-C.
+func run(ctx context.Context, c *cli, args []string) int {
+	root := c.root()
+	root.SetArgs(args)
+	root.SetIn(c.in)
+	root.SetOut(c.out)
+	root.SetErr(c.err)
+	err := c.execute(ctx, root, args)
+	if err == nil {
+		return exitDone
+	}
+	code := exitCode(err)
+	if ctx.Err() != nil && (rpc.Canceled(err) || errors.Is(err, context.Canceled)) {
+		code = exitDetached
+	}
+	c.complain(code, err)
+	return code
+}
+
+// execute lets fang draw help for a person. Only help: for every error fang
+// asks the terminal for its colours, and waits for the answer.
+func (c *cli) execute(ctx context.Context, root *cobra.Command, args []string) error {
+	help := slices.ContainsFunc(args, func(a string) bool { return a == "-h" || a == "--help" })
+	if c.outTTY && !c.flags.noColor && c.env("NO_COLOR") == "" && c.env("TERM") != "dumb" && (help || len(args) > 0 && args[0] == "help") {
+		return fang.Execute(ctx, root, fang.WithoutVersion(), fang.WithoutManpage())
+	}
+	return root.ExecuteContext(ctx)
+}
+
+// complain tells a person on standard error why dctl fails.
+func (c *cli) complain(code int, err error) {
+	text := clean(message(err))
+	switch {
+	case text == "":
+	case code == exitDetached:
+		fmt.Fprintln(c.err, "dctl: interrupted")
+	default:
+		fmt.Fprintln(c.err, "dctl: "+text)
+	}
+}
+
+// message is what an error says, without what the transport adds.
+func message(err error) string {
+	var e *exitError
+	if errors.As(err, &e) {
+		return strings.TrimSpace(e.Error())
+	}
+	return rpc.Text(err)
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/internal/config"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+func (c *cli) statusCommand() *cobra.Command {
+	var app, group string
+	var follow bool
+	cmd := &cobra.Command{
+		Use: "status [ID]", Short: "Show a deployment, or what goes on everywhere", Args: upTo(1),
+		Long: "Without an argument: the deployments in flight, and what each application runs.\nWith an id, or --app for the newest of an application: waves, hosts and what it waits for.",
+		Example: `dctl status
+dctl status 01JD4Z
+dctl status --app www --watch`,
+	}
+	c.appFlag(cmd, &app)
+	cmd.Flags().StringVar(&group, "group", "", "deployment group")
+	cmd.Flags().BoolVar(&follow, "watch", false, "go on watching")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		id := strings.Join(args, "")
+		return c.with(func(cl *client) error {
+			if id == "" && app == "" {
+				return cl.overview(cmd)
+			}
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment, &controlv1.GetDeploymentRequest{Id: id, App: app, Group: group})
+			if err != nil {
+				return err
+			}
+			if follow {
+				return cl.watch(cmd.Context(), target{id: out.Deployment.GetId()})
+			}
+			return c.show(out, func(w io.Writer) { printDeployment(w, out) })
+		})
+	}
+	return cmd
+}
+
+func (c *cli) watchCommand() *cobra.Command {
+	var limit config.Duration
+	cmd := &cobra.Command{
+		Use: "watch ID", Short: "Follow a deployment to its end", Args: args("ID"),
+		Long:    "Follow a deployment to its end, and exit by its result as `dctl deploy` does.",
+		Example: "dctl watch 01JD4Z --wait-timeout 30m",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.with(func(cl *client) error {
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment, &controlv1.GetDeploymentRequest{Id: args[0]})
+				if err != nil {
+					return err
+				}
+				return cl.watch(cmd.Context(), target{id: out.Deployment.GetId(), limit: time.Duration(limit)})
+			})
+		},
+	}
+	cmd.Flags().Var(&limit, "wait-timeout", "how long to watch (default: to the end)")
+	return cmd
+}
+
+// overview shows what is in flight and what every group runs.
+func (cl *client) overview(cmd *cobra.Command) error {
+	c, ctx := cl.cli, cmd.Context()
+	live, err := call(ctx, cl, controlv1.ControlServiceClient.ListDeployments, &controlv1.ListDeploymentsRequest{Live: true})
+	if err != nil {
+		return err
+	}
+	apps, err := call(ctx, cl, controlv1.ControlServiceClient.ListApps, &controlv1.ListAppsRequest{})
+	if err != nil {
+		return err
+	}
+	if c.machine() {
+		return c.emit(object{{"deployments", messages(live.Deployments)}, {"apps", messages(apps.Apps)}})
+	}
+	for _, d := range live.Deployments {
+		printSummary(c.out, d)
+	}
+	if len(live.Deployments) == 0 {
+		fmt.Fprintln(c.out, "no deployment is in flight")
+	}
+	fmt.Fprintln(c.out)
+	return table(c.out, appHead, appRows(apps.Apps))
+}
+
+// printSummary is a deployment in a few lines.
+func printSummary(w io.Writer, d *controlv1.Deployment) {
+	fmt.Fprintln(w, header(d)+"  elapsed "+clock(d.ElapsedMs))
+	fmt.Fprintln(w, "  "+standing(d))
+	if d.Cause != "" {
+		fmt.Fprintln(w, "  cause: "+line(d.Cause))
+	}
+}
+
+func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
+	d := r.Deployment
+	printSummary(w, d)
+	var rows []string
+	for _, v := range d.Waves {
+		rows = append(rows, cells(v.Name, v.Zone, v.Status, fmt.Sprintf("%d/%d", v.Settled, v.Total), v.Failed, v.Budget, waveBake(v)))
+	}
+	_ = table(w, "WAVE\tZONE\tSTATUS\tSETTLED\tFAILED\tMAY FAIL\tBAKE", rows) // a broken pipe ends the program anyway
+	printTasks(w, d)
+	s := newStory(false)
+	s.add(update{deployment: d, records: r.Records})
+	if over(d) && verdict(d) != exitDone {
+		fmt.Fprintln(w)
+		s.report(w)
+	}
+}
+
+func waveBake(v *controlv1.Wave) string {
+	switch {
+	case v.BakeMs == 0:
+		return ""
+	case v.Status == "baking":
+		return span(v.BakeLeftMs) + " of " + span(v.BakeMs) + " left"
+	}
+	return span(v.BakeMs)
+}
+
+func printTasks(w io.Writer, d *controlv1.Deployment) {
+	if len(d.Tasks) == 0 {
+		return
+	}
+	var rows []string
+	for _, t := range d.Tasks {
+		rows = append(rows, cells(t.Name, t.Zone, waveName(d, t), t.Status, t.Health, taskText(t)))
+	}
+	fmt.Fprintln(w)
+	_ = table(w, "HOST\tZONE\tWAVE\tSTATUS\tHEALTH\tWHAT", rows) // a broken pipe ends the program anyway
+}
+
+func waveName(d *controlv1.Deployment, t *controlv1.Task) string {
+	if i := int(t.Wave); i >= 0 && i < len(d.Waves) {
+		return d.Waves[i].Name
+	}
+	return ""
+}
+
+// taskText is what a host does just now, or why it failed.
+func taskText(t *controlv1.Task) string {
+	switch {
+	case t.Failure != nil:
+		return failureText(&controlv1.Record{Failure: t.Failure, Text: t.Cause})
+	case t.Event != "":
+		return strings.TrimSpace(t.Event + " " + t.Script)
+	}
+	return t.Cause
+}
+
+func (c *cli) historyCommand() *cobra.Command {
+	var app, group string
+	var limit int32
+	cmd := &cobra.Command{
+		Use: "history", Short: "List past deployments", Args: upTo(0),
+		Example: "dctl history --app www --limit 5",
+	}
+	c.appFlag(cmd, &app)
+	cmd.Flags().StringVar(&group, "group", "", "deployment group")
+	cmd.Flags().Int32VarP(&limit, "limit", "n", 20, "how many")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return c.with(func(cl *client) error {
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListDeployments, &controlv1.ListDeploymentsRequest{App: app, Group: group, Limit: limit})
+			if err != nil {
+				return err
+			}
+			return list(c, "deployments", out.Deployments, "ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
+				return cells(d.Id, d.App, d.Group, d.Revision, d.Status, moment(d.CreatedMs), clock(d.ElapsedMs), d.Actor, d.Reason)
+			})
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// over reports whether a watch has nothing more to wait for: the deployment
+// has ended, or only a person can move it.
+func over(d *controlv1.Deployment) bool {
+	return d.Terminal || d.Status == "paused" && d.Decision
+}
+
+// verdict is the exit code of a deployment's state. Going back is the purpose
+// of an inverse deployment; of any other it is a failure, however clean.
+func verdict(d *controlv1.Deployment) int {
+	switch {
+	case d.Status == "succeeded":
+		return exitDone
+	case d.Status == "rolled_back" && d.Broken > 0:
+		return exitBroken
+	case d.Status == "rolled_back" && d.Inverse:
+		return exitDone
+	case d.Status == "rolled_back":
+		return exitRolledBack
+	case over(d):
+		return exitHalted
+	}
+	return exitDone // still under way
+}
+
+// result is the outcome in one word, for programs.
+func result(d *controlv1.Deployment) string {
+	if d.Status == "paused" && d.Decision {
+		return "waits_for_decision"
+	}
+	return d.Status
+}
