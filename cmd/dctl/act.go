@@ -106,7 +106,7 @@ dctl rollback --app www --to 4f2a91c --reason "9be01d7 leaks memory"`,
 	cmd.Flags().StringVar(&group, "group", "", "deployment group, where the application has several")
 	cmd.Flags().StringVar(&to, "to", "", "revision to go back to (default: the last good one)")
 	cmd.Flags().BoolVar(&detach, "detach", false, "print the id and do not watch")
-	cmd.Flags().Var(&limit, "wait-timeout", "how long to watch (default: to the end)")
+	limitFlag(cmd, &limit)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := need(cmd, "app", app); err != nil {
 			return err

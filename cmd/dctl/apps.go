@@ -46,7 +46,7 @@ func appRows(apps []*controlv1.App) []string {
 		for _, g := range a.Groups {
 			last, status := g.LastDeployment, g.LastStatus
 			if g.Deployment != "" {
-				last = g.Deployment
+				last, status = g.Deployment, "in flight"
 			}
 			rows = append(rows, cells(a.Name, g.Name, g.Hosts, g.Serving, running(g), last, status))
 		}

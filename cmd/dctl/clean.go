@@ -47,5 +47,5 @@ func harmless(r rune) bool {
 
 // line is clean on one line.
 func line(s string) string {
-	return strings.Join(strings.Fields(clean(s)), " ")
+	return strings.TrimSpace(strings.NewReplacer("\n", " ", "\t", " ").Replace(clean(s)))
 }

@@ -49,7 +49,7 @@ dctl deploy --app www --rev 9be01d7 --dry-run`,
 	f.common(c, cmd)
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only show the plan")
 	cmd.Flags().BoolVar(&f.detach, "detach", false, "print the id and do not watch")
-	cmd.Flags().Var(&f.limit, "wait-timeout", "how long to watch (default: to the end)")
+	limitFlag(cmd, &f.limit)
 	cmd.Flags().StringVar(&f.requestID, "request-id", "", "id of this request: the same id deploys once (default: a new one)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.deploy(cmd, &f) }
 	return cmd

@@ -1,6 +1,200 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
-// devCommands are those of a fleet on one machine; there are none yet.
-func (c *cli) devCommands() []*cobra.Command { return nil }
+	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/internal/devfleet"
+)
+
+// devFlags are the flags of `dctl dev`.
+type devFlags struct {
+	auto, keep, bench           bool
+	dir, bin                    string
+	coordinators, agents, zones int
+	rounds                      int
+}
+
+// devContext is the name of the context that `dctl dev` writes.
+const devContext = "dev"
+
+// devCommands are those of a fleet on one machine.
+func (c *cli) devCommands() []*cobra.Command {
+	f := &devFlags{}
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a whole fleet on this machine and show it deploying",
+		Long: `dev starts real coordinators, an S3 server and agents as processes on loopback,
+deploys the example web application, upgrades it by waves, rolls back a release
+that fails its gate, and kills the leader in the middle of a deployment.
+
+On a terminal it stays up afterwards for you to try; Ctrl-C ends everything.
+With --auto it asserts every outcome and exits 0 only if all held.`,
+		Example: `  dctl dev
+  dctl dev --auto --output jsonl
+  dctl dev --bench --agents 50`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.dev(cmd.Context(), f) },
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&f.auto, "auto", false, "do not stay up: assert every outcome, clean up, exit")
+	fl.BoolVar(&f.keep, "keep", false, "keep the folder with state and logs")
+	fl.BoolVar(&f.bench, "bench", false, "measure deployments instead of the demo")
+	fl.StringVar(&f.dir, "dir", "", "folder of everything (default a new temporary one)")
+	fl.StringVar(&f.bin, "bin", "", "folder of dcoord, dagent and www (default that of dctl)")
+	fl.IntVar(&f.coordinators, "coordinators", 3, "coordinators, 1 or 3")
+	fl.IntVar(&f.agents, "agents", 12, "agents")
+	fl.IntVar(&f.zones, "zones", 3, "zones, at most 26")
+	fl.IntVar(&f.rounds, "rounds", 5, "deployments per figure of --bench")
+	return []*cobra.Command{cmd}
+}
+
+// options checks the flags and makes the folder.
+func (f *devFlags) options() (devfleet.Options, error) {
+	o := devfleet.Options{Coordinators: f.coordinators, Agents: f.agents, Zones: f.zones, Keep: f.keep, Bin: f.bin}
+	switch {
+	case f.coordinators != 1 && f.coordinators != 3:
+		return o, usage("--coordinators %d: use 1 or 3", f.coordinators)
+	case f.agents < 1 || f.agents > 200:
+		return o, usage("--agents %d: use 1 to 200", f.agents)
+	case f.zones < 1 || f.zones > 26 || f.zones > f.agents:
+		return o, usage("--zones %d: use 1 to 26, and not more than agents", f.zones)
+	case f.rounds < 1 || f.rounds > 100:
+		return o, usage("--rounds %d: use 1 to 100", f.rounds)
+	}
+	if o.Bin == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return o, fmt.Errorf("find dctl's own file: %w", err)
+		}
+		o.Bin = filepath.Dir(self)
+	}
+	for _, name := range []string{"dcoord", "dagent", "www"} {
+		if _, err := os.Stat(filepath.Join(o.Bin, name)); err != nil {
+			return o, usage("%s is not beside dctl in %s: run `make build`, or say --bin", name, o.Bin)
+		}
+	}
+	return o, f.makeDir(&o)
+}
+
+func (f *devFlags) makeDir(o *devfleet.Options) (err error) {
+	if f.dir == "" {
+		if o.Dir, err = os.MkdirTemp("", "groundswell-dev-"); err != nil {
+			return fmt.Errorf("make a temporary folder: %w", err)
+		}
+		return nil
+	}
+	if o.Dir, err = filepath.Abs(f.dir); err != nil {
+		return err
+	}
+	if entries, err := os.ReadDir(o.Dir); err == nil && len(entries) > 0 {
+		return usage("--dir %s is not empty; it would be removed at the end", o.Dir)
+	}
+	return os.MkdirAll(o.Dir, 0o755)
+}
+
+func (c *cli) dev(ctx context.Context, f *devFlags) error {
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	say := func(format string, args ...any) { fmt.Fprintf(c.err, "  "+format+"\n", args...) }
+	if f.bench {
+		return c.devBench(ctx, f, o, say)
+	}
+	contexts := filepath.Join(o.Dir, "contexts.yaml")
+	demo := &devfleet.Demo{
+		Options: o, Dctl: filepath.Join(o.Bin, "dctl"), Say: say, Emit: c.devStep,
+		Env: []string{"DCTL_CONFIG=" + contexts, "DCTL_OUTPUT=plain", "DCTL_CONTEXT=" + devContext},
+		Ready: func(fleet *devfleet.Fleet) error {
+			return WriteContext(contexts, devContext, Context{Coordinators: fleet.Addresses(), Credentials: fleet.Credentials()}, true)
+		},
+	}
+	if !c.machine() {
+		if out, ok := c.out.(*os.File); ok {
+			demo.Watch = out
+		}
+	}
+	var stay func(context.Context, *devfleet.Fleet)
+	if !f.auto && c.outTTY && !c.machine() {
+		stay = c.devStay
+	}
+	ok := demo.Run(ctx, stay)
+	switch {
+	case ctx.Err() != nil && stay == nil:
+		return &exitError{code: exitDetached, err: errors.New("interrupted; everything was stopped")}
+	case !ok:
+		return &exitError{code: exitOther, err: errors.New("a step failed")}
+	}
+	return nil
+}
+
+// devStep shows one finished step.
+func (c *cli) devStep(s devfleet.Step) {
+	if c.machine() {
+		_ = json.NewEncoder(c.out).Encode(s) // a closed pipe ends us by signal
+		return
+	}
+	mark := "✔"
+	if s.Result != "pass" {
+		mark = "✘"
+	}
+	fmt.Fprintf(c.out, "%s %-12s %5.1f s  %s\n", mark, s.Step, s.Seconds, s.Outcome)
+	for _, a := range s.Asserted {
+		if !a.OK {
+			fmt.Fprintf(c.out, "    %s: want %s, got %s\n", a.What, a.Want, a.Got)
+		}
+	}
+	if s.Message != "" {
+		fmt.Fprintf(c.out, "    %s\n", strings.ReplaceAll(clean(s.Message), "\n", "\n    "))
+	}
+}
+
+// devStay keeps the fleet up for a second terminal until Ctrl-C. The context
+// that it writes is taken back.
+func (c *cli) devStay(ctx context.Context, fleet *devfleet.Fleet) {
+	path, err := ContextsPath(c.getenv)
+	if err == nil {
+		err = WriteContext(path, devContext, Context{Coordinators: fleet.Addresses(), Credentials: fleet.Credentials()}, true)
+	}
+	if err != nil {
+		fmt.Fprintln(c.err, "dctl: no context was written:", err)
+		return
+	}
+	defer func() {
+		if err := RemoveContext(path, devContext); err != nil {
+			fmt.Fprintln(c.err, "dctl:", err)
+		}
+	}()
+	fmt.Fprintf(c.out, `
+The fleet is up. In a second terminal, try:
+  dctl status
+  dctl hosts list
+  dctl history --app www
+  dctl rollback --app www
+  dctl deploy --app www --rev v4
+  curl http://127.0.0.1:%d/
+Everything lives in %s. Ctrl-C ends it.
+`, fleet.Hosts[0].Port, fleet.Dir())
+	<-ctx.Done()
+}
+
+// devBench measures, and prints a table or one JSON object.
+func (c *cli) devBench(ctx context.Context, f *devFlags, o devfleet.Options, say func(string, ...any)) error {
+	b, err := devfleet.Bench(ctx, o, filepath.Join(o.Bin, "dctl"), f.rounds, say)
+	if err != nil {
+		return err
+	}
+	if c.machine() {
+		return json.NewEncoder(c.out).Encode(b)
+	}
+	fmt.Fprint(c.out, b.Table())
+	return nil
+}

@@ -60,7 +60,7 @@ func (c *cli) watchCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().Var(&limit, "wait-timeout", "how long to watch (default: to the end)")
+	limitFlag(cmd, &limit)
 	return cmd
 }
 

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/internal/config"
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -51,6 +54,12 @@ func (cl *client) watch(ctx context.Context, t target) error {
 		return cl.timedOut(t, s)
 	}
 	return err
+}
+
+// limitFlag adds --wait-timeout.
+func limitFlag(cmd *cobra.Command, limit *config.Duration) {
+	cmd.Flags().Var(limit, "wait-timeout", "how long to watch (default: to the end)")
+	cmd.Flags().Lookup("wait-timeout").DefValue = ""
 }
 
 // errDetached says that a person left the live view.
