@@ -117,7 +117,9 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	bad := cl.callWith(t.Context(), func(c *cli) {
-		c.getenv = func(name string) (string, bool) { return map[string]string{"DCTL_TIMEOUT": "soon"}[name], name == "DCTL_TIMEOUT" }
+		c.getenv = func(name string) (string, bool) {
+			return map[string]string{"DCTL_TIMEOUT": "soon"}[name], name == "DCTL_TIMEOUT"
+		}
 	}, "status")
 	if bad.code != 2 || !strings.Contains(bad.err, "DCTL_TIMEOUT") {
 		t.Errorf("environment: %+v", bad)
@@ -192,7 +194,7 @@ func TestJSONOutput(t *testing.T) {
 // must come once and in order.
 func TestWatchSurvivesCoordinators(t *testing.T) {
 	watch := func(n int, r *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
-		wave := func(i uint64) *controlv1.Record { return rec(i, "wave", fmt.Sprint("step", i)) }
+		wave := func(i uint64) *controlv1.Record { return rec(i, "wave", fmt.Sprint("step", i), onHost("", "", "x")) }
 		switch n {
 		case 1: // a follower that lags behind the leader which created it
 			return rpc.Errorf(rpc.KindNotFound, "no deployment 01D")
@@ -219,7 +221,7 @@ func TestWatchSurvivesCoordinators(t *testing.T) {
 	}
 	var steps []string
 	for l := range strings.Lines(got.out) {
-		if _, step, ok := strings.Cut(strings.TrimSpace(l), "wave step"); ok {
+		if _, step, ok := strings.Cut(strings.TrimSpace(l), "wave x step"); ok {
 			steps = append(steps, step)
 		}
 	}

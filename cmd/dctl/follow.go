@@ -54,7 +54,10 @@ func (f *follower) run(ctx context.Context, out chan<- update) {
 			if f.state != before {
 				try = 0
 			}
-			if f.send(ctx, out, update{lost: err}) && f.cl.cli.wait(ctx, pause(try)) == nil {
+			if rpc.Kind(err) != rpc.KindNotFound { // a replica that lags is no loss
+				f.send(ctx, out, update{lost: err})
+			}
+			if f.cl.cli.wait(ctx, pause(try)) == nil {
 				f.cl.turn()
 				continue
 			}
