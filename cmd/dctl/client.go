@@ -112,6 +112,10 @@ func (cl *client) mutation(id string) *controlv1.Mutation {
 // method is a unary call of the service.
 type method[Q, A any] func(controlv1.ControlServiceClient, context.Context, *Q, ...grpc.CallOption) (*A, error)
 
+// maxReply bounds an answer: the whole history of a deployment to 10,000 hosts
+// is some 10 MB.
+const maxReply = 64 << 20
+
 // call makes a request until a coordinator answers or --timeout has passed.
 func call[Q, A any](ctx context.Context, cl *client, f method[Q, A], req *Q) (*A, error) {
 	limit := time.Duration(cl.cli.flags.timeout)
@@ -119,7 +123,7 @@ func call[Q, A any](ctx context.Context, cl *client, f method[Q, A], req *Q) (*A
 	defer cancel()
 	var last error
 	for try := 0; ; try++ {
-		out, err := f(cl.api(), ctx, req)
+		out, err := f(cl.api(), ctx, req, grpc.MaxCallRecvMsgSize(maxReply))
 		if err == nil || !transient(err) {
 			return out, err
 		}

@@ -74,8 +74,13 @@ func (c *cli) push(ctx context.Context, f *pushFlags) error {
 // pushedObject is a contract: fields are only added.
 func pushedObject(f *pushFlags, p artifacts.Pushed) object {
 	return object{
-		{"app", f.app}, {"revision", f.rev}, {"digest", p.Digest}, {"files", p.Files}, {"bytes", p.Bytes},
-		{"stored_bytes", p.StoredBytes}, {"uploaded_bytes", p.UploadedBytes},
+		{"app", f.app},
+		{"revision", f.rev},
+		{"digest", p.Digest},
+		{"files", p.Files},
+		{"bytes", p.Bytes},
+		{"stored_bytes", p.StoredBytes},
+		{"uploaded_bytes", p.UploadedBytes},
 	}
 }
 

@@ -126,10 +126,10 @@ func (c *cli) revisionsVerify() *cobra.Command {
 				return err
 			}
 			if err := artifacts.Verify(cmd.Context(), store, artifacts.Digest(r.Digest)); err != nil {
-				return fmt.Errorf("verify %s of %s: %w", r.Name, app, err)
+				return fmt.Errorf("verify %s of %s: %w", args[0], app, err)
 			}
-			return c.show(object{{"app", app}, {"revision", r.Name}, {"digest", r.Digest}, {"ok", true}}, func(w io.Writer) {
-				fmt.Fprintln(w, line(fmt.Sprintf("%s %s is whole: %s in %s", app, r.Name, bytesText(r.Bytes), count(int(r.Files), "file"))))
+			return c.show(object{{"app", app}, {"revision", args[0]}, {"digest", r.Digest}, {"ok", true}}, func(w io.Writer) {
+				fmt.Fprintln(w, line(fmt.Sprintf("%s %s is whole: %s in %s", app, args[0], bytesText(r.Bytes), count(int(r.Files), "file"))))
 			})
 		})
 	}
