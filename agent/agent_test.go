@@ -222,7 +222,9 @@ func TestHealth(t *testing.T) {
 		t.Errorf("evidence %q, want %q", r.Evidence, want)
 	}
 	status.Store(200)
-	w.report("healthy again", func(h *agentv1.Report) bool { return h.Health == agentv1.Health_HEALTH_HEALTHY && h.Counter > r.Counter })
+	w.report("healthy again", func(h *agentv1.Report) bool {
+		return h.Health == agentv1.Health_HEALTH_HEALTHY && h.Counter > r.Counter
+	})
 	stop()
 	status.Store(500)
 	n := len(w.reports)
@@ -309,6 +311,7 @@ func TestLogs(t *testing.T) {
 	b := whole()
 	b["BeforeInstall"] = "seq 1 20000\n"
 	b["ApplicationStart"] = `echo waiting; while [ ! -e "$OUT.go" ]; do sleep 0.02; done; echo started; exit 9` + "\n"
+	w.until("session", func() bool { return w.sessions == 1 })
 	gen := w.grant(w.push("v1", b))
 	w.ask(&agentv1.LogRequest{Id: "f", App: "www", Deployment: "d-1", Follow: true})
 	w.until("followed output", func() bool {
@@ -380,7 +383,9 @@ func TestRestartAdoptsAHook(t *testing.T) {
 
 func TestKilledAgent(t *testing.T) {
 	w := newWorld(t)
-	w.start()() // enrols; the processes below have no token
+	stop := w.start() // enrols; the processes below have no token
+	w.until("session", func() bool { return w.sessions == 1 })
+	stop()
 	b := whole()
 	// A daemon that writes to its hook's output for ever, and a hook that goes
 	// on while the agent is dead.

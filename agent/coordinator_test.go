@@ -216,7 +216,15 @@ func (f *fake) apply(m *agentv1.Reports, cancel func()) {
 		f.counter = max(f.counter, r.Counter)
 		f.reports = append(f.reports, r)
 	}
-	f.push <- &agentv1.Down{Message: &agentv1.Down_Acknowledged{Acknowledged: &agentv1.Acknowledged{Counter: f.counter}}}
+	f.down(&agentv1.Down{Message: &agentv1.Down_Acknowledged{Acknowledged: &agentv1.Acknowledged{Counter: f.counter}}})
+}
+
+// down queues a message, unless the session is dead and full.
+func (f *fake) down(m *agentv1.Down) {
+	select {
+	case f.push <- m:
+	default:
+	}
 }
 
 // assign changes an application's assignment, as a state change would.
@@ -232,9 +240,9 @@ func (f *fake) assign(a *agentv1.Assignment) {
 	if f.skipNext {
 		f.skipNext, f.sequence = false, f.sequence+1
 	}
-	f.push <- &agentv1.Down{Message: &agentv1.Down_Assignments{Assignments: &agentv1.Assignments{
+	f.down(&agentv1.Down{Message: &agentv1.Down_Assignments{Assignments: &agentv1.Assignments{
 		Sequence: f.sequence, Items: []*agentv1.Assignment{a},
-	}}}
+	}}})
 }
 
 // depart takes an application away from the host.
@@ -243,15 +251,15 @@ func (f *fake) depart(app string) {
 	defer f.mu.Unlock()
 	delete(f.items, app)
 	f.sequence++
-	f.push <- &agentv1.Down{Message: &agentv1.Down_Assignments{Assignments: &agentv1.Assignments{
+	f.down(&agentv1.Down{Message: &agentv1.Down_Assignments{Assignments: &agentv1.Assignments{
 		Sequence: f.sequence, Removed: []string{app},
-	}}}
+	}}})
 }
 
 func (f *fake) ask(r *agentv1.LogRequest) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.push <- &agentv1.Down{Message: &agentv1.Down_Log{Log: r}}
+	f.down(&agentv1.Down{Message: &agentv1.Down_Log{Log: r}})
 }
 
 // cut ends the session as a dying coordinator would.

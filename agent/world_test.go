@@ -33,11 +33,13 @@ func TestMain(m *testing.M) {
 
 // subprocess makes the test binary an agent that is there to be killed.
 func subprocess(text string) {
-	var o agent.Options
-	if err := json.Unmarshal([]byte(text), &o); err != nil {
+	var p settings
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		panic(err)
 	}
-	a, err := agent.New(o)
+	a, err := agent.New(agent.Options{
+		Name: p.Name, Zone: "a", Root: p.Root, InstallRoot: p.InstallRoot, GossipBind: "127.0.0.1:0", Env: p.Env, Cgroup: "off",
+	})
 	if err != nil {
 		panic(err)
 	}
@@ -46,6 +48,12 @@ func subprocess(text string) {
 	if err := a.Run(ctx); err != nil {
 		panic(err)
 	}
+}
+
+// settings is what a subprocess is told.
+type settings struct {
+	Name, Root, InstallRoot string
+	Env                     map[string]string
 }
 
 // world is one host with a coordinator and a store.
@@ -117,9 +125,7 @@ func (w *world) start() (stop func()) {
 // process runs the agent in a process of its own.
 func (w *world) process() *exec.Cmd {
 	w.Helper()
-	o := w.o
-	o.Log, o.Token = nil, nil
-	text, err := json.Marshal(o)
+	text, err := json.Marshal(settings{w.o.Name, w.o.Root, w.o.InstallRoot, w.o.Env})
 	must(w.T, err)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), "TEST_AGENT="+string(text))
