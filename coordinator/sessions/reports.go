@@ -76,26 +76,48 @@ func (s *Service) more(items []report) []report {
 	return items
 }
 
-// commit proposes one entry and acknowledges it. Reports that could not be
-// committed are not acknowledged: the stream ends and the agent, which keeps
+// commit proposes one entry and acknowledges it. While there is no leader it
+// tries again: reports repeat harmlessly. Reports that could not be committed
+// in time are not acknowledged: the stream ends and the agent, which keeps
 // them, reports anew to whoever it finds.
 func (s *Service) commit(ctx context.Context, items []report) {
 	e := deploy.TargetsReported{}
-	for _, r := range items {
-		e.Items = append(e.Items, r.item)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	_, err := s.o.Log.Propose(ctx, []deploy.Event{e})
 	done := map[*stream]uint64{}
 	for _, r := range items {
+		e.Items = append(e.Items, r.item)
 		done[r.stream] = max(done[r.stream], r.item.Counter)
 	}
+	err := s.persist(ctx, e)
 	for st, counter := range done {
 		if err != nil {
 			st.stop()
 			continue
 		}
 		st.push(&agentv1.Down{Message: &agentv1.Down_Acknowledged{Acknowledged: &agentv1.Acknowledged{Counter: counter}}})
+	}
+}
+
+// How long an entry of reports is tried, and how often: an election takes
+// about a second.
+const (
+	commitLimit = 10 * time.Second
+	commitPause = 50 * time.Millisecond
+)
+
+func (s *Service) persist(ctx context.Context, e deploy.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	for {
+		_, err := s.o.Log.Propose(ctx, []deploy.Event{e})
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		t := time.NewTimer(commitPause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
 	}
 }

@@ -109,9 +109,15 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	}
 	s.add(st)
 	defer s.remove(st)
-	sent := make(chan error, 1)
+	sent, received := make(chan error, 1), make(chan error, 1)
 	go func() { sent <- s.sender(ctx, st, srv) }()
-	err = s.receive(ctx, st, srv)
+	go func() { received <- s.receive(ctx, st, srv) }()
+	// Whoever ends the session, returning from here is what ends the stream and
+	// with it the reader, which nothing else can interrupt.
+	select {
+	case err = <-received:
+	case <-ctx.Done():
+	}
 	stop()
 	<-sent
 	return err

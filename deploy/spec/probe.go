@@ -3,6 +3,7 @@ package spec
 import (
 	"net"
 	"net/url"
+	"regexp"
 
 	"github.com/groundswell/groundswell/deploy"
 )
@@ -30,8 +31,11 @@ func (p *parser) probe(path string, f *probeFile) deploy.Probe {
 	}
 }
 
+// hostVariable is a value of the agent's own env, which every host fills in.
+var hostVariable = regexp.MustCompile(`\$\{[A-Za-z_][A-Za-z0-9_]*\}`)
+
 func (p *parser) endpoint(path string, f *probeFile) {
-	u, err := url.Parse(f.HTTP)
+	u, err := url.Parse(hostVariable.ReplaceAllString(f.HTTP, "1"))
 	if f.HTTP != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
 		p.doc.Errorf(path+".http", "%q is no URL; write for instance http://127.0.0.1:8080/healthz", f.HTTP)
 	}

@@ -53,6 +53,8 @@ type Demo struct {
 	Env     []string // added to the environment of every dctl command
 	Say     func(format string, args ...any)
 	Emit    func(Step)
+	// Ready is called once the fleet serves, before the first dctl command.
+	Ready func(*Fleet) error
 	// Watch receives the output of dctl commands; nil drops it.
 	Watch *os.File
 
@@ -110,7 +112,7 @@ func (d *Demo) start(ctx context.Context, s *Step) (err error) {
 	s.want("a leader", true, status.Leader != "")
 	s.want("hosts connected", d.Options.Agents, status.Connected)
 	s.Outcome = "running"
-	if err := d.writeApp(); err != nil {
+	if err := errors.Join(d.Ready(d.fleet), d.writeApp()); err != nil {
 		return err
 	}
 	_, err = d.dctl(ctx, "apps", "apply", "-f", filepath.Join(d.Options.Dir, "deploy.yaml"))

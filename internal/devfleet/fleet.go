@@ -115,6 +115,9 @@ func (f *Fleet) startS3(ctx context.Context) (err error) {
 // StartS3 starts the S3 server again after StopS3, on the same data and address.
 func (f *Fleet) StartS3(ctx context.Context) error { return f.startS3(ctx) }
 
+// Dir is the folder of everything.
+func (f *Fleet) Dir() string { return f.o.Dir }
+
 // Store is the URL of the demo's artifacts.
 func (f *Fleet) Store(app string) string {
 	return fmt.Sprintf("s3://%s/%s?endpoint=%s&region=%s", Bucket, app, f.s3.URL, s3server.Region)
