@@ -143,7 +143,7 @@ func (a *Agent) enrolled(r *agentv1.EnrolResponse, keyPEM []byte) (*identity.Cre
 	if err := identity.Save(a.o.path("identity"), r.CertificatePem, keyPEM, r.CaPem); err != nil {
 		return nil, err
 	}
-	a.o.Log.Info("enrolled", "host", r.HostId, "cluster", r.ClusterId)
+	a.o.Log.Info("enrolled", "host_id", r.HostId, "cluster", r.ClusterId)
 	return cred, nil
 }
 

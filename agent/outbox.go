@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/groundswell/groundswell/agent/journal"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
@@ -16,9 +17,8 @@ const hostCounter = ""
 
 // outbox says which targets have something to report. A report is a whole
 // state, so it is made when it is sent and only the newest one counts; the
-// journal keeps what it is made of. A coordinator that cannot commit reports
-// ends the session, and the next session reports every target anew: so nothing
-// depends on an acknowledgement.
+// journal keeps what it is made of. Reports that are not acknowledged in time
+// end the session, and the next session reports every target anew.
 type outbox struct {
 	journal *journal.Journal
 	wake    chan struct{} // something is due
@@ -26,6 +26,8 @@ type outbox struct {
 	mu    sync.Mutex
 	floor uint64          // of the coordinator
 	due   map[string]bool // applications
+	sent  uint64          // the last report that is not acknowledged; 0 is none
+	since time.Time       // waits for an acknowledgement
 }
 
 func newOutbox(j *journal.Journal) *outbox {
@@ -49,8 +51,29 @@ func (b *outbox) connected(floor uint64, apps []string) {
 	for _, app := range apps {
 		b.due[app] = true
 	}
+	b.sent = 0
 	b.mu.Unlock()
 	signal(b.wake)
+}
+
+// ackLimit is how long reports may wait for their acknowledgement: three times
+// as long as a coordinator tries to commit them.
+const ackLimit = 30 * time.Second
+
+// acknowledged notes that every report up to a counter is in the log.
+func (b *outbox) acknowledged(counter uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.since = time.Now(); counter >= b.sent {
+		b.sent = 0
+	}
+}
+
+// overdue is the time until reports have waited too long, false for none.
+func (b *outbox) overdue() (time.Duration, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Until(b.since.Add(ackLimit)), b.sent > 0
 }
 
 // number returns a counter above every one used before, in former lives too.
@@ -78,6 +101,16 @@ func (b *outbox) take(state func(app string) *agentv1.Report) ([]*agentv1.Report
 			return nil, err
 		}
 		out = append(out, r)
+		b.awaits(r.Counter)
 	}
 	return out, nil
+}
+
+func (b *outbox) awaits(counter uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sent == 0 {
+		b.since = time.Now()
+	}
+	b.sent = counter
 }

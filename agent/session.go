@@ -104,9 +104,14 @@ func (s *session) send(ctx context.Context) error {
 				return err
 			}
 		}
+		late, err := s.late()
+		if err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-late:
 		case <-s.a.out.wake:
 		case p := <-s.a.progress:
 			err = s.up(&agentv1.Up{Message: &agentv1.Up_Progress{Progress: p}})
@@ -117,6 +122,22 @@ func (s *session) send(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// errSilent says that a coordinator takes reports and does not commit them.
+var errSilent = errors.New("reports were not acknowledged in time")
+
+// late returns a channel that wakes the sender when an acknowledgement will be
+// overdue, and errSilent when one is.
+func (s *session) late() (<-chan time.Time, error) {
+	left, waiting := s.a.out.overdue()
+	switch {
+	case !waiting:
+		return nil, nil
+	case left <= 0:
+		return nil, errSilent
+	}
+	return time.After(left), nil
 }
 
 func (s *session) up(m *agentv1.Up) error {
@@ -140,7 +161,8 @@ func (s *session) receive(ctx context.Context) error {
 			if err := s.assignments(m.Assignments); err != nil {
 				return err
 			}
-		case *agentv1.Down_Acknowledged: // see outbox: a session that lacks one ends
+		case *agentv1.Down_Acknowledged:
+			s.a.out.acknowledged(m.Acknowledged.Counter)
 		case *agentv1.Down_Log:
 			s.readers.handle(ctx, m.Log)
 		}
