@@ -6,10 +6,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
 // oneByOne is a config that shows one host at a time.
-const oneByOne = `{capacity: {minHealthy: 50%, maxConcurrent: 1}, waves: [{name: one-box, select: {count: 1}}, {name: rest, select: remainder}]}`
+const oneByOne = `{capacity: {minHealthy: 50%, maxConcurrent: 1}, waves: [{name: one-box, select: {count: 1}}, {name: rest, select: remainder}], ` + allBack + `}`
+
+const allBack = `onFailure: {wave: {action: rollback, scope: all}, gate: {action: rollback, scope: all}}`
 
 func TestFailingHookIsRolledBack(t *testing.T) {
 	w := start(t, 1, 3)
@@ -146,7 +150,7 @@ func TestDeadAgentIsNamedAndLost(t *testing.T) {
 
 func TestStoppedStoreCostsNoCapacity(t *testing.T) {
 	w := start(t, 1, 2)
-	w.app(`{capacity: {minHealthy: 50%, maxConcurrent: 1}, waves: [{name: all, select: remainder}], timeouts: {stage: 4s}}`)
+	w.app(`{capacity: {minHealthy: 50%, maxConcurrent: 1}, waves: [{name: all, select: remainder}], timeouts: {stage: 4s}, ` + allBack + `}`)
 	w.push("v1")
 	w.must("deploy", "--app", "hello", "--rev", "v1")
 	w.push("v2")
@@ -208,8 +212,8 @@ func TestKilledLeaderSkipsNoBake(t *testing.T) {
 		done <- code
 	}()
 	w.until(20*time.Second, "the one-box bakes", func() bool {
-		d := w.deployment().Deployment
-		return len(d.Waves) > 0 && d.Waves[0].Status == "baking"
+		d, err := w.fleet.Control.GetDeployment(t.Context(), &controlv1.GetDeploymentRequest{App: "hello"})
+		return err == nil && d.Deployment.Waves[0].Status == "baking"
 	})
 	leader, err := w.fleet.Leader(t.Context())
 	if err != nil {

@@ -2,6 +2,7 @@
 package gossip
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,9 +42,9 @@ type Ring struct {
 	list *memberlist.Memberlist
 	o    Options
 
-	mu      sync.Mutex
-	members map[string]Member
-	closed  bool
+	mu     sync.Mutex
+	alive  map[string]map[string]bool // member id -> names of its living processes
+	closed bool
 }
 
 // Open starts gossiping. Seeds that do not answer are no error: Rejoin tries
@@ -64,9 +65,11 @@ func Open(o Options) (*Ring, error) {
 	if err != nil || len(meta) > memberlist.MetaMaxSize {
 		return nil, fmt.Errorf("gossip meta of %s has %d bytes, at most %d fit: %w", o.Self.ID, len(meta), memberlist.MetaMaxSize, err)
 	}
-	r := &Ring{o: o, members: map[string]Member{}}
+	r := &Ring{o: o, alive: map[string]map[string]bool{}}
 	c := memberlist.DefaultLANConfig()
-	c.Name = o.Self.Role + "/" + o.Self.ID
+	// A restarted process is a new name in the ring: it need not wait until the
+	// old one, perhaps at another address, is given up.
+	c.Name = o.Self.Role + "/" + o.Self.ID + "/" + rand.Text()[:8]
 	c.BindAddr, c.BindPort, c.AdvertisePort = host, port, port
 	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
 		c.AdvertiseAddr = host
@@ -74,7 +77,6 @@ func Open(o Options) (*Ring, error) {
 	c.SecretKey = o.Key
 	c.EnableCompression = false
 	c.SuspicionMult = 3
-	c.DeadNodeReclaimTime = 5 * time.Second // a host that comes back with a new address
 	if o.Probe > 0 {
 		c.ProbeInterval = o.Probe
 		c.ProbeTimeout = o.Probe / 2
@@ -106,11 +108,14 @@ func (r *Ring) Rejoin(seeds []string) int {
 // Addr returns the address that others can use as a seed.
 func (r *Ring) Addr() string { return r.list.LocalNode().Address() }
 
-// Members returns the members that are alive, ourselves included.
+// Members returns the members that are alive, ourselves included. A member
+// whose old process was not given up yet is listed once.
 func (r *Ring) Members() []Member {
 	var out []Member
+	seen := map[string]bool{}
 	for _, n := range r.list.Members() {
-		if m, err := member(n); err == nil {
+		if m, err := member(n); err == nil && !seen[m.Role+m.ID] {
+			seen[m.Role+m.ID] = true
 			out = append(out, m)
 		}
 	}
@@ -151,12 +156,28 @@ func (e *events) notify(n *memberlist.Node, alive bool) {
 	if err != nil || e.o.Changed == nil {
 		return
 	}
-	e.mu.Lock()
-	closed := e.closed
-	e.mu.Unlock()
-	if !closed {
-		e.o.Changed(m, alive)
+	if now, tell := e.track(m.ID, n.Name, alive); tell {
+		e.o.Changed(m, now)
 	}
+}
+
+// track counts the processes of a member: it is alive while one of them is.
+func (e *events) track(id, name string, alive bool) (now, tell bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.alive[id] == nil {
+		e.alive[id] = map[string]bool{}
+	}
+	if alive {
+		e.alive[id][name] = true
+	} else {
+		delete(e.alive[id], name)
+	}
+	now = len(e.alive[id]) > 0
+	if !now {
+		delete(e.alive, id)
+	}
+	return now, !e.closed
 }
 
 func (e *events) NotifyJoin(n *memberlist.Node)   { e.notify(n, true) }
