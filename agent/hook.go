@@ -50,6 +50,23 @@ func (t *target) hook(ctx context.Context, s task.Step) verdict {
 	return failedBy(ofScript(s.Event, r))
 }
 
+// nothingToRun says that the event of a step has no script, or its revision is
+// not here any more.
+func (t *target) nothingToRun(s task.Step) bool {
+	if s.Resume {
+		return false
+	}
+	if !t.releases.Has(t.app, s.Revision) {
+		return true
+	}
+	spec, err := hooks.Load(t.root(s.Revision), "")
+	if err != nil {
+		return false
+	}
+	event, known := hooks.ParseEvent(s.Event)
+	return !known || len(spec.Scripts(event)) == 0
+}
+
 // lingering is ctx that ends later.
 func lingering(ctx context.Context, grace time.Duration) (context.Context, func()) {
 	if grace <= 0 {

@@ -32,6 +32,16 @@ func (t *target) step(ctx context.Context, st task.State) error {
 	if disturbs(s) {
 		t.watchOver(false)
 	}
+	if outcome, through := t.through(s); through {
+		t.tellStep(s)
+		if err := t.journal.Through(t.app, s, outcome); err != nil {
+			return err
+		}
+		if s.Kind == task.KindReport {
+			t.finish(s)
+		}
+		return nil
+	}
 	if err := t.journal.Begin(t.app, s); err != nil {
 		return err
 	}
@@ -46,13 +56,20 @@ func (t *target) step(ctx context.Context, st task.State) error {
 	if v.failure != nil {
 		detail = v.failure.Message
 	}
-	if err := t.journal.End(t.app, v.outcome, detail); err != nil {
-		return err
+	return t.journal.End(t.app, v.outcome, detail)
+}
+
+// through answers how a step ends that does nothing outside this process: its
+// record is all there is to do. Most lifecycle events have no script.
+func (t *target) through(s task.Step) (task.Outcome, bool) {
+	switch s.Kind {
+	case task.KindAccept, task.KindReport:
+		return task.OutcomeOK, true
+	case task.KindHook:
+		return task.OutcomeSkipped, t.nothingToRun(s)
+	case task.KindWait, task.KindStage, task.KindCheckIdle, task.KindInstall, task.KindProbe, task.KindUndo, task.KindSettle:
 	}
-	if s.Kind == task.KindReport {
-		t.finish(s)
-	}
-	return nil
+	return 0, false
 }
 
 // disturbs says that the application may not serve during the step.
@@ -110,7 +127,7 @@ func (t *target) do(ctx context.Context, s task.Step) verdict {
 		return t.move(ctx, s)
 	case task.KindWait, task.KindAccept, task.KindReport:
 	}
-	return ends(task.OutcomeOK) // the journal's record is all there is to do
+	return ends(task.OutcomeOK)
 }
 
 func (t *target) tellStep(s task.Step) {

@@ -103,7 +103,7 @@ func (t *target) turn(ctx context.Context) error {
 	if st.Next.Kind != task.KindWait {
 		return t.step(ctx, st)
 	}
-	if err := t.settle(st); err != nil {
+	if err := errors.Join(t.journal.Flush(), t.settle(st)); err != nil {
 		return err
 	}
 	if id, key := t.wanted(); id != "" {

@@ -40,7 +40,8 @@ type Journal struct {
 	lock    *flock.Flock
 	log     *durable.Log
 	targets map[string]*Target
-	short   int64 // size after the last rewrite
+	short   int64    // size after the last rewrite
+	waiting [][]byte // records in the state that are not in the file yet
 }
 
 // Open opens the journal of the state folder dir, which is made if need be,
@@ -133,7 +134,8 @@ func (t *Target) highest() uint64 {
 	return top
 }
 
-// Begin records that a step is begun; only then may it be done.
+// Begin records that a step is begun; only then may it be done. It is durable
+// on return, with everything before it.
 func (j *Journal) Begin(app string, s task.Step) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -141,22 +143,52 @@ func (j *Journal) Begin(app string, s task.Step) error {
 	return j.append(entry{App: app, Record: &task.Record{Begin: &s}})
 }
 
+// Through records a step that does nothing outside this process, begun and
+// ended at once. It becomes durable with the next record that does: a crash
+// before takes the step again, which is as harmless as it was.
+func (j *Journal) Through(app string, s task.Step, outcome task.Outcome) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s.Resume = false
+	if err := j.later(entry{App: app, Record: &task.Record{Begin: &s}}); err != nil {
+		return err
+	}
+	return j.end(app, outcome, "")
+}
+
+// Flush makes everything recorded so far durable.
+func (j *Journal) Flush() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.flush()
+}
+
 // maxDetail bounds the text of an end: as much as a report carries.
 const maxDetail = 4096
 
-// End records how the step begun last has ended. Closing a generation as done
-// makes what runs the last good revision, in the same write.
+// End records how the step begun last has ended. Closing a generation is
+// durable on return, and makes what runs the last good revision in the same
+// write. The end of any other step becomes durable with the next record: a
+// crash before leaves the step begun, and every step that is begun may be
+// taken up again (a hook answers with the result that its supervisor kept).
 func (j *Journal) End(app string, outcome task.Outcome, detail string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(detail) > maxDetail {
 		detail = detail[len(detail)-maxDetail:]
 	}
+	return j.end(app, outcome, detail)
+}
+
+func (j *Journal) end(app string, outcome task.Outcome, detail string) error {
 	e := entry{App: app, Record: &task.Record{End: &task.End{Outcome: outcome, Detail: detail}}}
 	if t := j.targets[app]; t != nil && outcome.OK() {
 		if s := t.State().Next; s.Kind == task.KindReport && s.Result == task.ResultDone && s.Revision != "" {
 			e.LastGood = &s.Revision
 		}
+	}
+	if t := j.targets[app]; t != nil && t.State().Next.Kind != task.KindReport {
+		return j.later(e)
 	}
 	return j.append(e)
 }
@@ -202,15 +234,33 @@ func (j *Journal) NextCounter(app string, floor uint64) (uint64, error) {
 	return next, nil
 }
 
+// append makes a record durable, with the ones that wait for it.
 func (j *Journal) append(e entry) error {
+	if err := j.later(e); err != nil {
+		return err
+	}
+	return j.flush()
+}
+
+// later takes a record into the state; it waits for the next flush.
+func (j *Journal) later(e entry) error {
 	data, err := e.encode()
 	if err != nil {
 		return err
 	}
-	if err := j.log.Append(data); err != nil {
+	j.waiting = append(j.waiting, data)
+	j.apply(e)
+	return nil
+}
+
+func (j *Journal) flush() error {
+	if len(j.waiting) == 0 {
+		return nil
+	}
+	if err := j.log.Append(j.waiting...); err != nil {
 		return fmt.Errorf("record in journal: %w", err)
 	}
-	j.apply(e)
+	j.waiting = nil
 	if size := j.log.Size(); size > compactMin && size > compactFactor*j.short {
 		return j.compact()
 	}
@@ -240,5 +290,5 @@ func (j *Journal) compact() error {
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return errors.Join(j.log.Close(), j.lock.Unlock())
+	return errors.Join(j.flush(), j.log.Close(), j.lock.Unlock())
 }

@@ -58,7 +58,7 @@ func TestHangingHookIsKilled(t *testing.T) {
 	w.push("v2", hook{event: "ApplicationStart", timeout: 1, script: "trap '' TERM; echo $$ >>" + pids + "; sleep 600 & echo $! >>" + pids + "; wait; sleep 600"})
 	began := time.Now()
 	out, code := w.dctl("deploy", "--app", "hello", "--rev", "v2")
-	if code != 5 || !strings.Contains(out, "timed out") && !strings.Contains(out, "timeout") {
+	if code != 5 || !strings.Contains(out, "failed to complete in 1 seconds") {
 		t.Errorf("exit %d; the text must say that it timed out:\n%s", code, out)
 	}
 	if took := time.Since(began); took > 30*time.Second {
