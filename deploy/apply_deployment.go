@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -177,7 +178,7 @@ func (s *State) retry(d *Deployment) {
 	d.Attempt++
 	for h, task := range sorted(d.Tasks) {
 		w := &d.Waves[task.Wave]
-		if !task.Status.Failure() || w.Status.Passed() {
+		if !task.Status.Failure() || task.gone() || w.Status.Passed() {
 			continue
 		}
 		if w.Status == WaveStatusBaking {
@@ -189,7 +190,7 @@ func (s *State) retry(d *Deployment) {
 				d.Failures--
 			}
 			t := s.Target(h, d.App)
-			t.StageFailed, t.StageReason = "", nil
+			t.StageFailed, t.StageReason, task.Refused = "", nil, 0
 			s.moveTask(d, h, task, TaskWaiting, "retry", nil)
 		})
 	}
@@ -251,6 +252,30 @@ func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 	d.EndedAt, d.Ended = s.Now, s.Wall
 	s.setStatus(d, to, cause)
 	s.open = slices.DeleteFunc(s.open, func(o *Deployment) bool { return o == d })
+	s.prune(d.App, d.Group)
+}
+
+// historyKept is how many ended deployments of a group keep their tasks and
+// records; of older ones only the outline stays, so that state does not grow
+// with every deployment times every host.
+const historyKept = 50
+
+// prune drops tasks, hosts and records of all but the newest ended deployments.
+func (s *State) prune(app, group string) {
+	var full []*Deployment
+	for _, d := range sorted(s.Deployments) {
+		if d.App == app && d.Group == group && d.Status.Terminal() && !d.Pruned {
+			full = append(full, d)
+		}
+	}
+	slices.SortFunc(full, func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, d := range full[:max(0, len(full)-historyKept)] {
+		d.Pruned, d.Tasks, d.Records = true, nil, nil
+		for i := range d.Waves {
+			d.Waves[i].Hosts = nil
+		}
+		d.derive()
+	}
 }
 
 func (s *State) deploymentStarted(d *Deployment) error {
@@ -298,18 +323,18 @@ func (s *State) bakeStarted(d *Deployment, w *Wave, e BakeStarted) error {
 		return refuse(Conflict, "wave %s is not ready to bake", w.Name)
 	}
 	w.BakeUntil = e.Until
-	s.setWave(d, e.Wave, WaveStatusBaking, fmt.Sprintf("for %s", e.Until.Sub(s.Now)))
+	s.setWave(d, e.Wave, WaveStatusBaking, fmt.Sprintf("for %s", w.BakeMin))
 	return nil
 }
 
 func (s *State) waveSealed(d *Deployment, w *Wave, e WaveSealed) error {
 	p := d.waves[e.Wave]
-	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusBaking || d.GateFail != "" || s.Now < w.BakeUntil || p.failures > w.Budget {
+	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusBaking || d.GateFail != "" || s.Now < w.BakeUntil || p.failures > w.Budget || p.sicks > 0 || p.tasks[TaskSettled] == 0 {
 		return refuse(Conflict, "wave %s is not ready to be sealed", w.Name)
 	}
 	for _, h := range w.Hosts {
 		t := s.Target(h, d.App)
-		if t == nil || d.Tasks[h].Status != TaskSettled || d.Tasks[h].Wave != e.Wave {
+		if task := d.Tasks[h]; t == nil || task == nil || task.Status != TaskSettled || task.Wave != e.Wave {
 			continue
 		}
 		t.Seals = append(t.Seals, Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
@@ -325,7 +350,7 @@ func (s *State) waveSealed(d *Deployment, w *Wave, e WaveSealed) error {
 func (s *State) waveSkipped(d *Deployment, w *Wave, e WaveSkipped) error {
 	p := d.waves[e.Wave]
 	if d.Status != DeploymentStatusRunning || p.open() > 0 || p.tasks[TaskSettled] > 0 ||
-		(w.Status != WaveStatusPending && w.Status != WaveStatusDeploying) {
+		(w.Status != WaveStatusPending && w.Status != WaveStatusDeploying && w.Status != WaveStatusBaking) {
 		return refuse(Conflict, "wave %s has work", w.Name)
 	}
 	w.EndedAt = s.Now
@@ -334,18 +359,18 @@ func (s *State) waveSkipped(d *Deployment, w *Wave, e WaveSkipped) error {
 }
 
 func (s *State) deploymentPaused(d *Deployment, e DeploymentPaused) error {
-	if d.Status != DeploymentStatusRunning && d.Status != DeploymentStatusRollingBack {
+	if d.Status != DeploymentStatusRunning {
 		return refuse(Conflict, "deployment %s is %s", d.ID, d.Status)
 	}
 	s.stopBakes(d)
-	d.Decision, d.Abort = true, false
+	d.Decision = true
 	s.setStatus(d, DeploymentStatusPaused, e.Cause)
 	return nil
 }
 
 func (s *State) deploymentEnded(d *Deployment, e DeploymentEnded) error {
-	if !e.Status.Terminal() {
-		return refuse(Invalid, "%s is no end", e.Status)
+	if !d.endable(e.Status) {
+		return refuse(Conflict, "deployment %s is %s and cannot end %s", d.ID, d.Status, e.Status)
 	}
 	for i := range d.waves {
 		if n := d.permits(i); n > 0 {
@@ -364,6 +389,34 @@ func (s *State) deploymentEnded(d *Deployment, e DeploymentEnded) error {
 	}
 	s.end(d, e.Status, e.Cause)
 	return nil
+}
+
+// endable reports whether the deployment, as it is now, may end so: a request
+// or a report may have come between Decide and this fact.
+func (d *Deployment) endable(to DeploymentStatus) bool {
+	switch d.Status {
+	case DeploymentStatusRunning:
+		sealed, passed := 0, 0
+		for i := range d.Waves {
+			sealed += count(d.Waves[i].Status == WaveStatusSealed)
+			passed += count(d.Waves[i].Status.Passed())
+		}
+		return passed == len(d.Waves) && d.GateFail == "" &&
+			(to == DeploymentStatusSucceeded && sealed > 0 || to == DeploymentStatusStopped && sealed == 0)
+	case DeploymentStatusStopping:
+		return to == DeploymentStatusStopped
+	case DeploymentStatusRollingBack:
+		for _, p := range d.waves {
+			if p.tasks[TaskReverting] > 0 {
+				return false
+			}
+		}
+		return d.Revert && (to == DeploymentStatusRolledBack || to == DeploymentStatusStopped ||
+			to == DeploymentStatusSucceeded && d.Inverse)
+	case DeploymentStatusPending, DeploymentStatusPaused, DeploymentStatusSucceeded, DeploymentStatusRolledBack,
+		DeploymentStatusStopped, DeploymentStatusCancelled:
+	}
+	return false
 }
 
 // permits is the number of permits held in wave i.

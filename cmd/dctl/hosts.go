@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,11 +20,13 @@ func (c *cli) hostsCommand() *cobra.Command {
 
 func (c *cli) hostsList() *cobra.Command {
 	var req controlv1.ListHostsRequest
+	wait := 0
 	cmd := &cobra.Command{
 		Use: "list", Short: "List hosts", Args: upTo(0),
 		Example: `dctl hosts list --app www
 dctl hosts list --role web --zone eu-1a --host 'web-0*'
-dctl hosts list -l env=prod`,
+dctl hosts list -l env=prod
+dctl hosts list --wait 2`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&req.Role, "role", "R", "", "value of the label role")
@@ -31,12 +35,13 @@ dctl hosts list -l env=prod`,
 	f.StringSliceVar(&req.Host, "host", nil, "names; * at the end matches")
 	c.appFlag(cmd, &req.App)
 	f.StringVar(&req.Group, "group", "", "deployment group of --app")
+	f.IntVar(&wait, "wait", 0, "wait until so many of them are connected, at most --timeout")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if req.Group != "" && req.App == "" {
 			return usage("--group is a group of an application; add --app")
 		}
 		return c.with(func(cl *client) error {
-			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListHosts, &req)
+			out, err := c.awaitHosts(cmd.Context(), cl, &req, wait)
 			if err != nil {
 				return err
 			}
@@ -44,6 +49,31 @@ dctl hosts list -l env=prod`,
 		})
 	}
 	return cmd
+}
+
+// awaitHosts lists hosts once enough of them are connected; hosts announce
+// themselves, so there is nothing to do but ask again.
+func (c *cli) awaitHosts(ctx context.Context, cl *client, req *controlv1.ListHostsRequest, want int) (*controlv1.ListHostsResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.flags.timeout))
+	defer cancel()
+	for {
+		out, err := call(ctx, cl, controlv1.ControlServiceClient.ListHosts, req)
+		if err != nil {
+			return nil, err
+		}
+		n := 0
+		for _, h := range out.Hosts {
+			if h.State == "connected" {
+				n++
+			}
+		}
+		if n >= want {
+			return out, nil
+		}
+		if c.wait(ctx, 100*time.Millisecond) != nil {
+			return nil, fmt.Errorf("%d of %d hosts are connected after %s; look at the logs of the agents", n, want, c.flags.timeout)
+		}
+	}
 }
 
 func hostRow(h *controlv1.Host) string {
