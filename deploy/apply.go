@@ -192,8 +192,15 @@ func (s *State) forgetRequests() {
 	s.RequestLog = slices.Delete(s.RequestLog, 0, n)
 }
 
+// recordsKept is how long a history may grow before the coming and going of
+// hosts, the only part without a bound, is left out.
+const recordsKept = 100_000
+
 // record appends a line to a deployment's history.
 func (s *State) record(d *Deployment, r Record) {
+	if r.Subject == "host" && len(d.Records) >= recordsKept {
+		return
+	}
 	r.Index, r.At, r.Wall = s.Index, s.Now, s.Wall
 	d.Records = append(d.Records, r)
 }

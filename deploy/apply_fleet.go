@@ -31,8 +31,11 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 			return err
 		}
 	}
-	s.Names[e.Name] = e.Host
 	h := s.Hosts[e.Host]
+	if h != nil && s.Names[h.Name] == h.ID {
+		delete(s.Names, h.Name) // renamed: the old name is free
+	}
+	s.Names[e.Name] = e.Host
 	if h == nil {
 		h = &Host{ID: e.Host, Targets: map[string]*Target{}}
 		s.Hosts[e.Host] = h
@@ -69,18 +72,29 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 	if g == nil {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
 	}
+	joined := 0
 	for _, id := range e.Hosts {
 		h := s.Hosts[id]
 		if h == nil || h.Targets[e.App] != nil {
 			continue
 		}
-		t := &Target{Host: id, App: e.App, Group: e.Group, Zone: h.Zone}
+		t := &Target{Host: id, App: e.App, Group: e.Group, Zone: h.Zone, Away: h.Unreachable}
 		if h.Targets == nil {
 			h.Targets = map[string]*Target{}
 		}
 		h.Targets[e.App] = t
 		g.Members[id] = true
 		s.count(t, +1)
+		joined++
+	}
+	return changed(joined, "host", "join")
+}
+
+// changed refuses a fact of which no item fits any more, so that whoever
+// decided it sees that nothing moved.
+func changed(n int, what, verb string) error {
+	if n == 0 {
+		return refuse(Conflict, "no %s is left to %s", what, verb)
 	}
 	return nil
 }
@@ -91,12 +105,14 @@ func (s *State) targetsLeft(e TargetsLeft) error {
 	if g == nil {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
 	}
+	left := 0
 	for _, id := range e.Hosts {
 		if t := s.Target(id, e.App); t != nil && t.Group == e.Group && t.Permit == PermitNone {
 			s.depart(t, e.Cause)
+			left++
 		}
 	}
-	return nil
+	return changed(left, "host", "leave")
 }
 
 // depart ends a target: its task is gone, which is no failure, and N shrinks.
@@ -104,11 +120,15 @@ func (s *State) depart(t *Target, cause string) {
 	s.count(t, -1)
 	for _, d := range s.open {
 		task := d.Tasks[t.Host]
-		if d.App != t.App || d.Group != t.Group || task == nil {
+		if d.App != t.App || d.Group != t.Group || task == nil || task.gone() {
 			continue
 		}
-		s.moveTask(d, t.Host, task, TaskGone, cause, nil)
-		d.waves[task.Wave].tasks[TaskGone]++
+		if task.Status.Failure() { // what failed stays a failure, also when its host is replaced
+			task.Left = true
+		} else {
+			s.moveTask(d, t.Host, task, TaskGone, cause, nil)
+		}
+		d.waves[task.Wave].leave(task)
 	}
 	if g := s.Groups[GroupKey(t.App, t.Group)]; g != nil {
 		delete(g.Members, t.Host)
@@ -146,6 +166,7 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 }
 
 func (s *State) hostsUnreachable(e HostsUnreachable) error {
+	down := 0
 	for _, item := range e.Items {
 		h := s.Hosts[item.Host]
 		if h == nil || h.Unreachable || h.Counter > item.Counter {
@@ -156,8 +177,9 @@ func (s *State) hostsUnreachable(e HostsUnreachable) error {
 			s.touch(t, func() { t.Away, t.Health, t.Evidence = true, HealthUnknown, "host unreachable" })
 		}
 		s.noteHost(h, "unreachable")
+		down++
 	}
-	return nil
+	return changed(down, "host", "call unreachable")
 }
 
 // noteHost writes a host's coming or going into the open deployments it is in.
@@ -179,6 +201,9 @@ func (s *State) targetsReported(e TargetsReported) error {
 // reported applies one whole-state report: section 1 of the semantics.
 func (s *State) reported(r *Report) {
 	h := s.Hosts[r.Host]
+	if !r.valid() {
+		return
+	}
 	if h == nil || r.Counter <= h.Counter && r.App == "" {
 		return
 	}
@@ -211,6 +236,12 @@ func (s *State) reported(r *Report) {
 	}
 }
 
+// valid reports whether result and health have values that mean something. An
+// agent is not trusted: a report that says anything else says nothing.
+func (r *Report) valid() bool {
+	return r.Result >= ResultNone && r.Result <= ResultIdle && r.Health >= HealthUnknown && r.Health <= HealthUnhealthy
+}
+
 // closeGeneration applies generation, result and health of a report, and
 // returns the deployment whose task the result may end. It runs in touch.
 func (s *State) closeGeneration(t *Target, r *Report) *Deployment {
@@ -218,6 +249,7 @@ func (s *State) closeGeneration(t *Target, r *Report) *Deployment {
 		return nil
 	}
 	if r.Gen > t.Gen { // the log was restored from a backup: the host knows more
+		s.overtaken(t)
 		t.Gen, t.Open, t.Permit, t.Deployment = r.Gen, true, PermitNone, ""
 	}
 	var ended *Deployment
@@ -234,10 +266,24 @@ func (s *State) closeGeneration(t *Target, r *Report) *Deployment {
 	return ended
 }
 
+// overtaken lets a granted task wait again when its target is at a generation
+// that this log never granted: no result of the task's own will come.
+func (s *State) overtaken(t *Target) {
+	for _, d := range s.open {
+		if task := d.Tasks[t.Host]; d.App == t.App && d.Group == t.Group && task != nil && task.Status == TaskGranted {
+			s.moveTask(d, t.Host, task, TaskWaiting, "the host is at a later generation", nil)
+		}
+	}
+}
+
+// refusals is how often a target may hand permits back before that counts as a
+// failure: an agent that never says the same twice must not keep the log busy.
+const refusals = 20
+
 // taskResult ends the task that a permit was for.
 func (s *State) taskResult(d *Deployment, t *Target, r *Report) {
 	task := d.Tasks[t.Host]
-	if task == nil || d.Status.Terminal() || task.Status.Terminal() || task.Gen != r.Gen {
+	if task == nil || task.gone() || d.Status.Terminal() || task.Status.Terminal() || task.Gen != r.Gen {
 		return
 	}
 	move := func(to TaskStatus, cause string) {
@@ -251,6 +297,8 @@ func (s *State) taskResult(d *Deployment, t *Target, r *Report) {
 	switch r.Result {
 	case ResultDone:
 		switch {
+		case task.Status == TaskReverting && (t.Running != goal || t.Health != HealthHealthy):
+			move(TaskBroken, "could not go back")
 		case t.Running != goal:
 			move(TaskFailed, fmt.Sprintf("reports %s as running", s.RevisionName(t.App, t.Running)))
 		case t.Health != HealthHealthy:
@@ -259,19 +307,26 @@ func (s *State) taskResult(d *Deployment, t *Target, r *Report) {
 			move(good, "")
 		}
 	case ResultFailed:
-		if task.Status == TaskReverting && t.Running != goal {
+		switch {
+		case task.Status == TaskReverting && (t.Running != goal || t.Health != HealthHealthy):
 			move(TaskBroken, "could not go back")
-			return
-		}
-		if task.Status == TaskReverting {
+		case task.Status == TaskReverting:
 			move(TaskReverted, "")
-			return
+		default:
+			move(TaskFailed, "")
 		}
-		move(TaskFailed, "")
 	case ResultBroken:
 		move(TaskBroken, "")
 	case ResultRefused, ResultIdle:
-		move(waiting, r.Result.String())
+		task.Refused++
+		switch {
+		case task.Refused < refusals:
+			move(waiting, r.Result.String())
+		case task.Status == TaskReverting:
+			move(TaskBroken, fmt.Sprintf("handed %d permits back", task.Refused))
+		default:
+			move(TaskFailed, fmt.Sprintf("handed %d permits back", task.Refused))
+		}
 	case ResultNone:
 	}
 }

@@ -14,7 +14,7 @@ func (s *State) permitsGranted(d *Deployment, w *Wave, e PermitsGranted) error {
 	granted := 0
 	for _, item := range e.Items {
 		t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]
-		if t == nil || task == nil || task.Wave != e.Wave || item.Gen != t.Gen+1 || !s.grantable(d, w, t, task, item.Goal) {
+		if t == nil || task == nil || task.gone() || task.Wave != e.Wave || item.Gen != t.Gen+1 || !s.grantable(d, w, t, task, item.Goal) {
 			continue
 		}
 		if kind, err := s.ledger(g, map[string]bool{}).admit(t, x); err != nil || kind != item.Kind {
@@ -81,7 +81,7 @@ func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
 		}
 	}
 	for _, item := range e.Items {
-		if t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]; t != nil && task != nil {
+		if t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]; t != nil && task != nil && !task.gone() {
 			s.revert(d, t, task, item.Goal)
 		}
 	}
@@ -109,9 +109,10 @@ func (s *State) revert(d *Deployment, t *Target, task *Task, goal Digest) {
 }
 
 func (s *State) tasksEnded(d *Deployment, e TasksEnded) error {
+	ended := 0
 	for _, item := range e.Items {
 		t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]
-		if t == nil || task == nil || t.Counter > item.Counter || !s.endable(d, t, task, item) {
+		if t == nil || task == nil || task.gone() || t.Counter > item.Counter || !s.endable(d, t, task, item) {
 			continue
 		}
 		s.touch(t, func() {
@@ -127,8 +128,9 @@ func (s *State) tasksEnded(d *Deployment, e TasksEnded) error {
 			}
 			s.moveTask(d, t.Host, task, item.Status, item.Cause, f)
 		})
+		ended++
 	}
-	return nil
+	return changed(ended, "task", "end")
 }
 
 // endable tests an end against the target as it is now.

@@ -76,7 +76,7 @@ type ledger struct {
 	g        *Group
 	taken    map[string]int  // zone -> permits granted in this fact
 	disabled map[string]int  // zone -> serving targets taken in this fact
-	hosts    map[string]bool // hosts granted in this decision, shared by its ledgers
+	hosts    map[string]bool // hosts granted in this decision, whether alone; shared by its ledgers
 }
 
 func (s *State) ledger(g *Group, hosts map[string]bool) *ledger {
@@ -112,7 +112,7 @@ func (l *ledger) admit(t *Target, x terms) (Permit, error) {
 }
 
 // take books a grant that admit allowed.
-func (l *ledger) take(t *Target, kind Permit) {
+func (l *ledger) take(t *Target, kind Permit, x terms) {
 	for _, z := range []string{"", t.Zone} {
 		l.taken[z]++
 		if kind == PermitNormal {
@@ -122,7 +122,7 @@ func (l *ledger) take(t *Target, kind Permit) {
 			break
 		}
 	}
-	l.hosts[t.Host] = true
+	l.hosts[t.Host] = l.hosts[t.Host] || x.exclusive
 }
 
 // zone tests how many zones have permits outstanding.
@@ -144,20 +144,25 @@ func (l *ledger) zone(t *Target, x terms) error {
 
 func (l *ledger) busy(zone string) bool { return l.g.usage(zone).permits+l.taken[zone] > 0 }
 
-// mutex tests that no other application of the host is being disrupted.
+// mutex tests that no other application of the host is being disrupted, when
+// either of the two wants to be alone.
 func (l *ledger) mutex(t *Target, x terms) error {
-	if !x.exclusive {
-		return nil
-	}
-	if l.hosts[t.Host] {
+	if alone, granted := l.hosts[t.Host]; granted && (alone || x.exclusive) {
 		return fmt.Errorf("%s was granted a permit just now", t.Host)
 	}
 	for app, other := range sorted(l.s.Hosts[t.Host].Targets) {
-		if other.Permit != PermitNone {
+		if other.Permit != PermitNone && (x.exclusive || l.s.exclusive(other)) {
 			return fmt.Errorf("%s holds a permit for %s", t.Host, app)
 		}
 	}
 	return nil
+}
+
+// exclusive reports whether the deployment that a target holds a permit of
+// wants the host for itself.
+func (s *State) exclusive(t *Target) bool {
+	d := s.Deployments[t.Deployment]
+	return d == nil || !d.Config.Capacity.SharedHost
 }
 
 // floorError says that a grant would break a floor.

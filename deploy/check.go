@@ -90,13 +90,13 @@ func (s *State) checkDeployment(d *Deployment) error {
 	counted := 0
 	for h, task := range sorted(d.Tasks) {
 		t := s.Target(h, d.App)
-		if t == nil && task.Status != TaskGone {
+		if t == nil && !task.gone() {
 			return fmt.Errorf("task %s of %s has no target and is %s", h, d.ID, task.Status)
 		}
 		if t != nil && task.Status == TaskGranted && (t.Permit == PermitNone || t.Gen != task.Gen) {
 			return fmt.Errorf("task %s of %s is granted generation %d, its target is at %d with permit %s", h, d.ID, task.Gen, t.Gen, t.Permit)
 		}
-		if t != nil && t.Permit != PermitNone && t.Deployment == d.ID && task.Status.Terminal() && task.Status != TaskLeft {
+		if t != nil && !task.gone() && t.Permit != PermitNone && t.Deployment == d.ID && task.Status.Terminal() && task.Status != TaskLeft {
 			return fmt.Errorf("task %s of %s is %s and holds a permit", h, d.ID, task.Status)
 		}
 		counted += count(task.Counted)
@@ -120,7 +120,7 @@ func (s *State) checkWave(d *Deployment, i int) error {
 	granted := 0
 	for _, h := range w.Hosts {
 		tasks[d.Tasks[h].Status]++
-		if t := s.Target(h, d.App); t != nil && t.Permit != PermitNone {
+		if t := s.Target(h, d.App); t != nil && !d.Tasks[h].gone() && t.Permit != PermitNone {
 			granted++
 		}
 	}

@@ -177,11 +177,15 @@ func (d *decision) complete(dep *Deployment, i int) WaveStatus {
 // settled hosts; a host that says nothing is never taken for a good one.
 func (d *decision) seal(dep *Deployment, i int) WaveStatus {
 	p, w := dep.waves[i], &dep.Waves[i]
+	if p.tasks[TaskSettled] == 0 { // every host that could tell has departed
+		d.emit(WaveSkipped{Deployment: dep.ID, Wave: i, Cause: "no target left"})
+		return WaveStatusSkipped
+	}
 	until := d.now.Add(w.BakeMin) // of a bake that this decision starts
 	if w.Status == WaveStatusBaking {
 		until = w.BakeUntil
 	}
-	if d.now < until || p.settledUp*100 < p.tasks[TaskSettled]*95 {
+	if d.now < until || !p.covered() {
 		return WaveStatusBaking
 	}
 	d.emit(WaveSealed{Deployment: dep.ID, Wave: i})
@@ -381,10 +385,11 @@ func (d *decision) settled(dep *Deployment, i int) []TaskEnd {
 	return out
 }
 
-// NextWake returns the FSM time at which Decide must be asked again although
-// nothing changed, and false if time alone changes nothing.
-func NextWake(s *State) (Time, bool) {
-	w := wake{}
+// NextWake returns the next FSM time after now at which Decide must be asked
+// again although nothing changed, and false if time alone changes nothing. What
+// was due by now is no reason: Decide was asked and waits for something else.
+func NextWake(s *State, now Time) (Time, bool) {
+	w := wake{now: now}
 	for _, dep := range s.open {
 		limits := dep.Config.Timeouts
 		for i := range dep.Waves {
@@ -406,12 +411,13 @@ func NextWake(s *State) (Time, bool) {
 }
 
 type wake struct {
+	now  Time
 	time Time
 	set  bool
 }
 
 func (w *wake) at(t Time) {
-	if !w.set || t < w.time {
+	if t > w.now && (!w.set || t < w.time) {
 		w.time, w.set = t, true
 	}
 }
@@ -423,7 +429,7 @@ func (w *wake) tasks(s *State, dep *Deployment, i int) {
 	if p.permits == 0 {
 		return
 	}
-	if at := p.oldest.Add(limit); at > s.Now {
+	if at := p.oldest.Add(limit); at > w.now {
 		w.at(at)
 		return
 	}

@@ -81,7 +81,7 @@ func (g *granting) try(host string, goal Digest) bool {
 		full := errors.As(err, &floor) && floor.Zone == ""
 		return !full && g.led.g.usage("").permits+g.led.taken[""] < g.x.concurrent
 	}
-	g.led.take(t, kind)
+	g.led.take(t, kind, g.x)
 	g.items = append(g.items, Grant{Host: host, Gen: t.Gen + 1, Kind: kind, Goal: goal})
 	return true
 }

@@ -12,7 +12,7 @@ func (d *decision) revertSet(dep *Deployment) (items []RevertGoal, anyGood bool)
 	for i := range slices.Backward(dep.Waves) {
 		for _, h := range dep.Waves[i].Hosts {
 			t, task := d.s.Target(h, dep.App), dep.Tasks[h]
-			if t == nil || task == nil || task.Wave != i {
+			if t == nil || task == nil || task.gone() || task.Wave != i {
 				continue
 			}
 			goal := d.goal(dep, t)
@@ -61,9 +61,11 @@ func (task *Task) touched(t *Target, goal Digest, dep *Deployment) bool {
 		return true
 	case TaskFailed:
 		return goal != "" && (t.Running != goal || !t.Serving())
-	case TaskWaiting:
-		return dep.Inverse && (t.Running != goal || !t.Serving()) && t.Running != ""
-	case TaskStageFailed, TaskGone, TaskSkipped, TaskCancelled, TaskReverting, TaskReverted, TaskLeft:
+	case TaskWaiting, TaskCancelled, TaskStageFailed, TaskSkipped:
+		// Granted before a retry, or on the revision by another way.
+		was := task.Gen > 0 || t.Running == dep.Revision || dep.Inverse && t.Running != ""
+		return was && (t.Running != goal || !t.Serving())
+	case TaskGone, TaskReverting, TaskReverted, TaskLeft:
 	}
 	return false
 }

@@ -11,7 +11,7 @@
 //	               |
 //	               v
 //	Decide(state, fleet, now) []Event     (leader only, all policy)
-//	NextWake(state)                       (when Decide must be asked again)
+//	NextWake(state, now)                  (when Decide must be asked again)
 //	Assign(state, host)                   (what one host should do, any replica)
 //
 // Facts are what happened or what was decided; they hold every number a

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Layout turns wave specs into waves with hosts. It is deterministic: the same
@@ -50,7 +51,7 @@ func (l *layout) placeZones(spec WaveSpec) {
 			if !ok {
 				break
 			}
-			l.add(spec, spec.Name+"/"+zone, zone, l.pick(len(l.pool), zone, ""))
+			l.add(spec, spec.Name+"/"+zone, zone, l.pickIn(len(l.pool), zone, ""))
 		}
 		l.batch++
 	}
@@ -137,7 +138,7 @@ func (l *layout) balance(n int, prefer string) []*Host {
 	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.zone, b.zone) })
 	var byZone [][]*Host
 	for _, p := range parts {
-		byZone = append(byZone, l.pick(p.whole, p.zone, prefer))
+		byZone = append(byZone, l.pickIn(p.whole, p.zone, prefer))
 	}
 	return interleave(byZone)
 }
@@ -159,7 +160,20 @@ func interleave(lists [][]*Host) []*Host {
 
 // pick removes up to n hosts of the zone ("" any), preferred ones first.
 func (l *layout) pick(n int, zone, prefer string) []*Host {
-	in := slices.DeleteFunc(slices.Clone(l.pool), func(h *Host) bool { return zone != "" && h.Zone != zone })
+	if zone != "" {
+		return l.pickIn(n, zone, prefer)
+	}
+	return l.from(slices.Clone(l.pool), n, prefer)
+}
+
+// pickIn is pick in exactly this zone; "" are the hosts that name none.
+func (l *layout) pickIn(n int, zone, prefer string) []*Host {
+	in := slices.DeleteFunc(slices.Clone(l.pool), func(h *Host) bool { return h.Zone != zone })
+	return l.from(in, n, prefer)
+}
+
+// from removes up to n of the given hosts from the pool.
+func (l *layout) from(in []*Host, n int, prefer string) []*Host {
 	if key, val, ok := strings.Cut(prefer, "="); ok {
 		slices.SortStableFunc(in, func(a, b *Host) int {
 			return cmp.Compare(preferred(b, key, val), preferred(a, key, val))
@@ -209,8 +223,32 @@ func (c *Config) Validate() (path string, err error) {
 			return path + ".gates", fmt.Errorf("wave %q names a gate that is not defined under gates", w.Name)
 		}
 	}
+	if path, err := c.durations(); err != nil {
+		return path, err
+	}
 	if c.Capacity.MaxConcurrent.Relative && c.Capacity.MaxConcurrent.PPM == 0 || !c.Capacity.MaxConcurrent.Relative && c.Capacity.MaxConcurrent.Count < 1 {
 		return "capacity.maxConcurrent", fmt.Errorf("with maxConcurrent %s no host could ever be deployed to; use at least 1", c.Capacity.MaxConcurrent)
+	}
+	return "", nil
+}
+
+// longest bounds every duration of a config: sums with FSM time cannot overflow.
+const longest = 10 * 365 * 24 * time.Hour
+
+func (c *Config) durations() (path string, err error) {
+	for i, w := range c.Waves {
+		if w.BakeMin < 0 || w.BakeMin > longest {
+			return fmt.Sprintf("waves[%d].bake.min", i), fmt.Errorf("a bake of %s cannot be; use 0s to 87600h", w.BakeMin)
+		}
+	}
+	t := c.Timeouts
+	for _, one := range []struct {
+		path string
+		is   time.Duration
+	}{{"stage", t.Stage}, {"task", t.Task}, {"lostAfter", t.LostAfter}} {
+		if one.is <= 0 || one.is > longest {
+			return "timeouts." + one.path, fmt.Errorf("a timeout of %s cannot be; use 1s to 87600h", one.is)
+		}
 	}
 	return "", nil
 }

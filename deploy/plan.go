@@ -189,8 +189,12 @@ func (s *State) floorHold(d *Deployment, w *Wave) string {
 	u := g.usage("")
 	floor, _ := d.Config.Capacity.floor(d.Config.Capacity.MinHealthy, u.registered)
 	text := fmt.Sprintf("%s: %d of %d serve, the floor is %d", w.Name, u.serving, u.registered, floor)
+	n := 0
 	for _, id := range g.Hosts() {
 		if t := s.Target(id, d.App); t.EverHealthy && !t.Serving() {
+			if n++; n > 5 {
+				return text + "; ..."
+			}
 			text += "; " + s.hostName(id) + " is " + t.Health.String()
 		}
 	}

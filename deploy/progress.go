@@ -66,6 +66,14 @@ func newProgress(n int) *progress {
 	}
 }
 
+// leave counts a task that has no target any more.
+func (p *progress) leave(t *Task) {
+	p.tasks[t.Status]++
+	if t.Counted && t.Status != TaskGone {
+		p.failures++
+	}
+}
+
 // total is the number of tasks of the wave.
 func (p *progress) total() int {
 	n := 0
@@ -74,6 +82,9 @@ func (p *progress) total() int {
 	}
 	return n
 }
+
+// covered reports whether 95 % of the settled targets say that they are healthy.
+func (p *progress) covered() bool { return p.settledUp*100 >= p.tasks[TaskSettled]*95 }
 
 // open is the number of tasks that are not terminal.
 func (p *progress) open() int {
@@ -90,8 +101,8 @@ func (d *Deployment) derive() {
 		for j, h := range d.Waves[i].Hosts {
 			d.order[h] = j
 			t := d.Tasks[h]
-			if t != nil && (t.Status == TaskGone || d.Status.Terminal()) {
-				d.waves[i].tasks[t.Status]++ // no target of the state counts it
+			if t != nil && (t.gone() || d.Status.Terminal()) {
+				d.waves[i].leave(t) // no target of the state counts it
 			}
 		}
 	}
@@ -147,7 +158,7 @@ func (s *State) count(t *Target, by int) {
 
 func (d *Deployment) count(t *Target, by int) {
 	task := d.Tasks[t.Host]
-	if task == nil || task.Status == TaskGone {
+	if task == nil || task.gone() {
 		return
 	}
 	p, i, on := d.waves[task.Wave], d.order[t.Host], by > 0

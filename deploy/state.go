@@ -171,6 +171,7 @@ type Deployment struct {
 	Failures  int              `json:"failures"`            // tasks that count against the total budget
 	GateFail  string           `json:"gate_fail,omitempty"` // a failed gate not yet acted on
 	Records   []Record         `json:"records,omitempty"`
+	Pruned    bool             `json:"pruned,omitempty"` // ended long ago: tasks, hosts and records are dropped
 
 	order map[string]int // host -> position in its wave; derived
 	waves []*progress    // derived
@@ -201,11 +202,17 @@ type Task struct {
 	Gen     uint64     `json:"gen,omitempty"`
 	Goal    Digest     `json:"goal,omitempty"`    // of a revert
 	Counted bool       `json:"counted,omitempty"` // against the budgets
+	Left    bool       `json:"left,omitempty"`    // the target departed after the task had failed
+	Refused int        `json:"refused,omitempty"` // permits handed back since the last retry
 	Since   Time       `json:"since"`
 	Wall    int64      `json:"wall"`
 	Cause   string     `json:"cause,omitempty"`
 	Failure *Failure   `json:"failure,omitempty"`
 }
+
+// gone reports whether the task has no target any more. A host of that name
+// that joins again is a new target, without a task.
+func (t *Task) gone() bool { return t.Status == TaskGone || t.Left }
 
 // Record is one line of a deployment's history, the stream that watch resumes
 // by Index. Several records of one entry share an index and appear together.

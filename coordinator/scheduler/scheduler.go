@@ -55,7 +55,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		wait := idle
 		s.State.View(func(st *deploy.State) {
 			events = deploy.Decide(st, fleet, now)
-			if at, ok := deploy.NextWake(st); ok {
+			if at, ok := deploy.NextWake(st, now); ok {
 				wait = min(wait, max(at.Sub(now), retryPause))
 			}
 		})

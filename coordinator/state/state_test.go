@@ -24,11 +24,27 @@ var rewrite = flag.Bool("rewrite", false, "rewrite golden files")
 // every returns one filled value of each kind of fact.
 func every() []deploy.Event {
 	kinds := []deploy.Event{
-		deploy.GroupDefined{}, deploy.HostEnrolled{}, deploy.HostLeft{}, deploy.TargetsJoined{}, deploy.TargetsLeft{},
-		deploy.RevisionRegistered{}, deploy.DeploymentCreated{}, deploy.RequestMade{}, deploy.DeploymentStarted{},
-		deploy.WaveStarted{}, deploy.PermitsGranted{}, deploy.RollbackStarted{}, deploy.TasksEnded{},
-		deploy.HostsUnreachable{}, deploy.GateJudged{}, deploy.BakeStarted{}, deploy.WaveSealed{}, deploy.WaveSkipped{},
-		deploy.DeploymentPaused{}, deploy.DeploymentEnded{}, deploy.TargetsReported{},
+		deploy.GroupDefined{},
+		deploy.HostEnrolled{},
+		deploy.HostLeft{},
+		deploy.TargetsJoined{},
+		deploy.TargetsLeft{},
+		deploy.RevisionRegistered{},
+		deploy.DeploymentCreated{},
+		deploy.RequestMade{},
+		deploy.DeploymentStarted{},
+		deploy.WaveStarted{},
+		deploy.PermitsGranted{},
+		deploy.RollbackStarted{},
+		deploy.TasksEnded{},
+		deploy.HostsUnreachable{},
+		deploy.GateJudged{},
+		deploy.BakeStarted{},
+		deploy.WaveSealed{},
+		deploy.WaveSkipped{},
+		deploy.DeploymentPaused{},
+		deploy.DeploymentEnded{},
+		deploy.TargetsReported{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()
@@ -121,8 +137,10 @@ func TestEveryKindIsCovered(t *testing.T) {
 
 func TestClusterFactsSurviveTheLog(t *testing.T) {
 	for _, e := range []ClusterEvent{
-		ClusterCreated{ID: "i", CA: []byte("ca")}, CoordinatorJoined{Name: "n", Raft: "r", API: "a", Agent: "g", Gossip: "s"},
-		TokenCreated{ID: "t", Role: "agent", Hash: []byte{1}, Expires: 9, Uses: 2}, TokenUsed{ID: "t", Hash: []byte{1}, Role: "agent", Subject: "x"},
+		ClusterCreated{ID: "i", CA: []byte("ca")},
+		CoordinatorJoined{Name: "n", Raft: "r", API: "a", Agent: "g", Gossip: "s"},
+		TokenCreated{ID: "t", Role: "agent", Hash: []byte{1}, Expires: 9, Uses: 2},
+		TokenUsed{ID: "t", Hash: []byte{1}, Role: "agent", Subject: "x"},
 	} {
 		b, err := Encode(Entry{Cluster: []ClusterEvent{e}})
 		if err != nil {

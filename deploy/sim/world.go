@@ -281,7 +281,10 @@ func (w *World) Run(limit time.Duration, stop func() bool) error {
 		if stop != nil && stop() {
 			return w.err
 		}
-		next, ok := deploy.NextWake(w.State)
+		next, ok := deploy.NextWake(w.State, w.Now)
+		if w.blind > w.Now && (!ok || w.blind < next) {
+			next, ok = w.blind, true
+		}
 		if len(w.queue) > 0 && (!ok || w.queue[0].at <= next) {
 			next, ok = w.queue[0].at, true
 		}

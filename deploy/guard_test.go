@@ -1,0 +1,423 @@
+package deploy_test
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/groundswell/groundswell/deploy"
+)
+
+// fleet is a state with facts applied by hand, one entry each.
+type fleet struct {
+	*deploy.State
+	t       *testing.T
+	counter uint64
+}
+
+func newFleet(t *testing.T, config string, hosts ...string) *fleet {
+	f := &fleet{State: deploy.NewState(), t: t}
+	c, _ := deploy.Builtin(config)
+	f.must(deploy.GroupDefined{App: "www", Group: "prod", Selector: "true", Config: c})
+	for _, h := range hosts {
+		f.must(deploy.HostEnrolled{Host: h, Name: h, Zone: "z"})
+	}
+	f.must(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: hosts})
+	for _, v := range []string{"v1", "v2"} {
+		f.must(deploy.RevisionRegistered{App: "www", Name: v, Digest: deploy.Digest(v)})
+	}
+	return f
+}
+
+func (f *fleet) try(e deploy.Event) error {
+	f.t.Helper()
+	err := f.ApplyEntry(f.Index+1, deploy.Entry{At: f.Now, Events: []deploy.Event{e}})[0]
+	if broken := deploy.Check(f.State); broken != nil {
+		f.t.Fatalf("after %T: %v", e, broken)
+	}
+	return err
+}
+
+func (f *fleet) must(e deploy.Event) {
+	f.t.Helper()
+	if err := f.try(e); err != nil {
+		f.t.Fatalf("%s: %v", deploy.Describe(e), err)
+	}
+}
+
+func (f *fleet) refused(e deploy.Event) {
+	f.t.Helper()
+	if f.try(e) == nil {
+		f.t.Errorf("%s was accepted", deploy.Describe(e))
+	}
+}
+
+func (f *fleet) report(r deploy.Report) {
+	f.t.Helper()
+	f.counter++
+	if r.Counter == 0 {
+		r.Counter = f.counter
+	}
+	r.App = "www"
+	f.must(deploy.TargetsReported{Items: []deploy.Report{r}})
+}
+
+// create makes a deployment of one wave of all hosts, entered.
+func (f *fleet) create(id, rev string, hosts ...string) *deploy.Deployment {
+	f.t.Helper()
+	f.must(deploy.DeploymentCreated{
+		ID: id, App: "www", Group: "prod", Revision: deploy.Digest(rev), RevName: rev, Config: f.Groups["www/prod"].Config,
+		Waves: []deploy.Wave{{Name: "all", Hosts: hosts}},
+	})
+	f.must(deploy.DeploymentStarted{Deployment: id})
+	f.must(deploy.WaveStarted{Deployment: id, Budget: 0})
+	return f.Deployments[id]
+}
+
+// grant stages the deployment's revision and grants a permit.
+func (f *fleet) grant(d *deploy.Deployment, host string) {
+	f.t.Helper()
+	t := f.Target(host, "www")
+	f.report(deploy.Report{Host: host, Gen: t.Gen, Running: t.Running, Health: t.Health, Staged: []deploy.Digest{d.Revision}})
+	kind := deploy.PermitConditional
+	if t.Serving() {
+		kind = deploy.PermitNormal
+	}
+	f.must(deploy.PermitsGranted{Deployment: d.ID, Concurrent: 100, Floors: []deploy.Floor{{}}, Items: []deploy.Grant{{Host: host, Gen: t.Gen + 1, Kind: kind, Goal: d.Revision}}})
+}
+
+// settle grants a permit and reports that the revision serves.
+func (f *fleet) settle(d *deploy.Deployment, host string) {
+	f.t.Helper()
+	f.grant(d, host)
+	f.report(deploy.Report{Host: host, Gen: f.Target(host, "www").Gen, Result: deploy.ResultDone, Running: d.Revision, Health: deploy.HealthHealthy, Staged: []deploy.Digest{d.Revision}})
+}
+
+// finish seals the wave and ends the deployment.
+func (f *fleet) finish(d *deploy.Deployment) {
+	f.t.Helper()
+	f.must(deploy.BakeStarted{Deployment: d.ID, Until: f.Now})
+	f.must(deploy.WaveSealed{Deployment: d.ID})
+	f.must(deploy.DeploymentEnded{Deployment: d.ID, Status: deploy.DeploymentStatusSucceeded})
+}
+
+func (f *fleet) act(id string, v deploy.Verb) {
+	f.t.Helper()
+	f.must(deploy.RequestMade{Deployment: id, Verb: v})
+}
+
+// TestAnAcknowledgedRequestIsNotOverrun: facts that were decided before a
+// request entered the log do not undo it.
+func TestAnAcknowledgedRequestIsNotOverrun(t *testing.T) {
+	for verb, want := range map[deploy.Verb]deploy.DeploymentStatus{
+		deploy.VerbAbortRollback: deploy.DeploymentStatusRollingBack,
+		deploy.VerbAbortLeave:    deploy.DeploymentStatusStopping,
+		deploy.VerbPause:         deploy.DeploymentStatusPaused,
+	} {
+		f := newFleet(t, "all-at-once", "h1")
+		d := f.create("d1", "v1", "h1")
+		f.settle(d, "h1")
+		f.must(deploy.BakeStarted{Deployment: "d1", Until: f.Now})
+		f.act("d1", verb)
+		f.refused(deploy.WaveSealed{Deployment: "d1"})
+		f.refused(deploy.DeploymentEnded{Deployment: "d1", Status: deploy.DeploymentStatusSucceeded})
+		f.refused(deploy.DeploymentPaused{Deployment: "d1", Cause: "decided before"})
+		if d.Status != want {
+			t.Errorf("after %s: %s", verb, d.Status)
+		}
+	}
+}
+
+func TestSuccessNeedsEveryWave(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	f.settle(d, "h1")
+	f.refused(deploy.DeploymentEnded{Deployment: "d1", Status: deploy.DeploymentStatusSucceeded})
+	f.must(deploy.BakeStarted{Deployment: "d1", Until: f.Now})
+	f.report(deploy.Report{Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthUnhealthy})
+	f.refused(deploy.WaveSealed{Deployment: "d1"}) // sick since the decision
+	f.report(deploy.Report{Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthHealthy})
+	f.must(deploy.WaveSealed{Deployment: "d1"})
+	f.refused(deploy.DeploymentEnded{Deployment: "d1", Status: deploy.DeploymentStatusStopped})
+	f.must(deploy.DeploymentEnded{Deployment: "d1", Status: deploy.DeploymentStatusSucceeded})
+}
+
+// TestAReportOfNonsenseSaysNothing: fields out of range neither close a
+// generation nor leave a task between two states.
+func TestAReportOfNonsenseSaysNothing(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	f.grant(d, "h1")
+	before := *f.Target("h1", "www")
+	for _, r := range []deploy.Report{
+		{Result: 99}, {Result: -1}, {Result: deploy.ResultDone, Health: 7}, {Result: deploy.ResultDone, Health: -2},
+	} {
+		r.Host, r.Gen, r.Running = "h1", 1, "v1"
+		f.report(r)
+		if got := *f.Target("h1", "www"); got.Permit != before.Permit || got.Health != before.Health || !got.Open {
+			t.Errorf("%+v changed the target: %+v", r, got)
+		}
+	}
+	for _, r := range []deploy.Report{{Host: "nobody", Gen: 1}, {Host: "", Gen: 1}, {Host: "h1", Counter: 1, Gen: math.MaxUint64}} {
+		f.report(r)
+	}
+	if d.Tasks["h1"].Status != deploy.TaskGranted {
+		t.Errorf("the task is %s", d.Tasks["h1"].Status)
+	}
+}
+
+// TestALaterGenerationFreesTheTask: a host that is ahead of a restored log has
+// no result for the task's generation, so the task waits for a new permit.
+func TestALaterGenerationFreesTheTask(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	f.grant(d, "h1")
+	f.report(deploy.Report{Host: "h1", Gen: 7, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthHealthy})
+	if task := d.Tasks["h1"]; task.Status != deploy.TaskWaiting || f.Target("h1", "www").Permit != deploy.PermitNone {
+		t.Errorf("the task is %s", task.Status)
+	}
+	f.settle(d, "h1")
+	if task := d.Tasks["h1"]; task.Status != deploy.TaskSettled || task.Gen != 8 {
+		t.Errorf("the task is %s at generation %d", task.Status, task.Gen)
+	}
+}
+
+// TestRefusalsEnd: an agent that hands back every permit becomes a failure.
+func TestRefusalsEnd(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	n := 0
+	for ; d.Tasks["h1"].Status == deploy.TaskWaiting && n < 100; n++ {
+		f.grant(d, "h1")
+		f.report(deploy.Report{Host: "h1", Gen: f.Target("h1", "www").Gen, Result: deploy.ResultRefused, Staged: []deploy.Digest{"v1"}})
+	}
+	if d.Tasks["h1"].Status != deploy.TaskFailed || n != 20 || d.Failures != 1 {
+		t.Errorf("after %d refusals: %s, %d failures", n, d.Tasks["h1"].Status, d.Failures)
+	}
+}
+
+// TestAFailureOutlivesItsHost: a failed host that is replaced stays a failure,
+// once, and one that joins again has no task.
+func TestAFailureOutlivesItsHost(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1", "h2")
+	d := f.create("d1", "v1", "h1", "h2")
+	f.settle(d, "h2")
+	f.grant(d, "h1")
+	f.report(deploy.Report{Host: "h1", Gen: 1, Result: deploy.ResultFailed})
+	leave := deploy.TargetsLeft{App: "www", Group: "prod", Hosts: []string{"h1"}}
+	join := deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h1"}}
+	for range 2 {
+		f.must(leave)
+		f.refused(leave)
+		f.must(join)
+		f.refused(join)
+		if p := d.Progress(0); p.Failed != 1 || p.Total != 2 || d.Failures != 1 {
+			t.Errorf("progress %+v, %d failures", p, d.Failures)
+		}
+	}
+	f.refused(deploy.BakeStarted{Deployment: "d1", Until: f.Now})
+	if err := reload(f.State); err != nil {
+		t.Error(err)
+	}
+	f.must(deploy.DeploymentPaused{Deployment: "d1"})
+	f.act("d1", deploy.VerbRetry) // retries nobody: the host is gone
+	if d.Failures != 1 || d.Tasks["h1"].Status != deploy.TaskFailed {
+		t.Errorf("retry revived the task of a departed host: %+v", d.Tasks["h1"])
+	}
+}
+
+// TestGoneTwice: the same host departs, joins and departs while it has a task.
+func TestGoneTwice(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1", "h2")
+	d := f.create("d1", "v1", "h1", "h2")
+	for range 3 {
+		f.must(deploy.HostLeft{Host: "h1", Force: true})
+		f.must(deploy.HostEnrolled{Host: "h1", Name: "h1", Zone: "z"})
+		f.must(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h1"}})
+	}
+	if p := d.Progress(0); p.Gone != 1 || p.Total != 2 {
+		t.Errorf("progress %+v", p)
+	}
+}
+
+// TestABakeWithoutHostsIsNoSuccess: every settled host departs while the wave
+// bakes, so nobody ever said that the revision is good.
+func TestABakeWithoutHostsIsNoSuccess(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	f.settle(d, "h1")
+	f.must(deploy.BakeStarted{Deployment: "d1", Until: f.Now})
+	f.must(deploy.HostLeft{Host: "h1", Force: true})
+	f.refused(deploy.WaveSealed{Deployment: "d1"})
+	for _, e := range deploy.Decide(f.State, deploy.Fleet{}, f.Now) {
+		f.must(e)
+	}
+	if d.Status != deploy.DeploymentStatusStopped || !strings.Contains(d.Cause, "no target left") {
+		t.Errorf("%s: %s", d.Status, d.Cause)
+	}
+}
+
+// TestARenamedHostFreesItsName: a newcomer under the old name replaces nobody.
+func TestARenamedHostFreesItsName(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	f.must(deploy.HostEnrolled{Host: "h1", Name: "other", Zone: "z"})
+	f.must(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: "h1", Counter: f.Hosts["h1"].Counter}}})
+	f.must(deploy.HostEnrolled{Host: "h9", Name: "h1", Zone: "z"})
+	if f.Hosts["h1"] == nil || f.Names["other"] != "h1" || f.Names["h1"] != "h9" {
+		t.Errorf("names are %v", f.Names)
+	}
+}
+
+// TestRollbackFindsWhatARetryTouched: a task that waits again after a retry may
+// run the bad revision; rolling back takes it along (S6).
+func TestRollbackFindsWhatARetryTouched(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1", "h2")
+	d := f.create("d1", "v1", "h1", "h2")
+	f.settle(d, "h1")
+	f.settle(d, "h2")
+	f.finish(d)
+	d = f.create("d2", "v2", "h1", "h2")
+	f.settle(d, "h2")
+	f.grant(d, "h1")
+	f.must(deploy.TasksEnded{Deployment: "d2", Items: []deploy.TaskEnd{{Host: "h1", Status: deploy.TaskLost, Gen: 2, Counter: math.MaxUint64}}})
+	f.report(deploy.Report{Host: "h1", Gen: 2, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthUnhealthy, Staged: []deploy.Digest{"v1", "v2"}})
+	f.must(deploy.DeploymentPaused{Deployment: "d2"})
+	f.act("d2", deploy.VerbRetry)
+	f.act("d2", deploy.VerbAbortRollback)
+	events := deploy.Decide(f.State, deploy.Fleet{}, f.Now)
+	if text := deploy.Describe(events[0]); !strings.Contains(text, "h1→v1") || !strings.Contains(text, "h2→v1") {
+		t.Fatalf("decided %s", text)
+	}
+	f.must(events[0])
+	f.refused(deploy.DeploymentEnded{Deployment: "d2", Status: deploy.DeploymentStatusRolledBack}) // both are on their way
+}
+
+// TestARevertThatDoesNotServeIsListed: done, but on the wrong revision or not
+// healthy, is no way back.
+func TestARevertThatDoesNotServeIsListed(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	f.settle(d, "h1")
+	f.finish(d)
+	d = f.create("d2", "v2", "h1")
+	f.grant(d, "h1")
+	f.act("d2", deploy.VerbAbortRollback)
+	f.must(deploy.RollbackStarted{Deployment: "d2", Bad: true, Items: []deploy.RevertGoal{{Host: "h1", Goal: "v1"}}})
+	f.report(deploy.Report{Host: "h1", Gen: 3, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthUnhealthy})
+	if got := d.Tasks["h1"].Status; got != deploy.TaskBroken {
+		t.Errorf("the task is %s", got)
+	}
+}
+
+// TestOldDeploymentsAreOutlines: state does not grow with every deployment
+// times every host.
+func TestOldDeploymentsAreOutlines(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	for i := range 60 {
+		d := f.create(fmt.Sprintf("d%02d", i), []string{"v1", "v2"}[i%2], "h1")
+		f.settle(d, "h1")
+		f.finish(d)
+	}
+	full := 0
+	for id, d := range f.Deployments {
+		if old := id < "d10"; old != (d.Records == nil) || old != (d.Tasks == nil) || old != d.Pruned {
+			t.Errorf("%s has %d records and %d tasks", id, len(d.Records), len(d.Tasks))
+		}
+		full += len(d.Tasks)
+	}
+	if full != 50 || len(f.Deployments) != 60 {
+		t.Errorf("%d of %d deployments are kept whole", full, len(f.Deployments))
+	}
+	if err := reload(f.State); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNothingIsDueTwice: after Decide has nothing to say, only later moments
+// are worth waking for.
+func TestNothingIsDueTwice(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1", "h2")
+	d := f.create("d1", "v1", "h1", "h2")
+	f.settle(d, "h1")
+	f.settle(d, "h2")
+	f.must(deploy.BakeStarted{Deployment: "d1", Until: f.Now.Add(time.Minute)})
+	if at, ok := deploy.NextWake(f.State, f.Now); !ok || at != f.Now.Add(time.Minute) {
+		t.Errorf("wakes at %v, %v", at, ok)
+	}
+	f.report(deploy.Report{Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1"}) // health unknown: no evidence
+	late := f.Now.Add(time.Hour)
+	if events := deploy.Decide(f.State, deploy.Fleet{}, late); len(events) > 0 {
+		t.Fatalf("decided %v", events)
+	}
+	if at, ok := deploy.NextWake(f.State, late); ok {
+		t.Errorf("wakes at %v for what no time will change", at)
+	}
+}
+
+// TestAFactWithoutEffectIsRefused, so that the scheduler does not take it for progress.
+func TestAFactWithoutEffectIsRefused(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	f.create("d1", "v1", "h1")
+	f.refused(deploy.TasksEnded{Deployment: "d1", Items: []deploy.TaskEnd{{Host: "h1", Status: deploy.TaskLost}}})
+	f.refused(deploy.TasksEnded{Deployment: "d1", Items: []deploy.TaskEnd{{Host: "h1", Status: 77}}})
+	f.refused(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: "nobody"}}})
+	f.refused(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h1"}})
+	f.refused(deploy.TargetsLeft{App: "www", Group: "prod", Hosts: []string{"h2"}})
+}
+
+// TestHostsWithoutZone: the wave of the hosts that name no zone is not the
+// wave of everybody.
+func TestHostsWithoutZone(t *testing.T) {
+	var hosts []*deploy.Host
+	for i, z := range []string{"", "a", "a", "b", "b", "b"} {
+		hosts = append(hosts, &deploy.Host{ID: fmt.Sprint("h", i), Name: fmt.Sprint("h", i), Zone: z})
+	}
+	waves := deploy.Layout([]deploy.WaveSpec{{Name: "zones", Kind: "remainder", ForEachZone: true}}, hosts)
+	if len(waves) != 3 || len(waves[0].Hosts) != 1 || len(waves[2].Hosts) != 3 {
+		t.Errorf("waves %+v", waves)
+	}
+}
+
+// TestOneAppWantsTheHostAlone: the host mutex holds if either application says so.
+func TestOneAppWantsTheHostAlone(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	shared, _ := deploy.Builtin("all-at-once")
+	shared.Capacity.SharedHost = true
+	f.must(deploy.GroupDefined{App: "api", Group: "prod", Selector: "true", Config: shared})
+	f.must(deploy.TargetsJoined{App: "api", Group: "prod", Hosts: []string{"h1"}})
+	f.must(deploy.RevisionRegistered{App: "api", Name: "v1", Digest: "v1"})
+	d := f.create("d1", "v1", "h1")
+	f.must(deploy.DeploymentCreated{ID: "d2", App: "api", Group: "prod", Revision: "v1", Config: shared, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}}})
+	f.must(deploy.DeploymentStarted{Deployment: "d2"})
+	f.must(deploy.WaveStarted{Deployment: "d2"})
+	f.must(deploy.TargetsReported{Items: []deploy.Report{{Host: "h1", App: "api", Counter: 50, Staged: []deploy.Digest{"v1"}}}})
+	f.counter = 50
+	f.report(deploy.Report{Host: "h1", Staged: []deploy.Digest{"v1"}})
+	grants := 0
+	for _, e := range deploy.Decide(f.State, deploy.Fleet{}, f.Now) {
+		if p, ok := e.(deploy.PermitsGranted); ok {
+			grants += len(p.Items)
+		}
+	}
+	if grants != 1 {
+		t.Errorf("%d grants on one host at once", grants)
+	}
+	f.grant(d, "h1")
+	f.refused(deploy.PermitsGranted{Deployment: "d2", Concurrent: 1, Items: []deploy.Grant{{Host: "h1", Gen: 1, Kind: deploy.PermitConditional, Goal: "v1"}}})
+}
+
+func TestDurationsAreBounded(t *testing.T) {
+	for path, change := range map[string]func(*deploy.Config){
+		"waves[0].bake.min":  func(c *deploy.Config) { c.Waves[0].BakeMin = math.MaxInt64 },
+		"timeouts.task":      func(c *deploy.Config) { c.Timeouts.Task = 0 },
+		"timeouts.lostAfter": func(c *deploy.Config) { c.Timeouts.LostAfter = -time.Second },
+	} {
+		c, _ := deploy.Builtin("all-at-once")
+		change(&c)
+		if at, err := c.Validate(); err == nil || at != path {
+			t.Errorf("%s: %s, %v", path, at, err)
+		}
+	}
+}
