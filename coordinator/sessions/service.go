@@ -45,7 +45,6 @@ type Service struct {
 	agentv1.UnimplementedAgentServiceServer
 	o     Options
 	batch chan report
-	wake  chan struct{}
 
 	mu      sync.Mutex
 	streams map[string]*stream

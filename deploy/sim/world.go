@@ -26,18 +26,17 @@ type World struct {
 	Entries int
 	Grants  int
 
-	hosts   map[string]*host
-	order   []string
-	queue   queue
-	seq     int
-	rng     *rand.Rand
-	faults  Faults
-	members map[string]bool // hosts that match the group and have not joined yet
-	groups  []deploy.Membership
-	index   uint64
-	away    []string // names whom the leader sees as down
-	blind   deploy.Time
-	err     error
+	hosts  map[string]*host
+	order  []string
+	queue  queue
+	seq    int
+	rng    *rand.Rand
+	faults Faults
+	groups []deploy.Membership
+	index  uint64
+	away   []string // names whom the leader sees as down
+	blind  deploy.Time
+	err    error
 }
 
 // Faults are probabilities of the fleet's misbehaviour, each per opportunity.

@@ -63,6 +63,8 @@ var arrows = map[string][]string{
 	"cmd/dagent": {"agent", "artifacts", "artifacts/stores", "hooks", "internal/config", "internal/identity"},
 
 	"examples/www": nil,
+
+	"internal/e2e": nil, // tests alone, of programs
 }
 
 // external says which packages alone may import a library, and why.

@@ -69,8 +69,11 @@ func (d *Demo) Run(ctx context.Context, stay func(context.Context, *Fleet)) bool
 		name string
 		run  func(context.Context, *Step) error
 	}{
-		{"start", d.start}, {"deploy-v1", d.deployV1}, {"deploy-v2", d.deployV2},
-		{"rollback-v3", d.rollbackV3}, {"failover-v4", d.failoverV4},
+		{"start", d.start},
+		{"deploy-v1", d.deployV1},
+		{"deploy-v2", d.deployV2},
+		{"rollback-v3", d.rollbackV3},
+		{"failover-v4", d.failoverV4},
 	}
 	ok := true
 	for _, s := range steps {
