@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
 )
 
 // Layer carries raft's connections; the caller brings mTLS.
@@ -53,6 +54,7 @@ const (
 	maxAppend   = 512
 	snapshots   = 2
 	dialTimeout = 3 * time.Second
+	lockWait    = 2 * time.Second // for a predecessor that is just ending
 )
 
 // Open opens or creates the node's state on disk. A new node is not part of a
@@ -62,7 +64,9 @@ func Open(o Options) (*Node, error) {
 		return nil, fmt.Errorf("create raft folder: %w", err)
 	}
 	path := filepath.Join(o.Dir, "raft.db")
-	store, err := raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true})
+	store, err := raftboltdb.New(raftboltdb.Options{
+		Path: path, MsgpackUseNewTimeFormat: true, BoltOptions: &bbolt.Options{Timeout: lockWait},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open raft log %s (is another coordinator using it?): %w", path, err)
 	}
@@ -176,10 +180,20 @@ func (n *Node) explain(err error) error {
 		return &NotLeader{Leader: string(addr)}
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore),
 		errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrEnqueueTimeout):
-		return fmt.Errorf("the log changed hands: %w", err)
+		return uncertain{err}
 	}
 	return fmt.Errorf("write the log: %w", err)
 }
+
+// uncertain says that the entry may or may not be committed. The same request,
+// by its id, can be made again.
+type uncertain struct{ error }
+
+func (e uncertain) Error() string { return "the log changed hands: " + e.error.Error() }
+func (e uncertain) Unwrap() error { return e.error }
+
+// Kind names the error for a transport.
+func (uncertain) Kind() string { return "unavailable" }
 
 // Leadership delivers true when this node becomes leader and false when it
 // ceases to be. Only one goroutine may read it.
