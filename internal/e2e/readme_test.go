@@ -83,3 +83,24 @@ func TestReadme(t *testing.T) {
 		}
 	}
 }
+
+// TestNoOtherPageHasUntestedCommands: shell blocks belong in the README, where
+// they are run.
+func TestNoOtherPageHasUntestedCommands(t *testing.T) {
+	var pages []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md"} {
+		found, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
+	}
+	if len(pages) < 10 {
+		t.Fatalf("only %d pages found", len(pages))
+	}
+	for _, p := range pages {
+		if filepath.Base(p) != "README.md" && len(blocks(t, p)) > 0 {
+			t.Errorf("%s has a shell block that nothing runs", p)
+		}
+	}
+}
