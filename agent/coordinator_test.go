@@ -28,6 +28,7 @@ type fake struct {
 	token identity.Token
 	addr  string
 	sign  func(key string) (string, error)
+	seeds []string // of gossip
 
 	mu        sync.Mutex
 	server    *grpc.Server
@@ -118,7 +119,7 @@ func (f *fake) Enrol(_ context.Context, r *agentv1.EnrolRequest) (*agentv1.Enrol
 		return nil, err
 	}
 	return &agentv1.EnrolResponse{
-		HostId: id, CertificatePem: cert, CaPem: f.ca.PEM, GossipKey: bytes.Repeat([]byte{7}, 32), Coordinators: []string{f.addr}, ClusterId: "test",
+		HostId: id, CertificatePem: cert, CaPem: f.ca.PEM, GossipKey: bytes.Repeat([]byte{7}, 32), Coordinators: []string{f.addr}, GossipSeeds: f.seeds, ClusterId: "test",
 	}, nil
 }
 

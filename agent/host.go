@@ -32,6 +32,9 @@ type host struct {
 	// files is held for reading by whoever stages or installs, so that nothing
 	// is deleted meanwhile.
 	files sync.RWMutex
+	// moving is held by the one that changes what is installed: a plan made
+	// while another application makes the same folders would be wrong.
+	moving sync.Mutex
 }
 
 // openHost opens everything durable. It fails if another agent has it open.

@@ -144,6 +144,8 @@ func (t *target) tellStep(s task.Step) {
 func (t *target) move(ctx context.Context, s task.Step) verdict {
 	t.files.RLock()
 	defer t.files.RUnlock()
+	t.moving.Lock()
+	defer t.moving.Unlock()
 	begin, ctx := time.Now(), context.WithoutCancel(ctx)
 	var err error
 	switch s.Kind {

@@ -66,7 +66,7 @@ func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 		return usageError{err}
 	}
 	o := s.options()
-	o.Version, o.Log, o.Relax = buildVersion(), log, debug.FreeOSMemory
+	o.Version, o.Log, o.Relax = buildVersion(), log, relax
 	o.Ready = func(st agent.Status) {
 		if err := ready(stdout, st); err != nil {
 			log.Warn("cannot tell that the agent is ready", "error", err)
@@ -87,23 +87,6 @@ func ready(stdout io.Writer, st agent.Status) error {
 	err := json.NewEncoder(stdout).Encode(line)
 	_, notified := daemon.SdNotify(false, daemon.SdNotifyReady)
 	return errors.Join(err, notified)
-}
-
-// Limits of the agent's own memory. An idle agent's heap is below 8 MiB, so a
-// tighter collection costs nothing; the limit holds while a large revision is
-// unpacked. GOGC and GOMEMLIMIT win.
-const (
-	gcPercent   = 40
-	memoryLimit = 56 << 20
-)
-
-func limitMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
 }
 
 func (s settings) logger(w io.Writer) (*slog.Logger, error) {

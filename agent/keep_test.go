@@ -1,0 +1,148 @@
+package agent_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/groundswell/groundswell/agent"
+	"github.com/groundswell/groundswell/internal/gossip"
+	"github.com/groundswell/groundswell/internal/identity"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+)
+
+func TestPruneKeepsWhatCounts(t *testing.T) {
+	w := newWorld(t)
+	w.o.KeepReleases, w.o.PruneAfter, w.o.CacheBytes = 2, 50*time.Millisecond, 1
+	w.start()
+	var all []*agentv1.Revision
+	for i := range 4 {
+		rev := w.push(fmt.Sprintf("v%d", i), whole())
+		all = append(all, rev)
+		w.done(rev)
+	}
+	w.until("old revisions pruned", func() bool {
+		list, _ := os.ReadDir(filepath.Join(w.o.Root, "releases", "www", "releases"))
+		return len(list) == 2
+	})
+	for _, rev := range all[2:] { // what runs and the one before
+		if _, err := os.Stat(filepath.Join(w.o.Root, "releases", "www", "releases", strings.TrimPrefix(rev.Digest, "sha256:"))); err != nil {
+			t.Errorf("%s is gone: %v", rev.Name, err)
+		}
+	}
+	w.done(all[2]) // also from the cache alone, or the store again
+}
+
+func TestOutputOfADaemonIsKept(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	b := whole()
+	b["ApplicationStart"] = `( n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.02; done ) &
+echo $! >"$OUT.pid"
+`
+	t.Cleanup(func() { _ = w.daemon(syscall.SIGKILL) })
+	w.done(w.push("v1", b))
+	n := 0
+	w.eventually("output after the hook's end in its log", func() bool {
+		n++
+		id := fmt.Sprintf("d%d", n)
+		w.ask(&agentv1.LogRequest{Id: id, App: "www", Event: "ApplicationStart"})
+		return strings.Contains(w.output(id), "tick 20")
+	})
+}
+
+// eventually polls what needs no lock.
+func (w *world) eventually(what string, ok func() bool) {
+	w.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.Fatalf("waited in vain for: %s", what)
+		}
+	}
+}
+
+func TestFindsCoordinatorsByGossip(t *testing.T) {
+	w := newWorld(t)
+	second := newFake(t, w.ca)
+	ring, err := gossip.Open(gossip.Options{
+		Self: gossip.Member{ID: "c2", Role: "coordinator", Agent: second.addr}, Bind: "127.0.0.1:0", Key: bytes.Repeat([]byte{7}, 32),
+	})
+	must(t, err)
+	t.Cleanup(func() { _ = ring.Close() })
+	w.seeds = []string{ring.Addr()}
+	stop := w.start()
+	w.eventually("a session with one of them", func() bool { return w.count()+second.count() > 0 })
+	w.stop() // the only one that was configured
+	second.until("a session with the other", func() bool { return second.sessions > 0 })
+	stop()
+	before := second.count()
+	w.o.Coordinators = nil
+	w.start() // it remembers what it has learnt
+	second.until("a session of the next life", func() bool { return second.sessions > before })
+}
+
+func (f *fake) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sessions
+}
+
+func TestRenewal(t *testing.T) {
+	w := newWorld(t)
+	a, err := agent.New(w.o)
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	w.until("session", func() bool { return w.sessions == 1 })
+	file := filepath.Join(w.o.Root, "identity", "tls.crt")
+	before, err := os.ReadFile(file)
+	must(t, err)
+	must(t, a.RenewNow(ctx))
+	after, err := os.ReadFile(file)
+	must(t, err)
+	if bytes.Equal(before, after) {
+		t.Error("the certificate on disk is the old one")
+	}
+	cred, err := identity.Load(filepath.Dir(file))
+	must(t, err)
+	if who, err := cred.Peer(); err != nil || who.ID != "h-1" {
+		t.Errorf("renewed as %v, %v", who, err)
+	}
+	w.cut() // the new one works
+	w.until("another session", func() bool { return w.sessions == 2 })
+	cancel()
+	must(t, <-ended)
+}
+
+func TestHostKeepsItsID(t *testing.T) {
+	w := newWorld(t)
+	stop := w.start()
+	w.until("session", func() bool { return w.sessions == 1 })
+	stop()
+	must(t, os.WriteFile(filepath.Join(w.o.Root, "host-id"), []byte("h-old"), 0o644))
+	must(t, os.RemoveAll(filepath.Join(w.o.Root, "identity")))
+	w.start()
+	w.until("the next session", func() bool { return w.sessions == 2 })
+	if b, _ := os.ReadFile(filepath.Join(w.o.Root, "host-id")); string(b) != "h-old" {
+		t.Errorf("enrolled anew as %s", b)
+	}
+}
+
+func TestTwoApplications(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	v1 := w.push("v1", bundle{"ApplicationStart": say})
+	hang := w.push("hang", bundle{"ApplicationStart": `while [ ! -e "$OUT.go" ]; do sleep 0.02; done` + "\n"})
+	w.grant(hang, func(a *agentv1.Assignment) { a.App, a.Generation = "slow", 7 })
+	w.gen = 0
+	w.done(v1) // one application's hook holds up no other
+	must(t, os.WriteFile(filepath.Join(w.dir, "out.go"), nil, 0o644))
+	w.report("slow ends too", func(r *agentv1.Report) bool { return r.App == "slow" && r.Result == agentv1.Result_RESULT_DONE })
+}
