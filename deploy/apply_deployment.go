@@ -57,6 +57,7 @@ func (s *State) admitDeployment(g *Group, d *Deployment, bad Digest) {
 	if d.Inverse && bad != "" {
 		g.Bad[bad] = d.ID
 	}
+	s.touchAll(d.App, d.Group)
 	d.derive()
 	s.Deployments[d.ID] = d
 	s.open = append(s.open, d)
@@ -176,6 +177,7 @@ func (s *State) retry(d *Deployment) {
 	}
 	d.GateFail = ""
 	d.Attempt++
+	s.touchAll(d.App, d.Group)
 	for h, task := range sorted(d.Tasks) {
 		w := &d.Waves[task.Wave]
 		if !task.Status.Failure() || task.gone() || w.Status.Passed() {
@@ -243,6 +245,7 @@ func (s *State) cancelWaiting(d *Deployment, cause string) {
 
 func (s *State) setStatus(d *Deployment, to DeploymentStatus, cause string) {
 	d.Status, d.Cause = to, cause
+	s.touchAll(d.App, d.Group)
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: to.String(), Text: cause})
 }
 
@@ -337,6 +340,7 @@ func (s *State) waveSealed(d *Deployment, w *Wave, e WaveSealed) error {
 		if task := d.Tasks[h]; t == nil || task == nil || task.Status != TaskSettled || task.Wave != e.Wave {
 			continue
 		}
+		s.Hosts[h].touched = s.Index
 		t.Seals = append(t.Seals, Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
 		if len(t.Seals) > sealMemory {
 			t.Seals = slices.Delete(t.Seals, 0, len(t.Seals)-sealMemory)

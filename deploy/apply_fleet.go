@@ -17,6 +17,7 @@ func (s *State) groupDefined(e GroupDefined) error {
 	}
 	g.Selector, g.Artifacts, g.Config, g.Source = e.Selector, e.Artifacts, e.Config, e.Source
 	g.DefinedAt = s.Wall
+	s.touchAll(e.App, e.Group)
 	return nil
 }
 
@@ -161,6 +162,11 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 	r.Name, r.Actor = e.Name, e.Request.Actor
 	if e.Message != "" {
 		r.Message = e.Message
+	}
+	for _, g := range sorted(s.Groups) { // assignments carry the newest name
+		if g.App == e.App {
+			s.touchAll(g.App, g.Name)
+		}
 	}
 	return nil
 }

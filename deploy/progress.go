@@ -129,6 +129,9 @@ func (d *Deployment) Progress(i int) Progress {
 // the counters of its group and of the open deployment that holds it. Every
 // change of a target or of its task happens between a -1 and a +1: see touch.
 func (s *State) count(t *Target, by int) {
+	if h := s.Hosts[t.Host]; h != nil {
+		h.touched = s.Index
+	}
 	g := s.Groups[GroupKey(t.App, t.Group)]
 	if g == nil {
 		return

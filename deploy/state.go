@@ -55,6 +55,26 @@ type Host struct {
 	Unreachable bool               `json:"unreachable,omitempty"`
 	DownSince   Time               `json:"down_since,omitempty"`
 	Targets     map[string]*Target `json:"targets,omitempty"` // by application
+
+	touched uint64 // index of the last entry that may have changed its assignments; derived
+}
+
+// Touched returns the index of the last entry that may have changed what Assign
+// answers for the host: while it stays, so does the answer. 0 for no host.
+func (s *State) Touched(host string) uint64 {
+	if h := s.Hosts[host]; h != nil {
+		return h.touched
+	}
+	return 0
+}
+
+// touchAll marks every member of a group as touched.
+func (s *State) touchAll(app, group string) {
+	if g := s.Groups[GroupKey(app, group)]; g != nil {
+		for h := range sorted(g.Members) {
+			s.Hosts[h].touched = s.Index
+		}
+	}
 }
 
 // Target is one application on one host.

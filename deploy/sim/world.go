@@ -6,6 +6,7 @@ package sim
 import (
 	"cmp"
 	"container/heap"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -37,6 +38,8 @@ type World struct {
 	away   []string // names whom the leader sees as down
 	blind  deploy.Time
 	err    error
+
+	assigned map[string]assigned
 }
 
 // Faults are probabilities of the fleet's misbehaviour, each per opportunity.
@@ -169,11 +172,33 @@ func (w *World) Propose(events ...deploy.Event) []error {
 		w.deliver(e)
 	}
 	if w.Deep {
-		if err := deploy.Check(w.State); err != nil {
+		if err := errors.Join(deploy.Check(w.State), w.checkTouched()); err != nil {
 			w.fail(err)
 		}
 	}
 	return errs
+}
+
+// checkTouched proves the contract of State.Touched: while it stays, so do the
+// host's assignments.
+func (w *World) checkTouched() error {
+	if w.assigned == nil {
+		w.assigned = map[string]assigned{}
+	}
+	for _, id := range w.order {
+		now := assigned{w.State.Touched(id), fmt.Sprint(deploy.Assign(w.State, id))}
+		if old, ok := w.assigned[id]; ok && old.at == now.at && old.what != now.what {
+			return fmt.Errorf("assignments of %s changed from %s to %s and it was not touched", id, old.what, now.what)
+		}
+		w.assigned[id] = now
+	}
+	return nil
+}
+
+// assigned is what a host was to do when it was last touched.
+type assigned struct {
+	at   uint64
+	what string
 }
 
 func (w *World) fail(err error) {
