@@ -30,24 +30,23 @@ type fake struct {
 	sign  func(key string) (string, error)
 	seeds []string // of gossip
 
-	mu        sync.Mutex
-	server    *grpc.Server
-	enrolled  int
-	renewed   int
-	sessions  int
-	hello     *agentv1.Hello
-	counter   uint64 // the last applied one
-	reports   []*agentv1.Report
-	progress  []string
-	chunks    []*agentv1.LogChunk
-	items     map[string]*agentv1.Assignment
-	push      chan *agentv1.Down
-	kill      context.CancelFunc
-	loseAcks  bool // reports are dropped, and with them the session
-	withhold  bool // SignArtifact answers unavailable
-	sequence  uint64
-	skipNext  bool // leave a gap in the sequence
-	generated uint64
+	mu       sync.Mutex
+	server   *grpc.Server
+	enrolled int
+	renewed  int
+	sessions int
+	hello    *agentv1.Hello
+	counter  uint64 // the last applied one
+	reports  []*agentv1.Report
+	progress []string
+	chunks   []*agentv1.LogChunk
+	items    map[string]*agentv1.Assignment
+	push     chan *agentv1.Down
+	kill     context.CancelFunc
+	loseAcks bool // reports are dropped, and with them the session
+	withhold bool // SignArtifact answers unavailable
+	sequence uint64
+	skipNext bool // leave a gap in the sequence
 }
 
 func newFake(t *testing.T, ca *identity.CA) *fake {

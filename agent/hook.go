@@ -97,8 +97,8 @@ func (t *target) limit(s task.Step, id string) (stop func()) {
 	return func() { timer.Stop() }
 }
 
-// runID names the run of a step on this host.
-func runID(app string, s task.Step) string { return app + "-" + s.ID() }
+// runPrefix begins the ids of the application's runs.
+func (t *target) runPrefix() string { return t.app + "-" + t.epoch + "-" }
 
 // env is what scripts of a step get beside the agent's own variables.
 func (t *target) env(s task.Step, root string) hooks.Env {
@@ -108,7 +108,7 @@ func (t *target) env(s task.Step, root string) hooks.Env {
 		action = "rollback"
 	}
 	return hooks.Env{
-		ID: runID(t.app, s), Root: root, Event: s.Event, Application: t.app,
+		ID: t.runPrefix() + s.ID(), Root: root, Event: s.Event, Application: t.app,
 		DeploymentID: b.Deployment, DeploymentGroup: b.Group, DeploymentGroupID: b.Group,
 		Bundle: bundle(b.Artifacts, s.Revision),
 		Extra: map[string]string{

@@ -1,8 +1,12 @@
 package agent
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +15,7 @@ import (
 	"github.com/groundswell/groundswell/agent/release"
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/durable"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -27,6 +32,7 @@ type host struct {
 	out      *outbox
 	progress chan *agentv1.Progress // soft: dropped when nobody takes it
 	janitor  *janitor
+	epoch    string // of the journal, part of every run's id
 	targets  targets
 
 	// files is held for reading by whoever stages or installs, so that nothing
@@ -65,6 +71,9 @@ func (h *host) open() (err error) {
 	}); err != nil {
 		return err
 	}
+	if h.epoch, err = h.o.epoch(); err != nil {
+		return err
+	}
 	if h.cache, err = artifacts.OpenCache(h.o.path("cache")); err != nil {
 		return err
 	}
@@ -73,6 +82,25 @@ func (h *host) open() (err error) {
 	}
 	h.asker, err = hooks.NewRunner(h.hookOptions("probes"))
 	return err
+}
+
+// epoch names the journal's life. Without it, a journal that was lost would
+// count generations anew, and a step of the new count would take the result of
+// an old run of the same number for its own.
+func (o Options) epoch() (string, error) {
+	path := o.path("state", "epoch")
+	data, err := os.ReadFile(path)
+	if err == nil {
+		return string(data), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the journal's epoch: %w", err)
+	}
+	fresh := strings.ToLower(rand.Text()[:8])
+	if err := durable.WriteFile(path, []byte(fresh), 0o600); err != nil {
+		return "", fmt.Errorf("write the journal's epoch: %w", err)
+	}
+	return fresh, nil
 }
 
 func (h *host) hookOptions(dir string) hooks.Options {

@@ -146,3 +146,19 @@ func TestTwoApplications(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(w.dir, "out.go"), nil, 0o644))
 	w.report("slow ends too", func(r *agentv1.Report) bool { return r.App == "slow" && r.Result == agentv1.Result_RESULT_DONE })
 }
+
+func TestLostJournalTakesNoOldResult(t *testing.T) {
+	w := newWorld(t)
+	stop := w.start()
+	rev := w.push("v1", whole())
+	w.done(rev)
+	stop()
+	must(t, os.RemoveAll(filepath.Join(w.o.Root, "state")))
+	w.with(func() { w.reports, w.items = nil, map[string]*agentv1.Assignment{} })
+	w.gen = 0
+	w.start()
+	w.done(rev) // generation 1 again: its hooks run, no old result is taken over
+	if n := strings.Count(w.out(), "ApplicationStart v1"); n != 2 {
+		t.Errorf("ApplicationStart ran %d times, want 2:\n%s", n, w.out())
+	}
+}

@@ -19,12 +19,12 @@ type run struct {
 	retry      int
 }
 
-// runPattern is what follows the application in a run's id: a step's ID, the
+// runPattern is what follows the prefix in a run's id: a step's ID, the
 // number of its script and of its repetition.
 var runPattern = regexp.MustCompile(`^g(\d+)-(\d+)-hook-([A-Za-z]+)\.(\d+)(?:\.r(\d+))?$`)
 
-func parseRun(app, id string) (run, bool) {
-	rest, ours := strings.CutPrefix(id, app+"-")
+func parseRun(prefix, id string) (run, bool) {
+	rest, ours := strings.CutPrefix(id, prefix)
 	m := runPattern.FindStringSubmatch(rest)
 	if !ours || m == nil {
 		return run{}, false
@@ -42,7 +42,7 @@ func (t *target) runs() []run {
 	}
 	var out []run
 	for _, e := range entries {
-		if r, ok := parseRun(t.app, e.Name()); ok {
+		if r, ok := parseRun(t.runPrefix(), e.Name()); ok {
 			out = append(out, r)
 		}
 	}
