@@ -171,7 +171,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 
 func (c *Coordinator) newServer() *grpc.Server {
 	server := rpc.NewServer(rpc.ServerOptions{
-		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.peers.forward,
+		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
@@ -179,7 +179,7 @@ func (c *Coordinator) newServer() *grpc.Server {
 	enrolment := c.newEnrol()
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
 	agentv1.RegisterAgentServiceServer(server, &agentService{Service: c.sessions, enrol: enrolment})
-	peerv1.RegisterPeerServiceServer(server, &peerService{c: c})
+	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, tellers: map[string]uint64{}})
 	controlv1.RegisterControlServiceServer(server, c.newControl())
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	return server

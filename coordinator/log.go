@@ -35,11 +35,18 @@ func (l *replicated) lead(ctx context.Context) error {
 	if err := l.node.Barrier(ctx); err != nil {
 		return fmt.Errorf("barrier: %w", err)
 	}
+	base := l.fsmTime()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.store.View(func(s *deploy.State) { l.base = s.Now })
-	l.since, l.leads = time.Now(), true
+	l.base, l.since, l.leads = base, time.Now(), true
 	return nil
+}
+
+// fsmTime reads the state before l.mu is taken, never under it: views ask for
+// Now while they hold the state's lock.
+func (l *replicated) fsmTime() (now deploy.Time) {
+	l.store.View(func(s *deploy.State) { now = s.Now })
+	return now
 }
 
 func (l *replicated) resign() {
@@ -67,17 +74,20 @@ func (l *replicated) Now() deploy.Time {
 func (l *replicated) observe(ctx context.Context) error {
 	for {
 		changed := l.store.Changed()
-		l.mu.Lock()
-		if !l.leads {
-			l.store.View(func(s *deploy.State) { l.base = s.Now })
-			l.since = time.Now()
-		}
-		l.mu.Unlock()
+		l.follow(l.fsmTime())
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+func (l *replicated) follow(now deploy.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.leads {
+		l.base, l.since = now, time.Now()
 	}
 }
 

@@ -102,10 +102,47 @@ func (p *peers) forward(ctx context.Context, method string, req any) (any, error
 	return rpc.Invoke(ctx, cc, method, req)
 }
 
+// readBound is how long the answer to a forwarded mutation waits for this
+// replica to have it too.
+const readBound = 5 * time.Second
+
+// forward answers a call by the leader's word, once what it wrote can be read
+// here: who creates a deployment at a follower can watch it there.
+func (c *Coordinator) forward(ctx context.Context, method string, req any) (any, error) {
+	out, err := c.peers.forward(ctx, method, req)
+	if m, ok := out.(interface{ GetIndex() uint64 }); ok && err == nil {
+		ctx, cancel := context.WithTimeout(ctx, readBound)
+		defer cancel()
+		_ = c.log.applied(ctx, m.GetIndex()) // the answer is true all the same
+	}
+	return out, err
+}
+
 // peerService serves the other coordinators.
 type peerService struct {
 	peerv1.UnimplementedPeerServiceServer
 	c *Coordinator
+
+	mu      sync.Mutex
+	tellers map[string]uint64 // coordinator -> its newest presence stream
+}
+
+// teller records a new presence stream of a coordinator.
+func (s *peerService) teller(name string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellers[name]++
+	return s.tellers[name]
+}
+
+// silent forgets the streams of a coordinator when its newest presence stream
+// ends; the end of an older one, noticed late, means nothing.
+func (s *peerService) silent(name string, n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tellers[name] == n {
+		s.c.fleet.Lost(name)
+	}
 }
 
 // Propose commits a follower's entry.
@@ -135,12 +172,10 @@ func (s *peerService) Propose(ctx context.Context, r *peerv1.ProposeRequest) (*p
 
 // Presence learns which hosts have a stream at a follower, until it goes.
 func (s *peerService) Presence(in peerv1.PeerService_PresenceServer) error {
-	name := ""
-	defer func() {
-		if name != "" {
-			s.c.fleet.Lost(name)
-		}
-	}()
+	caller, _ := rpc.Caller(in.Context())
+	name := caller.ID // never the message's word for it
+	n := s.teller(name)
+	defer s.silent(name, n)
 	for {
 		m, err := in.Recv()
 		if errors.Is(err, io.EOF) {
@@ -149,8 +184,6 @@ func (s *peerService) Presence(in peerv1.PeerService_PresenceServer) error {
 		if err != nil {
 			return err
 		}
-		caller, _ := rpc.Caller(in.Context())
-		name = caller.ID // never the message's word for it
 		if m.Complete || len(m.Connected)+len(m.Disconnected) > 0 {
 			s.c.fleet.Streams(name, m.Complete, m.Connected, m.Disconnected)
 		}
@@ -316,6 +349,7 @@ func (p *presence) follow(ctx context.Context, leader string) error {
 		case m := <-p.queue:
 			err = out.Send(m)
 		case <-p.again:
+			p.forget() // older than what is told now
 			err = out.Send(p.all())
 		case <-check.C:
 			if now, _ := p.c.node.Leader(); now != leader {
@@ -326,6 +360,17 @@ func (p *presence) follow(ctx context.Context, leader string) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+}
+
+// forget empties the queue.
+func (p *presence) forget() {
+	for {
+		select {
+		case <-p.queue:
+		default:
+			return
 		}
 	}
 }

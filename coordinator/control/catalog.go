@@ -111,6 +111,9 @@ func (s *Service) RegisterRevision(ctx context.Context, r *controlv1.RegisterRev
 	if hex, ok := strings.CutPrefix(r.Digest, "sha256:"); !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
 		return nil, refuse(deploy.Invalid, "digest %q is not sha256: and 64 hex digits", r.Digest)
 	}
+	if r.Bytes < 0 || r.Files < 0 || len(r.Name) > 200 {
+		return nil, refuse(deploy.Invalid, "a revision has a name of at most 200 bytes and no negative size")
+	}
 	if strings.HasPrefix(r.Name, "@") || strings.ContainsAny(r.Name, " \t\n/") {
 		return nil, refuse(deploy.Invalid, "revision name %q must not begin with @ nor hold blanks or slashes", r.Name)
 	}
@@ -247,6 +250,9 @@ func (s *Service) GetHost(_ context.Context, r *controlv1.GetHostRequest) (out *
 func (s *Service) ForgetHost(ctx context.Context, r *controlv1.ForgetHostRequest) (*controlv1.ForgetHostResponse, error) {
 	found, err := s.GetHost(ctx, &controlv1.GetHostRequest{Host: r.Host})
 	if err != nil {
+		if s.done(r.GetMutation().GetRequestId()) { // a repetition: the host is gone by it
+			return &controlv1.ForgetHostResponse{Index: s.index()}, nil
+		}
 		return nil, err
 	}
 	e := deploy.HostLeft{Request: s.request(ctx, r.Mutation), Host: found.Host.Id, Cause: "forgotten by " + s.o.Actor(ctx)}
@@ -257,14 +263,23 @@ func (s *Service) ForgetHost(ctx context.Context, r *controlv1.ForgetHostRequest
 	return &controlv1.ForgetHostResponse{Index: s.index()}, err
 }
 
+// done reports whether the request was accepted before.
+func (s *Service) done(request string) (yes bool) {
+	s.o.State.View(func(st *deploy.State) {
+		a, seen := st.Requests[request]
+		yes = seen && a.Refusal == ""
+	})
+	return yes
+}
+
 // CreateToken opens a join token. The secret is in the answer only.
 func (s *Service) CreateToken(ctx context.Context, r *controlv1.CreateTokenRequest) (*controlv1.CreateTokenResponse, error) {
-	ttl := time.Duration(r.TtlMs) * time.Millisecond
+	ttl := time.Hour
 	switch {
-	case r.TtlMs == 0:
-		ttl = time.Hour
-	case ttl < 0 || ttl > 7*24*time.Hour:
-		return nil, refuse(deploy.Invalid, "a token lives at most 7 days, not %s", ttl)
+	case r.TtlMs < 0 || r.TtlMs > (7*24*time.Hour).Milliseconds():
+		return nil, refuse(deploy.Invalid, "a token lives at most 7 days, not %d ms", r.TtlMs)
+	case r.TtlMs > 0:
+		ttl = time.Duration(r.TtlMs) * time.Millisecond
 	}
 	if r.Uses < 0 || r.Uses > 10000 {
 		return nil, refuse(deploy.Invalid, "a token has 1 to 10,000 uses, not %d", r.Uses)

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"hash/fnv"
+	"strings"
 
 	"github.com/oklog/ulid/v2"
 
@@ -13,6 +14,9 @@ import (
 // CreateDeployment plans and freezes a deployment. A repeated request id gets
 // the id of the deployment that the first one created.
 func (s *Service) CreateDeployment(ctx context.Context, r *controlv1.CreateDeploymentRequest) (*controlv1.CreateDeploymentResponse, error) {
+	if out := s.created(r); out != nil {
+		return out, nil
+	}
 	p, err := s.plan(r)
 	if err != nil {
 		return nil, err
@@ -26,13 +30,41 @@ func (s *Service) CreateDeployment(ctx context.Context, r *controlv1.CreateDeplo
 	return &controlv1.CreateDeploymentResponse{Id: e.ID, Index: s.index(), Group: e.Group, Revision: e.RevName}, nil
 }
 
+// created answers a repetition of the request that made a deployment. It comes
+// before the plan, because what was created meanwhile changes the plan; nil
+// leaves the answer to the log, also when the id was used for something else.
+func (s *Service) created(r *controlv1.CreateDeploymentRequest) (out *controlv1.CreateDeploymentResponse) {
+	id := r.GetMutation().GetRequestId()
+	if id == "" {
+		return nil
+	}
+	s.o.State.View(func(st *deploy.State) {
+		d := st.Deployments[deploymentID(id)]
+		if d == nil || d.Inverse || d.App != r.App || r.Group != "" && d.Group != r.Group || !names(st, d, r.Revision) {
+			return
+		}
+		out = &controlv1.CreateDeploymentResponse{Id: d.ID, Index: st.Index, Group: d.Group, Revision: d.RevName}
+	})
+	return out
+}
+
+// names reports whether a request for that revision may have made d. What an
+// alias meant when it was made is known to d only.
+func names(st *deploy.State, d *deploy.Deployment, revisionName string) bool {
+	if strings.HasPrefix(revisionName, "@") {
+		return true
+	}
+	rev, err := revision(st, &deploy.Group{App: d.App}, revisionName)
+	return err == nil && rev.Digest == d.Revision
+}
+
 // deploymentID derives the id from the request's, so that a repetition, also
 // at another coordinator, names the same deployment.
 func deploymentID(request string) string {
 	if request == "" {
 		return ulid.Make().String()
 	}
-	if id, err := ulid.Parse(request); err == nil {
+	if id, err := ulid.ParseStrict(request); err == nil {
 		return id.String()
 	}
 	h := fnv.New128a()
@@ -119,6 +151,9 @@ func changedAfter(st *deploy.State, g *deploy.Group, index uint64) bool {
 
 // PlanDeployment says what CreateDeployment would do now, and changes nothing.
 func (s *Service) PlanDeployment(_ context.Context, r *controlv1.PlanDeploymentRequest) (*controlv1.PlanDeploymentResponse, error) {
+	if r.GetDeployment() == nil {
+		return nil, refuse(deploy.Invalid, "say which deployment to plan")
+	}
 	p, err := s.plan(r.GetDeployment())
 	if err != nil {
 		return nil, err
@@ -143,14 +178,7 @@ func (s *Service) PlanDeployment(_ context.Context, r *controlv1.PlanDeploymentR
 
 // Act makes a person's request on a deployment.
 func (s *Service) Act(ctx context.Context, r *controlv1.ActRequest) (*controlv1.ActResponse, error) {
-	var id string
-	var err error
-	s.o.State.View(func(st *deploy.State) {
-		var d *deploy.Deployment
-		if d, err = deployment(st, r.Deployment, "", ""); err == nil {
-			id = d.ID
-		}
-	})
+	id, err := s.resolve(r.Deployment)
 	if err != nil {
 		return nil, err
 	}
@@ -172,19 +200,30 @@ func (s *Service) Rollback(ctx context.Context, r *controlv1.RollbackRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := s.propose(ctx, e); err != nil {
+	if e != nil {
+		err = s.propose(ctx, e)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &controlv1.RollbackResponse{Id: id, Index: s.index()}, nil
 }
 
+// rollbackIn returns the fact that a request for a rollback is, nil when it is
+// the repetition of one, and the deployment that rolls back.
 func rollbackIn(st *deploy.State, r *controlv1.RollbackRequest, req deploy.Request) (deploy.Event, string, error) {
 	g, err := group(st, r.App, r.Group)
 	if err != nil {
 		return nil, "", err
 	}
 	id := deploymentID(req.ID)
-	if d := st.Newest(g.App, g.Name); d != nil && d.ID != id {
+	if d := st.Deployments[id]; req.ID != "" && d != nil && d.Inverse && d.App == g.App && d.Group == g.Name {
+		return nil, id, nil // a repetition
+	}
+	if _, seen := st.Requests[req.ID]; seen && st.Deployments[g.Last] != nil { // the log compares it with the first
+		return deploy.RequestMade{Request: req, Deployment: g.Last, Verb: deploy.VerbAbortRollback}, g.Last, nil
+	}
+	if d := st.Newest(g.App, g.Name); d != nil {
 		if r.To != "" {
 			return nil, "", refuse(deploy.Conflict, "deployment %s of %s is in flight; roll that back first (`dctl abort %s --rollback`)", d.ID, d.RevName, d.ID)
 		}

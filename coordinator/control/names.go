@@ -183,12 +183,12 @@ func host(st *deploy.State, name string) (*deploy.Host, error) {
 	if h := st.Hosts[name]; h != nil {
 		return h, nil
 	}
+	if h := st.Hosts[st.Names[name]]; h != nil { // the newest of that name
+		return h, nil
+	}
 	var names []string
-	for _, id := range slices.Sorted(maps.Keys(st.Hosts)) {
-		if st.Hosts[id].Name == name {
-			return st.Hosts[id], nil
-		}
-		names = append(names, st.Hosts[id].Name)
+	for _, h := range st.Hosts {
+		names = append(names, h.Name)
 	}
 	return nil, refuse(deploy.NotFound, "no host %q%s", name, suggest(name, names))
 }

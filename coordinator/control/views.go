@@ -203,13 +203,17 @@ const refresh = time.Second
 // WatchDeployment sends records after an index as they are applied here, each
 // with the status that goes with it, until the deployment has ended.
 func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest, out controlv1.ControlService_WatchDeploymentServer) error {
+	id, err := s.resolve(r.Id)
+	if err != nil {
+		return err
+	}
 	after, first := r.After, true
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
 	timed := false
 	for {
 		changed := s.o.State.Changed()
-		m, last, ended, err := s.watchStep(r.Id, after, first || timed)
+		m, last, ended, err := s.watchStep(id, after, first || timed)
 		if err != nil {
 			return err
 		}
@@ -234,6 +238,18 @@ func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest, out contr
 			return out.Context().Err()
 		}
 	}
+}
+
+// resolve finds the deployment's id once: what a prefix names may be ambiguous
+// later.
+func (s *Service) resolve(prefix string) (id string, err error) {
+	s.o.State.View(func(st *deploy.State) {
+		var d *deploy.Deployment
+		if d, err = deployment(st, prefix, "", ""); err == nil {
+			id = d.ID
+		}
+	})
+	return id, err
 }
 
 // watchStep returns the next message, nil when there is nothing to tell.

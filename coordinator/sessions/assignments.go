@@ -3,6 +3,7 @@ package sessions
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -14,17 +15,26 @@ import (
 type assigned struct {
 	complete bool // the next message is the whole set
 	sequence uint64
+	touched  uint64                         // deploy.State.Touched of the host then
 	items    map[string]*agentv1.Assignment // by application
 }
 
 // next returns the message that brings the host up to date, or nil.
 func (a *assigned) next(state State, host string) *agentv1.Assignments {
-	now := map[string]*agentv1.Assignment{}
+	now, same := map[string]*agentv1.Assignment{}, false
 	state.View(func(s *deploy.State) {
+		at := s.Touched(host)
+		if same = !a.complete && at == a.touched; same {
+			return // most entries concern other hosts
+		}
+		a.touched = at
 		for _, x := range deploy.Assign(s, host) {
 			now[x.App] = encode(x)
 		}
 	})
+	if same {
+		return nil
+	}
 	m := &agentv1.Assignments{Complete: a.complete, Sequence: a.sequence + 1}
 	for _, app := range slices.Sorted(maps.Keys(now)) {
 		if a.complete || !proto.Equal(a.items[app], now[app]) {
@@ -69,12 +79,12 @@ func encode(x deploy.Assignment) *agentv1.Assignment {
 
 func decode(host string, r *agentv1.Report) deploy.Report {
 	out := deploy.Report{
-		Host: host, App: r.App, Counter: r.Counter, Gen: r.Generation, Result: deploy.Result(r.Result),
-		Running: deploy.Digest(r.Running), Health: deploy.Health(r.Health), Evidence: clip(r.Evidence, 512),
-		StageFailed: deploy.Digest(r.StageFailed),
+		Host: host, App: clip(r.App, 128), Counter: r.Counter, Gen: r.Generation, Result: deploy.Result(r.Result),
+		Running: digest(r.Running), Health: deploy.Health(r.Health), Evidence: clip(r.Evidence, 512),
+		StageFailed: digest(r.StageFailed),
 	}
 	for _, d := range r.Staged[:min(len(r.Staged), 64)] {
-		out.Staged = append(out.Staged, deploy.Digest(d))
+		out.Staged = append(out.Staged, digest(d))
 	}
 	if f := r.Failure; f != nil {
 		out.Failure = &deploy.Failure{
@@ -85,18 +95,21 @@ func decode(host string, r *agentv1.Report) deploy.Report {
 	return out
 }
 
+func digest(s string) deploy.Digest { return deploy.Digest(clip(s, 128)) }
+
 // clip keeps the head: what an agent sends goes into the log, so it is bounded.
+// No character is cut in two, which the log's encoding would refuse.
 func clip(s string, n int) string {
 	if len(s) > n {
-		return s[:n]
+		s = s[:n]
 	}
-	return s
+	return strings.ToValidUTF8(s, "")
 }
 
 // tail keeps the end, where the reason stands.
 func tail(s string, n int) string {
 	if len(s) > n {
-		return s[len(s)-n:]
+		s = s[len(s)-n:]
 	}
-	return s
+	return strings.ToValidUTF8(s, "")
 }

@@ -17,6 +17,10 @@ var ErrNoStream = errors.New("the host has no session at this coordinator")
 // the same stream carries the host's reports.
 const logBuffer = 256
 
+// longestChunk bounds what a host may send at once, and with logBuffer what a
+// slow reader may hold.
+const longestChunk = 64 << 10
+
 // Logs asks the host for hook output and calls each for every chunk until the
 // host says end, each fails, or ctx ends.
 func (s *Service) Logs(ctx context.Context, host string, r *agentv1.LogRequest, each func(*agentv1.LogChunk) error) error {
@@ -33,9 +37,16 @@ func (s *Service) Logs(ctx context.Context, host string, r *agentv1.LogRequest, 
 	st.logs[id] = chunks
 	st.mu.Unlock()
 	defer st.endLog(id)
-	st.push(&agentv1.Down{Message: &agentv1.Down_Log{Log: &agentv1.LogRequest{
+	ask := &agentv1.Down{Message: &agentv1.Down_Log{Log: &agentv1.LogRequest{
 		Id: id, App: r.App, Deployment: r.Deployment, Event: r.Event, Failed: r.Failed, Follow: r.Follow,
-	}}})
+	}}}
+	select {
+	case st.send <- ask:
+	case <-st.done:
+		return ErrNoStream
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for {
 		select {
 		case c, ok := <-chunks:
@@ -61,12 +72,18 @@ func (s *Service) Logs(ctx context.Context, host string, r *agentv1.LogRequest, 
 	}
 }
 
-// endLog forgets a request and tells the host, if it still listens.
+// endLog forgets a request and tells the host. A host that has not read what
+// was asked before will not read this: its session ends.
 func (s *stream) endLog(id string) {
 	s.mu.Lock()
 	delete(s.logs, id)
 	s.mu.Unlock()
-	go s.push(&agentv1.Down{Message: &agentv1.Down_Log{Log: &agentv1.LogRequest{Id: id, Cancel: true}}})
+	select {
+	case s.send <- &agentv1.Down{Message: &agentv1.Down_Log{Log: &agentv1.LogRequest{Id: id, Cancel: true}}}:
+	case <-s.done:
+	default:
+		s.stop()
+	}
 }
 
 // deliver hands a chunk to the request it answers; chunks of ended requests
@@ -78,10 +95,13 @@ func (s *stream) deliver(c *agentv1.LogChunk) {
 	if ch == nil {
 		return
 	}
-	select {
-	case ch <- c:
-	default:
-		delete(s.logs, c.Id)
-		close(ch)
+	if len(c.Data) <= longestChunk {
+		select {
+		case ch <- c:
+			return
+		default:
+		}
 	}
+	delete(s.logs, c.Id)
+	close(ch)
 }

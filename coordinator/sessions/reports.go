@@ -2,14 +2,19 @@ package sessions
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
-// batchItems bounds the reports of one entry.
-const batchItems = 1024
+// Bounds of one entry of reports. A follower hands its entries to the leader
+// in one message, of which 4 MiB is the limit.
+const (
+	batchItems = 1024
+	batchBytes = 1 << 20
+)
 
 // report is one report on its way into the log.
 type report struct {
@@ -38,8 +43,9 @@ func (s *Service) Run(ctx context.Context) error {
 	busy := false
 	for {
 		if len(pending) > 0 && !busy {
-			items := s.more(pending)
-			pending, busy = nil, true
+			all := s.more(pending)
+			items := all[:fitting(all)]
+			pending, busy = slices.Clone(all[len(items):]), true
 			go func() {
 				s.commit(ctx, items)
 				committed <- struct{}{}
@@ -76,6 +82,29 @@ func (s *Service) more(items []report) []report {
 	return items
 }
 
+// fitting returns how many of the reports, at least one, make one entry.
+func fitting(all []report) int {
+	size := 0
+	for i := range all {
+		if size += all[i].size(); size > batchBytes {
+			return max(1, i)
+		}
+	}
+	return len(all)
+}
+
+// size is about what the report takes in the log.
+func (r *report) size() int {
+	n := 64 + len(r.item.Host) + len(r.item.App) + len(r.item.Running) + len(r.item.StageFailed) + len(r.item.Evidence)
+	for _, d := range r.item.Staged {
+		n += len(d) + 4
+	}
+	if f := r.item.Failure; f != nil {
+		n += 64 + len(f.Event) + len(f.Script) + len(f.Exit) + len(f.Message) + len(f.Tail)
+	}
+	return n
+}
+
 // commit proposes one entry and acknowledges it. While there is no leader it
 // tries again: reports repeat harmlessly. Reports that could not be committed
 // in time are not acknowledged: the stream ends and the agent, which keeps
@@ -93,7 +122,7 @@ func (s *Service) commit(ctx context.Context, items []report) {
 			st.stop()
 			continue
 		}
-		st.push(&agentv1.Down{Message: &agentv1.Down_Acknowledged{Acknowledged: &agentv1.Acknowledged{Counter: counter}}})
+		st.acknowledge(counter)
 	}
 }
 

@@ -34,7 +34,7 @@ type Options struct {
 	Identify func(context.Context) (host string, err error) // from the client certificate
 	// Sign returns a short-lived URL of an object of a store.
 	Sign func(ctx context.Context, store, key string) (string, error)
-	// Presence is told when a host's stream comes and goes.
+	// Presence is told when a host's stream comes and goes; it must not block.
 	Presence func(host string, connected bool)
 	// Progress is told what a host is doing; it must not block.
 	Progress func(host string, p *agentv1.Progress)
@@ -62,17 +62,29 @@ type stream struct {
 	send chan *agentv1.Down // read by the sender alone
 	done chan struct{}      // closed when the session ends
 	stop context.CancelFunc
+	ack  chan struct{} // acked rose
 
-	mu   sync.Mutex
-	logs map[string]chan *agentv1.LogChunk
+	mu    sync.Mutex
+	logs  map[string]chan *agentv1.LogChunk
+	acked uint64 // highest counter that is in the log
 }
 
-// push hands a message to the sender, unless the session ends.
-func (s *stream) push(m *agentv1.Down) {
+// acknowledge lets the sender tell the host that its reports up to counter are
+// in the log. It never blocks: a host that does not read delays no other.
+func (s *stream) acknowledge(counter uint64) {
+	s.mu.Lock()
+	s.acked = max(s.acked, counter)
+	s.mu.Unlock()
 	select {
-	case s.send <- m:
-	case <-s.done:
+	case s.ack <- struct{}{}:
+	default:
 	}
+}
+
+func (s *stream) acknowledged() *agentv1.Down {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &agentv1.Down{Message: &agentv1.Down_Acknowledged{Acknowledged: &agentv1.Acknowledged{Counter: s.acked}}}
 }
 
 // Connected returns the hosts that have a stream here, in order.
@@ -95,19 +107,24 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	}
 	hello := first.GetHello()
 	if hello == nil {
-		return errors.New("the first message of a session must be Hello")
+		return &deploy.Refusal{Reason: deploy.Invalid, Text: "the first message of a session must be Hello"}
+	}
+	if err := check(hello); err != nil {
+		return err
 	}
 	ctx, stop := context.WithCancel(srv.Context())
 	defer stop()
 	st := &stream{
 		host: host, send: make(chan *agentv1.Down, 16), done: make(chan struct{}), stop: stop,
-		logs: map[string]chan *agentv1.LogChunk{},
+		ack: make(chan struct{}, 1), logs: map[string]chan *agentv1.LogChunk{},
 	}
+	// Present first, reachable then: the other way round the leader would call
+	// the host unreachable again, whose stream it does not see yet.
+	s.add(st)
+	defer s.remove(st)
 	if err := s.enrolled(ctx, host, hello); err != nil {
 		return err
 	}
-	s.add(st)
-	defer s.remove(st)
 	sent, received := make(chan error, 1), make(chan error, 1)
 	go func() { sent <- s.sender(ctx, st, srv) }()
 	go func() { received <- s.receive(ctx, st, srv) }()
@@ -118,8 +135,47 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	case <-ctx.Done():
 	}
 	stop()
-	<-sent
+	t := time.NewTimer(sendGrace)
+	defer t.Stop()
+	select {
+	case <-sent:
+	case <-t.C: // the host does not read; the sender ends with the stream
+	}
 	return err
+}
+
+// sendGrace is how long the end of a session waits for a message that is being
+// sent.
+const sendGrace = time.Second
+
+// Bounds of what a host says of itself, which goes into the log.
+const (
+	longestName = 253 // of a DNS name
+	mostLabels  = 64
+	longestText = 1024
+)
+
+// check refuses a Hello that no honest agent sends.
+func check(h *agentv1.Hello) error {
+	bad := func(what string) error {
+		return &deploy.Refusal{Reason: deploy.Invalid, Text: "the host's " + what + " is too long or missing"}
+	}
+	switch {
+	case h.Name == "" || len(h.Name) > longestName:
+		return bad("name")
+	case len(h.Zone) > longestName || len(h.Region) > longestName:
+		return bad("zone or region")
+	case len(h.Version) > longestName:
+		return bad("version")
+	case len(h.Labels) > mostLabels:
+		return bad("list of labels")
+	}
+	for k, v := range h.Labels {
+		if len(k) > longestName || len(v) > longestText {
+			return bad("label")
+		}
+	}
+	return nil
 }
 
 // enrolled records the host's labels when they are new or changed, and that it
@@ -151,11 +207,13 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) e
 	return nil
 }
 
+// add and remove tell presence under the lock, so that it hears of comings and
+// goings in the order in which they happened.
 func (s *Service) add(st *stream) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	old := s.streams[st.host]
 	s.streams[st.host] = st
-	s.mu.Unlock()
 	if old != nil {
 		old.stop()
 		return
@@ -166,12 +224,9 @@ func (s *Service) add(st *stream) {
 func (s *Service) remove(st *stream) {
 	close(st.done)
 	s.mu.Lock()
-	mine := s.streams[st.host] == st
-	if mine {
+	defer s.mu.Unlock()
+	if s.streams[st.host] == st {
 		delete(s.streams, st.host)
-	}
-	s.mu.Unlock()
-	if mine {
 		s.o.Presence(st.host, false)
 	}
 }
@@ -197,6 +252,8 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-st.ack:
+			err = srv.Send(st.acknowledged())
 		case m := <-st.send:
 			err = srv.Send(m)
 		}
@@ -221,8 +278,19 @@ func (s *Service) receive(ctx context.Context, st *stream, srv agentv1.AgentServ
 		case *agentv1.Up_Log:
 			st.deliver(m.Log)
 		case *agentv1.Up_Progress:
-			s.o.Progress(st.host, m.Progress)
+			s.progress(st.host, m.Progress)
 		}
+	}
+}
+
+// progress passes on what a host does for an application that it is a target
+// of; nothing else is remembered of it.
+func (s *Service) progress(host string, p *agentv1.Progress) {
+	known := false
+	s.o.State.View(func(st *deploy.State) { known = st.Target(host, p.App) != nil })
+	if known {
+		p.Event, p.Script, p.Deployment = clip(p.Event, 64), clip(p.Script, 512), clip(p.Deployment, 64)
+		s.o.Progress(host, p)
 	}
 }
 
