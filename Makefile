@@ -42,7 +42,7 @@ generate-current:
 	else echo "protoc is not installed: generated code not checked"; test -z "$$CI"; fi
 
 race: ## the concurrent packages under the race detector
-	go test -race -timeout 10m ./coordinator/... ./internal/rpc ./internal/gossip ./agent ./hooks
+	go test -race -timeout 10m ./coordinator/... ./internal/rpc ./internal/gossip ./artifacts ./cmd/dctl
 
 sim: ## seeded simulation of the core: SEEDS=n, or SEED=n for one
 	SEEDS=$(or $(SEEDS),2000) go test ./deploy -run TestSimulation -v -timeout 30m | grep -v '^=== '

@@ -217,6 +217,22 @@ func TestThreeCoordinators(t *testing.T) {
 			Token: func() (identity.Token, error) { return identity.ParseToken(out.Token) },
 		}))
 	}
+	out, err := control.CreateToken(t.Context(), &controlv1.CreateTokenRequest{Role: "coordinator"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := identity.ParseToken(out.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, csr, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = enrolWith(t.Context(), []string{first.addr.API}, token, &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: "c2"})
+	if err == nil || !strings.Contains(err.Error(), "member of the cluster already") {
+		t.Errorf("the identity of c2 was given away: %v", err)
+	}
 	cred, err := identity.Load(first.addr.Operator)
 	if err != nil {
 		t.Fatal(err)

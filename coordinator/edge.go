@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,11 +71,20 @@ func (c *Coordinator) newEnrol() *enrol.Service {
 		},
 		Role: c.tokenRole,
 		Spend: func(ctx context.Context, t identity.Token, role identity.Role, subject string) error {
+			if role == identity.Coordinator && c.isMember(strings.TrimPrefix(subject, string(role)+"/")) {
+				return rpc.Errorf(rpc.KindExists, "%s is a member of the cluster already; a new coordinator needs another --name", subject)
+			}
 			return c.log.cluster(ctx, state.TokenUsed{ID: t.ID, Hash: state.HashToken(t.Secret), Role: string(role), Subject: subject})
 		},
 		Seeds:        func() []string { return c.each(func(m state.Coordinator) string { return m.Gossip }) },
 		Coordinators: func() []string { return c.each(func(m state.Coordinator) string { return m.Agent }) },
 	})
+}
+
+// isMember reports whether a coordinator of that name has joined: a token must
+// not hand its identity to somebody else.
+func (c *Coordinator) isMember(name string) bool {
+	return slices.ContainsFunc(c.peers.members(), func(m state.Coordinator) bool { return m.Name == name })
 }
 
 func (c *Coordinator) tokenRole(id string) (identity.Role, error) {

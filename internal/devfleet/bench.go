@@ -59,6 +59,10 @@ bench-fleet: %d hosts: all at once %.2f s, 5 waves %.2f s, fsync p50 %.2f ms
 		f.Hosts, f.AllAtOnce.Median, f.FiveWaves.Median, f.FsyncP50)
 }
 
+// idleAfter is when a process counts as idle: agents give memory back ten
+// seconds after work has ended.
+const idleAfter = 15 * time.Second
+
 // bundleKB is the size of a bundle's content, which does not compress.
 const bundleKB = 200
 
@@ -109,7 +113,7 @@ func Bench(ctx context.Context, o Options, dctl string, rounds int, say func(str
 	out.AllAtOnce, out.FiveWaves = spread(all), spread(waves)
 	say("measuring idle memory")
 	select {
-	case <-time.After(5 * time.Second):
+	case <-time.After(idleAfter):
 	case <-ctx.Done():
 		return out, ctx.Err()
 	}
