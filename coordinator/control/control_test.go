@@ -1,0 +1,190 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/groundswell/groundswell/deploy"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// world is state, log and fleet in one: facts are applied at once.
+type world struct {
+	*testing.T
+	s *deploy.State
+	c *Service
+}
+
+func (w *world) View(f func(*deploy.State))     { f(w.s) }
+func (w *world) Changed() <-chan struct{}       { return make(chan struct{}) }
+func (w *world) Now() deploy.Time               { return w.s.Now }
+func (w *world) Status(string) (string, string) { return "connected", "c1" }
+func (w *world) apply(events ...deploy.Event) []error {
+	return w.s.ApplyEntry(w.s.Index+1, deploy.Entry{At: w.s.Now + 1, Wall: 1, Events: events})
+}
+
+func (w *world) Propose(_ context.Context, events []deploy.Event) ([]error, error) {
+	return w.apply(events...), nil
+}
+
+func digest(i int) deploy.Digest { return deploy.Digest(fmt.Sprintf("sha256:%064d", i)) }
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{T: t, s: deploy.NewState()}
+	w.c = New(Options{
+		State: w, Log: w, Fleet: w, Actor: func(context.Context) string { return "ann" },
+		Activity: func(string, string) (Activity, bool) { return Activity{}, false },
+		Parse: func([]byte, string) ([]deploy.GroupDefined, error) {
+			return nil, &deploy.Refusal{Reason: deploy.Invalid, Text: "deploy.yaml:1:1: wrong"}
+		},
+	})
+	c, _ := deploy.Builtin("all-at-once")
+	events := []deploy.Event{deploy.GroupDefined{App: "www", Group: "prod", Selector: "true", Config: c}}
+	for i := 1; i <= 3; i++ {
+		id := fmt.Sprint("h", i)
+		events = append(events, deploy.HostEnrolled{Host: id, Name: "web-" + id, Zone: "a", Labels: map[string]string{"role": "web", "n": fmt.Sprint(i)}},
+			deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{id}})
+	}
+	for i, name := range []string{"4f2a91c0", "4f2a91d7", "v3"} {
+		events = append(events, deploy.RevisionRegistered{App: "www", Name: name, Digest: digest(i + 1)})
+	}
+	for _, err := range w.apply(events...) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+func (w *world) refused(err error, kind deploy.RefusalKind, text string) {
+	w.Helper()
+	var r *deploy.Refusal
+	if !errors.As(err, &r) || r.Reason != kind || !strings.Contains(err.Error(), text) {
+		w.Errorf("got %v, want %s with %q", err, kind, text)
+	}
+}
+
+func TestRevisionNames(t *testing.T) {
+	w := newWorld(t)
+	for name, want := range map[string]string{"v3": "v3", "4f2a91c0": "4f2a91c0", "4f2a91c": "4f2a91c0", string(digest(3)): "v3"} {
+		out, err := w.c.ListRevisions(t.Context(), &controlv1.ListRevisionsRequest{App: "www", Name: name})
+		if err != nil || len(out.Revisions) != 1 || out.Revisions[0].Name != want {
+			t.Errorf("%s: %v, %v", name, out, err)
+		}
+	}
+	for name, want := range map[string]struct {
+		kind deploy.RefusalKind
+		text string
+	}{
+		"4f2a91e0": {deploy.NotFound, "near ones are 4f2a91c0"}, "4f2a91": {deploy.NotFound, "4f2a91c0"},
+		"@stable": {deploy.NotFound, "no stable revision"}, "@newest": {deploy.Invalid, "@current"}, "zzz": {deploy.NotFound, "no revision"},
+	} {
+		_, err := w.c.ListRevisions(t.Context(), &controlv1.ListRevisionsRequest{App: "www", Name: name})
+		w.refused(err, want.kind, want.text)
+	}
+}
+
+func (w *world) create(rev, request string) (*controlv1.CreateDeploymentResponse, error) {
+	return w.c.CreateDeployment(w.Context(), &controlv1.CreateDeploymentRequest{
+		Mutation: &controlv1.Mutation{RequestId: request}, App: "www", Revision: rev,
+	})
+}
+
+func TestCreateOnce(t *testing.T) {
+	w := newWorld(t)
+	first, err := w.create("v3", "req-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := w.create("v3", "req-1")
+	if err != nil || again.Id != first.Id || len(w.s.Deployments) != 1 {
+		t.Errorf("a repeated request: %v, %v, %d deployments", again, err, len(w.s.Deployments))
+	}
+	_, err = w.create("v3", "req-2")
+	w.refused(err, deploy.Conflict, "in flight")
+	_, err = w.c.CreateDeployment(t.Context(), &controlv1.CreateDeploymentRequest{App: "wwww", Revision: "v3"})
+	w.refused(err, deploy.NotFound, "near ones are www")
+	_, err = w.c.CreateDeployment(t.Context(), &controlv1.CreateDeploymentRequest{App: "www", Revision: "v3", Config: "stagd"})
+	w.refused(err, deploy.Invalid, "near ones are staged")
+}
+
+func TestPlanChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	before := w.s.Index
+	p, err := w.c.PlanDeployment(t.Context(), &controlv1.PlanDeploymentRequest{Deployment: &controlv1.CreateDeploymentRequest{App: "www", Revision: "v3"}})
+	if err != nil || len(p.Waves) != 1 || len(p.Waves[0].Hosts) != 3 || !p.Changes || w.s.Index != before {
+		t.Fatalf("%v, %v", p, err)
+	}
+	w.apply(deploy.HostEnrolled{Host: "h9", Name: "new", Zone: "a"})
+	_, err = w.c.CreateDeployment(t.Context(), &controlv1.CreateDeploymentRequest{App: "www", Revision: "v3", IfIndex: p.Index})
+	w.refused(err, deploy.Conflict, "has changed")
+}
+
+func TestActAndRollbackOfWhatIsInFlight(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.c.Rollback(t.Context(), &controlv1.RollbackRequest{App: "www"})
+	w.refused(err, deploy.Conflict, "no last good revision")
+	d, err := w.create("v3", "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.apply(deploy.DeploymentStarted{Deployment: d.Id})
+	if _, err := w.c.Act(t.Context(), &controlv1.ActRequest{Deployment: strings.ToLower(d.Id[:12]), Verb: "pause"}); err != nil {
+		t.Errorf("by a prefix of its id: %v", err)
+	}
+	_, err = w.c.Act(t.Context(), &controlv1.ActRequest{Deployment: d.Id, Verb: "explode"})
+	w.refused(err, deploy.Invalid, "explode")
+	_, err = w.c.Act(t.Context(), &controlv1.ActRequest{Deployment: "nope", Verb: "pause"})
+	w.refused(err, deploy.NotFound, "no deployment")
+	out, err := w.c.Rollback(t.Context(), &controlv1.RollbackRequest{App: "www"})
+	if err != nil || out.Id != d.Id || w.s.Deployments[d.Id].Status != deploy.DeploymentStatusRollingBack {
+		t.Errorf("rollback of what is in flight: %v, %v", out, err)
+	}
+}
+
+func TestHostFilters(t *testing.T) {
+	w := newWorld(t)
+	for want, r := range map[int]*controlv1.ListHostsRequest{
+		3: {Role: "web", Zone: "a", App: "www", Group: "prod"}, 1: {Selector: []string{"n=2"}}, 0: {Role: "db"}, 2: {Host: []string{"web-h1", "web-h3"}},
+	} {
+		out, err := w.c.ListHosts(t.Context(), r)
+		if err != nil || len(out.Hosts) != want {
+			t.Errorf("%v: %d hosts, want %d, %v", r, len(out.GetHosts()), want, err)
+		}
+	}
+	if out, err := w.c.ListHosts(t.Context(), &controlv1.ListHostsRequest{Host: []string{"web-*"}}); err != nil || len(out.Hosts) != 3 {
+		t.Errorf("by prefix: %v, %v", out, err)
+	}
+	_, err := w.c.GetHost(t.Context(), &controlv1.GetHostRequest{Host: "web-h7"})
+	w.refused(err, deploy.NotFound, "near ones are web-h1")
+}
+
+func TestBadInput(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.c.ApplyApp(t.Context(), &controlv1.ApplyAppRequest{})
+	w.refused(err, deploy.Invalid, "deploy.yaml:1:1")
+	for _, d := range []string{"", "sha256:", "sha256:" + strings.Repeat("g", 64), "md5:" + strings.Repeat("a", 64)} {
+		_, err := w.c.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{App: "www", Name: "v9", Digest: d})
+		w.refused(err, deploy.Invalid, "sha256")
+	}
+	_, err = w.c.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{App: "www", Name: "@v9", Digest: string(digest(9))})
+	w.refused(err, deploy.Invalid, "@")
+	_, err = w.c.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{App: "www", Name: "v3", Digest: string(digest(9))})
+	w.refused(err, deploy.Exists, "immutable")
+	_, err = w.c.CreateToken(t.Context(), &controlv1.CreateTokenRequest{TtlMs: -5})
+	w.refused(err, deploy.Invalid, "7 days")
+	_, err = w.c.CreateToken(t.Context(), &controlv1.CreateTokenRequest{Uses: 1 << 20})
+	w.refused(err, deploy.Invalid, "uses")
+}
+
+func TestNotFoundHints(t *testing.T) {
+	for typed, want := range map[string]string{"helo": "hello", "xyzzy": ""} {
+		if got := suggest(typed, []string{"hello", "world"}); (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q", typed, got)
+		}
+	}
+}
