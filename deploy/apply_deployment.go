@@ -50,7 +50,7 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 func (s *State) admitDeployment(g *Group, d *Deployment, bad Digest) {
 	s.Seq++
 	d.Seq, g.Last = s.Seq, d.ID
-	d.From = s.commonest(g)
+	d.From = s.Commonest(g)
 	if d.From != "" {
 		d.FromName = s.RevisionName(g.App, d.From)
 	}
@@ -72,8 +72,9 @@ func (s *State) admitDeployment(g *Group, d *Deployment, bad Digest) {
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: d.Status.String(), Text: text})
 }
 
-// commonest returns the revision that most targets of the group run.
-func (s *State) commonest(g *Group) Digest {
+// Commonest returns the revision that most targets of the group run, "" when
+// none runs anything.
+func (s *State) Commonest(g *Group) Digest {
 	n := map[string]int{}
 	for h := range sorted(g.Members) {
 		if t := s.Target(h, g.App); t != nil && t.Running != "" {

@@ -361,10 +361,6 @@ func (s *State) Sealed(g *Group) []Digest {
 	return out
 }
 
-// Commonest returns the revision that most targets of the group run, "" when
-// none runs anything.
-func (s *State) Commonest(g *Group) Digest { return s.commonest(g) }
-
 // LastIndex returns the index of the deployment's newest record.
 func (d *Deployment) LastIndex() uint64 {
 	if n := len(d.Records); n > 0 {
