@@ -38,6 +38,8 @@ func (s *State) checkTarget(host, app string, t *Target) error {
 		return fmt.Errorf("target %s/%s is no member of its group %s", app, host, t.Group)
 	case t.Permit != PermitNone && !t.Open:
 		return fmt.Errorf("I2: target %s/%s holds a permit on a closed generation %d", app, host, t.Gen)
+	case t.Permit != PermitNone && t.Aside != AsideNone && t.Deployment == "":
+		return nil
 	case t.Permit != PermitNone && s.Deployments[t.Deployment] == nil:
 		return fmt.Errorf("I2: permit of %s/%s belongs to no deployment", app, host)
 	case t.Permit != PermitNone && s.Deployments[t.Deployment].Status.Terminal():
@@ -61,7 +63,8 @@ func (s *State) checkGroup(key string, g *Group) error {
 			want[z].members++
 			want[z].registered += count(t.EverHealthy)
 			want[z].serving += count(t.Serving())
-			want[z].permits += count(t.Permit != PermitNone)
+			want[z].permits += count(t.Permit != PermitNone && t.Aside != AsideBirth)
+			want[z].unhealthy += count(t.Health == HealthUnhealthy)
 		}
 	}
 	for z, w := range sorted(want) {
@@ -69,12 +72,16 @@ func (s *State) checkGroup(key string, g *Group) error {
 			return fmt.Errorf("counters of %s zone %q are %+v, a count says %+v", key, z, *got, *w)
 		}
 	}
-	live := 0
-	for _, d := range s.open {
-		live += count(d.App == g.App && d.Group == g.Name)
-	}
-	if live > 1 {
-		return fmt.Errorf("I3: %d deployments are in flight on %s", live, key)
+	for i := range g.Layout.Waves {
+		live := ""
+		for _, d := range g.open {
+			if i < len(d.Waves) && d.Waves[i].Status.active() {
+				if live != "" {
+					return fmt.Errorf("I3: %s and %s are both live in wave %d of %s", live, d.ID, i, key)
+				}
+				live = d.ID
+			}
+		}
 	}
 	return nil
 }
@@ -101,6 +108,9 @@ func (s *State) checkDeployment(d *Deployment) error {
 		}
 		counted += count(task.Counted)
 	}
+	for i := range d.Waves {
+		counted += d.Waves[i].Extra
+	}
 	if counted != d.Failures {
 		return fmt.Errorf("S12: %s counts %d failures, its tasks %d", d.ID, d.Failures, counted)
 	}
@@ -120,7 +130,7 @@ func (s *State) checkWave(d *Deployment, i int) error {
 	granted := 0
 	for _, h := range w.Hosts {
 		tasks[d.Tasks[h].Status]++
-		if t := s.Target(h, d.App); t != nil && !d.Tasks[h].gone() && t.Permit != PermitNone {
+		if t := s.Target(h, d.App); t != nil && !d.Tasks[h].gone() && t.Permit != PermitNone && t.Deployment == d.ID {
 			granted++
 		}
 	}
@@ -130,11 +140,12 @@ func (s *State) checkWave(d *Deployment, i int) error {
 	if n := d.permits(i); n != granted {
 		return fmt.Errorf("wave %s of %s counts %d permits, there are %d", w.Name, d.ID, n, granted)
 	}
-	if w.Status == WaveStatusPending || w.Status == WaveStatusReverting || w.Status == WaveStatusReverted {
+	if w.Status.waits() || w.Status == WaveStatusReverting || w.Status == WaveStatusReverted {
 		return nil
 	}
 	for j := range i {
-		if before := &d.Waves[j]; before.Batch < w.Batch && !before.Status.Passed() && before.Status != WaveStatusReverting {
+		if before := &d.Waves[j]; before.Batch < w.Batch && !before.Status.Passed() && before.Status != WaveStatusReverting && before.Status != WaveStatusReverted &&
+			!(before.Status == WaveStatusDeploying && d.Attempt > 0) { // opened again after it had been sealed
 			return fmt.Errorf("S12: wave %s of %s is %s while %s is %s", w.Name, d.ID, w.Status, before.Name, before.Status)
 		}
 	}
