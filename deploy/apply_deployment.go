@@ -312,12 +312,10 @@ func (s *State) setWave(d *Deployment, i int, to WaveStatus, text string) {
 }
 
 func (s *State) gateJudged(d *Deployment, e GateJudged) error {
-	to := "pass"
-	if !e.Pass {
-		to = "fail"
+	if e.Verdict == VerdictFail {
 		d.GateFail = e.Gate
 	}
-	s.record(d, Record{Subject: "gate", Wave: e.Wave, To: to, Text: e.Gate + ": " + e.Evidence})
+	s.record(d, Record{Subject: "gate", Wave: e.Wave, To: string(e.Verdict), Text: e.Gate + ": " + e.Evidence})
 	return nil
 }
 

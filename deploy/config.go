@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -53,12 +54,19 @@ func (s Share) String() string {
 type Config struct {
 	Name               string         `json:"name"`
 	Capacity           Capacity       `json:"capacity"`
+	Stage              Stage          `json:"stage,omitzero"`
 	Waves              []WaveSpec     `json:"waves"`
 	Gates              []Gate         `json:"gates,omitempty"`
+	Metrics            []Metric       `json:"metrics,omitempty"`
+	PreGates           []string       `json:"pre_gates,omitempty"`       // before the first wave is entered
+	OnInconclusive     string         `json:"on_inconclusive,omitempty"` // hold | pass | fail
 	OnFailure          FailureAction  `json:"on_failure"`
+	Decision           Decision       `json:"decision,omitzero"`
 	FailureBudgetTotal *Share         `json:"failure_budget_total,omitempty"`
 	Rollback           RollbackPolicy `json:"rollback"`
+	InFlight           InFlight       `json:"in_flight,omitzero"`
 	Timeouts           Timeouts       `json:"timeouts"`
+	WatchAfter         time.Duration  `json:"watch_after,omitempty"`
 	StopFailure        string         `json:"stop_failure,omitempty"` // continue | fail: when ApplicationStop of the old revision fails
 }
 
@@ -72,27 +80,141 @@ type Capacity struct {
 	SharedHost        bool   `json:"shared_host,omitempty"`          // perHost: shared
 }
 
-// WaveSpec is a wave as written; Layout turns it into waves with hosts.
-type WaveSpec struct {
-	Name          string        `json:"name"`
-	Kind          string        `json:"kind"` // count | percent | remainder
-	Size          Share         `json:"size"`
-	ForEachZone   bool          `json:"for_each_zone,omitempty"`
-	Parallel      []int         `json:"parallel,omitempty"`
-	Zone          string        `json:"zone,omitempty"`    // a zone's name, or "lightest"
-	Prefer        string        `json:"prefer,omitempty"`  // key=value of a host label
-	Balance       bool          `json:"balance,omitempty"` // spread over zones
-	OneBox        bool          `json:"one_box,omitempty"`
-	FailureBudget Share         `json:"failure_budget"`
-	BakeMin       time.Duration `json:"bake_min,omitempty"`
-	Gates         []string      `json:"gates,omitempty"`
+// Stage says when bundles are fetched and what must be fetched before the first
+// host is disrupted. The zero value prefetches a wave and waits for nobody.
+type Stage struct {
+	Prefetch  string `json:"prefetch,omitempty"`  // none | wave | fleet
+	Bandwidth int64  `json:"bandwidth,omitempty"` // bytes a second and host; 0 is no limit
+	Barrier   string `json:"barrier,omitempty"`   // none | wave | deployment
+	Quorum    Share  `json:"quorum,omitzero"`     // of planned tasks, rounded up
 }
 
-// Gate is a question asked of a host. In this version every gate is a probe
-// that the agent runs during validation and while the wave bakes.
+// WaveSpec is a wave as written; Arrange turns it into waves with hosts.
+type WaveSpec struct {
+	Name          string   `json:"name"`
+	Kind          string   `json:"kind"` // count | percent | remainder
+	Size          Share    `json:"size"`
+	ForEachZone   bool     `json:"for_each_zone,omitempty"`
+	Parallel      []int    `json:"parallel,omitempty"`
+	Zone          string   `json:"zone,omitempty"`    // a zone's name, or "lightest"
+	Prefer        string   `json:"prefer,omitempty"`  // key=value of a host label
+	Balance       bool     `json:"balance,omitempty"` // spread over zones
+	OneBox        bool     `json:"one_box,omitempty"`
+	Rehearse      bool     `json:"rehearse,omitempty"` // its first hosts go old, new, old, new
+	FailureBudget Share    `json:"failure_budget"`
+	PreGates      []string `json:"pre_gates,omitempty"`
+	Gates         []string `json:"gates,omitempty"`
+	BakeSpec
+}
+
+// BakeSpec says how long a wave is watched before it is sealed.
+type BakeSpec struct {
+	BakeMin time.Duration `json:"bake_min,omitempty"`
+	BakeMax time.Duration `json:"bake_max,omitempty"` // 0: twice the minimum and an hour
+	Samples int           `json:"samples,omitempty"`  // requests that gates must have seen
+	Early   bool          `json:"early,omitempty"`    // sealed at the minimum once every sequential gate passed
+}
+
+// Max is the longest that the bake may stay undecided.
+func (b BakeSpec) Max() time.Duration {
+	if b.BakeMax > 0 {
+		return b.BakeMax
+	}
+	return 2*b.BakeMin + time.Hour
+}
+
+// Gate is a question with the answer pass, fail or inconclusive. Exactly one of
+// Probe, Query, Compare, Webhook, Window and Approval is set.
 type Gate struct {
-	Name  string `json:"name"`
-	Probe Probe  `json:"probe"`
+	Name       string        `json:"name"`
+	Scope      string        `json:"scope,omitempty"` // host | zone | wave | deployment; "" is wave
+	Probe      Probe         `json:"probe,omitzero"`  // asked by the agent, on its own host
+	Query      *QueryGate    `json:"query,omitempty"`
+	Compare    *CompareGate  `json:"compare,omitempty"`
+	Webhook    string        `json:"webhook,omitempty"` // URL that answers the question
+	Window     string        `json:"window,omitempty"`  // e.g. "Mon-Thu 09:00-16:00 Europe/Rome"
+	Approval   *ApprovalGate `json:"approval,omitempty"`
+	MinSamples int           `json:"min_samples,omitempty"` // fewer are inconclusive
+	FailLimit  int           `json:"fail_limit,omitempty"`  // failing answers in a row that make a verdict; 0 is 1
+	Interval   time.Duration `json:"interval,omitempty"`    // between two questions
+}
+
+// Gate scopes.
+const (
+	ScopeHost       = "host"
+	ScopeZone       = "zone"
+	ScopeWave       = "wave"
+	ScopeDeployment = "deployment"
+	ScopeAll        = "all"  // of an action
+	ScopeGate       = "gate" // of an action: the scope of the gate that failed
+)
+
+// QueryGate is a Prometheus query whose value has bounds. The query is a
+// template over Host, Zone, Wave, App, Group, Revision and Base.
+type QueryGate struct {
+	Query string `json:"query"`
+	Max   string `json:"max,omitempty"` // decimal text: state holds no floating point
+	Min   string `json:"min,omitempty"`
+}
+
+// CompareGate compares hosts on the new revision with hosts on the old one.
+type CompareGate struct {
+	Metric string `json:"metric"`           // names a Metric
+	Test   string `json:"test"`             // sprt | mannwhitney
+	Effect int64  `json:"effect,omitempty"` // the ratio that must be noticed, in parts per million
+}
+
+// Metric names the queries behind a comparison, templates over Hosts (a regular
+// expression of host names). Errors need Total and Bad, counters that only
+// grow; latency needs Samples, one value a host and scrape.
+type Metric struct {
+	Name    string `json:"name"`
+	Total   string `json:"total,omitempty"`
+	Bad     string `json:"bad,omitempty"`
+	Samples string `json:"samples,omitempty"`
+}
+
+// ApprovalGate waits for people. Who asked for the deployment cannot approve it.
+type ApprovalGate struct {
+	Group   string        `json:"group,omitempty"` // of the approvers; "" is every operator
+	Count   int           `json:"count,omitempty"` // approvals of different people; 0 is 1
+	Timeout time.Duration `json:"timeout,omitempty"`
+}
+
+// GateKind says who answers a gate.
+type GateKind string
+
+// Gate kinds.
+const (
+	GateProbe    GateKind = "probe"
+	GateQuery    GateKind = "prometheus"
+	GateCompare  GateKind = "compare"
+	GateWebhook  GateKind = "webhook"
+	GateWindow   GateKind = "window"
+	GateApproval GateKind = "approval"
+)
+
+// Kind returns who answers the gate.
+func (g *Gate) Kind() GateKind {
+	switch {
+	case g.Query != nil:
+		return GateQuery
+	case g.Compare != nil:
+		return GateCompare
+	case g.Webhook != "":
+		return GateWebhook
+	case g.Window != "":
+		return GateWindow
+	case g.Approval != nil:
+		return GateApproval
+	}
+	return GateProbe
+}
+
+// Observed reports whether coordinators ask the gate and record the answers.
+func (g *Gate) Observed() bool {
+	k := g.Kind()
+	return k != GateProbe && k != GateApproval
 }
 
 // Probe is a health question that an agent answers on its own host.
@@ -107,29 +229,89 @@ type Probe struct {
 	Timeout     time.Duration `json:"timeout,omitempty"` // of one attempt
 }
 
-// FailureAction says what follows a failure over budget or a failed gate.
-type FailureAction struct {
-	Wave string `json:"wave"` // rollback | pause
-	Gate string `json:"gate"` // rollback | pause
+// Action is what follows a failure: what, where, and what then.
+type Action struct {
+	Do    string `json:"do"`              // rollback | pause | continue
+	Scope string `json:"scope,omitempty"` // host | zone | wave | all | gate
+	Then  string `json:"then,omitempty"`  // pause | rollback-all
 }
 
-// The failure actions of this version: all back, or halt and wait for a person.
+// UnmarshalJSON also reads the form of snapshots of version 0, one word that
+// meant the whole deployment.
+func (a *Action) UnmarshalJSON(text []byte) error {
+	var word string
+	if json.Unmarshal(text, &word) == nil {
+		*a = Action{Do: word, Scope: ScopeAll}
+		return nil
+	}
+	type plain Action
+	return json.Unmarshal(text, (*plain)(a))
+}
+
+// FailureAction says what follows which failure.
+type FailureAction struct {
+	Host Action `json:"host,omitzero"` // one host, within the budget
+	Wave Action `json:"wave"`          // a budget exceeded, a quorum missed
+	Gate Action `json:"gate"`          // a gate
+	Test Action `json:"test,omitzero"` // a webhook, where a pipeline runs its tests
+	Bake Action `json:"bake,omitzero"` // a gate without a scope, while the wave bakes
+}
+
+// The things an action does, and what may follow.
 const (
 	ActionRollback = "rollback"
 	ActionPause    = "pause"
+	ActionContinue = "continue"
+	ThenPause      = "pause"
+	ThenAll        = "rollback-all"
 )
+
+// Decision bounds the wait for a person after a failure.
+type Decision struct {
+	Timeout time.Duration `json:"timeout,omitempty"` // 0 waits for ever
+	Then    string        `json:"then,omitempty"`    // hold | rollback-all
+}
 
 // RollbackPolicy bounds a rollback.
 type RollbackPolicy struct {
 	MaxConcurrent Share `json:"max_concurrent"`
-	MaxZones      int   `json:"max_zones,omitempty"` // 0 is all
+	MaxZones      int   `json:"max_zones,omitempty"`    // 0 is all
+	IgnoreFloor   bool  `json:"ignore_floor,omitempty"` // floor: ignore
 }
 
-// Timeouts bound the parts of a task, in FSM time.
+// InFlight says how deployments of one group follow each other.
+type InFlight struct {
+	Serial bool   `json:"serial,omitempty"` // one at a time; else staggered, one a wave
+	Max    int    `json:"max,omitempty"`    // live at a time; 0 is 4
+	Queue  string `json:"queue,omitempty"`  // all | latest | reject; "" is latest
+}
+
+// Limit is the number of deployments that may be live at a time.
+func (f InFlight) Limit() int {
+	switch {
+	case f.Serial:
+		return 1
+	case f.Max > 0:
+		return f.Max
+	}
+	return 4
+}
+
+// What a new deployment does to older ones that have not started.
+const (
+	QueueAll    = "all"
+	QueueLatest = "latest"
+	QueueReject = "reject"
+)
+
+// Timeouts bound the parts of a task and of a deployment, in FSM time.
 type Timeouts struct {
-	Stage     time.Duration `json:"stage"`
-	Task      time.Duration `json:"task"`
-	LostAfter time.Duration `json:"lost_after"`
+	Stage       time.Duration `json:"stage"`
+	Drain       time.Duration `json:"drain,omitempty"`
+	Task        time.Duration `json:"task"`
+	LostAfter   time.Duration `json:"lost_after"`
+	ForgetAfter time.Duration `json:"forget_after,omitempty"` // 0 is never
+	Deployment  time.Duration `json:"deployment,omitempty"`   // 0 is none
 }
 
 // GatesOf returns the gates that the wave names, in the order it names them.
@@ -145,16 +327,35 @@ func (c *Config) GatesOf(names []string) []Gate {
 	return out
 }
 
+// MetricOf returns the metric of that name.
+func (c *Config) MetricOf(name string) (Metric, bool) {
+	for _, m := range c.Metrics {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Metric{}, false
+}
+
+// gate returns the gate of that name, or nil.
+func (c *Config) gate(name string) *Gate {
+	for i := range c.Gates {
+		if c.Gates[i].Name == name {
+			return &c.Gates[i]
+		}
+	}
+	return nil
+}
+
 // Builtin returns the built-in config of that name. The floors of the first
 // three are CodeDeploy's documented ones, without its last-host exception.
 func Builtin(name string) (Config, bool) {
+	all := Action{Do: ActionRollback, Scope: ScopeAll}
 	c := Config{
-		Name:     name,
-		Capacity: Capacity{SmallFleet: "relax", MaxConcurrent: Percent(100)},
-		Waves:    []WaveSpec{{Name: "all", Kind: "remainder"}},
-		OnFailure: FailureAction{
-			Wave: ActionRollback, Gate: ActionRollback,
-		},
+		Name:        name,
+		Capacity:    Capacity{SmallFleet: "relax", MaxConcurrent: Percent(100)},
+		Waves:       []WaveSpec{{Name: "all", Kind: "remainder"}},
+		OnFailure:   FailureAction{Host: Action{Do: ActionRollback, Scope: ScopeHost}, Wave: all, Gate: all, Test: all, Bake: all},
 		Rollback:    RollbackPolicy{MaxConcurrent: Percent(33)},
 		Timeouts:    DefaultTimeouts(),
 		StopFailure: "continue",
@@ -174,13 +375,16 @@ func Builtin(name string) (Config, bool) {
 		c.Capacity.MinHealthy = Percent(66)
 		c.Capacity.MaxConcurrent = Percent(10)
 		c.Capacity.MaxZones = 1
+		bake := BakeSpec{BakeMin: 10 * time.Minute}
 		c.Waves = []WaveSpec{
-			{Name: "one-box", Kind: "count", Size: Count(1), Zone: "lightest", BakeMin: 10 * time.Minute},
-			{Name: "canary", Kind: "percent", Size: Percent(5), Balance: true, BakeMin: 10 * time.Minute},
-			{Name: "zones", Kind: "remainder", ForEachZone: true, OneBox: true, FailureBudget: Percent(2), BakeMin: 10 * time.Minute},
+			{Name: "one-box", Kind: "count", Size: Count(1), Zone: "lightest", BakeSpec: bake},
+			{Name: "canary", Kind: "percent", Size: Percent(5), Balance: true, BakeSpec: bake},
+			{Name: "zones", Kind: "remainder", ForEachZone: true, OneBox: true, FailureBudget: Percent(2), BakeSpec: bake},
 		}
 		if name == "staged" {
-			c.OnFailure = FailureAction{Wave: ActionPause, Gate: ActionRollback}
+			c.OnFailure.Wave = Action{Do: ActionRollback, Scope: ScopeZone, Then: ThenPause}
+			c.OnFailure.Gate = Action{Do: ActionRollback, Scope: ScopeGate, Then: ThenPause}
+			c.OnFailure.Bake = Action{Do: ActionRollback, Scope: ScopeWave, Then: ThenPause}
 		}
 	default:
 		return Config{}, false
@@ -195,5 +399,5 @@ func BuiltinNames() []string {
 
 // DefaultTimeouts returns the timeouts of a config that names none.
 func DefaultTimeouts() Timeouts {
-	return Timeouts{Stage: 15 * time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute}
+	return Timeouts{Stage: 15 * time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute, ForgetAfter: 30 * time.Minute}
 }

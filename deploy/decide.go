@@ -169,7 +169,7 @@ func (d *decision) complete(dep *Deployment, i int) WaveStatus {
 		d.emit(WaveSkipped{Deployment: dep.ID, Wave: i, Cause: "no target left"})
 		return WaveStatusSkipped
 	}
-	d.act(dep, dep.Config.OnFailure.Wave, fmt.Sprintf("wave %s: no host took the revision%s", w.Name, d.because(dep, i)))
+	d.act(dep, dep.Config.OnFailure.Wave.Do, fmt.Sprintf("wave %s: no host took the revision%s", w.Name, d.because(dep, i)))
 	return WaveStatusDeploying
 }
 
@@ -213,7 +213,7 @@ func (d *decision) finish(dep *Deployment, status []WaveStatus) {
 // failures acts on failed gates and exceeded budgets.
 func (d *decision) failures(dep *Deployment) bool {
 	if dep.GateFail != "" {
-		d.act(dep, dep.Config.OnFailure.Gate, "gate "+dep.GateFail+" failed")
+		d.act(dep, dep.Config.OnFailure.Gate.Do, "gate "+dep.GateFail+" failed")
 		return true
 	}
 	for i := range dep.Waves {
@@ -223,13 +223,13 @@ func (d *decision) failures(dep *Deployment) bool {
 			return true
 		}
 		if (w.Status == WaveStatusDeploying || w.Status == WaveStatusBaking) && p.failures > w.Budget {
-			d.act(dep, dep.Config.OnFailure.Wave,
+			d.act(dep, dep.Config.OnFailure.Wave.Do,
 				fmt.Sprintf("wave %s: %d failed, its budget is %d%s", w.Name, p.failures, w.Budget, d.because(dep, i)))
 			return true
 		}
 	}
 	if total := dep.Config.FailureBudgetTotal; total != nil && dep.Failures > total.Down(len(dep.Tasks)) {
-		d.act(dep, dep.Config.OnFailure.Wave,
+		d.act(dep, dep.Config.OnFailure.Wave.Do,
 			fmt.Sprintf("%d hosts failed, the budget of the deployment is %d", dep.Failures, total.Down(len(dep.Tasks))))
 		return true
 	}
@@ -273,8 +273,8 @@ func (d *decision) sick(dep *Deployment, i int) {
 		}
 		return false
 	})
-	d.emit(GateJudged{Deployment: dep.ID, Wave: i, Gate: gate, Evidence: text})
-	d.act(dep, dep.Config.OnFailure.Gate, fmt.Sprintf("gate %s failed in wave %s (%s)", gate, dep.Waves[i].Name, text))
+	d.emit(GateJudged{Deployment: dep.ID, Wave: i, Gate: gate, Verdict: VerdictFail, Evidence: text})
+	d.act(dep, dep.Config.OnFailure.Gate.Do, fmt.Sprintf("gate %s failed in wave %s (%s)", gate, dep.Waves[i].Name, text))
 }
 
 // act commits what the config says follows a failure.

@@ -77,7 +77,7 @@ func describeDeployment(e Event) string {
 		}
 		return "TasksEnded " + list(items)
 	case GateJudged:
-		return fmt.Sprintf("GateJudged wave=%d %s pass=%v %s", e.Wave, e.Gate, e.Pass, e.Evidence)
+		return fmt.Sprintf("GateJudged wave=%d %s %s %s", e.Wave, e.Gate, e.Verdict, e.Evidence)
 	case BakeStarted:
 		return fmt.Sprintf("BakeStarted %d", e.Wave)
 	case WaveSealed:

@@ -1,5 +1,7 @@
 package deploy
 
+import "time"
+
 // Event is a fact: something that happened or was decided. The set is sealed;
 // every event has an arm in State.Apply and a message in proto/state/v1.
 type Event interface{ event() }
@@ -41,10 +43,19 @@ type HostLeft struct {
 	Force   bool // also when the host is reachable (graceful leave)
 }
 
-// TargetsJoined makes hosts targets of a group.
+// GroupDeleted ends a group of which no deployment is open. Its targets leave it,
+// their applications are not touched.
+type GroupDeleted struct {
+	Request    Request
+	App, Group string
+}
+
+// TargetsJoined makes hosts targets of a group. Waves holds the wave of the
+// group's layout that each host belongs to; it is empty while there is no layout.
 type TargetsJoined struct {
 	App, Group string
 	Hosts      []string
+	Waves      []int
 }
 
 // TargetsLeft ends membership; a target with a permit stays.
@@ -63,6 +74,10 @@ type RevisionRegistered struct {
 	Size    int64
 	Files   int64
 	Message string // e.g. the commit's subject
+	// Ancestry names the newest ancestors of a git revision, children first; it
+	// may be cut off.
+	Ancestry []string
+	Unsafe   bool // an automatic rollback from this revision is not safe
 }
 
 // DeploymentCreated freezes a deployment: config, waves and their hosts.
@@ -79,6 +94,18 @@ type DeploymentCreated struct {
 	Force      bool // deploy a revision that is marked bad
 	Inverse    bool // a rollback as a deployment of its own
 	Bad        Digest
+	Layout     uint64   // version of the group's layout that the waves follow; 0 makes a new one
+	Fixes      []Digest // revisions that this one repairs: their rollback does not revoke it
+	Without    []Digest // revisions that this one is known not to contain
+	Preempt    bool     // take over every older deployment, once approved
+	Skip       []Skip
+}
+
+// Skip leaves a host out of a deployment from the start.
+type Skip struct {
+	Host   string
+	Cause  string
+	Intend bool // it is meant to stay as it is; else it is caught up after its wave is sealed
 }
 
 // Verb is what a person asks of a running deployment.
@@ -92,6 +119,13 @@ const (
 	VerbPromote       Verb = "promote"
 	VerbAbortLeave    Verb = "abort-leave"
 	VerbAbortRollback Verb = "abort-rollback"
+	VerbApprove       Verb = "approve"
+	VerbReject        Verb = "reject"
+	VerbSkipZone      Verb = "skip-zone"
+	VerbSkipHosts     Verb = "skip-hosts"
+	VerbTakeOver      Verb = "take-over"
+	VerbRollback      Verb = "rollback" // of one zone or wave
+	VerbFixes         Verb = "fixes"
 )
 
 // RequestMade records a person's request on a deployment.
@@ -99,6 +133,52 @@ type RequestMade struct {
 	Request    Request
 	Deployment string
 	Verb       Verb
+	Gate       string   // approve, reject, promote: which gate or hold; "" is every one that waits
+	Zone       string   // skip-zone, rollback
+	Wave       string   // rollback, promote
+	Hosts      []string // skip-hosts: ids
+	Groups     []string // approve: the groups of the actor
+	Fixes      Digest   // fixes: the revision that is repaired
+	By         string   // take-over: the newer deployment; "" is the next one
+}
+
+// FreezeSet holds every grant in its scope, rollbacks apart.
+type FreezeSet struct {
+	Request    Request
+	App, Group string // "" is every one
+}
+
+// FreezeLifted ends the freeze of exactly that scope.
+type FreezeLifted struct {
+	Request    Request
+	App, Group string
+}
+
+// HoldsChanged says why a wave is not entered, or that nothing holds it now.
+type HoldsChanged struct {
+	Deployment string
+	Wave       int
+	Holds      []Hold
+}
+
+// Hold is one reason that keeps a wave or a grant back.
+type Hold struct {
+	Kind string `json:"kind"` // window | approval | gate | freeze | floor | order | hosts | decision | stage
+	Name string `json:"name,omitempty"`
+	Text string `json:"text"`
+}
+
+// TargetMoved gives an emptied wave a target of a later one.
+type TargetMoved struct {
+	App, Group string
+	Host       string
+	From, To   int
+}
+
+// TakenOver lets the deployment stop, because a newer one takes its place.
+type TakenOver struct {
+	Deployment string
+	By         string
 }
 
 // DeploymentStarted makes a pending deployment live.
@@ -127,10 +207,15 @@ type Grant struct {
 }
 
 // PermitsGranted spends capacity. Limits and floors are written in the fact;
-// Apply tests the permit rule item by item, each after the ones before it.
+// Apply tests the permit rule item by item, each after the ones before it. A
+// fact with an Aside is of no deployment: it brings single targets of App and
+// Group to what their wave runs.
 type PermitsGranted struct {
 	Deployment string
 	Wave       int
+	App, Group string
+	Aside      Aside
+	RetryAfter time.Duration // an aside that fails is tried again after this, doubled each time
 	Concurrent int
 	MaxZones   int
 	Floors     []Floor
@@ -145,12 +230,25 @@ type RevertGoal struct {
 }
 
 // RollbackStarted commits a revert set. Items that hold a permit now are
-// re-targeted under it, the others wait for one.
+// re-targeted under it, the others wait for one. With scope all the deployment
+// rolls back and ends; with another the named waves are reverted for those
+// targets, and then the deployment pauses, or rolls back as Then says.
 type RollbackStarted struct {
 	Deployment string
 	Cause      string
-	Bad        bool // mark the revision bad for the group
+	Bad        bool   // mark the revision bad for the group
+	Scope      string // host | zone | wave | all; "" is all
+	Then       string // pause | rollback-all
+	Waves      []int
+	Until      Time // the decision that follows must be taken by then; 0 waits for ever
+	RevokedBy  string
 	Items      []RevertGoal
+}
+
+// WaveReverted ends the reverting of a wave.
+type WaveReverted struct {
+	Deployment string
+	Wave       int
 }
 
 // TaskEnd ends one task without a result of its generation.
@@ -177,13 +275,70 @@ type HostDown struct {
 // HostsUnreachable commits what gossip and streams agree on.
 type HostsUnreachable struct{ Items []HostDown }
 
+// Verdict is the answer of a gate, and the verdict that follows from its answers.
+type Verdict string
+
+// Verdicts. No answer and no data are inconclusive, never a pass.
+const (
+	VerdictPass         Verdict = "pass"
+	VerdictFail         Verdict = "fail"
+	VerdictInconclusive Verdict = "inconclusive"
+)
+
+// Observation is one answer of a gate with its evidence.
+type Observation struct {
+	Key       string  `json:"key,omitempty"` // zone or host id that was asked about; "" for wider scopes
+	From      int64   `json:"from"`          // Unix milliseconds: the range that the answer speaks of
+	To        int64   `json:"to"`
+	Question  string  `json:"question"`            // the query as it was asked, the URL, the window
+	Value     string  `json:"value,omitempty"`     // as text
+	Threshold string  `json:"threshold,omitempty"` // as text
+	Samples   int     `json:"samples,omitempty"`
+	Answer    Verdict `json:"answer"`
+	Final     bool    `json:"final,omitempty"` // a sequential test that has decided
+	Detail    string  `json:"detail,omitempty"`
+}
+
+// GateObserved records what a gate answered. Attempt is the deployment's when
+// the question was asked: answers from before a retry are void.
+type GateObserved struct {
+	Deployment string
+	Wave       int
+	Gate       string
+	Attempt    int
+	Items      []Observation
+}
+
 // GateJudged is a verdict with its evidence, on which the next decision rests.
 type GateJudged struct {
 	Deployment string
 	Wave       int
 	Gate       string
-	Pass       bool
+	Key        string // zone or host of the scope
+	Verdict    Verdict
 	Evidence   string
+}
+
+// HostsQuarantined takes hosts that flap, or that a person cordoned, out of
+// evidence and serving capacity; nobody drains them without a permit.
+type HostsQuarantined struct {
+	Request Request
+	Hosts   []string
+	Cause   string
+}
+
+// HostsReleased ends a quarantine.
+type HostsReleased struct {
+	Request Request
+	Hosts   []string
+	Cause   string
+}
+
+// RevisionSuspected says that a revision fails after its deployment succeeded.
+// It changes nothing but the history.
+type RevisionSuspected struct {
+	Deployment string
+	Text       string
 }
 
 // BakeStarted starts the clock of a wave's bake.
@@ -206,10 +361,12 @@ type WaveSkipped struct {
 	Cause      string
 }
 
-// DeploymentPaused halts a deployment until a person decides.
+// DeploymentPaused halts a deployment until a person decides, or until the time
+// that its config gives the decision.
 type DeploymentPaused struct {
 	Deployment string
 	Cause      string
+	Until      Time // 0 waits for ever
 }
 
 // DeploymentEnded ends a deployment.
@@ -269,3 +426,14 @@ func (WaveSkipped) event()        {}
 func (DeploymentPaused) event()   {}
 func (DeploymentEnded) event()    {}
 func (TargetsReported) event()    {}
+func (GroupDeleted) event()       {}
+func (FreezeSet) event()          {}
+func (FreezeLifted) event()       {}
+func (HoldsChanged) event()       {}
+func (TargetMoved) event()        {}
+func (TakenOver) event()          {}
+func (WaveReverted) event()       {}
+func (GateObserved) event()       {}
+func (HostsQuarantined) event()   {}
+func (HostsReleased) event()      {}
+func (RevisionSuspected) event()  {}

@@ -374,7 +374,7 @@ func TestHostsWithoutZone(t *testing.T) {
 	for i, z := range []string{"", "a", "a", "b", "b", "b"} {
 		hosts = append(hosts, &deploy.Host{ID: fmt.Sprint("h", i), Name: fmt.Sprint("h", i), Zone: z})
 	}
-	waves := deploy.Layout([]deploy.WaveSpec{{Name: "zones", Kind: "remainder", ForEachZone: true}}, hosts)
+	waves := deploy.Arrange([]deploy.WaveSpec{{Name: "zones", Kind: "remainder", ForEachZone: true}}, hosts)
 	if len(waves) != 3 || len(waves[0].Hosts) != 1 || len(waves[2].Hosts) != 3 {
 		t.Errorf("waves %+v", waves)
 	}

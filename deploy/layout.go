@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Layout turns wave specs into waves with hosts. It is deterministic: the same
+// Arrange turns wave specs into waves with hosts. It is deterministic: the same
 // hosts in any order give the same waves. Every host is in exactly one wave;
 // the last spec takes what is left.
-func Layout(specs []WaveSpec, hosts []*Host) []Wave {
+func Arrange(specs []WaveSpec, hosts []*Host) []Wave {
 	l := &layout{pool: slices.Clone(hosts), all: len(hosts), zones: map[string]int{}}
 	slices.SortFunc(l.pool, func(a, b *Host) int {
 		return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
@@ -67,7 +67,7 @@ func parallelAt(parallel []int, batch int) int {
 func (l *layout) add(spec WaveSpec, name, zone string, hosts []*Host) {
 	w := Wave{
 		Name: name, Zone: zone, Batch: l.batch, OneBox: spec.OneBox, Share: spec.FailureBudget,
-		BakeMin: spec.BakeMin, Gates: spec.Gates, Hosts: []string{},
+		Rehearse: spec.Rehearse, PreGates: spec.PreGates, Gates: spec.Gates, BakeSpec: spec.BakeSpec, Hosts: []string{},
 	}
 	for _, h := range hosts {
 		w.Hosts = append(w.Hosts, h.ID)

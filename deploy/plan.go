@@ -48,7 +48,7 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 		}
 	}
 	c := &in.Config.Capacity
-	p.Waves = Layout(in.Config.Waves, hosts)
+	p.Waves = Arrange(in.Config.Waves, hosts)
 	p.Concurrent = max(1, c.MaxConcurrent.Down(len(hosts)))
 	if err := p.capacity(c, hosts); err != nil {
 		return Planned{}, err

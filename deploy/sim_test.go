@@ -178,7 +178,7 @@ func randomConfig(r *rand.Rand) deploy.Config {
 		c.Waves[i].BakeMin = time.Duration(r.IntN(4)) * time.Minute
 		c.Waves[i].FailureBudget = deploy.Percent(pick(r, 0, 10, 30))
 	}
-	c.OnFailure = deploy.FailureAction{Wave: pick(r, "rollback", "pause"), Gate: pick(r, "rollback", "pause")}
+	c.OnFailure = deploy.FailureAction{Wave: deploy.Action{Do: pick(r, "rollback", "pause"), Scope: deploy.ScopeAll}, Gate: deploy.Action{Do: pick(r, "rollback", "pause"), Scope: deploy.ScopeAll}}
 	if r.IntN(3) == 0 {
 		total := deploy.Percent(20)
 		c.FailureBudgetTotal = &total
@@ -229,9 +229,9 @@ func BenchmarkFleet(b *testing.B) {
 				c.Capacity.MaxZones = 0
 				c.Waves = nil
 				for i, p := range []int{0, 1, 5, 10, 25} {
-					c.Waves = append(c.Waves, deploy.WaveSpec{Name: fmt.Sprint("w", i), Kind: "percent", Size: deploy.Percent(p), Balance: true, BakeMin: time.Hour, FailureBudget: deploy.Percent(5)})
+					c.Waves = append(c.Waves, deploy.WaveSpec{Name: fmt.Sprint("w", i), Kind: "percent", Size: deploy.Percent(p), Balance: true, BakeSpec: deploy.BakeSpec{BakeMin: time.Hour}, FailureBudget: deploy.Percent(5)})
 				}
-				c.Waves = append(c.Waves, deploy.WaveSpec{Name: "rest", Kind: "remainder", BakeMin: time.Hour, FailureBudget: deploy.Percent(5)})
+				c.Waves = append(c.Waves, deploy.WaveSpec{Name: "rest", Kind: "remainder", BakeSpec: deploy.BakeSpec{BakeMin: time.Hour}, FailureBudget: deploy.Percent(5)})
 				w.Define("www", "prod", c)
 				if err := w.Deploy("www", "prod", "d", "v1"); err != nil {
 					b.Fatal(err)

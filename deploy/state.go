@@ -24,8 +24,18 @@ type State struct {
 	Deployments map[string]*Deployment          `json:"deployments"`
 	Requests    map[string]Answer               `json:"requests"`
 	RequestLog  []string                        `json:"request_log"` // ids, oldest first
+	Freezes     []Freeze                        `json:"freezes,omitempty"`
 
 	open []*Deployment // not terminal, by Seq; derived
+}
+
+// Freeze holds every grant of a scope but those of rollbacks.
+type Freeze struct {
+	App    string `json:"app,omitempty"` // "" is every one
+	Group  string `json:"group,omitempty"`
+	Actor  string `json:"actor,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Wall   int64  `json:"wall"`
 }
 
 // StateVersion is the version of the snapshot format.
@@ -54,7 +64,9 @@ type Host struct {
 	Counter     uint64             `json:"counter"` // highest of its reports
 	Unreachable bool               `json:"unreachable,omitempty"`
 	DownSince   Time               `json:"down_since,omitempty"`
-	Targets     map[string]*Target `json:"targets,omitempty"` // by application
+	Flaps       []Time             `json:"flaps,omitempty"`      // its last comings and goings, oldest first
+	Quarantine  string             `json:"quarantine,omitempty"` // why it is quarantined
+	Targets     map[string]*Target `json:"targets,omitempty"`    // by application
 
 	touched uint64 // index of the last entry that may have changed its assignments; derived
 }
@@ -99,6 +111,12 @@ type Target struct {
 	StageFailed Digest   `json:"stage_failed,omitempty"`
 	StageReason *Failure `json:"stage_reason,omitempty"`
 	Seals       []Seal   `json:"seals,omitempty"` // oldest first, at most sealMemory
+	Quarantined bool     `json:"quarantined,omitempty"`
+	Aside       Aside    `json:"aside,omitempty"`    // what the open generation is for, if for no task
+	Tries       int      `json:"tries,omitempty"`    // asides that failed in a row
+	RetryAt     Time     `json:"retry_at,omitempty"` // no aside before
+	Drift       string   `json:"drift,omitempty"`    // why it is not brought to what its wave runs
+
 }
 
 // Seal is one entry of a target's history.
@@ -132,8 +150,28 @@ type Group struct {
 	Members   map[string]bool   `json:"members,omitempty"`
 	Bad       map[Digest]string `json:"bad,omitempty"`  // revision -> deployment that failed
 	Last      string            `json:"last,omitempty"` // newest deployment
+	Layout    Layout            `json:"layout,omitzero"`
+	Succeeded []Seal            `json:"succeeded,omitempty"` // revisions that went through, oldest first
 
 	use map[string]*usage // by zone, "" the whole group; derived
+}
+
+// Layout is the order of a group's waves, shared by every deployment in flight.
+// The next deployment makes a new one when none is.
+type Layout struct {
+	Version uint64       `json:"version"` // index of the entry that made it
+	Specs   []WaveSpec   `json:"specs,omitempty"`
+	Waves   []LayoutWave `json:"waves,omitempty"`
+}
+
+// LayoutWave is one wave of a layout with its hosts and what was sealed in it.
+type LayoutWave struct {
+	Name  string   `json:"name"`
+	Zone  string   `json:"zone,omitempty"`
+	Batch int      `json:"batch"`
+	Spec  int      `json:"spec"` // position of the spec that made it
+	Hosts []string `json:"hosts"`
+	Seals []Seal   `json:"seals,omitempty"`
 }
 
 // Hosts returns the members in order.
@@ -157,6 +195,9 @@ type Revision struct {
 	Actor   string   `json:"actor,omitempty"`
 	At      int64    `json:"at"` // wall
 	Index   uint64   `json:"index"`
+	// Ancestry names the newest ancestors, children first; it may be cut off.
+	Ancestry []string `json:"ancestry,omitempty"`
+	Unsafe   bool     `json:"unsafe,omitempty"` // never rolled back without a person
 }
 
 // Deployment is one revision travelling through one group.
@@ -192,27 +233,79 @@ type Deployment struct {
 	GateFail  string           `json:"gate_fail,omitempty"` // a failed gate not yet acted on
 	Records   []Record         `json:"records,omitempty"`
 	Pruned    bool             `json:"pruned,omitempty"` // ended long ago: tasks, hosts and records are dropped
+	StartedAt Time             `json:"started_at,omitempty"`
+	DecideBy  Time             `json:"decide_by,omitempty"` // the decision's end; 0 waits for ever
+	Fixes     []Digest         `json:"fixes,omitempty"`     // revisions whose rollback does not revoke this one
+	Without   []Digest         `json:"without,omitempty"`   // revisions that it is known not to contain
+	Preempt   bool             `json:"preempt,omitempty"`
+	TakenBy   string           `json:"taken_by,omitempty"` // the newer deployment that takes over
+	Scoped    *ScopedRevert    `json:"scoped,omitempty"`   // an open revert set that is not of all
+	Asked     *ScopedRevert    `json:"asked,omitempty"`    // a scope that a person wants back
+	Approvals []Approval       `json:"approvals,omitempty"`
+	Promoted  []string         `json:"promoted,omitempty"` // holds that count as passed, see holdKey
+	Suspect   string           `json:"suspect,omitempty"`  // what was seen after it succeeded
 
 	order map[string]int // host -> position in its wave; derived
 	waves []*progress    // derived
 }
 
+// ScopedRevert is a revert set narrower than the deployment.
+type ScopedRevert struct {
+	Scope string `json:"scope"`
+	Zone  string `json:"zone,omitempty"`
+	Wave  string `json:"wave,omitempty"`
+	Cause string `json:"cause"`
+	Then  string `json:"then,omitempty"`
+	Until Time   `json:"until,omitempty"`
+}
+
+// Approval is one person's yes to a gate.
+type Approval struct {
+	Gate   string `json:"gate"`
+	Actor  string `json:"actor"`
+	Reason string `json:"reason,omitempty"`
+	Wall   int64  `json:"wall"`
+}
+
 // Wave is an ordered part of a group, frozen in a deployment.
 type Wave struct {
-	Name      string        `json:"name"`
-	Zone      string        `json:"zone,omitempty"`
-	Batch     int           `json:"batch"` // waves of one batch run together, after the batch before
-	Hosts     []string      `json:"hosts"`
-	OneBox    bool          `json:"one_box,omitempty"`
-	Share     Share         `json:"share"` // failure budget as written
-	BakeMin   time.Duration `json:"bake_min,omitempty"`
-	Gates     []string      `json:"gates,omitempty"`
+	Name     string   `json:"name"`
+	Zone     string   `json:"zone,omitempty"`
+	Spec     int      `json:"spec,omitempty"` // position of the spec that made it
+	Batch    int      `json:"batch"`          // waves of one batch run together, after the batch before
+	Hosts    []string `json:"hosts"`
+	OneBox   bool     `json:"one_box,omitempty"`
+	Share    Share    `json:"share"` // failure budget as written
+	Rehearse bool     `json:"rehearse,omitempty"`
+	PreGates []string `json:"pre_gates,omitempty"`
+	Gates    []string `json:"gates,omitempty"`
+	BakeSpec
 	Status    WaveStatus    `json:"status"`
 	Budget    int           `json:"budget"` // failure budget in tasks, fixed at the start
 	StartedAt Time          `json:"started_at,omitempty"`
 	BakeUntil Time          `json:"bake_until,omitempty"`
 	BakeLeft  time.Duration `json:"bake_left,omitempty"` // while paused
 	EndedAt   Time          `json:"ended_at,omitempty"`
+	HeldAt    Time          `json:"held_at,omitempty"`    // since when it could be entered but for its holds
+	Holds     []Hold        `json:"holds,omitempty"`      // why it is not entered
+	Released  bool          `json:"released,omitempty"`   // its first permit was granted: the barrier is passed
+	Extra     int           `json:"extra,omitempty"`      // births in it that failed
+	BakedFor  time.Duration `json:"baked_for,omitempty"`  // while paused
+	BakeSince Time          `json:"bake_since,omitempty"` // start of the clock, moved on by pauses
+	Rehearsed time.Duration `json:"rehearsed,omitempty"`  // how long a rollback of one host took
+	Watch     []Watched     `json:"watch,omitempty"`      // answers of its gates, by gate and key
+}
+
+// Watched is what a gate answered for one scope of a wave so far.
+type Watched struct {
+	Gate     string      `json:"gate"`
+	Last     Observation `json:"last"`
+	At       Time        `json:"at"`
+	Fails    int         `json:"fails,omitempty"` // failing answers in a row
+	Asked    int         `json:"asked"`           // since the bake began
+	Answered int         `json:"answered"`        // of these, with an answer
+	Samples  int         `json:"samples,omitempty"`
+	Verdict  Verdict     `json:"verdict,omitempty"`
 }
 
 // Task is the work of one target in one wave of one deployment.
@@ -224,6 +317,8 @@ type Task struct {
 	Counted bool       `json:"counted,omitempty"` // against the budgets
 	Left    bool       `json:"left,omitempty"`    // the target departed after the task had failed
 	Refused int        `json:"refused,omitempty"` // permits handed back since the last retry
+	Phase   int        `json:"phase,omitempty"`   // of a rehearsal: 0 new, 1 old, 2 new again
+	Intend  bool       `json:"intend,omitempty"`  // skipped on purpose: not caught up
 	Since   Time       `json:"since"`
 	Wall    int64      `json:"wall"`
 	Cause   string     `json:"cause,omitempty"`

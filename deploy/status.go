@@ -62,6 +62,20 @@ const (
 
 func (p Permit) String() string { return name(int(p), "none", "normal", "conditional") }
 
+// Aside says why a target is changed outside of a deployment's waves.
+type Aside int
+
+// Asides. A birth brings a new host to what its wave runs, by a conditional
+// permit outside the limits of the group; a late task catches up with one that
+// was lost, offline, skipped or changed by hand, under the permit rule.
+const (
+	AsideNone  Aside = 0
+	AsideBirth Aside = 1
+	AsideLate  Aside = 2
+)
+
+func (a Aside) String() string { return name(int(a), "none", "birth", "late") }
+
 // Result is what an agent says of its highest acknowledged generation.
 type Result int
 
@@ -128,10 +142,11 @@ const (
 	WaveStatusSkipped   WaveStatus = 4
 	WaveStatusReverting WaveStatus = 5
 	WaveStatusReverted  WaveStatus = 6
+	WaveStatusHeld      WaveStatus = 7
 )
 
 func (w WaveStatus) String() string {
-	return name(int(w), "pending", "deploying", "baking", "sealed", "skipped", "reverting", "reverted")
+	return name(int(w), "pending", "deploying", "baking", "sealed", "skipped", "reverting", "reverted", "held")
 }
 
 // Passed reports whether the next wave may follow.
@@ -151,11 +166,13 @@ const (
 	DeploymentStatusRolledBack  DeploymentStatus = 6
 	DeploymentStatusStopped     DeploymentStatus = 7
 	DeploymentStatusCancelled   DeploymentStatus = 8
+	DeploymentStatusTakenOver   DeploymentStatus = 9
+	DeploymentStatusSuperseded  DeploymentStatus = 10
 )
 
 func (d DeploymentStatus) String() string {
 	return name(int(d), "pending", "running", "paused", "stopping", "rolling_back",
-		"succeeded", "rolled_back", "stopped", "cancelled")
+		"succeeded", "rolled_back", "stopped", "cancelled", "taken_over", "superseded")
 }
 
 // Terminal reports whether the deployment has ended.

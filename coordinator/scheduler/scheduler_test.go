@@ -31,7 +31,7 @@ func newWorld(t *testing.T) *world {
 		deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h"}},
 		deploy.RevisionRegistered{App: "www", Name: "v1", Digest: "sha256:1"},
 		deploy.TargetsReported{Items: []deploy.Report{{Host: "h", App: "www", Counter: 1, Running: "sha256:1", Health: deploy.HealthHealthy, Staged: []deploy.Digest{"sha256:1"}}}},
-		deploy.DeploymentCreated{ID: "d", App: "www", Group: "prod", Revision: "sha256:1", RevName: "v1", Config: c, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h"}, BakeMin: time.Hour}}},
+		deploy.DeploymentCreated{ID: "d", App: "www", Group: "prod", Revision: "sha256:1", RevName: "v1", Config: c, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h"}, BakeSpec: deploy.BakeSpec{BakeMin: time.Hour}}}},
 	)
 	return w
 }

@@ -123,7 +123,7 @@ func encodeDeploymentEvent(e deploy.Event) (*statev1.Event, error) {
 		return encodeEnds(e), nil
 	case deploy.GateJudged:
 		return &statev1.Event{Fact: &statev1.Event_GateJudged{GateJudged: &statev1.GateJudged{
-			Deployment: e.Deployment, Wave: int64(e.Wave), Gate: e.Gate, Pass: e.Pass, Evidence: e.Evidence,
+			Deployment: e.Deployment, Wave: int64(e.Wave), Gate: e.Gate, Pass: e.Verdict == deploy.VerdictPass, Evidence: e.Evidence,
 		}}}, nil
 	case deploy.BakeStarted:
 		return &statev1.Event{Fact: &statev1.Event_BakeStarted{BakeStarted: &statev1.BakeStarted{
@@ -199,7 +199,11 @@ func decodeDeploymentEvent(p *statev1.Event) (deploy.Event, error) {
 		return decodeEnds(f.TasksEnded), nil
 	case *statev1.Event_GateJudged:
 		e := f.GateJudged
-		return deploy.GateJudged{Deployment: e.Deployment, Wave: int(e.Wave), Gate: e.Gate, Pass: e.Pass, Evidence: e.Evidence}, nil
+		v := deploy.VerdictFail
+		if e.Pass {
+			v = deploy.VerdictPass
+		}
+		return deploy.GateJudged{Deployment: e.Deployment, Wave: int(e.Wave), Gate: e.Gate, Verdict: v, Evidence: e.Evidence}, nil
 	case *statev1.Event_BakeStarted:
 		e := f.BakeStarted
 		return deploy.BakeStarted{Deployment: e.Deployment, Wave: int(e.Wave), Until: deploy.Time(e.Until)}, nil

@@ -99,7 +99,7 @@ func decodeCreated(m *statev1.DeploymentCreated) deploy.Event {
 	for _, w := range m.Waves {
 		e.Waves = append(e.Waves, deploy.Wave{
 			Name: w.Name, Zone: w.Zone, Batch: int(w.Batch), Hosts: w.Hosts, OneBox: w.OneBox,
-			Share: decodeShare(w.Share), BakeMin: time.Duration(w.BakeMin), Gates: w.Gates,
+			Share: decodeShare(w.Share), BakeSpec: deploy.BakeSpec{BakeMin: time.Duration(w.BakeMin)}, Gates: w.Gates,
 		})
 	}
 	return e
@@ -194,7 +194,7 @@ func encodeConfig(c *deploy.Config) *statev1.Config {
 			SmallFleet: c.Capacity.SmallFleet, MaxConcurrent: encodeShare(&c.Capacity.MaxConcurrent),
 			MaxZones: int64(c.Capacity.MaxZones), SharedHost: c.Capacity.SharedHost,
 		},
-		OnFailureWave: c.OnFailure.Wave, OnFailureGate: c.OnFailure.Gate,
+		OnFailureWave: c.OnFailure.Wave.Do, OnFailureGate: c.OnFailure.Gate.Do,
 		FailureBudgetTotal: encodeShare(c.FailureBudgetTotal),
 		RollbackConcurrent: encodeShare(&c.Rollback.MaxConcurrent), RollbackZones: int64(c.Rollback.MaxZones),
 		TimeoutStage: int64(c.Timeouts.Stage), TimeoutTask: int64(c.Timeouts.Task), TimeoutLost: int64(c.Timeouts.LostAfter),
@@ -230,7 +230,7 @@ func decodeWaveSpec(m *statev1.WaveSpec) deploy.WaveSpec {
 	w := deploy.WaveSpec{
 		Name: m.Name, Kind: m.Kind, Size: decodeShare(m.Size), ForEachZone: m.ForEachZone, Zone: m.Zone,
 		Prefer: m.Prefer, Balance: m.Balance, OneBox: m.OneBox, FailureBudget: decodeShare(m.FailureBudget),
-		BakeMin: time.Duration(m.BakeMin), Gates: m.Gates,
+		BakeSpec: deploy.BakeSpec{BakeMin: time.Duration(m.BakeMin)}, Gates: m.Gates,
 	}
 	for _, n := range m.Parallel {
 		w.Parallel = append(w.Parallel, int(n))
@@ -247,7 +247,7 @@ func decodeConfig(m *statev1.Config) deploy.Config {
 			SmallFleet: cap.GetSmallFleet(), MaxConcurrent: decodeShare(cap.GetMaxConcurrent()),
 			MaxZones: int(cap.GetMaxZones()), SharedHost: cap.GetSharedHost(),
 		},
-		OnFailure:          deploy.FailureAction{Wave: m.GetOnFailureWave(), Gate: m.GetOnFailureGate()},
+		OnFailure:          deploy.FailureAction{Wave: deploy.Action{Do: m.GetOnFailureWave()}, Gate: deploy.Action{Do: m.GetOnFailureGate()}},
 		FailureBudgetTotal: decodeOptionalShare(m.GetFailureBudgetTotal()),
 		Rollback:           deploy.RollbackPolicy{MaxConcurrent: decodeShare(m.GetRollbackConcurrent()), MaxZones: int(m.GetRollbackZones())},
 		Timeouts: deploy.Timeouts{

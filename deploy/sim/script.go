@@ -198,7 +198,7 @@ func ParseConfig(args Args) (deploy.Config, error) {
 		c.Capacity.SmallFleet = v
 	}
 	if v := args["onfail"]; v != "" {
-		c.OnFailure = deploy.FailureAction{Wave: v, Gate: v}
+		c.OnFailure = deploy.FailureAction{Wave: deploy.Action{Do: v, Scope: deploy.ScopeAll}, Gate: deploy.Action{Do: v, Scope: deploy.ScopeAll}}
 	}
 	if p.err == nil {
 		if path, err := c.Validate(); err != nil {

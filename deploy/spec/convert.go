@@ -21,8 +21,8 @@ func (p *parser) config(path, name string, f *configFile) deploy.Config {
 	if f.Waves != nil {
 		c.Waves = p.waves(path+".waves", f.Waves)
 	}
-	c.OnFailure.Wave = action(f.OnFailure.Wave, c.OnFailure.Wave)
-	c.OnFailure.Gate = action(f.OnFailure.Gate, c.OnFailure.Gate)
+	c.OnFailure.Wave.Do = action(f.OnFailure.Wave, c.OnFailure.Wave.Do)
+	c.OnFailure.Gate.Do = action(f.OnFailure.Gate, c.OnFailure.Gate.Do)
 	c.FailureBudgetTotal = sharePointer(f.FailureBudgetTotal)
 	c.Rollback.MaxConcurrent = shareOr(f.Rollback.MaxConcurrent, c.Rollback.MaxConcurrent)
 	c.Rollback.MaxZones = zonesOr(f.Rollback.MaxZones, c.Rollback.MaxZones)
@@ -74,7 +74,7 @@ func (p *parser) waves(path string, list []waveFile) []deploy.WaveSpec {
 func (p *parser) wave(path string, f *waveFile) deploy.WaveSpec {
 	w := deploy.WaveSpec{
 		Name: f.Name, Kind: "remainder", ForEachZone: f.ForEach == "zone", Parallel: f.Parallel, OneBox: f.OneBox,
-		FailureBudget: share(f.FailureBudget), BakeMin: f.Bake.Min, Gates: f.Gates,
+		FailureBudget: share(f.FailureBudget), BakeSpec: deploy.BakeSpec{BakeMin: f.Bake.Min}, Gates: f.Gates,
 	}
 	p.pick(path+".select", &w, &f.Select.part)
 	if p.doc.Has(path+".parallel") && f.ForEach == "" {

@@ -84,7 +84,7 @@ var external = []struct {
 // pureImports is everything that the two pure packages may use: nothing that
 // knows a clock, a file, a goroutine or chance.
 var pureImports = []string{
-	"cmp", "errors", "fmt", "hash/fnv", "iter", "maps", "math", "math/bits", "slices", "sort", "strconv", "strings", "time",
+	"cmp", "encoding/json", "errors", "fmt", "hash/fnv", "iter", "maps", "math", "math/bits", "slices", "sort", "strconv", "strings", "time",
 }
 
 type pkg struct {
