@@ -2,10 +2,8 @@ package deploy
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Arrange turns wave specs into waves with hosts. It is deterministic: the same
@@ -193,62 +191,4 @@ func preferred(h *Host, key, val string) int {
 		return 1
 	}
 	return 0
-}
-
-// Validate checks what a config means, beyond its form. The path names the
-// field as deploy.yaml does.
-func (c *Config) Validate() (path string, err error) {
-	if len(c.Waves) == 0 {
-		return "waves", fmt.Errorf("a config needs at least one wave; the last must select remainder")
-	}
-	names := map[string]bool{}
-	for i, w := range c.Waves {
-		path := fmt.Sprintf("waves[%d]", i)
-		switch {
-		case w.Name == "":
-			return path + ".name", fmt.Errorf("a wave needs a name")
-		case names[w.Name]:
-			return path + ".name", fmt.Errorf("wave %q is named twice", w.Name)
-		case w.Kind == "remainder" && i < len(c.Waves)-1:
-			return path + ".select", fmt.Errorf("wave %q selects remainder, so nothing is left for the waves after it; move it to the end", w.Name)
-		case w.Kind != "remainder" && i == len(c.Waves)-1:
-			return path + ".select", fmt.Errorf("the last wave must select remainder: every target, also a later joiner, needs a wave; add one with `select: remainder`")
-		case w.Kind == "count" && w.Size.Count < 1:
-			return path + ".select.count", fmt.Errorf("a wave of %d hosts does nothing; use at least 1", w.Size.Count)
-		case w.ForEachZone && w.Kind != "remainder":
-			return path + ".forEach", fmt.Errorf("forEach: zone needs `select: remainder`")
-		}
-		names[w.Name] = true
-		if len(c.GatesOf(w.Gates)) != len(w.Gates) {
-			return path + ".gates", fmt.Errorf("wave %q names a gate that is not defined under gates", w.Name)
-		}
-	}
-	if path, err := c.durations(); err != nil {
-		return path, err
-	}
-	if c.Capacity.MaxConcurrent.Relative && c.Capacity.MaxConcurrent.PPM == 0 || !c.Capacity.MaxConcurrent.Relative && c.Capacity.MaxConcurrent.Count < 1 {
-		return "capacity.maxConcurrent", fmt.Errorf("with maxConcurrent %s no host could ever be deployed to; use at least 1", c.Capacity.MaxConcurrent)
-	}
-	return "", nil
-}
-
-// longest bounds every duration of a config: sums with FSM time cannot overflow.
-const longest = 10 * 365 * 24 * time.Hour
-
-func (c *Config) durations() (path string, err error) {
-	for i, w := range c.Waves {
-		if w.BakeMin < 0 || w.BakeMin > longest {
-			return fmt.Sprintf("waves[%d].bake.min", i), fmt.Errorf("a bake of %s cannot be; use 0s to 87600h", w.BakeMin)
-		}
-	}
-	t := c.Timeouts
-	for _, one := range []struct {
-		path string
-		is   time.Duration
-	}{{"stage", t.Stage}, {"task", t.Task}, {"lostAfter", t.LostAfter}} {
-		if one.is <= 0 || one.is > longest {
-			return "timeouts." + one.path, fmt.Errorf("a timeout of %s cannot be; use 1s to 87600h", one.is)
-		}
-	}
-	return "", nil
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
 
 	"github.com/groundswell/groundswell/deploy"
@@ -45,6 +46,17 @@ func every() []deploy.Event {
 		deploy.DeploymentPaused{},
 		deploy.DeploymentEnded{},
 		deploy.TargetsReported{},
+		deploy.GroupDeleted{},
+		deploy.FreezeSet{},
+		deploy.FreezeLifted{},
+		deploy.HoldsChanged{},
+		deploy.TargetMoved{},
+		deploy.TakenOver{},
+		deploy.WaveReverted{},
+		deploy.GateObserved{},
+		deploy.HostsQuarantined{},
+		deploy.HostsReleased{},
+		deploy.RevisionSuspected{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()
@@ -57,7 +69,10 @@ func every() []deploy.Event {
 
 // soft fields are set by Apply and never travel in a fact.
 var soft = map[string][]string{
-	"Wave": {"Status", "Budget", "StartedAt", "BakeUntil", "BakeLeft", "EndedAt"},
+	"Wave": {
+		"Status", "Budget", "StartedAt", "StartedWall", "BakeUntil", "EndedAt", "HeldAt", "Holds", "Released",
+		"Extra", "BakeSince", "Rehearsed", "Watch",
+	},
 }
 
 // fill sets every field to a value of its own.
@@ -103,8 +118,11 @@ func TestEveryFactSurvivesTheLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(back.Events) != 1 || !reflect.DeepEqual(back.Events[0], e) || back.At != 5 || back.Wall != 7 {
-			t.Errorf("%T came back as\n%+v, was\n%+v", e, back.Events, e)
+		if len(back.Events) != 1 || back.At != 5 || back.Wall != 7 {
+			t.Fatalf("%T came back as %+v", e, back)
+		}
+		if diff := cmp.Diff(e, back.Events[0]); diff != "" {
+			t.Errorf("%T lost in the log:\n%s", e, diff)
 		}
 	}
 }
@@ -254,40 +272,50 @@ func TestTokenIsSpentOnce(t *testing.T) {
 	}
 }
 
-// TestOldFormats loads what earlier versions wrote; those files never change.
-func TestOldFormats(t *testing.T) {
-	const log, snap = "testdata/v1.log.json", "testdata/v1.snapshot.json"
-	if *rewrite {
-		s := New()
-		history(t, s)
-		b, _ := s.Encode()
-		var entries [][]byte
-		for _, e := range every() {
-			x, _ := Encode(facts(e))
-			entries = append(entries, x)
-		}
-		l, _ := json.Marshal(entries)
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := errorsJoin(os.WriteFile(log, l, 0o644), os.WriteFile(snap, b, 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b, err := os.ReadFile(log)
+// read returns the log entries that a golden file holds.
+func read(t *testing.T, path string) []Entry {
+	t.Helper()
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var entries [][]byte
-	if err := json.Unmarshal(b, &entries); err != nil {
+	var raw [][]byte
+	if err := json.Unmarshal(b, &raw); err != nil {
 		t.Fatal(err)
 	}
-	for i, e := range entries {
-		if _, err := Decode(e); err != nil {
-			t.Errorf("entry %d of version 1: %v", i, err)
+	var out []Entry
+	for i, r := range raw {
+		e, err := Decode(r)
+		if err != nil {
+			t.Fatalf("%s, entry %d: %v", path, i, err)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// TestVersion1 loads what version 1 wrote; its files never change.
+func TestVersion1(t *testing.T) {
+	var seen []string
+	for _, entry := range read(t, "testdata/v1.log.json") {
+		for _, e := range entry.Events {
+			switch e := e.(type) {
+			case deploy.GateJudged:
+				seen = append(seen, "judged "+string(e.Verdict))
+			case deploy.GroupDefined:
+				seen = append(seen, fmt.Sprintf("wave %s, gate %s", e.Config.OnFailure.Wave.Scope, e.Config.OnFailure.Gate.Scope))
+			}
 		}
 	}
-	f, err := os.Open(snap)
+	if want := []string{"wave all, gate all", "judged pass"}; !slices.Equal(seen, want) {
+		t.Errorf("version 1 reads as %q, want %q", seen, want)
+	}
+	old, _ := encodeEvent(deploy.GateJudged{Verdict: deploy.VerdictFail})
+	old.GetGateJudged().Verdict = "" // as version 1 wrote it
+	if e, err := decodeEvent(old); err != nil || e.(deploy.GateJudged).Verdict != deploy.VerdictFail {
+		t.Errorf("a failed gate of version 1 reads as %+v, %v", e, err)
+	}
+	f, err := os.Open("testdata/v1.snapshot.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,13 +330,55 @@ func TestOldFormats(t *testing.T) {
 	})
 }
 
-func errorsJoin(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
+// TestVersion2 reads one filled fact of each kind as version 2 wrote it. The
+// bytes never change; the names in v2.facts.json follow renamed fields.
+func TestVersion2(t *testing.T) {
+	const log, facts = "testdata/v2.log.json", "testdata/v2.facts.json"
+	if *rewrite {
+		writeGolden(t, log, facts)
+	}
+	b, err := os.ReadFile(facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wants []json.RawMessage
+	if err := json.Unmarshal(b, &wants); err != nil {
+		t.Fatal(err)
+	}
+	entries := read(t, log)
+	if len(entries) != len(wants) || len(entries) < 32 {
+		t.Fatalf("%d entries, %d facts", len(entries), len(wants))
+	}
+	for i, entry := range entries {
+		want := reflect.New(reflect.TypeOf(entry.Events[0]))
+		if err := json.Unmarshal(wants[i], want.Interface()); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.Elem().Interface(), entry.Events[0]); diff != "" {
+			t.Errorf("%T of version 2 reads otherwise now:\n%s", entry.Events[0], diff)
 		}
 	}
-	return nil
+}
+
+func writeGolden(t *testing.T, log, names string) {
+	t.Helper()
+	var entries [][]byte
+	for _, e := range every() {
+		b, err := Encode(facts(e))
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, b)
+	}
+	for path, v := range map[string]any{log: entries, names: every()} {
+		b, err := json.MarshalIndent(v, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // FuzzDecode: bytes of any origin are refused or applied, never a panic of

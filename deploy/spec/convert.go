@@ -2,10 +2,6 @@ package spec
 
 import (
 	"cmp"
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
@@ -17,24 +13,44 @@ func (p *parser) config(path, name string, f *configFile) deploy.Config {
 	c, _ := deploy.Builtin("staged")
 	c.Name = name
 	p.capacity(path+".capacity", &c.Capacity, &f.Capacity)
+	p.stage(path+".stage", &c.Stage, &f.Stage)
 	c.Gates = p.gates(path+".gates", f.Gates)
+	c.Metrics = p.metrics(path+".metrics", f.Metrics)
 	if f.Waves != nil {
 		c.Waves = p.waves(path+".waves", f.Waves)
 	}
-	c.OnFailure.Wave.Do = action(f.OnFailure.Wave, c.OnFailure.Wave.Do)
-	c.OnFailure.Gate.Do = action(f.OnFailure.Gate, c.OnFailure.Gate.Do)
+	c.PreGates, c.OnInconclusive = f.PreGates, f.OnInconclusive
+	c.OnFailure = onFailure(c.OnFailure, &f.OnFailure)
+	c.Decision = deploy.Decision{Timeout: f.Decision.Timeout, Then: f.Decision.Then}
 	c.FailureBudgetTotal = sharePointer(f.FailureBudgetTotal)
 	c.Rollback.MaxConcurrent = shareOr(f.Rollback.MaxConcurrent, c.Rollback.MaxConcurrent)
 	c.Rollback.MaxZones = zonesOr(f.Rollback.MaxZones, c.Rollback.MaxZones)
+	c.Rollback.IgnoreFloor = f.Rollback.Floor == "ignore"
+	c.InFlight = deploy.InFlight{Serial: f.InFlight.Mode == "serial", Max: f.InFlight.Max, Queue: f.InFlight.Queue}
 	p.timeouts(path+".timeouts", &c.Timeouts, &f.Timeouts)
+	c.WatchAfter = f.WatchAfter
 	c.StopFailure = cmp.Or(f.Stop, c.StopFailure)
 	p.atLeastOne(path+".rollback.maxConcurrent", c.Rollback.MaxConcurrent)
+	p.longEnough(path+".decision.timeout", f.Decision.Timeout)
 	if p.doc.Clean(path) {
 		if at, err := c.Validate(); err != nil {
 			p.doc.Errorf(path+"."+at, "%v", err)
 		}
 	}
 	return c
+}
+
+func (p *parser) stage(path string, s *deploy.Stage, f *stageFile) {
+	*s = deploy.Stage{Prefetch: f.Prefetch, Bandwidth: int64(f.Bandwidth), Barrier: f.Barrier}
+	switch {
+	case f.Quorum != nil:
+		s.Quorum = share(*f.Quorum)
+		if s.Quorum.PPM == 0 && s.Quorum.Count == 0 && p.doc.Clean(path) {
+			p.doc.Errorf(path+".quorum", "a quorum of nobody waits for nothing; write for instance 95%%, or remove the barrier")
+		}
+	case f.Barrier == "wave" || f.Barrier == "deployment":
+		s.Quorum = deploy.Percent(100)
+	}
 }
 
 func (p *parser) capacity(path string, c *deploy.Capacity, f *capacityFile) {
@@ -63,89 +79,66 @@ func (p *parser) atLeastOne(path string, s deploy.Share) {
 	}
 }
 
-func (p *parser) waves(path string, list []waveFile) []deploy.WaveSpec {
-	out := []deploy.WaveSpec{}
-	for i := range list {
-		out = append(out, p.wave(fmt.Sprintf("%s[%d]", path, i), &list[i]))
-	}
-	return out
-}
-
-func (p *parser) wave(path string, f *waveFile) deploy.WaveSpec {
-	w := deploy.WaveSpec{
-		Name: f.Name, Kind: "remainder", ForEachZone: f.ForEach == "zone", Parallel: f.Parallel, OneBox: f.OneBox,
-		FailureBudget: share(f.FailureBudget), BakeSpec: deploy.BakeSpec{BakeMin: f.Bake.Min}, Gates: f.Gates,
-	}
-	p.pick(path+".select", &w, &f.Select.part)
-	if p.doc.Has(path+".parallel") && f.ForEach == "" {
-		p.doc.Errorf(path+".parallel", "counts zones, so it needs forEach: zone")
-	}
-	if strings.ContainsAny(f.Name, "/ \t\n") {
-		p.doc.Errorf(path+".name", "%q holds a blank or slash; name the wave with one word", f.Name)
-	}
-	return w
-}
-
-// pick reads how many targets a wave takes and from where.
-func (p *parser) pick(path string, w *deploy.WaveSpec, f *selectPart) {
-	switch {
-	case f.Count != nil:
-		w.Kind, w.Size = "count", deploy.Count(*f.Count)
-	case f.Percent != nil:
-		w.Kind, w.Size = "percent", share(*f.Percent)
-		if p.doc.Clean(path+".percent") && (!f.Percent.Relative || f.Percent.PPM == 0) {
-			p.doc.Errorf(path+".percent", "%q is no part of a fleet; write for instance 5%%, at most 100%%", f.Percent)
-		}
-	}
-	w.Prefer, w.Balance = f.Prefer, f.Balance == "zone"
-	if key, zone, ok := strings.Cut(f.From, "="); f.From != "" {
-		if !ok || key != "zone" || zone == "" {
-			p.doc.Errorf(path+".from", "%q names no zone; write zone=lightest or zone=NAME", f.From)
-		}
-		w.Zone = zone
-	}
-	if key, value, ok := strings.Cut(f.Prefer, "="); f.Prefer != "" && (!ok || key == "" || value == "") {
-		p.doc.Errorf(path+".prefer", "%q is no label; write key=value", f.Prefer)
-	}
-}
-
-func (p *parser) gates(path string, gates map[string]*gateFile) []deploy.Gate {
-	var out []deploy.Gate
-	for _, name := range slices.Sorted(maps.Keys(gates)) {
-		at, g := path+"."+name, gates[name]
-		switch {
-		case g == nil || !p.doc.Clean(at):
-		case g.Probe == nil:
-			p.doc.Errorf(at, "asks nothing; add probe: {http: URL}, {tcp: host:port} or {command: script}")
-		default:
-			out = append(out, deploy.Gate{Name: name, Probe: p.probe(at+".probe", g.Probe)})
-		}
-	}
-	return out
-}
-
 func (p *parser) timeouts(path string, t *deploy.Timeouts, f *timeoutsFile) {
 	for _, one := range []struct {
 		key string
 		to  *time.Duration
 		is  time.Duration
-	}{{"stage", &t.Stage, f.Stage}, {"task", &t.Task, f.Task}, {"lostAfter", &t.LostAfter, f.LostAfter}} {
+		may bool // be none
+	}{
+		{"stage", &t.Stage, f.Stage, false},
+		{"drain", &t.Drain, f.Drain, false},
+		{"task", &t.Task, f.Task, false},
+		{"lostAfter", &t.LostAfter, f.LostAfter, false},
+		{"forgetAfter", &t.ForgetAfter, time.Duration(f.ForgetAfter), true},
+		{"deployment", &t.Deployment, time.Duration(f.Deployment), true},
+	} {
 		at := path + "." + one.key
-		switch {
-		case !p.doc.Has(at) || !p.doc.Clean(at):
-		case one.is < time.Second:
-			p.doc.Errorf(at, "%s is too short to finish anything; use at least 1s", config.FormatDuration(one.is))
-		default:
-			*one.to = one.is
+		if !p.doc.Has(at) || !p.doc.Clean(at) {
+			continue
+		}
+		*one.to = one.is
+		if !one.may || one.is != 0 {
+			p.longEnough(at, one.is)
 		}
 	}
 }
 
-func action(f *actionFile, def string) string {
-	if f == nil {
-		return def
+// longEnough refuses a time that was written and is shorter than a second.
+func (p *parser) longEnough(path string, d time.Duration) {
+	if p.doc.Has(path) && p.doc.Clean(path) && d < time.Second {
+		p.doc.Errorf(path, "%s is too short to finish anything; use at least 1s", config.FormatDuration(d))
 	}
-	return cmp.Or(f.Action, def)
+}
+
+// onFailure lays what was written over the defaults. An action without a scope
+// means the whole deployment, one host's its host, and a narrower rollback is
+// followed by a pause.
+func onFailure(out deploy.FailureAction, f *onFailureFile) deploy.FailureAction {
+	for _, one := range []struct {
+		to    *deploy.Action
+		from  *actionFile
+		scope string
+	}{
+		{&out.Host, f.Host, deploy.ScopeHost},
+		{&out.Wave, f.Wave, deploy.ScopeAll},
+		{&out.Gate, f.Gate, deploy.ScopeAll},
+		{&out.Test, f.Test, deploy.ScopeAll},
+		{&out.Bake, f.Bake, deploy.ScopeAll},
+	} {
+		if one.from == nil {
+			continue
+		}
+		a := deploy.Action{Do: one.from.Action, Scope: one.from.Scope, Then: one.from.Then}
+		if a.Do == deploy.ActionRollback {
+			a.Scope = cmp.Or(a.Scope, one.scope)
+			if a.Scope != deploy.ScopeAll && one.to != &out.Host {
+				a.Then = cmp.Or(a.Then, deploy.ThenPause)
+			}
+		}
+		*one.to = a
+	}
+	return out
 }
 
 func share(s config.Share) deploy.Share {

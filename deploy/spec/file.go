@@ -6,7 +6,8 @@ import (
 	"github.com/groundswell/groundswell/internal/config"
 )
 
-// file is deploy.yaml as it is written.
+// file is deploy.yaml as it is written. These structs are the one place that
+// says what may be written: the decoder and the JSON Schema both read them.
 type file struct {
 	App       string                 `yaml:"app,required"`
 	Artifacts string                 `yaml:"artifacts,required"`
@@ -20,15 +21,23 @@ type groupFile struct {
 }
 
 type configFile struct {
-	Capacity           capacityFile         `yaml:"capacity"`
-	Waves              []waveFile           `yaml:"waves"`
-	Gates              map[string]*gateFile `yaml:"gates"`
-	OnFailure          onFailureFile        `yaml:"onFailure"`
-	FailureBudgetTotal *config.Share        `yaml:"failureBudgetTotal"`
-	Rollback           rollbackFile         `yaml:"rollback"`
-	Timeouts           timeoutsFile         `yaml:"timeouts"`
-	Stop               string               `yaml:"stop" enum:"continue fail"`
-	_                  struct{}             `later:"stage preGates onInconclusive decision inFlight watchAfter joinPolicy notify links"`
+	Capacity           capacityFile           `yaml:"capacity"`
+	Stage              stageFile              `yaml:"stage"`
+	Waves              []waveFile             `yaml:"waves"`
+	Gates              map[string]*gateFile   `yaml:"gates"`
+	Metrics            map[string]*metricFile `yaml:"metrics"`
+	PreGates           []string               `yaml:"preGates"`
+	OnInconclusive     string                 `yaml:"onInconclusive" enum:"hold pass fail"`
+	OnFailure          onFailureFile          `yaml:"onFailure"`
+	Decision           decisionFile           `yaml:"decision"`
+	FailureBudgetTotal *config.Share          `yaml:"failureBudgetTotal"`
+	Rollback           rollbackFile           `yaml:"rollback"`
+	InFlight           inFlightFile           `yaml:"inFlight"`
+	Timeouts           timeoutsFile           `yaml:"timeouts"`
+	WatchAfter         time.Duration          `yaml:"watchAfter"`
+	JoinPolicy         string                 `yaml:"joinPolicy" enum:"wave"`
+	Stop               string                 `yaml:"stop" enum:"continue fail"`
+	_                  struct{}               `later:"notify links"`
 }
 
 type capacityFile struct {
@@ -40,27 +49,51 @@ type capacityFile struct {
 	PerHost           string        `yaml:"perHost" enum:"exclusive shared"`
 }
 
+type stageFile struct {
+	Prefetch  string        `yaml:"prefetch" enum:"none wave fleet"`
+	Bandwidth bandwidth     `yaml:"bandwidth"`
+	Barrier   string        `yaml:"barrier" enum:"none wave deployment"`
+	Quorum    *config.Share `yaml:"quorum"`
+}
+
 type waveFile struct {
-	Name          string       `yaml:"name,required"`
-	Select        selectFile   `yaml:"select,required"`
-	ForEach       string       `yaml:"forEach" enum:"zone"`
-	Parallel      []int        `yaml:"parallel" min:"1" max:"1000"`
-	OneBox        bool         `yaml:"oneBox"`
-	FailureBudget config.Share `yaml:"failureBudget"`
-	Bake          bakeFile     `yaml:"bake"`
-	Gates         []string     `yaml:"gates"`
-	_             struct{}     `later:"rehearseRollback"`
+	Name             string       `yaml:"name,required"`
+	Select           selectFile   `yaml:"select,required"`
+	ForEach          string       `yaml:"forEach" enum:"zone"`
+	Parallel         []int        `yaml:"parallel" min:"1" max:"1000"`
+	OneBox           bool         `yaml:"oneBox"`
+	RehearseRollback bool         `yaml:"rehearseRollback"`
+	FailureBudget    config.Share `yaml:"failureBudget"`
+	Bake             bakeFile     `yaml:"bake"`
+	PreGates         []string     `yaml:"preGates"`
+	Gates            []string     `yaml:"gates"`
 }
 
 type bakeFile struct {
-	Min time.Duration `yaml:"min"`
-	_   struct{}      `later:"max early samples"`
+	Min     time.Duration `yaml:"min"`
+	Max     time.Duration `yaml:"max"`
+	Early   string        `yaml:"early" enum:"pass"`
+	Samples samplesFile   `yaml:"samples"`
+}
+
+type samplesFile struct {
+	Requests int `yaml:"requests,required" min:"1"`
 }
 
 type gateFile struct {
-	Probe *probeFile `yaml:"probe"`
-	Scope string     `yaml:"scope" enum:"host" later:"zone wave all deployment"`
-	_     struct{}   `later:"prometheus max minSamples failLimit compare cloudwatchAlarm window approval webhook"`
+	Probe      *probeFile    `yaml:"probe"`
+	Prometheus string        `yaml:"prometheus"`
+	Max        string        `yaml:"max"` // text: a decimal stays as it is written
+	Min        string        `yaml:"min"`
+	Compare    *compareFile  `yaml:"compare"`
+	Webhook    string        `yaml:"webhook"`
+	Window     string        `yaml:"window"`
+	Approval   *approvalFile `yaml:"approval"`
+	Scope      string        `yaml:"scope" enum:"host zone wave deployment"`
+	MinSamples int           `yaml:"minSamples" min:"1"`
+	FailLimit  int           `yaml:"failLimit" min:"1" max:"1000"`
+	Interval   time.Duration `yaml:"interval"`
+	_          struct{}      `later:"cloudwatchAlarm"`
 }
 
 type probeFile struct {
@@ -74,27 +107,62 @@ type probeFile struct {
 	Timeout     time.Duration `yaml:"timeout"`
 }
 
+type compareFile struct {
+	Metric  string `yaml:"metric,required"`
+	Against string `yaml:"against" enum:"baseline"`
+	Test    string `yaml:"test,required" enum:"sprt mannwhitney"`
+	Effect  effect `yaml:"effect"`
+}
+
+type approvalFile struct {
+	Group   string        `yaml:"group"`
+	Count   int           `yaml:"count" min:"1" max:"100"`
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+// metricFile holds the two kinds of queries: counters of errors, and values.
+type metricFile struct {
+	Total   string `yaml:"total"`
+	Bad     string `yaml:"bad"`
+	Samples string `yaml:"samples"`
+}
+
 type onFailureFile struct {
+	Host *actionFile `yaml:"host"`
 	Wave *actionFile `yaml:"wave"`
 	Gate *actionFile `yaml:"gate"`
-	_    struct{}    `later:"host test bake"`
+	Test *actionFile `yaml:"test"`
+	Bake *actionFile `yaml:"bake"`
 }
 
 type actionFile struct {
-	Action string   `yaml:"action,required" enum:"rollback pause" later:"continue"`
-	Scope  string   `yaml:"scope" enum:"all" later:"host zone wave gate"`
-	_      struct{} `later:"then"`
+	Action string `yaml:"action,required" enum:"rollback pause continue"`
+	Scope  string `yaml:"scope" enum:"host zone wave all gate"`
+	Then   string `yaml:"then" enum:"pause rollback-all"`
+}
+
+type decisionFile struct {
+	Timeout time.Duration `yaml:"timeout"`
+	Then    string        `yaml:"then" enum:"hold rollback-all"`
 }
 
 type rollbackFile struct {
 	MaxConcurrent *config.Share `yaml:"maxConcurrent"`
 	MaxZones      *zones        `yaml:"maxZones"`
-	_             struct{}      `later:"floor"`
+	Floor         string        `yaml:"floor" enum:"keep ignore"`
+}
+
+type inFlightFile struct {
+	Mode  string `yaml:"mode" enum:"staggered serial"`
+	Max   int    `yaml:"max" min:"1" max:"100"`
+	Queue string `yaml:"queue" enum:"all latest reject"`
 }
 
 type timeoutsFile struct {
-	Stage     time.Duration `yaml:"stage"`
-	Task      time.Duration `yaml:"task"`
-	LostAfter time.Duration `yaml:"lostAfter"`
-	_         struct{}      `later:"drain forgetAfter deployment"`
+	Stage       time.Duration `yaml:"stage"`
+	Drain       time.Duration `yaml:"drain"`
+	Task        time.Duration `yaml:"task"`
+	LostAfter   time.Duration `yaml:"lostAfter"`
+	ForgetAfter limit         `yaml:"forgetAfter"`
+	Deployment  limit         `yaml:"deployment"`
 }

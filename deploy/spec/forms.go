@@ -1,9 +1,12 @@
 package spec
 
 import (
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/config"
 )
 
@@ -42,6 +45,63 @@ func (z *zones) Set(text string) error {
 
 // Wanted says what is legal.
 func (zones) Wanted() string { return "all or a number of zones" }
+
+// bandwidth is a rate in bytes a second.
+type bandwidth int64
+
+// Set reads a size with "/s" behind it.
+func (b *bandwidth) Set(text string) error {
+	var size config.Size
+	number, ok := strings.CutSuffix(text, "/s")
+	if err := size.Set(number); !ok || err != nil {
+		return errorf("%q is no rate; write for instance 200MiB/s", text)
+	}
+	if size <= 0 {
+		return errorf("with %s nothing could ever be fetched; use at least 1KiB/s, or remove the key for no limit", text)
+	}
+	*b = bandwidth(size)
+	return nil
+}
+
+// Wanted says what is legal.
+func (bandwidth) Wanted() string { return "a rate such as 200MiB/s" }
+
+// effect is a ratio in parts per million.
+type effect int64
+
+// Set reads a factor such as 2x.
+func (e *effect) Set(text string) error {
+	number, ok := strings.CutSuffix(text, "x")
+	f, err := strconv.ParseFloat(number, 64)
+	if !ok || err != nil || strings.Trim(number, ".0123456789") != "" {
+		return errorf("%q is no factor; write for instance 2x or 1.2x", text)
+	}
+	if f < 1.01 || f > 1000 {
+		return errorf("%q cannot be told from chance, or never happens; use 1.01x to 1000x", text)
+	}
+	*e = effect(math.Round(f * deploy.Million))
+	return nil
+}
+
+// Wanted says what is legal.
+func (effect) Wanted() string { return "a factor such as 2x" }
+
+// limit is a duration, or "none".
+type limit time.Duration
+
+// Set reads a duration or the word none, which is 0.
+func (l *limit) Set(text string) error {
+	if text == "none" {
+		*l = 0
+		return nil
+	}
+	d, err := config.ParseDuration(text)
+	*l = limit(d)
+	return err
+}
+
+// Wanted says what is legal.
+func (limit) Wanted() string { return "a duration such as 2h, or none" }
 
 // commandFile is a program with arguments, as a list or as words of one text.
 type commandFile []string

@@ -69,18 +69,68 @@ func (p *parser) doubtConfig(path string, c *deploy.Config, written *configFile,
 	if written == nil {
 		return
 	}
-	asked := map[string]bool{}
+	asked, compared := map[string]bool{}, map[string]bool{}
+	for _, g := range c.PreGates {
+		asked[g] = true
+	}
 	for i, w := range c.Waves {
-		for _, g := range w.Gates {
+		for _, g := range slices.Concat(w.PreGates, w.Gates) {
 			asked[g] = true
 		}
-		if len(w.Gates) > 0 && w.BakeMin == 0 {
-			warn(fmt.Sprintf("%s.waves[%d]", path, i), "has gates but no bake: they are asked once, and nobody watches afterwards")
-		}
+		p.doubtWave(fmt.Sprintf("%s.waves[%d]", path, i), &w, warn)
 	}
 	for _, g := range c.Gates {
 		if !asked[g.Name] {
 			warn(path+".gates."+g.Name, "no wave asks this gate")
 		}
+		if g.Compare != nil {
+			compared[g.Compare.Metric] = true
+		}
+		p.doubtGate(path+".gates."+g.Name, &g, warn)
+	}
+	for _, m := range c.Metrics {
+		if !compared[m.Name] {
+			warn(path+".metrics."+m.Name, "no gate compares this metric")
+		}
+	}
+	p.doubtPolicy(path, c, warn)
+}
+
+func (p *parser) doubtWave(path string, w *deploy.WaveSpec, warn func(path, format string, args ...any)) {
+	if len(w.Gates) > 0 && w.BakeMin == 0 {
+		warn(path, "has gates but no bake: they are asked once, and nobody watches afterwards")
+	}
+	if w.Early && w.BakeMax > 0 && w.BakeMax == w.BakeMin {
+		warn(path+".bake.early", "min and max are the same, so there is no early")
+	}
+	if w.Rehearse && w.Kind != "count" && !w.OneBox {
+		warn(path+".rehearseRollback", "goes to the new revision, back and to it again on every host of the wave, not on one box alone")
+	}
+	if w.FailureBudget.Relative && w.FailureBudget.PPM == deploy.Million {
+		warn(path+".failureBudget", "the wave passes with one host that succeeds")
+	}
+}
+
+func (p *parser) doubtGate(path string, g *deploy.Gate, warn func(path, format string, args ...any)) {
+	if g.Query == nil {
+		return
+	}
+	fields, _ := deploy.TemplateFields(g.Query.Query)
+	for _, one := range []struct{ scope, field string }{{deploy.ScopeHost, "Host"}, {deploy.ScopeZone, "Zone"}} {
+		if g.Scope == one.scope && !slices.Contains(fields, one.field) && !slices.Contains(fields, "Hosts") {
+			warn(path+".prometheus", "asks the same for every %s; name it, as in {%s=\"{{.%s}}\"}", one.scope, one.scope, one.field)
+		}
+	}
+}
+
+func (p *parser) doubtPolicy(path string, c *deploy.Config, warn func(path, format string, args ...any)) {
+	if c.OnInconclusive == string(deploy.VerdictPass) {
+		warn(path+".onInconclusive", "waves are sealed without any answer of their gates, for instance while Prometheus is down")
+	}
+	if c.Rollback.IgnoreFloor {
+		warn(path+".rollback.floor", "a rollback may take the whole group out of service at once")
+	}
+	if c.FailureBudgetTotal != nil && c.OnFailure.Wave.Do == deploy.ActionContinue {
+		warn(path+".failureBudgetTotal", "changes nothing while onFailure.wave continues")
 	}
 }

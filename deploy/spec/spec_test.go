@@ -31,7 +31,7 @@ func read(t *testing.T, path string) []byte {
 // are parts of what must be said, one for each problem and no more.
 func TestBadFiles(t *testing.T) {
 	files, _ := filepath.Glob("testdata/bad/*.yaml")
-	if len(files) < 40 {
+	if len(files) < 200 {
 		t.Fatalf("only %d files", len(files))
 	}
 	for _, path := range files {
@@ -87,23 +87,58 @@ func TestLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	half, total := deploy.Percent(50), deploy.Percent(5)
+	bake := func(d time.Duration) deploy.BakeSpec { return deploy.BakeSpec{BakeMin: d} }
 	want := deploy.Config{
 		Name:     "careful",
 		Capacity: deploy.Capacity{MinHealthy: deploy.Percent(66), MinHealthyPerZone: &half, SmallFleet: "relax", MaxConcurrent: deploy.Percent(10), MaxZones: 1},
+		Stage:    deploy.Stage{Prefetch: "fleet", Bandwidth: 200 << 20, Barrier: "wave", Quorum: deploy.Percent(95)},
 		Waves: []deploy.WaveSpec{
-			{Name: "one-box", Kind: "count", Size: deploy.Count(1), Zone: "lightest", Prefer: "canary=yes", BakeSpec: deploy.BakeSpec{BakeMin: 10 * time.Minute}, Gates: []string{"smoke"}},
-			{Name: "canary", Kind: "percent", Size: deploy.Percent(5), Balance: true, BakeSpec: deploy.BakeSpec{BakeMin: 30 * time.Minute}, Gates: []string{"port", "smoke"}},
-			{Name: "zones", Kind: "remainder", ForEachZone: true, Parallel: []int{1, 1, 2}, OneBox: true, FailureBudget: deploy.Percent(2), BakeSpec: deploy.BakeSpec{BakeMin: time.Hour}, Gates: []string{"script"}},
+			{
+				Name: "one-box", Kind: "count", Size: deploy.Count(1), Zone: "lightest", Prefer: "canary=yes", Rehearse: true,
+				BakeSpec: deploy.BakeSpec{BakeMin: 10 * time.Minute, Samples: 100}, Gates: []string{"smoke", "errors-host"},
+			},
+			{
+				Name: "canary", Kind: "percent", Size: deploy.Percent(5), Balance: true,
+				BakeSpec: deploy.BakeSpec{BakeMin: 30 * time.Minute, BakeMax: 2 * time.Hour, Early: true},
+				Gates:    []string{"port", "errors-vs-baseline", "p99-vs-baseline"},
+			},
+			{
+				Name: "zones", Kind: "remainder", ForEachZone: true, Parallel: []int{1, 1, 2}, OneBox: true, FailureBudget: deploy.Percent(2),
+				PreGates: []string{"budget"}, BakeSpec: bake(time.Hour), Gates: []string{"script", "errors-zone", "tests"},
+			},
 		},
 		Gates: []deploy.Gate{
+			{Name: "budget", Scope: "deployment", Query: &deploy.QueryGate{Query: "slo:error_budget:ratio", Min: "0.2"}},
+			{Name: "errors-host", Scope: "host", Query: &deploy.QueryGate{Query: `errors:rate1m{host="{{.Host}}"}`, Max: "0.01"}, MinSamples: 5},
+			{Name: "errors-vs-baseline", Scope: "wave", Compare: &deploy.CompareGate{Metric: "errors", Test: "sprt", Effect: 2_000_000}},
+			{Name: "errors-zone", Scope: "zone", Query: &deploy.QueryGate{Query: `errors:rate5m{zone="{{.Zone}}"}`, Max: "0.01"}, FailLimit: 2, Interval: 30 * time.Second},
+			{Name: "go", Scope: "deployment", Approval: &deploy.ApprovalGate{Group: "oncall", Count: 1, Timeout: 7 * 24 * time.Hour}},
+			{Name: "office-hours", Scope: "deployment", Window: "Mon-Thu 09:00-16:00, Fri 09:00-12:00 Europe/Rome"},
+			{Name: "p99-vs-baseline", Scope: "wave", Compare: &deploy.CompareGate{Metric: "latency", Test: "mannwhitney", Effect: 1_200_000}},
 			{Name: "port", Probe: deploy.Probe{TCP: "127.0.0.1:8080", Failures: 2, Interval: 2 * time.Second, Timeout: 500 * time.Millisecond}},
 			{Name: "script", Probe: deploy.Probe{Command: []string{"scripts/check.sh", "--fast"}}},
-			{Name: "smoke", Probe: deploy.Probe{HTTP: "http://127.0.0.1:8080/healthz", Expect: 200, Consecutive: 5}},
+			{Name: "smoke", Scope: "host", Probe: deploy.Probe{HTTP: "http://127.0.0.1:8080/healthz", Expect: 200, Consecutive: 5}},
+			{Name: "tests", Webhook: "https://ci.example/groundswell/tests"},
 		},
-		OnFailure:          deploy.FailureAction{Wave: deploy.Action{Do: "pause"}, Gate: deploy.Action{Do: "rollback", Scope: "all"}},
+		Metrics: []deploy.Metric{
+			{Name: "errors", Total: `http_requests_total{host=~"{{.Hosts}}"}`, Bad: `http_requests_total{host=~"{{.Hosts}}",code=~"5.."}`},
+			{Name: "latency", Samples: `http_latency:p99{host=~"{{.Hosts}}"}`},
+		},
+		PreGates:       []string{"office-hours", "go"},
+		OnInconclusive: "hold",
+		OnFailure: deploy.FailureAction{
+			Host: deploy.Action{Do: "rollback", Scope: "host"},
+			Wave: deploy.Action{Do: "rollback", Scope: "zone", Then: "pause"},
+			Gate: deploy.Action{Do: "rollback", Scope: "gate", Then: "pause"},
+			Test: deploy.Action{Do: "rollback", Scope: "all"},
+			Bake: deploy.Action{Do: "pause"},
+		},
+		Decision:           deploy.Decision{Timeout: 4 * time.Hour, Then: "hold"},
 		FailureBudgetTotal: &total,
 		Rollback:           deploy.RollbackPolicy{MaxConcurrent: deploy.Percent(33)},
-		Timeouts:           deploy.DefaultTimeouts(),
+		InFlight:           deploy.InFlight{Max: 4, Queue: "latest"},
+		Timeouts:           deploy.Timeouts{Stage: 15 * time.Minute, Drain: time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute, ForgetAfter: 30 * time.Minute},
+		WatchAfter:         24 * time.Hour,
 		StopFailure:        "continue",
 	}
 	if diff := cmp.Diff(want, app.Groups[0].Config); diff != "" {
@@ -118,6 +153,39 @@ func TestLong(t *testing.T) {
 	}
 }
 
+// TestTerse reads the other choice of each knob.
+func TestTerse(t *testing.T) {
+	app, err := spec.Parse(read(t, "testdata/good/terse.yaml"), "deploy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := app.Groups[0].Config
+	for what, ok := range map[string]bool{
+		"stage":          c.Stage == deploy.Stage{Prefetch: "none", Bandwidth: 512 << 10},
+		"continue":       c.OnFailure.Wave == deploy.Action{Do: "continue"},
+		"then":           c.OnFailure.Gate == deploy.Action{Do: "rollback", Scope: "host", Then: "rollback-all"},
+		"bake as staged": c.OnFailure.Bake == deploy.Action{Do: "rollback", Scope: "wave", Then: "pause"},
+		"decision":       c.Decision == deploy.Decision{Timeout: 30 * time.Minute},
+		"rollback":       c.Rollback == deploy.RollbackPolicy{MaxConcurrent: deploy.Count(4), MaxZones: 2, IgnoreFloor: true},
+		"in flight":      c.InFlight == deploy.InFlight{Serial: true, Queue: "reject"},
+		"timeouts":       c.Timeouts.ForgetAfter == 0 && c.Timeouts.Deployment == 12*time.Hour,
+		"full quorum":    app.Groups[1].Config.Stage.Quorum == deploy.Percent(100),
+	} {
+		if !ok {
+			t.Errorf("%s: %+v", what, c)
+		}
+	}
+}
+
+func TestBuiltinsAreValid(t *testing.T) {
+	for _, name := range deploy.BuiltinNames() {
+		c, _ := deploy.Builtin(name)
+		if at, err := c.Validate(); err != nil {
+			t.Errorf("%s: %s: %v", name, at, err)
+		}
+	}
+}
+
 func TestLintWarnings(t *testing.T) {
 	got := spec.Lint([]byte(`app: www
 artifacts: file:///srv/r
@@ -129,6 +197,26 @@ groups:
     config:
       waves: [{name: all, select: remainder, gates: [a]}]
       gates: {a: {probe: {command: x}}, b: {probe: {command: y}}}
+  doubtful:
+    select: role == "x"
+    config:
+      waves:
+        - {name: one, select: {percent: 1%}, rehearseRollback: true, gates: [c], bake: {min: 1h, max: 1h}}
+        - {name: two, select: remainder, failureBudget: 100%, gates: [d], preGates: [e], bake: {min: 1h, max: 1h, early: pass}}
+      gates:
+        c: {prometheus: "up", max: 1, scope: host}
+        d: {compare: {metric: used, test: mannwhitney}}
+        e: {approval: {}}
+      metrics:
+        used: {samples: 'a{host=~"{{.Hosts}}"}'}
+        unused: {samples: 'a{host=~"{{.Hosts}}"}'}
+      onInconclusive: pass
+  reckless:
+    select: role == "y"
+    config: {rollback: {floor: ignore}}
+  unbounded:
+    select: role == "z"
+    config: {failureBudgetTotal: 5%, onFailure: {wave: {action: continue}}}
 `), "d.yaml")
 	var texts []string
 	for _, p := range got {
@@ -139,6 +227,14 @@ groups:
 		"warning d.yaml:7:13: groups.all.select: asks for no label, so it selects every host or none",
 		"warning d.yaml:9:15: groups.all.config.waves[0]: has gates but no bake: they are asked once, and nobody watches afterwards",
 		"warning d.yaml:10:44: groups.all.config.gates.b: no wave asks this gate",
+		"warning d.yaml:15:64: groups.doubtful.config.waves[0].rehearseRollback: goes to the new revision, back and to it again on every host of the wave, not on one box alone",
+		"warning d.yaml:16:57: groups.doubtful.config.waves[1].failureBudget: the wave passes with one host that succeeds",
+		"warning d.yaml:16:122: groups.doubtful.config.waves[1].bake.early: min and max are the same, so there is no early",
+		"warning d.yaml:18:25: groups.doubtful.config.gates.c.prometheus: asks the same for every host; name it, as in {host=\"{{.Host}}\"}",
+		"warning d.yaml:23:17: groups.doubtful.config.metrics.unused: no gate compares this metric",
+		"warning d.yaml:24:23: groups.doubtful.config.onInconclusive: waves are sealed without any answer of their gates, for instance while Prometheus is down",
+		"warning d.yaml:27:32: groups.reckless.config.rollback.floor: a rollback may take the whole group out of service at once",
+		"warning d.yaml:30:34: groups.unbounded.config.failureBudgetTotal: changes nothing while onFailure.wave continues",
 	}
 	if diff := cmp.Diff(want, texts); diff != "" {
 		t.Error(diff)

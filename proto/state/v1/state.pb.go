@@ -109,6 +109,17 @@ type Event struct {
 	//	*Event_DeploymentPaused
 	//	*Event_DeploymentEnded
 	//	*Event_TargetsReported
+	//	*Event_GroupDeleted
+	//	*Event_FreezeSet
+	//	*Event_FreezeLifted
+	//	*Event_HoldsChanged
+	//	*Event_TargetMoved
+	//	*Event_TakenOver
+	//	*Event_WaveReverted
+	//	*Event_GateObserved
+	//	*Event_HostsQuarantined
+	//	*Event_HostsReleased
+	//	*Event_RevisionSuspected
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -344,6 +355,105 @@ func (x *Event) GetTargetsReported() *TargetsReported {
 	return nil
 }
 
+func (x *Event) GetGroupDeleted() *GroupDeleted {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_GroupDeleted); ok {
+			return x.GroupDeleted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetFreezeSet() *FreezeSet {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_FreezeSet); ok {
+			return x.FreezeSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetFreezeLifted() *FreezeLifted {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_FreezeLifted); ok {
+			return x.FreezeLifted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetHoldsChanged() *HoldsChanged {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_HoldsChanged); ok {
+			return x.HoldsChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTargetMoved() *TargetMoved {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_TargetMoved); ok {
+			return x.TargetMoved
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTakenOver() *TakenOver {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_TakenOver); ok {
+			return x.TakenOver
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetWaveReverted() *WaveReverted {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_WaveReverted); ok {
+			return x.WaveReverted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetGateObserved() *GateObserved {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_GateObserved); ok {
+			return x.GateObserved
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetHostsQuarantined() *HostsQuarantined {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_HostsQuarantined); ok {
+			return x.HostsQuarantined
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetHostsReleased() *HostsReleased {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_HostsReleased); ok {
+			return x.HostsReleased
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRevisionSuspected() *RevisionSuspected {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RevisionSuspected); ok {
+			return x.RevisionSuspected
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -468,6 +578,50 @@ type Event_TargetsReported struct {
 	TargetsReported *TargetsReported `protobuf:"bytes,21,opt,name=targets_reported,json=targetsReported,proto3,oneof"`
 }
 
+type Event_GroupDeleted struct {
+	GroupDeleted *GroupDeleted `protobuf:"bytes,22,opt,name=group_deleted,json=groupDeleted,proto3,oneof"`
+}
+
+type Event_FreezeSet struct {
+	FreezeSet *FreezeSet `protobuf:"bytes,23,opt,name=freeze_set,json=freezeSet,proto3,oneof"`
+}
+
+type Event_FreezeLifted struct {
+	FreezeLifted *FreezeLifted `protobuf:"bytes,24,opt,name=freeze_lifted,json=freezeLifted,proto3,oneof"`
+}
+
+type Event_HoldsChanged struct {
+	HoldsChanged *HoldsChanged `protobuf:"bytes,25,opt,name=holds_changed,json=holdsChanged,proto3,oneof"`
+}
+
+type Event_TargetMoved struct {
+	TargetMoved *TargetMoved `protobuf:"bytes,26,opt,name=target_moved,json=targetMoved,proto3,oneof"`
+}
+
+type Event_TakenOver struct {
+	TakenOver *TakenOver `protobuf:"bytes,27,opt,name=taken_over,json=takenOver,proto3,oneof"`
+}
+
+type Event_WaveReverted struct {
+	WaveReverted *WaveReverted `protobuf:"bytes,28,opt,name=wave_reverted,json=waveReverted,proto3,oneof"`
+}
+
+type Event_GateObserved struct {
+	GateObserved *GateObserved `protobuf:"bytes,29,opt,name=gate_observed,json=gateObserved,proto3,oneof"`
+}
+
+type Event_HostsQuarantined struct {
+	HostsQuarantined *HostsQuarantined `protobuf:"bytes,30,opt,name=hosts_quarantined,json=hostsQuarantined,proto3,oneof"`
+}
+
+type Event_HostsReleased struct {
+	HostsReleased *HostsReleased `protobuf:"bytes,31,opt,name=hosts_released,json=hostsReleased,proto3,oneof"`
+}
+
+type Event_RevisionSuspected struct {
+	RevisionSuspected *RevisionSuspected `protobuf:"bytes,32,opt,name=revision_suspected,json=revisionSuspected,proto3,oneof"`
+}
+
 type Event_TokenCreated struct {
 	// Facts of the cluster itself, kept beside deploy's state.
 	TokenCreated *TokenCreated `protobuf:"bytes,40,opt,name=token_created,json=tokenCreated,proto3,oneof"`
@@ -526,6 +680,28 @@ func (*Event_DeploymentPaused) isEvent_Fact() {}
 func (*Event_DeploymentEnded) isEvent_Fact() {}
 
 func (*Event_TargetsReported) isEvent_Fact() {}
+
+func (*Event_GroupDeleted) isEvent_Fact() {}
+
+func (*Event_FreezeSet) isEvent_Fact() {}
+
+func (*Event_FreezeLifted) isEvent_Fact() {}
+
+func (*Event_HoldsChanged) isEvent_Fact() {}
+
+func (*Event_TargetMoved) isEvent_Fact() {}
+
+func (*Event_TakenOver) isEvent_Fact() {}
+
+func (*Event_WaveReverted) isEvent_Fact() {}
+
+func (*Event_GateObserved) isEvent_Fact() {}
+
+func (*Event_HostsQuarantined) isEvent_Fact() {}
+
+func (*Event_HostsReleased) isEvent_Fact() {}
+
+func (*Event_RevisionSuspected) isEvent_Fact() {}
 
 func (*Event_TokenCreated) isEvent_Fact() {}
 
@@ -656,22 +832,36 @@ func (x *Share) GetRelative() bool {
 }
 
 type Config struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Capacity           *Capacity              `protobuf:"bytes,2,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	Waves              []*WaveSpec            `protobuf:"bytes,3,rep,name=waves,proto3" json:"waves,omitempty"`
-	Gates              []*Gate                `protobuf:"bytes,4,rep,name=gates,proto3" json:"gates,omitempty"`
-	OnFailureWave      string                 `protobuf:"bytes,5,opt,name=on_failure_wave,json=onFailureWave,proto3" json:"on_failure_wave,omitempty"`
-	OnFailureGate      string                 `protobuf:"bytes,6,opt,name=on_failure_gate,json=onFailureGate,proto3" json:"on_failure_gate,omitempty"`
-	FailureBudgetTotal *Share                 `protobuf:"bytes,7,opt,name=failure_budget_total,json=failureBudgetTotal,proto3" json:"failure_budget_total,omitempty"`
-	RollbackConcurrent *Share                 `protobuf:"bytes,8,opt,name=rollback_concurrent,json=rollbackConcurrent,proto3" json:"rollback_concurrent,omitempty"`
-	RollbackZones      int64                  `protobuf:"varint,9,opt,name=rollback_zones,json=rollbackZones,proto3" json:"rollback_zones,omitempty"`
-	TimeoutStage       int64                  `protobuf:"varint,10,opt,name=timeout_stage,json=timeoutStage,proto3" json:"timeout_stage,omitempty"`
-	TimeoutTask        int64                  `protobuf:"varint,11,opt,name=timeout_task,json=timeoutTask,proto3" json:"timeout_task,omitempty"`
-	TimeoutLost        int64                  `protobuf:"varint,12,opt,name=timeout_lost,json=timeoutLost,proto3" json:"timeout_lost,omitempty"`
-	StopFailure        string                 `protobuf:"bytes,13,opt,name=stop_failure,json=stopFailure,proto3" json:"stop_failure,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Capacity *Capacity              `protobuf:"bytes,2,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Waves    []*WaveSpec            `protobuf:"bytes,3,rep,name=waves,proto3" json:"waves,omitempty"`
+	Gates    []*Gate                `protobuf:"bytes,4,rep,name=gates,proto3" json:"gates,omitempty"`
+	// One word for the whole deployment: what version 1 wrote. Later ones write
+	// on_failure too, which is then the one that counts.
+	OnFailureWave       string         `protobuf:"bytes,5,opt,name=on_failure_wave,json=onFailureWave,proto3" json:"on_failure_wave,omitempty"`
+	OnFailureGate       string         `protobuf:"bytes,6,opt,name=on_failure_gate,json=onFailureGate,proto3" json:"on_failure_gate,omitempty"`
+	FailureBudgetTotal  *Share         `protobuf:"bytes,7,opt,name=failure_budget_total,json=failureBudgetTotal,proto3" json:"failure_budget_total,omitempty"`
+	RollbackConcurrent  *Share         `protobuf:"bytes,8,opt,name=rollback_concurrent,json=rollbackConcurrent,proto3" json:"rollback_concurrent,omitempty"`
+	RollbackZones       int64          `protobuf:"varint,9,opt,name=rollback_zones,json=rollbackZones,proto3" json:"rollback_zones,omitempty"`
+	TimeoutStage        int64          `protobuf:"varint,10,opt,name=timeout_stage,json=timeoutStage,proto3" json:"timeout_stage,omitempty"`
+	TimeoutTask         int64          `protobuf:"varint,11,opt,name=timeout_task,json=timeoutTask,proto3" json:"timeout_task,omitempty"`
+	TimeoutLost         int64          `protobuf:"varint,12,opt,name=timeout_lost,json=timeoutLost,proto3" json:"timeout_lost,omitempty"`
+	StopFailure         string         `protobuf:"bytes,13,opt,name=stop_failure,json=stopFailure,proto3" json:"stop_failure,omitempty"`
+	Stage               *Stage         `protobuf:"bytes,14,opt,name=stage,proto3" json:"stage,omitempty"`
+	Metrics             []*Metric      `protobuf:"bytes,15,rep,name=metrics,proto3" json:"metrics,omitempty"`
+	PreGates            []string       `protobuf:"bytes,16,rep,name=pre_gates,json=preGates,proto3" json:"pre_gates,omitempty"`
+	OnInconclusive      string         `protobuf:"bytes,17,opt,name=on_inconclusive,json=onInconclusive,proto3" json:"on_inconclusive,omitempty"`
+	OnFailure           *FailureAction `protobuf:"bytes,18,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"`
+	Decision            *Decision      `protobuf:"bytes,19,opt,name=decision,proto3" json:"decision,omitempty"`
+	RollbackIgnoreFloor bool           `protobuf:"varint,20,opt,name=rollback_ignore_floor,json=rollbackIgnoreFloor,proto3" json:"rollback_ignore_floor,omitempty"`
+	InFlight            *InFlight      `protobuf:"bytes,21,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	TimeoutDrain        int64          `protobuf:"varint,22,opt,name=timeout_drain,json=timeoutDrain,proto3" json:"timeout_drain,omitempty"`
+	TimeoutForget       int64          `protobuf:"varint,23,opt,name=timeout_forget,json=timeoutForget,proto3" json:"timeout_forget,omitempty"`
+	TimeoutDeployment   int64          `protobuf:"varint,24,opt,name=timeout_deployment,json=timeoutDeployment,proto3" json:"timeout_deployment,omitempty"`
+	WatchAfter          int64          `protobuf:"varint,25,opt,name=watch_after,json=watchAfter,proto3" json:"watch_after,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Config) Reset() {
@@ -795,6 +985,535 @@ func (x *Config) GetStopFailure() string {
 	return ""
 }
 
+func (x *Config) GetStage() *Stage {
+	if x != nil {
+		return x.Stage
+	}
+	return nil
+}
+
+func (x *Config) GetMetrics() []*Metric {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
+}
+
+func (x *Config) GetPreGates() []string {
+	if x != nil {
+		return x.PreGates
+	}
+	return nil
+}
+
+func (x *Config) GetOnInconclusive() string {
+	if x != nil {
+		return x.OnInconclusive
+	}
+	return ""
+}
+
+func (x *Config) GetOnFailure() *FailureAction {
+	if x != nil {
+		return x.OnFailure
+	}
+	return nil
+}
+
+func (x *Config) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *Config) GetRollbackIgnoreFloor() bool {
+	if x != nil {
+		return x.RollbackIgnoreFloor
+	}
+	return false
+}
+
+func (x *Config) GetInFlight() *InFlight {
+	if x != nil {
+		return x.InFlight
+	}
+	return nil
+}
+
+func (x *Config) GetTimeoutDrain() int64 {
+	if x != nil {
+		return x.TimeoutDrain
+	}
+	return 0
+}
+
+func (x *Config) GetTimeoutForget() int64 {
+	if x != nil {
+		return x.TimeoutForget
+	}
+	return 0
+}
+
+func (x *Config) GetTimeoutDeployment() int64 {
+	if x != nil {
+		return x.TimeoutDeployment
+	}
+	return 0
+}
+
+func (x *Config) GetWatchAfter() int64 {
+	if x != nil {
+		return x.WatchAfter
+	}
+	return 0
+}
+
+type Stage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefetch      string                 `protobuf:"bytes,1,opt,name=prefetch,proto3" json:"prefetch,omitempty"`
+	Bandwidth     int64                  `protobuf:"varint,2,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
+	Barrier       string                 `protobuf:"bytes,3,opt,name=barrier,proto3" json:"barrier,omitempty"`
+	Quorum        *Share                 `protobuf:"bytes,4,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stage) Reset() {
+	*x = Stage{}
+	mi := &file_state_v1_state_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stage) ProtoMessage() {}
+
+func (x *Stage) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stage.ProtoReflect.Descriptor instead.
+func (*Stage) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Stage) GetPrefetch() string {
+	if x != nil {
+		return x.Prefetch
+	}
+	return ""
+}
+
+func (x *Stage) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
+func (x *Stage) GetBarrier() string {
+	if x != nil {
+		return x.Barrier
+	}
+	return ""
+}
+
+func (x *Stage) GetQuorum() *Share {
+	if x != nil {
+		return x.Quorum
+	}
+	return nil
+}
+
+type Metric struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Total         string                 `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
+	Bad           string                 `protobuf:"bytes,3,opt,name=bad,proto3" json:"bad,omitempty"`
+	Samples       string                 `protobuf:"bytes,4,opt,name=samples,proto3" json:"samples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Metric) Reset() {
+	*x = Metric{}
+	mi := &file_state_v1_state_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Metric) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Metric) ProtoMessage() {}
+
+func (x *Metric) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Metric.ProtoReflect.Descriptor instead.
+func (*Metric) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Metric) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Metric) GetTotal() string {
+	if x != nil {
+		return x.Total
+	}
+	return ""
+}
+
+func (x *Metric) GetBad() string {
+	if x != nil {
+		return x.Bad
+	}
+	return ""
+}
+
+func (x *Metric) GetSamples() string {
+	if x != nil {
+		return x.Samples
+	}
+	return ""
+}
+
+type Action struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Do            string                 `protobuf:"bytes,1,opt,name=do,proto3" json:"do,omitempty"`
+	Scope         string                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	Then          string                 `protobuf:"bytes,3,opt,name=then,proto3" json:"then,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Action) Reset() {
+	*x = Action{}
+	mi := &file_state_v1_state_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Action) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Action) ProtoMessage() {}
+
+func (x *Action) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Action.ProtoReflect.Descriptor instead.
+func (*Action) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Action) GetDo() string {
+	if x != nil {
+		return x.Do
+	}
+	return ""
+}
+
+func (x *Action) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Action) GetThen() string {
+	if x != nil {
+		return x.Then
+	}
+	return ""
+}
+
+type FailureAction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          *Action                `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Wave          *Action                `protobuf:"bytes,2,opt,name=wave,proto3" json:"wave,omitempty"`
+	Gate          *Action                `protobuf:"bytes,3,opt,name=gate,proto3" json:"gate,omitempty"`
+	Test          *Action                `protobuf:"bytes,4,opt,name=test,proto3" json:"test,omitempty"`
+	Bake          *Action                `protobuf:"bytes,5,opt,name=bake,proto3" json:"bake,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailureAction) Reset() {
+	*x = FailureAction{}
+	mi := &file_state_v1_state_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailureAction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailureAction) ProtoMessage() {}
+
+func (x *FailureAction) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailureAction.ProtoReflect.Descriptor instead.
+func (*FailureAction) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *FailureAction) GetHost() *Action {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *FailureAction) GetWave() *Action {
+	if x != nil {
+		return x.Wave
+	}
+	return nil
+}
+
+func (x *FailureAction) GetGate() *Action {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+func (x *FailureAction) GetTest() *Action {
+	if x != nil {
+		return x.Test
+	}
+	return nil
+}
+
+func (x *FailureAction) GetBake() *Action {
+	if x != nil {
+		return x.Bake
+	}
+	return nil
+}
+
+type Decision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Timeout       int64                  `protobuf:"varint,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Then          string                 `protobuf:"bytes,2,opt,name=then,proto3" json:"then,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decision) Reset() {
+	*x = Decision{}
+	mi := &file_state_v1_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decision) ProtoMessage() {}
+
+func (x *Decision) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decision.ProtoReflect.Descriptor instead.
+func (*Decision) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Decision) GetTimeout() int64 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
+func (x *Decision) GetThen() string {
+	if x != nil {
+		return x.Then
+	}
+	return ""
+}
+
+type InFlight struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        bool                   `protobuf:"varint,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	Max           int64                  `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
+	Queue         string                 `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InFlight) Reset() {
+	*x = InFlight{}
+	mi := &file_state_v1_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InFlight) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InFlight) ProtoMessage() {}
+
+func (x *InFlight) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InFlight.ProtoReflect.Descriptor instead.
+func (*InFlight) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *InFlight) GetSerial() bool {
+	if x != nil {
+		return x.Serial
+	}
+	return false
+}
+
+func (x *InFlight) GetMax() int64 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *InFlight) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+// Bake is all of a bake but its minimum, which stands beside it.
+type Bake struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Max           int64                  `protobuf:"varint,1,opt,name=max,proto3" json:"max,omitempty"`
+	Samples       int64                  `protobuf:"varint,2,opt,name=samples,proto3" json:"samples,omitempty"`
+	Early         bool                   `protobuf:"varint,3,opt,name=early,proto3" json:"early,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bake) Reset() {
+	*x = Bake{}
+	mi := &file_state_v1_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bake) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bake) ProtoMessage() {}
+
+func (x *Bake) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bake.ProtoReflect.Descriptor instead.
+func (*Bake) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Bake) GetMax() int64 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *Bake) GetSamples() int64 {
+	if x != nil {
+		return x.Samples
+	}
+	return 0
+}
+
+func (x *Bake) GetEarly() bool {
+	if x != nil {
+		return x.Early
+	}
+	return false
+}
+
 type Capacity struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	MinHealthy        *Share                 `protobuf:"bytes,1,opt,name=min_healthy,json=minHealthy,proto3" json:"min_healthy,omitempty"`
@@ -809,7 +1528,7 @@ type Capacity struct {
 
 func (x *Capacity) Reset() {
 	*x = Capacity{}
-	mi := &file_state_v1_state_proto_msgTypes[5]
+	mi := &file_state_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +1540,7 @@ func (x *Capacity) String() string {
 func (*Capacity) ProtoMessage() {}
 
 func (x *Capacity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[5]
+	mi := &file_state_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +1553,7 @@ func (x *Capacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
 func (*Capacity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Capacity) GetMinHealthy() *Share {
@@ -893,13 +1612,16 @@ type WaveSpec struct {
 	FailureBudget *Share                 `protobuf:"bytes,10,opt,name=failure_budget,json=failureBudget,proto3" json:"failure_budget,omitempty"`
 	BakeMin       int64                  `protobuf:"varint,11,opt,name=bake_min,json=bakeMin,proto3" json:"bake_min,omitempty"`
 	Gates         []string               `protobuf:"bytes,12,rep,name=gates,proto3" json:"gates,omitempty"`
+	Rehearse      bool                   `protobuf:"varint,13,opt,name=rehearse,proto3" json:"rehearse,omitempty"`
+	PreGates      []string               `protobuf:"bytes,14,rep,name=pre_gates,json=preGates,proto3" json:"pre_gates,omitempty"`
+	Bake          *Bake                  `protobuf:"bytes,15,opt,name=bake,proto3" json:"bake,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WaveSpec) Reset() {
 	*x = WaveSpec{}
-	mi := &file_state_v1_state_proto_msgTypes[6]
+	mi := &file_state_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +1633,7 @@ func (x *WaveSpec) String() string {
 func (*WaveSpec) ProtoMessage() {}
 
 func (x *WaveSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[6]
+	mi := &file_state_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +1646,7 @@ func (x *WaveSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSpec.ProtoReflect.Descriptor instead.
 func (*WaveSpec) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WaveSpec) GetName() string {
@@ -1011,6 +1733,27 @@ func (x *WaveSpec) GetGates() []string {
 	return nil
 }
 
+func (x *WaveSpec) GetRehearse() bool {
+	if x != nil {
+		return x.Rehearse
+	}
+	return false
+}
+
+func (x *WaveSpec) GetPreGates() []string {
+	if x != nil {
+		return x.PreGates
+	}
+	return nil
+}
+
+func (x *WaveSpec) GetBake() *Bake {
+	if x != nil {
+		return x.Bake
+	}
+	return nil
+}
+
 type Gate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1022,13 +1765,22 @@ type Gate struct {
 	Failures      int64                  `protobuf:"varint,7,opt,name=failures,proto3" json:"failures,omitempty"`
 	Interval      int64                  `protobuf:"varint,8,opt,name=interval,proto3" json:"interval,omitempty"`
 	Timeout       int64                  `protobuf:"varint,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Scope         string                 `protobuf:"bytes,10,opt,name=scope,proto3" json:"scope,omitempty"`
+	Query         *QueryGate             `protobuf:"bytes,11,opt,name=query,proto3" json:"query,omitempty"`
+	Compare       *CompareGate           `protobuf:"bytes,12,opt,name=compare,proto3" json:"compare,omitempty"`
+	Webhook       string                 `protobuf:"bytes,13,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	Window        string                 `protobuf:"bytes,14,opt,name=window,proto3" json:"window,omitempty"`
+	Approval      *ApprovalGate          `protobuf:"bytes,15,opt,name=approval,proto3" json:"approval,omitempty"`
+	MinSamples    int64                  `protobuf:"varint,16,opt,name=min_samples,json=minSamples,proto3" json:"min_samples,omitempty"`
+	FailLimit     int64                  `protobuf:"varint,17,opt,name=fail_limit,json=failLimit,proto3" json:"fail_limit,omitempty"`
+	AskInterval   int64                  `protobuf:"varint,18,opt,name=ask_interval,json=askInterval,proto3" json:"ask_interval,omitempty"` // interval is the probe's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_state_v1_state_proto_msgTypes[7]
+	mi := &file_state_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1792,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[7]
+	mi := &file_state_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1805,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Gate) GetName() string {
@@ -1119,6 +1871,249 @@ func (x *Gate) GetTimeout() int64 {
 	return 0
 }
 
+func (x *Gate) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Gate) GetQuery() *QueryGate {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *Gate) GetCompare() *CompareGate {
+	if x != nil {
+		return x.Compare
+	}
+	return nil
+}
+
+func (x *Gate) GetWebhook() string {
+	if x != nil {
+		return x.Webhook
+	}
+	return ""
+}
+
+func (x *Gate) GetWindow() string {
+	if x != nil {
+		return x.Window
+	}
+	return ""
+}
+
+func (x *Gate) GetApproval() *ApprovalGate {
+	if x != nil {
+		return x.Approval
+	}
+	return nil
+}
+
+func (x *Gate) GetMinSamples() int64 {
+	if x != nil {
+		return x.MinSamples
+	}
+	return 0
+}
+
+func (x *Gate) GetFailLimit() int64 {
+	if x != nil {
+		return x.FailLimit
+	}
+	return 0
+}
+
+func (x *Gate) GetAskInterval() int64 {
+	if x != nil {
+		return x.AskInterval
+	}
+	return 0
+}
+
+type QueryGate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Query         string                 `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	Max           string                 `protobuf:"bytes,2,opt,name=max,proto3" json:"max,omitempty"`
+	Min           string                 `protobuf:"bytes,3,opt,name=min,proto3" json:"min,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryGate) Reset() {
+	*x = QueryGate{}
+	mi := &file_state_v1_state_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryGate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryGate) ProtoMessage() {}
+
+func (x *QueryGate) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryGate.ProtoReflect.Descriptor instead.
+func (*QueryGate) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *QueryGate) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *QueryGate) GetMax() string {
+	if x != nil {
+		return x.Max
+	}
+	return ""
+}
+
+func (x *QueryGate) GetMin() string {
+	if x != nil {
+		return x.Min
+	}
+	return ""
+}
+
+type CompareGate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Metric        string                 `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"`
+	Test          string                 `protobuf:"bytes,2,opt,name=test,proto3" json:"test,omitempty"`
+	Effect        int64                  `protobuf:"varint,3,opt,name=effect,proto3" json:"effect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareGate) Reset() {
+	*x = CompareGate{}
+	mi := &file_state_v1_state_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareGate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareGate) ProtoMessage() {}
+
+func (x *CompareGate) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareGate.ProtoReflect.Descriptor instead.
+func (*CompareGate) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CompareGate) GetMetric() string {
+	if x != nil {
+		return x.Metric
+	}
+	return ""
+}
+
+func (x *CompareGate) GetTest() string {
+	if x != nil {
+		return x.Test
+	}
+	return ""
+}
+
+func (x *CompareGate) GetEffect() int64 {
+	if x != nil {
+		return x.Effect
+	}
+	return 0
+}
+
+type ApprovalGate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Count         int64                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Timeout       int64                  `protobuf:"varint,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApprovalGate) Reset() {
+	*x = ApprovalGate{}
+	mi := &file_state_v1_state_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApprovalGate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApprovalGate) ProtoMessage() {}
+
+func (x *ApprovalGate) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApprovalGate.ProtoReflect.Descriptor instead.
+func (*ApprovalGate) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ApprovalGate) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ApprovalGate) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ApprovalGate) GetTimeout() int64 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
 type Wave struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1129,13 +2124,17 @@ type Wave struct {
 	Share         *Share                 `protobuf:"bytes,6,opt,name=share,proto3" json:"share,omitempty"`
 	BakeMin       int64                  `protobuf:"varint,7,opt,name=bake_min,json=bakeMin,proto3" json:"bake_min,omitempty"`
 	Gates         []string               `protobuf:"bytes,8,rep,name=gates,proto3" json:"gates,omitempty"`
+	Spec          int64                  `protobuf:"varint,9,opt,name=spec,proto3" json:"spec,omitempty"`
+	Rehearse      bool                   `protobuf:"varint,10,opt,name=rehearse,proto3" json:"rehearse,omitempty"`
+	PreGates      []string               `protobuf:"bytes,11,rep,name=pre_gates,json=preGates,proto3" json:"pre_gates,omitempty"`
+	Bake          *Bake                  `protobuf:"bytes,12,opt,name=bake,proto3" json:"bake,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Wave) Reset() {
 	*x = Wave{}
-	mi := &file_state_v1_state_proto_msgTypes[8]
+	mi := &file_state_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +2146,7 @@ func (x *Wave) String() string {
 func (*Wave) ProtoMessage() {}
 
 func (x *Wave) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[8]
+	mi := &file_state_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +2159,7 @@ func (x *Wave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wave.ProtoReflect.Descriptor instead.
 func (*Wave) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Wave) GetName() string {
@@ -1219,6 +2218,34 @@ func (x *Wave) GetGates() []string {
 	return nil
 }
 
+func (x *Wave) GetSpec() int64 {
+	if x != nil {
+		return x.Spec
+	}
+	return 0
+}
+
+func (x *Wave) GetRehearse() bool {
+	if x != nil {
+		return x.Rehearse
+	}
+	return false
+}
+
+func (x *Wave) GetPreGates() []string {
+	if x != nil {
+		return x.PreGates
+	}
+	return nil
+}
+
+func (x *Wave) GetBake() *Bake {
+	if x != nil {
+		return x.Bake
+	}
+	return nil
+}
+
 type GroupDefined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -1234,7 +2261,7 @@ type GroupDefined struct {
 
 func (x *GroupDefined) Reset() {
 	*x = GroupDefined{}
-	mi := &file_state_v1_state_proto_msgTypes[9]
+	mi := &file_state_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +2273,7 @@ func (x *GroupDefined) String() string {
 func (*GroupDefined) ProtoMessage() {}
 
 func (x *GroupDefined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[9]
+	mi := &file_state_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +2286,7 @@ func (x *GroupDefined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDefined.ProtoReflect.Descriptor instead.
 func (*GroupDefined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GroupDefined) GetRequest() *Request {
@@ -1325,7 +2352,7 @@ type HostEnrolled struct {
 
 func (x *HostEnrolled) Reset() {
 	*x = HostEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[10]
+	mi := &file_state_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +2364,7 @@ func (x *HostEnrolled) String() string {
 func (*HostEnrolled) ProtoMessage() {}
 
 func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[10]
+	mi := &file_state_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +2377,7 @@ func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEnrolled.ProtoReflect.Descriptor instead.
 func (*HostEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HostEnrolled) GetHost() string {
@@ -1407,7 +2434,7 @@ type HostLeft struct {
 
 func (x *HostLeft) Reset() {
 	*x = HostLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[11]
+	mi := &file_state_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +2446,7 @@ func (x *HostLeft) String() string {
 func (*HostLeft) ProtoMessage() {}
 
 func (x *HostLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[11]
+	mi := &file_state_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +2459,7 @@ func (x *HostLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeft.ProtoReflect.Descriptor instead.
 func (*HostLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HostLeft) GetRequest() *Request {
@@ -1468,13 +2495,14 @@ type TargetsJoined struct {
 	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
 	Hosts         []string               `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Waves         []int64                `protobuf:"varint,4,rep,packed,name=waves,proto3" json:"waves,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TargetsJoined) Reset() {
 	*x = TargetsJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[12]
+	mi := &file_state_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +2514,7 @@ func (x *TargetsJoined) String() string {
 func (*TargetsJoined) ProtoMessage() {}
 
 func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[12]
+	mi := &file_state_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +2527,7 @@ func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsJoined.ProtoReflect.Descriptor instead.
 func (*TargetsJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TargetsJoined) GetApp() string {
@@ -1523,6 +2551,13 @@ func (x *TargetsJoined) GetHosts() []string {
 	return nil
 }
 
+func (x *TargetsJoined) GetWaves() []int64 {
+	if x != nil {
+		return x.Waves
+	}
+	return nil
+}
+
 type TargetsLeft struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
@@ -1535,7 +2570,7 @@ type TargetsLeft struct {
 
 func (x *TargetsLeft) Reset() {
 	*x = TargetsLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[13]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +2582,7 @@ func (x *TargetsLeft) String() string {
 func (*TargetsLeft) ProtoMessage() {}
 
 func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[13]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +2595,7 @@ func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsLeft.ProtoReflect.Descriptor instead.
 func (*TargetsLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TargetsLeft) GetApp() string {
@@ -1600,13 +2635,15 @@ type RevisionRegistered struct {
 	Size          int64                  `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
 	Files         int64                  `protobuf:"varint,6,opt,name=files,proto3" json:"files,omitempty"`
 	Message       string                 `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	Ancestry      []string               `protobuf:"bytes,8,rep,name=ancestry,proto3" json:"ancestry,omitempty"`
+	Unsafe        bool                   `protobuf:"varint,9,opt,name=unsafe,proto3" json:"unsafe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevisionRegistered) Reset() {
 	*x = RevisionRegistered{}
-	mi := &file_state_v1_state_proto_msgTypes[14]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +2655,7 @@ func (x *RevisionRegistered) String() string {
 func (*RevisionRegistered) ProtoMessage() {}
 
 func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[14]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +2668,7 @@ func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRegistered.ProtoReflect.Descriptor instead.
 func (*RevisionRegistered) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RevisionRegistered) GetRequest() *Request {
@@ -1683,6 +2720,20 @@ func (x *RevisionRegistered) GetMessage() string {
 	return ""
 }
 
+func (x *RevisionRegistered) GetAncestry() []string {
+	if x != nil {
+		return x.Ancestry
+	}
+	return nil
+}
+
+func (x *RevisionRegistered) GetUnsafe() bool {
+	if x != nil {
+		return x.Unsafe
+	}
+	return false
+}
+
 type DeploymentCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -1698,13 +2749,18 @@ type DeploymentCreated struct {
 	Force         bool                   `protobuf:"varint,11,opt,name=force,proto3" json:"force,omitempty"`
 	Inverse       bool                   `protobuf:"varint,12,opt,name=inverse,proto3" json:"inverse,omitempty"`
 	Bad           string                 `protobuf:"bytes,13,opt,name=bad,proto3" json:"bad,omitempty"`
+	Layout        uint64                 `protobuf:"varint,14,opt,name=layout,proto3" json:"layout,omitempty"`
+	Fixes         []string               `protobuf:"bytes,15,rep,name=fixes,proto3" json:"fixes,omitempty"`
+	Without       []string               `protobuf:"bytes,16,rep,name=without,proto3" json:"without,omitempty"`
+	Preempt       bool                   `protobuf:"varint,17,opt,name=preempt,proto3" json:"preempt,omitempty"`
+	Skip          []*Skip                `protobuf:"bytes,18,rep,name=skip,proto3" json:"skip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeploymentCreated) Reset() {
 	*x = DeploymentCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[15]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +2772,7 @@ func (x *DeploymentCreated) String() string {
 func (*DeploymentCreated) ProtoMessage() {}
 
 func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[15]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +2785,7 @@ func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentCreated.ProtoReflect.Descriptor instead.
 func (*DeploymentCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeploymentCreated) GetRequest() *Request {
@@ -1823,18 +2879,120 @@ func (x *DeploymentCreated) GetBad() string {
 	return ""
 }
 
+func (x *DeploymentCreated) GetLayout() uint64 {
+	if x != nil {
+		return x.Layout
+	}
+	return 0
+}
+
+func (x *DeploymentCreated) GetFixes() []string {
+	if x != nil {
+		return x.Fixes
+	}
+	return nil
+}
+
+func (x *DeploymentCreated) GetWithout() []string {
+	if x != nil {
+		return x.Without
+	}
+	return nil
+}
+
+func (x *DeploymentCreated) GetPreempt() bool {
+	if x != nil {
+		return x.Preempt
+	}
+	return false
+}
+
+func (x *DeploymentCreated) GetSkip() []*Skip {
+	if x != nil {
+		return x.Skip
+	}
+	return nil
+}
+
+type Skip struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Cause         string                 `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	Intend        bool                   `protobuf:"varint,3,opt,name=intend,proto3" json:"intend,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Skip) Reset() {
+	*x = Skip{}
+	mi := &file_state_v1_state_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Skip) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Skip) ProtoMessage() {}
+
+func (x *Skip) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Skip.ProtoReflect.Descriptor instead.
+func (*Skip) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Skip) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Skip) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Skip) GetIntend() bool {
+	if x != nil {
+		return x.Intend
+	}
+	return false
+}
+
 type RequestMade struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	Deployment    string                 `protobuf:"bytes,2,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	Verb          string                 `protobuf:"bytes,3,opt,name=verb,proto3" json:"verb,omitempty"`
+	Gate          string                 `protobuf:"bytes,4,opt,name=gate,proto3" json:"gate,omitempty"`
+	Zone          string                 `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	Wave          string                 `protobuf:"bytes,6,opt,name=wave,proto3" json:"wave,omitempty"`
+	Hosts         []string               `protobuf:"bytes,7,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Groups        []string               `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
+	Fixes         string                 `protobuf:"bytes,9,opt,name=fixes,proto3" json:"fixes,omitempty"`
+	By            string                 `protobuf:"bytes,10,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RequestMade) Reset() {
 	*x = RequestMade{}
-	mi := &file_state_v1_state_proto_msgTypes[16]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +3004,7 @@ func (x *RequestMade) String() string {
 func (*RequestMade) ProtoMessage() {}
 
 func (x *RequestMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[16]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +3017,7 @@ func (x *RequestMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMade.ProtoReflect.Descriptor instead.
 func (*RequestMade) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RequestMade) GetRequest() *Request {
@@ -1883,6 +3041,55 @@ func (x *RequestMade) GetVerb() string {
 	return ""
 }
 
+func (x *RequestMade) GetGate() string {
+	if x != nil {
+		return x.Gate
+	}
+	return ""
+}
+
+func (x *RequestMade) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *RequestMade) GetWave() string {
+	if x != nil {
+		return x.Wave
+	}
+	return ""
+}
+
+func (x *RequestMade) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *RequestMade) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *RequestMade) GetFixes() string {
+	if x != nil {
+		return x.Fixes
+	}
+	return ""
+}
+
+func (x *RequestMade) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 type DeploymentStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
@@ -1892,7 +3099,7 @@ type DeploymentStarted struct {
 
 func (x *DeploymentStarted) Reset() {
 	*x = DeploymentStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[17]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +3111,7 @@ func (x *DeploymentStarted) String() string {
 func (*DeploymentStarted) ProtoMessage() {}
 
 func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[17]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +3124,7 @@ func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentStarted.ProtoReflect.Descriptor instead.
 func (*DeploymentStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeploymentStarted) GetDeployment() string {
@@ -1938,7 +3145,7 @@ type WaveStarted struct {
 
 func (x *WaveStarted) Reset() {
 	*x = WaveStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[18]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +3157,7 @@ func (x *WaveStarted) String() string {
 func (*WaveStarted) ProtoMessage() {}
 
 func (x *WaveStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[18]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +3170,7 @@ func (x *WaveStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveStarted.ProtoReflect.Descriptor instead.
 func (*WaveStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WaveStarted) GetDeployment() string {
@@ -1997,7 +3204,7 @@ type Floor struct {
 
 func (x *Floor) Reset() {
 	*x = Floor{}
-	mi := &file_state_v1_state_proto_msgTypes[19]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +3216,7 @@ func (x *Floor) String() string {
 func (*Floor) ProtoMessage() {}
 
 func (x *Floor) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[19]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +3229,7 @@ func (x *Floor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Floor.ProtoReflect.Descriptor instead.
 func (*Floor) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Floor) GetZone() string {
@@ -2051,7 +3258,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +3270,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +3283,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Grant) GetHost() string {
@@ -2115,13 +3322,17 @@ type PermitsGranted struct {
 	MaxZones      int64                  `protobuf:"varint,4,opt,name=max_zones,json=maxZones,proto3" json:"max_zones,omitempty"`
 	Floors        []*Floor               `protobuf:"bytes,5,rep,name=floors,proto3" json:"floors,omitempty"`
 	Items         []*Grant               `protobuf:"bytes,6,rep,name=items,proto3" json:"items,omitempty"`
+	App           string                 `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"`
+	Aside         int32                  `protobuf:"varint,9,opt,name=aside,proto3" json:"aside,omitempty"`
+	RetryAfter    int64                  `protobuf:"varint,10,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PermitsGranted) Reset() {
 	*x = PermitsGranted{}
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +3344,7 @@ func (x *PermitsGranted) String() string {
 func (*PermitsGranted) ProtoMessage() {}
 
 func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +3357,7 @@ func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PermitsGranted.ProtoReflect.Descriptor instead.
 func (*PermitsGranted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PermitsGranted) GetDeployment() string {
@@ -2191,6 +3402,34 @@ func (x *PermitsGranted) GetItems() []*Grant {
 	return nil
 }
 
+func (x *PermitsGranted) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *PermitsGranted) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *PermitsGranted) GetAside() int32 {
+	if x != nil {
+		return x.Aside
+	}
+	return 0
+}
+
+func (x *PermitsGranted) GetRetryAfter() int64 {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return 0
+}
+
 type RevertGoal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -2201,7 +3440,7 @@ type RevertGoal struct {
 
 func (x *RevertGoal) Reset() {
 	*x = RevertGoal{}
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +3452,7 @@ func (x *RevertGoal) String() string {
 func (*RevertGoal) ProtoMessage() {}
 
 func (x *RevertGoal) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +3465,7 @@ func (x *RevertGoal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertGoal.ProtoReflect.Descriptor instead.
 func (*RevertGoal) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevertGoal) GetHost() string {
@@ -2249,13 +3488,18 @@ type RollbackStarted struct {
 	Cause         string                 `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
 	Bad           bool                   `protobuf:"varint,3,opt,name=bad,proto3" json:"bad,omitempty"`
 	Items         []*RevertGoal          `protobuf:"bytes,4,rep,name=items,proto3" json:"items,omitempty"`
+	Scope         string                 `protobuf:"bytes,5,opt,name=scope,proto3" json:"scope,omitempty"`
+	Then          string                 `protobuf:"bytes,6,opt,name=then,proto3" json:"then,omitempty"`
+	Waves         []int64                `protobuf:"varint,7,rep,packed,name=waves,proto3" json:"waves,omitempty"`
+	Until         int64                  `protobuf:"varint,8,opt,name=until,proto3" json:"until,omitempty"`
+	RevokedBy     string                 `protobuf:"bytes,9,opt,name=revoked_by,json=revokedBy,proto3" json:"revoked_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RollbackStarted) Reset() {
 	*x = RollbackStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +3511,7 @@ func (x *RollbackStarted) String() string {
 func (*RollbackStarted) ProtoMessage() {}
 
 func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +3524,7 @@ func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackStarted.ProtoReflect.Descriptor instead.
 func (*RollbackStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RollbackStarted) GetDeployment() string {
@@ -2311,6 +3555,41 @@ func (x *RollbackStarted) GetItems() []*RevertGoal {
 	return nil
 }
 
+func (x *RollbackStarted) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *RollbackStarted) GetThen() string {
+	if x != nil {
+		return x.Then
+	}
+	return ""
+}
+
+func (x *RollbackStarted) GetWaves() []int64 {
+	if x != nil {
+		return x.Waves
+	}
+	return nil
+}
+
+func (x *RollbackStarted) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *RollbackStarted) GetRevokedBy() string {
+	if x != nil {
+		return x.RevokedBy
+	}
+	return ""
+}
+
 type TaskEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -2324,7 +3603,7 @@ type TaskEnd struct {
 
 func (x *TaskEnd) Reset() {
 	*x = TaskEnd{}
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +3615,7 @@ func (x *TaskEnd) String() string {
 func (*TaskEnd) ProtoMessage() {}
 
 func (x *TaskEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +3628,7 @@ func (x *TaskEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEnd.ProtoReflect.Descriptor instead.
 func (*TaskEnd) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TaskEnd) GetHost() string {
@@ -2391,13 +3670,15 @@ type TasksEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	Items         []*TaskEnd             `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	App           string                 `protobuf:"bytes,3,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TasksEnded) Reset() {
 	*x = TasksEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2409,7 +3690,7 @@ func (x *TasksEnded) String() string {
 func (*TasksEnded) ProtoMessage() {}
 
 func (x *TasksEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2422,7 +3703,7 @@ func (x *TasksEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksEnded.ProtoReflect.Descriptor instead.
 func (*TasksEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TasksEnded) GetDeployment() string {
@@ -2439,6 +3720,20 @@ func (x *TasksEnded) GetItems() []*TaskEnd {
 	return nil
 }
 
+func (x *TasksEnded) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *TasksEnded) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
 type HostDown struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -2449,7 +3744,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +3756,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +3769,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HostDown) GetHost() string {
@@ -2500,7 +3795,7 @@ type HostsUnreachable struct {
 
 func (x *HostsUnreachable) Reset() {
 	*x = HostsUnreachable{}
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +3807,7 @@ func (x *HostsUnreachable) String() string {
 func (*HostsUnreachable) ProtoMessage() {}
 
 func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +3820,7 @@ func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsUnreachable.ProtoReflect.Descriptor instead.
 func (*HostsUnreachable) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HostsUnreachable) GetItems() []*HostDown {
@@ -2540,15 +3835,17 @@ type GateJudged struct {
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	Wave          int64                  `protobuf:"varint,2,opt,name=wave,proto3" json:"wave,omitempty"`
 	Gate          string                 `protobuf:"bytes,3,opt,name=gate,proto3" json:"gate,omitempty"`
-	Pass          bool                   `protobuf:"varint,4,opt,name=pass,proto3" json:"pass,omitempty"`
+	Pass          bool                   `protobuf:"varint,4,opt,name=pass,proto3" json:"pass,omitempty"` // all that version 1 wrote of the verdict
 	Evidence      string                 `protobuf:"bytes,5,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	Key           string                 `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
+	Verdict       string                 `protobuf:"bytes,7,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GateJudged) Reset() {
 	*x = GateJudged{}
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +3857,7 @@ func (x *GateJudged) String() string {
 func (*GateJudged) ProtoMessage() {}
 
 func (x *GateJudged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +3870,7 @@ func (x *GateJudged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateJudged.ProtoReflect.Descriptor instead.
 func (*GateJudged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GateJudged) GetDeployment() string {
@@ -2611,6 +3908,20 @@ func (x *GateJudged) GetEvidence() string {
 	return ""
 }
 
+func (x *GateJudged) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *GateJudged) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
 type BakeStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
@@ -2622,7 +3933,7 @@ type BakeStarted struct {
 
 func (x *BakeStarted) Reset() {
 	*x = BakeStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +3945,7 @@ func (x *BakeStarted) String() string {
 func (*BakeStarted) ProtoMessage() {}
 
 func (x *BakeStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +3958,7 @@ func (x *BakeStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BakeStarted.ProtoReflect.Descriptor instead.
 func (*BakeStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BakeStarted) GetDeployment() string {
@@ -2681,7 +3992,7 @@ type WaveSealed struct {
 
 func (x *WaveSealed) Reset() {
 	*x = WaveSealed{}
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +4004,7 @@ func (x *WaveSealed) String() string {
 func (*WaveSealed) ProtoMessage() {}
 
 func (x *WaveSealed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +4017,7 @@ func (x *WaveSealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSealed.ProtoReflect.Descriptor instead.
 func (*WaveSealed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WaveSealed) GetDeployment() string {
@@ -2734,7 +4045,7 @@ type WaveSkipped struct {
 
 func (x *WaveSkipped) Reset() {
 	*x = WaveSkipped{}
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +4057,7 @@ func (x *WaveSkipped) String() string {
 func (*WaveSkipped) ProtoMessage() {}
 
 func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +4070,7 @@ func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSkipped.ProtoReflect.Descriptor instead.
 func (*WaveSkipped) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WaveSkipped) GetDeployment() string {
@@ -2787,13 +4098,14 @@ type DeploymentPaused struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	Cause         string                 `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	Until         int64                  `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeploymentPaused) Reset() {
 	*x = DeploymentPaused{}
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +4117,7 @@ func (x *DeploymentPaused) String() string {
 func (*DeploymentPaused) ProtoMessage() {}
 
 func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +4130,7 @@ func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentPaused.ProtoReflect.Descriptor instead.
 func (*DeploymentPaused) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DeploymentPaused) GetDeployment() string {
@@ -2835,6 +4147,13 @@ func (x *DeploymentPaused) GetCause() string {
 	return ""
 }
 
+func (x *DeploymentPaused) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 type DeploymentEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
@@ -2846,7 +4165,7 @@ type DeploymentEnded struct {
 
 func (x *DeploymentEnded) Reset() {
 	*x = DeploymentEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +4177,7 @@ func (x *DeploymentEnded) String() string {
 func (*DeploymentEnded) ProtoMessage() {}
 
 func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +4190,7 @@ func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentEnded.ProtoReflect.Descriptor instead.
 func (*DeploymentEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeploymentEnded) GetDeployment() string {
@@ -2910,7 +4229,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2922,7 +4241,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2935,7 +4254,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Failure) GetEvent() string {
@@ -3006,7 +4325,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3018,7 +4337,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3031,7 +4350,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Report) GetHost() string {
@@ -3120,7 +4439,7 @@ type TargetsReported struct {
 
 func (x *TargetsReported) Reset() {
 	*x = TargetsReported{}
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3132,7 +4451,7 @@ func (x *TargetsReported) String() string {
 func (*TargetsReported) ProtoMessage() {}
 
 func (x *TargetsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3145,7 +4464,7 @@ func (x *TargetsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsReported.ProtoReflect.Descriptor instead.
 func (*TargetsReported) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TargetsReported) GetItems() []*Report {
@@ -3153,6 +4472,850 @@ func (x *TargetsReported) GetItems() []*Report {
 		return x.Items
 	}
 	return nil
+}
+
+type GroupDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupDeleted) Reset() {
+	*x = GroupDeleted{}
+	mi := &file_state_v1_state_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupDeleted) ProtoMessage() {}
+
+func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupDeleted.ProtoReflect.Descriptor instead.
+func (*GroupDeleted) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *GroupDeleted) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *GroupDeleted) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *GroupDeleted) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type FreezeSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeSet) Reset() {
+	*x = FreezeSet{}
+	mi := &file_state_v1_state_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeSet) ProtoMessage() {}
+
+func (x *FreezeSet) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeSet.ProtoReflect.Descriptor instead.
+func (*FreezeSet) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *FreezeSet) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *FreezeSet) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *FreezeSet) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type FreezeLifted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeLifted) Reset() {
+	*x = FreezeLifted{}
+	mi := &file_state_v1_state_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeLifted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeLifted) ProtoMessage() {}
+
+func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
+func (*FreezeLifted) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *FreezeLifted) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *FreezeLifted) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *FreezeLifted) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_state_v1_state_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *Hold) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Hold) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Hold) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type HoldsChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Wave          int64                  `protobuf:"varint,2,opt,name=wave,proto3" json:"wave,omitempty"`
+	Holds         []*Hold                `protobuf:"bytes,3,rep,name=holds,proto3" json:"holds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldsChanged) Reset() {
+	*x = HoldsChanged{}
+	mi := &file_state_v1_state_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldsChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldsChanged) ProtoMessage() {}
+
+func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
+func (*HoldsChanged) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *HoldsChanged) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *HoldsChanged) GetWave() int64 {
+	if x != nil {
+		return x.Wave
+	}
+	return 0
+}
+
+func (x *HoldsChanged) GetHolds() []*Hold {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+type TargetMoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	From          int64                  `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
+	To            int64                  `protobuf:"varint,5,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetMoved) Reset() {
+	*x = TargetMoved{}
+	mi := &file_state_v1_state_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetMoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetMoved) ProtoMessage() {}
+
+func (x *TargetMoved) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
+func (*TargetMoved) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *TargetMoved) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *TargetMoved) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *TargetMoved) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *TargetMoved) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *TargetMoved) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+type TakenOver struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakenOver) Reset() {
+	*x = TakenOver{}
+	mi := &file_state_v1_state_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakenOver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakenOver) ProtoMessage() {}
+
+func (x *TakenOver) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
+func (*TakenOver) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *TakenOver) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *TakenOver) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type WaveReverted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Wave          int64                  `protobuf:"varint,2,opt,name=wave,proto3" json:"wave,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaveReverted) Reset() {
+	*x = WaveReverted{}
+	mi := &file_state_v1_state_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaveReverted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaveReverted) ProtoMessage() {}
+
+func (x *WaveReverted) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
+func (*WaveReverted) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *WaveReverted) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *WaveReverted) GetWave() int64 {
+	if x != nil {
+		return x.Wave
+	}
+	return 0
+}
+
+type Observation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	FromMs        int64                  `protobuf:"varint,2,opt,name=from_ms,json=fromMs,proto3" json:"from_ms,omitempty"` // wall
+	ToMs          int64                  `protobuf:"varint,3,opt,name=to_ms,json=toMs,proto3" json:"to_ms,omitempty"`
+	Question      string                 `protobuf:"bytes,4,opt,name=question,proto3" json:"question,omitempty"`
+	Value         string                 `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
+	Threshold     string                 `protobuf:"bytes,6,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Samples       int64                  `protobuf:"varint,7,opt,name=samples,proto3" json:"samples,omitempty"`
+	Answer        string                 `protobuf:"bytes,8,opt,name=answer,proto3" json:"answer,omitempty"`
+	Final         bool                   `protobuf:"varint,9,opt,name=final,proto3" json:"final,omitempty"`
+	Detail        string                 `protobuf:"bytes,10,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Observation) Reset() {
+	*x = Observation{}
+	mi := &file_state_v1_state_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Observation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Observation) ProtoMessage() {}
+
+func (x *Observation) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Observation.ProtoReflect.Descriptor instead.
+func (*Observation) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Observation) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Observation) GetFromMs() int64 {
+	if x != nil {
+		return x.FromMs
+	}
+	return 0
+}
+
+func (x *Observation) GetToMs() int64 {
+	if x != nil {
+		return x.ToMs
+	}
+	return 0
+}
+
+func (x *Observation) GetQuestion() string {
+	if x != nil {
+		return x.Question
+	}
+	return ""
+}
+
+func (x *Observation) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Observation) GetThreshold() string {
+	if x != nil {
+		return x.Threshold
+	}
+	return ""
+}
+
+func (x *Observation) GetSamples() int64 {
+	if x != nil {
+		return x.Samples
+	}
+	return 0
+}
+
+func (x *Observation) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+func (x *Observation) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+func (x *Observation) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type GateObserved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Wave          int64                  `protobuf:"varint,2,opt,name=wave,proto3" json:"wave,omitempty"`
+	Gate          string                 `protobuf:"bytes,3,opt,name=gate,proto3" json:"gate,omitempty"`
+	Attempt       int64                  `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Items         []*Observation         `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GateObserved) Reset() {
+	*x = GateObserved{}
+	mi := &file_state_v1_state_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GateObserved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GateObserved) ProtoMessage() {}
+
+func (x *GateObserved) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
+func (*GateObserved) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *GateObserved) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *GateObserved) GetWave() int64 {
+	if x != nil {
+		return x.Wave
+	}
+	return 0
+}
+
+func (x *GateObserved) GetGate() string {
+	if x != nil {
+		return x.Gate
+	}
+	return ""
+}
+
+func (x *GateObserved) GetAttempt() int64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *GateObserved) GetItems() []*Observation {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type HostsQuarantined struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Hosts         []string               `protobuf:"bytes,2,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Cause         string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostsQuarantined) Reset() {
+	*x = HostsQuarantined{}
+	mi := &file_state_v1_state_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostsQuarantined) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostsQuarantined) ProtoMessage() {}
+
+func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
+func (*HostsQuarantined) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *HostsQuarantined) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *HostsQuarantined) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *HostsQuarantined) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type HostsReleased struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Hosts         []string               `protobuf:"bytes,2,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Cause         string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostsReleased) Reset() {
+	*x = HostsReleased{}
+	mi := &file_state_v1_state_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostsReleased) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostsReleased) ProtoMessage() {}
+
+func (x *HostsReleased) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
+func (*HostsReleased) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *HostsReleased) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *HostsReleased) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *HostsReleased) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type RevisionSuspected struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevisionSuspected) Reset() {
+	*x = RevisionSuspected{}
+	mi := &file_state_v1_state_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevisionSuspected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevisionSuspected) ProtoMessage() {}
+
+func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
+func (*RevisionSuspected) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *RevisionSuspected) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *RevisionSuspected) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
 }
 
 type TokenCreated struct {
@@ -3169,7 +5332,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +5344,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +5357,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -3251,7 +5414,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +5426,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +5439,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -3320,7 +5483,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3332,7 +5495,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3345,7 +5508,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -3393,7 +5556,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3405,7 +5568,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3418,7 +5581,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -3443,7 +5606,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05Entry\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
-	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\"\xad\x0f\n" +
+	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\"\xef\x15\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -3470,6 +5633,19 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x11deployment_paused\x18\x13 \x01(\v2&.groundswell.state.v1.DeploymentPausedH\x00R\x10deploymentPaused\x12R\n" +
 	"\x10deployment_ended\x18\x14 \x01(\v2%.groundswell.state.v1.DeploymentEndedH\x00R\x0fdeploymentEnded\x12R\n" +
 	"\x10targets_reported\x18\x15 \x01(\v2%.groundswell.state.v1.TargetsReportedH\x00R\x0ftargetsReported\x12I\n" +
+	"\rgroup_deleted\x18\x16 \x01(\v2\".groundswell.state.v1.GroupDeletedH\x00R\fgroupDeleted\x12@\n" +
+	"\n" +
+	"freeze_set\x18\x17 \x01(\v2\x1f.groundswell.state.v1.FreezeSetH\x00R\tfreezeSet\x12I\n" +
+	"\rfreeze_lifted\x18\x18 \x01(\v2\".groundswell.state.v1.FreezeLiftedH\x00R\ffreezeLifted\x12I\n" +
+	"\rholds_changed\x18\x19 \x01(\v2\".groundswell.state.v1.HoldsChangedH\x00R\fholdsChanged\x12F\n" +
+	"\ftarget_moved\x18\x1a \x01(\v2!.groundswell.state.v1.TargetMovedH\x00R\vtargetMoved\x12@\n" +
+	"\n" +
+	"taken_over\x18\x1b \x01(\v2\x1f.groundswell.state.v1.TakenOverH\x00R\ttakenOver\x12I\n" +
+	"\rwave_reverted\x18\x1c \x01(\v2\".groundswell.state.v1.WaveRevertedH\x00R\fwaveReverted\x12I\n" +
+	"\rgate_observed\x18\x1d \x01(\v2\".groundswell.state.v1.GateObservedH\x00R\fgateObserved\x12U\n" +
+	"\x11hosts_quarantined\x18\x1e \x01(\v2&.groundswell.state.v1.HostsQuarantinedH\x00R\x10hostsQuarantined\x12L\n" +
+	"\x0ehosts_released\x18\x1f \x01(\v2#.groundswell.state.v1.HostsReleasedH\x00R\rhostsReleased\x12X\n" +
+	"\x12revision_suspected\x18  \x01(\v2'.groundswell.state.v1.RevisionSuspectedH\x00R\x11revisionSuspected\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -3483,7 +5659,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05Share\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x10\n" +
 	"\x03ppm\x18\x02 \x01(\x03R\x03ppm\x12\x1a\n" +
-	"\brelative\x18\x03 \x01(\bR\brelative\"\xe2\x04\n" +
+	"\brelative\x18\x03 \x01(\bR\brelative\"\xa0\t\n" +
 	"\x06Config\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\bcapacity\x18\x02 \x01(\v2\x1e.groundswell.state.v1.CapacityR\bcapacity\x124\n" +
@@ -3498,7 +5674,52 @@ const file_state_v1_state_proto_rawDesc = "" +
 	" \x01(\x03R\ftimeoutStage\x12!\n" +
 	"\ftimeout_task\x18\v \x01(\x03R\vtimeoutTask\x12!\n" +
 	"\ftimeout_lost\x18\f \x01(\x03R\vtimeoutLost\x12!\n" +
-	"\fstop_failure\x18\r \x01(\tR\vstopFailure\"\xb9\x02\n" +
+	"\fstop_failure\x18\r \x01(\tR\vstopFailure\x121\n" +
+	"\x05stage\x18\x0e \x01(\v2\x1b.groundswell.state.v1.StageR\x05stage\x126\n" +
+	"\ametrics\x18\x0f \x03(\v2\x1c.groundswell.state.v1.MetricR\ametrics\x12\x1b\n" +
+	"\tpre_gates\x18\x10 \x03(\tR\bpreGates\x12'\n" +
+	"\x0fon_inconclusive\x18\x11 \x01(\tR\x0eonInconclusive\x12B\n" +
+	"\n" +
+	"on_failure\x18\x12 \x01(\v2#.groundswell.state.v1.FailureActionR\tonFailure\x12:\n" +
+	"\bdecision\x18\x13 \x01(\v2\x1e.groundswell.state.v1.DecisionR\bdecision\x122\n" +
+	"\x15rollback_ignore_floor\x18\x14 \x01(\bR\x13rollbackIgnoreFloor\x12;\n" +
+	"\tin_flight\x18\x15 \x01(\v2\x1e.groundswell.state.v1.InFlightR\binFlight\x12#\n" +
+	"\rtimeout_drain\x18\x16 \x01(\x03R\ftimeoutDrain\x12%\n" +
+	"\x0etimeout_forget\x18\x17 \x01(\x03R\rtimeoutForget\x12-\n" +
+	"\x12timeout_deployment\x18\x18 \x01(\x03R\x11timeoutDeployment\x12\x1f\n" +
+	"\vwatch_after\x18\x19 \x01(\x03R\n" +
+	"watchAfter\"\x90\x01\n" +
+	"\x05Stage\x12\x1a\n" +
+	"\bprefetch\x18\x01 \x01(\tR\bprefetch\x12\x1c\n" +
+	"\tbandwidth\x18\x02 \x01(\x03R\tbandwidth\x12\x18\n" +
+	"\abarrier\x18\x03 \x01(\tR\abarrier\x123\n" +
+	"\x06quorum\x18\x04 \x01(\v2\x1b.groundswell.state.v1.ShareR\x06quorum\"^\n" +
+	"\x06Metric\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\tR\x05total\x12\x10\n" +
+	"\x03bad\x18\x03 \x01(\tR\x03bad\x12\x18\n" +
+	"\asamples\x18\x04 \x01(\tR\asamples\"B\n" +
+	"\x06Action\x12\x0e\n" +
+	"\x02do\x18\x01 \x01(\tR\x02do\x12\x14\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\x12\x12\n" +
+	"\x04then\x18\x03 \x01(\tR\x04then\"\x89\x02\n" +
+	"\rFailureAction\x120\n" +
+	"\x04host\x18\x01 \x01(\v2\x1c.groundswell.state.v1.ActionR\x04host\x120\n" +
+	"\x04wave\x18\x02 \x01(\v2\x1c.groundswell.state.v1.ActionR\x04wave\x120\n" +
+	"\x04gate\x18\x03 \x01(\v2\x1c.groundswell.state.v1.ActionR\x04gate\x120\n" +
+	"\x04test\x18\x04 \x01(\v2\x1c.groundswell.state.v1.ActionR\x04test\x120\n" +
+	"\x04bake\x18\x05 \x01(\v2\x1c.groundswell.state.v1.ActionR\x04bake\"8\n" +
+	"\bDecision\x12\x18\n" +
+	"\atimeout\x18\x01 \x01(\x03R\atimeout\x12\x12\n" +
+	"\x04then\x18\x02 \x01(\tR\x04then\"J\n" +
+	"\bInFlight\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\bR\x06serial\x12\x10\n" +
+	"\x03max\x18\x02 \x01(\x03R\x03max\x12\x14\n" +
+	"\x05queue\x18\x03 \x01(\tR\x05queue\"H\n" +
+	"\x04Bake\x12\x10\n" +
+	"\x03max\x18\x01 \x01(\x03R\x03max\x12\x18\n" +
+	"\asamples\x18\x02 \x01(\x03R\asamples\x12\x14\n" +
+	"\x05early\x18\x03 \x01(\bR\x05early\"\xb9\x02\n" +
 	"\bCapacity\x12<\n" +
 	"\vmin_healthy\x18\x01 \x01(\v2\x1b.groundswell.state.v1.ShareR\n" +
 	"minHealthy\x12L\n" +
@@ -3508,7 +5729,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x0emax_concurrent\x18\x04 \x01(\v2\x1b.groundswell.state.v1.ShareR\rmaxConcurrent\x12\x1b\n" +
 	"\tmax_zones\x18\x05 \x01(\x03R\bmaxZones\x12\x1f\n" +
 	"\vshared_host\x18\x06 \x01(\bR\n" +
-	"sharedHost\"\xf7\x02\n" +
+	"sharedHost\"\xe0\x03\n" +
 	"\bWaveSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12/\n" +
@@ -3522,7 +5743,10 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x0efailure_budget\x18\n" +
 	" \x01(\v2\x1b.groundswell.state.v1.ShareR\rfailureBudget\x12\x19\n" +
 	"\bbake_min\x18\v \x01(\x03R\abakeMin\x12\x14\n" +
-	"\x05gates\x18\f \x03(\tR\x05gates\"\xe6\x01\n" +
+	"\x05gates\x18\f \x03(\tR\x05gates\x12\x1a\n" +
+	"\brehearse\x18\r \x01(\bR\brehearse\x12\x1b\n" +
+	"\tpre_gates\x18\x0e \x03(\tR\bpreGates\x12.\n" +
+	"\x04bake\x18\x0f \x01(\v2\x1a.groundswell.state.v1.BakeR\x04bake\"\xc5\x04\n" +
 	"\x04Gate\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04http\x18\x02 \x01(\tR\x04http\x12\x16\n" +
@@ -3532,7 +5756,31 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\vconsecutive\x18\x06 \x01(\x03R\vconsecutive\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x03R\bfailures\x12\x1a\n" +
 	"\binterval\x18\b \x01(\x03R\binterval\x12\x18\n" +
-	"\atimeout\x18\t \x01(\x03R\atimeout\"\xd7\x01\n" +
+	"\atimeout\x18\t \x01(\x03R\atimeout\x12\x14\n" +
+	"\x05scope\x18\n" +
+	" \x01(\tR\x05scope\x125\n" +
+	"\x05query\x18\v \x01(\v2\x1f.groundswell.state.v1.QueryGateR\x05query\x12;\n" +
+	"\acompare\x18\f \x01(\v2!.groundswell.state.v1.CompareGateR\acompare\x12\x18\n" +
+	"\awebhook\x18\r \x01(\tR\awebhook\x12\x16\n" +
+	"\x06window\x18\x0e \x01(\tR\x06window\x12>\n" +
+	"\bapproval\x18\x0f \x01(\v2\".groundswell.state.v1.ApprovalGateR\bapproval\x12\x1f\n" +
+	"\vmin_samples\x18\x10 \x01(\x03R\n" +
+	"minSamples\x12\x1d\n" +
+	"\n" +
+	"fail_limit\x18\x11 \x01(\x03R\tfailLimit\x12!\n" +
+	"\fask_interval\x18\x12 \x01(\x03R\vaskInterval\"E\n" +
+	"\tQueryGate\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\x12\x10\n" +
+	"\x03max\x18\x02 \x01(\tR\x03max\x12\x10\n" +
+	"\x03min\x18\x03 \x01(\tR\x03min\"Q\n" +
+	"\vCompareGate\x12\x16\n" +
+	"\x06metric\x18\x01 \x01(\tR\x06metric\x12\x12\n" +
+	"\x04test\x18\x02 \x01(\tR\x04test\x12\x16\n" +
+	"\x06effect\x18\x03 \x01(\x03R\x06effect\"T\n" +
+	"\fApprovalGate\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x18\n" +
+	"\atimeout\x18\x03 \x01(\x03R\atimeout\"\xd4\x02\n" +
 	"\x04Wave\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x14\n" +
@@ -3541,7 +5789,12 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\aone_box\x18\x05 \x01(\bR\x06oneBox\x121\n" +
 	"\x05share\x18\x06 \x01(\v2\x1b.groundswell.state.v1.ShareR\x05share\x12\x19\n" +
 	"\bbake_min\x18\a \x01(\x03R\abakeMin\x12\x14\n" +
-	"\x05gates\x18\b \x03(\tR\x05gates\"\xf7\x01\n" +
+	"\x05gates\x18\b \x03(\tR\x05gates\x12\x12\n" +
+	"\x04spec\x18\t \x01(\x03R\x04spec\x12\x1a\n" +
+	"\brehearse\x18\n" +
+	" \x01(\bR\brehearse\x12\x1b\n" +
+	"\tpre_gates\x18\v \x03(\tR\bpreGates\x12.\n" +
+	"\x04bake\x18\f \x01(\v2\x1a.groundswell.state.v1.BakeR\x04bake\"\xf7\x01\n" +
 	"\fGroupDefined\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
@@ -3564,16 +5817,17 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x14\n" +
 	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"M\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"c\n" +
 	"\rTargetsJoined\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
-	"\x05hosts\x18\x03 \x03(\tR\x05hosts\"a\n" +
+	"\x05hosts\x18\x03 \x03(\tR\x05hosts\x12\x14\n" +
+	"\x05waves\x18\x04 \x03(\x03R\x05waves\"a\n" +
 	"\vTargetsLeft\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
 	"\x05hosts\x18\x03 \x03(\tR\x05hosts\x12\x14\n" +
-	"\x05cause\x18\x04 \x01(\tR\x05cause\"\xcf\x01\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\"\x83\x02\n" +
 	"\x12RevisionRegistered\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
@@ -3581,7 +5835,9 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04size\x18\x05 \x01(\x03R\x04size\x12\x14\n" +
 	"\x05files\x18\x06 \x01(\x03R\x05files\x12\x18\n" +
-	"\amessage\x18\a \x01(\tR\amessage\"\x95\x03\n" +
+	"\amessage\x18\a \x01(\tR\amessage\x12\x1a\n" +
+	"\bancestry\x18\b \x03(\tR\bancestry\x12\x16\n" +
+	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xa7\x04\n" +
 	"\x11DeploymentCreated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
@@ -3596,13 +5852,30 @@ const file_state_v1_state_proto_rawDesc = "" +
 	" \x01(\bR\bredeploy\x12\x14\n" +
 	"\x05force\x18\v \x01(\bR\x05force\x12\x18\n" +
 	"\ainverse\x18\f \x01(\bR\ainverse\x12\x10\n" +
-	"\x03bad\x18\r \x01(\tR\x03bad\"z\n" +
+	"\x03bad\x18\r \x01(\tR\x03bad\x12\x16\n" +
+	"\x06layout\x18\x0e \x01(\x04R\x06layout\x12\x14\n" +
+	"\x05fixes\x18\x0f \x03(\tR\x05fixes\x12\x18\n" +
+	"\awithout\x18\x10 \x03(\tR\awithout\x12\x18\n" +
+	"\apreempt\x18\x11 \x01(\bR\apreempt\x12.\n" +
+	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\"H\n" +
+	"\x04Skip\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x16\n" +
+	"\x06intend\x18\x03 \x01(\bR\x06intend\"\x8a\x02\n" +
 	"\vRequestMade\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x02 \x01(\tR\n" +
 	"deployment\x12\x12\n" +
-	"\x04verb\x18\x03 \x01(\tR\x04verb\"3\n" +
+	"\x04verb\x18\x03 \x01(\tR\x04verb\x12\x12\n" +
+	"\x04gate\x18\x04 \x01(\tR\x04gate\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04wave\x18\x06 \x01(\tR\x04wave\x12\x14\n" +
+	"\x05hosts\x18\a \x03(\tR\x05hosts\x12\x16\n" +
+	"\x06groups\x18\b \x03(\tR\x06groups\x12\x14\n" +
+	"\x05fixes\x18\t \x01(\tR\x05fixes\x12\x0e\n" +
+	"\x02by\x18\n" +
+	" \x01(\tR\x02by\"3\n" +
 	"\x11DeploymentStarted\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -3620,7 +5893,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03gen\x18\x02 \x01(\x04R\x03gen\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\x05R\x04kind\x12\x12\n" +
-	"\x04goal\x18\x04 \x01(\tR\x04goal\"\xe9\x01\n" +
+	"\x04goal\x18\x04 \x01(\tR\x04goal\"\xc8\x02\n" +
 	"\x0ePermitsGranted\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -3631,35 +5904,49 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"concurrent\x12\x1b\n" +
 	"\tmax_zones\x18\x04 \x01(\x03R\bmaxZones\x123\n" +
 	"\x06floors\x18\x05 \x03(\v2\x1b.groundswell.state.v1.FloorR\x06floors\x121\n" +
-	"\x05items\x18\x06 \x03(\v2\x1b.groundswell.state.v1.GrantR\x05items\"4\n" +
+	"\x05items\x18\x06 \x03(\v2\x1b.groundswell.state.v1.GrantR\x05items\x12\x10\n" +
+	"\x03app\x18\a \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\b \x01(\tR\x05group\x12\x14\n" +
+	"\x05aside\x18\t \x01(\x05R\x05aside\x12\x1f\n" +
+	"\vretry_after\x18\n" +
+	" \x01(\x03R\n" +
+	"retryAfter\"4\n" +
 	"\n" +
 	"RevertGoal\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
-	"\x04goal\x18\x02 \x01(\tR\x04goal\"\x91\x01\n" +
+	"\x04goal\x18\x02 \x01(\tR\x04goal\"\x86\x02\n" +
 	"\x0fRollbackStarted\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x10\n" +
 	"\x03bad\x18\x03 \x01(\bR\x03bad\x126\n" +
-	"\x05items\x18\x04 \x03(\v2 .groundswell.state.v1.RevertGoalR\x05items\"w\n" +
+	"\x05items\x18\x04 \x03(\v2 .groundswell.state.v1.RevertGoalR\x05items\x12\x14\n" +
+	"\x05scope\x18\x05 \x01(\tR\x05scope\x12\x12\n" +
+	"\x04then\x18\x06 \x01(\tR\x04then\x12\x14\n" +
+	"\x05waves\x18\a \x03(\x03R\x05waves\x12\x14\n" +
+	"\x05until\x18\b \x01(\x03R\x05until\x12\x1d\n" +
+	"\n" +
+	"revoked_by\x18\t \x01(\tR\trevokedBy\"w\n" +
 	"\aTaskEnd\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x10\n" +
 	"\x03gen\x18\x03 \x01(\x04R\x03gen\x12\x18\n" +
 	"\acounter\x18\x04 \x01(\x04R\acounter\x12\x14\n" +
-	"\x05cause\x18\x05 \x01(\tR\x05cause\"a\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\"\x89\x01\n" +
 	"\n" +
 	"TasksEnded\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x123\n" +
-	"\x05items\x18\x02 \x03(\v2\x1d.groundswell.state.v1.TaskEndR\x05items\"8\n" +
+	"\x05items\x18\x02 \x03(\v2\x1d.groundswell.state.v1.TaskEndR\x05items\x12\x10\n" +
+	"\x03app\x18\x03 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x04 \x01(\tR\x05group\"8\n" +
 	"\bHostDown\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\x04R\acounter\"H\n" +
 	"\x10HostsUnreachable\x124\n" +
-	"\x05items\x18\x01 \x03(\v2\x1e.groundswell.state.v1.HostDownR\x05items\"\x84\x01\n" +
+	"\x05items\x18\x01 \x03(\v2\x1e.groundswell.state.v1.HostDownR\x05items\"\xb0\x01\n" +
 	"\n" +
 	"GateJudged\x12\x1e\n" +
 	"\n" +
@@ -3668,7 +5955,9 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04wave\x18\x02 \x01(\x03R\x04wave\x12\x12\n" +
 	"\x04gate\x18\x03 \x01(\tR\x04gate\x12\x12\n" +
 	"\x04pass\x18\x04 \x01(\bR\x04pass\x12\x1a\n" +
-	"\bevidence\x18\x05 \x01(\tR\bevidence\"W\n" +
+	"\bevidence\x18\x05 \x01(\tR\bevidence\x12\x10\n" +
+	"\x03key\x18\x06 \x01(\tR\x03key\x12\x18\n" +
+	"\averdict\x18\a \x01(\tR\averdict\"W\n" +
 	"\vBakeStarted\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -3686,12 +5975,13 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12\x12\n" +
 	"\x04wave\x18\x02 \x01(\x03R\x04wave\x12\x14\n" +
-	"\x05cause\x18\x03 \x01(\tR\x05cause\"H\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\"^\n" +
 	"\x10DeploymentPaused\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12\x14\n" +
-	"\x05cause\x18\x02 \x01(\tR\x05cause\"_\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\"_\n" +
 	"\x0fDeploymentEnded\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -3721,7 +6011,78 @@ const file_state_v1_state_proto_rawDesc = "" +
 	" \x01(\tR\vstageFailed\x127\n" +
 	"\afailure\x18\v \x01(\v2\x1d.groundswell.state.v1.FailureR\afailure\"E\n" +
 	"\x0fTargetsReported\x122\n" +
-	"\x05items\x18\x01 \x03(\v2\x1c.groundswell.state.v1.ReportR\x05items\"\xb2\x01\n" +
+	"\x05items\x18\x01 \x03(\v2\x1c.groundswell.state.v1.ReportR\x05items\"o\n" +
+	"\fGroupDeleted\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"l\n" +
+	"\tFreezeSet\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"o\n" +
+	"\fFreezeLifted\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"B\n" +
+	"\x04Hold\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"t\n" +
+	"\fHoldsChanged\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x12\n" +
+	"\x04wave\x18\x02 \x01(\x03R\x04wave\x120\n" +
+	"\x05holds\x18\x03 \x03(\v2\x1a.groundswell.state.v1.HoldR\x05holds\"m\n" +
+	"\vTargetMoved\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\x03R\x02to\";\n" +
+	"\tTakenOver\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"B\n" +
+	"\fWaveReverted\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x12\n" +
+	"\x04wave\x18\x02 \x01(\x03R\x04wave\"\xfd\x01\n" +
+	"\vObservation\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x17\n" +
+	"\afrom_ms\x18\x02 \x01(\x03R\x06fromMs\x12\x13\n" +
+	"\x05to_ms\x18\x03 \x01(\x03R\x04toMs\x12\x1a\n" +
+	"\bquestion\x18\x04 \x01(\tR\bquestion\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\tR\x05value\x12\x1c\n" +
+	"\tthreshold\x18\x06 \x01(\tR\tthreshold\x12\x18\n" +
+	"\asamples\x18\a \x01(\x03R\asamples\x12\x16\n" +
+	"\x06answer\x18\b \x01(\tR\x06answer\x12\x14\n" +
+	"\x05final\x18\t \x01(\bR\x05final\x12\x16\n" +
+	"\x06detail\x18\n" +
+	" \x01(\tR\x06detail\"\xa9\x01\n" +
+	"\fGateObserved\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x12\n" +
+	"\x04wave\x18\x02 \x01(\x03R\x04wave\x12\x12\n" +
+	"\x04gate\x18\x03 \x01(\tR\x04gate\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\x03R\aattempt\x127\n" +
+	"\x05items\x18\x05 \x03(\v2!.groundswell.state.v1.ObservationR\x05items\"w\n" +
+	"\x10HostsQuarantined\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x14\n" +
+	"\x05hosts\x18\x02 \x03(\tR\x05hosts\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\"t\n" +
+	"\rHostsReleased\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x14\n" +
+	"\x05hosts\x18\x02 \x03(\tR\x05hosts\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\"G\n" +
+	"\x11RevisionSuspected\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xb2\x01\n" +
 	"\fTokenCreated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -3758,111 +6119,170 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
 	(*Request)(nil),            // 2: groundswell.state.v1.Request
 	(*Share)(nil),              // 3: groundswell.state.v1.Share
 	(*Config)(nil),             // 4: groundswell.state.v1.Config
-	(*Capacity)(nil),           // 5: groundswell.state.v1.Capacity
-	(*WaveSpec)(nil),           // 6: groundswell.state.v1.WaveSpec
-	(*Gate)(nil),               // 7: groundswell.state.v1.Gate
-	(*Wave)(nil),               // 8: groundswell.state.v1.Wave
-	(*GroupDefined)(nil),       // 9: groundswell.state.v1.GroupDefined
-	(*HostEnrolled)(nil),       // 10: groundswell.state.v1.HostEnrolled
-	(*HostLeft)(nil),           // 11: groundswell.state.v1.HostLeft
-	(*TargetsJoined)(nil),      // 12: groundswell.state.v1.TargetsJoined
-	(*TargetsLeft)(nil),        // 13: groundswell.state.v1.TargetsLeft
-	(*RevisionRegistered)(nil), // 14: groundswell.state.v1.RevisionRegistered
-	(*DeploymentCreated)(nil),  // 15: groundswell.state.v1.DeploymentCreated
-	(*RequestMade)(nil),        // 16: groundswell.state.v1.RequestMade
-	(*DeploymentStarted)(nil),  // 17: groundswell.state.v1.DeploymentStarted
-	(*WaveStarted)(nil),        // 18: groundswell.state.v1.WaveStarted
-	(*Floor)(nil),              // 19: groundswell.state.v1.Floor
-	(*Grant)(nil),              // 20: groundswell.state.v1.Grant
-	(*PermitsGranted)(nil),     // 21: groundswell.state.v1.PermitsGranted
-	(*RevertGoal)(nil),         // 22: groundswell.state.v1.RevertGoal
-	(*RollbackStarted)(nil),    // 23: groundswell.state.v1.RollbackStarted
-	(*TaskEnd)(nil),            // 24: groundswell.state.v1.TaskEnd
-	(*TasksEnded)(nil),         // 25: groundswell.state.v1.TasksEnded
-	(*HostDown)(nil),           // 26: groundswell.state.v1.HostDown
-	(*HostsUnreachable)(nil),   // 27: groundswell.state.v1.HostsUnreachable
-	(*GateJudged)(nil),         // 28: groundswell.state.v1.GateJudged
-	(*BakeStarted)(nil),        // 29: groundswell.state.v1.BakeStarted
-	(*WaveSealed)(nil),         // 30: groundswell.state.v1.WaveSealed
-	(*WaveSkipped)(nil),        // 31: groundswell.state.v1.WaveSkipped
-	(*DeploymentPaused)(nil),   // 32: groundswell.state.v1.DeploymentPaused
-	(*DeploymentEnded)(nil),    // 33: groundswell.state.v1.DeploymentEnded
-	(*Failure)(nil),            // 34: groundswell.state.v1.Failure
-	(*Report)(nil),             // 35: groundswell.state.v1.Report
-	(*TargetsReported)(nil),    // 36: groundswell.state.v1.TargetsReported
-	(*TokenCreated)(nil),       // 37: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 38: groundswell.state.v1.TokenUsed
-	(*CoordinatorJoined)(nil),  // 39: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 40: groundswell.state.v1.ClusterCreated
-	nil,                        // 41: groundswell.state.v1.HostEnrolled.LabelsEntry
+	(*Stage)(nil),              // 5: groundswell.state.v1.Stage
+	(*Metric)(nil),             // 6: groundswell.state.v1.Metric
+	(*Action)(nil),             // 7: groundswell.state.v1.Action
+	(*FailureAction)(nil),      // 8: groundswell.state.v1.FailureAction
+	(*Decision)(nil),           // 9: groundswell.state.v1.Decision
+	(*InFlight)(nil),           // 10: groundswell.state.v1.InFlight
+	(*Bake)(nil),               // 11: groundswell.state.v1.Bake
+	(*Capacity)(nil),           // 12: groundswell.state.v1.Capacity
+	(*WaveSpec)(nil),           // 13: groundswell.state.v1.WaveSpec
+	(*Gate)(nil),               // 14: groundswell.state.v1.Gate
+	(*QueryGate)(nil),          // 15: groundswell.state.v1.QueryGate
+	(*CompareGate)(nil),        // 16: groundswell.state.v1.CompareGate
+	(*ApprovalGate)(nil),       // 17: groundswell.state.v1.ApprovalGate
+	(*Wave)(nil),               // 18: groundswell.state.v1.Wave
+	(*GroupDefined)(nil),       // 19: groundswell.state.v1.GroupDefined
+	(*HostEnrolled)(nil),       // 20: groundswell.state.v1.HostEnrolled
+	(*HostLeft)(nil),           // 21: groundswell.state.v1.HostLeft
+	(*TargetsJoined)(nil),      // 22: groundswell.state.v1.TargetsJoined
+	(*TargetsLeft)(nil),        // 23: groundswell.state.v1.TargetsLeft
+	(*RevisionRegistered)(nil), // 24: groundswell.state.v1.RevisionRegistered
+	(*DeploymentCreated)(nil),  // 25: groundswell.state.v1.DeploymentCreated
+	(*Skip)(nil),               // 26: groundswell.state.v1.Skip
+	(*RequestMade)(nil),        // 27: groundswell.state.v1.RequestMade
+	(*DeploymentStarted)(nil),  // 28: groundswell.state.v1.DeploymentStarted
+	(*WaveStarted)(nil),        // 29: groundswell.state.v1.WaveStarted
+	(*Floor)(nil),              // 30: groundswell.state.v1.Floor
+	(*Grant)(nil),              // 31: groundswell.state.v1.Grant
+	(*PermitsGranted)(nil),     // 32: groundswell.state.v1.PermitsGranted
+	(*RevertGoal)(nil),         // 33: groundswell.state.v1.RevertGoal
+	(*RollbackStarted)(nil),    // 34: groundswell.state.v1.RollbackStarted
+	(*TaskEnd)(nil),            // 35: groundswell.state.v1.TaskEnd
+	(*TasksEnded)(nil),         // 36: groundswell.state.v1.TasksEnded
+	(*HostDown)(nil),           // 37: groundswell.state.v1.HostDown
+	(*HostsUnreachable)(nil),   // 38: groundswell.state.v1.HostsUnreachable
+	(*GateJudged)(nil),         // 39: groundswell.state.v1.GateJudged
+	(*BakeStarted)(nil),        // 40: groundswell.state.v1.BakeStarted
+	(*WaveSealed)(nil),         // 41: groundswell.state.v1.WaveSealed
+	(*WaveSkipped)(nil),        // 42: groundswell.state.v1.WaveSkipped
+	(*DeploymentPaused)(nil),   // 43: groundswell.state.v1.DeploymentPaused
+	(*DeploymentEnded)(nil),    // 44: groundswell.state.v1.DeploymentEnded
+	(*Failure)(nil),            // 45: groundswell.state.v1.Failure
+	(*Report)(nil),             // 46: groundswell.state.v1.Report
+	(*TargetsReported)(nil),    // 47: groundswell.state.v1.TargetsReported
+	(*GroupDeleted)(nil),       // 48: groundswell.state.v1.GroupDeleted
+	(*FreezeSet)(nil),          // 49: groundswell.state.v1.FreezeSet
+	(*FreezeLifted)(nil),       // 50: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 51: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 52: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 53: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 54: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 55: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 56: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 57: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 58: groundswell.state.v1.HostsQuarantined
+	(*HostsReleased)(nil),      // 59: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 60: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 61: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 62: groundswell.state.v1.TokenUsed
+	(*CoordinatorJoined)(nil),  // 63: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 64: groundswell.state.v1.ClusterCreated
+	nil,                        // 65: groundswell.state.v1.HostEnrolled.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,  // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
-	9,  // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
-	10, // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
-	11, // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
-	12, // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
-	13, // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
-	14, // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
-	15, // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
-	16, // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
-	17, // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
-	18, // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
-	21, // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
-	23, // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
-	25, // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
-	27, // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
-	28, // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
-	29, // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
-	30, // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
-	31, // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
-	32, // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
-	33, // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	36, // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	37, // 22: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	38, // 23: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	39, // 24: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	40, // 25: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	5,  // 26: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	6,  // 27: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	7,  // 28: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,  // 29: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,  // 30: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	3,  // 31: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,  // 32: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,  // 33: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,  // 34: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,  // 35: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	3,  // 36: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	2,  // 37: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,  // 38: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	41, // 39: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	2,  // 40: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,  // 41: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,  // 42: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,  // 43: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	8,  // 44: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	2,  // 45: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	19, // 46: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	20, // 47: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	22, // 48: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	24, // 49: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	26, // 50: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	34, // 51: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	35, // 52: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,  // 53: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	19, // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
+	20, // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
+	21, // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
+	22, // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
+	23, // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
+	24, // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
+	25, // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
+	27, // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
+	28, // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
+	29, // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
+	32, // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
+	34, // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
+	36, // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
+	38, // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
+	39, // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
+	40, // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
+	41, // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
+	42, // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
+	43, // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
+	44, // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
+	47, // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	48, // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	49, // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	50, // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	52, // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	53, // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	54, // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	55, // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	57, // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	58, // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	59, // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	60, // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	61, // 33: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	62, // 34: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	63, // 35: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	64, // 36: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	12, // 37: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13, // 38: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14, // 39: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,  // 40: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,  // 41: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,  // 42: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,  // 43: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,  // 44: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,  // 45: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10, // 46: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,  // 47: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,  // 48: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,  // 49: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,  // 50: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,  // 51: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,  // 52: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,  // 53: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,  // 54: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,  // 55: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,  // 56: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,  // 57: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11, // 58: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15, // 59: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16, // 60: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17, // 61: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,  // 62: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11, // 63: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,  // 64: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,  // 65: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	65, // 66: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	2,  // 67: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,  // 68: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,  // 69: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,  // 70: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18, // 71: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	26, // 72: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,  // 73: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	30, // 74: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	31, // 75: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	33, // 76: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	35, // 77: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	37, // 78: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	45, // 79: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	46, // 80: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,  // 81: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,  // 82: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,  // 83: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	51, // 84: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	56, // 85: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,  // 86: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,  // 87: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,  // 88: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	89, // [89:89] is the sub-list for method output_type
+	89, // [89:89] is the sub-list for method input_type
+	89, // [89:89] is the sub-list for extension type_name
+	89, // [89:89] is the sub-list for extension extendee
+	0,  // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -3892,6 +6312,17 @@ func file_state_v1_state_proto_init() {
 		(*Event_DeploymentPaused)(nil),
 		(*Event_DeploymentEnded)(nil),
 		(*Event_TargetsReported)(nil),
+		(*Event_GroupDeleted)(nil),
+		(*Event_FreezeSet)(nil),
+		(*Event_FreezeLifted)(nil),
+		(*Event_HoldsChanged)(nil),
+		(*Event_TargetMoved)(nil),
+		(*Event_TakenOver)(nil),
+		(*Event_WaveReverted)(nil),
+		(*Event_GateObserved)(nil),
+		(*Event_HostsQuarantined)(nil),
+		(*Event_HostsReleased)(nil),
+		(*Event_RevisionSuspected)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -3903,7 +6334,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,141 @@
+package state
+
+import (
+	"github.com/groundswell/groundswell/deploy"
+	statev1 "github.com/groundswell/groundswell/proto/state/v1"
+)
+
+// encodeFleetFact returns nil for a fact that is not of groups, hosts, targets
+// or revisions.
+func encodeFleetFact(e deploy.Event) *statev1.Event {
+	switch e := e.(type) {
+	case deploy.GroupDefined:
+		return &statev1.Event{Fact: &statev1.Event_GroupDefined{GroupDefined: &statev1.GroupDefined{
+			Request: encodeRequest(e.Request), App: e.App, Group: e.Group, Selector: e.Selector,
+			Artifacts: e.Artifacts, Config: encodeConfig(&e.Config), Source: e.Source,
+		}}}
+	case deploy.GroupDeleted:
+		return &statev1.Event{Fact: &statev1.Event_GroupDeleted{GroupDeleted: &statev1.GroupDeleted{
+			Request: encodeRequest(e.Request), App: e.App, Group: e.Group,
+		}}}
+	case deploy.HostEnrolled:
+		return &statev1.Event{Fact: &statev1.Event_HostEnrolled{HostEnrolled: &statev1.HostEnrolled{
+			Host: e.Host, Name: e.Name, Zone: e.Zone, Region: e.Region, Labels: e.Labels, Version: e.Version,
+		}}}
+	case deploy.HostLeft:
+		return &statev1.Event{Fact: &statev1.Event_HostLeft{HostLeft: &statev1.HostLeft{
+			Request: encodeRequest(e.Request), Host: e.Host, Cause: e.Cause, Force: e.Force,
+		}}}
+	case deploy.HostsUnreachable:
+		return &statev1.Event{Fact: &statev1.Event_HostsUnreachable{HostsUnreachable: &statev1.HostsUnreachable{
+			Items: each(e.Items, func(i deploy.HostDown) *statev1.HostDown {
+				return &statev1.HostDown{Host: i.Host, Counter: i.Counter}
+			}),
+		}}}
+	case deploy.HostsQuarantined:
+		return &statev1.Event{Fact: &statev1.Event_HostsQuarantined{HostsQuarantined: &statev1.HostsQuarantined{
+			Request: encodeRequest(e.Request), Hosts: e.Hosts, Cause: e.Cause,
+		}}}
+	case deploy.HostsReleased:
+		return &statev1.Event{Fact: &statev1.Event_HostsReleased{HostsReleased: &statev1.HostsReleased{
+			Request: encodeRequest(e.Request), Hosts: e.Hosts, Cause: e.Cause,
+		}}}
+	case deploy.TargetsJoined:
+		return &statev1.Event{Fact: &statev1.Event_TargetsJoined{TargetsJoined: &statev1.TargetsJoined{
+			App: e.App, Group: e.Group, Hosts: e.Hosts, Waves: int64s(e.Waves),
+		}}}
+	case deploy.TargetsLeft:
+		return &statev1.Event{Fact: &statev1.Event_TargetsLeft{TargetsLeft: &statev1.TargetsLeft{
+			App: e.App, Group: e.Group, Hosts: e.Hosts, Cause: e.Cause,
+		}}}
+	case deploy.TargetsReported:
+		return &statev1.Event{Fact: &statev1.Event_TargetsReported{TargetsReported: &statev1.TargetsReported{Items: each(e.Items, encodeReport)}}}
+	case deploy.RevisionRegistered:
+		return &statev1.Event{Fact: &statev1.Event_RevisionRegistered{RevisionRegistered: &statev1.RevisionRegistered{
+			Request: encodeRequest(e.Request), App: e.App, Name: e.Name, Digest: string(e.Digest),
+			Size: e.Size, Files: e.Files, Message: e.Message, Ancestry: e.Ancestry, Unsafe: e.Unsafe,
+		}}}
+	}
+	return nil
+}
+
+func decodeFleetFact(p *statev1.Event) deploy.Event {
+	switch f := p.Fact.(type) {
+	case *statev1.Event_GroupDefined:
+		e := f.GroupDefined
+		return deploy.GroupDefined{
+			Request: decodeRequest(e.Request), App: e.App, Group: e.Group, Selector: e.Selector,
+			Artifacts: e.Artifacts, Config: decodeConfig(e.Config), Source: e.Source,
+		}
+	case *statev1.Event_GroupDeleted:
+		e := f.GroupDeleted
+		return deploy.GroupDeleted{Request: decodeRequest(e.Request), App: e.App, Group: e.Group}
+	case *statev1.Event_HostEnrolled:
+		e := f.HostEnrolled
+		return deploy.HostEnrolled{Host: e.Host, Name: e.Name, Zone: e.Zone, Region: e.Region, Labels: e.Labels, Version: e.Version}
+	case *statev1.Event_HostLeft:
+		e := f.HostLeft
+		return deploy.HostLeft{Request: decodeRequest(e.Request), Host: e.Host, Cause: e.Cause, Force: e.Force}
+	case *statev1.Event_HostsUnreachable:
+		return deploy.HostsUnreachable{Items: each(f.HostsUnreachable.Items, func(i *statev1.HostDown) deploy.HostDown {
+			return deploy.HostDown{Host: i.Host, Counter: i.Counter}
+		})}
+	case *statev1.Event_HostsQuarantined:
+		e := f.HostsQuarantined
+		return deploy.HostsQuarantined{Request: decodeRequest(e.Request), Hosts: e.Hosts, Cause: e.Cause}
+	case *statev1.Event_HostsReleased:
+		e := f.HostsReleased
+		return deploy.HostsReleased{Request: decodeRequest(e.Request), Hosts: e.Hosts, Cause: e.Cause}
+	case *statev1.Event_TargetsJoined:
+		e := f.TargetsJoined
+		return deploy.TargetsJoined{App: e.App, Group: e.Group, Hosts: e.Hosts, Waves: ints(e.Waves)}
+	case *statev1.Event_TargetsLeft:
+		e := f.TargetsLeft
+		return deploy.TargetsLeft{App: e.App, Group: e.Group, Hosts: e.Hosts, Cause: e.Cause}
+	case *statev1.Event_TargetsReported:
+		return deploy.TargetsReported{Items: each(f.TargetsReported.Items, decodeReport)}
+	case *statev1.Event_RevisionRegistered:
+		e := f.RevisionRegistered
+		return deploy.RevisionRegistered{
+			Request: decodeRequest(e.Request), App: e.App, Name: e.Name, Digest: deploy.Digest(e.Digest),
+			Size: e.Size, Files: e.Files, Message: e.Message, Ancestry: e.Ancestry, Unsafe: e.Unsafe,
+		}
+	}
+	return nil
+}
+
+func encodeReport(r deploy.Report) *statev1.Report {
+	return &statev1.Report{
+		Host: r.Host, App: r.App, Counter: r.Counter, Gen: r.Gen, Result: int32(r.Result),
+		Running: string(r.Running), Health: int32(r.Health), Evidence: r.Evidence, Staged: texts(r.Staged),
+		StageFailed: string(r.StageFailed), Failure: encodeFailure(r.Failure),
+	}
+}
+
+func decodeReport(p *statev1.Report) deploy.Report {
+	return deploy.Report{
+		Host: p.Host, App: p.App, Counter: p.Counter, Gen: p.Gen, Result: deploy.Result(p.Result),
+		Running: deploy.Digest(p.Running), Health: deploy.Health(p.Health), Evidence: p.Evidence, Staged: digests(p.Staged),
+		StageFailed: deploy.Digest(p.StageFailed), Failure: decodeFailure(p.Failure),
+	}
+}
+
+func encodeFailure(f *deploy.Failure) *statev1.Failure {
+	if f == nil {
+		return nil
+	}
+	return &statev1.Failure{
+		Event: f.Event, Script: f.Script, Code: int64(f.Code), Exit: f.Exit, Message: f.Message,
+		Tail: f.Tail, DurationMs: f.Duration,
+	}
+}
+
+func decodeFailure(f *statev1.Failure) *deploy.Failure {
+	if f == nil {
+		return nil
+	}
+	return &deploy.Failure{
+		Event: f.Event, Script: f.Script, Code: int(f.Code), Exit: f.Exit, Message: f.Message,
+		Tail: f.Tail, Duration: f.DurationMs,
+	}
+}
