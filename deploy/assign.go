@@ -142,7 +142,7 @@ func (s *State) keep(t *Target) []Digest {
 	var out []Digest
 	g := s.Groups[GroupKey(t.App, t.Group)]
 	for _, d := range g.open {
-		if task := d.Tasks[t.Host]; task != nil && !task.gone() && !task.Status.Terminal() {
+		if task := d.Tasks[t.Host]; d.Status != DeploymentStatusPending && task != nil && !task.gone() && !task.Status.Terminal() {
 			out = append(out, task.goal(d))
 		}
 	}
