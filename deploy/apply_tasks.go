@@ -88,8 +88,14 @@ func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
 	d.Revert, d.Scoped, d.Asked = true, nil, nil
 	d.Decision, d.DecideBy = false, 0
 	s.setStatus(d, DeploymentStatusRollingBack, e.Cause)
+	with := map[int]bool{} // a wave that was not entered may hold hosts that run the revision by another way
+	for _, item := range e.Items {
+		if task := d.Tasks[item.Host]; task != nil {
+			with[task.Wave] = true
+		}
+	}
 	for i := range d.Waves {
-		if st := d.Waves[i].Status; !st.waits() && st != WaveStatusSkipped {
+		if st := d.Waves[i].Status; !st.waits() && st != WaveStatusSkipped || with[i] {
 			s.setWave(d, i, WaveStatusReverting, "")
 		}
 	}

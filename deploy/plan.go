@@ -14,12 +14,14 @@ type PlanInput struct {
 	Config     Config
 	Redeploy   bool
 	Force      bool
+	Skip       []Skip
 }
 
 // Planned is what a deployment would do now: the waves that it would freeze
 // and what a person should know before.
 type Planned struct {
 	Waves      []Wave
+	Layout     uint64 // of the group, which deployments in flight share; 0: these waves make a new one
 	Concurrent int
 	Capacity   []string // the arithmetic, one sentence a domain
 	Notes      []string
@@ -49,7 +51,9 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 		}
 	}
 	c := &in.Config.Capacity
-	p.Waves = Arrange(in.Config.Waves, hosts)
+	if err := p.waves(g, in.Config.Waves, hosts); err != nil {
+		return Planned{}, err
+	}
 	p.Concurrent = max(1, c.MaxConcurrent.Down(len(hosts)))
 	if err := p.capacity(c, hosts); err != nil {
 		return Planned{}, err
@@ -57,6 +61,27 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 	p.estimate()
 	p.holds(s, g, in)
 	return p, nil
+}
+
+// waves lays the hosts out, or takes the layout that deployments in flight
+// follow: budgets, gates and bakes are this config's, order and hosts are not.
+func (p *Planned) waves(g *Group, specs []WaveSpec, hosts []*Host) error {
+	if len(g.open) == 0 {
+		p.Waves = Arrange(specs, hosts)
+		return nil
+	}
+	if !g.Layout.compatible(specs) {
+		d := g.open[0]
+		return refuse(Conflict, "the config selects other waves than deployment %s of %s, which is in flight (%s); deployments in flight share their waves: wait for it, or abort it", d.ID, d.RevName, d.Status)
+	}
+	p.Layout = g.Layout.Version
+	for i := range g.Layout.Waves {
+		l := &g.Layout.Waves[i]
+		w := specs[l.Spec].wave(l.Name, l.Zone, l.Spec, l.Batch)
+		w.Hosts = slices.Clone(l.Hosts)
+		p.Waves = append(p.Waves, w)
+	}
+	return nil
 }
 
 // capacity checks the floors as they will be once every target is healthy.
