@@ -355,6 +355,8 @@ func (s *State) retry(d *Deployment) {
 		w.Extra, d.Failures = 0, d.Failures-w.Extra
 		w.Watch = nil
 		switch {
+		case (w.Status == WaveStatusReverted || w.Status.active()) && !d.entered(i):
+			s.reopen(d, i, WaveStatusPending) // an earlier wave comes first again
 		case w.Status == WaveStatusReverted:
 			s.reopen(d, i, WaveStatusDeploying)
 		case w.Status.Passed():
@@ -776,10 +778,16 @@ func (s *State) restrayWave(g *Group, i int) {
 		return
 	}
 	for _, h := range g.Layout.Waves[i].Hosts {
-		delete(g.strays, h)
-		if t := g.target(h); t != nil && t.mayStray(g) {
+		_, was := g.strays[h]
+		t := g.target(h)
+		is := t != nil && t.mayStray(g)
+		if is {
 			g.strays[h] = struct{}{}
-			t.host.touched = s.Index // it is told to stage
+		} else if was {
+			delete(g.strays, h)
+		}
+		if (is || was) && t != nil {
+			t.host.touched = s.Index // what it should stage changes
 		}
 	}
 }
@@ -854,13 +862,16 @@ func sealed(seals []Seal, one Seal) []Seal {
 func (s *State) sealLayout(d *Deployment, i int, seal Seal) {
 	if l := &s.group(d).Layout; i < len(l.Waves) {
 		l.Waves[i].Seals = sealed(l.Waves[i].Seals, seal)
+		for _, h := range l.Waves[i].Hosts {
+			s.Hosts[h].touched = s.Index // those without history go by it
+		}
 	}
 }
 
 func (s *State) waveSkipped(d *Deployment, w *Wave, e WaveSkipped) error {
 	p := d.waves[e.Wave]
 	if d.Status != DeploymentStatusRunning || p.open() > 0 || p.tasks[TaskSettled] > 0 ||
-		!w.Status.waits() && !w.Status.active() || d.Scoped != nil {
+		!w.Status.waits() && !w.Status.active() || d.Scoped != nil || !d.entered(e.Wave) {
 		return refuse(Conflict, "wave %s has work", w.Name)
 	}
 	if p.tasks[TaskSkipped] == 0 { // unless it was skipped by a person

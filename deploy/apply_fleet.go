@@ -259,6 +259,12 @@ func (s *State) targetMoved(e TargetMoved) error {
 			s.record(d, Record{Subject: "task", Wave: e.To, Host: e.Host, To: "moved", Text: "from wave " + from.Name})
 		}
 	})
+	for _, d := range g.open {
+		if d.Waves[e.To].Status == WaveStatusBaking {
+			d.Waves[e.To].StartedAt = s.Now
+			s.setWave(d, e.To, WaveStatusDeploying, "its hosts departed, another takes their place")
+		}
+	}
 	return nil
 }
 

@@ -34,10 +34,10 @@ func (t *Target) mayStray(g *Group) bool {
 		return false
 	}
 	born := t.Running != "" || t.EverHealthy
-	active := false
+	active, fresh := false, Digest("")
 	for _, d := range g.open {
-		if w < len(d.Waves) {
-			active = active || d.Waves[w].Status.active()
+		if w < len(d.Waves) && d.Waves[w].Status.active() {
+			active, fresh = true, d.Revision
 		}
 		task := d.Tasks[t.Host]
 		if task == nil || task.gone() {
@@ -57,7 +57,7 @@ func (t *Target) mayStray(g *Group) bool {
 	if !born {
 		return good != "" || active
 	}
-	return t.Running != good && (good != "" || active)
+	return good != "" && t.Running != good || active && t.Running != fresh
 }
 
 // active reports whether the wave is being given the revision.
@@ -110,10 +110,17 @@ func (d *decision) asides() {
 		}
 		led, x := d.ledger(g), d.groupTerms(g)
 		var births, late []Grant
+		var unstaged []TaskEnd
 		for host := range sorted(g.strays) {
 			t := d.s.Target(host, g.App)
 			kind, goal := g.stray(t)
-			if kind == AsideNone || d.now < t.RetryAt || !t.HasStaged(goal) || d.down[host] {
+			if kind == AsideNone || d.now < t.RetryAt || d.down[host] {
+				continue
+			}
+			if !t.HasStaged(goal) {
+				if t.StageFailed == goal {
+					unstaged = append(unstaged, TaskEnd{Host: host, Status: TaskStageFailed, Gen: t.Gen, Counter: t.Counter, Cause: "the bundle could not be staged"})
+				}
 				continue
 			}
 			grant := Grant{Host: host, Gen: t.Gen + 1, Kind: PermitConditional, Goal: goal}
@@ -131,6 +138,9 @@ func (d *decision) asides() {
 			led.take(t, permit, x)
 			grant.Kind = permit
 			late = append(late, grant)
+		}
+		if len(unstaged) > 0 {
+			d.emit(TasksEnded{App: g.App, Group: g.Name, Items: unstaged})
 		}
 		d.emitAside(g, AsideBirth, x, births)
 		d.emitAside(g, AsideLate, x, late)
@@ -198,11 +208,21 @@ func (s *State) asidesGranted(e PermitsGranted) error {
 	return changed(granted, "target", "bring up to date")
 }
 
-// asidesEnded applies the loss of asides.
+// asidesEnded applies the loss of asides, and staging for them that failed,
+// which is tried again like they are.
 func (s *State) asidesEnded(e TasksEnded) error {
 	ended := 0
 	for _, item := range e.Items {
 		t := s.Target(item.Host, e.App)
+		if t != nil && t.Group == e.Group && item.Status == TaskStageFailed && t.StageFailed != "" && t.Gen == item.Gen && t.Permit == PermitNone {
+			s.touch(t, func() {
+				t.StageFailed, t.StageReason = "", nil
+				t.RetryAt = s.Now.Add(asideRetry << min(t.Tries, 10))
+				s.asideFailed(t, item.Cause)
+			})
+			ended++
+			continue
+		}
 		if t == nil || t.Group != e.Group || t.Aside == AsideNone || t.Permit == PermitNone ||
 			item.Status != TaskLost || item.Gen != t.Gen || t.Counter > item.Counter {
 			continue
@@ -266,4 +286,38 @@ func (s *State) frozen(g *Group) *Freeze {
 		}
 	}
 	return nil
+}
+
+// Drifted is a target that does not run what its wave asks.
+type Drifted struct {
+	Host  string
+	Runs  Digest
+	Wants Digest
+	Why   string // why nothing is done about it; "" when it is being brought up to date
+}
+
+// Drift lists the group's targets that do not run what their wave asks and that
+// no deployment in flight is about to change.
+func (s *State) Drift(g *Group) []Drifted {
+	var out []Drifted
+	for _, h := range g.Hosts() {
+		t := g.target(h)
+		want := g.want(t)
+		if want == "" || want == t.Running || t.Permit != PermitNone {
+			continue
+		}
+		x := Drifted{Host: h, Runs: t.Running, Wants: want, Why: t.Drift}
+		switch {
+		case t.Away:
+			x.Why = "unreachable"
+		case t.Quarantined:
+			x.Why = t.host.Quarantine
+		case t.Open:
+			x.Why = "its last generation has no result"
+		case x.Why == "" && !t.mayStray(g):
+			continue // a deployment decides
+		}
+		out = append(out, x)
+	}
+	return out
 }

@@ -63,7 +63,7 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 		}
 	}
 	if kind, goal := g.stray(t); kind != AsideNone && !staging && !t.HasStaged(goal) {
-		a.Stage, a.StageName, a.StageKey = goal, s.RevisionName(t.App, goal), fmt.Sprintf("%s.%d.%d", kind, g.Layout.Version, t.Tries)
+		a.Stage, a.StageName, a.StageKey = goal, s.RevisionName(t.App, goal), fmt.Sprintf("%s.%s.%d.%d", kind, goal.Short(), g.Layout.Version, t.Tries)
 	}
 	a.Gates, a.StopFail = probes(config.GatesOf(gates)), config.StopFailure == "fail"
 	if !t.Open {
@@ -147,6 +147,9 @@ func (s *State) keep(t *Target) []Digest {
 		}
 	}
 	known := len(out)
+	if good := t.lastGood(nil); good != "" && !slices.Contains(out, good) {
+		out = append(out, good)
+	}
 	for _, seal := range slices.Backward(t.Seals) {
 		if g.Bad[seal.Revision] == "" && !slices.Contains(out, seal.Revision) {
 			out = append(out, seal.Revision)

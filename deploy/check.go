@@ -144,8 +144,7 @@ func (s *State) checkWave(d *Deployment, i int) error {
 		return nil
 	}
 	for j := range i {
-		if before := &d.Waves[j]; before.Batch < w.Batch && !before.Status.Passed() && before.Status != WaveStatusReverting && before.Status != WaveStatusReverted &&
-			!(before.Status == WaveStatusDeploying && d.Attempt > 0) { // opened again after it had been sealed
+		if before := &d.Waves[j]; before.Batch < w.Batch && !before.Status.Passed() && before.Status != WaveStatusReverting && before.Status != WaveStatusReverted {
 			return fmt.Errorf("S12: wave %s of %s is %s while %s is %s", w.Name, d.ID, w.Status, before.Name, before.Status)
 		}
 	}

@@ -112,7 +112,7 @@ func (d *decision) start(dep *Deployment) {
 	if dep.Preempt && !d.preempt(dep, g) {
 		return
 	}
-	if len(d.s.startHolds(dep, g)) == 0 {
+	if !dep.Held && len(d.s.startHolds(dep, g)) == 0 {
 		d.emit(DeploymentStarted{Deployment: dep.ID})
 	}
 }

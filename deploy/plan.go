@@ -154,6 +154,12 @@ func Holds(s *State, d *Deployment, now Time) []string {
 	}
 	if d.Scoped != nil {
 		out = append(out, "takes "+d.Scoped.Scope+" back: "+d.Scoped.Cause)
+		for i := range d.Waves {
+			if d.Waves[i].Status == WaveStatusReverting {
+				out = append(out, s.revertHolds(d, i)...)
+			}
+		}
+		return out
 	}
 	switch {
 	case d.Status == DeploymentStatusPending:
@@ -168,25 +174,34 @@ func Holds(s *State, d *Deployment, now Time) []string {
 		return append(out, "paused by an operator")
 	}
 	for i := range d.Waves {
-		w, p := &d.Waves[i], d.waves[i]
+		w := &d.Waves[i]
 		switch w.Status {
 		case WaveStatusBaking:
 			out = append(out, s.bakeHold(d, i, now))
 		case WaveStatusDeploying:
 			out = append(out, s.waveHolds(d, i)...)
 		case WaveStatusReverting:
-			if n := p.tasks[TaskReverting]; n > 0 {
-				out = append(out, fmt.Sprintf("%s: %d hosts go back", w.Name, n))
-				if p.granted.empty() {
-					out = append(out, s.floorHold(d, w))
-				}
-			}
+			out = append(out, s.revertHolds(d, i)...)
 		case WaveStatusHeld:
 			for _, h := range w.Holds {
 				out = append(out, w.Name+": "+h.Text)
 			}
 		case WaveStatusPending, WaveStatusSealed, WaveStatusSkipped, WaveStatusReverted:
 		}
+	}
+	return out
+}
+
+// revertHolds names whom a reverting wave waits for.
+func (s *State) revertHolds(d *Deployment, i int) []string {
+	p, w := d.waves[i], &d.Waves[i]
+	n := p.tasks[TaskReverting]
+	if n == 0 {
+		return nil
+	}
+	out := []string{fmt.Sprintf("%s: %d hosts go back", w.Name, n)}
+	if p.granted.empty() {
+		out = append(out, s.floorHold(d, w))
 	}
 	return out
 }

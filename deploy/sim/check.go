@@ -27,9 +27,9 @@ func (c *checker) after(w *World) error {
 			}
 		}
 	}
-	for _, id := range w.order {
+	for i, id := range w.order {
 		h := w.State.Hosts[id]
-		if h == nil {
+		if h == nil || !w.due(i) {
 			continue
 		}
 		for app, t := range h.Targets {

@@ -197,8 +197,8 @@ func (w *World) checkTouched() error {
 	}
 	w.turn++
 	for i, id := range w.order {
-		if len(w.order) > 40 && (i+w.turn)%16 != 0 {
-			continue // of a large fleet some at a time: it is looked at after every entry
+		if !w.due(i) {
+			continue
 		}
 		now := assigned{w.State.Touched(id), fmt.Sprint(deploy.Assign(w.State, id))}
 		if old, ok := w.assigned[id]; ok && old.at == now.at && old.what != now.what {
@@ -208,6 +208,10 @@ func (w *World) checkTouched() error {
 	}
 	return nil
 }
+
+// due says which hosts of a larger fleet are looked at after this entry: a few
+// at a time, all of them before long.
+func (w *World) due(i int) bool { return len(w.order) <= 8 || (i+w.turn)%8 == 0 }
 
 // assigned is what a host was to do when it was last touched.
 type assigned struct {
@@ -353,6 +357,7 @@ func (w *World) ask() (deploy.Time, bool) {
 		if len(due) == 0 {
 			return w.Now.Add(wait), wait > 0
 		}
+		var facts []deploy.GateObserved
 		for _, q := range due {
 			o := deploy.Observation{Answer: deploy.VerdictPass, Value: "0", Threshold: "1", Samples: 100}
 			if w.Gate != nil {
@@ -361,7 +366,14 @@ func (w *World) ask() (deploy.Time, bool) {
 			o.Key, o.Question, o.From, o.To = q.Key, q.Gate.Name+"?", q.Since, max(time.Duration(w.Now).Milliseconds(), 1)
 			w.seq++
 			o.To += int64(w.seq) // no two answers speak of the same time
-			w.Propose(deploy.GateObserved{Deployment: q.Deployment, Wave: q.Wave, Gate: q.Gate.Name, Attempt: q.Attempt, Items: []deploy.Observation{o}})
+			if n := len(facts); n > 0 && facts[n-1].Deployment == q.Deployment && facts[n-1].Wave == q.Wave && facts[n-1].Gate == q.Gate.Name {
+				facts[n-1].Items = append(facts[n-1].Items, o)
+				continue
+			}
+			facts = append(facts, deploy.GateObserved{Deployment: q.Deployment, Wave: q.Wave, Gate: q.Gate.Name, Attempt: q.Attempt, Items: []deploy.Observation{o}})
+		}
+		for _, f := range facts {
+			w.Propose(f)
 		}
 		w.decide()
 		if w.err != nil {
