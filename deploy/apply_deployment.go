@@ -155,8 +155,11 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout, bad Dige
 		}
 		s.Deployments[d.ID] = d
 		s.open, g.open = append(s.open, d), append(g.open, d)
-		for h, task := range sorted(d.Tasks) { // a new attempt
-			t := g.target(h)
+		for _, t := range g.list { // a new attempt
+			task := d.Tasks[t.Host]
+			if task == nil {
+				continue
+			}
 			t.StageFailed, t.StageReason, t.Drift, t.Tries, t.RetryAt = "", nil, "", 0, 0
 			if task.Intend {
 				t.Drift = task.Cause
@@ -175,8 +178,8 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout, bad Dige
 // none runs anything.
 func (s *State) Commonest(g *Group) Digest {
 	n := map[string]int{}
-	for h := range sorted(g.Members) {
-		if t := s.Target(h, g.App); t != nil && t.Running != "" {
+	for _, t := range g.list {
+		if t.Running != "" {
 			n[string(t.Running)]++
 		}
 	}
@@ -637,11 +640,9 @@ func (s *State) abortRollback(d *Deployment) {
 
 // cancelWaiting ends every task that has not been granted.
 func (s *State) cancelWaiting(d *Deployment, cause string) {
-	for h, task := range sorted(d.Tasks) {
-		if task.Status == TaskWaiting {
-			s.touch(s.Target(h, d.App), func() {
-				task.Status, task.Since, task.Cause = TaskCancelled, s.Now, cause
-			})
+	for _, t := range s.group(d).list {
+		if task := d.Tasks[t.Host]; task != nil && task.Status == TaskWaiting {
+			s.touch(t, func() { task.Status, task.Since, task.Cause = TaskCancelled, s.Now, cause })
 		}
 	}
 }
@@ -677,8 +678,8 @@ func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 // intend marks what a deployment leaves half done as meant to be so: nothing
 // but the next deployment changes it.
 func (g *Group) intend(d *Deployment) {
-	for h := range sorted(d.Tasks) {
-		if t := g.target(h); t != nil && t.Drift == "" && t.Running == d.Revision && t.Running != g.want(t) {
+	for _, t := range g.list {
+		if d.Tasks[t.Host] != nil && t.Drift == "" && t.Running == d.Revision && t.Running != g.want(t) {
 			t.Drift = "left as it is by " + d.ID
 		}
 	}

@@ -309,8 +309,7 @@ func (s *State) depart(t *Target, cause string) {
 		d.waves[task.Wave].leave(task)
 	}
 	if g := t.group; g != nil {
-		delete(g.Members, t.Host)
-		delete(g.targets, t.Host)
+		g.detach(t)
 		if w, ok := g.place[t.Host]; ok {
 			lw := &g.Layout.Waves[w]
 			lw.Hosts = slices.DeleteFunc(lw.Hosts, func(h string) bool { return h == t.Host })

@@ -150,8 +150,8 @@ func (s *State) withdraw(d *Deployment, of func(*Target) bool, waves []int) {
 			g.Layout.Waves[i].Seals = slices.DeleteFunc(g.Layout.Waves[i].Seals, own)
 		}
 	}
-	for h := range sorted(d.Tasks) {
-		if t := g.target(h); t != nil && of(t) {
+	for _, t := range g.list {
+		if of(t) {
 			t.Seals = slices.DeleteFunc(t.Seals, own)
 		}
 	}

@@ -42,12 +42,11 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 	}
 	var hosts []*Host
 	p := Planned{}
-	for _, id := range g.Hosts() {
-		hosts = append(hosts, s.Hosts[id])
-		t := s.Target(id, in.App)
+	for _, t := range g.list {
+		hosts = append(hosts, t.host)
 		p.Changes = p.Changes || in.Redeploy || t.Running != in.Revision || t.Health != HealthHealthy
 		if t.Away {
-			p.Notes = append(p.Notes, fmt.Sprintf("%s is unreachable and counts against the failure budget of its wave unless it returns", s.hostName(id)))
+			p.Notes = append(p.Notes, fmt.Sprintf("%s is unreachable and counts against the failure budget of its wave unless it returns", t.host.Name))
 		}
 	}
 	c := &in.Config.Capacity

@@ -337,14 +337,11 @@ func (s *State) touch(t *Target, change func()) {
 // recount counts every target of the group anew, after a change of what they
 // are counted for.
 func (s *State) recount(g *Group, change func()) {
-	hosts := g.Hosts()
-	for _, h := range hosts {
-		s.remove(s.Hosts[h].Targets[g.App])
+	for _, t := range g.list {
+		s.remove(t)
 	}
 	change()
-	for _, h := range hosts {
-		if t := s.Target(h, g.App); t != nil && t.group == g {
-			s.add(t)
-		}
+	for _, t := range g.list {
+		s.add(t)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -84,8 +85,8 @@ func (s *State) Touched(host string) uint64 {
 // touchAll marks every member of a group as touched.
 func (s *State) touchAll(app, group string) {
 	if g := s.Groups[GroupKey(app, group)]; g != nil {
-		for h := range sorted(g.Members) {
-			s.Hosts[h].touched = s.Index
+		for _, t := range g.list {
+			t.host.touched = s.Index
 		}
 	}
 }
@@ -164,6 +165,7 @@ type Group struct {
 	asides map[string]struct{} // hosts whose open generation is an aside; derived
 
 	targets map[string]*Target // by host; derived
+	list    []*Target          // the same by host id, in order; derived
 }
 
 // Layout is the order of a group's waves, shared by every deployment in flight.
@@ -412,14 +414,30 @@ func (s *State) attach(h *Host, t *Target) {
 	t.host, t.group, t.added = h, s.Groups[GroupKey(t.App, t.Group)], nil
 	if t.group != nil {
 		t.group.targets[t.Host] = t
+		at, _ := t.group.find(t.Host)
+		t.group.list = slices.Insert(t.group.list, at, t)
 	}
 	s.add(t)
+}
+
+// detach undoes attach; the target has been removed from the counters.
+func (g *Group) detach(t *Target) {
+	delete(g.Members, t.Host)
+	delete(g.targets, t.Host)
+	if at, ok := g.find(t.Host); ok {
+		g.list = slices.Delete(g.list, at, at+1)
+	}
+}
+
+func (g *Group) find(host string) (int, bool) {
+	return slices.BinarySearchFunc(g.list, host, func(t *Target, h string) int { return strings.Compare(t.Host, h) })
 }
 
 // derive builds the group's indexes; its targets are counted by State.add.
 func (g *Group) derive(open []*Deployment) {
 	g.use, g.open, g.place = nil, nil, map[string]int{}
 	g.strays, g.asides, g.targets = map[string]struct{}{}, map[string]struct{}{}, map[string]*Target{}
+	g.list = nil
 	for i := range g.Layout.Waves {
 		for _, h := range g.Layout.Waves[i].Hosts {
 			g.place[h] = i
@@ -512,11 +530,7 @@ func newestGood(g *Group, seals []Seal, skip func(Seal) bool) Digest {
 // the one sealed last first.
 func (s *State) Sealed(g *Group) []Digest {
 	last := map[string]Time{}
-	for h := range sorted(g.Members) {
-		t := s.Target(h, g.App)
-		if t == nil {
-			continue
-		}
+	for _, t := range g.list {
 		for _, seal := range t.Seals {
 			if g.Bad[seal.Revision] == "" {
 				last[string(seal.Revision)] = max(last[string(seal.Revision)], seal.At)
