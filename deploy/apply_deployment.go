@@ -358,6 +358,8 @@ func (s *State) retry(d *Deployment) {
 		w.Extra, d.Failures = 0, d.Failures-w.Extra
 		w.Watch = nil
 		switch {
+		case w.Status == WaveStatusReverted && d.passedOn(s.group(d), i):
+			s.setWave(d, i, WaveStatusSkipped, "a newer deployment has it")
 		case (w.Status == WaveStatusReverted || w.Status.active()) && !d.entered(i):
 			s.reopen(d, i, WaveStatusPending) // an earlier wave comes first again
 		case w.Status == WaveStatusReverted:
@@ -371,6 +373,14 @@ func (s *State) retry(d *Deployment) {
 		}
 	}
 	s.goOn(d)
+}
+
+// passedOn reports whether a newer deployment has entered the wave: it was
+// sealed before it was taken back, and it is not this one's any more.
+func (d *Deployment) passedOn(g *Group, i int) bool {
+	return slices.ContainsFunc(g.open, func(o *Deployment) bool {
+		return o.Seq > d.Seq && i < len(o.Waves) && (o.Waves[i].Status.active() || o.Waves[i].Status == WaveStatusSealed)
+	})
 }
 
 // reopen lets the failed and reverted tasks of a wave wait again, and sets the

@@ -44,7 +44,7 @@ func (t *Target) mayStray(g *Group) bool {
 			continue
 		}
 		switch {
-		case task.Status == TaskWaiting && !born && d.Waves[task.Wave].Status.waits():
+		case task.Status == TaskWaiting && d.Waves[task.Wave].Status.waits():
 		case !task.Status.Terminal(), task.Status == TaskSettled && t.Running == d.Revision:
 			return false
 		case task.Status.Failure() && task.Status != TaskLost, task.Intend:

@@ -140,7 +140,7 @@ func (s *State) checkWave(d *Deployment, i int) error {
 	if n := d.permits(i); n != granted {
 		return fmt.Errorf("wave %s of %s counts %d permits, there are %d", w.Name, d.ID, n, granted)
 	}
-	if w.Status.waits() || w.Status == WaveStatusReverting || w.Status == WaveStatusReverted {
+	if !w.Status.active() { // a sealed one stays when an earlier wave is opened again
 		return nil
 	}
 	for j := range i {

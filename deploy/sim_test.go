@@ -263,7 +263,7 @@ func conclude(w *sim.World, r *rand.Rand) error {
 		}
 		quiet := func() bool {
 			for _, d := range w.State.Open() {
-				if d.Status != deploy.DeploymentStatusPaused {
+				if d.Status != deploy.DeploymentStatusPaused || d.Scoped != nil {
 					return false
 				}
 			}
