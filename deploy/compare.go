@@ -50,6 +50,8 @@ type Counts struct{ Requests, Errors int64 }
 // It fails by a sequential probability ratio test on the errors alone: of two
 // sides with equal shares an error is the candidate's with probability
 // q0 = n1/(n1+n2), and q1 = k·n1/(k·n1+n2) if its share is k times the other.
+// Buckets are taken together until both sides have served something, for hosts
+// are scraped one after the other.
 // Traffic may change from bucket to bucket, and the shares of both together: q0
 // and q1 hold in each bucket. The likelihood ratio is a martingale while the
 // candidate is no worse, so it ever reaches 1/CompareAlpha with probability
@@ -66,11 +68,16 @@ type Counts struct{ Requests, Errors int64 }
 func CompareErrors(candidate, baseline []Counts, effect int64) Comparison {
 	t := errorTest{k: float64(effect) / Million, round: 1}
 	out := Comparison{Verdict: VerdictInconclusive}
-	var mine, theirs Counts
+	var mine, theirs, c, b Counts
 	for i := range min(len(candidate), len(baseline)) {
-		c, b := candidate[i].sane(), baseline[i].sane()
+		c, b = c.plus(candidate[i].sane()), b.plus(baseline[i].sane())
+		if c.Requests == 0 || b.Requests == 0 {
+			continue
+		}
+		v := t.add(c, b)
 		mine, theirs = mine.plus(c), theirs.plus(b)
-		switch v := t.add(c, b); v {
+		c, b = Counts{}, Counts{}
+		switch v {
 		case VerdictFail:
 			out.Verdict = v
 		case VerdictPass:
@@ -103,10 +110,8 @@ func passAt() float64 { return math.Log(CompareBeta / 2) }
 
 func (t *errorTest) add(c, b Counts) Verdict {
 	n1, n2 := float64(c.Requests), float64(b.Requests)
-	if n1 > 0 && n2 > 0 {
-		worse := t.k*n1 + n2
-		t.ratio += float64(c.Errors)*math.Log(t.k*(n1+n2)/worse) + float64(b.Errors)*math.Log((n1+n2)/worse)
-	}
+	worse := t.k*n1 + n2
+	t.ratio += float64(c.Errors)*math.Log(t.k*(n1+n2)/worse) + float64(b.Errors)*math.Log((n1+n2)/worse)
 	p1 := min(t.k*ErrorFloor, 0.5)
 	t.wald += float64(c.Errors)*math.Log(p1/ErrorFloor) + float64(c.Requests-c.Errors)*math.Log((1-p1)/(1-ErrorFloor))
 	switch {

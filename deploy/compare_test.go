@@ -95,6 +95,14 @@ func TestErrorRatesOfCompareErrors(t *testing.T) {
 	wave := func(requests int64, share float64) func(int) (int64, float64) {
 		return func(s int) (int64, float64) { return requests * int64(1+s%7) / 4, share * float64(1+s/100) }
 	}
+	scraped := func(first, last int, share float64) func(int) (int64, float64) { // hosts first to last, each every 15 s
+		return func(s int) (int64, float64) {
+			if s%15 < first || s%15 > last {
+				return 0, share
+			}
+			return 300, share
+		}
+	}
 	var table strings.Builder
 	fmt.Fprintf(&table, compareHead, "errors: 20 req/s beside 220 req/s", "fail", "pass", "neither", "median", "99%")
 	for _, c := range []errorCase{
@@ -106,12 +114,14 @@ func TestErrorRatesOfCompareErrors(t *testing.T) {
 		{"better: 0.5% beside 1%", steadily(20, 0.005), steadily(220, 0.01), 600, [2]float64{0, 0.005}, [2]float64{0.95, 1}, 12_000, 12_000},
 		{"wave larger than the baseline, equal, 1%", steadily(220, 0.01), steadily(20, 0.01), 300, none, any, 66_000, 66_000},
 		{"worse by the effect: 2% beside 1%", steadily(20, 0.02), steadily(220, 0.01), 600, [2]float64{0.9, 1}, [2]float64{0, deploy.CompareBeta}, 3000, 12_000},
-		{"worse by the effect: 0.2% beside 0.1%", steadily(20, 0.002), steadily(220, 0.001), 600, [2]float64{0.5, 1}, [2]float64{0, deploy.CompareBeta}, 12_000, 12_000},
+		{"worse by the effect: 0.2% beside 0.1%", steadily(20, 0.002), steadily(220, 0.001), 600, [2]float64{0.3, 1}, [2]float64{0, deploy.CompareBeta}, 12_000, 12_000},
 		{"5% beside 1%", steadily(20, 0.05), steadily(220, 0.01), 600, [2]float64{0.99, 1}, [2]float64{0, 0.01}, 300, 1000},
 		{"1% beside none", steadily(20, 0.01), steadily(220, 0), 600, [2]float64{0.95, 1}, [2]float64{0, deploy.CompareBeta}, 1200, 3000},
 		{"50% beside none", steadily(20, 0.5), steadily(220, 0), 30, [2]float64{1, 1}, none, 40, 60},
 		{"50% beside 1%", steadily(20, 0.5), steadily(220, 0.01), 30, [2]float64{1, 1}, none, 40, 60},
 		{"all beside none, 1 req/s beside 11", steadily(1, 0.999), steadily(11, 0), 60, [2]float64{1, 1}, none, 12, 14},
+		{"scraped every 15 s, equal, 1%", scraped(0, 0, 0.01), scraped(1, 11, 0.01), 600, none, [2]float64{0.9, 1}, 12_000, 12_000},
+		{"scraped every 15 s, 50% beside 1%", scraped(0, 0, 0.5), scraped(1, 11, 0.01), 60, [2]float64{1, 1}, none, 600, 600},
 		{"bad after 5 good minutes: 50% beside 1%", func(s int) (int64, float64) {
 			if s < 300 {
 				return 20, 0.01
