@@ -38,6 +38,7 @@ type Observer struct {
 const (
 	askTimeout  = 10 * time.Second       // of one question
 	atOnce      = 16                     // questions in flight
+	jobTimeouts = 3                      // for all questions of one gate
 	again       = time.Second            // at least, before the same gate is asked again
 	settlePause = 100 * time.Millisecond // between two looks at the state: many hosts report at once
 )
@@ -130,20 +131,24 @@ func byGate(due []deploy.Question) (map[gateKey][]deploy.Question, []gateKey) {
 }
 
 // job asks all questions of one gate and hands their answers over as one fact.
+// Those that are not asked within jobTimeouts timeouts, because so many others
+// get no answer, get none either.
 func (r *run) job(ctx context.Context, key gateKey, questions []deploy.Question) {
 	fact := deploy.GateObserved{
 		Deployment: key.deployment, Attempt: key.attempt, Wave: key.wave, Gate: key.gate,
 		Items: make([]deploy.Observation, len(questions)),
 	}
+	limited, cancel := context.WithTimeout(ctx, jobTimeouts*r.timeout)
+	defer cancel()
 	var all sync.WaitGroup
 	for i := range questions {
 		all.Go(func() {
 			select {
 			case r.slots <- struct{}{}:
-				fact.Items[i] = r.ask(ctx, &questions[i])
-				<-r.slots
-			case <-ctx.Done():
+				defer func() { <-r.slots }()
+			case <-limited.Done():
 			}
+			fact.Items[i] = r.ask(limited, &questions[i])
 		})
 	}
 	all.Wait()

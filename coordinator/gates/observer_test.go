@@ -203,6 +203,44 @@ func TestAGateThatHangsHoldsNobody(t *testing.T) {
 	}
 }
 
+// TestAHostScopeOfManyEnds: a server that answers nobody does not keep a gate of
+// a thousand hosts busy for a thousand timeouts.
+func TestAHostScopeOfManyEnds(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	w := &world{}
+	for i := range 1000 {
+		w.due = append(w.due, deploy.Question{Key: fmt.Sprint(i), Gate: deploy.Gate{Name: "slow", Webhook: server.URL}})
+	}
+	o := w.observe(t)
+	o.timeout = 100 * time.Millisecond
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	began := time.Now()
+	go func() { ended <- o.Run(ctx) }()
+	until(t, "an answer for every host", func() string {
+		if len(w.seen()) == 0 {
+			return "none"
+		}
+		return ""
+	})
+	if took := time.Since(began); took > 5*time.Second { // one after the other it would be 6
+		t.Errorf("took %s", took)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	for _, i := range w.facts[0].Items {
+		if i.Answer != deploy.VerdictInconclusive || i.Detail != "ask: no answer in time" || i.Key == "" {
+			t.Fatalf("%+v", i)
+		}
+	}
+}
+
 // TestCoordinatorsAskNoProbe: what is not asked here is inconclusive.
 func TestCoordinatorsAskNoProbe(t *testing.T) {
 	o := observer(t, Options{})
