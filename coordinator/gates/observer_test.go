@@ -198,9 +198,42 @@ func TestAGateThatHangsHoldsNobody(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("the run does not end while a webhook hangs")
 	}
-	if len(asked) != 0 {
-		t.Error("asked again while in flight")
-	}
+}
+
+// silent is a server that answers nothing.
+type silent struct{ asked chan struct{} }
+
+func (s silent) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.asked <- struct{}{}
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// TestAskedOnceWhileInFlight: changes of the state do not repeat a question that
+// nobody has answered yet; once it is answered, it is asked again.
+func TestAskedOnceWhileInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := always("d", "slow", "", 0)
+		q.Gate = deploy.Gate{Name: "slow", Webhook: "http://silent.invalid"}
+		w := &world{due: []deploy.Question{q}, keep: true}
+		o := w.observe(t)
+		asked := make(chan struct{}, 100)
+		o.sources.hooks.Transport = silent{asked}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- o.Run(ctx) }()
+		for second := 1; second < 15; second++ {
+			time.Sleep(time.Second)
+			w.change(q)
+			if n := len(asked); second < 10 && n != 1 || second > 10 && n != 2 {
+				t.Errorf("asked %d times after %d s", n, second)
+			}
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestAHostScopeOfManyEnds: a server that answers nobody does not keep a gate of
