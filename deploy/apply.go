@@ -81,6 +81,20 @@ func (s *State) apply(e Event) error {
 		return s.revisionRegistered(e)
 	case DeploymentCreated:
 		return s.deploymentCreated(e)
+	case GroupDeleted:
+		return s.groupDeleted(e)
+	case TargetMoved:
+		return s.targetMoved(e)
+	case FreezeSet:
+		return s.freezeSet(e)
+	case FreezeLifted:
+		return s.freezeLifted(e)
+	case HostsQuarantined:
+		return s.hostsQuarantined(e)
+	case HostsReleased:
+		return s.hostsReleased(e)
+	case RevisionSuspected:
+		return s.revisionSuspected(e)
 	case HostsUnreachable:
 		return s.hostsUnreachable(e)
 	case TargetsReported:
@@ -99,13 +113,27 @@ func (s *State) applyDeployment(e Event) error {
 	case WaveStarted:
 		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.waveStarted(d, w, e) })
 	case PermitsGranted:
+		if e.Aside != AsideNone {
+			return s.asidesGranted(e)
+		}
 		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.permitsGranted(d, w, e) })
 	case RollbackStarted:
 		return s.with(e.Deployment, func(d *Deployment) error { return s.rollbackStarted(d, e) })
 	case TasksEnded:
+		if e.Deployment == "" {
+			return s.asidesEnded(e)
+		}
 		return s.with(e.Deployment, func(d *Deployment) error { return s.tasksEnded(d, e) })
+	case TakenOver:
+		return s.with(e.Deployment, func(d *Deployment) error { return s.takenOver(d, e) })
+	case HoldsChanged:
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.holdsChanged(d, w, e) })
+	case WaveReverted:
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.waveReverted(d, w, e) })
+	case GateObserved:
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.gateObserved(d, w, e) })
 	case GateJudged:
-		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, _ *Wave) error { return s.gateJudged(d, e) })
+		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.gateJudged(d, w, e) })
 	case BakeStarted:
 		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.bakeStarted(d, w, e) })
 	case WaveSealed:
@@ -152,9 +180,19 @@ func request(e Event) (Request, string) {
 	case RevisionRegistered:
 		return e.Request, "revision " + e.App + " " + e.Name + " " + string(e.Digest)
 	case DeploymentCreated:
-		return e.Request, fmt.Sprint("deployment ", e.App, " ", e.Group, " ", e.Revision, " ", e.Inverse)
+		return e.Request, fmt.Sprint("deployment ", e.App, " ", e.Group, " ", e.Revision, " ", e.Inverse, e.Fixes, e.Preempt)
 	case RequestMade:
-		return e.Request, "verb " + e.Deployment + " " + string(e.Verb)
+		return e.Request, fmt.Sprint("verb ", e.Deployment, " ", e.Verb, " ", e.Gate, " ", e.Zone, " ", e.Wave, e.Hosts, e.Fixes, e.By)
+	case GroupDeleted:
+		return e.Request, "group-deleted " + e.App + " " + e.Group
+	case FreezeSet:
+		return e.Request, "freeze " + e.App + " " + e.Group
+	case FreezeLifted:
+		return e.Request, "unfreeze " + e.App + " " + e.Group
+	case HostsQuarantined:
+		return e.Request, fmt.Sprint("quarantine ", e.Hosts)
+	case HostsReleased:
+		return e.Request, fmt.Sprint("release ", e.Hosts)
 	}
 	return Request{}, ""
 }

@@ -3,6 +3,7 @@ package deploy
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 func (s *State) groupDefined(e GroupDefined) error {
@@ -13,12 +14,112 @@ func (s *State) groupDefined(e GroupDefined) error {
 	g := s.Groups[GroupKey(e.App, e.Group)]
 	if g == nil {
 		g = &Group{App: e.App, Name: e.Group, Members: map[string]bool{}, Bad: map[Digest]string{}}
+		g.derive(nil)
 		s.Groups[g.Key()] = g
 	}
 	g.Selector, g.Artifacts, g.Config, g.Source = e.Selector, e.Artifacts, e.Config, e.Source
 	g.DefinedAt = s.Wall
 	s.touchAll(e.App, e.Group)
 	return nil
+}
+
+func (s *State) groupDeleted(e GroupDeleted) error {
+	g := s.Groups[GroupKey(e.App, e.Group)]
+	if g == nil {
+		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
+	}
+	if len(g.open) > 0 {
+		d := g.open[0]
+		return refuse(Conflict, "deployment %s of %s to %s has not ended (%s); wait for it, or abort it", d.ID, d.RevName, g.Name, d.Status)
+	}
+	s.Shape = s.Index
+	for _, h := range g.Hosts() {
+		if t := s.Target(h, g.App); t != nil && t.group == g {
+			s.depart(t, "the group was deleted")
+		}
+	}
+	delete(s.Groups, g.Key())
+	return nil
+}
+
+func (s *State) freezeSet(e FreezeSet) error {
+	f := Freeze{App: e.App, Group: e.Group, Actor: e.Request.Actor, Reason: e.Request.Reason, Wall: s.Wall}
+	for i := range s.Freezes {
+		if s.Freezes[i].App == e.App && s.Freezes[i].Group == e.Group {
+			s.Freezes[i] = f
+			return nil
+		}
+	}
+	s.Freezes = append(s.Freezes, f)
+	return nil
+}
+
+func (s *State) freezeLifted(e FreezeLifted) error {
+	n := len(s.Freezes)
+	s.Freezes = slices.DeleteFunc(s.Freezes, func(f Freeze) bool { return f.App == e.App && f.Group == e.Group })
+	if len(s.Freezes) == n {
+		return refuse(NotFound, "nothing is frozen in exactly that scope; see `dctl status`")
+	}
+	return nil
+}
+
+func (s *State) hostsQuarantined(e HostsQuarantined) error {
+	n := 0
+	for _, id := range e.Hosts {
+		h := s.Hosts[id]
+		if h == nil || h.Quarantine != "" {
+			continue
+		}
+		h.Quarantine = e.Cause
+		if e.Request.Actor != "" {
+			h.Quarantine = "cordoned " + joinText(e.Request.Actor, e.Request.Reason)
+		}
+		s.isolate(h, true)
+		s.noteHost(h, "quarantined: "+h.Quarantine)
+		n++
+	}
+	return changed(n, "host", "quarantine")
+}
+
+func (s *State) hostsReleased(e HostsReleased) error {
+	n := 0
+	for _, id := range e.Hosts {
+		h := s.Hosts[id]
+		if h == nil || h.Quarantine == "" {
+			continue
+		}
+		h.Quarantine, h.Flaps = "", nil
+		s.isolate(h, false)
+		s.noteHost(h, "released")
+		n++
+	}
+	return changed(n, "host", "release")
+}
+
+// isolate moves every target of the host in or out of quarantine.
+func (s *State) isolate(h *Host, on bool) {
+	if on {
+		s.flapping[h.ID] = struct{}{}
+	} else {
+		delete(s.flapping, h.ID)
+	}
+	for _, t := range sorted(h.Targets) {
+		s.touch(t, func() {
+			t.Quarantined = on
+			if !on {
+				t.Tries, t.RetryAt, t.Drift = 0, 0, ""
+			}
+		})
+	}
+}
+
+// flapped notes a coming or going; the last ones are enough to tell.
+func (s *State) flapped(h *Host) {
+	h.Flaps = append(h.Flaps, s.Now)
+	if len(h.Flaps) > flaps {
+		h.Flaps = slices.Delete(h.Flaps, 0, len(h.Flaps)-flaps)
+	}
+	s.flapping[h.ID] = struct{}{}
 }
 
 func (s *State) hostEnrolled(e HostEnrolled) error {
@@ -61,6 +162,7 @@ func (s *State) hostLeft(e HostLeft) error {
 		s.depart(t, e.Cause)
 	}
 	delete(s.Hosts, e.Host)
+	delete(s.flapping, e.Host)
 	if s.Names[h.Name] == h.ID {
 		delete(s.Names, h.Name)
 	}
@@ -74,21 +176,96 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
 	}
 	joined := 0
-	for _, id := range e.Hosts {
+	for i, id := range e.Hosts {
 		h := s.Hosts[id]
 		if h == nil || h.Targets[e.App] != nil {
 			continue
 		}
-		t := &Target{Host: id, App: e.App, Group: e.Group, Zone: h.Zone, Away: h.Unreachable}
+		t := &Target{Host: id, App: e.App, Group: e.Group, Zone: h.Zone, Away: h.Unreachable, Quarantined: h.Quarantine != ""}
 		if h.Targets == nil {
 			h.Targets = map[string]*Target{}
 		}
 		h.Targets[e.App] = t
 		g.Members[id] = true
-		s.count(t, +1)
+		if i < len(e.Waves) && e.Waves[i] >= 0 && e.Waves[i] < len(g.Layout.Waves) {
+			s.joinWave(g, id, e.Waves[i])
+		}
+		s.attach(h, t)
 		joined++
 	}
+	s.touchAll(e.App, e.Group) // how many are next to stage depends on how many there are
 	return changed(joined, "host", "join")
+}
+
+// joinWave puts a new host into a wave of the layout. Deployments that have not
+// entered the wave plan it; where they have, it is not theirs: see asides.
+func (s *State) joinWave(g *Group, host string, wave int) {
+	g.Layout.Waves[wave].Hosts = append(g.Layout.Waves[wave].Hosts, host)
+	g.place[host] = wave
+	for _, d := range g.open {
+		if wave < len(d.Waves) && d.Waves[wave].Status.waits() && d.Tasks[host] == nil && d.forward() {
+			d.plan(host, wave, s.Now, s.Wall)
+		}
+	}
+}
+
+// forward reports whether the deployment may still give its revision to hosts.
+func (d *Deployment) forward() bool {
+	return d.Status == DeploymentStatusPending || d.Status == DeploymentStatusRunning || d.Status == DeploymentStatusPaused
+}
+
+// plan adds a task at the end of a wave.
+func (d *Deployment) plan(host string, wave int, now Time, wall int64) {
+	d.order[host] = len(d.Waves[wave].Hosts)
+	d.Waves[wave].Hosts = append(d.Waves[wave].Hosts, host)
+	d.Tasks[host] = &Task{Wave: wave, Since: now, Wall: wall}
+}
+
+// targetMoved gives an emptied wave a target of a later one, in the layout and
+// in every deployment that holds neither.
+func (s *State) targetMoved(e TargetMoved) error {
+	g := s.Groups[GroupKey(e.App, e.Group)]
+	if g == nil || e.From < 0 || e.To < 0 || e.From >= len(g.Layout.Waves) || e.To >= len(g.Layout.Waves) {
+		return refuse(Invalid, "no wave to move a host of %s %s to", e.App, e.Group)
+	}
+	t := g.target(e.Host)
+	if t == nil || t.Permit != PermitNone || g.place[e.Host] != e.From {
+		return refuse(Conflict, "host %s cannot be moved", e.Host)
+	}
+	for _, d := range g.open {
+		if !d.Waves[e.From].Status.waits() || d.Waves[e.To].Status.Passed() {
+			return refuse(Conflict, "deployment %s holds a wave that host %s would move between", d.ID, e.Host)
+		}
+	}
+	isHost := func(h string) bool { return h == e.Host }
+	s.recount(g, func() {
+		from, to := &g.Layout.Waves[e.From], &g.Layout.Waves[e.To]
+		from.Hosts = slices.DeleteFunc(from.Hosts, isHost)
+		to.Hosts = append(to.Hosts, e.Host)
+		g.place[e.Host] = e.To
+		for _, d := range g.open {
+			task := d.Tasks[e.Host]
+			if task == nil || task.gone() || task.Wave != e.From {
+				continue
+			}
+			w := &d.Waves[e.From]
+			w.Hosts = slices.DeleteFunc(w.Hosts, isHost)
+			for j, h := range w.Hosts {
+				d.order[h] = j
+			}
+			d.order[e.Host] = len(d.Waves[e.To].Hosts)
+			d.Waves[e.To].Hosts = append(d.Waves[e.To].Hosts, e.Host)
+			task.Wave = e.To
+			s.record(d, Record{Subject: "task", Wave: e.To, Host: e.Host, To: "moved", Text: "from wave " + from.Name})
+		}
+	})
+	for _, d := range g.open {
+		if d.Waves[e.To].Status == WaveStatusBaking {
+			d.Waves[e.To].StartedAt = s.Now
+			s.setWave(d, e.To, WaveStatusDeploying, "its hosts departed, another takes their place")
+		}
+	}
+	return nil
 }
 
 // changed refuses a fact of which no item fits any more, so that whoever
@@ -118,10 +295,10 @@ func (s *State) targetsLeft(e TargetsLeft) error {
 
 // depart ends a target: its task is gone, which is no failure, and N shrinks.
 func (s *State) depart(t *Target, cause string) {
-	s.count(t, -1)
-	for _, d := range s.open {
+	s.remove(t)
+	for _, d := range s.openOn(t) {
 		task := d.Tasks[t.Host]
-		if d.App != t.App || d.Group != t.Group || task == nil || task.gone() {
+		if task == nil || task.gone() {
 			continue
 		}
 		if task.Status.Failure() { // what failed stays a failure, also when its host is replaced
@@ -131,10 +308,24 @@ func (s *State) depart(t *Target, cause string) {
 		}
 		d.waves[task.Wave].leave(task)
 	}
-	if g := s.Groups[GroupKey(t.App, t.Group)]; g != nil {
+	if g := t.group; g != nil {
 		delete(g.Members, t.Host)
+		delete(g.targets, t.Host)
+		if w, ok := g.place[t.Host]; ok {
+			lw := &g.Layout.Waves[w]
+			lw.Hosts = slices.DeleteFunc(lw.Hosts, func(h string) bool { return h == t.Host })
+			delete(g.place, t.Host)
+		}
 	}
 	delete(s.Hosts[t.Host].Targets, t.App)
+}
+
+// openOn returns the deployments of the target's group that have not ended.
+func (s *State) openOn(t *Target) []*Deployment {
+	if t.group == nil {
+		return nil
+	}
+	return t.group.open
 }
 
 func (s *State) revisionRegistered(e RevisionRegistered) error {
@@ -163,6 +354,10 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 	if e.Message != "" {
 		r.Message = e.Message
 	}
+	if len(e.Ancestry) > 0 {
+		r.Ancestry = e.Ancestry
+	}
+	r.Unsafe = r.Unsafe || e.Unsafe
 	for _, g := range sorted(s.Groups) { // assignments carry the newest name
 		if g.App == e.App {
 			s.touchAll(g.App, g.Name)
@@ -179,6 +374,7 @@ func (s *State) hostsUnreachable(e HostsUnreachable) error {
 			continue
 		}
 		h.Unreachable, h.DownSince = true, s.Now
+		s.flapped(h)
 		for _, t := range sorted(h.Targets) {
 			s.touch(t, func() { t.Away, t.Health, t.Evidence = true, HealthUnknown, "host unreachable" })
 		}
@@ -220,6 +416,7 @@ func (s *State) reported(r *Report) {
 	h.Counter = max(h.Counter, r.Counter)
 	if h.Unreachable {
 		h.Unreachable = false
+		s.flapped(h)
 		for _, other := range sorted(h.Targets) {
 			s.touch(other, func() { other.Away = false })
 		}
@@ -228,18 +425,16 @@ func (s *State) reported(r *Report) {
 	if t == nil {
 		return
 	}
-	var ended *Deployment
-	s.touch(t, func() {
-		t.Counter, t.Staged = r.Counter, r.Staged
-		t.StageFailed, t.StageReason = r.StageFailed, nil
-		if r.StageFailed != "" {
-			t.StageReason = r.Failure
-		}
-		ended = s.closeGeneration(t, r)
-	})
-	if ended != nil {
+	s.remove(t)
+	t.Counter, t.Staged = r.Counter, r.Staged
+	t.StageFailed, t.StageReason = r.StageFailed, nil
+	if r.StageFailed != "" {
+		t.StageReason = r.Failure
+	}
+	if ended := s.closeGeneration(t, r); ended != nil {
 		s.taskResult(ended, t, r)
 	}
+	s.add(t)
 }
 
 // valid reports whether result and health have values that mean something. An
@@ -249,25 +444,30 @@ func (r *Report) valid() bool {
 }
 
 // closeGeneration applies generation, result and health of a report, and
-// returns the deployment whose task the result may end. It runs in touch.
+// returns the deployment whose task the result may end. It runs between remove
+// and add.
 func (s *State) closeGeneration(t *Target, r *Report) *Deployment {
 	if r.Gen < t.Gen {
 		return nil
 	}
 	if r.Gen > t.Gen { // the log was restored from a backup: the host knows more
 		s.overtaken(t)
-		t.Gen, t.Open, t.Permit, t.Deployment = r.Gen, true, PermitNone, ""
+		t.Gen, t.Open, t.Permit, t.Deployment, t.Aside = r.Gen, true, PermitNone, "", AsideNone
 	}
+	aside := AsideNone
 	var ended *Deployment
 	if t.Open && r.Result != ResultNone {
 		if t.Permit != PermitNone {
-			ended = s.Deployments[t.Deployment]
+			ended, aside = s.Deployments[t.Deployment], t.Aside
 		}
-		t.Open, t.Permit = false, PermitNone
+		t.Open, t.Permit, t.Aside = false, PermitNone, AsideNone
 	}
 	if !t.Open {
 		t.Running, t.Health, t.Evidence = r.Running, r.Health, r.Evidence
 		t.EverHealthy = t.EverHealthy || r.Health == HealthHealthy
+	}
+	if aside != AsideNone {
+		s.asideResult(t, aside, r)
 	}
 	return ended
 }
@@ -275,8 +475,8 @@ func (s *State) closeGeneration(t *Target, r *Report) *Deployment {
 // overtaken lets a granted task wait again when its target is at a generation
 // that this log never granted: no result of the task's own will come.
 func (s *State) overtaken(t *Target) {
-	for _, d := range s.open {
-		if task := d.Tasks[t.Host]; d.App == t.App && d.Group == t.Group && task != nil && task.Status == TaskGranted {
+	for _, d := range s.openOn(t) {
+		if task := d.Tasks[t.Host]; task != nil && task.Status == TaskGranted {
 			s.moveTask(d, t.Host, task, TaskWaiting, "the host is at a later generation", nil)
 		}
 	}
@@ -286,19 +486,17 @@ func (s *State) overtaken(t *Target) {
 // failure: an agent that never says the same twice must not keep the log busy.
 const refusals = 20
 
-// taskResult ends the task that a permit was for.
+// taskResult ends the task that a permit was for. It runs between remove and add.
 func (s *State) taskResult(d *Deployment, t *Target, r *Report) {
 	task := d.Tasks[t.Host]
 	if task == nil || task.gone() || d.Status.Terminal() || task.Status.Terminal() || task.Gen != r.Gen {
 		return
 	}
-	move := func(to TaskStatus, cause string) {
-		s.touch(t, func() { s.moveTask(d, t.Host, task, to, cause, r.Failure) })
-	}
-	goal := d.Revision
+	move := func(to TaskStatus, cause string) { s.moveTask(d, t.Host, task, to, cause, r.Failure) }
+	goal := task.goal(d)
 	good, waiting := TaskSettled, TaskWaiting
 	if task.Status == TaskReverting {
-		goal, good, waiting = task.Goal, TaskReverted, TaskReverting
+		good, waiting = TaskReverted, TaskReverting
 	}
 	switch r.Result {
 	case ResultDone:
@@ -309,6 +507,7 @@ func (s *State) taskResult(d *Deployment, t *Target, r *Report) {
 			move(TaskFailed, fmt.Sprintf("reports %s as running", s.RevisionName(t.App, t.Running)))
 		case t.Health != HealthHealthy:
 			move(TaskFailed, "runs the revision but does not serve: "+t.Evidence)
+		case good == TaskSettled && s.rehearse(d, t, task):
 		default:
 			move(good, "")
 		}
@@ -337,19 +536,60 @@ func (s *State) taskResult(d *Deployment, t *Target, r *Report) {
 	}
 }
 
+// rehearse takes a task of a rehearsing wave on: new, old, new again. It reports
+// whether the task goes on; the time of the way back is kept for people.
+func (s *State) rehearse(d *Deployment, t *Target, task *Task) bool {
+	w := &d.Waves[task.Wave]
+	switch task.Phase {
+	case 0:
+		goal := d.rehearsalGoal(t)
+		if !w.Rehearse || w.Rehearsed > 0 || goal == "" {
+			return false
+		}
+		task.Phase, task.Goal = 1, goal
+		s.moveTask(d, t.Host, task, TaskWaiting, "rehearses the way back to "+s.RevisionName(t.App, goal), nil)
+		return true
+	case 1:
+		w.Rehearsed = s.Now.Sub(t.GrantedAt)
+		task.Phase, task.Goal = 2, ""
+		s.moveTask(d, t.Host, task, TaskWaiting, fmt.Sprintf("a rollback takes %s; deploys again", w.Rehearsed.Round(time.Millisecond)), nil)
+		return true
+	}
+	task.Phase = 0
+	return false
+}
+
+// touchWave marks every host of a wave as touched.
+func (s *State) touchWave(d *Deployment, i int) {
+	for _, h := range d.Waves[i].Hosts {
+		if x := s.Hosts[h]; x != nil {
+			x.touched = s.Index
+		}
+	}
+}
+
 // moveTask changes a task's status and writes it down. It runs inside touch,
-// or between the two counts that depart makes itself.
+// or between remove and add.
 func (s *State) moveTask(d *Deployment, host string, task *Task, to TaskStatus, cause string, f *Failure) {
 	if task.Status == to {
 		return
 	}
 	task.Status, task.Since, task.Wall, task.Cause = to, s.Now, s.Wall, cause
+	if to == TaskSettled && d.waves[task.Wave].tasks[TaskSettled] == 0 {
+		s.restrayWave(s.group(d), task.Wave) // new hosts of the wave may follow now
+	}
 	if f != nil {
 		task.Failure = f
 	}
 	if to.Failure() && !task.Counted && d.Status != DeploymentStatusRollingBack {
 		task.Counted = true
 		d.Failures++
+	}
+	if t := s.Target(host, d.App); to.Failure() && to != TaskLost && t != nil {
+		t.Drift = to.String() + " in " + d.ID // until a retry or the next deployment
+	}
+	if d.Config.Stage.Prefetch == "none" {
+		s.touchWave(d, task.Wave)
 	}
 	r := Record{Subject: "task", Wave: task.Wave, Host: host, To: to.String(), Text: cause}
 	if to.Failure() {

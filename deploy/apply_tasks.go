@@ -11,13 +11,15 @@ func (s *State) permitsGranted(d *Deployment, w *Wave, e PermitsGranted) error {
 		concurrent: e.Concurrent, maxZones: e.MaxZones, floors: e.Floors,
 		exclusive: !d.Config.Capacity.SharedHost,
 	}
-	granted := 0
+	granted, frozen := 0, s.frozen(g) != nil
+	led := s.ledger(g, nil) // every item is committed before the next is tested
 	for _, item := range e.Items {
 		t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]
-		if t == nil || task == nil || task.gone() || task.Wave != e.Wave || item.Gen != t.Gen+1 || !s.grantable(d, w, t, task, item.Goal) {
+		if t == nil || task == nil || task.gone() || task.Wave != e.Wave || item.Gen != t.Gen+1 || !s.grantable(d, w, t, task, item.Goal) ||
+			frozen && task.Status != TaskReverting {
 			continue
 		}
-		if kind, err := s.ledger(g, map[string]bool{}).admit(t, x); err != nil || kind != item.Kind {
+		if kind, err := led.admit(t, x); err != nil || kind != item.Kind {
 			continue
 		}
 		s.grant(d, t, task, item)
@@ -33,10 +35,11 @@ func (s *State) permitsGranted(d *Deployment, w *Wave, e PermitsGranted) error {
 func (s *State) grantable(d *Deployment, w *Wave, t *Target, task *Task, goal Digest) bool {
 	switch task.Status {
 	case TaskWaiting:
-		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying &&
-			goal == d.Revision && t.HasStaged(goal) && d.GateFail == ""
+		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying && d.Scoped == nil &&
+			goal == task.goal(d) && t.HasStaged(goal) && !t.Quarantined
 	case TaskReverting:
-		return d.Status == DeploymentStatusRollingBack && goal == task.Goal && t.HasStaged(goal)
+		back := d.Status == DeploymentStatusRollingBack || d.Scoped != nil && d.Status != DeploymentStatusStopping
+		return back && goal == task.Goal && t.HasStaged(goal)
 	default:
 		return false
 	}
@@ -45,9 +48,10 @@ func (s *State) grantable(d *Deployment, w *Wave, t *Target, task *Task, goal Di
 func (s *State) grant(d *Deployment, t *Target, task *Task, item Grant) {
 	s.touch(t, func() {
 		t.Gen, t.Open, t.Permit, t.Desired = item.Gen, true, item.Kind, item.Goal
-		t.Deployment, t.GrantedAt = d.ID, s.Now
+		t.Deployment, t.GrantedAt, t.Aside, t.Drift, t.Tries, t.RetryAt = d.ID, s.Now, AsideNone, "", 0, 0
 		task.Gen, task.Failure = item.Gen, keepFailure(task)
 		if task.Status == TaskWaiting {
+			d.Waves[task.Wave].Released = true
 			s.moveTask(d, t.Host, task, TaskGranted, item.Kind.String(), nil)
 			return
 		}
@@ -64,28 +68,111 @@ func keepFailure(task *Task) *Failure {
 }
 
 func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
-	if d.Status != DeploymentStatusRunning && d.Status != DeploymentStatusPaused && d.Status != DeploymentStatusRollingBack {
+	switch {
+	case d.Status == DeploymentStatusStopping:
 		return refuse(Conflict, "deployment %s is %s", d.ID, d.Status)
-	}
-	if d.Revert {
+	case d.Revert:
 		return refuse(Conflict, "deployment %s is rolling back already", d.ID)
 	}
-	if g := s.Groups[GroupKey(d.App, d.Group)]; e.Bad && g != nil {
+	g := s.group(d)
+	if e.Bad {
 		g.Bad[d.Revision] = d.ID
 	}
-	d.Revert = true
+	if e.Scope != "" && e.Scope != ScopeAll {
+		return s.scopeReverted(d, e)
+	}
+	if d.Status == DeploymentStatusPending {
+		s.end(d, DeploymentStatusCancelled, e.Cause)
+		return nil
+	}
+	d.Revert, d.Scoped, d.Asked = true, nil, nil
+	d.Decision, d.DecideBy = false, 0
 	s.setStatus(d, DeploymentStatusRollingBack, e.Cause)
+	with := map[int]bool{} // a wave that was not entered may hold hosts that run the revision by another way
+	for _, item := range e.Items {
+		if task := d.Tasks[item.Host]; task != nil {
+			with[task.Wave] = true
+		}
+	}
 	for i := range d.Waves {
-		if st := d.Waves[i].Status; st != WaveStatusPending && st != WaveStatusSkipped {
+		if st := d.Waves[i].Status; !st.waits() && st != WaveStatusSkipped || with[i] {
 			s.setWave(d, i, WaveStatusReverting, "")
 		}
 	}
+	s.withdraw(d, func(*Target) bool { return true }, nil)
+	s.revertItems(d, e.Items)
+	s.cancelWaiting(d, "rolled back")
+	return nil
+}
+
+// scopeReverted opens a revert set of a part of the deployment, or adds to it.
+func (s *State) scopeReverted(d *Deployment, e RollbackStarted) error {
+	if !d.Status.Live() || d.Status == DeploymentStatusRollingBack {
+		return refuse(Conflict, "deployment %s is %s", d.ID, d.Status)
+	}
+	for _, i := range e.Waves {
+		if i < 0 || i >= len(d.Waves) || d.Waves[i].Status.waits() {
+			return refuse(Conflict, "wave %d of deployment %s has nothing to take back", i, d.ID)
+		}
+	}
+	then := e.Then
+	if d.Scoped != nil && d.Scoped.Then == ThenAll {
+		then = ThenAll
+	}
+	d.Scoped, d.Asked = &ScopedRevert{Scope: e.Scope, Cause: e.Cause, Then: then, Until: e.Until}, nil
+	s.stopBakes(d)
+	touched := map[string]bool{}
 	for _, item := range e.Items {
+		touched[item.Host] = true
+	}
+	for _, i := range e.Waves {
+		s.setWave(d, i, WaveStatusReverting, e.Cause)
+		for _, o := range s.group(d).open { // what a newer one had begun here begins anew
+			if o.Seq > d.Seq && i < len(o.Waves) && o.Waves[i].Status == WaveStatusReverted {
+				s.reopen(o, i, WaveStatusPending)
+			}
+		}
+	}
+	s.withdraw(d, func(t *Target) bool { return touched[t.Host] }, e.Waves)
+	s.revertItems(d, e.Items)
+	s.touchAll(d.App, d.Group)
+	s.record(d, Record{Subject: "deployment", Wave: -1, To: "reverting " + e.Scope, Text: e.Cause})
+	return nil
+}
+
+// withdraw takes the deployment's own seals back: of the targets, and of the
+// given waves of the layout (nil is every one).
+func (s *State) withdraw(d *Deployment, of func(*Target) bool, waves []int) {
+	g := s.group(d)
+	own := func(seal Seal) bool { return seal.Deployment == d.ID }
+	for i := range g.Layout.Waves {
+		if waves == nil || slices.Contains(waves, i) {
+			g.Layout.Waves[i].Seals = slices.DeleteFunc(g.Layout.Waves[i].Seals, own)
+		}
+	}
+	for h := range sorted(d.Tasks) {
+		if t := g.target(h); t != nil && of(t) {
+			t.Seals = slices.DeleteFunc(t.Seals, own)
+		}
+	}
+	s.restray(d)
+}
+
+func (s *State) revertItems(d *Deployment, items []RevertGoal) {
+	for _, item := range items {
 		if t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]; t != nil && task != nil && !task.gone() {
 			s.revert(d, t, task, item.Goal)
 		}
 	}
-	s.cancelWaiting(d, "rolled back")
+}
+
+func (s *State) waveReverted(d *Deployment, w *Wave, e WaveReverted) error {
+	p := d.waves[e.Wave]
+	if w.Status != WaveStatusReverting || d.Scoped == nil || p.tasks[TaskReverting] > 0 || p.permits > 0 {
+		return refuse(Conflict, "wave %s is not reverted", w.Name)
+	}
+	w.EndedAt = s.Now
+	s.setWave(d, e.Wave, WaveStatusReverted, "")
 	return nil
 }
 
@@ -97,13 +184,12 @@ func (s *State) revert(d *Deployment, t *Target, task *Task, goal Digest) {
 			s.moveTask(d, t.Host, task, TaskLeft, "no last good revision", nil)
 			return
 		}
-		task.Goal = goal
-		t.Seals = slices.DeleteFunc(t.Seals, func(seal Seal) bool { return seal.Deployment == d.ID })
+		task.Goal, task.Phase = goal, 0
 		s.moveTask(d, t.Host, task, TaskReverting, "to "+s.RevisionName(d.App, goal), nil)
 		if t.Permit == PermitNone {
 			return
 		}
-		t.Gen, t.Open, t.Desired, t.GrantedAt, t.Deployment = t.Gen+1, true, goal, s.Now, d.ID
+		t.Gen, t.Open, t.Desired, t.GrantedAt, t.Deployment, t.Aside = t.Gen+1, true, goal, s.Now, d.ID, AsideNone
 		task.Gen = t.Gen
 	})
 }
@@ -137,14 +223,14 @@ func (s *State) tasksEnded(d *Deployment, e TasksEnded) error {
 func (s *State) endable(d *Deployment, t *Target, task *Task, item TaskEnd) bool {
 	switch item.Status {
 	case TaskSettled:
-		return task.Status == TaskWaiting && !d.Redeploy && t.Running == d.Revision && t.Serving()
+		return task.Status == TaskWaiting && task.Phase == 0 && !d.Redeploy && t.Running == d.Revision && t.Serving()
 	case TaskStageFailed, TaskSkipped:
 		return task.Status == TaskWaiting
 	case TaskLost:
 		if t.Permit == PermitNone {
 			return task.Status == TaskReverting
 		}
-		return t.Gen == item.Gen
+		return t.Gen == item.Gen && t.Deployment == d.ID
 	case TaskReverted:
 		return task.Status == TaskReverting && t.Running == task.Goal && t.Serving()
 	case TaskBroken:

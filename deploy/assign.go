@@ -48,52 +48,113 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 		Keep: s.keep(t), TaskLimit: int64(g.Config.Timeouts.Task),
 	}
 	config, gates := &g.Config, allGates(&g.Config)
-	if d := s.Newest(t.App, t.Group); d != nil {
-		if task := d.Tasks[t.Host]; task != nil {
+	staging := false
+	for _, d := range g.open {
+		task := d.Tasks[t.Host]
+		if task == nil || task.gone() {
+			continue
+		}
+		if t.Running == d.Revision || t.Open && t.Deployment == d.ID || len(g.open) == 1 {
 			config, gates = &d.Config, d.Waves[task.Wave].Gates
+		}
+		if !staging {
 			s.stage(&a, d, t, task)
+			staging = a.Stage != "" && !t.HasStaged(a.Stage)
 		}
 	}
-	a.Gates, a.StopFail = config.GatesOf(gates), config.StopFailure == "fail"
+	if kind, goal := g.stray(t); kind != AsideNone && !staging && !t.HasStaged(goal) {
+		a.Stage, a.StageName, a.StageKey = goal, s.RevisionName(t.App, goal), fmt.Sprintf("%s.%s.%d.%d", kind, goal.Short(), g.Layout.Version, t.Tries)
+	}
+	a.Gates, a.StopFail = probes(config.GatesOf(gates)), config.StopFailure == "fail"
 	if !t.Open {
 		return a
 	}
 	a.Deployment, a.Permit, a.Goal = t.Deployment, t.Permit, t.Desired
 	a.GoalName = s.RevisionName(t.App, t.Desired)
+	if a.Deployment == "" { // hooks and logs need a name
+		a.Deployment = fmt.Sprintf("%s-%d", t.Aside, t.Gen)
+	}
 	if d := s.Deployments[t.Deployment]; d != nil {
-		a.Rollback = d.Status == DeploymentStatusRollingBack
+		task := d.Tasks[t.Host]
+		a.Rollback = d.Status == DeploymentStatusRollingBack || task != nil && (task.Status == TaskReverting || task.Phase == 1)
 		a.TaskLimit = int64(d.Config.Timeouts.Task)
 	}
 	return a
 }
 
-// stage says what the target should fetch before it gets a permit.
+// probes are the gates that agents answer.
+func probes(gates []Gate) []Gate {
+	return slices.DeleteFunc(gates, func(g Gate) bool { return g.Kind() != GateProbe })
+}
+
+// stage says what the target should fetch before it gets a permit. A deployment
+// that has not started stages nothing.
 func (s *State) stage(a *Assignment, d *Deployment, t *Target, task *Task) {
+	goal := Digest("")
 	switch task.Status {
 	case TaskWaiting:
-		a.Stage = d.Revision
+		if d.Status != DeploymentStatusPending && d.prefetches(t, task) {
+			goal = task.goal(d)
+		}
 	case TaskReverting:
 		if t.Permit == PermitNone {
-			a.Stage = task.Goal
+			goal = task.Goal
 		}
 	case TaskGranted, TaskSettled, TaskFailed, TaskBroken, TaskStageFailed, TaskLost, TaskGone,
 		TaskSkipped, TaskCancelled, TaskReverted, TaskLeft:
 	}
-	if a.Stage != "" {
-		a.StageName = s.RevisionName(t.App, a.Stage)
+	if goal != "" {
+		a.Stage, a.StageName = goal, s.RevisionName(t.App, goal)
 		a.StageKey = fmt.Sprintf("%s.%d", d.ID, d.Attempt)
 	}
 }
 
-// keep lists the last good revision and its predecessor.
+// prefetches reports whether the target of a waiting task may fetch now: all of
+// the fleet at once, a wave once it is entered, or only the next targets that
+// could be granted a permit.
+func (d *Deployment) prefetches(t *Target, task *Task) bool {
+	w := &d.Waves[task.Wave]
+	switch d.Config.Stage.Prefetch {
+	case "wave":
+		return w.Status == WaveStatusDeploying
+	case "none":
+		p := d.waves[task.Wave]
+		if w.Status != WaveStatusDeploying || t.group == nil {
+			return false
+		}
+		ahead, limit := 0, 2*max(1, d.Config.Capacity.MaxConcurrent.Down(t.group.usage("").members))
+		for _, set := range []bitset{p.waiting, p.ready, p.weak} {
+			set.each(func(j int) bool {
+				if j < d.order[t.Host] {
+					ahead++
+				}
+				return ahead < limit
+			})
+		}
+		return ahead < limit
+	}
+	return true
+}
+
+// keep lists what the target is about to run, its last good revision and that
+// one's predecessor.
 func (s *State) keep(t *Target) []Digest {
 	var out []Digest
 	g := s.Groups[GroupKey(t.App, t.Group)]
+	for _, d := range g.open {
+		if task := d.Tasks[t.Host]; d.Status != DeploymentStatusPending && task != nil && !task.gone() && !task.Status.Terminal() {
+			out = append(out, task.goal(d))
+		}
+	}
+	known := len(out)
+	if good := t.lastGood(nil); good != "" && !slices.Contains(out, good) {
+		out = append(out, good)
+	}
 	for _, seal := range slices.Backward(t.Seals) {
 		if g.Bad[seal.Revision] == "" && !slices.Contains(out, seal.Revision) {
 			out = append(out, seal.Revision)
 		}
-		if len(out) == 2 {
+		if len(out) == known+2 {
 			break
 		}
 	}

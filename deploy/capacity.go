@@ -8,6 +8,7 @@ type usage struct {
 	registered int // N: targets that have ever been healthy
 	serving    int // S: healthy, no permit, closed generation
 	permits    int // P
+	unhealthy  int // targets whose application says that it is not well
 }
 
 func (g *Group) usage(zone string) *usage {
@@ -147,10 +148,15 @@ func (l *ledger) busy(zone string) bool { return l.g.usage(zone).permits+l.taken
 // mutex tests that no other application of the host is being disrupted, when
 // either of the two wants to be alone.
 func (l *ledger) mutex(t *Target, x terms) error {
-	if alone, granted := l.hosts[t.Host]; granted && (alone || x.exclusive) {
-		return fmt.Errorf("%s was granted a permit just now", t.Host)
+	if len(l.hosts) > 0 {
+		if alone, granted := l.hosts[t.Host]; granted && (alone || x.exclusive) {
+			return fmt.Errorf("%s was granted a permit just now", t.Host)
+		}
 	}
-	for app, other := range sorted(l.s.Hosts[t.Host].Targets) {
+	if len(t.host.Targets) == 1 {
+		return nil
+	}
+	for app, other := range sorted(t.host.Targets) {
 		if other.Permit != PermitNone && (x.exclusive || l.s.exclusive(other)) {
 			return fmt.Errorf("%s holds a permit for %s", t.Host, app)
 		}
@@ -158,11 +164,13 @@ func (l *ledger) mutex(t *Target, x terms) error {
 	return nil
 }
 
-// exclusive reports whether the deployment that a target holds a permit of
-// wants the host for itself.
+// exclusive reports whether the work that a target holds a permit for wants the
+// host for itself.
 func (s *State) exclusive(t *Target) bool {
-	d := s.Deployments[t.Deployment]
-	return d == nil || !d.Config.Capacity.SharedHost
+	if d := s.Deployments[t.Deployment]; d != nil {
+		return !d.Config.Capacity.SharedHost
+	}
+	return t.group == nil || !t.group.Config.Capacity.SharedHost
 }
 
 // floorError says that a grant would break a floor.

@@ -38,6 +38,8 @@ func (s *State) checkTarget(host, app string, t *Target) error {
 		return fmt.Errorf("target %s/%s is no member of its group %s", app, host, t.Group)
 	case t.Permit != PermitNone && !t.Open:
 		return fmt.Errorf("I2: target %s/%s holds a permit on a closed generation %d", app, host, t.Gen)
+	case t.Permit != PermitNone && t.Aside != AsideNone && t.Deployment == "":
+		return nil
 	case t.Permit != PermitNone && s.Deployments[t.Deployment] == nil:
 		return fmt.Errorf("I2: permit of %s/%s belongs to no deployment", app, host)
 	case t.Permit != PermitNone && s.Deployments[t.Deployment].Status.Terminal():
@@ -61,7 +63,8 @@ func (s *State) checkGroup(key string, g *Group) error {
 			want[z].members++
 			want[z].registered += count(t.EverHealthy)
 			want[z].serving += count(t.Serving())
-			want[z].permits += count(t.Permit != PermitNone)
+			want[z].permits += count(t.Permit != PermitNone && t.Aside != AsideBirth)
+			want[z].unhealthy += count(t.Health == HealthUnhealthy)
 		}
 	}
 	for z, w := range sorted(want) {
@@ -69,12 +72,16 @@ func (s *State) checkGroup(key string, g *Group) error {
 			return fmt.Errorf("counters of %s zone %q are %+v, a count says %+v", key, z, *got, *w)
 		}
 	}
-	live := 0
-	for _, d := range s.open {
-		live += count(d.App == g.App && d.Group == g.Name)
-	}
-	if live > 1 {
-		return fmt.Errorf("I3: %d deployments are in flight on %s", live, key)
+	for i := range g.Layout.Waves {
+		live := ""
+		for _, d := range g.open {
+			if i < len(d.Waves) && d.Waves[i].Status.active() {
+				if live != "" {
+					return fmt.Errorf("I3: %s and %s are both live in wave %d of %s", live, d.ID, i, key)
+				}
+				live = d.ID
+			}
+		}
 	}
 	return nil
 }
@@ -101,6 +108,9 @@ func (s *State) checkDeployment(d *Deployment) error {
 		}
 		counted += count(task.Counted)
 	}
+	for i := range d.Waves {
+		counted += d.Waves[i].Extra
+	}
 	if counted != d.Failures {
 		return fmt.Errorf("S12: %s counts %d failures, its tasks %d", d.ID, d.Failures, counted)
 	}
@@ -120,7 +130,7 @@ func (s *State) checkWave(d *Deployment, i int) error {
 	granted := 0
 	for _, h := range w.Hosts {
 		tasks[d.Tasks[h].Status]++
-		if t := s.Target(h, d.App); t != nil && !d.Tasks[h].gone() && t.Permit != PermitNone {
+		if t := s.Target(h, d.App); t != nil && !d.Tasks[h].gone() && t.Permit != PermitNone && t.Deployment == d.ID {
 			granted++
 		}
 	}
@@ -130,39 +140,194 @@ func (s *State) checkWave(d *Deployment, i int) error {
 	if n := d.permits(i); n != granted {
 		return fmt.Errorf("wave %s of %s counts %d permits, there are %d", w.Name, d.ID, n, granted)
 	}
-	if w.Status == WaveStatusPending || w.Status == WaveStatusReverting || w.Status == WaveStatusReverted {
+	if w.Status.waits() || w.Status == WaveStatusReverting || w.Status == WaveStatusReverted {
 		return nil
 	}
 	for j := range i {
-		if before := &d.Waves[j]; before.Batch < w.Batch && !before.Status.Passed() && before.Status != WaveStatusReverting {
+		if before := &d.Waves[j]; before.Batch < w.Batch && !before.Status.Passed() && before.Status != WaveStatusReverting && before.Status != WaveStatusReverted {
 			return fmt.Errorf("S12: wave %s of %s is %s while %s is %s", w.Name, d.ID, w.Status, before.Name, before.Status)
 		}
 	}
 	return nil
 }
 
-// CheckEvent asserts, before the fact is applied, that it respects the permit
-// rule, by a count of its own over the group's targets: I1 and I2. It returns
-// nil for every fact but PermitsGranted.
-func CheckEvent(s *State, e Event) error {
-	p, ok := e.(PermitsGranted)
-	if !ok || s.Deployments[p.Deployment] == nil {
+// Witness looks at the state before a fact is applied and returns a test of what
+// the fact did to it, to be called right after: that grants kept the permit rule
+// (I1, I2), that nobody was overtaken (I3, I4), that no wave was sealed early
+// (S12) and that nothing counts as settled without saying so (S14). It counts
+// by itself, over the group's targets, and returns nil for facts without a test.
+func Witness(s *State, e Event) func() error {
+	switch e := e.(type) {
+	case PermitsGranted:
+		return s.witnessGrants(e)
+	case WaveStarted:
+		if d := s.Deployments[e.Deployment]; d != nil && e.Wave < len(d.Waves) {
+			was := d.Waves[e.Wave].Status
+			return func() error { return s.checkStart(d, e.Wave, was) }
+		}
+	case WaveSealed:
+		if d := s.Deployments[e.Deployment]; d != nil && e.Wave < len(d.Waves) {
+			was := d.Waves[e.Wave].Status
+			return func() error { return s.checkSeal(d, e.Wave, was) }
+		}
+	case TasksEnded:
+		if d := s.Deployments[e.Deployment]; d != nil {
+			return func() error { return s.checkSettled(d, e.Items) }
+		}
+	case TargetsReported:
+		return s.witnessReports(e)
+	}
+	return nil
+}
+
+// domain counts a group or zone by hand.
+type domain struct{ serving, permits int }
+
+func (s *State) domains(g *Group) map[string]*domain {
+	out := map[string]*domain{"": {}}
+	for h := range sorted(g.Members) {
+		t := s.Target(h, g.App)
+		for _, z := range slices.Compact([]string{"", t.Zone}) {
+			if out[z] == nil {
+				out[z] = &domain{}
+			}
+			out[z].serving += count(t.Serving())
+			out[z].permits += count(t.Permit != PermitNone && t.Aside != AsideBirth)
+		}
+	}
+	return out
+}
+
+func (s *State) witnessGrants(e PermitsGranted) func() error {
+	app, group := e.App, e.Group
+	if d := s.Deployments[e.Deployment]; d != nil {
+		app, group = d.App, d.Group
+	}
+	g := s.Groups[GroupKey(app, group)]
+	if g == nil {
 		return nil
 	}
-	d := s.Deployments[p.Deployment]
-	for _, f := range p.Floors {
-		serving, normal := 0, 0
-		for h := range sorted(s.Groups[GroupKey(d.App, d.Group)].Members) {
-			t := s.Target(h, d.App)
-			if f.Zone != "" && t.Zone != f.Zone {
+	before, had := s.domains(g), map[string]bool{}
+	for _, item := range e.Items {
+		t := s.Target(item.Host, app)
+		had[item.Host] = t != nil && t.Permit != PermitNone
+	}
+	return func() error {
+		after, normal, granted := s.domains(g), map[string]bool{}, 0
+		for _, item := range e.Items {
+			t := s.Target(item.Host, app)
+			if t == nil || t.Permit == PermitNone || t.Gen != item.Gen || had[item.Host] {
 				continue
 			}
-			serving += count(t.Serving())
-			normal += count(t.Serving() && slices.ContainsFunc(p.Items, func(g Grant) bool { return g.Host == h }))
+			granted++
+			if t.Permit == PermitNormal {
+				normal[""], normal[t.Zone] = true, true
+			}
+			if other := s.disrupted(t); other != "" && e.Aside != AsideBirth {
+				return fmt.Errorf("I2: %s was granted a permit for %s while %s has one", item.Host, app, other)
+			}
 		}
-		if normal > 0 && serving-normal < f.Min {
-			return fmt.Errorf("I1: %d grants in zone %q of %s leave %d serving, the floor is %d", normal, f.Zone, d.ID, serving-normal, f.Min)
+		for _, f := range e.Floors {
+			if d := after[f.Zone]; d != nil && normal[f.Zone] && d.serving < f.Min {
+				return fmt.Errorf("I1: grants in zone %q of %s leave %d of %d serving, the floor is %d", f.Zone, g.Key(), d.serving, before[f.Zone].serving, f.Min)
+			}
+		}
+		if p := after[""].permits; e.Aside != AsideBirth && granted > 0 && p > e.Concurrent {
+			return fmt.Errorf("I2: %d permits are out in %s, %d may be", p, g.Key(), e.Concurrent)
+		}
+		zones, was := 0, 0
+		for z, d := range sorted(after) {
+			zones += count(z != "" && d.permits > 0)
+			was += count(z != "" && before[z] != nil && before[z].permits > 0)
+		}
+		if e.MaxZones > 0 && zones > e.MaxZones && zones > was {
+			return fmt.Errorf("I2: permits are out in %d zones of %s, at most %d may have them", zones, g.Key(), e.MaxZones)
+		}
+		return nil
+	}
+}
+
+// disrupted names another application of the target's host that holds a permit
+// although one of the two wants to be alone.
+func (s *State) disrupted(t *Target) string {
+	for app, other := range sorted(t.host.Targets) {
+		if app != t.App && other.Permit != PermitNone && (s.exclusive(t) || s.exclusive(other)) {
+			return app
+		}
+	}
+	return ""
+}
+
+func (s *State) checkStart(d *Deployment, i int, was WaveStatus) error {
+	if d.Waves[i].Status != WaveStatusDeploying || !was.waits() {
+		return nil
+	}
+	for _, o := range s.group(d).open {
+		if o.Seq < d.Seq && (!o.Waves[i].Status.Passed() || o.Status != DeploymentStatusRunning) {
+			return fmt.Errorf("I4: wave %s of %s was entered while %s is %s there and %s", d.Waves[i].Name, d.ID, o.ID, o.Waves[i].Status, o.Status)
 		}
 	}
 	return nil
+}
+
+func (s *State) checkSeal(d *Deployment, i int, was WaveStatus) error {
+	w := &d.Waves[i]
+	if w.Status != WaveStatusSealed || was == WaveStatusSealed {
+		return nil
+	}
+	if s.Now.Sub(w.BakeSince) < w.BakeMin && !d.promoted(w.Name, "bake") {
+		return fmt.Errorf("S12: wave %s of %s was sealed after %s, its bake is %s", w.Name, d.ID, s.Now.Sub(w.BakeSince), w.BakeMin)
+	}
+	for _, h := range w.Hosts {
+		t, task := s.Target(h, d.App), d.Tasks[h]
+		if t != nil && task.Status == TaskSettled && task.Wave == i && task.Gen > 0 && t.Permit == PermitNone && len(t.Seals) == 0 {
+			return fmt.Errorf("S12: %s settled in wave %s of %s and was not sealed", h, w.Name, d.ID)
+		}
+	}
+	return nil
+}
+
+// checkSettled is S14 for tasks that settled without a permit.
+func (s *State) checkSettled(d *Deployment, items []TaskEnd) error {
+	for _, item := range items {
+		t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]
+		if item.Status == TaskSettled && t != nil && task != nil && task.Status == TaskSettled && task.Since == s.Now &&
+			(t.Running != d.Revision || t.Health != HealthHealthy) {
+			return fmt.Errorf("S14: %s counts as settled in %s and runs %s, %s", item.Host, d.ID, t.Running.Short(), t.Health)
+		}
+	}
+	return nil
+}
+
+// witnessReports is S10 and S14 for results: a late report changes no task, and
+// no task settles without a report of the revision.
+func (s *State) witnessReports(e TargetsReported) func() error {
+	type key struct{ d, host string }
+	was := map[key]TaskStatus{}
+	for i := range e.Items {
+		for _, d := range s.open {
+			if task := d.Tasks[e.Items[i].Host]; task != nil {
+				was[key{d.ID, e.Items[i].Host}] = task.Status
+			}
+		}
+	}
+	return func() error {
+		for i := range e.Items {
+			r := &e.Items[i]
+			for _, d := range s.open {
+				task := d.Tasks[r.Host]
+				old, ok := was[key{d.ID, r.Host}]
+				if task == nil || !ok || d.App != r.App || task.Status == old {
+					continue
+				}
+				switch {
+				case r.Gen < task.Gen:
+					return fmt.Errorf("S10: a report of generation %d moved task %s of %s, which is at %d", r.Gen, r.Host, d.ID, task.Gen)
+				case task.Status == TaskSettled && (r.Running != d.Revision || r.Health != HealthHealthy || r.Result != ResultDone):
+					return fmt.Errorf("S14: %s settled in %s by a report of %s, %s", r.Host, d.ID, r.Running.Short(), r.Health)
+				}
+			}
+		}
+		return nil
+	}
 }

@@ -6,16 +6,18 @@ import (
 	"strings"
 )
 
-// revertSet lists where each target that the deployment touched goes, newest
-// waves first, and whether any target of the deployment has a last good revision.
-func (d *decision) revertSet(dep *Deployment) (items []RevertGoal, anyGood bool) {
+// revertSet lists where each target in scope that the deployment touched goes,
+// newest waves first, and whether any target in scope has a last good revision.
+// A target that a newer deployment holds or has settled is that one's to move.
+func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool, bad ...Digest) (items []RevertGoal, anyGood bool) {
+	g := d.s.group(dep)
 	for i := range slices.Backward(dep.Waves) {
 		for _, h := range dep.Waves[i].Hosts {
 			t, task := d.s.Target(h, dep.App), dep.Tasks[h]
-			if t == nil || task == nil || task.gone() || task.Wave != i {
+			if t == nil || task == nil || task.gone() || task.Wave != i || !in(i, t) || dep.overtaken(g, t) {
 				continue
 			}
-			goal := d.goal(dep, t)
+			goal := d.goal(dep, t, bad)
 			anyGood = anyGood || goal != ""
 			if task.touched(t, goal, dep) {
 				items = append(items, RevertGoal{Host: h, Goal: goal})
@@ -25,40 +27,45 @@ func (d *decision) revertSet(dep *Deployment) (items []RevertGoal, anyGood bool)
 	return items, anyGood
 }
 
+// overtaken reports whether a newer deployment changes the target, or has.
+func (dep *Deployment) overtaken(g *Group, t *Target) bool {
+	for _, o := range g.open {
+		if o.Seq <= dep.Seq {
+			continue
+		}
+		if task := o.Tasks[t.Host]; task != nil && !task.gone() &&
+			(task.Status == TaskGranted || task.Status == TaskReverting || task.Status == TaskSettled && t.Running == o.Revision) {
+			return true
+		}
+	}
+	return false
+}
+
 // goal is where a target goes when the deployment is undone: its last good
 // revision without the deployment's own seals and without the revision itself
-// unless it was there before.
-func (d *decision) goal(dep *Deployment, t *Target) Digest {
+// unless it was there before, nor anything that turns bad with it.
+func (d *decision) goal(dep *Deployment, t *Target, bad []Digest) Digest {
 	if dep.Inverse {
 		if dep.Undo == "" || t.Running != dep.Undo {
 			return dep.Revision
 		}
 		return d.s.LastGood(t, "")
 	}
-	g := d.s.LastGood(t, dep.ID)
-	if g == dep.Revision {
-		return d.s.lastGoodBefore(t, dep)
+	isBad := func(seal Seal) bool { return slices.Contains(bad, seal.Revision) }
+	g := t.lastGood(func(seal Seal) bool { return seal.Deployment == dep.ID || isBad(seal) })
+	if g == dep.Revision && !dep.Redeploy {
+		return t.lastGood(func(seal Seal) bool { return seal.Revision == dep.Revision || isBad(seal) })
 	}
 	return g
-}
-
-// lastGoodBefore skips every seal of the deployment's revision, which is about
-// to be marked bad.
-func (s *State) lastGoodBefore(t *Target, dep *Deployment) Digest {
-	g := s.Groups[GroupKey(t.App, t.Group)]
-	for _, seal := range slices.Backward(t.Seals) {
-		if seal.Revision != dep.Revision && g.Bad[seal.Revision] == "" {
-			return seal.Revision
-		}
-	}
-	return ""
 }
 
 // touched reports whether the target must move to be on its goal again.
 func (task *Task) touched(t *Target, goal Digest, dep *Deployment) bool {
 	switch task.Status {
-	case TaskGranted, TaskSettled, TaskBroken, TaskLost:
+	case TaskGranted:
 		return true
+	case TaskSettled, TaskBroken, TaskLost:
+		return t.Running != goal || !t.Serving()
 	case TaskFailed:
 		return goal != "" && (t.Running != goal || !t.Serving())
 	case TaskWaiting, TaskCancelled, TaskStageFailed, TaskSkipped:
@@ -70,41 +77,146 @@ func (task *Task) touched(t *Target, goal Digest, dep *Deployment) bool {
 	return false
 }
 
-// rollback moves a revert set on: no gate, window or bake can hold it, the
-// floor and the rate of the rollback policy do.
+// rollbackAll takes the whole deployment back, marks its revision bad, and with
+// it every newer one that contains it (R6, R8). Declared repairs survive (R7).
+func (d *decision) rollbackAll(dep *Deployment, cause string, items []RevertGoal) {
+	g := d.s.group(dep)
+	bad := []Digest{dep.Revision}
+	var revoked []*Deployment
+	if !dep.Inverse {
+		for _, o := range g.open {
+			if o.Seq > dep.Seq && o.contains(bad) {
+				revoked, bad = append(revoked, o), append(bad, o.Revision)
+			}
+		}
+	}
+	if len(revoked) > 0 {
+		items, _ = d.revertSet(dep, everything, bad...)
+	}
+	d.emit(RollbackStarted{Deployment: dep.ID, Cause: cause, Bad: !dep.Inverse, Scope: ScopeAll, Items: items})
+	for _, o := range revoked {
+		if o.Revert {
+			continue
+		}
+		items, _ := d.revertSet(o, everything, bad...)
+		d.emit(RollbackStarted{
+			Deployment: o.ID, Cause: "revoked by the rollback of " + dep.RevName, Bad: true, Scope: ScopeAll, RevokedBy: dep.ID, Items: items,
+		})
+	}
+}
+
+// contains reports whether the deployment's revision holds what any of the bad
+// ones brought: presumed of every later one, unless it is declared to repair it
+// or its history says that it does not.
+func (dep *Deployment) contains(bad []Digest) bool {
+	for _, b := range bad {
+		if !slices.Contains(dep.Fixes, b) && !slices.Contains(dep.Without, b) {
+			return true
+		}
+	}
+	return false
+}
+
+// asked starts the rollback of a scope that a person wants back.
+func (d *decision) asked(dep *Deployment) bool {
+	a := dep.Asked
+	if a == nil {
+		return false
+	}
+	var waves []int
+	items, _ := d.revertSet(dep, func(w int, t *Target) bool {
+		st := dep.Waves[w].Status
+		return (st.active() || st == WaveStatusSealed || st == WaveStatusReverted) &&
+			(a.Zone == "" || t.Zone == a.Zone) && (a.Wave == "" || dep.Waves[w].Name == a.Wave)
+	})
+	for _, item := range items {
+		if w := dep.Tasks[item.Host].Wave; !slices.Contains(waves, w) {
+			waves = append(waves, w)
+		}
+	}
+	slices.Sort(waves)
+	d.emit(RollbackStarted{
+		Deployment: dep.ID, Cause: a.Cause, Scope: a.Scope, Then: ThenPause, Waves: waves, Until: d.decideBy(dep), Items: items,
+	})
+	return true
+}
+
+// revertScope moves an open revert set on; when it is done its waves are
+// reverted, and the deployment pauses or rolls back whole.
+func (d *decision) revertScope(dep *Deployment) {
+	if d.reverted(dep) {
+		return
+	}
+	open := false
+	for i := range slices.Backward(dep.Waves) {
+		if dep.Waves[i].Status == WaveStatusReverting {
+			d.back = append(d.back, openWave{dep, i})
+			p := dep.waves[i]
+			open = open || p.tasks[TaskReverting] > 0 || dep.Waves[i].Status == WaveStatusReverting && p.permits > 0
+		}
+	}
+	if open {
+		return
+	}
+	for i := range dep.Waves {
+		if dep.Waves[i].Status == WaveStatusReverting {
+			d.emit(WaveReverted{Deployment: dep.ID, Wave: i})
+		}
+	}
+	if dep.Scoped.Then == ThenAll {
+		items, _ := d.revertSet(dep, everything)
+		d.rollbackAll(dep, dep.Scoped.Cause, items)
+		return
+	}
+	d.emit(DeploymentPaused{Deployment: dep.ID, Cause: dep.Scoped.Cause + d.notBack(dep), Until: d.decideBy(dep)})
+}
+
+// notBack lists the targets of reverting waves that did not go back.
+func (d *decision) notBack(dep *Deployment) string {
+	var out []string
+	for i := range dep.Waves {
+		if dep.Waves[i].Status != WaveStatusReverting {
+			continue
+		}
+		for _, h := range dep.Waves[i].Hosts {
+			if task := dep.Tasks[h]; task.Goal != "" && (task.Status == TaskBroken || task.Status == TaskLost) || task.Status == TaskLeft {
+				out = append(out, fmt.Sprintf("%s %s", d.s.hostName(h), task.Status))
+			}
+		}
+	}
+	return notBack(out)
+}
+
+func notBack(hosts []string) string {
+	if len(hosts) == 0 {
+		return ""
+	}
+	more := ""
+	if len(hosts) > 20 {
+		more = fmt.Sprintf(" and %d more", len(hosts)-20)
+	}
+	return "; not back: " + strings.Join(hosts[:min(len(hosts), 20)], ", ") + more
+}
+
+// rollback moves the revert set of a whole deployment on: no gate, window or
+// bake can hold it, the floor and the rate of the rollback policy do.
 func (d *decision) rollback(dep *Deployment) {
 	if !dep.Revert {
-		items, _ := d.revertSet(dep)
+		items, _ := d.revertSet(dep, everything)
 		cause := dep.Cause
 		if cause == "" {
 			cause = "rollback requested"
 		}
-		d.emit(RollbackStarted{Deployment: dep.ID, Cause: cause, Bad: !dep.Inverse, Items: items})
+		d.rollbackAll(dep, cause, items)
 		return
 	}
 	if d.reverted(dep) {
 		return
 	}
-	led := d.ledger(dep)
-	c, policy := &dep.Config.Capacity, dep.Config.Rollback
-	x := terms{
-		concurrent: max(1, policy.MaxConcurrent.Down(led.g.usage("").members)), maxZones: policy.MaxZones,
-		floors: c.floors(led.g, led.g.Zones()), exclusive: !c.SharedHost,
-	}
 	open := 0
 	for i := range slices.Backward(dep.Waves) {
 		open += dep.waves[i].tasks[TaskReverting]
-		g := &granting{d: d, dep: dep, wave: i, led: led, x: x, limit: grantBatch}
-		for _, serving := range []bool{false, true} {
-			dep.waves[i].reverting.each(func(j int) bool {
-				h := dep.Waves[i].Hosts[j]
-				if d.s.Target(h, dep.App).Serving() != serving {
-					return true
-				}
-				return g.try(h, dep.Tasks[h].Goal)
-			})
-		}
-		g.emit()
+		d.back = append(d.back, openWave{dep, i})
 	}
 	if open == 0 && dep.held() == 0 {
 		d.endRollback(dep)
@@ -149,15 +261,12 @@ func (d *decision) endRollback(dep *Deployment) {
 			}
 		}
 	}
-	end := DeploymentEnded{Deployment: dep.ID, Status: DeploymentStatusRolledBack, Cause: dep.Cause}
+	end := DeploymentEnded{Deployment: dep.ID, Status: DeploymentStatusRolledBack, Cause: dep.Cause + notBack(list)}
 	switch {
 	case dep.Inverse:
 		end.Status = DeploymentStatusSucceeded
 	case back == 0 && len(list) > 0:
 		end.Status = DeploymentStatusStopped
-	}
-	if len(list) > 0 {
-		end.Cause += "; not back: " + strings.Join(list[:min(len(list), 20)], ", ")
 	}
 	d.emit(end)
 }

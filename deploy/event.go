@@ -260,9 +260,10 @@ type TaskEnd struct {
 	Cause   string
 }
 
-// TasksEnded ends tasks of one deployment.
+// TasksEnded ends tasks of one deployment, or asides of one group.
 type TasksEnded struct {
-	Deployment string
+	Deployment string // "" for asides
+	App, Group string // of asides
 	Items      []TaskEnd
 }
 

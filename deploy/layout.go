@@ -17,7 +17,8 @@ func Arrange(specs []WaveSpec, hosts []*Host) []Wave {
 	for _, h := range hosts {
 		l.zones[h.Zone]++
 	}
-	for _, spec := range specs {
+	for i, spec := range specs {
+		l.spec = i
 		l.place(spec)
 	}
 	return l.waves
@@ -28,7 +29,16 @@ type layout struct {
 	all   int            // hosts in the group
 	zones map[string]int // hosts in each zone of the group
 	waves []Wave
+	spec  int
 	batch int
+}
+
+// wave is one wave made from the spec, without hosts.
+func (spec *WaveSpec) wave(name, zone string, at, batch int) Wave {
+	return Wave{
+		Name: name, Zone: zone, Spec: at, Batch: batch, OneBox: spec.OneBox, Share: spec.FailureBudget,
+		Rehearse: spec.Rehearse, PreGates: spec.PreGates, Gates: spec.Gates, BakeSpec: spec.BakeSpec, Hosts: []string{},
+	}
 }
 
 func (l *layout) place(spec WaveSpec) {
@@ -63,10 +73,7 @@ func parallelAt(parallel []int, batch int) int {
 }
 
 func (l *layout) add(spec WaveSpec, name, zone string, hosts []*Host) {
-	w := Wave{
-		Name: name, Zone: zone, Batch: l.batch, OneBox: spec.OneBox, Share: spec.FailureBudget,
-		Rehearse: spec.Rehearse, PreGates: spec.PreGates, Gates: spec.Gates, BakeSpec: spec.BakeSpec, Hosts: []string{},
-	}
+	w := spec.wave(name, zone, l.spec, l.batch)
 	for _, h := range hosts {
 		w.Hosts = append(w.Hosts, h.ID)
 	}

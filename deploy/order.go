@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"cmp"
+	"hash/fnv"
 	"iter"
 	"maps"
 	"slices"
@@ -34,4 +35,14 @@ func sortedRevisions(m map[Digest]*Revision) []*Revision {
 	out := slices.Collect(maps.Values(m))
 	slices.SortFunc(out, func(a, b *Revision) int { return cmp.Compare(a.Digest, b.Digest) })
 	return out
+}
+
+// hash is a stable hash of a text, well mixed.
+func hash(text string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(text)) // never fails
+	x := h.Sum64()
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	return x ^ x>>33
 }

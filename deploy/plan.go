@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -13,12 +14,14 @@ type PlanInput struct {
 	Config     Config
 	Redeploy   bool
 	Force      bool
+	Skip       []Skip
 }
 
 // Planned is what a deployment would do now: the waves that it would freeze
 // and what a person should know before.
 type Planned struct {
 	Waves      []Wave
+	Layout     uint64 // of the group, which deployments in flight share; 0: these waves make a new one
 	Concurrent int
 	Capacity   []string // the arithmetic, one sentence a domain
 	Notes      []string
@@ -48,7 +51,9 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 		}
 	}
 	c := &in.Config.Capacity
-	p.Waves = Arrange(in.Config.Waves, hosts)
+	if err := p.waves(g, in.Config.Waves, hosts); err != nil {
+		return Planned{}, err
+	}
 	p.Concurrent = max(1, c.MaxConcurrent.Down(len(hosts)))
 	if err := p.capacity(c, hosts); err != nil {
 		return Planned{}, err
@@ -56,6 +61,27 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 	p.estimate()
 	p.holds(s, g, in)
 	return p, nil
+}
+
+// waves lays the hosts out, or takes the layout that deployments in flight
+// follow: budgets, gates and bakes are this config's, order and hosts are not.
+func (p *Planned) waves(g *Group, specs []WaveSpec, hosts []*Host) error {
+	if len(g.open) == 0 {
+		p.Waves = Arrange(specs, hosts)
+		return nil
+	}
+	if !g.Layout.compatible(specs) {
+		d := g.open[0]
+		return refuse(Conflict, "the config selects other waves than deployment %s of %s, which is in flight (%s); deployments in flight share their waves: wait for it, or abort it", d.ID, d.RevName, d.Status)
+	}
+	p.Layout = g.Layout.Version
+	for i := range g.Layout.Waves {
+		l := &g.Layout.Waves[i]
+		w := specs[l.Spec].wave(l.Name, l.Zone, l.Spec, l.Batch)
+		w.Hosts = slices.Clone(l.Hosts)
+		p.Waves = append(p.Waves, w)
+	}
+	return nil
 }
 
 // capacity checks the floors as they will be once every target is healthy.
@@ -119,28 +145,46 @@ func (p *Planned) holds(s *State, g *Group, in PlanInput) {
 // Holds says, in words, what a deployment waits for at FSM time now; empty when it moves
 // or has ended. Every deployment that does not move has a hold (S5).
 func Holds(s *State, d *Deployment, now Time) []string {
-	switch {
-	case d.Status.Terminal():
+	if d.Status.Terminal() {
 		return nil
-	case d.Status == DeploymentStatusPaused && d.Decision:
-		return []string{"waits for a decision: " + d.Cause}
-	case d.Status == DeploymentStatusPaused:
-		return []string{"paused by an operator"}
 	}
 	var out []string
+	if f := s.frozen(s.group(d)); f != nil && d.Status != DeploymentStatusRollingBack {
+		out = append(out, "frozen by "+f.Actor+reason(f.Reason))
+	}
+	if d.Scoped != nil {
+		out = append(out, "takes "+d.Scoped.Scope+" back: "+d.Scoped.Cause)
+		for i := range d.Waves {
+			if d.Waves[i].Status == WaveStatusReverting {
+				out = append(out, s.revertHolds(d, i)...)
+			}
+		}
+		return out
+	}
+	switch {
+	case d.Status == DeploymentStatusPending:
+		return append(out, s.pendingHolds(d)...)
+	case d.Status == DeploymentStatusPaused && d.Decision:
+		text := "waits for a decision: " + d.Cause
+		if d.DecideBy > 0 {
+			text += fmt.Sprintf("; rolls everything back in %s", max(0, d.DecideBy.Sub(now)).Round(time.Second))
+		}
+		return append(out, text)
+	case d.Status == DeploymentStatusPaused:
+		return append(out, "paused by an operator")
+	}
 	for i := range d.Waves {
-		w, p := &d.Waves[i], d.waves[i]
+		w := &d.Waves[i]
 		switch w.Status {
 		case WaveStatusBaking:
 			out = append(out, s.bakeHold(d, i, now))
 		case WaveStatusDeploying:
 			out = append(out, s.waveHolds(d, i)...)
 		case WaveStatusReverting:
-			if n := p.tasks[TaskReverting]; n > 0 {
-				out = append(out, fmt.Sprintf("%s: %d hosts go back", w.Name, n))
-				if p.granted.empty() {
-					out = append(out, s.floorHold(d, w))
-				}
+			out = append(out, s.revertHolds(d, i)...)
+		case WaveStatusHeld:
+			for _, h := range w.Holds {
+				out = append(out, w.Name+": "+h.Text)
 			}
 		case WaveStatusPending, WaveStatusSealed, WaveStatusSkipped, WaveStatusReverted:
 		}
@@ -148,13 +192,56 @@ func Holds(s *State, d *Deployment, now Time) []string {
 	return out
 }
 
+// revertHolds names whom a reverting wave waits for.
+func (s *State) revertHolds(d *Deployment, i int) []string {
+	p, w := d.waves[i], &d.Waves[i]
+	n := p.tasks[TaskReverting]
+	if n == 0 {
+		return nil
+	}
+	out := []string{fmt.Sprintf("%s: %d hosts go back", w.Name, n)}
+	if p.granted.empty() {
+		out = append(out, s.floorHold(d, w))
+	}
+	return out
+}
+
+// pendingHolds says why a deployment has not started.
+func (s *State) pendingHolds(d *Deployment) []string {
+	var out []string
+	if d.Held {
+		out = append(out, "paused by an operator")
+	}
+	if d.Preempt {
+		for _, gate := range d.waiting("") {
+			out = append(out, d.gateHold(&d.Waves[0], gate).Text)
+		}
+	}
+	for _, h := range s.startHolds(d, s.group(d)) {
+		out = append(out, h.Text)
+	}
+	return out
+}
+
 func (s *State) bakeHold(d *Deployment, i int, now Time) string {
 	w, p := &d.Waves[i], d.waves[i]
+	if d.PausedAt > 0 {
+		now = d.PausedAt
+	}
 	if left := w.BakeUntil.Sub(now); left > 0 {
 		return fmt.Sprintf("%s: bakes for %s more", w.Name, left.Round(time.Second))
 	}
-	if n := p.tasks[TaskSettled] - p.settledUp; n > 0 {
-		return fmt.Sprintf("%s: no health from %d of %d hosts", w.Name, n, p.tasks[TaskSettled])
+	if n := p.evidence - p.settledUp; n > 0 {
+		return fmt.Sprintf("%s: no health from %d of %d hosts", w.Name, n, p.evidence)
+	}
+	e := d.evidence(i)
+	switch {
+	case e.open != "":
+		return fmt.Sprintf("%s: gate %s is inconclusive; waits until %s, then `onInconclusive: %s`", w.Name, e.open, short(w.Max()), cmp.Or(d.Config.OnInconclusive, "hold"))
+	case e.samples < w.Samples:
+		return fmt.Sprintf("%s: %d of %d samples", w.Name, e.samples, w.Samples)
+	case !e.covered(now, w):
+		return w.Name + ": answers cover less than 95 % of the bake"
 	}
 	return w.Name + ": bake is over"
 }
@@ -178,6 +265,11 @@ func (s *State) waveHolds(d *Deployment, i int) []string {
 	}
 	name(p.stuck, "unreachable or not staged")
 	name(p.granted, "works on")
+	if b := d.Config.Stage.Barrier; !w.Released && b != "" && b != "none" {
+		if have, need := d.quorum(i); have < need {
+			out = append(out, fmt.Sprintf("%s: %d of %d targets must be staged first", w.Name, have, need))
+		}
+	}
 	if p.granted.empty() && (!p.ready.empty() || !p.weak.empty()) {
 		out = append(out, s.floorHold(d, w))
 	}
@@ -187,7 +279,7 @@ func (s *State) waveHolds(d *Deployment, i int) []string {
 func (s *State) floorHold(d *Deployment, w *Wave) string {
 	g := s.Groups[GroupKey(d.App, d.Group)]
 	u := g.usage("")
-	floor, _ := d.Config.Capacity.floor(d.Config.Capacity.MinHealthy, u.registered)
+	floor := floors(g)[0].Min
 	text := fmt.Sprintf("%s: %d of %d serve, the floor is %d", w.Name, u.serving, u.registered, floor)
 	n := 0
 	for _, id := range g.Hosts() {

@@ -2,14 +2,18 @@ package deploy
 
 import "math/bits"
 
-// bitset is a set of positions of a wave's hosts, iterated in order.
+// bitset is a set of positions of a wave's hosts, iterated in order. It grows
+// with the positions that are set.
 type bitset []uint64
 
-func (b bitset) set(i int, on bool) {
+func (b *bitset) set(i int, on bool) {
+	for len(*b) <= i/64 {
+		*b = append(*b, 0)
+	}
 	if on {
-		b[i/64] |= 1 << (i % 64)
+		(*b)[i/64] |= 1 << (i % 64)
 	} else {
-		b[i/64] &^= 1 << (i % 64)
+		(*b)[i/64] &^= 1 << (i % 64)
 	}
 }
 
@@ -35,35 +39,28 @@ func (b bitset) empty() bool {
 	return true
 }
 
-func newBitset(n int) bitset { return make(bitset, (n+63)/64) }
-
 // progress counts a wave's tasks, so that a decision costs what changed and
 // not the size of the fleet. It is derived from tasks and targets.
 type progress struct {
 	tasks     [taskStatuses]int
 	failures  int    // tasks that count against the wave's budget
-	settledUp int    // settled tasks whose target is healthy on the revision
-	sick      bitset // settled tasks whose target is unhealthy
+	evidence  int    // settled tasks whose host is not quarantined
+	settledUp int    // of these, whose target is healthy on the revision
+	sick      bitset // of these, whose target is unhealthy on the revision
 	sicks     int
-	waiting   bitset // waiting tasks, not staged
+	unstaged  int    // waiting tasks without a verified copy
+	waiting   bitset // the same
 	stuck     bitset // waiting tasks whose staging failed or whose host is unreachable
 	same      bitset // waiting tasks whose target runs the revision already and serves
 	ready     bitset // waiting tasks, staged, target serves
 	weak      bitset // waiting tasks, staged, target does not serve
+	failed    bitset // tasks that failed
 	reverting bitset // reverting tasks without a permit
 	granted   bitset // tasks whose target holds a permit
 	permits   int
 	oldest    Time   // no permit is older; a lower bound, exact when the set was empty
 	away      bitset // open tasks, and permits, whose host is unreachable
 	aways     int
-}
-
-func newProgress(n int) *progress {
-	return &progress{
-		sick: newBitset(n), waiting: newBitset(n), ready: newBitset(n), weak: newBitset(n),
-		reverting: newBitset(n), granted: newBitset(n), stuck: newBitset(n), same: newBitset(n),
-		away: newBitset(n),
-	}
 }
 
 // leave counts a task that has no target any more.
@@ -83,8 +80,16 @@ func (p *progress) total() int {
 	return n
 }
 
+// planned is the number of tasks that are meant to take the revision.
+func (p *progress) planned() int {
+	return p.total() - p.tasks[TaskGone] - p.tasks[TaskSkipped] - p.tasks[TaskCancelled]
+}
+
+// staged is the number of planned tasks that hold a copy or had one.
+func (p *progress) staged() int { return p.planned() - p.unstaged - p.tasks[TaskStageFailed] }
+
 // covered reports whether 95 % of the settled targets say that they are healthy.
-func (p *progress) covered() bool { return p.settledUp*100 >= p.tasks[TaskSettled]*95 }
+func (p *progress) covered() bool { return p.settledUp*100 >= p.evidence*95 }
 
 // open is the number of tasks that are not terminal.
 func (p *progress) open() int {
@@ -92,12 +97,12 @@ func (p *progress) open() int {
 }
 
 // derive builds the deployment's indexes from its waves; tasks are counted by
-// State.count as targets are.
+// State.add as targets are.
 func (d *Deployment) derive() {
 	d.order = make(map[string]int, len(d.Tasks))
 	d.waves = make([]*progress, len(d.Waves))
 	for i := range d.Waves {
-		d.waves[i] = newProgress(len(d.Waves[i].Hosts))
+		d.waves[i] = &progress{}
 		for j, h := range d.Waves[i].Hosts {
 			d.order[h] = j
 			t := d.Tasks[h]
@@ -125,89 +130,198 @@ func (d *Deployment) Progress(i int) Progress {
 	}
 }
 
-// count adds (+1) or removes (-1) everything that the target contributes to
-// the counters of its group and of the open deployment that holds it. Every
-// change of a target or of its task happens between a -1 and a +1: see touch.
-func (s *State) count(t *Target, by int) {
-	if h := s.Hosts[t.Host]; h != nil {
-		h.touched = s.Index
-	}
-	g := s.Groups[GroupKey(t.App, t.Group)]
+// counted is what a target adds to the counters of its group. It is kept, so
+// that exactly that is taken away again whatever changed meanwhile.
+type counted struct {
+	zone       string
+	registered bool
+	serving    bool
+	unhealthy  bool
+	permit     bool // counts against the limits
+	tasks      [8]countedTask
+	n          int // tasks used
+	more       []countedTask
+}
+
+// countedTask is what a target adds to the counters of one open deployment.
+type countedTask struct {
+	p       *progress
+	at      int
+	status  TaskStatus
+	failure bool
+	seen    bool // settled, and its host is not quarantined
+	up      bool
+	sick    bool
+	stuck   bool
+	kind    waitKind
+	reverts bool
+	permit  bool
+	away    bool
+}
+
+// waitKind says in which set a waiting task is.
+type waitKind byte
+
+const (
+	waitNone waitKind = iota
+	waitSame
+	waitUnstaged
+	waitReady
+	waitWeak
+)
+
+// add counts everything that the target contributes to the counters of its
+// group and of the open deployments that hold it. Every change of a target or
+// of its tasks happens between a remove and an add: see touch.
+func (s *State) add(t *Target) {
+	t.host.touched = s.Index
+	g := t.group
 	if g == nil {
 		return
 	}
-	for _, zone := range []string{"", t.Zone} {
-		u := g.usage(zone)
-		u.members += by
-		if t.EverHealthy {
-			u.registered += by
-		}
-		if t.Serving() {
-			u.serving += by
-		}
-		if t.Permit != PermitNone {
-			u.permits += by
-		}
-		if t.Zone == "" {
-			break
+	c := t.added
+	if c == nil {
+		c = &counted{}
+		t.added = c
+	}
+	c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()
+	c.unhealthy, c.permit = t.Health == HealthUnhealthy, t.Permit != PermitNone && t.Aside != AsideBirth
+	c.n, c.more = 0, nil
+	for _, d := range g.open {
+		if task := d.Tasks[t.Host]; task != nil && !task.gone() {
+			one := d.contribution(t, task)
+			one.apply(+1)
+			if c.n < len(c.tasks) {
+				c.tasks[c.n] = one
+				c.n++
+			} else {
+				c.more = append(c.more, one)
+			}
+			if one.permit {
+				one.p.oldest = one.p.since(t.GrantedAt)
+			}
 		}
 	}
-	for _, d := range s.open {
-		if d.App == t.App && d.Group == t.Group {
-			d.count(t, by)
+	g.tally(c, +1)
+	s.sortAside(g, t)
+}
+
+// since lowers the bound of the oldest permit.
+func (p *progress) since(at Time) Time {
+	if p.permits == 1 || at < p.oldest {
+		return at
+	}
+	return p.oldest
+}
+
+// remove takes away what add counted.
+func (s *State) remove(t *Target) {
+	t.host.touched = s.Index
+	c := t.added
+	if t.group == nil || c == nil {
+		return
+	}
+	for i := range c.n {
+		c.tasks[i].apply(-1)
+	}
+	for i := range c.more {
+		c.more[i].apply(-1)
+	}
+	t.group.tally(c, -1)
+	delete(t.group.strays, t.Host)
+	delete(t.group.asides, t.Host)
+}
+
+// tally counts a target in its group and its zone.
+func (g *Group) tally(c *counted, by int) {
+	for _, zone := range [2]string{"", c.zone} {
+		u := g.usage(zone)
+		u.members += by
+		u.registered += by * count(c.registered)
+		u.serving += by * count(c.serving)
+		u.unhealthy += by * count(c.unhealthy)
+		u.permits += by * count(c.permit)
+		if c.zone == "" {
+			return
 		}
 	}
 }
 
-func (d *Deployment) count(t *Target, by int) {
-	task := d.Tasks[t.Host]
-	if task == nil || task.gone() {
-		return
-	}
-	p, i, on := d.waves[task.Wave], d.order[t.Host], by > 0
-	p.tasks[task.Status] += by
-	if task.Counted {
-		p.failures += by
-	}
+// contribution says where a task counts in its wave.
+func (d *Deployment) contribution(t *Target, task *Task) countedTask {
+	c := countedTask{p: d.waves[task.Wave], at: d.order[t.Host], status: task.Status, failure: task.Counted}
 	switch task.Status {
 	case TaskSettled:
-		if t.Health == HealthUnhealthy {
-			p.sick.set(i, on)
-			p.sicks += by
-		}
-		if t.Health == HealthHealthy && t.Running == d.Revision {
-			p.settledUp += by
-		}
+		on := t.Running == d.Revision
+		c.seen = !t.Quarantined
+		c.up = c.seen && on && t.Health == HealthHealthy
+		c.sick = c.seen && on && t.Health == HealthUnhealthy && t.Permit == PermitNone
 	case TaskWaiting:
-		if t.StageFailed == d.Revision || t.Away {
-			p.stuck.set(i, on)
-		}
+		goal := task.goal(d)
+		c.stuck = t.StageFailed == goal || t.Away || t.Quarantined
 		switch {
-		case t.Running == d.Revision && t.Serving() && !d.Redeploy:
-			p.same.set(i, on)
-		case !t.HasStaged(d.Revision):
-			p.waiting.set(i, on)
+		case task.Phase == 0 && t.Running == d.Revision && t.Serving() && !d.Redeploy:
+			c.kind = waitSame
+		case !t.HasStaged(goal):
+			c.kind = waitUnstaged
 		case t.Serving():
-			p.ready.set(i, on)
+			c.kind = waitReady
 		default:
-			p.weak.set(i, on)
+			c.kind = waitWeak
 		}
 	case TaskReverting:
-		if t.Permit == PermitNone {
-			p.reverting.set(i, on)
-		}
+		c.reverts = t.Permit == PermitNone
 	case TaskGranted, TaskFailed, TaskBroken, TaskStageFailed, TaskLost, TaskGone,
 		TaskSkipped, TaskCancelled, TaskReverted, TaskLeft:
 	}
-	if t.Permit != PermitNone {
-		if on && (p.permits == 0 || t.GrantedAt < p.oldest) {
-			p.oldest = t.GrantedAt
-		}
-		p.granted.set(i, on)
+	c.permit = t.Permit != PermitNone && t.Deployment == d.ID
+	c.away = t.Away && (c.permit || !task.Status.Terminal())
+	return c
+}
+
+func (c *countedTask) apply(by int) {
+	p, on := c.p, by > 0
+	p.tasks[c.status] += by
+	if c.failure {
+		p.failures += by
+	}
+	if c.status.Failure() {
+		p.failed.set(c.at, on)
+	}
+	if c.seen {
+		p.evidence += by
+	}
+	if c.up {
+		p.settledUp += by
+	}
+	if c.sick {
+		p.sick.set(c.at, on)
+		p.sicks += by
+	}
+	if c.stuck {
+		p.stuck.set(c.at, on)
+	}
+	switch c.kind {
+	case waitNone:
+	case waitSame:
+		p.same.set(c.at, on)
+	case waitUnstaged:
+		p.waiting.set(c.at, on)
+		p.unstaged += by
+	case waitReady:
+		p.ready.set(c.at, on)
+	case waitWeak:
+		p.weak.set(c.at, on)
+	}
+	if c.reverts {
+		p.reverting.set(c.at, on)
+	}
+	if c.permit {
+		p.granted.set(c.at, on)
 		p.permits += by
 	}
-	if t.Away && (t.Permit != PermitNone || !task.Status.Terminal()) {
-		p.away.set(i, on)
+	if c.away {
+		p.away.set(c.at, on)
 		p.aways += by
 	}
 }
@@ -215,7 +329,22 @@ func (d *Deployment) count(t *Target, by int) {
 // touch changes a target, or a task of an open deployment that holds it, and
 // keeps the counters true.
 func (s *State) touch(t *Target, change func()) {
-	s.count(t, -1)
+	s.remove(t)
 	change()
-	s.count(t, +1)
+	s.add(t)
+}
+
+// recount counts every target of the group anew, after a change of what they
+// are counted for.
+func (s *State) recount(g *Group, change func()) {
+	hosts := g.Hosts()
+	for _, h := range hosts {
+		s.remove(s.Hosts[h].Targets[g.App])
+	}
+	change()
+	for _, h := range hosts {
+		if t := s.Target(h, g.App); t != nil && t.group == g {
+			s.add(t)
+		}
+	}
 }

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,23 +40,36 @@ func seeds(t *testing.T, n int) (first, last uint64) {
 // TestSimulation runs random fleets, configs and faults and checks every
 // invariant after every entry. A failing seed prints its repro.
 func TestSimulation(t *testing.T) {
-	first, last := seeds(t, 400)
+	first, last := seeds(t, 200)
+	if first == last {
+		traceHook = func(at deploy.Time, line string) { t.Logf("%s %s", time.Duration(at).Round(time.Millisecond), line) }
+	}
 	var total tally
-	for seed := first; seed <= last; seed++ {
-		r := run(seed)
-		total.add(r)
-		if r.err != nil {
-			t.Errorf("seed %d: %v\n  repro: SEED=%d go test ./deploy -run TestSimulation", seed, r.err, seed)
-			if last-first > 20 && t.Failed() {
-				break
+	results := make(chan result)
+	var next atomic.Uint64
+	next.Store(first)
+	for range runtime.GOMAXPROCS(0) {
+		go func() {
+			for {
+				seed := next.Add(1) - 1
+				if seed > last {
+					return
+				}
+				results <- result{seed, run(seed)}
 			}
+		}()
+	}
+	for range last - first + 1 {
+		r := <-results
+		total.add(r.tally)
+		if r.err != nil {
+			t.Errorf("seed %d: %v\n  repro: SEED=%d go test ./deploy -run TestSimulation", r.seed, r.err, r.seed)
 		}
 	}
-	t.Logf("%d seeds, %.0f simulated hours, %d facts, %d succeeded, %d rolled back, %d halted, %d stopped",
-		last-first+1, total.hours, total.events, total.ends[deploy.DeploymentStatusSucceeded],
-		total.ends[deploy.DeploymentStatusRolledBack], total.ends[deploy.DeploymentStatusPaused], total.ends[deploy.DeploymentStatusStopped])
+	t.Logf("%d seeds, %.0f simulated hours, %d facts, %d violations; deployments ended %v",
+		last-first+1, total.hours, total.events, total.broken, total.ends)
 	if first != last {
-		for _, s := range []deploy.DeploymentStatus{deploy.DeploymentStatusSucceeded, deploy.DeploymentStatusRolledBack, deploy.DeploymentStatusPaused} {
+		for _, s := range []deploy.DeploymentStatus{deploy.DeploymentStatusSucceeded, deploy.DeploymentStatusRolledBack, deploy.DeploymentStatusStopped, deploy.DeploymentStatusTakenOver, deploy.DeploymentStatusSuperseded, deploy.DeploymentStatusCancelled} {
 			if total.ends[s] == 0 {
 				t.Errorf("no seed ended %s: the simulation is vacuous", s)
 			}
@@ -61,9 +77,15 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+type result struct {
+	seed uint64
+	tally
+}
+
 type tally struct {
 	hours  float64
 	events int
+	broken int
 	ends   map[deploy.DeploymentStatus]int
 	err    error
 }
@@ -74,6 +96,9 @@ func (a *tally) add(b tally) {
 	}
 	a.hours += b.hours
 	a.events += b.events
+	if b.err != nil {
+		a.broken++
+	}
 	for s, n := range b.ends {
 		a.ends[s] += n
 	}
@@ -84,7 +109,8 @@ func pick[T any](r *rand.Rand, items ...T) T { return items[r.IntN(len(items))] 
 // traceHook prints every fact of a seed when set.
 var traceHook func(deploy.Time, string)
 
-// run simulates several deployments on one random fleet.
+// run simulates several deployments on one random fleet, some of them in flight
+// together, with people, gates and hosts that do what they like.
 func run(seed uint64) tally {
 	r := rand.New(rand.NewPCG(seed, 7))
 	p := func(max float64) float64 {
@@ -99,7 +125,10 @@ func run(seed uint64) tally {
 	}
 	w := sim.New(seed, sim.Faults{})
 	w.Deep, w.Trace = true, traceHook
-	n := pick(r, 1, 2, 3, 5, 12, 40)
+	n := pick(r, 1, 2, 3, 5, 12, 12, 40, 40, 100)
+	if r.IntN(100) == 0 {
+		n = 300
+	}
 	zones := 1 + r.IntN(4)
 	for i := range n {
 		w.AddHost(fmt.Sprintf("h%d", i+1), fmt.Sprintf("z%d", i%zones), nil)
@@ -110,28 +139,31 @@ func run(seed uint64) tally {
 	if err := w.Deploy("www", "prod", "d0", "v0"); err != nil {
 		return out // a config that cannot be kept on this fleet is refused
 	}
-	out.err = settle(w)
+	out.err = conclude(w, r)
 	w.SetFaults(f)
-	for i := 1; i <= 4 && out.err == nil; i++ {
-		id := fmt.Sprintf("d%d", i)
-		if err := w.Deploy("www", "prod", id, fmt.Sprintf("v%d", r.IntN(6))); err != nil {
-			continue
+	moody := p(0.1)
+	w.Gate = func(q deploy.Question) deploy.Observation {
+		o := deploy.Observation{Answer: deploy.VerdictPass, Samples: 50, Final: q.Gate.Compare != nil}
+		if r.Float64() < moody {
+			o.Answer, o.Final = pick(r, deploy.VerdictFail, deploy.VerdictInconclusive), false
 		}
-		if r.IntN(4) == 0 {
-			out.err = w.Run(time.Duration(r.IntN(600))*time.Second, nil)
-			_ = w.Act(id, pick(r, deploy.VerbPause, deploy.VerbAbortLeave, deploy.VerbAbortRollback, deploy.VerbRetry, deploy.VerbPromote))
-			_ = w.Act(id, pick(r, deploy.VerbResume, deploy.VerbRetry, deploy.VerbPromote))
-		}
-		if out.err == nil {
-			out.err = settle(w)
-		}
-		out.ends[w.State.Deployments[id].Status]++
-		if d := w.State.Newest("www", "prod"); d != nil {
-			_ = w.Act(d.ID, deploy.VerbAbortRollback)
-			w.SetFaults(sim.Faults{})
-			out.err = settle(w)
-			w.SetFaults(f)
-		}
+		return o
+	}
+	s := &story{w: w, r: r, config: c, zones: zones, hosts: n}
+	for i := 0; i < 12 && out.err == nil; i++ {
+		s.step()
+		out.err = w.Run(time.Duration(r.IntN(900))*time.Second, nil)
+	}
+	w.SetFaults(sim.Faults{})
+	w.Gate = nil
+	if out.err == nil {
+		out.err = conclude(w, r)
+	}
+	if out.err == nil {
+		out.err = converged(w)
+	}
+	for _, d := range w.State.Deployments {
+		out.ends[d.Status]++
 	}
 	out.hours, out.events = time.Duration(w.Now).Hours(), w.Events
 	if out.err == nil {
@@ -140,22 +172,132 @@ func run(seed uint64) tally {
 	return out
 }
 
-// settle runs until the deployment in flight has ended or waits for a person;
-// everything else is a liveness bug (S5).
-func settle(w *sim.World) error {
-	done := func() bool {
-		d := w.State.Newest("www", "prod")
-		return d == nil || d.Status == deploy.DeploymentStatusPaused
+// story does at random what people and machines do during deployments.
+type story struct {
+	w             *sim.World
+	r             *rand.Rand
+	config        deploy.Config
+	zones, hosts  int
+	deploys, asks int
+}
+
+func (s *story) step() {
+	w, r := s.w, s.r
+	id := ""
+	if open := w.State.Open(); len(open) > 0 {
+		id = pick(r, open...).ID
 	}
-	if err := w.Run(30*time.Hour, done); err != nil || done() {
-		return err
+	host := ""
+	if all := w.Hosts(); len(all) > 0 {
+		host = pick(r, all...)
 	}
-	d := w.State.Newest("www", "prod")
+	zone := fmt.Sprintf("z%d", r.IntN(s.zones))
+	req := func() deploy.Request { s.asks++; return deploy.Request{ID: fmt.Sprint("x", s.asks), Actor: "ann"} }
+	switch r.IntN(16) {
+	case 0, 1, 2, 3, 4:
+		s.deploys++
+		_ = w.Deploy("www", "prod", fmt.Sprintf("d%d", s.deploys), fmt.Sprintf("v%d", r.IntN(8)), func(e *deploy.DeploymentCreated) {
+			e.Config = s.config
+			e.Config.InFlight = deploy.InFlight{Serial: r.IntN(3) == 0, Queue: pick(r, "", deploy.QueueAll, deploy.QueueLatest)}
+			e.Force, e.Redeploy = r.IntN(3) == 0, r.IntN(6) == 0
+			if id != "" && r.IntN(3) == 0 {
+				e.Fixes = []deploy.Digest{w.State.Deployments[id].Revision}
+			}
+			e.Preempt = r.IntN(4) == 0
+			if host != "" && r.IntN(4) == 0 {
+				e.Skip = []deploy.Skip{{Host: host, Cause: "offline", Intend: r.IntN(2) == 0}}
+			}
+		})
+	case 5:
+		_ = w.Act(id, pick(r, deploy.VerbPause, deploy.VerbResume, deploy.VerbRetry, deploy.VerbPromote))
+	case 6:
+		_ = w.Act(id, pick(r, deploy.VerbAbortLeave, deploy.VerbAbortRollback, deploy.VerbTakeOver))
+	case 7:
+		_ = w.Ask(deploy.RequestMade{Request: deploy.Request{Actor: pick(r, "ann", "bob", "sim")}, Deployment: id, Verb: pick(r, deploy.VerbApprove, deploy.VerbApprove, deploy.VerbReject)})
+	case 8:
+		_ = w.Ask(deploy.RequestMade{Deployment: id, Verb: pick(r, deploy.VerbSkipZone, deploy.VerbRollback), Zone: zone})
+	case 9:
+		_ = w.Ask(deploy.RequestMade{Deployment: id, Verb: deploy.VerbSkipHosts, Hosts: []string{host}})
+	case 10:
+		w.Propose(deploy.FreezeSet{Request: req()})
+	case 11:
+		w.Propose(deploy.FreezeLifted{Request: req()})
+	case 12:
+		w.Propose(deploy.HostsQuarantined{Request: req(), Hosts: []string{host}})
+	case 13:
+		w.Propose(deploy.HostsReleased{Request: req(), Hosts: []string{host}})
+	case 14:
+		s.hosts++
+		w.AddHost(fmt.Sprintf("h%d", s.hosts), zone, nil)
+	case 15:
+		if r.IntN(2) == 0 && len(w.Hosts()) > 1 {
+			_ = w.Leave(host)
+		} else {
+			_ = w.Change(host, deploy.Digest(fmt.Sprintf("v%d", r.IntN(8))))
+		}
+	}
+}
+
+// conclude gives every answer that somebody waits for, and runs until no
+// deployment is open. One that does not end is a liveness bug (S5, I9).
+func conclude(w *sim.World, r *rand.Rand) error {
+	for i := range 60 {
+		w.Propose(deploy.FreezeLifted{Request: deploy.Request{ID: fmt.Sprint("lift", w.Now, i), Actor: "ann"}})
+		for _, h := range w.Hosts() {
+			if w.State.Hosts[h].Quarantine != "" {
+				w.Propose(deploy.HostsReleased{Request: deploy.Request{ID: fmt.Sprint("release", w.Now, i, h), Actor: "ann"}, Hosts: []string{h}})
+			}
+		}
+		for _, d := range slices.Clone(w.State.Open()) {
+			_ = w.Ask(deploy.RequestMade{Request: deploy.Request{Actor: "ann"}, Deployment: d.ID, Verb: deploy.VerbApprove})
+			_ = w.Ask(deploy.RequestMade{Request: deploy.Request{Actor: "bob"}, Deployment: d.ID, Verb: deploy.VerbApprove})
+			switch {
+			case d.Held:
+				_ = w.Act(d.ID, deploy.VerbResume)
+			case d.Status != deploy.DeploymentStatusPaused || d.Scoped != nil:
+			case i > 6:
+				_ = w.Act(d.ID, pick(r, deploy.VerbAbortRollback, deploy.VerbAbortLeave))
+			default:
+				_ = w.Act(d.ID, pick(r, deploy.VerbResume, deploy.VerbRetry, deploy.VerbRetry, deploy.VerbAbortRollback, deploy.VerbAbortLeave))
+			}
+		}
+		quiet := func() bool {
+			for _, d := range w.State.Open() {
+				if d.Status != deploy.DeploymentStatusPaused {
+					return false
+				}
+			}
+			return true
+		}
+		if err := w.Run(3*time.Hour, quiet); err != nil || len(w.State.Open()) == 0 {
+			return err
+		}
+	}
+	d := w.State.Open()[0]
 	holds := deploy.Holds(w.State, d, w.Now)
 	if strings.Contains(fmt.Sprint(holds), "the floor is") {
 		return nil // a hold that names whom it waits for: hosts that do not serve
 	}
-	return fmt.Errorf("S5: deployment %s is %s after 30 h; holds %v", d.ID, d.Status, holds)
+	return fmt.Errorf("S5: deployment %s is %s after every answer; holds %v", d.ID, d.Status, holds)
+}
+
+// converged proves S6 and section 7 once nobody disturbs: who can be reached
+// runs what its wave asks, or is listed with the reason why not.
+func converged(w *sim.World) error {
+	if len(w.State.Open()) > 0 {
+		return nil
+	}
+	if err := w.Run(2*time.Hour, nil); err != nil {
+		return err
+	}
+	g := w.State.Groups["www/prod"]
+	for _, x := range w.State.Drift(g) {
+		use := g.Usage("")
+		if x.Why == "" && use.Serving == use.Registered {
+			return fmt.Errorf("S6: %s runs %s, its wave %s, and nothing is done about it", x.Host, x.Runs, x.Wants)
+		}
+	}
+	return nil
 }
 
 func randomConfig(r *rand.Rand) deploy.Config {
@@ -167,22 +309,57 @@ func randomConfig(r *rand.Rand) deploy.Config {
 		z := deploy.Percent(pick(r, 33, 50))
 		c.Capacity.MinHealthyPerZone = &z
 	}
+	c.Stage = pick(r, deploy.Stage{}, deploy.Stage{Prefetch: "wave", Barrier: "wave", Quorum: deploy.Percent(80)},
+		deploy.Stage{Prefetch: "fleet", Barrier: "deployment", Quorum: deploy.Percent(50)}, deploy.Stage{Prefetch: "none"})
 	c.Waves = []deploy.WaveSpec{{Name: "rest", Kind: "remainder", ForEachZone: r.IntN(2) == 0, OneBox: r.IntN(2) == 0, Parallel: pick(r, nil, []int{1, 2})}}
 	if r.IntN(2) == 0 {
 		c.Waves = append([]deploy.WaveSpec{{Name: "part", Kind: "percent", Size: deploy.Percent(20), Balance: r.IntN(2) == 0}}, c.Waves...)
 	}
 	if r.IntN(2) == 0 {
-		c.Waves = append([]deploy.WaveSpec{{Name: "one-box", Kind: "count", Size: deploy.Count(1), Zone: "lightest"}}, c.Waves...)
+		c.Waves = append([]deploy.WaveSpec{{Name: "one-box", Kind: "count", Size: deploy.Count(1), Zone: "lightest", Rehearse: r.IntN(2) == 0}}, c.Waves...)
+	}
+	c.Gates = []deploy.Gate{
+		{Name: "go", Approval: &deploy.ApprovalGate{Count: 1 + r.IntN(2), Timeout: pick(r, 0, 2*time.Hour)}},
+		{Name: "hours", Window: "Mon-Fri 09:00-16:00 Europe/Rome"},
+		{Name: "errors", Scope: pick(r, "", deploy.ScopeHost, deploy.ScopeZone, deploy.ScopeWave, deploy.ScopeDeployment), Query: &deploy.QueryGate{Query: "errors", Max: "1"}, FailLimit: r.IntN(3)},
+		{Name: "compare", Scope: deploy.ScopeWave, Compare: &deploy.CompareGate{Metric: "errors", Test: "sprt"}},
+	}
+	for i := range c.Gates {
+		c.Gates[i].Interval = time.Duration(1+r.IntN(4)) * time.Minute
+	}
+	c.OnInconclusive = pick(r, "pass", "fail", "fail")
+	if r.IntN(3) == 0 {
+		c.PreGates = pick(r, []string{"go"}, []string{"hours"}, []string{"go", "hours"})
 	}
 	for i := range c.Waves {
 		c.Waves[i].BakeMin = time.Duration(r.IntN(4)) * time.Minute
+		c.Waves[i].BakeMax = pick(r, 0, 10*time.Minute)
 		c.Waves[i].FailureBudget = deploy.Percent(pick(r, 0, 10, 30))
+		if r.IntN(3) == 0 {
+			c.Waves[i].Gates = pick(r, []string{"errors"}, []string{"compare"}, []string{"errors", "compare"})
+			c.Waves[i].Early, c.Waves[i].Samples = r.IntN(2) == 0, r.IntN(2)*10
+		}
+		if r.IntN(6) == 0 {
+			c.Waves[i].PreGates = []string{"go"}
+		}
 	}
-	c.OnFailure = deploy.FailureAction{Wave: deploy.Action{Do: pick(r, "rollback", "pause"), Scope: deploy.ScopeAll}, Gate: deploy.Action{Do: pick(r, "rollback", "pause"), Scope: deploy.ScopeAll}}
+	action := func(scopes ...string) deploy.Action {
+		return deploy.Action{Do: pick(r, "rollback", "rollback", "pause"), Scope: pick(r, scopes...), Then: pick(r, "pause", "rollback-all")}
+	}
+	c.OnFailure = deploy.FailureAction{
+		Host: pick(r, c.OnFailure.Host, action(deploy.ScopeHost, deploy.ScopeZone)),
+		Wave: action(deploy.ScopeAll, deploy.ScopeZone, deploy.ScopeWave), Gate: action(deploy.ScopeAll, deploy.ScopeGate, deploy.ScopeZone, deploy.ScopeHost),
+		Bake: action(deploy.ScopeAll, deploy.ScopeWave),
+	}
+	c.Decision = pick(r, deploy.Decision{}, deploy.Decision{Timeout: time.Hour, Then: deploy.ThenAll})
 	if r.IntN(3) == 0 {
 		total := deploy.Percent(20)
 		c.FailureBudgetTotal = &total
 	}
+	if r.IntN(8) == 0 {
+		c.Timeouts.Deployment = 2 * time.Hour
+	}
+	c.WatchAfter = pick(r, 0, 24*time.Hour)
 	return c
 }
 
@@ -213,6 +390,14 @@ func reload(s *deploy.State) error {
 		return fmt.Errorf("S9: a restored replica decides %v, not %v", y, x)
 	}
 	return nil
+}
+
+// settle runs until no deployment is open or one waits for a person.
+func settle(w *sim.World) error {
+	return w.Run(30*time.Hour, func() bool {
+		d := w.State.Newest("www", "prod")
+		return d == nil || d.Status == deploy.DeploymentStatusPaused
+	})
 }
 
 // BenchmarkFleet deploys to n hosts in six waves with 1 % failures and reports

@@ -26,7 +26,8 @@ type State struct {
 	RequestLog  []string                        `json:"request_log"` // ids, oldest first
 	Freezes     []Freeze                        `json:"freezes,omitempty"`
 
-	open []*Deployment // not terminal, by Seq; derived
+	open     []*Deployment       // not terminal, by Seq; derived
+	flapping map[string]struct{} // hosts that came or went lately, or are quarantined; derived
 }
 
 // Freeze holds every grant of a scope but those of rollbacks.
@@ -117,6 +118,9 @@ type Target struct {
 	RetryAt     Time     `json:"retry_at,omitempty"` // no aside before
 	Drift       string   `json:"drift,omitempty"`    // why it is not brought to what its wave runs
 
+	host  *Host    // derived
+	group *Group   // derived; nil when the target belongs to no defined group
+	added *counted // what the target adds to counters now; derived
 }
 
 // Seal is one entry of a target's history.
@@ -132,7 +136,7 @@ const sealMemory = 16
 
 // Serving reports whether the target counts as serving capacity.
 func (t *Target) Serving() bool {
-	return t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open
+	return t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open && !t.Quarantined
 }
 
 // HasStaged reports whether the target holds a verified copy of the revision.
@@ -153,7 +157,13 @@ type Group struct {
 	Layout    Layout            `json:"layout,omitzero"`
 	Succeeded []Seal            `json:"succeeded,omitempty"` // revisions that went through, oldest first
 
-	use map[string]*usage // by zone, "" the whole group; derived
+	use    map[string]*usage   // by zone, "" the whole group; derived
+	open   []*Deployment       // not terminal, oldest first; derived
+	place  map[string]int      // of its hosts: their wave in the layout; derived
+	strays map[string]struct{} // hosts that may need an aside; derived
+	asides map[string]struct{} // hosts whose open generation is an aside; derived
+
+	targets map[string]*Target // by host; derived
 }
 
 // Layout is the order of a group's waves, shared by every deployment in flight.
@@ -230,7 +240,7 @@ type Deployment struct {
 	Created   int64            `json:"created"` // wall
 	Ended     int64            `json:"ended,omitempty"`
 	Failures  int              `json:"failures"`            // tasks that count against the total budget
-	GateFail  string           `json:"gate_fail,omitempty"` // a failed gate not yet acted on
+	GateFail  string           `json:"gate_fail,omitempty"` // the gate that failed, until a retry
 	Records   []Record         `json:"records,omitempty"`
 	Pruned    bool             `json:"pruned,omitempty"` // ended long ago: tasks, hosts and records are dropped
 	StartedAt Time             `json:"started_at,omitempty"`
@@ -244,6 +254,8 @@ type Deployment struct {
 	Approvals []Approval       `json:"approvals,omitempty"`
 	Promoted  []string         `json:"promoted,omitempty"` // holds that count as passed, see holdKey
 	Suspect   string           `json:"suspect,omitempty"`  // what was seen after it succeeded
+	Held      bool             `json:"held,omitempty"`     // paused before it started
+	PausedAt  Time             `json:"paused_at,omitempty"`
 
 	order map[string]int // host -> position in its wave; derived
 	waves []*progress    // derived
@@ -280,32 +292,30 @@ type Wave struct {
 	PreGates []string `json:"pre_gates,omitempty"`
 	Gates    []string `json:"gates,omitempty"`
 	BakeSpec
-	Status    WaveStatus    `json:"status"`
-	Budget    int           `json:"budget"` // failure budget in tasks, fixed at the start
-	StartedAt Time          `json:"started_at,omitempty"`
-	BakeUntil Time          `json:"bake_until,omitempty"`
-	BakeLeft  time.Duration `json:"bake_left,omitempty"` // while paused
-	EndedAt   Time          `json:"ended_at,omitempty"`
-	HeldAt    Time          `json:"held_at,omitempty"`    // since when it could be entered but for its holds
-	Holds     []Hold        `json:"holds,omitempty"`      // why it is not entered
-	Released  bool          `json:"released,omitempty"`   // its first permit was granted: the barrier is passed
-	Extra     int           `json:"extra,omitempty"`      // births in it that failed
-	BakedFor  time.Duration `json:"baked_for,omitempty"`  // while paused
-	BakeSince Time          `json:"bake_since,omitempty"` // start of the clock, moved on by pauses
-	Rehearsed time.Duration `json:"rehearsed,omitempty"`  // how long a rollback of one host took
-	Watch     []Watched     `json:"watch,omitempty"`      // answers of its gates, by gate and key
+	Status      WaveStatus    `json:"status"`
+	Budget      int           `json:"budget"` // failure budget in tasks, fixed at the start
+	StartedAt   Time          `json:"started_at,omitempty"`
+	StartedWall int64         `json:"started_wall,omitempty"` // Unix milliseconds
+	BakeUntil   Time          `json:"bake_until,omitempty"`
+	EndedAt     Time          `json:"ended_at,omitempty"`
+	HeldAt      Time          `json:"held_at,omitempty"`    // since when it could be entered but for its holds
+	Holds       []Hold        `json:"holds,omitempty"`      // why it is not entered
+	Released    bool          `json:"released,omitempty"`   // its first permit was granted: the barrier is passed
+	Extra       int           `json:"extra,omitempty"`      // births in it that failed
+	BakeSince   Time          `json:"bake_since,omitempty"` // start of the clock, moved on by pauses
+	Rehearsed   time.Duration `json:"rehearsed,omitempty"`  // how long a rollback of one host took
+	// Watch holds the answers of its gates, by watchKey.
+	Watch map[string]*Watched `json:"watch,omitempty"`
 }
 
 // Watched is what a gate answered for one scope of a wave so far.
 type Watched struct {
-	Gate     string      `json:"gate"`
-	Last     Observation `json:"last"`
-	At       Time        `json:"at"`
-	Fails    int         `json:"fails,omitempty"` // failing answers in a row
-	Asked    int         `json:"asked"`           // since the bake began
-	Answered int         `json:"answered"`        // of these, with an answer
-	Samples  int         `json:"samples,omitempty"`
-	Verdict  Verdict     `json:"verdict,omitempty"`
+	Gate    string        `json:"gate"`
+	Last    Observation   `json:"last"`
+	At      Time          `json:"at"`
+	Fails   int           `json:"fails,omitempty"`   // failing answers in a row
+	Covered time.Duration `json:"covered,omitempty"` // of the bake, by answers
+	Verdict Verdict       `json:"verdict,omitempty"` // as judged; "" not yet
 }
 
 // Task is the work of one target in one wave of one deployment.
@@ -371,7 +381,12 @@ func (s *State) Rebuild() {
 	if s.Requests == nil {
 		s.Requests = map[string]Answer{}
 	}
-	s.open = nil
+	s.open, s.flapping = nil, map[string]struct{}{}
+	for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
+		if h := s.Hosts[id]; len(h.Flaps) > 0 || h.Quarantine != "" {
+			s.flapping[id] = struct{}{}
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(s.Deployments)) {
 		d := s.Deployments[id]
 		d.derive()
@@ -381,12 +396,38 @@ func (s *State) Rebuild() {
 	}
 	slices.SortFunc(s.open, func(a, b *Deployment) int { return int(a.Seq) - int(b.Seq) })
 	for _, k := range slices.Sorted(maps.Keys(s.Groups)) {
-		s.Groups[k].use = nil
+		s.Groups[k].derive(s.open)
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
 		h := s.Hosts[id]
 		for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
-			s.count(h.Targets[app], +1)
+			t := h.Targets[app]
+			s.attach(h, t)
+		}
+	}
+}
+
+// attach makes the target part of the indexes and counters.
+func (s *State) attach(h *Host, t *Target) {
+	t.host, t.group, t.added = h, s.Groups[GroupKey(t.App, t.Group)], nil
+	if t.group != nil {
+		t.group.targets[t.Host] = t
+	}
+	s.add(t)
+}
+
+// derive builds the group's indexes; its targets are counted by State.add.
+func (g *Group) derive(open []*Deployment) {
+	g.use, g.open, g.place = nil, nil, map[string]int{}
+	g.strays, g.asides, g.targets = map[string]struct{}{}, map[string]struct{}{}, map[string]*Target{}
+	for i := range g.Layout.Waves {
+		for _, h := range g.Layout.Waves[i].Hosts {
+			g.place[h] = i
+		}
+	}
+	for _, d := range open {
+		if d.App == g.App && d.Group == g.Name {
+			g.open = append(g.open, d)
 		}
 	}
 }
@@ -404,13 +445,17 @@ func (s *State) Open() []*Deployment { return s.open }
 
 // Newest returns the group's newest deployment that has not ended, or nil.
 func (s *State) Newest(app, group string) *Deployment {
-	for _, d := range slices.Backward(s.open) {
-		if d.App == app && d.Group == group {
-			return d
-		}
+	if g := s.Groups[GroupKey(app, group)]; g != nil && len(g.open) > 0 {
+		return g.open[len(g.open)-1]
 	}
 	return nil
 }
+
+// target returns the group's target on the host, or nil.
+func (g *Group) target(host string) *Target { return g.targets[host] }
+
+// InFlight returns the group's deployments that have not ended, oldest first.
+func (g *Group) InFlight() []*Deployment { return g.open }
 
 // RevisionName returns the newest name of a digest, or its short form.
 func (s *State) RevisionName(app string, d Digest) string {
@@ -423,12 +468,42 @@ func (s *State) RevisionName(app string, d Digest) string {
 // LastGood returns the target's last good revision: the newest seal whose
 // revision is not marked bad, skipping the deployment's own seals. Empty = none.
 func (s *State) LastGood(t *Target, deployment string) Digest {
-	g := s.Groups[GroupKey(t.App, t.Group)]
-	for _, seal := range slices.Backward(t.Seals) {
-		if seal.Deployment == deployment || g == nil || g.Bad[seal.Revision] != "" {
-			continue
+	return t.lastGood(func(seal Seal) bool { return seal.Deployment == deployment })
+}
+
+// lastGood is LastGood, skipping the seals that skip names. A target without
+// any history goes where its wave was.
+func (t *Target) lastGood(skip func(Seal) bool) Digest {
+	g := t.group
+	if g == nil {
+		return ""
+	}
+	if len(t.Seals) > 0 {
+		return newestGood(g, t.Seals, skip)
+	}
+	if w, ok := g.place[t.Host]; ok {
+		return g.lastGoodWave(w, skip)
+	}
+	return ""
+}
+
+// lastGoodWave is the last good revision of a wave: for targets without
+// history. It is the newest good seal of the wave under this layout, else the
+// newest good revision that went through the group.
+func (g *Group) lastGoodWave(w int, skip func(Seal) bool) Digest {
+	if w >= 0 && w < len(g.Layout.Waves) {
+		if d := newestGood(g, g.Layout.Waves[w].Seals, skip); d != "" {
+			return d
 		}
-		return seal.Revision
+	}
+	return newestGood(g, g.Succeeded, skip)
+}
+
+func newestGood(g *Group, seals []Seal, skip func(Seal) bool) Digest {
+	for i := len(seals) - 1; i >= 0; i-- {
+		if g.Bad[seals[i].Revision] == "" && (skip == nil || !skip(seals[i])) {
+			return seals[i].Revision
+		}
 	}
 	return ""
 }

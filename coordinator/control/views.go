@@ -44,11 +44,10 @@ func waveView(d *deploy.Deployment, i int, now deploy.Time) *controlv1.Wave {
 		Reverting: int32(p.Reverting), Gone: int32(p.Gone), Budget: int32(w.Budget), BakeMs: w.BakeMin.Milliseconds(), Gates: w.Gates,
 	}
 	if w.Status == deploy.WaveStatusBaking {
-		left := w.BakeUntil.Sub(now)
-		if d.Status == deploy.DeploymentStatusPaused {
-			left = w.BakeLeft
+		if d.PausedAt > 0 {
+			now = d.PausedAt
 		}
-		out.BakeLeftMs = max(0, left.Milliseconds())
+		out.BakeLeftMs = max(0, w.BakeUntil.Sub(now).Milliseconds())
 	}
 	return out
 }

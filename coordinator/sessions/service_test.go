@@ -255,6 +255,7 @@ func TestAssignmentsAreCompleteThenWhatChanged(t *testing.T) {
 	s.w.must(t, deploy.RevisionRegistered{App: "www", Name: "v1", Digest: "d1"}) // nothing for the host
 	c, _ := deploy.Builtin("all-at-once")
 	s.w.must(t, deploy.DeploymentCreated{ID: "D", App: "www", Group: "prod", Revision: "d1", RevName: "v1", Config: c, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}}})
+	s.w.must(t, deploy.DeploymentStarted{Deployment: "D"}) // until then there is nothing to fetch
 	if m := a.down().GetAssignments(); m.GetComplete() || m.GetSequence() != 2 || m.Items[0].Stage.GetName() != "v1" {
 		t.Errorf("the change came as %v", m)
 	}

@@ -29,7 +29,7 @@ func encodeWaveFact(e deploy.Event) *statev1.Event {
 		return &statev1.Event{Fact: &statev1.Event_PermitsGranted{PermitsGranted: encodeGrants(&e)}}
 	case deploy.TasksEnded:
 		return &statev1.Event{Fact: &statev1.Event_TasksEnded{TasksEnded: &statev1.TasksEnded{
-			Deployment: e.Deployment, Items: each(e.Items, func(i deploy.TaskEnd) *statev1.TaskEnd {
+			Deployment: e.Deployment, App: e.App, Group: e.Group, Items: each(e.Items, func(i deploy.TaskEnd) *statev1.TaskEnd {
 				return &statev1.TaskEnd{Host: i.Host, Status: int32(i.Status), Gen: i.Gen, Counter: i.Counter, Cause: i.Cause}
 			}),
 		}}}
@@ -75,7 +75,7 @@ func decodeWaveFact(p *statev1.Event) deploy.Event {
 		return decodeGrants(f.PermitsGranted)
 	case *statev1.Event_TasksEnded:
 		e := f.TasksEnded
-		return deploy.TasksEnded{Deployment: e.Deployment, Items: each(e.Items, func(i *statev1.TaskEnd) deploy.TaskEnd {
+		return deploy.TasksEnded{Deployment: e.Deployment, App: e.App, Group: e.Group, Items: each(e.Items, func(i *statev1.TaskEnd) deploy.TaskEnd {
 			return deploy.TaskEnd{Host: i.Host, Status: deploy.TaskStatus(i.Status), Gen: i.Gen, Counter: i.Counter, Cause: i.Cause}
 		})}
 	case *statev1.Event_GateObserved:

@@ -70,8 +70,8 @@ func every() []deploy.Event {
 // soft fields are set by Apply and never travel in a fact.
 var soft = map[string][]string{
 	"Wave": {
-		"Status", "Budget", "StartedAt", "BakeUntil", "BakeLeft", "EndedAt", "HeldAt", "Holds", "Released",
-		"Extra", "BakedFor", "BakeSince", "Rehearsed", "Watch",
+		"Status", "Budget", "StartedAt", "StartedWall", "BakeUntil", "EndedAt", "HeldAt", "Holds", "Released",
+		"Extra", "BakeSince", "Rehearsed", "Watch",
 	},
 }
 

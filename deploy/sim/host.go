@@ -24,13 +24,14 @@ func (w *World) deliver(e deploy.Event) {
 		for _, id := range w.order {
 			w.assign(id)
 		}
-	case deploy.RequestMade, deploy.TasksEnded:
+	case deploy.RequestMade, deploy.TasksEnded, deploy.DeploymentStarted, deploy.WaveStarted, deploy.WaveSealed, deploy.WaveSkipped,
+		deploy.WaveReverted, deploy.DeploymentEnded, deploy.DeploymentPaused, deploy.HostsReleased, deploy.TargetMoved, deploy.BakeStarted:
 		for _, id := range w.order {
 			w.assign(id)
 		}
 	case deploy.TargetsJoined:
 		for _, id := range e.Hosts {
-			if h := w.hosts[id]; h.up {
+			if h := w.hosts[id]; h != nil && h.up {
 				w.send(h)
 			}
 		}
@@ -41,9 +42,10 @@ func (w *World) deliver(e deploy.Event) {
 // out of sight misses it gets when it is back.
 func (w *World) assign(id string) {
 	h := w.hosts[id]
-	if !h.up {
+	if h == nil || !h.up || h.told == w.State.Touched(id) {
 		return
 	}
+	h.told = w.State.Touched(id)
 	w.after(w.between(time.Millisecond, 20*time.Millisecond), func() {
 		for _, a := range deploy.Assign(w.State, id) {
 			w.accept(h, a)
@@ -73,7 +75,7 @@ func (w *World) accept(h *host, a deploy.Assignment) {
 		w.report(h)
 		return
 	}
-	h.working, h.serves = a.Gen, false
+	h.working, h.goal, h.serves = a.Gen, a.Goal, false
 	w.after(w.between(100*time.Millisecond, 2*time.Second), func() { w.finish(h, a) })
 }
 
@@ -111,7 +113,7 @@ func (w *World) finish(h *host, a deploy.Assignment) {
 		w.goBack(h, a, how == "break" || w.chance(w.faults.Break))
 		return
 	}
-	h.working, h.running, h.serves, h.result = 0, a.Goal, true, deploy.ResultDone
+	h.working, h.running, h.serves, h.result, h.byHand = 0, a.Goal, true, deploy.ResultDone, false
 	if !slices.Contains(h.staged, a.Goal) {
 		h.staged = append(h.staged, a.Goal)
 	}
@@ -144,6 +146,7 @@ func (w *World) goBack(h *host, a deploy.Assignment, broken bool) {
 func (w *World) crash(h *host, a deploy.Assignment) {
 	w.Sight(h.id, false)
 	w.after(w.between(time.Second, 10*time.Minute), func() {
+		h.told = 0
 		if h.working == a.Gen {
 			h.failure = &deploy.Failure{Event: "ApplicationStart", Code: 7, Message: "the agent was restarted"}
 			h.working, h.result, h.serves = 0, deploy.ResultFailed, h.running != ""
@@ -181,6 +184,9 @@ func (w *World) send(h *host) {
 		r.Evidence = "probe: status 500"
 	}
 	arrive := func() {
+		if w.hosts[h.id] != h {
+			return
+		}
 		items := []deploy.Report{}
 		for _, g := range w.groups {
 			r.App = g.App

@@ -38,7 +38,12 @@ type World struct {
 	away   []string // names whom the leader sees as down
 	blind  deploy.Time
 	err    error
+	// Gate answers a gate that the coordinators ask; nil passes every one.
+	Gate func(deploy.Question) deploy.Observation
 
+	check checker
+
+	turn     int
 	assigned map[string]assigned
 }
 
@@ -77,8 +82,11 @@ type host struct {
 	stageKey string
 	failed   deploy.Digest
 	failure  *deploy.Failure
-	working  uint64 // generation in work, 0 none
-	up       bool   // in sight
+	working  uint64        // generation in work, 0 none
+	goal     deploy.Digest // of the generation in work
+	byHand   bool          // somebody changed what it runs
+	told     uint64        // State.Touched when it was last told what to do
+	up       bool          // in sight
 	plan     map[deploy.Digest]string
 }
 
@@ -138,7 +146,7 @@ func (w *World) Sight(id string, up bool) {
 	if h == nil || h.up == up {
 		return
 	}
-	h.up = up
+	h.up, h.told = up, 0
 	if up {
 		w.away = slices.DeleteFunc(w.away, func(a string) bool { return a == id })
 		w.send(h)
@@ -150,15 +158,17 @@ func (w *World) Sight(id string, up bool) {
 // Propose applies facts of one entry and delivers what follows from them.
 func (w *World) Propose(events ...deploy.Event) []error {
 	w.index++
-	for _, e := range events {
-		if !w.Deep {
-			break
-		}
-		if err := deploy.CheckEvent(w.State, e); err != nil {
+	var witness func() error
+	if w.Deep && len(events) == 1 {
+		witness = deploy.Witness(w.State, events[0])
+	}
+	entry := deploy.Entry{At: w.Now, Wall: time.Duration(w.Now).Milliseconds(), Events: events}
+	errs := w.State.ApplyEntry(w.index, entry)
+	if witness != nil {
+		if err := witness(); err != nil {
 			w.fail(err)
 		}
 	}
-	errs := w.State.ApplyEntry(w.index, deploy.Entry{At: w.Now, Events: events})
 	w.Entries++
 	for i, e := range events {
 		w.Events++
@@ -172,7 +182,7 @@ func (w *World) Propose(events ...deploy.Event) []error {
 		w.deliver(e)
 	}
 	if w.Deep {
-		if err := errors.Join(deploy.Check(w.State), w.checkTouched()); err != nil {
+		if err := errors.Join(deploy.Check(w.State), w.checkTouched(), w.check.after(w)); err != nil {
 			w.fail(err)
 		}
 	}
@@ -185,7 +195,11 @@ func (w *World) checkTouched() error {
 	if w.assigned == nil {
 		w.assigned = map[string]assigned{}
 	}
-	for _, id := range w.order {
+	w.turn++
+	for i, id := range w.order {
+		if !w.due(i) {
+			continue
+		}
 		now := assigned{w.State.Touched(id), fmt.Sprint(deploy.Assign(w.State, id))}
 		if old, ok := w.assigned[id]; ok && old.at == now.at && old.what != now.what {
 			return fmt.Errorf("assignments of %s changed from %s to %s and it was not touched", id, old.what, now.what)
@@ -194,6 +208,10 @@ func (w *World) checkTouched() error {
 	}
 	return nil
 }
+
+// due says which hosts of a larger fleet are looked at after this entry: a few
+// at a time, all of them before long.
+func (w *World) due(i int) bool { return len(w.order) <= 8 || (i+w.turn)%8 == 0 }
 
 // assigned is what a host was to do when it was last touched.
 type assigned struct {
@@ -224,7 +242,13 @@ func (w *World) decide() {
 		if len(events) == 0 {
 			return
 		}
-		w.Propose(events...)
+		if w.Deep { // one entry a fact: each is checked against the state that it meets
+			for _, e := range events {
+				w.Propose(e)
+			}
+		} else {
+			w.Propose(events...)
+		}
 		if w.err != nil {
 			return
 		}
@@ -249,14 +273,11 @@ func (w *World) joins() []deploy.Membership {
 }
 
 func (w *World) joined() int {
-	n := 0
+	n := len(w.order) // without groups nobody joins
 	for _, g := range w.groups {
 		if grp := w.State.Groups[deploy.GroupKey(g.App, g.Group)]; grp != nil {
 			n = len(grp.Members)
 		}
-	}
-	if len(w.groups) == 0 {
-		return len(w.order)
 	}
 	return n
 }
@@ -268,8 +289,9 @@ func (w *World) Define(app, group string, c deploy.Config) {
 	w.decide()
 }
 
-// Deploy registers the revision if needed and creates a deployment of it.
-func (w *World) Deploy(app, group, id, rev string) error {
+// Deploy registers the revision if needed and creates a deployment of it, as
+// changed by with.
+func (w *World) Deploy(app, group, id, rev string, with ...func(*deploy.DeploymentCreated)) error {
 	d := deploy.Digest(rev)
 	if w.State.Revisions[app][d] == nil {
 		w.Propose(deploy.RevisionRegistered{App: app, Name: rev, Digest: d})
@@ -278,22 +300,88 @@ func (w *World) Deploy(app, group, id, rev string) error {
 	if g == nil {
 		return fmt.Errorf("no group %s", group)
 	}
-	plan, err := deploy.Plan(w.State, deploy.PlanInput{App: app, Group: group, Revision: d, Config: g.Config})
+	e := deploy.DeploymentCreated{ID: id, App: app, Group: group, Revision: d, RevName: rev, Config: g.Config}
+	for _, set := range with {
+		set(&e)
+	}
+	plan, err := deploy.Plan(w.State, deploy.PlanInput{App: app, Group: group, Revision: d, Config: e.Config, Force: e.Force})
 	if err != nil {
 		return err
 	}
-	return w.Propose(deploy.DeploymentCreated{
-		Request: deploy.Request{ID: "create-" + id, Actor: "sim"}, ID: id, App: app, Group: group,
-		Revision: d, RevName: rev, Config: g.Config, Waves: plan.Waves,
-	})[0]
+	e.Request, e.Waves, e.Layout = deploy.Request{ID: "create-" + id, Actor: "sim"}, plan.Waves, plan.Layout
+	return w.Propose(e)[0]
 }
 
 // Act makes a request on a deployment.
 func (w *World) Act(id string, verb deploy.Verb) error {
+	return w.Ask(deploy.RequestMade{Deployment: id, Verb: verb})
+}
+
+// Ask makes a request with arguments; its actor is "sim" unless it names one.
+func (w *World) Ask(e deploy.RequestMade) error {
 	w.seq++
-	return w.Propose(deploy.RequestMade{
-		Request: deploy.Request{ID: fmt.Sprint("act-", w.seq), Actor: "sim"}, Deployment: id, Verb: verb,
-	})[0]
+	e.Request.ID, e.Request.Actor = fmt.Sprint("act-", w.seq), cmp.Or(e.Request.Actor, "sim")
+	return w.Propose(e)[0]
+}
+
+// Leave takes a host away for good: gracefully, its agent says so.
+func (w *World) Leave(id string) error {
+	if w.hosts[id] == nil {
+		return fmt.Errorf("no host %s", id)
+	}
+	w.hosts[id].up = false
+	delete(w.hosts, id)
+	w.order = slices.DeleteFunc(w.order, func(x string) bool { return x == id })
+	w.away = slices.DeleteFunc(w.away, func(x string) bool { return x == id })
+	return w.Propose(deploy.HostLeft{Host: id, Cause: "left", Force: true})[0]
+}
+
+// Change changes what a host runs by hand, behind the coordinators' back.
+func (w *World) Change(id string, rev deploy.Digest) error {
+	h := w.hosts[id]
+	if h == nil || h.working != 0 {
+		return fmt.Errorf("host %s cannot be changed now", id)
+	}
+	h.running, h.serves, h.byHand = rev, rev != "", true
+	w.report(h)
+	return nil
+}
+
+// Hosts lists the hosts, in the order in which they came.
+func (w *World) Hosts() []string { return slices.Clone(w.order) }
+
+// ask answers the gates that are due and returns when the next one is.
+func (w *World) ask() (deploy.Time, bool) {
+	for range 100 {
+		due, wait := deploy.Questions(w.State, w.Now)
+		if len(due) == 0 {
+			return w.Now.Add(wait), wait > 0
+		}
+		var facts []deploy.GateObserved
+		for _, q := range due {
+			o := deploy.Observation{Answer: deploy.VerdictPass, Value: "0", Threshold: "1", Samples: 100}
+			if w.Gate != nil {
+				o = w.Gate(q)
+			}
+			o.Key, o.Question, o.From, o.To = q.Key, q.Gate.Name+"?", q.Since, max(time.Duration(w.Now).Milliseconds(), 1)
+			w.seq++
+			o.To += int64(w.seq) // no two answers speak of the same time
+			if n := len(facts); n > 0 && facts[n-1].Deployment == q.Deployment && facts[n-1].Wave == q.Wave && facts[n-1].Gate == q.Gate.Name {
+				facts[n-1].Items = append(facts[n-1].Items, o)
+				continue
+			}
+			facts = append(facts, deploy.GateObserved{Deployment: q.Deployment, Wave: q.Wave, Gate: q.Gate.Name, Attempt: q.Attempt, Items: []deploy.Observation{o}})
+		}
+		for _, f := range facts {
+			w.Propose(f)
+		}
+		w.decide()
+		if w.err != nil {
+			return 0, false
+		}
+	}
+	w.fail(fmt.Errorf("gates are asked without end"))
+	return 0, false
 }
 
 // Run advances until limit, or until nothing is left to happen, or until stop
@@ -305,7 +393,11 @@ func (w *World) Run(limit time.Duration, stop func() bool) error {
 		if stop != nil && stop() {
 			return w.err
 		}
+		asked, asks := w.ask()
 		next, ok := deploy.NextWake(w.State, w.Now)
+		if asks && (!ok || asked < next) {
+			next, ok = asked, true
+		}
 		if w.blind > w.Now && (!ok || w.blind < next) {
 			next, ok = w.blind, true
 		}

@@ -3670,6 +3670,8 @@ type TasksEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	Items         []*TaskEnd             `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	App           string                 `protobuf:"bytes,3,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3716,6 +3718,20 @@ func (x *TasksEnded) GetItems() []*TaskEnd {
 		return x.Items
 	}
 	return nil
+}
+
+func (x *TasksEnded) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *TasksEnded) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
 }
 
 type HostDown struct {
@@ -5917,13 +5933,15 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x10\n" +
 	"\x03gen\x18\x03 \x01(\x04R\x03gen\x12\x18\n" +
 	"\acounter\x18\x04 \x01(\x04R\acounter\x12\x14\n" +
-	"\x05cause\x18\x05 \x01(\tR\x05cause\"a\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\"\x89\x01\n" +
 	"\n" +
 	"TasksEnded\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x123\n" +
-	"\x05items\x18\x02 \x03(\v2\x1d.groundswell.state.v1.TaskEndR\x05items\"8\n" +
+	"\x05items\x18\x02 \x03(\v2\x1d.groundswell.state.v1.TaskEndR\x05items\x12\x10\n" +
+	"\x03app\x18\x03 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x04 \x01(\tR\x05group\"8\n" +
 	"\bHostDown\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\x04R\acounter\"H\n" +

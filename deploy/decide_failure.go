@@ -1,0 +1,326 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+)
+
+// failure is one reason to act, with what the config says about it.
+type failure struct {
+	wave   int
+	action Action
+	scope  string // of the gate, for an action of scope gate
+	zones  []string
+	hosts  []string
+	cause  string
+}
+
+// failures acts on the first failed gate or exceeded budget, and reports
+// whether there is one.
+func (d *decision) failures(dep *Deployment) bool {
+	for i := range dep.Waves {
+		st := dep.Waves[i].Status
+		if !st.active() && st != WaveStatusSealed {
+			continue
+		}
+		if d.sick(dep, i) || d.judged(dep, i) || st.active() && (d.overBudget(dep, i) || d.barrierMissed(dep, i)) {
+			return true
+		}
+	}
+	total := dep.Config.FailureBudgetTotal
+	if dep.Scoped != nil || total == nil || dep.Failures <= total.Down(len(dep.Tasks)) {
+		return false
+	}
+	for i := range dep.Waves {
+		if p := dep.waves[i]; dep.Waves[i].Status.active() && p.failures+dep.Waves[i].Extra > 0 {
+			return d.act(dep, failure{
+				wave: i, action: dep.Config.OnFailure.Wave, zones: d.failedZones(dep, i),
+				cause: fmt.Sprintf("%d hosts failed, the budget of the deployment is %d%s", dep.Failures, total.Down(len(dep.Tasks)), d.because(dep, i)),
+			})
+		}
+	}
+	return false
+}
+
+// overBudget acts on the failed hosts of a wave.
+func (d *decision) overBudget(dep *Deployment, i int) bool {
+	p, w := dep.waves[i], &dep.Waves[i]
+	failed := p.failures + w.Extra
+	if failed > w.Budget {
+		return d.act(dep, failure{
+			wave: i, action: dep.Config.OnFailure.Wave, zones: d.failedZones(dep, i),
+			cause: fmt.Sprintf("wave %s: %d failed, its budget is %d%s", w.Name, failed, w.Budget, d.because(dep, i)),
+		})
+	}
+	host := dep.Config.OnFailure.Host
+	if failed == 0 || host.Do == "" || host.Do == ActionContinue || host.Do == ActionRollback && host.Scope == ScopeHost {
+		return false // the host went back by itself
+	}
+	return d.act(dep, failure{
+		wave: i, action: host, zones: d.failedZones(dep, i),
+		cause: fmt.Sprintf("wave %s: a host failed%s", w.Name, d.because(dep, i)),
+	})
+}
+
+// barrierMissed acts when too few targets could be staged for the quorum.
+func (d *decision) barrierMissed(dep *Deployment, i int) bool {
+	p, w, stage := dep.waves[i], &dep.Waves[i], dep.Config.Stage
+	if w.Status != WaveStatusDeploying || w.Released || p.unstaged > 0 || stage.Barrier == "" || stage.Barrier == "none" {
+		return false
+	}
+	have, need := dep.quorum(i)
+	if have >= need {
+		return false
+	}
+	return d.act(dep, failure{
+		wave: i, action: dep.Config.OnFailure.Wave, zones: d.failedZones(dep, i),
+		cause: fmt.Sprintf("wave %s: %d of %d targets are staged, the quorum is %d%s", w.Name, have, p.planned(), need, d.because(dep, i)),
+	})
+}
+
+// quorum returns how many planned targets behind wave i's barrier are staged,
+// and how many must be.
+func (dep *Deployment) quorum(i int) (have, need int) {
+	planned := 0
+	for j, p := range dep.waves {
+		if j == i || dep.Config.Stage.Barrier == "deployment" {
+			have, planned = have+p.staged(), planned+p.planned()
+		}
+	}
+	share := dep.Config.Stage.Quorum
+	if share == (Share{}) {
+		share = Percent(100)
+	}
+	return have, min(share.Up(planned), planned)
+}
+
+// because names the first failure of a wave.
+func (d *decision) because(dep *Deployment, i int) string {
+	text := ""
+	dep.waves[i].failed.each(func(j int) bool {
+		h := dep.Waves[i].Hosts[j]
+		task := dep.Tasks[h]
+		why := task.Cause
+		if task.Failure != nil && task.Failure.Message != "" {
+			why = task.Failure.Event + ": " + task.Failure.Message
+		}
+		text = fmt.Sprintf(" (%s: %s)", d.s.hostName(h), why)
+		return false
+	})
+	return text
+}
+
+// failedZones lists the zones of the wave's failed tasks; all of its zones when
+// none can be named.
+func (d *decision) failedZones(dep *Deployment, i int) []string {
+	var out []string
+	dep.waves[i].failed.each(func(j int) bool {
+		if h := d.s.Hosts[dep.Waves[i].Hosts[j]]; h != nil && !slices.Contains(out, h.Zone) {
+			out = append(out, h.Zone)
+		}
+		return true
+	})
+	if len(out) == 0 {
+		return d.waveZones(dep, i)
+	}
+	return out
+}
+
+func (d *decision) waveZones(dep *Deployment, i int) []string {
+	var out []string
+	for _, h := range dep.Waves[i].Hosts {
+		if t := d.s.Target(h, dep.App); t != nil && !slices.Contains(out, t.Zone) {
+			out = append(out, t.Zone)
+		}
+	}
+	return out
+}
+
+// sick turns unhealthy settled hosts into a failed gate, and acts on it.
+func (d *decision) sick(dep *Deployment, i int) bool {
+	p, w := dep.waves[i], &dep.Waves[i]
+	if p.sicks == 0 || dep.Config.OnFailure.Gate.Do == ActionContinue {
+		return false
+	}
+	gate, scope := "health", ScopeHost
+	for _, name := range w.Gates {
+		if g := dep.Config.gate(name); g != nil && g.Kind() == GateProbe {
+			gate, scope = name, g.scope()
+			break
+		}
+	}
+	f := failure{wave: i, action: dep.Config.OnFailure.Gate, scope: scope}
+	text := ""
+	p.sick.each(func(j int) bool {
+		h := w.Hosts[j]
+		t := d.s.Target(h, dep.App)
+		if text == "" {
+			text = d.s.hostName(h) + ": " + t.Evidence
+		}
+		f.hosts = append(f.hosts, h)
+		if !slices.Contains(f.zones, t.Zone) {
+			f.zones = append(f.zones, t.Zone)
+		}
+		return true
+	})
+	d.emit(GateJudged{Deployment: dep.ID, Wave: i, Gate: gate, Key: f.hosts[0], Verdict: VerdictFail, Evidence: text})
+	f.cause = fmt.Sprintf("gate %s failed in wave %s (%s)", gate, w.Name, text)
+	return d.act(dep, f)
+}
+
+// scope is the gate's scope; a probe asks a host, every other gate a wave.
+func (g *Gate) scope() string {
+	switch {
+	case g.Scope != "":
+		return g.Scope
+	case g.Kind() == GateProbe:
+		return ScopeHost
+	}
+	return ScopeWave
+}
+
+// judged makes a verdict of the failing answers of observed gates and acts on
+// it. Where a newer deployment is active in the wave, it is to blame first.
+func (d *decision) judged(dep *Deployment, i int) bool {
+	w := &dep.Waves[i]
+	if len(w.Watch) == 0 || dep.shadowed(d.s.group(dep), i) {
+		return false
+	}
+	for _, x := range sorted(w.Watch) {
+		gate := dep.Config.gate(x.Gate)
+		if gate == nil || !slices.Contains(w.Gates, x.Gate) || !x.failing(gate) {
+			continue
+		}
+		action := dep.actionFor(gate, w)
+		if x.Verdict != VerdictFail {
+			d.emit(GateJudged{Deployment: dep.ID, Wave: i, Gate: x.Gate, Key: x.Last.Key, Verdict: VerdictFail, Evidence: x.Last.Question + ": " + x.Last.text()})
+		}
+		f := failure{wave: i, action: action, scope: gate.scope(), zones: d.waveZones(dep, i)}
+		switch gate.scope() {
+		case ScopeHost:
+			f.hosts = []string{x.Last.Key}
+			if h := d.s.Hosts[x.Last.Key]; h != nil {
+				f.zones = []string{h.Zone}
+			}
+		case ScopeZone:
+			f.zones = []string{x.Last.Key}
+		}
+		f.cause = fmt.Sprintf("gate %s failed in wave %s%s (%s)", x.Gate, w.Name, d.keyName(gate, x.Last.Key), x.Last.text())
+		if d.act(dep, f) {
+			return true
+		}
+	}
+	return false
+}
+
+// actionFor is what the config says of a failing observed gate: a webhook is the
+// test of a pipeline, and a gate without a scope is ruled by bake while baking.
+func (d *Deployment) actionFor(gate *Gate, w *Wave) Action {
+	switch c := &d.Config.OnFailure; {
+	case gate.Webhook != "" && c.Test.Do != "":
+		return c.Test
+	case gate.Scope == "" && w.Status == WaveStatusBaking && c.Bake.Do != "":
+		return c.Bake
+	default:
+		return c.Gate
+	}
+}
+
+func (d *decision) keyName(gate *Gate, key string) string {
+	switch gate.scope() {
+	case ScopeHost:
+		return ", host " + d.s.hostName(key)
+	case ScopeZone:
+		return ", zone " + key
+	}
+	return ""
+}
+
+// failing reports whether the gate's answers make a failed verdict.
+func (x *Watched) failing(gate *Gate) bool {
+	return x.Fails >= max(1, gate.FailLimit) || x.Fails > 0 && x.Last.Final
+}
+
+// shadowed reports whether a newer deployment is active in the wave: what its
+// gates see is that one's doing.
+func (dep *Deployment) shadowed(g *Group, i int) bool {
+	for _, o := range g.open {
+		if o.Seq > dep.Seq && i < len(o.Waves) && o.Status.Live() {
+			switch o.Waves[i].Status {
+			case WaveStatusDeploying, WaveStatusBaking, WaveStatusSealed, WaveStatusReverting:
+				return true
+			case WaveStatusPending, WaveStatusHeld, WaveStatusSkipped, WaveStatusReverted:
+			}
+		}
+	}
+	return false
+}
+
+// act commits what the config says follows a failure. It reports whether
+// anything follows: an action to continue is as if within the budget.
+func (d *decision) act(dep *Deployment, f failure) bool {
+	if f.action.Do == ActionContinue {
+		return false
+	}
+	scope := f.action.Scope
+	if scope == ScopeGate {
+		scope = f.scope
+	}
+	if scope == "" || scope == ScopeDeployment {
+		scope = ScopeAll
+	}
+	if f.action.Do != ActionRollback {
+		d.pause(dep, f.cause)
+		return true
+	}
+	if r := d.s.Revisions[dep.App][dep.Revision]; r != nil && r.Unsafe {
+		d.pause(dep, f.cause+"; the revision is marked as not safe to roll back from")
+		return true
+	}
+	items, anyGood := d.revertSet(dep, f.within(scope))
+	switch {
+	case !anyGood:
+		d.pause(dep, f.cause+"; no last good revision to go back to")
+	case scope == ScopeAll:
+		d.rollbackAll(dep, f.cause, items)
+	case len(items) == 0:
+		d.pause(dep, f.cause+"; nothing to take back")
+	default:
+		d.emit(RollbackStarted{
+			Deployment: dep.ID, Cause: f.cause, Scope: scope, Then: f.action.Then, Waves: []int{f.wave},
+			Until: d.decideBy(dep), Items: items,
+		})
+	}
+	return true
+}
+
+// within selects the targets of a scope, always inside the failure's wave but
+// for scope all.
+func (f *failure) within(scope string) func(int, *Target) bool {
+	switch scope {
+	case ScopeAll:
+		return everything
+	case ScopeHost:
+		return func(w int, t *Target) bool {
+			return w == f.wave && (len(f.hosts) == 0 || slices.Contains(f.hosts, t.Host))
+		}
+	case ScopeZone:
+		return func(w int, t *Target) bool { return w == f.wave && slices.Contains(f.zones, t.Zone) }
+	}
+	return func(w int, _ *Target) bool { return w == f.wave }
+}
+
+func everything(int, *Target) bool { return true }
+
+func (d *decision) pause(dep *Deployment, cause string) {
+	d.emit(DeploymentPaused{Deployment: dep.ID, Cause: cause, Until: d.decideBy(dep)})
+}
+
+// decideBy is when a decision that is asked for now must have been taken; 0 is
+// never.
+func (d *decision) decideBy(dep *Deployment) Time {
+	if c := dep.Config.Decision; c.Timeout > 0 && c.Then == ThenAll {
+		return d.now.Add(c.Timeout)
+	}
+	return 0
+}

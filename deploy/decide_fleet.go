@@ -1,0 +1,182 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A host that comes and goes this often, within this time, is quarantined; it
+// is released after being quiet for as long.
+const (
+	flaps      = 3
+	flapWindow = 10 * time.Minute
+)
+
+// membership turns selector answers into joins and leaves, one fact a group.
+func (d *decision) membership(f Fleet) {
+	joins, leaves := map[string][]string{}, map[string][]string{}
+	for _, m := range f.Joins {
+		if h := d.s.Hosts[m.Host]; h != nil && h.Targets[m.App] == nil {
+			joins[GroupKey(m.App, m.Group)] = append(joins[GroupKey(m.App, m.Group)], m.Host)
+		}
+	}
+	for _, m := range f.Leaves {
+		if t := d.s.Target(m.Host, m.App); t != nil && t.Group == m.Group && t.Permit == PermitNone {
+			leaves[GroupKey(m.App, m.Group)] = append(leaves[GroupKey(m.App, m.Group)], m.Host)
+		}
+	}
+	for key, hosts := range sorted(leaves) {
+		if g := d.s.Groups[key]; g != nil {
+			d.emit(TargetsLeft{App: g.App, Group: g.Name, Hosts: hosts, Cause: "labels no longer match"})
+		}
+	}
+	for key, hosts := range sorted(joins) {
+		if g := d.s.Groups[key]; g != nil {
+			e := TargetsJoined{App: g.App, Group: g.Name, Hosts: hosts}
+			if len(g.Layout.Waves) > 0 {
+				for _, h := range hosts {
+					e.Waves = append(e.Waves, g.Layout.waveOf(d.s.Hosts[h]))
+				}
+			}
+			d.emit(e)
+		}
+	}
+}
+
+func (d *decision) unreachable(f Fleet) {
+	var items []HostDown
+	for _, id := range f.Down {
+		if h := d.s.Hosts[id]; h != nil && !h.Unreachable {
+			items = append(items, HostDown{Host: id, Counter: h.Counter})
+		}
+	}
+	if len(items) > 0 {
+		d.emit(HostsUnreachable{Items: items})
+	}
+}
+
+// quarantine isolates hosts that flap, and releases those that keep quiet.
+func (d *decision) quarantine() {
+	var in, out []string
+	for id := range sorted(d.s.flapping) {
+		h := d.s.Hosts[id]
+		n := len(h.Flaps)
+		switch {
+		case h.Quarantine == "" && n >= flaps && d.now.Sub(h.Flaps[n-flaps]) < flapWindow:
+			in = append(in, id)
+		case h.Quarantine == flapCause && n > 0 && !h.Unreachable && d.now.Sub(h.Flaps[n-1]) >= flapWindow:
+			out = append(out, id)
+		}
+	}
+	if len(in) > 0 {
+		d.emit(HostsQuarantined{Hosts: in, Cause: flapCause})
+	}
+	if len(out) > 0 {
+		d.emit(HostsReleased{Hosts: out, Cause: "quiet for " + short(flapWindow)})
+	}
+}
+
+// flapCause is why a host that flaps is quarantined; others need a person.
+const flapCause = "it comes and goes"
+
+// forget ends hosts that have been gone for so long that nobody waits for them,
+// while none of their groups has a deployment.
+func (d *decision) forget(f Fleet) {
+	for _, id := range f.Down {
+		h := d.s.Hosts[id]
+		if h == nil || !h.Unreachable || len(h.Targets) == 0 {
+			continue
+		}
+		after, busy := time.Duration(0), false
+		for _, t := range sorted(h.Targets) {
+			if t.group == nil || len(t.group.open) > 0 || t.Permit != PermitNone || t.group.Config.Timeouts.ForgetAfter == 0 {
+				busy = true
+				break
+			}
+			after = max(after, t.group.Config.Timeouts.ForgetAfter)
+		}
+		if !busy && d.now.Sub(h.DownSince) >= after {
+			d.emit(HostLeft{Host: id, Cause: "unreachable for " + short(after)})
+		}
+	}
+}
+
+// suspect notes that a revision fails after its deployment has succeeded.
+func (d *decision) suspect() {
+	for _, g := range sorted(d.s.Groups) {
+		dep := d.s.Deployments[g.Last]
+		if dep == nil || g.usage("").unhealthy == 0 || dep.Status != DeploymentStatusSucceeded || dep.Suspect != "" ||
+			dep.Config.WatchAfter == 0 || d.now.Sub(dep.EndedAt) > dep.Config.WatchAfter {
+			continue
+		}
+		var sick []string
+		for _, h := range g.Hosts() {
+			if t := d.s.Target(h, g.App); t.Health == HealthUnhealthy && t.Running == dep.Revision {
+				sick = append(sick, d.s.hostName(h)+": "+t.Evidence)
+			}
+		}
+		if len(sick) > 0 {
+			d.emit(RevisionSuspected{Deployment: dep.ID, Text: fmt.Sprintf("%d hosts are unhealthy (%s)", len(sick), sick[0])})
+		}
+	}
+}
+
+func (s *State) hostName(id string) string {
+	if h := s.Hosts[id]; h != nil {
+		return h.Name
+	}
+	return id
+}
+
+// short prints a duration without the parts that are zero.
+func short(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if n := len(text) - len(zero); n > 0 && text[n:] == zero {
+			text = text[:n+1]
+		}
+	}
+	return text
+}
+
+// waveOf is the wave that a host belongs to which joined after the layout was
+// made: a stable hash of its id against the cut-offs of the percentages, inside
+// its zone; sets of a count are explicit and do not grow; the rest takes whom
+// nobody else took.
+func (l *Layout) waveOf(h *Host) int {
+	at := hash(h.ID) % Million
+	var cut uint64
+	last := -1
+	for i := range l.Waves {
+		w, spec := &l.Waves[i], l.Specs[l.Waves[i].Spec]
+		if spec.Kind == "percent" {
+			if w.Zone == "" || w.Zone == h.Zone {
+				cut += uint64(spec.Size.PPM)
+				if at < cut {
+					return i
+				}
+			}
+			continue
+		}
+		if spec.Kind == "remainder" {
+			if w.Zone == "" || w.Zone == h.Zone {
+				return i
+			}
+			last = i
+		}
+	}
+	if last < 0 {
+		return len(l.Waves) - 1
+	}
+	return last // a zone that is new to the layout
+}
+
+// compatible reports whether waves made from these specs would have the same
+// order and hosts as the layout, whatever their gates, budgets and bakes.
+func (l *Layout) compatible(specs []WaveSpec) bool {
+	return slices.EqualFunc(l.Specs, specs, func(a, b WaveSpec) bool {
+		return a.Name == b.Name && a.Kind == b.Kind && a.Size == b.Size && a.ForEachZone == b.ForEachZone &&
+			slices.Equal(a.Parallel, b.Parallel) && a.Zone == b.Zone && a.Prefer == b.Prefer && a.Balance == b.Balance
+	})
+}

@@ -1,0 +1,108 @@
+package deploy
+
+// NextWake returns the next FSM time after now at which Decide must be asked
+// again although nothing changed, and false if time alone changes nothing. What
+// was due by now is no reason: Decide was asked and waits for something else.
+func NextWake(s *State, now Time) (Time, bool) {
+	w := wake{now: now}
+	for _, dep := range s.open {
+		w.deployment(s, dep)
+	}
+	for _, g := range sorted(s.Groups) {
+		w.group(s, g)
+	}
+	for id := range sorted(s.flapping) {
+		if h := s.Hosts[id]; len(h.Flaps) > 0 && h.Quarantine == flapCause {
+			w.at(h.Flaps[len(h.Flaps)-1].Add(flapWindow))
+		}
+	}
+	return w.time, w.set
+}
+
+type wake struct {
+	now  Time
+	time Time
+	set  bool
+}
+
+func (w *wake) at(t Time) {
+	if t > w.now && (!w.set || t < w.time) {
+		w.time, w.set = t, true
+	}
+}
+
+func (w *wake) deployment(s *State, dep *Deployment) {
+	limits, running := dep.Config.Timeouts, dep.Status == DeploymentStatusRunning
+	if dep.DecideBy > 0 {
+		w.at(dep.DecideBy)
+	}
+	if running && limits.Deployment > 0 {
+		w.at(dep.StartedAt.Add(limits.Deployment))
+	}
+	for i := range dep.Waves {
+		p, wave := dep.waves[i], &dep.Waves[i]
+		if running && wave.Status == WaveStatusBaking {
+			w.at(wave.BakeUntil)
+			w.at(wave.BakeSince.Add(wave.Max()))
+		}
+		if running && wave.Status == WaveStatusDeploying {
+			p.waiting.each(func(j int) bool {
+				w.at(max(wave.StartedAt, dep.Tasks[wave.Hosts[j]].Since).Add(limits.Stage))
+				return true
+			})
+		}
+		for _, h := range wave.Holds {
+			if gate := dep.Config.gate(h.Name); gate != nil && gate.Approval != nil && gate.Approval.Timeout > 0 {
+				w.at(wave.HeldAt.Add(gate.Approval.Timeout))
+			}
+		}
+		w.tasks(s, dep, i)
+		w.hosts(s, dep, i)
+	}
+}
+
+// tasks adds the moment at which the oldest permit times out. The bound that
+// the counters keep is good until it passes, then the permits are looked at.
+func (w *wake) tasks(s *State, dep *Deployment, i int) {
+	p, limit := dep.waves[i], dep.Config.Timeouts.Task
+	if p.permits == 0 {
+		return
+	}
+	if at := p.oldest.Add(limit); at > w.now {
+		w.at(at)
+		return
+	}
+	p.granted.each(func(j int) bool {
+		w.at(s.Target(dep.Waves[i].Hosts[j], dep.App).GrantedAt.Add(limit))
+		return true
+	})
+}
+
+// hosts adds the moments at which unreachable hosts become lost.
+func (w *wake) hosts(s *State, dep *Deployment, i int) {
+	dep.waves[i].away.each(func(j int) bool {
+		if h := s.Hosts[dep.Waves[i].Hosts[j]]; h != nil && h.Unreachable {
+			w.at(h.DownSince.Add(dep.Config.Timeouts.LostAfter))
+		}
+		return true
+	})
+}
+
+// group adds the moments at which asides time out or may be tried again.
+func (w *wake) group(s *State, g *Group) {
+	limits := g.Config.Timeouts
+	for host := range sorted(g.asides) {
+		t := g.targets[host]
+		if t.Permit != PermitNone {
+			w.at(t.GrantedAt.Add(limits.Task))
+			if t.Away {
+				w.at(t.host.DownSince.Add(limits.LostAfter))
+			}
+		}
+	}
+	for host := range sorted(g.strays) {
+		if t := g.targets[host]; t.RetryAt > 0 {
+			w.at(t.RetryAt)
+		}
+	}
+}
