@@ -20,8 +20,9 @@ type Log interface {
 
 // Observer asks for the whole cluster while its node leads.
 type Observer struct {
-	// Due returns what must be asked now, and when to call again at the latest.
-	// A question stays due until its answer is applied.
+	// Due returns what must be asked now, and when to call again at the latest; 0
+	// is whenever something changes. A question stays due until its answer is
+	// applied.
 	Due func() (due []deploy.Question, wait time.Duration)
 	// Changed returns a channel that is closed when Due may have new questions.
 	Changed func() <-chan struct{}
@@ -41,6 +42,7 @@ const (
 	jobTimeouts = 3                      // for all questions of one gate
 	again       = time.Second            // at least, before the same gate is asked again
 	settlePause = 100 * time.Millisecond // between two looks at the state: many hosts report at once
+	idle        = 5 * time.Second        // between two looks when nothing is to come
 )
 
 // New returns an Observer that asks what the options name; the caller sets its
@@ -94,6 +96,9 @@ func (o *Observer) Run(ctx context.Context) error {
 // begin starts what is due and not in flight, and returns when to look again.
 func (r *run) begin(ctx context.Context) time.Duration {
 	due, wait := r.Due()
+	if wait <= 0 {
+		wait = idle
+	}
 	now := time.Now()
 	for key, at := range r.next {
 		if !now.Before(at) {

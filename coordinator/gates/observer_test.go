@@ -24,6 +24,7 @@ type world struct {
 	changed chan struct{}
 	facts   []deploy.GateObserved
 	keep    bool // questions stay due whatever is answered
+	wait    time.Duration
 	err     error
 	looked  int
 }
@@ -32,7 +33,7 @@ func (w *world) Due() ([]deploy.Question, time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.looked++
-	return slices.Clone(w.due), time.Minute
+	return slices.Clone(w.due), w.wait
 }
 
 func (w *world) Changed() <-chan struct{} {
@@ -152,6 +153,25 @@ func TestRefusedAnswersDoNotSpin(t *testing.T) {
 			t.Errorf("looked %d times in 10 s", w.looked)
 		}
 	})
+}
+
+// TestIdle: with nothing to come the state is looked at now and then, not in a
+// circle; a wait that is given is kept.
+func TestIdle(t *testing.T) {
+	for wait, most := range map[time.Duration]int{0: 13, time.Millisecond: 601, 30 * time.Second: 3} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{wait: wait}
+			o := w.observe(t)
+			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			if err := o.Run(ctx); err != nil {
+				t.Error(err)
+			}
+			if w.looked > most || w.looked < most-2 {
+				t.Errorf("wait %s: looked %d times in a minute, want about %d", wait, w.looked, most)
+			}
+		})
+	}
 }
 
 func TestLostLogEndsTheRun(t *testing.T) {
