@@ -296,6 +296,9 @@ func TestWrongOptions(t *testing.T) {
 		"--advertise": func(o *Options) { o.Raft = ":7102" },
 		"--debug":     func(o *Options) { o.Debug = "0.0.0.0:7190" },
 		"--bootstrap": func(o *Options) { o.Bootstrap, o.Join = true, []string{"x"} },
+
+		"gates: prometheus":        func(o *Options) { o.Gates.Prometheus = "prometheus:9090" },
+		"gates: webhookSecretFile": func(o *Options) { o.Gates.SecretFile = "/nonexistent" },
 	} {
 		o := good
 		change(&o)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/coordinator/gates"
 	"github.com/groundswell/groundswell/internal/identity"
 )
 
@@ -38,6 +39,10 @@ type Options struct {
 
 	// Store opens the artifact store of an application.
 	Store func(ctx context.Context, url string) (artifacts.Store, error)
+
+	// Gates says whom the leader asks the gates of deployments; every coordinator
+	// of a cluster has the same.
+	Gates gates.Options
 
 	Log *slog.Logger
 	// Ready is called once the coordinator serves, with its addresses.
@@ -82,6 +87,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Bootstrap && len(o.Join) > 0 {
 		bad("--bootstrap and --join exclude each other: a cluster is bootstrapped once, others join it")
+	}
+	if _, err := gates.New(o.Gates); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -220,6 +220,14 @@ func (c *Config) validUses() (string, error) {
 		if at, err := c.validUse(w.Gates, false); err != nil {
 			return wrong(fmt.Sprintf("waves[%d].gates%s", i, at), "wave %q %w", w.Name, err)
 		}
+		if i < len(c.Waves)-1 {
+			continue
+		}
+		for k, name := range w.Gates {
+			if c.gate(name).Compare != nil {
+				return wrong(fmt.Sprintf("waves[%d].gates[%d]", i, k), "wave %q is the last, so no host would be left to compare with; ask %q in an earlier one", w.Name, name)
+			}
+		}
 	}
 	return "", nil
 }

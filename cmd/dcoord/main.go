@@ -41,6 +41,10 @@ type settings struct {
 	Join      []string `yaml:"join"`
 	TokenFile string   `yaml:"joinTokenFile"`
 	LogLevel  string   `yaml:"logLevel" enum:"debug info warn error"`
+	Gates     struct {
+		Prometheus        string `yaml:"prometheus"`
+		WebhookSecretFile string `yaml:"webhookSecretFile"`
+	} `yaml:"gates"`
 }
 
 func defaults() settings {
@@ -83,7 +87,15 @@ coordinators of its cluster, and serves agents and operators.
 
 The first coordinator of a cluster is started once with --bootstrap; it writes
 the operator's credential to DIR/operator. Others join with a token that
-` + "`dctl token create --role coordinator`" + ` makes. Later starts need neither.`,
+` + "`dctl token create --role coordinator`" + ` makes. Later starts need neither.
+
+The file may also say whom the leader asks the gates of deployments, the same on
+every coordinator; DCOORD_GATES_PROMETHEUS and DCOORD_GATES_WEBHOOK_SECRET_FILE
+say it too:
+
+  gates:
+    prometheus: http://prometheus.example:9090
+    webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256`,
 		Example: `  dcoord --bootstrap --name c1 --dir /var/lib/groundswell/coordinator --advertise 10.0.0.11
   dcoord --name c2 --advertise 10.0.0.12 --join 10.0.0.11:7100 --join-token-file token
   dcoord --config /etc/groundswell/coordinator.yaml`,
@@ -173,6 +185,7 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 			}
 		},
 	}
+	o.Gates.Prometheus, o.Gates.SecretFile = s.Gates.Prometheus, s.Gates.WebhookSecretFile
 	if err := o.Validate(); err != nil {
 		return usage{err}
 	}

@@ -201,8 +201,8 @@ groups:
     select: role == "x"
     config:
       waves:
-        - {name: one, select: {percent: 1%}, rehearseRollback: true, gates: [c], bake: {min: 1h, max: 1h}}
-        - {name: two, select: remainder, failureBudget: 100%, gates: [d], preGates: [e], bake: {min: 1h, max: 1h, early: pass}}
+        - {name: one, select: {percent: 1%}, rehearseRollback: true, gates: [c, d], bake: {min: 1h, max: 1h, early: pass}}
+        - {name: two, select: remainder, failureBudget: 100%, preGates: [e], bake: {min: 1h}}
       gates:
         c: {prometheus: "up", max: 1, scope: host}
         d: {compare: {metric: used, test: mannwhitney}}
@@ -228,8 +228,8 @@ groups:
 		"warning d.yaml:9:15: groups.all.config.waves[0]: has gates but no bake: they are asked once, and nobody watches afterwards",
 		"warning d.yaml:10:44: groups.all.config.gates.b: no wave asks this gate",
 		"warning d.yaml:15:64: groups.doubtful.config.waves[0].rehearseRollback: goes to the new revision, back and to it again on every host of the wave, not on one box alone",
+		"warning d.yaml:15:117: groups.doubtful.config.waves[0].bake.early: min and max are the same, so there is no early",
 		"warning d.yaml:16:57: groups.doubtful.config.waves[1].failureBudget: the wave passes with one host that succeeds",
-		"warning d.yaml:16:122: groups.doubtful.config.waves[1].bake.early: min and max are the same, so there is no early",
 		"warning d.yaml:18:25: groups.doubtful.config.gates.c.prometheus: asks the same for every host; name it, as in {host=\"{{.Host}}\"}",
 		"warning d.yaml:23:17: groups.doubtful.config.metrics.unused: no gate compares this metric",
 		"warning d.yaml:24:23: groups.doubtful.config.onInconclusive: waves are sealed without any answer of their gates, for instance while Prometheus is down",

@@ -35,6 +35,7 @@ var arrows = map[string][]string{
 	"coordinator/state":     {"deploy", "proto/state/v1"},
 	"coordinator/consensus": nil,
 	"coordinator/scheduler": {"deploy"},
+	"coordinator/gates":     {"deploy"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
 	"coordinator/sessions":  {"deploy", "proto/agent/v1"},
 	"coordinator/control":   {"deploy", "deploy/spec", "deploy/sim", "artifacts", "proto/control/v1"},
@@ -77,6 +78,7 @@ var external = []struct {
 	{"github.com/versity/", "no daemon links an S3 server", []string{"internal/s3server"}},
 	{"github.com/hashicorp/raft", "raft is fenced off by two packages", []string{"coordinator/consensus", "coordinator/state"}},
 	{"github.com/hashicorp/memberlist", "gossip is fenced off by one package", []string{"internal/gossip"}},
+	{"github.com/prometheus/client_golang/api", "one package asks Prometheus", []string{"coordinator/gates"}},
 	{"google.golang.org/grpc/codes", "errors answer Kind(), one place maps them", []string{"internal/rpc", "proto/*"}},
 	{"google.golang.org/grpc/status", "errors answer Kind(), one place maps them", []string{"internal/rpc", "proto/*"}},
 }
