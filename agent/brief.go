@@ -21,6 +21,7 @@ import (
 // step.
 type brief struct {
 	Generation uint64
+	App        string            `json:",omitempty"` // as people call it, where the target has another name
 	Group      string            `json:",omitempty"`
 	Deployment string            `json:",omitempty"`
 	Artifacts  string            `json:",omitempty"`
@@ -31,6 +32,7 @@ type brief struct {
 	Limit      time.Duration     `json:",omitempty"`
 	Failure    *failure          `json:",omitempty"` // the first one of the generation
 	Staging    *staging          `json:",omitempty"` // the last one, if it failed
+	Specs      map[string]string `json:",omitempty"` // stated names of appspecs, by id
 	Episodes   []episode         `json:",omitempty"` // newest last
 	Removed    bool              `json:",omitempty"` // the host does not belong to the application any more
 }

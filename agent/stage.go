@@ -105,6 +105,9 @@ func (t *target) stageStep(ctx context.Context, s task.Step) verdict {
 func (t *target) stage(ctx context.Context, id string) error {
 	t.files.RLock()
 	defer t.files.RUnlock()
+	if t.local != nil {
+		return t.local.stage(ctx, t, id)
+	}
 	digest, err := artifacts.ParseDigest(digestOf(id))
 	if err != nil {
 		return err

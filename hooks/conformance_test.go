@@ -107,7 +107,7 @@ func TestEventRunsScriptsInOrder(t *testing.T) {
 			scripts = append(scripts, hooks.Script{Location: l})
 		}
 		h.n++
-		res := h.runner.RunEvent(t.Context(), scripts, h.env("e"+strings.Join(locations, "-")))
+		res := h.runner.RunEvent(t.Context(), scripts, h.env("e"+strings.Join(locations, "-")), nil)
 		data, _ := os.ReadFile(filepath.Join(h.root, "order"))
 		return res, string(data)
 	}
