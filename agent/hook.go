@@ -117,7 +117,7 @@ func (t *target) env(s task.Step, root string) hooks.Env {
 	}
 	return hooks.Env{
 		ID: t.runPrefix() + s.ID(), Root: root, Event: s.Event, Application: cmp.Or(b.App, t.app),
-		DeploymentID: b.Deployment, DeploymentGroup: b.Group, DeploymentGroupID: b.Group,
+		DeploymentID: b.deploymentOf(s.Generation), DeploymentGroup: b.Group, DeploymentGroupID: b.Group,
 		Bundle: bundle(b.Artifacts, s.Revision),
 		Extra: map[string]string{
 			"DEPLOY_ACTION":             action,

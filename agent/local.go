@@ -57,9 +57,9 @@ type LocalOptions struct {
 	// Env is handed to every script.
 	Env map[string]string
 	// Log gets what happens. Default none.
-	Log *slog.Logger
+	Log *slog.Logger `json:"-"`
 	// Progress is told of each event as it ends; it may be nil.
-	Progress func(LocalEvent)
+	Progress func(LocalEvent) `json:"-"`
 }
 
 // The results of a local deployment and of its events.
@@ -300,6 +300,7 @@ func (d *localRun) assign() error {
 	err := t.change(func(b *brief) {
 		b.Generation, b.App, b.Group, b.Deployment, b.Started = d.gen, d.o.App, d.o.Group, d.o.Deployment, time.Now()
 		b.Failure = nil
+		b.remember()
 		names, specs := map[string]string{d.goal: d.o.Deployment}, map[string]string{}
 		if d.o.AppSpec != "" {
 			specs[d.goal] = d.o.AppSpec

@@ -14,6 +14,9 @@ import (
 
 // file copies one entry from the cache and verifies what has landed.
 func (u *unpacker) file(dir *os.Root, e Entry) error {
+	if done, err := u.move(dir, e); done || err != nil {
+		return err
+	}
 	in, err := u.cache.Open(e.Sum)
 	if err != nil {
 		if IsNotExist(err) {
