@@ -134,6 +134,7 @@ func (j *janitor) work(ctx context.Context) error {
 		errs = append(errs, j.prune(ctx), j.refill(ctx))
 	}
 	if relax || prune {
+		j.h.runner.Rest()
 		j.h.o.Relax()
 	}
 	return errors.Join(errs...)

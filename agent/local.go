@@ -236,6 +236,8 @@ func (d *localRun) run(ctx context.Context, h *host) error {
 		return err
 	}
 	d.t, t.local, t.saw = t, d, d.saw
+	h.runner.Prepare() // while the bundle is unpacked
+	defer h.runner.Rest()
 	d.prepare()
 	if err := d.assign(); err != nil {
 		return err

@@ -127,6 +127,7 @@ func (t *target) do(ctx context.Context, s task.Step) verdict {
 	t.tellStep(s)
 	switch s.Kind {
 	case task.KindStage:
+		t.runner.Prepare()
 		return t.stageStep(ctx, s)
 	case task.KindCheckIdle:
 		return t.checkIdle(ctx, s)

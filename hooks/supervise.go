@@ -22,16 +22,15 @@ func MaybeSupervise() {
 	if len(os.Args) != 3 || os.Args[1] != superviseArg {
 		return
 	}
-	dir := runDir(os.Args[2])
-	if err := supervise(dir); err != nil {
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// supervisor runs one script. It holds the run's lock (inherited, descriptor
-// 3) until it exits.
+// supervisor runs one script. The process holds the run's lock until the
+// outcome is written.
 type supervisor struct {
 	dir     runDir
 	order   order
@@ -39,12 +38,18 @@ type supervisor struct {
 	tree    tree
 	signals chan os.Signal
 	exits   chan syscall.WaitStatus
+	reaped  chan struct{} // closed when no child is left; nil before the first
 	begin   time.Time
 }
 
-func supervise(dir runDir) error {
+func newSupervisor(dir runDir) *supervisor {
+	return &supervisor{dir: dir, signals: make(chan os.Signal, 4), exits: make(chan syscall.WaitStatus, 1)}
+}
+
+// run does the run, to its outcome.
+func (s *supervisor) run() error {
 	debug.SetGCPercent(50) // it may live for an hour beside the application
-	s := &supervisor{dir: dir, signals: make(chan os.Signal, 4), exits: make(chan syscall.WaitStatus, 1)}
+	defer signal.Stop(s.signals)
 	if err := s.settle(); err != nil {
 		return s.end(Result{Code: CodeOther, ExitStatus: -1, Message: err.Error()})
 	}
@@ -55,6 +60,16 @@ func supervise(dir runDir) error {
 		})
 	}
 	return s.end(s.watch())
+}
+
+// alone says that no child is left.
+func (s *supervisor) alone() bool {
+	select {
+	case <-s.reaped:
+		return true
+	default:
+		return false
+	}
 }
 
 // settle makes this process a fit parent and opens the files.
@@ -96,6 +111,7 @@ func (s *supervisor) start() error {
 		return err
 	}
 	s.tree.group = pid
+	s.reaped = make(chan struct{})
 	go s.reap(pid)
 	script, _ := identify(pid) // a script that has ended already is in exits
 	self, _ := identify(os.Getpid())
@@ -180,6 +196,7 @@ func startHint(path string, err error) string {
 // reap collects every child, adopted ones too, and passes the script's status
 // on. It ends with the last child, or with the process.
 func (s *supervisor) reap(script int) {
+	defer close(s.reaped)
 	for {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, 0, nil)
