@@ -92,5 +92,14 @@ func (c *Cache) Refill(ctx context.Context, m *Manifest, dir string) error {
 	if err := c.adoptFrom(ctx, m, dir, missing, func(Sum) {}); err != nil {
 		return fmt.Errorf("refill cache from %s: %w", dir, err)
 	}
-	return nil
+	return c.sync() // now, not with the next revision's
+}
+
+// sync writes out what the file system of the cache still has in memory.
+func (c *Cache) sync() error {
+	root, err := os.OpenRoot(c.dir)
+	if err != nil {
+		return fmt.Errorf("sync cache: %w", err)
+	}
+	return errors.Join(syncFS(root), root.Close())
 }

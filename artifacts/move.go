@@ -42,8 +42,8 @@ func (v *mover) last(sum Sum) bool {
 }
 
 // move brings one file from the cache to its place. It answers false where
-// that is another filesystem.
-func (u *unpacker) move(dir *os.Root, e Entry) (done bool, err error) {
+// that is another filesystem. The place is a name in the open directory at.
+func (u *unpacker) move(at *os.File, e Entry) (done bool, err error) {
 	if u.mover == nil || !u.mover.last(e.Sum) {
 		return false, nil
 	}
@@ -63,11 +63,6 @@ func (u *unpacker) move(dir *os.Root, e Entry) (done bool, err error) {
 			return false, err
 		}
 	}
-	at, err := dir.Open(".")
-	if err != nil {
-		return false, err
-	}
-	defer at.Close()
 	err = unix.Renameat2(unix.AT_FDCWD, u.cache.path(e.Sum), int(at.Fd()), path.Base(e.Path), unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL) {
 		return false, nil // another filesystem, or one that cannot

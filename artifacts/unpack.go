@@ -154,11 +154,16 @@ func (u *unpacker) dir(ctx context.Context, entries []Entry) error {
 		return err
 	}
 	defer dir.Close()
+	at, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	defer at.Close()
 	for _, e := range entries {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := u.file(dir, e); err != nil {
+		if err := u.file(dir, at, e); err != nil {
 			return fmt.Errorf("file %q: %w", e.Path, err)
 		}
 	}

@@ -37,6 +37,7 @@ type order struct {
 	Cred     *credential
 	Limits   Limits
 	Cgroup   string
+	Confine  Confinement
 }
 
 // started is what the supervisor knows about the script once it runs.

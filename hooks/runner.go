@@ -41,6 +41,8 @@ type Options struct {
 	Cgroup string
 	// Limits bounds each script.
 	Limits Limits
+	// Confine is what each script is not to have.
+	Confine Confinement
 }
 
 // NewRunner returns a runner over the folder of runs.
@@ -196,7 +198,7 @@ func (r *Runner) order(s Script, env Env) (order, error) {
 	vars := env.variables(u)
 	return order{
 		Location: s.Location, Event: env.Event, Path: path, Sudo: sudo(s, vars), Dir: root, Env: vars,
-		Timeout: cmp.Or(s.Timeout, DefaultTimeout), Cred: cred, Limits: r.options.Limits, Cgroup: r.cgroup,
+		Timeout: cmp.Or(s.Timeout, DefaultTimeout), Cred: cred, Limits: r.options.Limits, Cgroup: r.cgroup, Confine: r.options.Confine,
 	}, nil
 }
 

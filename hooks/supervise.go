@@ -159,7 +159,7 @@ func (s *supervisor) execIn(c cgroup) (int, error) {
 		Dir: s.order.Dir, Env: s.order.Env, Sys: sys,
 		Files: []*os.File{stdin, s.pump.sources[0].file, s.pump.sources[1].file},
 	}
-	return execScript(append(s.order.Sudo, s.order.Path), attr)
+	return s.order.Confine.execScript(append(s.order.Sudo, s.order.Path), attr)
 }
 
 // busyRetries bounds the wait for a script that another process, forked while
@@ -167,9 +167,9 @@ func (s *supervisor) execIn(c cgroup) (int, error) {
 const busyRetries = 50
 
 // execScript starts argv; a script without a #! line is run by /bin/sh.
-func execScript(argv []string, attr *os.ProcAttr) (int, error) {
+func (c Confinement) execScript(argv []string, attr *os.ProcAttr) (int, error) {
 	for try := 0; ; try++ {
-		p, err := os.StartProcess(argv[0], argv, attr)
+		p, err := c.start(argv, attr)
 		switch {
 		case err == nil:
 			pid := p.Pid
