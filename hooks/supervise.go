@@ -105,6 +105,11 @@ func (s *supervisor) start() error {
 	}
 	s.begin = time.Now()
 	s.tree = tree{supervisor: os.Getpid(), cgroup: newCgroup(s.order.Cgroup, s.id())}
+	self, _ := identify(os.Getpid())
+	// Before the script is there to kill this process: it must not get away.
+	if err := s.dir.writeJSON("script", started{Supervisor: self, Cgroup: string(s.tree.cgroup)}); err != nil {
+		return err
+	}
 	pid, err := s.exec()
 	if err != nil {
 		_ = s.tree.cgroup.remove()
@@ -114,7 +119,6 @@ func (s *supervisor) start() error {
 	s.reaped = make(chan struct{})
 	go s.reap(pid)
 	script, _ := identify(pid) // a script that has ended already is in exits
-	self, _ := identify(os.Getpid())
 	return s.dir.writeJSON("script", started{script, self, string(s.tree.cgroup)})
 }
 

@@ -84,7 +84,7 @@ func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	}
 	o.Version, o.Log, o.Relax = buildVersion(), log, relax
 	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
-		o.BeatEvery = every / 3 // two may be late before the service manager acts
+		o.BeatEvery = every / 3                                                    // two may be late before the service manager acts
 		o.Beat = func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) } // nobody to tell
 	}
 	o.Ready = func(st agent.Status) {
