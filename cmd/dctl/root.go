@@ -17,7 +17,7 @@ func (c *cli) root() *cobra.Command {
 		c.deployCommand(), c.planCommand(), c.rollbackCommand(),
 		c.statusCommand(), c.watchCommand(), c.historyCommand(), c.logsCommand(),
 		c.hostsCommand(), c.appsCommand(), c.revisionsCommand(),
-		c.tokenCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
+		c.localCommand(), c.tokenCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
 	)
 	root.AddCommand(c.actCommands()...)
 	root.AddCommand(c.devCommands()...)
