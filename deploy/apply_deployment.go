@@ -472,6 +472,23 @@ func (d *Deployment) waiting(gate string) []*Gate {
 	return out
 }
 
+// WaitsFor lists the approval gates that hold the deployment now: before a wave
+// that is next, or before a deployment that preempts starts.
+func (d *Deployment) WaitsFor() []*Gate {
+	var out []*Gate
+	if d.Status == DeploymentStatusPending && d.Preempt {
+		out = d.waiting("")
+	}
+	for i := range d.Waves {
+		for _, h := range d.Waves[i].Holds {
+			if g := d.Config.gate(h.Name); h.Kind == "approval" && g != nil && d.Waves[i].Status == WaveStatusHeld && !d.approved(g) {
+				out = append(out, g)
+			}
+		}
+	}
+	return out
+}
+
 // approve records one person's yes. Four eyes: who asked for the deployment
 // does not count, nor does anybody twice.
 func (s *State) approve(d *Deployment, e RequestMade) error {

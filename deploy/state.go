@@ -472,6 +472,9 @@ func (s *State) Newest(app, group string) *Deployment {
 // target returns the group's target on the host, or nil.
 func (g *Group) target(host string) *Target { return g.targets[host] }
 
+// Frozen returns the freeze that holds the group's grants, or nil.
+func (s *State) Frozen(g *Group) *Freeze { return s.frozen(g) }
+
 // InFlight returns the group's deployments that have not ended, oldest first.
 func (g *Group) InFlight() []*Deployment { return g.open }
 

@@ -22,8 +22,12 @@ func verdict(d *controlv1.Deployment) int {
 		return exitDone
 	case d.Status == "rolled_back":
 		return exitRolledBack
+	case d.Status == "cancelled" || d.Status == "superseded":
+		return exitRefused
 	case over(d):
 		return exitHalted
+	case len(d.WaitsFor) > 0:
+		return exitApproval
 	}
 	return exitDone // still under way
 }
@@ -32,6 +36,9 @@ func verdict(d *controlv1.Deployment) int {
 func result(d *controlv1.Deployment) string {
 	if d.Status == "paused" && d.Decision {
 		return "waits_for_decision"
+	}
+	if len(d.WaitsFor) > 0 && !d.Terminal {
+		return "waits_for_approval"
 	}
 	return d.Status
 }
