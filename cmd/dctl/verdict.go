@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -22,7 +24,7 @@ func verdict(d *controlv1.Deployment) int {
 		return exitDone
 	case d.Status == "rolled_back":
 		return exitRolledBack
-	case d.Status == "cancelled" || d.Status == "superseded":
+	case d.Terminal && (d.Status == "superseded" || strings.HasPrefix(d.Cause, "rejected ")):
 		return exitRefused
 	case over(d):
 		return exitHalted
