@@ -27,6 +27,10 @@ type State struct {
 	RequestLog  []string                        `json:"request_log"` // ids, oldest first
 	Freezes     []Freeze                        `json:"freezes,omitempty"`
 
+	// Violated is called with every invariant that an entry breaks, while it is
+	// applied; nil tests none. It is no part of the state.
+	Violated func(error) `json:"-"`
+
 	open     []*Deployment       // not terminal, by Seq; derived
 	flapping map[string]struct{} // hosts that came or went lately, or are quarantined; derived
 }

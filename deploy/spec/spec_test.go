@@ -326,3 +326,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestTheGuideIsLegal: the long form in the user's guide can be applied.
+func TestTheGuideIsLegal(t *testing.T) {
+	text, err := os.ReadFile("../../docs/deployments.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```yaml\n")
+	yaml, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("docs/deployments.md has no example")
+	}
+	if _, err := spec.Parse([]byte(yaml), "deployments.md"); err != nil {
+		t.Error(err)
+	}
+}
