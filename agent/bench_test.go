@@ -246,12 +246,11 @@ func (b *bench) daemon(w *world) *daemon {
 
 // cpu is what the process has used.
 func (d *daemon) cpu() time.Duration {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", d.pid))
-	must(d.T, err)
 	total := time.Duration(0)
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.pid))
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.pid))
+	must(d.T, err)
 	for _, file := range tasks { // nanoseconds on a CPU, by thread
-		if data, err = os.ReadFile(file); err == nil {
+		if data, err := os.ReadFile(file); err == nil {
 			ns, _ := strconv.ParseInt(strings.Fields(string(data))[0], 10, 64)
 			total += time.Duration(ns)
 		}
