@@ -289,7 +289,11 @@ func (p *point) finish(bundle string) error {
 	}
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
-	if err := cmd.Run(); err != nil {
+	err = cmd.Run()
+	if f, ok := cmd.Stdout.(*os.File); ok {
+		_ = f.Close()
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %s", err, complaints.String())
 	}
 	out, err := os.ReadFile(p.result())
@@ -421,7 +425,14 @@ func (w *world) tryPower(t *testing.T, name string, n int) (reached, msg string)
 	}
 	// The path of the mount is that of the template: its state names it.
 	mount := func() error { return command("mount", "-o", "loop", image, p.fs) }
-	umount := func() error { return command("umount", p.fs) }
+	umount := func() (err error) {
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			if err = command("umount", p.fs); err == nil { // whoever just ended may hold it a moment more
+				break
+			}
+		}
+		return err
+	}
 	if err := mount(); err != nil {
 		return "", err.Error()
 	}

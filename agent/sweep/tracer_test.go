@@ -70,11 +70,15 @@ func run(cmd *exec.Cmd, f fault) (traced, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Setsid: true}
-	if err := cmd.Start(); err != nil {
+	err := cmd.Start()
+	if f, ok := cmd.Stdout.(*os.File); ok {
+		_ = f.Close() // the process has it
+	}
+	if err != nil {
 		return traced{}, err
 	}
 	t := &tracer{pid: cmd.Process.Pid, fault: f, inside: map[int]bool{}, failing: map[int]bool{}}
-	err := t.follow()
+	err = t.follow()
 	_ = cmd.Process.Release() // wait4 has reaped it
 	return t.traced, err
 }
