@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"net"
 	"time"
 )
 
@@ -34,11 +35,24 @@ const preferEvery = time.Minute
 // has put them, and the load with them. It moves only when nothing is at work.
 func (s *session) prefer(ctx context.Context, address string) error {
 	for s.a.o.jitter(ctx) {
-		if best := s.a.ring.best(); best != "" && best != address && !s.a.busy() {
+		if best := s.a.ring.best(); best != "" && best != address && !s.a.busy() && listens(ctx, best) {
 			return errMoved
 		}
 	}
 	return nil
+}
+
+// listens says that somebody takes connections there: gossip alone is a hint.
+func listens(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }
 
 // best is the coordinator that rendezvous hashing gives this host among those

@@ -80,7 +80,11 @@ func (r *Releases) backUp(ctx context.Context, app string, p *plan) error {
 func (a action) do(ctx context.Context, i int) error {
 	switch a.Op {
 	case opMkdir:
-		if err := os.Mkdir(a.Path, 0o755); err != nil {
+		err := os.Mkdir(a.Path, 0o755)
+		if st, errStat := os.Lstat(a.Path); errors.Is(err, fs.ErrExist) && errStat == nil && st.IsDir() {
+			return nil // someone else needed it at the same moment
+		}
+		if err != nil {
 			return err
 		}
 		return os.Chmod(a.Path, 0o755) // whatever the agent's umask is

@@ -27,7 +27,8 @@ type fault struct {
 // traced is what a run under a fault came to.
 type traced struct {
 	ops    int
-	hit    string // the operation of the fault
+	names  []string // of the operations
+	hit    string   // the operation of the fault
 	killed bool
 }
 
@@ -53,6 +54,12 @@ var ops = map[uint64]struct {
 	unix.SYS_CLONE: {"fork", false}, unix.SYS_CLONE3: {"fork", false}, unix.SYS_KILL: {"kill", false},
 }
 
+// at are calls whose second argument is the path.
+var at = map[uint64]bool{
+	unix.SYS_RENAMEAT: true, unix.SYS_RENAMEAT2: true, unix.SYS_LINKAT: true, unix.SYS_UNLINKAT: true, unix.SYS_MKDIRAT: true,
+	unix.SYS_FCHMODAT: true, 452: true, unix.SYS_FCHOWNAT: true, unix.SYS_UTIMENSAT: true,
+}
+
 // spares lists operations that are only killed at: no disk fails them.
 var spares = map[string]bool{"fork": true, "kill": true, "flock": true}
 
@@ -63,11 +70,15 @@ func run(cmd *exec.Cmd, f fault) (traced, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Setsid: true}
-	if err := cmd.Start(); err != nil {
+	err := cmd.Start()
+	if f, ok := cmd.Stdout.(*os.File); ok {
+		_ = f.Close() // the process has it
+	}
+	if err != nil {
 		return traced{}, err
 	}
 	t := &tracer{pid: cmd.Process.Pid, fault: f, inside: map[int]bool{}, failing: map[int]bool{}}
-	err := t.follow()
+	err = t.follow()
 	_ = cmd.Process.Release() // wait4 has reaped it
 	return t.traced, err
 }
@@ -162,6 +173,7 @@ func (t *tracer) syscall(pid int) bool {
 		return false
 	}
 	t.ops++
+	t.names = append(t.names, name)
 	if t.ops < t.fault.at || t.fault.at == 0 || t.ops > t.fault.at && !t.fault.sticky {
 		return false
 	}
@@ -209,6 +221,8 @@ func (t *tracer) counts(pid int, r *syscall.PtraceRegs) (string, bool) {
 		if _, err := syscall.PtracePeekData(pid, uintptr(r.Rdi), flags[:]); err != nil || *(*uint64)(unsafe.Pointer(&flags))&unix.CLONE_THREAD != 0 {
 			return "", false
 		}
+	case at[r.Orig_rax]:
+		path = text(pid, uintptr(r.Rsi))
 	default:
 		path = text(pid, uintptr(r.Rdi))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -112,6 +113,7 @@ func (c *cli) refused(err error) error {
 }
 
 func (c *cli) deployHere(cmd *cobra.Command, f localFlags) error {
+	debug.SetGCPercent(40) // a host may have little memory to spare beside its application
 	if !c.machine() {
 		f.Progress = func(e agent.LocalEvent) { c.drawEvent(e) }
 	}

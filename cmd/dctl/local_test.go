@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,7 +15,38 @@ import (
 
 func TestMain(m *testing.M) {
 	hooks.MaybeSupervise()
+	if os.Getenv("TEST_BE_DCTL") != "" {
+		os.Exit(run(context.Background(), newCLI(os.Stdin, os.Stdout, os.Stderr), os.Args[1:]))
+	}
 	os.Exit(m.Run())
+}
+
+// TestAgentPage runs what docs/agent.md tells people to type.
+func TestAgentPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/agent.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(page), "```bash\n")
+	script, _, closed := strings.Cut(rest, "```")
+	if !ok || !closed {
+		t.Fatal("docs/agent.md has no example")
+	}
+	clean := func() { _ = os.RemoveAll("/tmp/groundswell-hello") }
+	clean()
+	t.Cleanup(clean)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("bash", "-c", "set -eu\ndctl() { TEST_BE_DCTL=1 "+self+" \"$@\"; }\n"+script)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if text := string(out); strings.Count(text, "<h1>hello</h1>") != 2 || !strings.Contains(text, "exit code 1") || !strings.Contains(text, "went back to the former revision") {
+		t.Errorf("it printed\n%s", text)
+	}
 }
 
 // write makes a bundle of files.
