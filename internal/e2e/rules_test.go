@@ -111,7 +111,10 @@ func TestOneZoneGoesBackAndIsSkipped(t *testing.T) {
 	w.push("v1")
 	w.must("deploy", "--app", "hello", "--rev", "v1")
 	w.push("v2", fails("www-02", "www-05"))
-	if out := func() string { out, _ := w.dctl("simulate", "--app", "hello", "--rev", "v2", "--fail", "zone=eu-1b", "--events"); return out }(); !strings.Contains(out, "ends paused") || !strings.Contains(out, "RollbackStarted") {
+	if out := func() string {
+		out, _ := w.dctl("simulate", "--app", "hello", "--rev", "v2", "--fail", "zone=eu-1b", "--events")
+		return out
+	}(); !strings.Contains(out, "ends paused") || !strings.Contains(out, "RollbackStarted") {
 		t.Error("the simulation does not show what a failing zone does")
 	}
 	out, code := w.dctl("deploy", "--app", "hello", "--rev", "v2")
