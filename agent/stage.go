@@ -114,10 +114,17 @@ func (t *target) stage(ctx context.Context, id string) error {
 	}
 	t.mu.Lock()
 	group, store := t.brief.Group, t.brief.Artifacts
+	bandwidth := int64(0)
+	if a := t.latest; a != nil && a.Stage != nil && revisionID(a.Stage.Digest) == id {
+		bandwidth = a.StageBandwidth // ahead of a permit nobody waits
+	}
 	t.mu.Unlock()
 	opener, err := t.opener(ctx, group, store)
 	if err != nil {
 		return err
+	}
+	if bandwidth > 0 {
+		opener = limitTo(opener, bandwidth)
 	}
 	f := artifacts.Fetcher{Opener: opener, Cache: t.cache, Donors: t.donors(id), Move: true}
 	return t.releases.Stage(ctx, t.app, id, func(ctx context.Context, dest string) error {

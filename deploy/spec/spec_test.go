@@ -137,7 +137,7 @@ func TestLong(t *testing.T) {
 		FailureBudgetTotal: &total,
 		Rollback:           deploy.RollbackPolicy{MaxConcurrent: deploy.Percent(33)},
 		InFlight:           deploy.InFlight{Max: 4, Queue: "latest"},
-		Timeouts:           deploy.Timeouts{Stage: 15 * time.Minute, Drain: time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute, ForgetAfter: 30 * time.Minute},
+		Timeouts:           deploy.Timeouts{Stage: 15 * time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute, ForgetAfter: 30 * time.Minute},
 		WatchAfter:         24 * time.Hour,
 		StopFailure:        "continue",
 	}
