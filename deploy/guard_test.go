@@ -449,3 +449,21 @@ func TestProductionAsserts(t *testing.T) {
 		t.Errorf("a grant below the floor: %v", err)
 	}
 }
+
+// TestOldSnapshotsKeepTheirBakes: a wave that baked under the version before
+// bakes on for what was left.
+func TestOldSnapshotsKeepTheirBakes(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	d.Waves[0].BakeMin = time.Hour
+	f.settle(d, "h1")
+	f.must(deploy.BakeStarted{Deployment: d.ID, Until: f.Now.Add(time.Hour)})
+	d.Waves[0].BakeSince = 0 // as it was written then
+	f.Rebuild()
+	if got := deploy.Decide(f.State, deploy.Fleet{}, f.Now.Add(59*time.Minute)); len(got) > 0 {
+		t.Errorf("after 59 minutes of an hour: %s", deploy.Describe(got[0]))
+	}
+	if got := deploy.Decide(f.State, deploy.Fleet{}, f.Now.Add(time.Hour)); len(got) == 0 {
+		t.Error("after the hour nothing follows")
+	}
+}

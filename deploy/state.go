@@ -397,6 +397,7 @@ func (s *State) Rebuild() {
 		d := s.Deployments[id]
 		d.derive()
 		if !d.Status.Terminal() {
+			s.upgrade(d)
 			s.open = append(s.open, d)
 		}
 	}
@@ -409,6 +410,19 @@ func (s *State) Rebuild() {
 		for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
 			t := h.Targets[app]
 			s.attach(h, t)
+		}
+	}
+}
+
+// upgrade fills in what snapshots of the version before do not hold, so that no
+// bake is cut short by a new coordinator.
+func (s *State) upgrade(d *Deployment) {
+	if d.Status == DeploymentStatusPaused && d.PausedAt == 0 {
+		d.PausedAt = max(s.Now, 1)
+	}
+	for i := range d.Waves {
+		if w := &d.Waves[i]; w.Status == WaveStatusBaking && w.BakeSince == 0 && w.BakeUntil > 0 {
+			w.BakeSince = w.BakeUntil.Add(-w.BakeMin)
 		}
 	}
 }
