@@ -360,8 +360,9 @@ func (s *State) retry(d *Deployment) {
 		switch {
 		case w.Status == WaveStatusReverted && d.passedOn(s.group(d), i):
 			s.setWave(d, i, WaveStatusSkipped, "a newer deployment has it")
-		case (w.Status == WaveStatusReverted || w.Status.active()) && !d.entered(i):
-			s.reopen(d, i, WaveStatusPending) // an earlier wave comes first again
+		case (w.Status == WaveStatusReverted || w.Status.active()) && !d.entered(i),
+			w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), i)) > 0:
+			s.reopen(d, i, WaveStatusPending) // an earlier wave, or an older deployment, comes first again
 		case w.Status == WaveStatusReverted:
 			s.reopen(d, i, WaveStatusDeploying)
 		case w.Status.Passed():
@@ -911,7 +912,7 @@ func (s *State) sealLayout(d *Deployment, i int, seal Seal) {
 func (s *State) waveSkipped(d *Deployment, w *Wave, e WaveSkipped) error {
 	p := d.waves[e.Wave]
 	if d.Status != DeploymentStatusRunning || p.open() > 0 || p.tasks[TaskSettled] > 0 ||
-		!w.Status.waits() && !w.Status.active() || d.Scoped != nil || !d.entered(e.Wave) {
+		!w.Status.waits() && !w.Status.active() || w.Status.waits() && p.failures+w.Extra > 0 || d.Scoped != nil || !d.entered(e.Wave) {
 		return refuse(Conflict, "wave %s has work", w.Name)
 	}
 	if p.tasks[TaskSkipped] == 0 { // unless it was skipped by a person

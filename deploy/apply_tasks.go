@@ -36,7 +36,7 @@ func (s *State) grantable(d *Deployment, w *Wave, t *Target, task *Task, goal Di
 	switch task.Status {
 	case TaskWaiting:
 		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying && d.Scoped == nil &&
-			goal == task.goal(d) && t.HasStaged(goal) && !t.Quarantined
+			goal == task.goal(d) && t.HasStaged(goal) && !t.Quarantined && !d.claimed(t.group, t, TaskReverting)
 	case TaskReverting:
 		back := d.Status == DeploymentStatusRollingBack || d.Scoped != nil && d.Status != DeploymentStatusStopping
 		return back && goal == task.Goal && t.HasStaged(goal)
@@ -160,7 +160,7 @@ func (s *State) withdraw(d *Deployment, of func(*Target) bool, waves []int) {
 
 func (s *State) revertItems(d *Deployment, items []RevertGoal) {
 	for _, item := range items {
-		if t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]; t != nil && task != nil && !task.gone() {
+		if t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]; t != nil && task != nil && !task.gone() && !d.claimed(t.group, t, TaskGranted) && !d.claimed(t.group, t, TaskReverting) {
 			s.revert(d, t, task, item.Goal)
 		}
 	}

@@ -14,7 +14,7 @@ const grantBatch = 500
 // nothing. The caller proposes them as one entry and asks again until Decide
 // returns none; then it waits for a change or for NextWake.
 func Decide(s *State, f Fleet, now Time) []Event {
-	d := &decision{s: s, now: now, down: map[string]bool{}, hosts: map[string]bool{}, books: map[*Group]*ledger{}}
+	d := &decision{s: s, now: now, down: map[string]bool{}, hosts: map[string]bool{}, books: map[*Group]*ledger{}, took: map[*Group]bool{}}
 	for _, h := range f.Down {
 		d.down[h] = true
 	}
@@ -38,8 +38,9 @@ type decision struct {
 	down  map[string]bool
 	hosts map[string]bool // granted in this call, for the host mutex
 	books map[*Group]*ledger
-	fresh []openWave // waves that may be granted permits forward
-	back  []openWave // waves with targets to take back
+	took  map[*Group]bool // a revert set begins: what newer deployments go back to changes
+	fresh []openWave      // waves that may be granted permits forward
+	back  []openWave      // waves with targets to take back
 	out   []Event
 }
 
@@ -49,7 +50,12 @@ type openWave struct {
 	wave int
 }
 
-func (d *decision) emit(e Event) { d.out = append(d.out, e) }
+func (d *decision) emit(e Event) {
+	if r, ok := e.(RollbackStarted); ok {
+		d.took[d.s.group(d.s.Deployments[r.Deployment])] = true
+	}
+	d.out = append(d.out, e)
+}
 
 // ledger opens the books of a group for this decision.
 func (d *decision) ledger(g *Group) *ledger {
@@ -63,7 +69,7 @@ func (d *decision) ledger(g *Group) *ledger {
 func (s *State) group(dep *Deployment) *Group { return s.Groups[GroupKey(dep.App, dep.Group)] }
 
 func (d *decision) deployment(dep *Deployment) {
-	ended := d.endTasks(dep)
+	ended := d.endTasks(dep) || d.took[d.s.group(dep)]
 	switch dep.Status {
 	case DeploymentStatusPending:
 		d.start(dep)

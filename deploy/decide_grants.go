@@ -190,6 +190,9 @@ func (g *granting) try(host string) bool {
 	if t == nil || t.host.Unreachable || t.Quarantined && g.dep.Tasks[host].Status == TaskWaiting || !t.HasStaged(goal) {
 		return true
 	}
+	if g.dep.claimed(g.led.g, t, TaskReverting) {
+		return true
+	}
 	kind, err := g.led.admit(t, g.x)
 	if err != nil {
 		var floor *floorError

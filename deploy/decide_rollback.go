@@ -8,7 +8,8 @@ import (
 
 // revertSet lists where each target in scope that the deployment touched goes,
 // newest waves first, and whether any target in scope has a last good revision.
-// A target that a newer deployment holds or has settled is that one's to move.
+// A target that another deployment is changing, or that a newer one has settled,
+// is that one's to move.
 func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool, bad ...Digest) (items []RevertGoal, anyGood bool) {
 	g := d.s.group(dep)
 	for i := range slices.Backward(dep.Waves) {
@@ -27,14 +28,25 @@ func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool,
 	return items, anyGood
 }
 
-// overtaken reports whether a newer deployment changes the target, or has.
+// overtaken reports whether another deployment is changing the target, or a
+// newer one has.
 func (dep *Deployment) overtaken(g *Group, t *Target) bool {
+	if dep.claimed(g, t, TaskGranted) || dep.claimed(g, t, TaskReverting) {
+		return true
+	}
 	for _, o := range g.open {
-		if o.Seq <= dep.Seq {
-			continue
+		if task := o.Tasks[t.Host]; o.Seq > dep.Seq && task != nil && !task.gone() && task.Status == TaskSettled && t.Running == o.Revision {
+			return true
 		}
-		if task := o.Tasks[t.Host]; task != nil && !task.gone() &&
-			(task.Status == TaskGranted || task.Status == TaskReverting || task.Status == TaskSettled && t.Running == o.Revision) {
+	}
+	return false
+}
+
+// claimed reports whether another deployment's task of the target has that
+// status: while one grants or takes back, the target is that one's to move.
+func (dep *Deployment) claimed(g *Group, t *Target, by TaskStatus) bool {
+	for _, o := range g.open {
+		if task := o.Tasks[t.Host]; o != dep && task != nil && !task.gone() && task.Status == by {
 			return true
 		}
 	}

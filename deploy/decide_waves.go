@@ -9,7 +9,7 @@ import (
 // enter opens a wave that is next, or says what holds it.
 func (d *decision) enter(dep *Deployment, i int) WaveStatus {
 	p, w := dep.waves[i], &dep.Waves[i]
-	if p.open() == 0 && p.tasks[TaskSettled] == 0 {
+	if p.open() == 0 && p.tasks[TaskSettled] == 0 && p.failures+w.Extra == 0 {
 		return d.emptied(dep, i)
 	}
 	holds := d.holds(dep, i)
