@@ -173,8 +173,12 @@ func newWorld(t *testing.T, s scenario) *world {
 	w := &world{scenario: s, dir: t.TempDir(), want: map[string]string{}}
 	// In memory: what is killed does not miss a disk, and power is lost on a
 	// disk of its own.
-	must(t, syscall.Mount("tmpfs", w.dir, "tmpfs", 0, "size=512m,mode=755"))
-	t.Cleanup(func() { must(t, syscall.Unmount(w.dir, syscall.MNT_DETACH)) })
+	if err := syscall.Mount("tmpfs", w.dir, "tmpfs", 0, "size=512m,mode=755"); err != nil {
+		t.Logf("on the disk of %s, which is slower: %v", w.dir, err)
+		must(t, os.Chmod(w.dir, 0o755))
+	} else {
+		t.Cleanup(func() { must(t, syscall.Unmount(w.dir, syscall.MNT_DETACH)) })
+	}
 	w.template = filepath.Join(w.dir, "template")
 	p := w.point(t, "template")
 	w.setUp(t, p)
@@ -270,6 +274,9 @@ func (p *point) command(bundle, id string, revert bool) (*exec.Cmd, error) {
 		Bundle: filepath.Join(p.dir, bundle), App: "www", Group: "g", Root: filepath.Join(p.fs, "root"), Deployment: id,
 		Revert: revert, StopFails: true, MaxRevisions: 1, Env: map[string]string{"TRACE": p.trace},
 	}
+	if id == "after" { // it is there to take over; its own hooks were tried as the other's
+		o.Events = []string{"ApplicationStop", "Install"}
+	}
 	text, err := json.Marshal(o)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), "SWEEP_DEPLOY="+string(text), "GOMAXPROCS=1")
@@ -314,6 +321,9 @@ func (w *world) count(t *testing.T) []string {
 	cmd, err := p.command(w.bundle, "swept", w.revert)
 	must(t, err)
 	got, err := run(cmd, fault{})
+	if errors.Is(err, syscall.EPERM) {
+		t.Skip("processes cannot be traced here")
+	}
 	must(t, err)
 	out, err := os.ReadFile(p.result())
 	must(t, err)
@@ -427,7 +437,7 @@ func (w *world) tryPower(t *testing.T, name string, n int) (reached, msg string)
 	mount := func() error { return command("mount", "-o", "loop", image, p.fs) }
 	umount := func() (err error) {
 		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			if err = command("umount", p.fs); err == nil { // whoever just ended may hold it a moment more
+			if err = command("umount", p.fs); err == nil { // hooks go on without the agent that was killed
 				break
 			}
 		}
@@ -445,7 +455,6 @@ func (w *world) tryPower(t *testing.T, name string, n int) (reached, msg string)
 		return "", err.Error()
 	}
 	got, err := run(cmd, fault{at: n, before: func() { msg = shutdown(p.fs) }})
-	settle(p.fs)
 	if err := umount(); err != nil || msg != "" {
 		return got.hit, fmt.Sprintf("lose power: %s %v", msg, err)
 	}
@@ -455,7 +464,7 @@ func (w *world) tryPower(t *testing.T, name string, n int) (reached, msg string)
 	if err := mount(); err != nil {
 		return got.hit, err.Error()
 	}
-	defer func() { settle(p.fs); _ = umount() }()
+	defer func() { _ = umount() }()
 	return got.hit, w.takeOver(t, p, n)
 }
 
@@ -473,21 +482,6 @@ func shutdown(dir string) string {
 	return ""
 }
 
-// settle waits until nobody has a file below dir open: hooks go on without
-// the agent that was killed.
-func settle(dir string) {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-		more, _ := filepath.Glob("/proc/[0-9]*/cwd")
-		if !slices.ContainsFunc(append(fds, more...), func(fd string) bool {
-			to, err := os.Readlink(fd)
-			return err == nil && strings.HasPrefix(to, dir+"/")
-		}) {
-			return
-		}
-	}
-}
-
 // makeImage puts the template on an ext4.
 func (w *world) makeImage(t *testing.T, p *point) {
 	t.Helper()
@@ -495,8 +489,8 @@ func (w *world) makeImage(t *testing.T, p *point) {
 	must(t, os.Mkdir(at, 0o755))
 	f, err := os.Create(image)
 	must(t, err)
-	must(t, errors.Join(f.Truncate(24<<20), f.Close()))
-	if command("mkfs.ext4", "-q", "-J", "size=4", image) != nil || command("mount", "-o", "loop", image, at) != nil {
+	must(t, errors.Join(f.Truncate(10<<20), f.Close()))
+	if command("mkfs.ext4", "-q", "-b", "1024", "-J", "size=1", image) != nil || command("mount", "-o", "loop", image, at) != nil {
 		return
 	}
 	must(t, command("cp", "-a", p.fs+"/.", at))
