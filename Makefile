@@ -6,7 +6,7 @@ PKGS   := ./...
 LEAN   := -trimpath -ldflags '-s -w' -tags grpcnotrace
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full check race sim model fuzz bench bench-fleet fmt generate arch e2e tidy clean crash
+.PHONY: help build demo test test-full check race sim model mutants fuzz bench bench-fleet fmt generate arch e2e tidy clean crash
 
 help: ## print this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ sim: ## seeded simulation of the core: SEEDS=n, or SEED=n for one
 
 model: ## explicit-state model checking of the core, on the real code (under 3 minutes)
 	@MODEL=1 go test ./deploy -run TestModel -v -timeout 10m | grep -v '^=== '
+
+mutants: ## rules taken out of the source one by one, each noticed by its test
+	@MUTANTS=$(or $(MUTANT),all) go test ./internal/mutants -count 1 -v -timeout 20m | grep -E 'killed|SURVIVED|snippet|not run|^(FAIL|ok)'
 
 crash: ## kill the agent at every record and effect
 	go test ./agent/... ./hooks ./internal/durable -run 'Crash|Kill' -v -timeout 10m | grep -E '^(---|ok|FAIL|    [a-z_]+\.go)' 
