@@ -130,6 +130,11 @@ func (s *State) scopeReverted(d *Deployment, e RollbackStarted) error {
 		for _, o := range s.group(d).open { // what a newer one had begun here begins anew
 			if o.Seq > d.Seq && i < len(o.Waves) && o.Waves[i].Status == WaveStatusReverted {
 				s.reopen(o, i, WaveStatusPending)
+				for j := range o.Waves {
+					if o.Waves[j].Status.active() && !o.entered(j) {
+						s.setWave(o, j, WaveStatusPending, "an earlier wave comes first again")
+					}
+				}
 			}
 		}
 	}

@@ -67,7 +67,8 @@ var arrows = map[string][]string{
 
 	"examples/www": nil,
 
-	"internal/e2e": nil, // tests alone, of programs
+	"internal/e2e":     nil, // tests alone, of programs
+	"internal/mutants": nil, // tests alone, of tests
 }
 
 // external says which packages alone may import a library, and why.
