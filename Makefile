@@ -5,6 +5,7 @@ SHELL := /bin/bash
 export GOFLAGS := -mod=readonly
 TOOLS  := cd internal/tools && go build -o ../../bin/tools/
 PKGS   := ./...
+PIPE   := bash -o pipefail -c
 LEAN   := -trimpath -ldflags '-s -w' -tags grpcnotrace
 
 .DEFAULT_GOAL := help
@@ -53,8 +54,8 @@ model: ## explicit-state model checking of the core, on the real code (under 3 m
 	@MODEL=1 go test ./deploy -run TestModel -v -timeout 10m | grep -v '^=== '
 
 crash: ## end the agent at every record, effect and operation: kill, full disk, failing disk, power loss
-	go test ./agent ./agent/release ./agent/journal ./hooks ./internal/durable -run 'Crash|Kill' -v -timeout 10m | grep -E '^(---|ok|FAIL|    [a-z_]+\.go)'
-	SWEEP=all go test -count 1 -timeout 20m -run TestSweep -v ./agent/sweep | grep -E '^(---|ok|FAIL)|sweep'
+	@$(PIPE) "go test ./agent ./agent/release ./agent/journal ./hooks -run 'Crash|Kill' -v -timeout 10m | grep -E '^(---|ok|FAIL|    [a-z_]+\.go)'"
+	@$(PIPE) "SWEEP=all go test -count 1 -timeout 20m -run TestSweep -v ./agent/sweep | grep -E '^(---|ok|FAIL)|sweep'"
 
 fuzz: ## every fuzz target for FUZZTIME each (default 10s)
 	@for p in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
@@ -66,7 +67,7 @@ bench: ## benchmarks of the packages
 	go test -run '^$$' -bench . -benchtime 1x ./deploy
 
 bench-agent: build ## what the agent costs, beside plain tools (3 minutes)
-	@BENCH_BIN=$(CURDIR)/bin go test -count 1 -timeout 15m -run 'TestBench$$' -v ./agent | grep -vE '^(=== |---|ok|PASS)'
+	@$(PIPE) "BENCH_BIN=$(CURDIR)/bin go test -count 1 -timeout 15m -run 'TestBench$$' -v ./agent | grep -vE '^(=== |---|ok|PASS)'"
 
 bench-fleet: build ## 50 agent processes: all at once, and in 5 waves
 	bin/dctl dev --bench --agents 50
