@@ -173,8 +173,12 @@ func newWorld(t *testing.T, s scenario) *world {
 	w := &world{scenario: s, dir: t.TempDir(), want: map[string]string{}}
 	// In memory: what is killed does not miss a disk, and power is lost on a
 	// disk of its own.
-	must(t, syscall.Mount("tmpfs", w.dir, "tmpfs", 0, "size=512m,mode=755"))
-	t.Cleanup(func() { must(t, syscall.Unmount(w.dir, syscall.MNT_DETACH)) })
+	if err := syscall.Mount("tmpfs", w.dir, "tmpfs", 0, "size=512m,mode=755"); err != nil {
+		t.Logf("on the disk of %s, which is slower: %v", w.dir, err)
+		must(t, os.Chmod(w.dir, 0o755))
+	} else {
+		t.Cleanup(func() { must(t, syscall.Unmount(w.dir, syscall.MNT_DETACH)) })
+	}
 	w.template = filepath.Join(w.dir, "template")
 	p := w.point(t, "template")
 	w.setUp(t, p)
@@ -314,6 +318,9 @@ func (w *world) count(t *testing.T) []string {
 	cmd, err := p.command(w.bundle, "swept", w.revert)
 	must(t, err)
 	got, err := run(cmd, fault{})
+	if errors.Is(err, syscall.EPERM) {
+		t.Skip("processes cannot be traced here")
+	}
 	must(t, err)
 	out, err := os.ReadFile(p.result())
 	must(t, err)
