@@ -53,10 +53,10 @@ var table = []mutant{
 	{"freeze holds the way back", "deploy/apply_tasks.go", "frozen && task.Status != TaskReverting {", "frozen {", "./deploy", "^TestAFreezeHoldsGrantsButNoWayBack$"},
 	{"bad revision admitted", "deploy/apply_deployment.go", "case g.Bad[e.Revision] != \"\" && !e.Force:", "case false:", "./deploy", "^TestARollbackRevokesWhatContainsIt$"},
 	{"sealed without coverage", "deploy/decide_waves.go", "baked < w.BakeMin || !p.covered()", "baked < w.BakeMin", "./deploy", "^TestNothingIsDueTwice$"},
-	{"sealed early", "deploy/apply_deployment.go", "d.Scoped != nil || early || d.failing(w)", "d.Scoped != nil || d.failing(w)", "./deploy", "^TestAFailoverForgetsNothing$"},
-	{"requester approves", "deploy/apply_deployment.go", "case e.Request.Actor == d.Actor:", "case false:", "./deploy", "^TestFourEyes$"},
-	{"one person approves twice", "deploy/apply_deployment.go", "return a.Gate == g.Name && a.Actor == e.Request.Actor", "return false", "./deploy", "^TestFourEyes$"},
-	{"retry beside an older deployment", "deploy/apply_deployment.go", "w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), i)) > 0:", "false:", "./deploy", staggered},
+	{"sealed early", "deploy/apply_waves.go", "d.Scoped != nil || early || d.failing(w)", "d.Scoped != nil || d.failing(w)", "./deploy", "^TestAFailoverForgetsNothing$"},
+	{"requester approves", "deploy/apply_requests.go", "case e.Request.Actor == d.Actor:", "case false:", "./deploy", "^TestFourEyes$"},
+	{"one person approves twice", "deploy/apply_requests.go", "return a.Gate == g.Name && a.Actor == e.Request.Actor", "return false", "./deploy", "^TestFourEyes$"},
+	{"retry beside an older deployment", "deploy/apply_requests.go", "w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), i)) > 0:", "false:", "./deploy", staggered},
 	{"a failed wave that waits is skipped", "deploy/decide_waves.go", "p.tasks[TaskSettled] == 0 && p.failures+w.Extra == 0 {", "p.tasks[TaskSettled] == 0 {", "./deploy", "^TestAFailureBeforeAWaveIsNotSkipped$"},
 }
 
