@@ -1,12 +1,14 @@
 # Groundswell. `make` alone prints this help.
-SHELL := /bin/sh
+# A test whose output is filtered must still fail.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 export GOFLAGS := -mod=readonly
 TOOLS  := cd internal/tools && go build -o ../../bin/tools/
 PKGS   := ./...
 LEAN   := -trimpath -ldflags '-s -w' -tags grpcnotrace
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full check race sim model mutants fuzz bench bench-fleet fmt generate arch e2e tidy clean crash
+.PHONY: help build demo test test-full check race sim model mutants fuzz bench bench-agent bench-fleet fmt generate arch e2e tidy clean crash
 
 help: ## print this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -53,8 +55,9 @@ model: ## explicit-state model checking of the core, on the real code (under 3 m
 mutants: ## rules taken out of the source one by one, each noticed by its test
 	@MUTANTS=$(or $(MUTANT),all) go test ./internal/mutants -count 1 -v -timeout 20m | grep -E 'killed|SURVIVED|snippet|not run|^(FAIL|ok)'
 
-crash: ## kill the agent at every record and effect
-	go test ./agent/... ./hooks ./internal/durable -run 'Crash|Kill' -v -timeout 10m | grep -E '^(---|ok|FAIL|    [a-z_]+\.go)' 
+crash: ## end the agent at every record, effect and operation: kill, full disk, failing disk, power loss
+	go test ./agent ./agent/release ./agent/journal ./hooks -run 'Crash|Kill' -v -timeout 10m | grep -E '^(---|ok|FAIL|    [a-z_]+\.go)'
+	SWEEP=all go test -count 1 -timeout 20m -run TestSweep -v ./agent/sweep | grep -E '^(---|ok|FAIL)|sweep'
 
 fuzz: ## every fuzz target for FUZZTIME each (default 10s)
 	@for p in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
@@ -64,6 +67,9 @@ fuzz: ## every fuzz target for FUZZTIME each (default 10s)
 
 bench: ## benchmarks of the packages
 	go test -run '^$$' -bench . -benchtime 1x ./deploy
+
+bench-agent: build ## what the agent costs, beside plain tools (3 minutes)
+	BENCH_BIN=$(CURDIR)/bin go test -count 1 -timeout 15m -run 'TestBench$$' -v ./agent | grep -vE '^(=== |---|ok|PASS)'
 
 bench-fleet: build ## 50 agent processes: all at once, and in 5 waves
 	bin/dctl dev --bench --agents 50

@@ -71,6 +71,7 @@ func (a *Agent) serve(ctx context.Context, id string) error {
 	}
 	g.Go(func() error { return a.janitor.run(ctx) })
 	g.Go(func() error { return a.renew(ctx) })
+	g.Go(func() error { return a.beat(ctx) })
 	g.Go(func() error { return a.connect(ctx) })
 	if a.o.Ready != nil {
 		a.o.Ready(Status{Host: id, Name: a.o.Name, Gossip: a.ring.members.Addr(), Targets: a.apps()})

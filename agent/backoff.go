@@ -21,6 +21,11 @@ const (
 
 // wait sleeps and reports whether ctx let it.
 func (b *backoff) wait(ctx context.Context) bool {
+	return pause(ctx, b.delay())
+}
+
+// delay is the next wait.
+func (b *backoff) delay() time.Duration {
 	longest := b.longest
 	if longest == 0 {
 		longest = backoffLongest
@@ -30,7 +35,7 @@ func (b *backoff) wait(ctx context.Context) bool {
 	}
 	d := b.next
 	b.next = min(longest, d*16/10)
-	return pause(ctx, d/2+rand.N(d))
+	return d/2 + rand.N(d)
 }
 
 func (b *backoff) reset() { b.next = 0 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 // step.
 type brief struct {
 	Generation uint64
+	App        string            `json:",omitempty"` // as people call it, where the target has another name
 	Group      string            `json:",omitempty"`
 	Deployment string            `json:",omitempty"`
 	Artifacts  string            `json:",omitempty"`
@@ -31,6 +33,7 @@ type brief struct {
 	Limit      time.Duration     `json:",omitempty"`
 	Failure    *failure          `json:",omitempty"` // the first one of the generation
 	Staging    *staging          `json:",omitempty"` // the last one, if it failed
+	Specs      map[string]string `json:",omitempty"` // stated names of appspecs, by id
 	Episodes   []episode         `json:",omitempty"` // newest last
 	Removed    bool              `json:",omitempty"` // the host does not belong to the application any more
 }
@@ -67,7 +70,23 @@ func (b *brief) begin(a *agentv1.Assignment, now time.Time) {
 	b.Generation, b.Deployment, b.Started = a.Generation, a.Deployment, now
 	b.Limit, b.Failure = time.Duration(a.TaskLimitNs), nil
 	b.learn(a)
-	b.Episodes = append(b.Episodes, episode{a.Generation, a.Deployment})
+	b.remember()
+}
+
+// deploymentOf is the deployment of a generation: that of a step which an
+// older one began is not the newest.
+func (b *brief) deploymentOf(generation uint64) string {
+	for _, e := range b.Episodes {
+		if e.Generation == generation {
+			return e.Deployment
+		}
+	}
+	return b.Deployment
+}
+
+// remember notes to which deployment the newest generation belongs.
+func (b *brief) remember() {
+	b.Episodes = append(slices.Clone(b.Episodes), episode{b.Generation, b.Deployment})
 	b.Episodes = b.Episodes[max(0, len(b.Episodes)-maxEpisodes):]
 }
 

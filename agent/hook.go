@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"path"
@@ -21,13 +22,12 @@ func (t *target) hook(ctx context.Context, s task.Step) verdict {
 		return ends(task.OutcomeSkipped)
 	}
 	root := t.root(s.Revision)
-	spec, err := hooks.Load(root, "")
+	spec, err := hooks.Load(root, t.brief.Specs[s.Revision])
 	if err != nil {
 		return failedBy(ofStep(s, err, 0))
 	}
-	event, known := hooks.ParseEvent(s.Event)
-	scripts := spec.Scripts(event)
-	if !known || len(scripts) == 0 {
+	scripts := scriptsOf(spec, s.Event)
+	if len(scripts) == 0 {
 		return ends(task.OutcomeSkipped)
 	}
 	env := t.env(s, root)
@@ -35,7 +35,7 @@ func (t *target) hook(ctx context.Context, s task.Step) verdict {
 	defer stop()
 	ctx, release := lingering(ctx, t.o.StopGrace)
 	defer release()
-	r := t.runner.RunEvent(ctx, scripts, env)
+	r := t.runner.RunEvent(ctx, scripts, env, func(r hooks.Result) { t.ran = append(t.ran, r) })
 	if r.Notice != "" {
 		t.janitor.leftRunning(t.app)
 	}
@@ -59,12 +59,20 @@ func (t *target) nothingToRun(s task.Step) bool {
 	if !t.releases.Has(t.app, s.Revision) {
 		return true
 	}
-	spec, err := hooks.Load(t.root(s.Revision), "")
+	spec, err := hooks.Load(t.root(s.Revision), t.brief.Specs[s.Revision])
 	if err != nil {
 		return false
 	}
-	event, known := hooks.ParseEvent(s.Event)
-	return !known || len(spec.Scripts(event)) == 0
+	return len(scriptsOf(spec, s.Event)) == 0
+}
+
+// scriptsOf are the scripts of an event, one of the appspec's own included.
+// What the agent does itself has none.
+func scriptsOf(spec *hooks.AppSpec, event string) []hooks.Script {
+	if e, known := hooks.ParseEvent(event); known && !e.Scriptable() {
+		return nil
+	}
+	return spec.Hooks[event]
 }
 
 // lingering is ctx that ends later.
@@ -108,8 +116,8 @@ func (t *target) env(s task.Step, root string) hooks.Env {
 		action = "rollback"
 	}
 	return hooks.Env{
-		ID: t.runPrefix() + s.ID(), Root: root, Event: s.Event, Application: t.app,
-		DeploymentID: b.Deployment, DeploymentGroup: b.Group, DeploymentGroupID: b.Group,
+		ID: t.runPrefix() + s.ID(), Root: root, Event: s.Event, Application: cmp.Or(b.App, t.app),
+		DeploymentID: b.deploymentOf(s.Generation), DeploymentGroup: b.Group, DeploymentGroupID: b.Group,
 		Bundle: bundle(b.Artifacts, s.Revision),
 		Extra: map[string]string{
 			"DEPLOY_ACTION":             action,

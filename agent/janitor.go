@@ -131,9 +131,10 @@ func (j *janitor) work(ctx context.Context) error {
 		errs = append(errs, j.h.runner.Sweep(j.h.o.KeepRuns), j.h.asker.Sweep(keepAsks))
 	}
 	if prune {
-		errs = append(errs, j.prune(ctx))
+		errs = append(errs, j.prune(ctx), j.refill(ctx))
 	}
 	if relax || prune {
+		j.h.runner.Rest()
 		j.h.o.Relax()
 	}
 	return errors.Join(errs...)
@@ -156,6 +157,31 @@ func (j *janitor) prune(ctx context.Context) error {
 	}
 	_, err := j.h.cache.Prune(ctx, keep, j.h.o.CacheBytes)
 	return err
+}
+
+// refill puts into the cache what the next revisions will mostly share with
+// the running ones: staging moves files out of the cache, so that an install
+// creates each of them once, and creating is what an install costs.
+func (j *janitor) refill(ctx context.Context) error {
+	j.h.files.RLock()
+	defer j.h.files.RUnlock()
+	var errs []error
+	for _, app := range j.h.apps() {
+		errs = append(errs, j.refillApp(ctx, app))
+	}
+	return errors.Join(errs...)
+}
+
+func (j *janitor) refillApp(ctx context.Context, app string) error {
+	current, err := j.h.releases.Current(app)
+	if err != nil || current == "" {
+		return err
+	}
+	m, err := j.h.cache.Manifest(artifacts.Digest(digestOf(current)))
+	if err != nil || m.Bytes() > j.h.o.CacheBytes {
+		return nil // damaged or pruned: the next revision is fetched
+	}
+	return j.h.cache.Refill(ctx, m, j.h.releases.Dir(app, current))
 }
 
 func (j *janitor) pruneApp(app string, keep map[artifacts.Sum]struct{}) error {

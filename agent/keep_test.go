@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -85,6 +86,46 @@ func TestFindsCoordinatorsByGossip(t *testing.T) {
 	w.o.Coordinators = nil
 	w.start() // it remembers what it has learnt
 	second.until("a session of the next life", func() bool { return second.sessions > before })
+}
+
+// After a failover the host goes back to the coordinator that is its own, when
+// that one listens again, and not before.
+func TestMovesBack(t *testing.T) {
+	w := newWorld(t)
+	w.o.PreferEvery = 50 * time.Millisecond
+	both := []*fake{w.fake, newFake(t, w.ca)}
+	for i, f := range both {
+		ring, err := gossip.Open(gossip.Options{
+			Self: gossip.Member{ID: fmt.Sprintf("c%d", i+1), Role: "coordinator", Agent: f.addr}, Bind: "127.0.0.1:0",
+			Key: bytes.Repeat([]byte{7}, 32), Seeds: w.seeds,
+		})
+		must(t, err)
+		t.Cleanup(func() { _ = ring.Close() })
+		w.seeds = append(w.seeds, ring.Addr())
+	}
+	var beats atomic.Int64
+	w.o.Beat, w.o.BeatEvery = func() { beats.Add(1) }, 5*time.Millisecond
+	w.start()
+	w.eventually("a session", func() bool { return both[0].count()+both[1].count() > 0 })
+	// Where it stays while both listen is its own.
+	own, calm, last := 0, time.Now(), [2]int{}
+	for time.Since(calm) < 500*time.Millisecond {
+		for i, f := range both {
+			if n := f.count(); n != last[i] {
+				own, calm, last[i] = i, time.Now(), n
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	mine, other := both[own], both[1-own]
+	before := mine.count()
+	mine.stop()
+	other.until("a session after the failover", func() bool { return other.sessions > 0 })
+	mine.restart()
+	mine.until("the session back", func() bool { return mine.sessions > before })
+	if beats.Load() == 0 {
+		t.Error("the watchdog heard nothing")
+	}
 }
 
 func (f *fake) count() int {

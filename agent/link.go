@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -73,6 +74,10 @@ func (a *Agent) connect(ctx context.Context) error {
 		if welcomed {
 			b.reset()
 			tried = map[string]bool{address: true}
+		}
+		if errors.Is(err, errMoved) {
+			tried = map[string]bool{} // the best one first
+			continue
 		}
 		b.wait(ctx)
 	}

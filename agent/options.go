@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/identity"
 )
 
@@ -38,6 +40,9 @@ type Options struct {
 	Env map[string]string
 	// RunAs lists the users that hooks may name; empty allows all.
 	RunAs []string
+
+	// Confine is what every hook is not to have.
+	Confine hooks.Confinement
 
 	// Coordinators are addresses (host:port) for agents. They are needed to
 	// enrol; afterwards more are learnt by gossip and remembered.
@@ -82,6 +87,13 @@ type Options struct {
 	// Ready is called once, when the host has its identity, gossips, and its
 	// targets are resumed; a coordinator may still be out of reach.
 	Ready func(Status)
+	// Beat is called every BeatEvery while the agent is alive and its journal
+	// can be written: what a watchdog wants to hear. Zero is never.
+	Beat      func()
+	BeatEvery time.Duration
+	// PreferEvery is how often a session looks whether the coordinator that
+	// this host belongs to is back. Default 1 min.
+	PreferEvery time.Duration
 	// Relax is called some seconds after work has ended, to give memory back.
 	Relax func()
 }
@@ -150,12 +162,19 @@ func (o Options) withDefaults() Options {
 	o.KeepReleases = cmp.Or(o.KeepReleases, 5)
 	o.CacheBytes = cmp.Or(o.CacheBytes, 2<<30)
 	o.KeepRuns = cmp.Or(o.KeepRuns, 200)
+	o.PreferEvery = cmp.Or(o.PreferEvery, preferEvery)
 	o.PruneAfter = cmp.Or(o.PruneAfter, 3*time.Minute)
 	o.Log = cmp.Or(o.Log, slog.Default())
 	if o.Relax == nil {
 		o.Relax = func() {}
 	}
 	return o
+}
+
+// jitter waits for PreferEvery, give or take half, and reports whether ctx let
+// it.
+func (o Options) jitter(ctx context.Context) bool {
+	return pause(ctx, o.PreferEvery/2+rand.N(o.PreferEvery))
 }
 
 // path is a folder or file below the root.

@@ -48,6 +48,7 @@ func (a *Agent) session(ctx context.Context, address string) (welcomed bool, err
 	s.readers = &logReaders{host: a.host, out: s.logs, group: g, cancels: map[string]context.CancelFunc{}}
 	g.Go(func() error { return s.send(ctx) })
 	g.Go(func() error { return s.receive(ctx) })
+	g.Go(func() error { return s.prefer(ctx, address) })
 	return true, g.Wait()
 }
 
@@ -146,6 +147,9 @@ func (s *session) up(m *agentv1.Up) error {
 	}
 	return nil
 }
+
+// errMoved says that the session was ended for a better coordinator's sake.
+var errMoved = errors.New("the coordinator that this host belongs to is back")
 
 // errGap says that assignments were lost on the way.
 var errGap = errors.New("assignments came with a gap in their sequence")

@@ -105,18 +105,28 @@ func (t *target) stageStep(ctx context.Context, s task.Step) verdict {
 func (t *target) stage(ctx context.Context, id string) error {
 	t.files.RLock()
 	defer t.files.RUnlock()
+	if t.local != nil {
+		return t.local.stage(ctx, t, id)
+	}
 	digest, err := artifacts.ParseDigest(digestOf(id))
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
 	group, store := t.brief.Group, t.brief.Artifacts
+	bandwidth := int64(0)
+	if a := t.latest; a != nil && a.Stage != nil && revisionID(a.Stage.Digest) == id {
+		bandwidth = a.StageBandwidth // ahead of a permit nobody waits
+	}
 	t.mu.Unlock()
 	opener, err := t.opener(ctx, group, store)
 	if err != nil {
 		return err
 	}
-	f := artifacts.Fetcher{Opener: opener, Cache: t.cache}
+	if bandwidth > 0 {
+		opener = limitTo(opener, bandwidth)
+	}
+	f := artifacts.Fetcher{Opener: opener, Cache: t.cache, Donors: t.donors(id), Move: true}
 	return t.releases.Stage(ctx, t.app, id, func(ctx context.Context, dest string) error {
 		if err := os.Remove(dest); err != nil { // the fetcher makes it itself
 			return err
@@ -129,6 +139,21 @@ func (t *target) stage(ctx context.Context, id string) error {
 		}
 		return nil
 	})
+}
+
+// donors are the other revisions of the application on disk, newest first.
+func (t *target) donors(id string) []artifacts.Donor {
+	all, err := t.releases.List(t.app)
+	if err != nil {
+		return nil // the store has everything
+	}
+	var donors []artifacts.Donor
+	for _, r := range all {
+		if r.ID != id {
+			donors = append(donors, artifacts.Donor{Digest: artifacts.Digest(digestOf(r.ID)), Dir: t.releases.Dir(t.app, r.ID)})
+		}
+	}
+	return donors
 }
 
 // opener reads the application's store: with the host's own credentials, or

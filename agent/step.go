@@ -32,8 +32,11 @@ func (t *target) step(ctx context.Context, st task.State) error {
 	if disturbs(s) {
 		t.watchOver(false)
 	}
+	t.ran = nil
+	begin := time.Now()
 	if outcome, through := t.through(s); through {
 		t.tellStep(s)
+		t.seen(s, ends(outcome), begin)
 		if err := t.journal.Through(t.app, s, outcome); err != nil {
 			return err
 		}
@@ -49,6 +52,7 @@ func (t *target) step(ctx context.Context, st task.State) error {
 	if v == (verdict{}) {
 		return nil
 	}
+	t.seen(s, v, begin)
 	if err := t.explain(st, s, v); err != nil {
 		return err
 	}
@@ -57,6 +61,13 @@ func (t *target) step(ctx context.Context, st task.State) error {
 		detail = v.failure.Message
 	}
 	return t.journal.End(t.app, v.outcome, detail)
+}
+
+// seen tells a local deployment what was done.
+func (t *target) seen(s task.Step, v verdict, begin time.Time) {
+	if t.saw != nil {
+		t.saw(s, v, t.ran, time.Since(begin))
+	}
 }
 
 // through answers how a step ends that does nothing outside this process: its
@@ -116,6 +127,7 @@ func (t *target) do(ctx context.Context, s task.Step) verdict {
 	t.tellStep(s)
 	switch s.Kind {
 	case task.KindStage:
+		t.runner.Prepare()
 		return t.stageStep(ctx, s)
 	case task.KindCheckIdle:
 		return t.checkIdle(ctx, s)
@@ -169,17 +181,22 @@ func (t *target) install(ctx context.Context, s task.Step) error {
 	q := release.Request{App: t.app, To: s.Revision}
 	if s.Revision != "" {
 		root := t.root(s.Revision)
-		spec, err := hooks.Load(root, "")
+		spec, err := hooks.Load(root, t.brief.Specs[s.Revision])
 		if err != nil {
 			return err
 		}
 		q.Spec, q.Root = spec, root
 	}
+	if t.local != nil {
+		return t.local.install(ctx, t, q)
+	}
 	return t.releases.Install(ctx, q)
 }
 
 // root is the folder that counts as a revision's root.
-func (t *target) root(id string) string { return hooks.Root(t.releases.Dir(t.app, id), "") }
+func (t *target) root(id string) string {
+	return hooks.Root(t.releases.Dir(t.app, id), t.brief.Specs[id])
+}
 
 // interruptible returns a context that ends with cause errRetargeted when an
 // assignment comes that the work must give way to.

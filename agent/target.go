@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/groundswell/groundswell/agent/task"
+	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/durable"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
@@ -24,7 +25,10 @@ type target struct {
 
 	// Of the goroutine that does the steps.
 	file    briefFile
-	retryAt time.Time // of staging that failed
+	retryAt time.Time                                                            // of staging that failed
+	local   *localRun                                                            // the deployment without a coordinator, or nil
+	ran     []hooks.Result                                                       // scripts of the step that is done
+	saw     func(s task.Step, v verdict, ran []hooks.Result, took time.Duration) // told of each step done; may be nil
 
 	mu        sync.Mutex
 	brief     brief               // written by the steps' goroutine alone

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -27,6 +28,11 @@ func TestMain(m *testing.M) {
 	if text := os.Getenv("TEST_AGENT"); text != "" {
 		subprocess(text)
 		return
+	}
+	// Tests here wait for scripts and clocks far more than they compute.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }

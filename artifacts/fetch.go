@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"sync/atomic"
 )
@@ -22,9 +23,28 @@ type Fetcher struct {
 	Workers int
 	// Attempts is how often one file is tried without progress; 0 means 3.
 	Attempts int
+	// Donors are revisions on this host whose files spare a transfer.
+	Donors []Donor
+	// Move lets Stage move files out of the cache instead of copying them: each
+	// file is then created once. What a later revision shares with this one
+	// comes from Donors, or from the cache after [Cache.Refill].
+	Move bool
 	// Progress, if set, is told after each file. Calls do not overlap; it must
 	// not block.
 	Progress func(Progress)
+
+	mu       sync.Mutex
+	verified map[Sum]struct{} // put into the cache by this fetcher
+}
+
+// took notes a content whose digest was verified on its way into the cache.
+func (f *Fetcher) took(sum Sum) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.verified == nil {
+		f.verified = map[Sum]struct{}{}
+	}
+	f.verified[sum] = struct{}{}
 }
 
 // Progress is how far a fetch is. Files and bytes are those missing in the
@@ -66,7 +86,11 @@ func (f *Fetcher) Fetch(ctx context.Context, d Digest) (*Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch revision: %w", err)
 	}
-	if err := f.contents(ctx, m); err != nil {
+	err = f.fromDonors(ctx, m)
+	if err == nil {
+		err = f.contents(ctx, m)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("fetch revision %s: %w", d, err)
 	}
 	return m, nil
@@ -114,6 +138,7 @@ func (f *Fetcher) pull(ctx context.Context, x *Index, wants []want, p Progress) 
 		sink:   func(w want, r io.Reader) error { return f.Cache.Put(w.sum, w.size, r) },
 		failed: func(_ want, err error) error { return err },
 		got: func(w want) {
+			f.took(w.sum)
 			mu.Lock()
 			defer mu.Unlock()
 			p.Files, p.Bytes, p.Received = p.Files+1, p.Bytes+w.size, read.Load()
@@ -135,22 +160,43 @@ func orDefault(n, d int) int {
 	return d
 }
 
+// stageTries is how often a cache entry may turn out damaged, or be taken by
+// another revision that is staged at the same time, before Stage gives up.
+const stageTries = 3
+
 // Stage fetches revision d and unpacks it to dest, a path that must not
-// exist. A cache entry that turns out damaged is fetched again once. On
-// error dest does not exist.
+// exist. A cache entry that turns out damaged is fetched again. On error dest
+// does not exist.
 func (f *Fetcher) Stage(ctx context.Context, d Digest, dest string) (*Manifest, error) {
-	for again := false; ; again = true {
+	for try := 1; ; try++ {
 		m, err := f.Fetch(ctx, d)
 		if err != nil {
 			return nil, err
 		}
-		err = f.Cache.Unpack(ctx, m, dest)
+		err = f.Cache.unpack(ctx, m, dest, f.mover(m))
 		if err == nil {
 			return m, nil
 		}
 		damaged := errors.Is(err, ErrDigestMismatch) || errors.Is(err, ErrNotFound)
-		if again || !damaged {
+		if try == stageTries || !damaged {
 			return nil, err
 		}
+		f.forget()
 	}
+}
+
+// forget drops what was verified before: an entry has changed since.
+func (f *Fetcher) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.verified = nil
+}
+
+func (f *Fetcher) mover(m *Manifest) *mover {
+	if !f.Move {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return newMover(m, maps.Clone(f.verified))
 }

@@ -38,10 +38,15 @@ func FuzzUnpack(f *testing.F) {
 		}
 		s := newStore(t)
 		pushed, err := artifacts.Push(t.Context(), s, src, artifacts.PackOptions{TempDir: t.TempDir()})
+		parent := t.TempDir()
+		straight, errStraight := src.Extract(t.Context(), filepath.Join(parent, "straight"))
+		if (err == nil) != (errStraight == nil) || err == nil && straight.Digest() != pushed.Digest {
+			t.Fatalf("packed: %v, unpacked straight: %v", err, errStraight)
+		}
 		if err != nil {
 			return
 		}
-		parent := t.TempDir()
+		check(t, os.RemoveAll(filepath.Join(parent, "straight")))
 		fetcher := &artifacts.Fetcher{Opener: s, Cache: newCache(t)}
 		m, err := fetcher.Stage(t.Context(), pushed.Digest, filepath.Join(parent, "release"))
 		check(t, err)

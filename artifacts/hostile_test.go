@@ -119,7 +119,7 @@ func zipEncrypted(t testing.TB) []byte {
 
 func TestHostileArchives(t *testing.T) {
 	bundles := hostile(t)
-	if len(bundles) < 25 {
+	if len(bundles) < 60 {
 		t.Fatalf("only %d archives", len(bundles))
 	}
 	for name, b := range bundles {
@@ -132,7 +132,47 @@ func TestHostileArchives(t *testing.T) {
 			case !strings.Contains(err.Error(), b.want):
 				t.Errorf("%v: does not say %s", err, b.want)
 			}
+			parent := t.TempDir()
+			_, err = artifacts.Source{Path: path, Type: b.kind}.Extract(t.Context(), filepath.Join(parent, "a/b/release"))
+			if err == nil || !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("unpacked to nowhere: %v", err)
+			}
+			_, err = artifacts.Source{Path: path, Type: b.kind}.Extract(t.Context(), filepath.Join(parent, "release"))
+			name, _, _ := strings.Cut(strings.TrimPrefix(b.want, `"`), `"`)
+			if err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("unpacked straight: %v: does not name %s", err, name)
+			}
+			if left, _ := os.ReadDir(parent); len(left) != 0 {
+				t.Errorf("left over: %v", left)
+			}
 		})
+	}
+	t.Logf("%d hostile archives refused", len(bundles))
+}
+
+// What Extract makes is what Pack, Fetch and Unpack make: one digest, one tree.
+func TestExtract(t *testing.T) {
+	top := []file{{name: "rev-1/"}, {name: "rev-1/appspec.yml", data: "version: 0.0\n"}, {name: "rev-1/rev-1/x", data: "1"}, {name: "rev-1/l", link: "rev-1/x"}}
+	tarred := tarBytes(t, sample)
+	for name, src := range map[string]artifacts.Source{
+		"directory": {Path: writeDir(t, sample), Type: artifacts.BundleDirectory},
+		"tar":       {Path: writeFile(t, "b", tarred), Type: artifacts.BundleTar},
+		"tgz":       {Path: writeFile(t, "b", tgzBytes(t, tarred)), Type: artifacts.BundleTgz},
+		"zip":       {Path: writeFile(t, "b", zipBytes(t, sample)), Type: artifacts.BundleZip},
+		"top":       {Path: writeFile(t, "b", tarBytes(t, top)), Type: artifacts.BundleTar},
+		"hard link": {Path: writeFile(t, "b", rawTar(t, []tar.Header{
+			{Name: "a", Mode: 0o600, Size: 3, Typeflag: tar.TypeReg}, {Name: "d/b", Typeflag: tar.TypeLink, Linkname: "a"},
+		}, func(int) string { return "abc" })), Type: artifacts.BundleTar},
+	} {
+		dest := filepath.Join(t.TempDir(), "r")
+		m, err := src.Extract(t.Context(), dest)
+		check(t, err)
+		check(t, artifacts.VerifyTree(dest, m))
+		packed, err := pack(t, src)
+		check(t, err)
+		if m.Digest() != packed.Digest() {
+			t.Errorf("%s: unpacked straight it has another digest", name)
+		}
 	}
 }
 

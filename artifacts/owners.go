@@ -19,11 +19,15 @@ func newOwners(m *Manifest) owners {
 		return o
 	}
 	for e := range m.All() {
-		if _, known := o[e.Owner]; !known && e.Owner != (Owner{}) {
-			o[e.Owner] = lookup(e.Owner)
-		}
+		o.learn(e.Owner)
 	}
 	return o
+}
+
+func (o owners) learn(w Owner) {
+	if _, known := o[w]; !known && w != (Owner{}) && os.Geteuid() == 0 {
+		o[w] = lookup(w)
+	}
 }
 
 // lookup prefers names to numbers, as tar does: an archive from a build

@@ -190,10 +190,15 @@ func (k *packer) eachPart(ctx context.Context, it item, do func([]byte) error) e
 // manifest drops the top directory if it is only a wrapper and adds the
 // directories that an archive left unsaid.
 func (k *packer) manifest(src Source) (*Manifest, error) {
-	top := src.strips(k.entries)
+	return src.manifest(k.entries, src.strips(k.entries))
+}
+
+// manifest is the tree of the entries without the top directory, which is ""
+// or ends in a slash.
+func (s Source) manifest(found []Entry, top string) (*Manifest, error) {
 	seen := map[string]EntryType{}
-	entries := make([]Entry, 0, len(k.entries))
-	for _, e := range k.entries {
+	entries := make([]Entry, 0, len(found))
+	for _, e := range found {
 		if e.Path = trimTop(e.Path, top); e.Path == "" {
 			continue
 		}
@@ -204,7 +209,7 @@ func (k *packer) manifest(src Source) (*Manifest, error) {
 		entries = append(entries, e)
 	}
 	entries = append(entries, unlisted(entries, seen)...)
-	return NewManifest(entries, src.Limits)
+	return NewManifest(entries, s.Limits)
 }
 
 func trimTop(p, top string) string {

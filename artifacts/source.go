@@ -43,6 +43,9 @@ type Source struct {
 	// it is read as if that level were not there.
 	SpecFile string
 	Limits   Limits
+
+	// once says that each content is read at most once, while it is visited.
+	once bool
 }
 
 // OpenSource looks at path and returns it as a Source, its type found from
@@ -110,7 +113,7 @@ func (s Source) walk(ctx context.Context, visit visitor) error {
 	case BundleZip:
 		err = walkZip(ctx, s.Path, g)
 	case BundleTar, BundleTgz:
-		err = walkTar(ctx, s.Path, s.Type == BundleTgz, g)
+		err = walkTar(ctx, s.Path, s.Type == BundleTgz, s.once, g)
 	default:
 		_, err = ParseBundleType(string(s.Type))
 	}

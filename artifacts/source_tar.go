@@ -4,18 +4,19 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 )
 
 // walkTar reads a tar archive, plain or through gzip, once from begin to
-// end.
-func walkTar(ctx context.Context, name string, zipped bool, g *guard) error {
+// end. With once, contents are not kept for a second reading.
+func walkTar(ctx context.Context, name string, zipped, once bool, g *guard) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -30,7 +31,7 @@ func walkTar(ctx context.Context, name string, zipped bool, g *guard) error {
 		defer z.Close()
 		in = z
 	}
-	t := &tarWalk{end: &endMark{r: in}, guard: g, sizes: map[string]Entry{}}
+	t := &tarWalk{end: &endMark{r: in}, guard: g, sizes: map[string]Entry{}, once: once}
 	return t.run(ctx)
 }
 
@@ -39,6 +40,7 @@ type tarWalk struct {
 	guard *guard
 	// sizes holds the files met, for hard links to them.
 	sizes map[string]Entry
+	once  bool
 }
 
 func (t *tarWalk) run(ctx context.Context) error {
@@ -83,7 +85,9 @@ func (t *tarWalk) entry(h *tar.Header, r io.Reader, s *spool) error {
 		if it.Size > t.guard.left { // before it is spooled to disk
 			return fmt.Errorf("entry %.300q: passes the limit of %d bytes in all: %w", h.Name, t.guard.limits.Bytes, ErrInvalid)
 		}
-		if it.open, err = s.hold(r, it.Size); err != nil {
+		if t.once {
+			it.open = func() (io.ReadCloser, error) { return io.NopCloser(r), nil }
+		} else if it.open, err = s.hold(r, it.Size); err != nil {
 			return fmt.Errorf("entry %.300q: content (%w): %w", h.Name, err, ErrInvalid)
 		}
 		t.sizes[it.Path] = it.Entry

@@ -25,25 +25,30 @@ import (
 // lacks is an [ErrNotFound]; a damaged one is dropped from the cache and an
 // [ErrDigestMismatch]; too little room is an [ErrNoSpace]. All name the file.
 func (c *Cache) Unpack(ctx context.Context, m *Manifest, dest string) error {
+	return c.unpack(ctx, m, dest, nil)
+}
+
+// unpack is Unpack; with a mover, files leave the cache where they can.
+func (c *Cache) unpack(ctx context.Context, m *Manifest, dest string, v *mover) error {
 	if err := checkSpace(filepath.Dir(dest), m.bytes, m.Len()); err != nil {
 		return fmt.Errorf("unpack %s: %w", m.digest, err)
 	}
 	if err := os.Mkdir(dest, 0o755); err != nil {
 		return fmt.Errorf("unpack %s: %w", m.digest, err)
 	}
-	if err := c.unpackInto(ctx, m, dest); err != nil {
+	if err := c.unpackInto(ctx, m, dest, v); err != nil {
 		return fmt.Errorf("unpack %s to %s: %w", m.digest, dest, errors.Join(spaceError(err), os.RemoveAll(dest)))
 	}
 	return nil
 }
 
-func (c *Cache) unpackInto(ctx context.Context, m *Manifest, dest string) error {
+func (c *Cache) unpackInto(ctx context.Context, m *Manifest, dest string, v *mover) error {
 	root, err := os.OpenRoot(dest)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	u := &unpacker{cache: c, root: root, owners: newOwners(m)}
+	u := &unpacker{cache: c, root: root, owners: newOwners(m), mover: v}
 	if err := u.dirs(m); err != nil {
 		return err
 	}
@@ -72,6 +77,7 @@ type unpacker struct {
 	cache  *Cache
 	root   *os.Root
 	owners owners
+	mover  *mover // nil copies
 	// noClone is set once the file system has refused a reflink.
 	noClone atomic.Bool
 }
@@ -148,11 +154,16 @@ func (u *unpacker) dir(ctx context.Context, entries []Entry) error {
 		return err
 	}
 	defer dir.Close()
+	at, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	defer at.Close()
 	for _, e := range entries {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := u.file(dir, e); err != nil {
+		if err := u.file(dir, at, e); err != nil {
 			return fmt.Errorf("file %q: %w", e.Path, err)
 		}
 	}

@@ -13,7 +13,10 @@ import (
 )
 
 // file copies one entry from the cache and verifies what has landed.
-func (u *unpacker) file(dir *os.Root, e Entry) error {
+func (u *unpacker) file(dir *os.Root, at *os.File, e Entry) error {
+	if done, err := u.move(at, e); done || err != nil {
+		return err
+	}
 	in, err := u.cache.Open(e.Sum)
 	if err != nil {
 		if IsNotExist(err) {

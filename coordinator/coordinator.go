@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,9 +20,11 @@ import (
 	"github.com/groundswell/groundswell/coordinator/control"
 	"github.com/groundswell/groundswell/coordinator/enrol"
 	"github.com/groundswell/groundswell/coordinator/fleet"
+	"github.com/groundswell/groundswell/coordinator/gates"
 	"github.com/groundswell/groundswell/coordinator/scheduler"
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -75,6 +79,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 		return err
 	}
 	c.store = state.New()
+	c.store.Report = func(err error) { c.o.Log.Error("an invariant was broken; please report it", "error", err) }
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
 		Layer: &raftLayer{Listener: c.lis.raft, conf: c.keys.cred.Client()}, FSM: c.store,
@@ -203,6 +208,14 @@ func (c *Coordinator) newControl() *control.Service {
 			p, _ := rpc.Caller(ctx)
 			return p.ID
 		},
+		Groups: func(actor string) (out []string) {
+			for _, group := range slices.Sorted(maps.Keys(c.o.Approvers)) {
+				if slices.Contains(c.o.Approvers[group], actor) {
+					out = append(out, group)
+				}
+			}
+			return out
+		},
 		Token: c.createToken, Cluster: c.clusterStatus,
 	})
 }
@@ -327,12 +340,43 @@ func (c *Coordinator) lead(ctx context.Context) {
 		}
 		c.o.Log.Info("leading", "term", c.node.Term())
 		c.fleet.Lead(true)
-		s := &scheduler.Scheduler{State: c.store, Fleet: c.fleet, Log: c.log}
-		if err := s.Run(ctx); err != nil {
+		if err := c.decide(ctx); err != nil {
 			c.o.Log.Warn("scheduler stopped", "error", err)
 			sleep(ctx, 50*time.Millisecond)
 		}
 	}
+}
+
+// decide runs what only a leader runs: the scheduler, and beside it who asks
+// the gates. Either ends the other.
+func (c *Coordinator) decide(ctx context.Context) error {
+	observer, err := gates.New(c.o.Gates)
+	if err != nil {
+		return err
+	}
+	observer.Changed = c.store.Changed
+	observer.Due = func() (due []deploy.Question, wait time.Duration) {
+		now := c.log.Now()
+		c.store.View(func(st *deploy.State) { due, wait = deploy.Questions(st, now) })
+		return due, wait
+	}
+	observer.Log = observations{c.log}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		s := &scheduler.Scheduler{State: c.store, Fleet: c.fleet, Log: c.log}
+		return s.Run(ctx)
+	})
+	g.Go(func() error { return observer.Run(ctx) })
+	return g.Wait()
+}
+
+// observations appends what gates answered; an answer that nobody waits for any
+// more is refused by the log, which is no error.
+type observations struct{ log *replicated }
+
+func (o observations) Propose(ctx context.Context, events []deploy.Event) error {
+	_, err := o.log.Propose(ctx, events)
+	return err
 }
 
 // announce makes this coordinator a member of the cluster and its addresses

@@ -87,13 +87,14 @@ func (c *Coordinator) isMember(name string) bool {
 	return slices.ContainsFunc(c.peers.members(), func(m state.Coordinator) bool { return m.Name == name })
 }
 
-func (c *Coordinator) tokenRole(id string) (identity.Role, error) {
+func (c *Coordinator) tokenRole(id string) (_ identity.Role, name string, _ error) {
 	role := ""
-	c.store.ViewCluster(func(s *state.Cluster) { role = s.Tokens[id].Role })
+	c.store.ViewCluster(func(s *state.Cluster) { role, name = s.Tokens[id].Role, s.Tokens[id].Name })
 	if role == "" {
-		return "", rpc.Errorf(rpc.KindInvalid, "the join token is unknown, used up or expired; make a new one with `dctl token create`")
+		return "", "", rpc.Errorf(rpc.KindInvalid, "the join token is unknown, used up or expired; make a new one with `dctl token create`")
 	}
-	return identity.ParseRole(role)
+	r, err := identity.ParseRole(role)
+	return r, name, err
 }
 
 // each collects one address of every coordinator.
@@ -108,7 +109,7 @@ func (c *Coordinator) each(f func(state.Coordinator) string) []string {
 }
 
 // createToken opens a join token; its secret is in the answer only.
-func (c *Coordinator) createToken(ctx context.Context, role string, ttl time.Duration, uses int, _ string) (string, time.Time, error) {
+func (c *Coordinator) createToken(ctx context.Context, role string, ttl time.Duration, uses int, name string) (string, time.Time, error) {
 	if role == "" {
 		role = string(identity.Agent)
 	}
@@ -117,7 +118,7 @@ func (c *Coordinator) createToken(ctx context.Context, role string, ttl time.Dur
 	}
 	t, expires := identity.NewToken(c.keys.ca.PEM), time.Now().Add(ttl)
 	err := c.log.cluster(ctx, state.TokenCreated{
-		ID: t.ID, Role: role, Hash: state.HashToken(t.Secret), Expires: expires.UnixMilli(), Uses: int64(uses),
+		ID: t.ID, Role: role, Name: name, Hash: state.HashToken(t.Secret), Expires: expires.UnixMilli(), Uses: int64(uses),
 	})
 	return t.String(), expires, err
 }

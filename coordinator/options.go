@@ -44,6 +44,9 @@ type Options struct {
 	// of a cluster has the same.
 	Gates gates.Options
 
+	// Approvers lists the operators of each group that approval gates name.
+	Approvers map[string][]string
+
 	Log *slog.Logger
 	// Ready is called once the coordinator serves, with its addresses.
 	Ready func(Addresses)

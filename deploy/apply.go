@@ -51,7 +51,17 @@ func (s *State) ApplyEntry(index uint64, e Entry) []error {
 	s.Index, s.Now, s.Wall = index, max(s.Now, e.At), max(s.Wall, e.Wall)
 	s.forgetRequests()
 	for i, ev := range e.Events {
+		var broken func() error
+		if s.Violated != nil {
+			broken = Assert(s, ev)
+		}
 		out[i] = s.Apply(ev)
+		if broken == nil || out[i] != nil {
+			continue
+		}
+		if err := broken(); err != nil {
+			s.Violated(err)
+		}
 	}
 	return out
 }

@@ -473,6 +473,23 @@ func (d *Deployment) waiting(gate string) []*Gate {
 	return out
 }
 
+// WaitsFor lists the approval gates that hold the deployment now: before a wave
+// that is next, or before a deployment that preempts starts.
+func (d *Deployment) WaitsFor() []*Gate {
+	var out []*Gate
+	if d.Status == DeploymentStatusPending && d.Preempt {
+		out = d.waiting("")
+	}
+	for i := range d.Waves {
+		for _, h := range d.Waves[i].Holds {
+			if g := d.Config.gate(h.Name); h.Kind == "approval" && g != nil && d.Waves[i].Status == WaveStatusHeld && !d.approved(g) {
+				out = append(out, g)
+			}
+		}
+	}
+	return out
+}
+
 // approve records one person's yes. Four eyes: who asked for the deployment
 // does not count, nor does anybody twice.
 func (s *State) approve(d *Deployment, e RequestMade) error {
@@ -713,7 +730,7 @@ func (s *State) prune(app, group string) {
 	for _, d := range full[:max(0, len(full)-historyKept)] {
 		d.Pruned, d.Tasks, d.Records = true, nil, nil
 		for i := range d.Waves {
-			d.Waves[i].Hosts = nil
+			d.Waves[i].Hosts, d.Waves[i].Watch = nil, nil
 		}
 		d.derive()
 	}
@@ -762,9 +779,21 @@ func (s *State) waveStarted(d *Deployment, w *Wave, e WaveStarted) error {
 
 // entered reports whether every wave of the batches before wave i has passed.
 func (d *Deployment) entered(i int) bool {
-	return !slices.ContainsFunc(d.Waves[:i], func(w Wave) bool {
-		return w.Batch < d.Waves[i].Batch && !w.Status.Passed()
-	})
+	status := make([]WaveStatus, i)
+	for j := range status {
+		status[j] = d.Waves[j].Status
+	}
+	return d.enteredBy(i, status)
+}
+
+// enteredBy is entered for waves in the given statuses.
+func (d *Deployment) enteredBy(i int, status []WaveStatus) bool {
+	for j := range i {
+		if d.Waves[j].Batch < d.Waves[i].Batch && !status[j].Passed() {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *State) setWave(d *Deployment, i int, to WaveStatus, text string) {

@@ -303,6 +303,9 @@ func (s *State) Drift(g *Group) []Drifted {
 	for _, h := range g.Hosts() {
 		t := g.target(h)
 		want := g.want(t)
+		if want == t.Running && t.Drift != "" { // left out on purpose, and so was its wave
+			want = newestGood(g, g.Succeeded, nil)
+		}
 		if want == "" || want == t.Running || t.Permit != PermitNone {
 			continue
 		}

@@ -20,6 +20,7 @@ type Assignment struct {
 	Stage      Digest
 	StageName  string
 	StageKey   string   // changes when failed staging is to be tried anew
+	Bandwidth  int64    // bytes a second while staging ahead; 0 is no limit
 	Keep       []Digest // revisions that retention must not remove
 	Artifacts  string   // URL of the application's store
 	Gates      []Gate
@@ -106,6 +107,7 @@ func (s *State) stage(a *Assignment, d *Deployment, t *Target, task *Task) {
 	if goal != "" {
 		a.Stage, a.StageName = goal, s.RevisionName(t.App, goal)
 		a.StageKey = fmt.Sprintf("%s.%d", d.ID, d.Attempt)
+		a.Bandwidth = d.Config.Stage.Bandwidth
 	}
 }
 

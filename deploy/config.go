@@ -307,7 +307,6 @@ const (
 // Timeouts bound the parts of a task and of a deployment, in FSM time.
 type Timeouts struct {
 	Stage       time.Duration `json:"stage"`
-	Drain       time.Duration `json:"drain,omitempty"`
 	Task        time.Duration `json:"task"`
 	LostAfter   time.Duration `json:"lost_after"`
 	ForgetAfter time.Duration `json:"forget_after,omitempty"` // 0 is never

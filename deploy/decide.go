@@ -203,7 +203,7 @@ func (d *decision) run(dep *Deployment) {
 	}
 	for i := range dep.Waves {
 		if status[i].waits() {
-			if !entered(dep, status, i) {
+			if !dep.enteredBy(i, status) {
 				break
 			}
 			status[i] = d.enter(dep, i)
@@ -235,16 +235,6 @@ func (d *decision) paused(dep *Deployment) {
 			d.emit(DeploymentPaused{Deployment: dep.ID, Cause: cause + "; no last good revision"})
 		}
 	}
-}
-
-// entered reports whether every wave of the batches before wave i has passed.
-func entered(dep *Deployment, status []WaveStatus, i int) bool {
-	for j := range i {
-		if dep.Waves[j].Batch < dep.Waves[i].Batch && !status[j].Passed() {
-			return false
-		}
-	}
-	return true
 }
 
 // finish ends a deployment whose waves have all passed.

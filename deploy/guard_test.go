@@ -421,3 +421,49 @@ func TestDurationsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestProductionAsserts: what production tests of an entry notices a grant that
+// breaks the floor which it names.
+func TestProductionAsserts(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1", "h2")
+	d := f.create("d1", "v1", "h1", "h2")
+	f.settle(d, "h1")
+	f.settle(d, "h2")
+	f.finish(d)
+	d = f.create("d2", "v2", "h1", "h2")
+	f.report(deploy.Report{Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthHealthy, Staged: []deploy.Digest{"v2"}})
+	grant := deploy.PermitsGranted{
+		Deployment: d.ID, Concurrent: 2, Floors: []deploy.Floor{{Min: 1}},
+		Items: []deploy.Grant{{Host: "h1", Gen: 2, Kind: deploy.PermitNormal, Goal: "v2"}},
+	}
+	kept, broken := deploy.Assert(f.State, grant), grant
+	broken.Floors = []deploy.Floor{{Min: 2}}
+	violated := deploy.Assert(f.State, broken)
+	var seen []error
+	f.Violated = func(err error) { seen = append(seen, err) }
+	f.must(grant)
+	if err := kept(); err != nil || len(seen) > 0 {
+		t.Errorf("a grant that keeps the floor: %v, %v", err, seen)
+	}
+	if err := violated(); err == nil || !strings.Contains(err.Error(), "I1") {
+		t.Errorf("a grant below the floor: %v", err)
+	}
+}
+
+// TestOldSnapshotsKeepTheirBakes: a wave that baked under the version before
+// bakes on for what was left.
+func TestOldSnapshotsKeepTheirBakes(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	d.Waves[0].BakeMin = time.Hour
+	f.settle(d, "h1")
+	f.must(deploy.BakeStarted{Deployment: d.ID, Until: f.Now.Add(time.Hour)})
+	d.Waves[0].BakeSince = 0 // as it was written then
+	f.Rebuild()
+	if got := deploy.Decide(f.State, deploy.Fleet{}, f.Now.Add(59*time.Minute)); len(got) > 0 {
+		t.Errorf("after 59 minutes of an hour: %s", deploy.Describe(got[0]))
+	}
+	if got := deploy.Decide(f.State, deploy.Fleet{}, f.Now.Add(time.Hour)); len(got) == 0 {
+		t.Error("after the hour nothing follows")
+	}
+}

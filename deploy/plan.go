@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -27,7 +28,10 @@ type Planned struct {
 	Notes      []string
 	Holds      []string // what would keep it from starting now
 	Estimate   time.Duration
-	Changes    bool // some target does not run the revision
+	Changes    bool            // some target does not run the revision
+	Exposed    []int           // hosts that run the revision when each wave is done
+	Starts     []time.Duration // of each wave, if nothing fails or holds: bakes alone
+	Exposure   []string        // the blast radius, and the worst case
 }
 
 // Plan lays the group's present targets out in waves and checks that the
@@ -58,6 +62,7 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 		return Planned{}, err
 	}
 	p.estimate()
+	p.blast(len(hosts), c)
 	p.holds(s, g, in)
 	return p, nil
 }
@@ -119,22 +124,67 @@ func (p *Planned) domain(c *Capacity, where string, share Share, n int) error {
 }
 
 func (p *Planned) estimate() {
-	last := -1
+	last, bake := -1, time.Duration(0)
 	for i, w := range p.Waves {
+		p.Waves[i].Budget = w.Share.Down(len(w.Hosts))
+		if w.Batch != last { // waves of a batch run together: the longest bake counts
+			p.Estimate += bake
+			last, bake = w.Batch, 0
+		}
+		p.Starts = append(p.Starts, p.Estimate)
+		if len(w.Hosts) > 0 {
+			bake = max(bake, w.BakeMin)
+		}
+	}
+	p.Estimate += bake
+}
+
+// blast says how many hosts run a revision before anybody has judged it: a bad
+// one that shows in the bake of a wave is on that wave and those before; and
+// the most that can be out of service at once.
+func (p *Planned) blast(n int, c *Capacity) {
+	sum := 0
+	for i := range p.Waves {
+		w := &p.Waves[i]
+		sum += len(w.Hosts)
+		p.Exposed = append(p.Exposed, sum)
 		if len(w.Hosts) == 0 {
 			continue
 		}
-		if w.Batch != last {
-			p.Estimate += w.BakeMin
-			last = w.Batch
+		seen := "before anything but the hooks has judged it"
+		switch {
+		case len(w.Gates) > 0 && w.BakeMin > 0:
+			seen = fmt.Sprintf("when gates %s judge it, for %s at least", strings.Join(w.Gates, ", "), short(w.BakeMin))
+		case w.BakeMin > 0:
+			seen = fmt.Sprintf("while it bakes for %s", short(w.BakeMin))
 		}
-		p.Waves[i].Budget = w.Share.Down(len(w.Hosts))
+		p.Exposure = append(p.Exposure, fmt.Sprintf("%s: %d of %d hosts (%d %%) run it %s", w.Name, sum, n, (sum*100+n-1)/n, seen))
 	}
+	floor, _ := c.floor(c.MinHealthy, n)
+	out := min(p.Concurrent, n-floor)
+	p.Exposure = append(p.Exposure, fmt.Sprintf("worst case: %d of %d hosts are out of service at a time, and as many as fail their way back", max(out, 0), n))
 }
 
 func (p *Planned) holds(s *State, g *Group, in PlanInput) {
-	if d := s.Newest(in.App, in.Group); d != nil {
-		p.Holds = append(p.Holds, fmt.Sprintf("deployment %s of %s is in flight (%s)", d.ID, d.RevName, d.Status))
+	for _, d := range g.open {
+		text := fmt.Sprintf("deployment %s of %s is in flight (%s): each wave is entered once that one has sealed it", d.ID, d.RevName, d.Status)
+		if in.Config.InFlight.Queue == QueueReject {
+			text = fmt.Sprintf("deployment %s of %s is in flight (%s), and `inFlight.queue: reject` refuses a second one", d.ID, d.RevName, d.Status)
+		}
+		p.Holds = append(p.Holds, text)
+	}
+	if f := s.frozen(g); f != nil {
+		p.Holds = append(p.Holds, "frozen by "+f.Actor+reason(f.Reason))
+	}
+	for _, name := range in.Config.PreGates {
+		gate := in.Config.gate(name)
+		switch {
+		case gate == nil:
+		case gate.Approval != nil:
+			p.Holds = append(p.Holds, fmt.Sprintf("gate %s needs %d approvals", name, max(1, gate.Approval.Count)))
+		case gate.Window != "":
+			p.Holds = append(p.Holds, fmt.Sprintf("gate %s is open %s", name, gate.Window))
+		}
 	}
 	if by := g.Bad[in.Revision]; by != "" && !in.Force {
 		p.Holds = append(p.Holds, fmt.Sprintf("revision %s is marked bad by deployment %s", s.RevisionName(in.App, in.Revision), by))

@@ -27,6 +27,10 @@ type State struct {
 	RequestLog  []string                        `json:"request_log"` // ids, oldest first
 	Freezes     []Freeze                        `json:"freezes,omitempty"`
 
+	// Violated is called with every invariant that an entry breaks, while it is
+	// applied; nil tests none. It is no part of the state.
+	Violated func(error) `json:"-"`
+
 	open     []*Deployment       // not terminal, by Seq; derived
 	flapping map[string]struct{} // hosts that came or went lately, or are quarantined; derived
 }
@@ -393,6 +397,7 @@ func (s *State) Rebuild() {
 		d := s.Deployments[id]
 		d.derive()
 		if !d.Status.Terminal() {
+			s.upgrade(d)
 			s.open = append(s.open, d)
 		}
 	}
@@ -405,6 +410,19 @@ func (s *State) Rebuild() {
 		for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
 			t := h.Targets[app]
 			s.attach(h, t)
+		}
+	}
+}
+
+// upgrade fills in what snapshots of the version before do not hold, so that no
+// bake is cut short by a new coordinator.
+func (s *State) upgrade(d *Deployment) {
+	if d.Status == DeploymentStatusPaused && d.PausedAt == 0 {
+		d.PausedAt = max(s.Now, 1)
+	}
+	for i := range d.Waves {
+		if w := &d.Waves[i]; w.Status == WaveStatusBaking && w.BakeSince == 0 && w.BakeUntil > 0 {
+			w.BakeSince = w.BakeUntil.Add(-w.BakeMin)
 		}
 	}
 }
@@ -471,6 +489,9 @@ func (s *State) Newest(app, group string) *Deployment {
 
 // target returns the group's target on the host, or nil.
 func (g *Group) target(host string) *Target { return g.targets[host] }
+
+// Frozen returns the freeze that holds the group's grants, or nil.
+func (s *State) Frozen(g *Group) *Freeze { return s.frozen(g) }
 
 // InFlight returns the group's deployments that have not ended, oldest first.
 func (g *Group) InFlight() []*Deployment { return g.open }

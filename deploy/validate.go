@@ -347,7 +347,6 @@ func (c *Config) validTimes() (string, error) {
 		{"timeouts.stage", t.Stage, false},
 		{"timeouts.task", t.Task, false},
 		{"timeouts.lostAfter", t.LostAfter, false},
-		{"timeouts.drain", t.Drain, true},
 		{"timeouts.forgetAfter", t.ForgetAfter, true},
 		{"timeouts.deployment", t.Deployment, true},
 		{"decision.timeout", c.Decision.Timeout, true},
@@ -362,8 +361,6 @@ func (c *Config) validTimes() (string, error) {
 		bakes = min(bakes+w.BakeMin, longest)
 	}
 	switch {
-	case t.Drain >= t.Task:
-		return wrong("timeouts.drain", "draining for %s leaves nothing of timeouts.task %s; lower it", t.Drain, t.Task)
 	case t.ForgetAfter > 0 && t.ForgetAfter < t.LostAfter:
 		return wrong("timeouts.forgetAfter", "a host cannot be forgotten after %s, before it is lost after %s; raise it", t.ForgetAfter, t.LostAfter)
 	case t.Deployment > 0 && t.Deployment < bakes:

@@ -67,9 +67,13 @@ func (r *Runner) ended(dir runDir) (Result, error) {
 		return o.Result, nil
 	}
 	var s started
+	_ = dir.readJSON("script", &s) // absent: it may have been about to start
+	t := tree{cgroup: cgroup(s.Cgroup), outputs: []string{dir.file("stdout"), dir.file("stderr")}}
+	if s.Script.alive() {
+		t.group = s.Script.PID
+	}
 	note := "nothing of it was left"
-	if err := dir.readJSON("script", &s); err == nil && s.Script.alive() {
-		t := tree{group: s.Script.PID, cgroup: cgroup(s.Cgroup)}
+	if t.group != 0 || len(t.survivors()) > 0 {
 		note = "what was left of it was killed"
 		if left := t.kill(killLimit); len(left) > 0 {
 			note = "not even KILL ended " + describe(left)

@@ -107,7 +107,7 @@ func TestEventRunsScriptsInOrder(t *testing.T) {
 			scripts = append(scripts, hooks.Script{Location: l})
 		}
 		h.n++
-		res := h.runner.RunEvent(t.Context(), scripts, h.env("e"+strings.Join(locations, "-")))
+		res := h.runner.RunEvent(t.Context(), scripts, h.env("e"+strings.Join(locations, "-")), nil)
 		data, _ := os.ReadFile(filepath.Join(h.root, "order"))
 		return res, string(data)
 	}
@@ -248,5 +248,33 @@ func TestRunBitIsSetOnACopy(t *testing.T) {
 	}
 	if st, _ := os.Stat(cache); st.Mode().Perm() != 0o644 {
 		t.Errorf("the other link has mode %v", st.Mode())
+	}
+}
+
+// What the host's configuration takes from every script; the supervisor, which
+// serves many, keeps its own.
+func TestConfinement(t *testing.T) {
+	h := newHost(t, hooks.Options{Confine: hooks.Confinement{
+		Rlimits: map[string]uint64{"nofile": 123, "core": 0, "nproc": 4567}, NoNewPrivileges: true,
+	}})
+	h.runner.Prepare()
+	defer h.runner.Rest()
+	for range 2 {
+		r := h.run(hooks.Script{}, "#!/bin/sh\nulimit -n; ulimit -c; grep NoNewPrivs /proc/self/status; grep processes /proc/self/limits\n")
+		log := h.log(r)
+		for _, want := range []string{"[stdout]123\n", "[stdout]0\n", "NoNewPrivs:\t1", "4567"} {
+			if !strings.Contains(log, want) {
+				t.Errorf("no %q in\n%s", want, log)
+			}
+		}
+	}
+	plain := newHost(t, hooks.Options{})
+	if log := plain.log(plain.run(hooks.Script{}, "#!/bin/sh\ngrep NoNewPrivs /proc/self/status\n")); !strings.Contains(log, "NoNewPrivs:\t0") {
+		t.Errorf("taken without being asked:\n%s", log)
+	}
+	for _, bad := range [][2]string{{"as", "1"}, {"nofile", "many"}, {"nofile", "-1"}} {
+		if _, err := hooks.ParseRlimit(bad[0], bad[1]); err == nil {
+			t.Errorf("%v was accepted", bad)
+		}
 	}
 }

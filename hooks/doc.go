@@ -11,7 +11,7 @@
 //
 // Nothing that a script does may hang on the agent's process. So the agent
 // does not run scripts: it starts a small supervisor (its own binary again,
-// see [MaybeSupervise]), one per script, which
+// see [MaybeSupervise]), one for each script that runs, which
 //
 //   - is the script's parent in an own session, process group and, where the
 //     host has cgroup v2, an own cgroup, all outside the agent's;
@@ -21,7 +21,8 @@
 //   - enforces the timeout: TERM to the group, five seconds of grace, KILL to
 //     the whole tree;
 //   - copies both files, line by line and tagged, to a log of bounded size;
-//   - leaves the exit status in a file and ends.
+//   - leaves the exit status in a file, and ends unless the agent is there
+//     and nothing is left of the script: then it waits for another.
 //
 // A run lives in one folder, <Runner.Dir>/<Env.ID>, and an id is started at
 // most once. After a crash of the agent [Runner.Run] with the same id adopts:

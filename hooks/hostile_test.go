@@ -183,7 +183,7 @@ func TestSupervisorKilled(t *testing.T) {
 	if err := os.Rename(filepath.Join(h.dir, "run"), filepath.Join(h.dir, "x.0")); err != nil {
 		t.Fatal(err)
 	}
-	r := h.runner.RunEvent(t.Context(), []hooks.Script{{Location: "a.sh", Idempotent: true}}, env)
+	r := h.runner.RunEvent(t.Context(), []hooks.Script{{Location: "a.sh", Idempotent: true}}, env, nil)
 	if data, _ := os.ReadFile(filepath.Join(h.root, "count")); !r.OK() || string(data) != "start\nstart\n" {
 		t.Fatalf("got %+v, starts %q", r, data)
 	}

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/datadriven"
 
 	"github.com/groundswell/groundswell/hooks"
 )
@@ -67,6 +70,32 @@ func TestBadAppSpecs(t *testing.T) {
 		}
 	}
 }
+
+// TestBadCorpus is a larger corpus, with the whole answer to each file.
+func TestBadCorpus(t *testing.T) {
+	files := 0
+	datadriven.RunTest(t, "testdata/bad_appspecs.txt", func(t *testing.T, d *datadriven.TestData) string {
+		files++
+		_, err := hooks.Parse([]byte(d.Input+"\n"), "appspec.yml")
+		if err == nil {
+			t.Errorf("%s: accepted:\n%s", d.Pos, d.Input)
+			return ""
+		}
+		for line := range strings.Lines(err.Error()) {
+			if !position.MatchString(line) {
+				t.Errorf("%s: no place in %q", d.Pos, line)
+			}
+		}
+		return err.Error() + "\n"
+	})
+	if files < 60 {
+		t.Errorf("only %d files", files)
+	}
+	t.Logf("%d bad appspecs refused", files)
+}
+
+// position is how every answer begins.
+var position = regexp.MustCompile(`^appspec\.yml:[1-9][0-9]*:[1-9][0-9]*: .`)
 
 // Several mistakes are all told at once.
 func TestAllProblemsAreTold(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 //	log      header, then tagged lines; bounded
 //	started  durable before the script starts; without it nothing has run
 //	stdout, stderr   what the script writes to
-//	script   the script's process and cgroup (JSON)
+//	script   the supervisor and the cgroup, then the script's process, too (JSON)
 //	outcome  how it ended (JSON); without it and without the lock: unknown
 //	pumped   how much of stdout and stderr the log has (JSON)
 type runDir string
@@ -37,6 +37,7 @@ type order struct {
 	Cred     *credential
 	Limits   Limits
 	Cgroup   string
+	Confine  Confinement
 }
 
 // started is what the supervisor knows about the script once it runs.

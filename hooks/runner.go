@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -21,6 +20,7 @@ type Runner struct {
 	dir     string
 	options Options
 	cgroup  string
+	spares  spares
 }
 
 // Options configures a Runner. Only Dir is required.
@@ -41,6 +41,8 @@ type Options struct {
 	Cgroup string
 	// Limits bounds each script.
 	Limits Limits
+	// Confine is what each script is not to have.
+	Confine Confinement
 }
 
 // NewRunner returns a runner over the folder of runs.
@@ -196,7 +198,7 @@ func (r *Runner) order(s Script, env Env) (order, error) {
 	vars := env.variables(u)
 	return order{
 		Location: s.Location, Event: env.Event, Path: path, Sudo: sudo(s, vars), Dir: root, Env: vars,
-		Timeout: cmp.Or(s.Timeout, DefaultTimeout), Cred: cred, Limits: r.options.Limits, Cgroup: r.cgroup,
+		Timeout: cmp.Or(s.Timeout, DefaultTimeout), Cred: cred, Limits: r.options.Limits, Cgroup: r.cgroup, Confine: r.options.Confine,
 	}, nil
 }
 
@@ -218,49 +220,50 @@ func sudo(s Script, vars []string) []string {
 	return []string{path, "-n", "--preserve-env=" + strings.Join(names, ","), "--"}
 }
 
-// supervise starts the supervisor, which inherits the lock, and waits for it.
+// supervise lets a supervisor do the run, which takes over its lock, and waits.
 func (r *Runner) supervise(ctx context.Context, dir runDir, lock *os.File) (Result, error) {
 	complaints, err := os.OpenFile(dir.file("supervisor"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return Result{}, fmt.Errorf("open supervisor's own log: %w", err)
 	}
-	defer func() { _ = complaints.Close() }()
-	cmd := exec.Command(r.options.Binary, superviseArg, string(dir))
-	cmd.Stderr, cmd.ExtraFiles, cmd.Dir = complaints, []*os.File{lock}, "/"
-	cmd.Env = []string{"GOMAXPROCS=1", "PATH=" + defaultPath}
-	if err := r.startOutside(cmd); err != nil {
-		return Result{}, fmt.Errorf("start supervisor: %w", err)
+	h, err := r.hire(dir, lock, complaints)
+	_ = complaints.Close()
+	if err != nil {
+		return Result{}, err
 	}
-	// The one goroutine without an owner that waits for it: it reaps the
-	// supervisor, which outlives a Run that detaches.
-	done := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(done) }()
 	_ = lock.Close() // the supervisor holds it now
+	done := make(chan bool, 1)
+	go func() { done <- h.await() }() // ends with the run, or with h
 	select {
-	case <-done:
+	case again := <-done:
+		if again {
+			r.spares.keep(h)
+		} else {
+			h.end()
+		}
 		return r.ended(dir)
 	case <-ctx.Done():
+		h.end()
 		return Result{Detached: true, ExitStatus: -1, Log: dir.file("log"), Message: "the script goes on without being waited for"}, nil
 	}
 }
 
-// startOutside starts the supervisor in its own session and, where there is
-// one, in a cgroup that is not the agent's.
-func (r *Runner) startOutside(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if r.cgroup == "" {
-		return cmd.Start()
+// hire gives the run to the supervisor that is at hand, or to a new one: one
+// that waited may have died.
+func (r *Runner) hire(dir runDir, lock, complaints *os.File) (*handle, error) {
+	if h := r.spares.take(); h != nil {
+		if err := h.give(dir, lock, complaints); err == nil {
+			return h, nil
+		}
+		h.end()
 	}
-	group, err := os.Open(filepath.Join(r.cgroup, "supervisors"))
+	h, err := r.spawn()
 	if err != nil {
-		return cmd.Start()
+		return nil, err
 	}
-	defer func() { _ = group.Close() }()
-	again := *cmd
-	again.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(group.Fd())}
-	if err := again.Start(); err == nil {
-		*cmd = again
-		return nil
+	if err := h.give(dir, lock, complaints); err != nil {
+		h.end()
+		return nil, err
 	}
-	return cmd.Start()
+	return h, nil
 }

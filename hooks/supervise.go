@@ -22,16 +22,15 @@ func MaybeSupervise() {
 	if len(os.Args) != 3 || os.Args[1] != superviseArg {
 		return
 	}
-	dir := runDir(os.Args[2])
-	if err := supervise(dir); err != nil {
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// supervisor runs one script. It holds the run's lock (inherited, descriptor
-// 3) until it exits.
+// supervisor runs one script. The process holds the run's lock until the
+// outcome is written.
 type supervisor struct {
 	dir     runDir
 	order   order
@@ -39,12 +38,18 @@ type supervisor struct {
 	tree    tree
 	signals chan os.Signal
 	exits   chan syscall.WaitStatus
+	reaped  chan struct{} // closed when no child is left; nil before the first
 	begin   time.Time
 }
 
-func supervise(dir runDir) error {
+func newSupervisor(dir runDir) *supervisor {
+	return &supervisor{dir: dir, signals: make(chan os.Signal, 4), exits: make(chan syscall.WaitStatus, 1)}
+}
+
+// run does the run, to its outcome.
+func (s *supervisor) run() error {
 	debug.SetGCPercent(50) // it may live for an hour beside the application
-	s := &supervisor{dir: dir, signals: make(chan os.Signal, 4), exits: make(chan syscall.WaitStatus, 1)}
+	defer signal.Stop(s.signals)
 	if err := s.settle(); err != nil {
 		return s.end(Result{Code: CodeOther, ExitStatus: -1, Message: err.Error()})
 	}
@@ -55,6 +60,16 @@ func supervise(dir runDir) error {
 		})
 	}
 	return s.end(s.watch())
+}
+
+// alone says that no child is left.
+func (s *supervisor) alone() bool {
+	select {
+	case <-s.reaped:
+		return true
+	default:
+		return false
+	}
 }
 
 // settle makes this process a fit parent and opens the files.
@@ -90,15 +105,20 @@ func (s *supervisor) start() error {
 	}
 	s.begin = time.Now()
 	s.tree = tree{supervisor: os.Getpid(), cgroup: newCgroup(s.order.Cgroup, s.id())}
+	self, _ := identify(os.Getpid())
+	// Before the script is there to kill this process: it must not get away.
+	if err := s.dir.writeJSON("script", started{Supervisor: self, Cgroup: string(s.tree.cgroup)}); err != nil {
+		return err
+	}
 	pid, err := s.exec()
 	if err != nil {
 		_ = s.tree.cgroup.remove()
 		return err
 	}
 	s.tree.group = pid
+	s.reaped = make(chan struct{})
 	go s.reap(pid)
 	script, _ := identify(pid) // a script that has ended already is in exits
-	self, _ := identify(os.Getpid())
 	return s.dir.writeJSON("script", started{script, self, string(s.tree.cgroup)})
 }
 
@@ -143,7 +163,7 @@ func (s *supervisor) execIn(c cgroup) (int, error) {
 		Dir: s.order.Dir, Env: s.order.Env, Sys: sys,
 		Files: []*os.File{stdin, s.pump.sources[0].file, s.pump.sources[1].file},
 	}
-	return execScript(append(s.order.Sudo, s.order.Path), attr)
+	return s.order.Confine.execScript(append(s.order.Sudo, s.order.Path), attr)
 }
 
 // busyRetries bounds the wait for a script that another process, forked while
@@ -151,9 +171,9 @@ func (s *supervisor) execIn(c cgroup) (int, error) {
 const busyRetries = 50
 
 // execScript starts argv; a script without a #! line is run by /bin/sh.
-func execScript(argv []string, attr *os.ProcAttr) (int, error) {
+func (c Confinement) execScript(argv []string, attr *os.ProcAttr) (int, error) {
 	for try := 0; ; try++ {
-		p, err := os.StartProcess(argv[0], argv, attr)
+		p, err := c.start(argv, attr)
 		switch {
 		case err == nil:
 			pid := p.Pid
@@ -180,6 +200,7 @@ func startHint(path string, err error) string {
 // reap collects every child, adopted ones too, and passes the script's status
 // on. It ends with the last child, or with the process.
 func (s *supervisor) reap(script int) {
+	defer close(s.reaped)
 	for {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, 0, nil)

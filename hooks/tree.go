@@ -14,6 +14,9 @@ type tree struct {
 	group      int
 	cgroup     cgroup
 	supervisor int // 0 when the supervisor is gone
+	// outputs are the script's files: who has them open belongs to it. They are
+	// for a tree whose supervisor is gone, and with it who knew the rest.
+	outputs []string
 }
 
 // survivors lists the living processes.
@@ -21,6 +24,9 @@ func (t tree) survivors() []int {
 	pids := t.cgroup.members()
 	if t.supervisor != 0 {
 		pids = append(pids, descendants(t.supervisor)...)
+	}
+	if len(t.outputs) > 0 {
+		pids = append(pids, holders(processes(), t.outputs...)...)
 	}
 	slices.Sort(pids)
 	return slices.Compact(pids)

@@ -60,11 +60,22 @@ func (s *supervisor) ended(ws syscall.WaitStatus) Result {
 		s.tree.cgroup.limit("max")
 		r.Message = fmt.Sprintf("script %s succeeded", s.order.Location)
 	}
-	left := holders(s.tree.survivors(), s.dir.file("stdout"), s.dir.file("stderr"))
+	left := s.leftWriting()
 	if len(left) > 0 {
 		r.Notice = fmt.Sprintf("still running with the script's output open: %s", describe(left))
 	}
 	return r
+}
+
+// leftWriting lists what the script left with its output open. Mostly there is
+// no child any more, which is told at once; only else the host is searched.
+func (s *supervisor) leftWriting() []int {
+	select {
+	case <-s.reaped:
+		return nil
+	case <-time.After(time.Millisecond):
+	}
+	return holders(s.tree.survivors(), s.dir.file("stdout"), s.dir.file("stderr"))
 }
 
 // terminate ends the whole tree: TERM to the group, the grace, then KILL. The
@@ -86,7 +97,7 @@ func (s *supervisor) terminate(r Result) Result {
 	return r
 }
 
-// end records the result and gives up everything but the script's files.
+// end records the result and gives up the script's files.
 func (s *supervisor) end(r Result) error {
 	r.Script = s.order.Location
 	if !s.begin.IsZero() {
@@ -99,7 +110,6 @@ func (s *supervisor) end(r Result) error {
 	if s.pump != nil {
 		s.lastLines(r)
 	}
-	s.tree.cgroup.discard()
 	r.Log = s.dir.file("log")
 	r.Tail = tailOf(r.Log)
 	if err := s.dir.writeJSON("outcome", outcome{r, time.Now()}); err != nil {

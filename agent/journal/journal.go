@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -44,6 +46,10 @@ type Journal struct {
 	waiting [][]byte // records in the state that are not in the file yet
 }
 
+// lockPatience is how long the lock is asked for: a process that the former
+// agent was just starting as it was killed holds a copy until its exec.
+const lockPatience = time.Second
+
 // Open opens the journal of the state folder dir, which is made if need be,
 // and locks the folder until Close. A second agent gets ErrLocked.
 func Open(dir string) (*Journal, error) {
@@ -51,8 +57,10 @@ func Open(dir string) (*Journal, error) {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	lock := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
-	held, err := lock.TryLock()
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+	defer cancel()
+	held, err := lock.TryLockContext(ctx, lockPatience/50)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return nil, fmt.Errorf("lock state folder %s: %w", dir, err)
 	}
 	if !held {

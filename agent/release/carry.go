@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // carryOut does what was planned; see the package comment for the order.
@@ -60,7 +61,7 @@ func (r *Releases) backUp(ctx context.Context, app string, p *plan) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if a.Op == opAccess || !a.Before.Exists || !a.Before.Mode.IsRegular() {
+		if a.Op == opAccess || a.Op == opTouch || !a.Before.Exists || !a.Before.Mode.IsRegular() {
 			continue
 		}
 		r.point("backup " + a.Path)
@@ -79,7 +80,11 @@ func (r *Releases) backUp(ctx context.Context, app string, p *plan) error {
 func (a action) do(ctx context.Context, i int) error {
 	switch a.Op {
 	case opMkdir:
-		if err := os.Mkdir(a.Path, 0o755); err != nil {
+		err := os.Mkdir(a.Path, 0o755)
+		if st, errStat := os.Lstat(a.Path); errors.Is(err, fs.ErrExist) && errStat == nil && st.IsDir() {
+			return nil // someone else needed it at the same moment
+		}
+		if err != nil {
 			return err
 		}
 		return os.Chmod(a.Path, 0o755) // whatever the agent's umask is
@@ -89,6 +94,8 @@ func (a action) do(ctx context.Context, i int) error {
 		return a.Access.apply(ctx, a.Path)
 	case opRemove:
 		return remove(a.Path)
+	case opTouch:
+		return touch(a.Path, a.Time)
 	}
 	return fmt.Errorf("unknown action %q", a.Op)
 }
@@ -159,6 +166,14 @@ func copyFile(from, to string, all bool) error {
 		return err
 	}
 	return os.Chtimes(to, st.ModTime(), st.ModTime())
+}
+
+// touch sets a file's time. One that was removed meanwhile has none.
+func touch(path string, at time.Time) error {
+	if err := os.Chtimes(path, at, at); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // remove deletes a file, or a directory that is empty; a directory that holds

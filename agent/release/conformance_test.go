@@ -237,3 +237,21 @@ func TestPruneByBytes(t *testing.T) {
 		t.Errorf("deleted %v, %v", deleted, err)
 	}
 }
+
+// D35, D37: what chcon is asked for on a host with SELinux; one without ignores
+// the section.
+func TestContext(t *testing.T) {
+	for want, c := range map[string]hooks.Context{
+		"-t web_t":                   {Type: "web_t"},
+		"-t web_t -u sys_u":          {Type: "web_t", User: "sys_u"},
+		"-t web_t -u sys_u -l s0:c1": {Type: "web_t", User: "sys_u", Range: "s0:c1"},
+	} {
+		if got := strings.Join(release.ChconArgs(&c), " "); got != want {
+			t.Errorf("%+v gives %q, want %q", c, got, want)
+		}
+	}
+	spec, err := hooks.Parse([]byte(head+"permissions:\n  - {object: /d/a, context: {user: sys_u, type: web_t, range: s0}}\n"), "appspec.yml")
+	if err != nil || *spec.Permissions[0].Context != (hooks.Context{User: "sys_u", Type: "web_t", Range: "s0"}) {
+		t.Errorf("read %+v, %v", spec, err)
+	}
+}

@@ -120,7 +120,7 @@ func (w *planner) finish(section []hooks.Permission, p *plan) error {
 		w.copies[i].Source = filepath.Join(w.root, c.Source)
 		w.copies[i].Access = perms[w.rest(c.Path)]
 	}
-	p.Actions = slices.Concat(w.early, w.mkdirs, w.copies)
+	p.Actions = slices.Concat(w.early, w.mkdirs, w.spared())
 	for _, path := range w.order {
 		p.New = append(p.New, w.real(path))
 		if acc := perms[path]; acc != nil && w.made[path] {

@@ -151,6 +151,10 @@ func contextArgs(c *hooks.Context) []string {
 	if c == nil || !selinux() {
 		return nil
 	}
+	return chconArgs(c)
+}
+
+func chconArgs(c *hooks.Context) []string {
 	args := []string{"-t", c.Type}
 	if c.User != "" {
 		args = append(args, "-u", c.User)

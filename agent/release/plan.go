@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/groundswell/groundswell/internal/durable"
 )
@@ -40,6 +41,7 @@ const (
 	opCopy   op = "copy" // a regular file or a symlink
 	opAccess op = "access"
 	opRemove op = "remove" // a directory only if it is empty by then
+	opTouch  op = "touch"  // a file that is as it should be but for its time
 )
 
 // action is one change of one path.
@@ -49,6 +51,9 @@ type action struct {
 	// Source is the path in the revision's folder.
 	Source string  `json:",omitempty"`
 	Access *access `json:",omitempty"`
+	// Time and Was are the times of a touch, before and after.
+	Time time.Time `json:",omitzero"`
+	Was  time.Time `json:",omitzero"`
 	// Before is what Undo makes true again.
 	Before prior
 }

@@ -17,6 +17,10 @@ import (
 // Nothing was touched.
 var ErrConflict = errors.New("install conflict")
 
+// ErrExists is the conflict that file_exists_behavior decides: a file is there
+// that no deployment put there. It comes with ErrConflict.
+var ErrExists = fmt.Errorf("%w: a file already exists", ErrConflict)
+
 // planner works out an install. Paths in made, copied and order are those of
 // the appspec; actions have the install root before them.
 type planner struct {
@@ -223,7 +227,7 @@ func (p *planner) target(dest string) (before prior, keep bool, err error) {
 	case p.exists == hooks.FileExistsRetain:
 		return before, true, nil
 	}
-	return before, false, fmt.Errorf("%w: a file already exists at %s that no deployment put there (file_exists_behavior is DISALLOW)", ErrConflict, real)
+	return before, false, fmt.Errorf("%w at %s that no deployment put there (file_exists_behavior is DISALLOW)", ErrExists, real)
 }
 
 // vanishing reports whether everything at and below path is on the clean-up

@@ -59,6 +59,9 @@ func (r *Releases) putBack(app string, i int, a action) error {
 	if err := remove(temporary(a.Path, i)); err != nil {
 		return err
 	}
+	if a.Op == opTouch {
+		return touch(a.Path, a.Was)
+	}
 	switch b := a.Before; {
 	case a.Op == opAccess && !b.Exists:
 		return nil // made by an earlier action, which is undone after this one

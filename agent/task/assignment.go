@@ -59,6 +59,10 @@ type Assignment struct {
 	Revert bool
 	// SkipProbe is for targets without a probe.
 	SkipProbe bool
+	// Events is the order of a local deployment, checked by its maker; names
+	// that are no lifecycle event are the appspec's own. Nil is the order of
+	// a deployment by a coordinator.
+	Events []string `json:",omitempty"`
 }
 
 // Validate answers why an assignment cannot be acted on.

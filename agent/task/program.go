@@ -26,6 +26,9 @@ const maxTries = 3
 // middle, of the one before.
 func forward(a Assignment, w World, fresh bool) []Step {
 	b := builder{a: a, from: w.Installed, to: a.Goal}
+	if len(a.Events) > 0 {
+		return b.listed(a, w)
+	}
 	if a.Goal != "" && a.Goal != w.Base && a.Goal != w.Installed || fresh && a.Goal != "" {
 		b.add(Step{Kind: KindStage, Event: eventDownload, Revision: a.Goal})
 	}
@@ -48,6 +51,30 @@ func forward(a Assignment, w World, fresh bool) []Step {
 	}
 	b.bringIn(a)
 	b.admit(a.Traffic || w.Blocked, a.Goal)
+	return b.report(ResultDone, a.Goal)
+}
+
+// listed is the program of a local deployment: the events of its list in their
+// order. The revision is staged before the first of them, so that a bad bundle
+// stops nothing; DownloadBundle has then nothing left to do at its place.
+func (b *builder) listed(a Assignment, w World) []Step {
+	b.add(Step{Kind: KindStage, Event: eventDownload, Revision: a.Goal})
+	b.add(Step{Kind: KindAccept})
+	if w.Undoable { // a deployment before this one was cut off
+		b.undo(w)
+	}
+	for _, e := range a.Events {
+		switch e {
+		case eventDownload:
+		case eventInstall:
+			b.add(Step{Kind: KindInstall, Event: e, Revision: a.Goal})
+		case eventBeforeBlock, eventAfterBlock, eventStop:
+			b.hookOf(w.Base, e, !a.StopFails)
+		default:
+			b.hookOf(a.Goal, e, false)
+		}
+	}
+	b.add(Step{Kind: KindSettle, Revision: a.Goal})
 	return b.report(ResultDone, a.Goal)
 }
 

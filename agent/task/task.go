@@ -213,8 +213,8 @@ func (m *machine) failed(s Step, e End) {
 // stageFailed tries again, then closes the generation: nothing was touched,
 // unless the generation came in the middle of another, which is undone.
 func (m *machine) stageFailed(s Step, e End) {
-	if m.stages++; m.stages < maxTries {
-		return
+	if m.stages++; m.stages < maxTries && len(m.assignment.Events) == 0 {
+		return // a local bundle is as bad the second time
 	}
 	m.failure, m.detail = &s, e.Detail
 	accept := Step{Kind: KindAccept, Generation: s.Generation}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/discover"
 )
 
 func main() {
@@ -35,6 +37,10 @@ type usageError struct{ error }
 // run returns the exit code: 0 stopped, 2 wrong usage or configuration, 1 any
 // other error.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	doctor := len(args) > 0 && args[0] == "doctor"
+	if doctor {
+		args = args[1:]
+	}
 	s, version, err := parse(args, stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -42,6 +48,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case version:
 		_, _ = fmt.Fprintln(stdout, "dagent", buildVersion()) // nobody to tell
 		return 0
+	case err == nil && doctor:
+		err = examine(ctx, s, stdout)
 	case err == nil:
 		err = serve(ctx, s, stdout, stderr)
 	default:
@@ -65,8 +73,20 @@ func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	if err != nil {
 		return usageError{err}
 	}
-	o := s.options()
+	o, err := s.options()
+	if err != nil {
+		return usageError{err}
+	}
+	if s.FromEC2Tags {
+		if err := addTags(ctx, &o); err != nil {
+			return err
+		}
+	}
 	o.Version, o.Log, o.Relax = buildVersion(), log, relax
+	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
+		o.BeatEvery = every / 3                                                    // two may be late before the service manager acts
+		o.Beat = func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) } // nobody to tell
+	}
 	o.Ready = func(st agent.Status) {
 		if err := ready(stdout, st); err != nil {
 			log.Warn("cannot tell that the agent is ready", "error", err)
@@ -77,7 +97,49 @@ func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 		return usageError{err}
 	}
 	log.Info("agent starts", "version", o.Version, "root", o.Root, "zone", o.Zone)
+	stopping := context.AfterFunc(ctx, func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) })
+	defer stopping()
 	return a.Run(ctx)
+}
+
+// addTags lays the labels under those that are stated.
+func addTags(ctx context.Context, o *agent.Options) error {
+	tags, err := discover.EC2Tags(ctx, discover.EC2Options{Endpoint: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")})
+	if err != nil {
+		return fmt.Errorf("fromEC2Tags: %w", err)
+	}
+	maps.Copy(tags, o.Labels)
+	o.Labels = tags
+	return nil
+}
+
+// examine prints what Doctor finds. It fails if something does not work.
+func examine(ctx context.Context, s settings, stdout io.Writer) error {
+	o, err := s.options()
+	if err != nil {
+		return usageError{err}
+	}
+	checks := agent.Doctor(ctx, o)
+	if s.FromEC2Tags {
+		c := agent.Check{Name: "EC2 tags", Level: agent.CheckOK, Text: "readable"}
+		if err := addTags(ctx, &o); err != nil {
+			c.Level, c.Text = agent.CheckFailed, err.Error()
+		}
+		checks = append(checks, c)
+	}
+	failed := 0
+	for _, c := range checks {
+		if c.Level == agent.CheckFailed {
+			failed++
+		}
+		if _, err := fmt.Fprintf(stdout, "%-8s %-13s %s\n", c.Level, c.Name, c.Text); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d checks failed", failed, len(checks))
+	}
+	return nil
 }
 
 // ready tells whoever started the agent: one JSON line, and the service

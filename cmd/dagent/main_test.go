@@ -62,7 +62,10 @@ func TestLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := s.options()
+	o, err := s.options()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if o.Name != "from-flag" || o.Zone != "from-env" || o.Region != "from-file" || o.KeepRuns != 7 || o.KeepBytes != 64<<20 ||
 		o.PruneAfter != 10*time.Minute || o.Labels["env"] != "flag" || o.Labels["role"] != "web" || o.Env["PORT"] != "80" ||
 		strings.Join(o.Coordinators, " ") != "b:1 c:1 d:1" || o.OpenStore != nil {

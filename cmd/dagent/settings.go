@@ -12,6 +12,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent"
 	"github.com/groundswell/groundswell/artifacts/stores"
+	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/config"
 	"github.com/groundswell/groundswell/internal/identity"
 )
@@ -42,7 +43,9 @@ type settings struct {
 	Cgroup        string            `yaml:"cgroup"`
 	LogLevel      string            `yaml:"logLevel" enum:"debug info warn error"`
 	LogFormat     string            `yaml:"logFormat" enum:"json text"`
-	_             struct{}          `later:"fromEC2Tags"`
+	FromEC2Tags   bool              `yaml:"fromEC2Tags"`
+	NoNewPrivs    bool              `yaml:"noNewPrivileges"`
+	Rlimits       map[string]string `yaml:"rlimits"`
 }
 
 func defaults() settings {
@@ -54,7 +57,7 @@ func defaults() settings {
 }
 
 // options are the agent's.
-func (s settings) options() agent.Options {
+func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot, Env: s.Env,
 		RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
@@ -65,7 +68,15 @@ func (s settings) options() agent.Options {
 	if s.Credentials == "instance-role" {
 		o.OpenStore = stores.Open
 	}
-	return o
+	o.Confine.NoNewPrivileges, o.Confine.Rlimits = s.NoNewPrivs, map[string]uint64{}
+	for name, value := range s.Rlimits {
+		n, err := hooks.ParseRlimit(name, value)
+		if err != nil {
+			return o, fmt.Errorf("rlimits: %w", err)
+		}
+		o.Confine.Rlimits[name] = n
+	}
+	return o, nil
 }
 
 const intro = `dagent runs deployments on this host. It enrols once, with a join token that
@@ -75,6 +86,7 @@ from the command line.
 
 usage:
   dagent [flags]
+  dagent doctor [flags]    say what this host lacks, and change nothing
 
 example:
   dagent --name web-1 --zone eu-1a --label role=web --coordinator 10.0.0.11:7101 --join-token-file token
@@ -91,6 +103,8 @@ type line struct {
 	flags        *flag.FlagSet
 	file         string
 	version      bool
+	ec2, nnp     bool
+	rlimits      pairs
 	coordinators list
 	runAs        list
 	labels, env  pairs
@@ -105,6 +119,9 @@ func newLine() *line {
 	f.Var(&l.coordinators, "coordinator", "`ADDRESS` of a coordinator's port for agents, host:port (repeat, or commas)")
 	f.Var(&l.labels, "label", "`K=V` that groups select by (repeat)")
 	f.Var(&l.env, "env", "`K=V` for every hook (repeat)")
+	f.BoolVar(&l.ec2, "from-ec2-tags", false, "take the tags of this EC2 instance as labels; labels that are stated win")
+	f.BoolVar(&l.nnp, "no-new-privileges", false, "hooks, and what they start, gain no privileges by setuid programs; sudo then fails")
+	f.Var(&l.rlimits, "rlimit", "`NAME=N` resource limit of hooks, such as nofile=65536 (repeat)")
 	f.Var(&l.runAs, "run-as", "`USER` that hooks may run as (repeat, or commas; default any)")
 	for _, d := range []struct{ name, usage string }{
 		{"name", "`NAME` of the host (default the machine's)"},
@@ -187,6 +204,7 @@ func (l *line) load(lookup func(string) (string, bool)) (settings, error) {
 	}
 	l.labels.addTo(&s.Labels)
 	l.env.addTo(&s.Env)
+	l.rlimits.addTo(&s.Rlimits)
 	return s, nil
 }
 

@@ -45,6 +45,7 @@ type settings struct {
 		Prometheus        string `yaml:"prometheus"`
 		WebhookSecretFile string `yaml:"webhookSecretFile"`
 	} `yaml:"gates"`
+	Approvers map[string][]string `yaml:"approvers"`
 }
 
 func defaults() settings {
@@ -95,7 +96,9 @@ say it too:
 
   gates:
     prometheus: http://prometheus.example:9090
-    webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256`,
+    webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256
+  approvers:           # groups that approval gates name, of operators
+    oncall: [ann, bob]`,
 		Example: `  dcoord --bootstrap --name c1 --dir /var/lib/groundswell/coordinator --advertise 10.0.0.11
   dcoord --name c2 --advertise 10.0.0.12 --join 10.0.0.11:7100 --join-token-file token
   dcoord --config /etc/groundswell/coordinator.yaml`,
@@ -177,7 +180,7 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})).With("coordinator", s.Name)
 	o := coordinator.Options{
 		Name: s.Name, Dir: s.Dir, API: s.API, Agents: s.Agents, Raft: s.Raft, Gossip: s.Gossip, Debug: s.Debug,
-		Advertise: s.Advertise, Bootstrap: bootstrap, Join: s.Join, Log: log, Store: stores.Open,
+		Advertise: s.Advertise, Bootstrap: bootstrap, Join: s.Join, Log: log, Store: stores.Open, Approvers: s.Approvers,
 		Token: func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
 		Ready: func(a coordinator.Addresses) {
 			if err := json.NewEncoder(stdout).Encode(map[string]any{"event": "ready", "addresses": a}); err != nil {

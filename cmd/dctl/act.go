@@ -18,10 +18,105 @@ func (c *cli) actCommands() []*cobra.Command {
 	return []*cobra.Command{
 		c.actCommand("pause", "Start nothing new; hosts at work finish"),
 		c.actCommand("resume", "Go on after a pause"),
-		c.actCommand("promote", "Count the bake of the present wave as passed"),
+		c.promoteCommand(),
+		c.approvalCommand("approve", "Say yes to a gate that waits for people"),
+		c.approvalCommand("reject", "Say no: the deployment stops, hosts keep what they run"),
 		c.retryCommand(),
+		c.skipZoneCommand(),
+		c.skipHostCommand(),
+		c.takeOverCommand(),
+		c.fixesCommand(),
 		c.abortCommand(),
 	}
+}
+
+func (c *cli) promoteCommand() *cobra.Command {
+	var gate, wave string
+	cmd := &cobra.Command{
+		Use: "promote ID [--gate NAME]", Short: "Count a bake, a window or an inconclusive gate as passed", Args: args("ID"),
+		Long:    "Count what holds the present waves as passed: a bake, a closed window, a gate without\nan answer; or only the one that is named. Never a gate that failed, nor an approval.",
+		Example: "dctl promote 01JD4Z --reason \"looks good\"\ndctl promote 01JD4Z --gate bake --wave one-box",
+	}
+	cmd.Flags().StringVar(&gate, "gate", "", "name of the gate, or bake (default: all that wait)")
+	cmd.Flags().StringVar(&wave, "wave", "", "only in this wave")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "promote", Gate: gate, Wave: wave})
+	}
+	return cmd
+}
+
+func (c *cli) approvalCommand(verb, short string) *cobra.Command {
+	var gate string
+	cmd := &cobra.Command{
+		Use: verb + " ID", Short: short, Args: args("ID"),
+		Long:    short + ". Who asked for the deployment cannot\napprove it, and nobody counts twice; the history keeps who, when and why.",
+		Example: fmt.Sprintf("dctl %s 01JD4Z --reason \"checked with support\"", verb),
+	}
+	cmd.Flags().StringVar(&gate, "gate", "", "name of the gate (default: every one that waits)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: verb, Gate: gate})
+	}
+	return cmd
+}
+
+func (c *cli) skipZoneCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "skip-zone ID ZONE", Short: "Go on without a zone, after a failure there", Args: args("ID", "ZONE"),
+		Long:    "Go on without a zone that failed or was taken back. Its hosts keep what they run\nuntil the next deployment.",
+		Example: "dctl skip-zone 01JD4Z eu-1b --reason \"zone incident\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "skip-zone", Zone: args[1]})
+		},
+	}
+}
+
+func (c *cli) skipHostCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "skip-host ID HOST...", Short: "Leave hosts out for now; they are caught up with later", Args: cobra.MinimumNArgs(2),
+		Example: "dctl skip-host 01JD4Z www-07 www-09 --reason \"being repaired\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "skip-hosts", Hosts: args[1:]})
+		},
+	}
+}
+
+func (c *cli) takeOverCommand() *cobra.Command {
+	var by string
+	cmd := &cobra.Command{
+		Use: "take-over ID", Short: "End a deployment in favour of a newer one", Args: args("ID"),
+		Long:    "End a deployment in favour of a newer one in flight: hosts keep what they run until\nthe newer one comes to them.",
+		Example: "dctl deploy --app www --rev 77ac01e --fixes 9be01d7 --detach\ndctl take-over 01JD4Z --reason \"77ac01e repairs it\"",
+	}
+	cmd.Flags().StringVar(&by, "by", "", "the newer deployment (default: the next one)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "take-over", By: by})
+	}
+	return cmd
+}
+
+func (c *cli) fixesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "fixes ID REVISION", Short: "Declare that a deployment repairs a revision", Args: args("ID", "REVISION"),
+		Long:    "Declare that a deployment in flight repairs an older revision, so that the rollback of\nthat one does not take this one back too.",
+		Example: "dctl fixes 01JD5A 9be01d7",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "fixes", Fixes: args[1]})
+		},
+	}
+}
+
+// request makes one request on a deployment.
+func (c *cli) request(cmd *cobra.Command, req *controlv1.ActRequest) error {
+	return c.with(func(cl *client) error {
+		req.Mutation = cl.mutation("")
+		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.Act, req)
+		if err != nil {
+			return err
+		}
+		return c.show(out, func(w io.Writer) {
+			fmt.Fprintf(w, "%s: accepted; watch it with `dctl watch %s`\n", req.Verb, req.Deployment)
+		})
+	})
 }
 
 func (c *cli) actCommand(verb, short string) *cobra.Command {
@@ -29,7 +124,7 @@ func (c *cli) actCommand(verb, short string) *cobra.Command {
 		Use: verb + " ID", Short: short, Args: args("ID"),
 		Example: fmt.Sprintf("dctl %s 01JD4Z --reason \"asked by ops\"", verb),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.with(func(cl *client) error { return cl.act(cmd, args[0], verb) })
+			return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: verb})
 		},
 	}
 }
@@ -61,18 +156,9 @@ dctl abort 01JD4Z --leave`,
 		if err := c.confirm(question); err != nil {
 			return err
 		}
-		return c.with(func(cl *client) error { return cl.act(cmd, args[0], verb) })
+		return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: verb})
 	}
 	return cmd
-}
-
-func (cl *client) act(cmd *cobra.Command, id, verb string) error {
-	req := &controlv1.ActRequest{Mutation: cl.mutation(""), Deployment: id, Verb: verb}
-	out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.Act, req)
-	if err != nil {
-		return err
-	}
-	return cl.cli.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s: accepted; watch it with `dctl watch %s`\n", verb, id) })
 }
 
 // confirm asks a person at a terminal; a program has said what it wants.
@@ -89,27 +175,38 @@ func (c *cli) confirm(question string) error {
 }
 
 func (c *cli) rollbackCommand() *cobra.Command {
-	var app, group, to string
-	var detach bool
+	var app, group, to, zone, wave string
+	var detach, all bool
 	var limit config.Duration
 	cmd := &cobra.Command{
-		Use: "rollback --app APP [--to REVISION]", Short: "Take an application back", Args: upTo(0),
+		Use: "rollback --app APP [--to REVISION | --zone ZONE | --wave WAVE]", Short: "Take an application back", Args: upTo(0),
 		Long: `Take an application back to its last good revision, or to one that you name. A
 deployment in flight is rolled back; else one is made that goes back. What is
-still on a host's disk is not downloaded.
+still on a host's disk is not downloaded. With --zone or --wave only that part of
+the deployment in flight goes back, and the deployment then waits for a decision.
 
 Exit codes: 0 rolled back; 6 some host could not go back; else as deploy.`,
 		Example: `dctl rollback --app www
-dctl rollback --app www --to 4f2a91c --reason "9be01d7 leaks memory"`,
+dctl rollback --app www --to 4f2a91c --reason "9be01d7 leaks memory"
+dctl rollback --app www --zone eu-1b --reason "errors there"`,
 	}
 	c.appFlag(cmd, &app)
 	cmd.Flags().StringVar(&group, "group", "", "deployment group, where the application has several")
 	cmd.Flags().StringVar(&to, "to", "", "revision to go back to (default: the last good one)")
+	cmd.Flags().StringVar(&zone, "zone", "", "only this zone of the deployment in flight")
+	cmd.Flags().StringVar(&wave, "wave", "", "only this wave of the deployment in flight")
+	cmd.Flags().BoolVar(&all, "all", false, "every host, which is the default")
 	cmd.Flags().BoolVar(&detach, "detach", false, "print the id and do not watch")
 	limitFlag(cmd, &limit)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := need(cmd, "app", app); err != nil {
 			return err
+		}
+		if zone != "" || wave != "" {
+			if to != "" || all {
+				return usage("--zone and --wave take a part of a deployment back; --to and --all exclude them")
+			}
+			return c.rollbackPart(cmd, app, group, &controlv1.ActRequest{Verb: "rollback", Zone: zone, Wave: wave})
 		}
 		if err := c.confirm("Take " + app + " back?"); err != nil {
 			return err
@@ -127,4 +224,19 @@ dctl rollback --app www --to 4f2a91c --reason "9be01d7 leaks memory"`,
 		})
 	}
 	return cmd
+}
+
+// rollbackPart takes a zone or wave of the newest deployment in flight back.
+func (c *cli) rollbackPart(cmd *cobra.Command, app, group string, req *controlv1.ActRequest) error {
+	if err := c.confirm("Take " + strings.TrimSpace(req.Zone+" "+req.Wave) + " of " + app + " back?"); err != nil {
+		return err
+	}
+	return c.with(func(cl *client) error {
+		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment, &controlv1.GetDeploymentRequest{App: app, Group: group})
+		if err != nil {
+			return err
+		}
+		req.Deployment = out.Deployment.GetId()
+		return c.request(cmd, req)
+	})
 }

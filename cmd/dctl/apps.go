@@ -19,7 +19,7 @@ import (
 const appHead = "APP\tGROUP\tHOSTS\tSERVING\tRUNNING\tLAST\tSTATUS"
 
 func (c *cli) appsCommand() *cobra.Command {
-	return family("apps", "What is deployed, where and how", c.appsList(), c.appsShow(), c.appsInit(), c.appsApply(), c.appsLint())
+	return family("apps", "What is deployed, where and how", c.appsList(), c.appsShow(), c.appsInit(), c.appsApply(), c.appsLint(), c.appsDelete())
 }
 
 func (c *cli) appsList() *cobra.Command {
@@ -47,6 +47,12 @@ func appRows(apps []*controlv1.App) []string {
 			last, status := g.LastDeployment, g.LastStatus
 			if g.Deployment != "" {
 				last, status = g.Deployment, "in flight"
+			}
+			if n := len(g.InFlight); n > 1 {
+				status = fmt.Sprintf("%d in flight", n)
+			}
+			if g.Frozen != "" {
+				status += ", frozen"
 			}
 			rows = append(rows, cells(a.Name, g.Name, g.Hosts, g.Serving, running(g), last, status))
 		}
@@ -94,6 +100,43 @@ func printApp(w io.Writer, a *controlv1.App) {
 	_ = table(w, "GROUP\tSELECT\tCONFIG\tARTIFACTS", rows) // a broken pipe ends the program anyway
 	fmt.Fprintln(w)
 	_ = table(w, appHead, appRows([]*controlv1.App{a})) // a broken pipe ends the program anyway
+	var drift []string
+	for _, g := range a.GetGroups() {
+		for _, x := range g.Drift {
+			why := x.Why
+			if why == "" {
+				why = "is being brought up to date"
+			}
+			drift = append(drift, cells(g.Name, x.Host, x.Runs, x.Wants, why))
+		}
+	}
+	if len(drift) > 0 {
+		fmt.Fprintln(w)
+		_ = table(w, "GROUP\tDRIFTED\tRUNS\tSHOULD RUN\tWHY", drift) // a broken pipe ends the program anyway
+	}
+}
+
+func (c *cli) appsDelete() *cobra.Command {
+	var group string
+	cmd := &cobra.Command{
+		Use: "delete APP [--group GROUP]", Short: "Forget a group; what runs on its hosts is not touched", Args: args("APP"),
+		Example: "dctl apps delete www --group staging",
+	}
+	cmd.Flags().StringVar(&group, "group", "", "deployment group, where the application has several")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := c.confirm("Forget " + strings.TrimSpace(args[0]+" "+group) + "?"); err != nil {
+			return err
+		}
+		return c.with(func(cl *client) error {
+			req := &controlv1.DeleteGroupRequest{Mutation: cl.mutation(""), App: args[0], Group: group}
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.DeleteGroup, req)
+			if err != nil {
+				return err
+			}
+			return c.show(out, func(w io.Writer) { fmt.Fprintln(w, "deleted "+strings.TrimSpace(args[0]+" "+group)) })
+		})
+	}
+	return cmd
 }
 
 func (c *cli) appsApply() *cobra.Command {

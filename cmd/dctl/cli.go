@@ -25,6 +25,7 @@ type cli struct {
 	wait func(ctx context.Context, d time.Duration) error
 
 	flags globals
+	args  []string // of this call
 }
 
 // globals are the flags of every command.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/agent"
 	"github.com/groundswell/groundswell/internal/config"
 	"github.com/groundswell/groundswell/internal/identity"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -21,8 +22,11 @@ func (c *cli) tokenCommand() *cobra.Command {
 		Long: "Make a token with which a host, a coordinator or an operator joins. It is shown\nonce. Give it by a file or the environment, never on a command line.",
 		Example: `dctl token create --ttl 1h
 dctl token create --role coordinator
-dctl token create --uses 50 --ttl 1d > token`,
+dctl token create --uses 50 --ttl 1d > token
+dctl token create --role operator --name ann > ann.token`,
 	}
+	name := ""
+	create.Flags().StringVar(&name, "name", "", "the person that a token of role operator is for")
 	create.Flags().StringVar(&role, "role", role, "who may join with it: agent, coordinator or operator")
 	create.Flags().Var(&ttl, "ttl", "how long it is good")
 	create.Flags().Int32Var(&uses, "uses", uses, "how often it may be used")
@@ -31,7 +35,7 @@ dctl token create --uses 50 --ttl 1d > token`,
 			return usage("--role: %v", err)
 		}
 		return c.with(func(cl *client) error {
-			req := &controlv1.CreateTokenRequest{Mutation: cl.mutation(""), Role: role, TtlMs: time.Duration(ttl).Milliseconds(), Uses: uses}
+			req := &controlv1.CreateTokenRequest{Mutation: cl.mutation(""), Role: role, TtlMs: time.Duration(ttl).Milliseconds(), Uses: uses, Name: name}
 			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.CreateToken, req)
 			if err != nil {
 				return err
@@ -83,21 +87,57 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 }
 
 func (c *cli) loginCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "login NAME --coordinator ADDRESSES --credentials DIR", Short: "Remember a cluster as a context", Args: args("NAME"),
-		Long: "Remember where a cluster is and which credentials to show it. The cluster is asked\nfirst, so a context that is written works. The folder stays where it is.",
+	tokenFile := ""
+	cmd := &cobra.Command{
+		Use: "login NAME --coordinator ADDRESSES (--credentials DIR | --token-file FILE)", Short: "Remember a cluster as a context", Args: args("NAME"),
+		Long: `Remember where a cluster is and which credentials to show it. The cluster is asked
+first, so a context that is written works. With --token-file the credential is
+made: the token, from ` + "`dctl token create --role operator --name YOU`" + `, is spent and names
+you in the history. The folder stays where it is.`,
 		Example: `dctl login prod -C coord-1:7100,coord-2:7100 --credentials ~/.config/groundswell/prod
+dctl login prod -C coord-1:7100 --token-file ann.token
 dctl --context prod status`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(c.flags.coordinators) == 0 {
-				return usage("--coordinator is missing; for instance:\n%s", indent(cmd.Example))
-			}
-			if err := need(cmd, "credentials", c.flags.credentials); err != nil {
+	}
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with a token of role operator, - for standard input")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(c.flags.coordinators) == 0 {
+			return usage("--coordinator is missing; for instance:\n%s", indent(cmd.Example))
+		}
+		if tokenFile != "" {
+			if err := c.enrol(cmd, args[0], tokenFile); err != nil {
 				return err
 			}
-			return c.login(cmd, args[0])
-		},
+		}
+		if err := need(cmd, "credentials", c.flags.credentials); err != nil {
+			return err
+		}
+		return c.login(cmd, args[0])
 	}
+	return cmd
+}
+
+// enrol spends a token for a credential, in the folder that is named or beside
+// the contexts file.
+func (c *cli) enrol(cmd *cobra.Command, name, tokenFile string) error {
+	token, err := identity.ReadToken(tokenFile)
+	if err != nil {
+		return err
+	}
+	if c.flags.credentials == "" {
+		path, err := ContextsPath(c.getenv)
+		if err != nil {
+			return err
+		}
+		c.flags.credentials = filepath.Join(filepath.Dir(path), name)
+	}
+	if _, err := identity.Load(c.flags.credentials); err == nil {
+		return usage("%s holds a credential already; choose another folder with --credentials", c.flags.credentials)
+	}
+	who, err := agent.EnrolOperator(cmd.Context(), c.flags.coordinators, token, c.flags.credentials)
+	if err == nil {
+		fmt.Fprintf(c.err, "you are %s; the credential is in %s\n", who, c.flags.credentials)
+	}
+	return err
 }
 
 func (c *cli) login(cmd *cobra.Command, name string) error {

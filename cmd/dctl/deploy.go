@@ -16,6 +16,8 @@ import (
 type deployFlags struct {
 	app, group, rev, config string
 	redeploy, forceBad      bool
+	preempt, skipOffline    bool
+	fixes, only, exclude    []string
 	ifIndex                 uint64
 
 	dryRun, detach, exitCode bool
@@ -30,6 +32,11 @@ func (f *deployFlags) common(c *cli, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.config, "config", "", "built-in deployment config instead of the group's own")
 	cmd.Flags().BoolVar(&f.redeploy, "redeploy", false, "also replace the revision on hosts that run it already")
 	cmd.Flags().BoolVar(&f.forceBad, "force-bad", false, "deploy a revision that is marked bad; needs --reason")
+	cmd.Flags().StringSliceVar(&f.fixes, "fixes", nil, "revision that this one repairs: its rollback does not take this one back")
+	cmd.Flags().BoolVar(&f.preempt, "preempt", false, "take over every older deployment in flight, once approved")
+	cmd.Flags().StringSliceVar(&f.only, "only", nil, "only these hosts: NAME, NAME*, zone=ZONE or label=VALUE; the others stay as they are")
+	cmd.Flags().StringSliceVar(&f.exclude, "exclude", nil, "all but these hosts")
+	cmd.Flags().BoolVar(&f.skipOffline, "skip-offline", false, "leave out hosts that are unreachable now, and catch up with them later")
 	cmd.Flags().Uint64Var(&f.ifIndex, "if-index", 0, "refuse if the group changed after this index, which plan prints")
 }
 
@@ -41,7 +48,8 @@ func (c *cli) deployCommand() *cobra.Command {
 
 Exit codes: 0 done; 2 usage or validation; 3 failed and halted, or waiting for a
 decision; 4 not allowed; 5 failed and rolled back clean; 6 rollback failed;
-7 refused; 8 --wait-timeout passed, the deployment goes on; 130 detached.`,
+7 refused or rejected; 8 --wait-timeout passed, the deployment goes on; 9 it waits
+for an approval, which ends the watch of a program; 130 detached.`,
 		Example: `dctl deploy --app www --rev 9be01d7
 dctl deploy --app www --group prod --config one-at-a-time --reason "fix login"
 dctl deploy --app www --rev 9be01d7 --dry-run`,
@@ -106,6 +114,7 @@ func (c *cli) deployRequest(cmd *cobra.Command, f *deployFlags) (*controlv1.Crea
 	}
 	return &controlv1.CreateDeploymentRequest{
 		App: f.app, Group: f.group, Revision: f.rev, Config: f.config, Redeploy: f.redeploy, ForceBad: f.forceBad, IfIndex: f.ifIndex,
+		Fixes: f.fixes, Preempt: f.preempt, Only: f.only, Exclude: f.exclude, SkipOffline: f.skipOffline,
 	}, nil
 }
 

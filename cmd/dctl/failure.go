@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -126,8 +127,16 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 		add("the whole output of its hooks", "dctl logs %s --host %s", d.Id, line(failed[0].Host))
 	}
 	switch {
+	case len(d.WaitsFor) > 0 && !d.Terminal:
+		add("say yes, as somebody else than "+line(d.Actor), "dctl approve %s", d.Id)
+		add("say no", "dctl reject %s", d.Id)
+		add("watch what comes after it", "dctl watch %s", d.Id)
 	case d.Status == "paused" && d.Decision:
 		add("try the failed hosts again", "dctl retry %s", d.Id)
+		for _, zone := range stuckZones(d) {
+			add("go on without that zone", "dctl skip-zone %s %s", d.Id, zone)
+		}
+		add("deploy a repair, and let it take over", "dctl deploy --app %s --rev REVISION --fixes %s --detach; dctl take-over %s", d.App, line(d.Revision), d.Id)
 		add("every host back to what it ran", "dctl abort %s --rollback", d.Id)
 		add("stop here, hosts keep what they run", "dctl abort %s --leave", d.Id)
 	case d.Status == "rolled_back" && d.Broken > 0:
@@ -141,4 +150,15 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 	if len(rows) > 0 {
 		_ = table(w, "next:", rows) // a broken pipe ends the program anyway
 	}
+}
+
+// stuckZones lists the zones with hosts that failed or were taken back.
+func stuckZones(d *controlv1.Deployment) []string {
+	var out []string
+	for _, t := range d.Tasks {
+		if (t.Failure != nil || t.Status == "reverted") && t.Zone != "" && !slices.Contains(out, t.Zone) {
+			out = append(out, line(t.Zone))
+		}
+	}
+	return out
 }

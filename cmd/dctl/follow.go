@@ -38,8 +38,8 @@ type follower struct {
 	ended bool
 }
 
-// run sends updates until the deployment has ended or waits for a decision,
-// ctx ends, or the server refuses; then it closes the channel.
+// run sends updates until the deployment has ended or waits for a decision (for
+// a program also: for an approval, which may take days), ctx ends, or the server refuses; then it closes the channel.
 func (f *follower) run(ctx context.Context, out chan<- update) {
 	defer close(out)
 	for try := 0; ; try++ {
@@ -122,7 +122,7 @@ func (f *follower) news(m *controlv1.WatchDeploymentResponse) update {
 	f.index = last
 	if d := m.Deployment; d != nil && d.Index >= f.state {
 		u.deployment, f.state = d, d.Index
-		f.ended = over(d) && f.to == d.Status
+		f.ended = over(d) && f.to == d.Status || len(d.WaitsFor) > 0 && !f.cl.cli.live()
 	}
 	return u
 }

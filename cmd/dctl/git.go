@@ -29,6 +29,20 @@ func gitSubject(ctx context.Context, dir, commit string) string {
 	return subject
 }
 
+// ancestors is how many of a commit's ancestors travel with a revision: enough
+// to tell which of two that follow each other closely contains the other.
+const ancestors = 200
+
+// gitAncestry lists the newest ancestors of a commit, children before parents;
+// none when the name is no commit of the checkout.
+func gitAncestry(ctx context.Context, dir, rev string) []string {
+	out, err := git(ctx, dir, "rev-list", "--topo-order", "--skip=1", fmt.Sprintf("--max-count=%d", ancestors), rev, "--")
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(out)
+}
+
 func git(ctx context.Context, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...)
 	out, err := cmd.Output()

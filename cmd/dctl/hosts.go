@@ -15,7 +15,8 @@ import (
 )
 
 func (c *cli) hostsCommand() *cobra.Command {
-	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsForget())
+	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsForget(),
+		c.hostsCordon("cordon", "Keep a host out of new work and out of evidence", false), c.hostsCordon("uncordon", "Take a host back", true))
 }
 
 func (c *cli) hostsList() *cobra.Command {
@@ -86,7 +87,11 @@ func hostRow(h *controlv1.Host) string {
 			running, health = append(running, t.Running), append(health, t.Health)
 		}
 	}
-	return cells(h.Name, h.Zone, h.State, strings.Join(running, ","), strings.Join(health, ","), h.Version)
+	state := h.State
+	if h.Quarantine != "" {
+		state += ", quarantined"
+	}
+	return cells(h.Name, h.Zone, state, strings.Join(running, ","), strings.Join(health, ","), h.Version)
 }
 
 func (c *cli) hostsShow() *cobra.Command {
@@ -111,6 +116,9 @@ func printHost(w io.Writer, h *controlv1.Host) {
 		labels = append(labels, k+"="+h.Labels[k])
 	}
 	fmt.Fprintln(w, line(fmt.Sprintf("%s  id %s  zone %s  %s", h.GetName(), h.GetId(), h.GetZone(), h.GetState())))
+	if h.GetQuarantine() != "" {
+		fmt.Fprintln(w, line("quarantined: "+h.Quarantine))
+	}
 	fmt.Fprintln(w, line("labels: "+strings.Join(labels, " ")))
 	fmt.Fprintln(w, line(fmt.Sprintf("agent %s, connected to %s", h.GetVersion(), h.GetCoordinator())))
 	var rows []string
@@ -118,6 +126,24 @@ func printHost(w io.Writer, h *controlv1.Host) {
 		rows = append(rows, cells(t.App, t.Group, t.Running, t.Desired, t.LastGood, t.Health, t.Permit, t.Evidence))
 	}
 	_ = table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows) // a broken pipe ends the program anyway
+}
+
+func (c *cli) hostsCordon(use, short string, lift bool) *cobra.Command {
+	return &cobra.Command{
+		Use: use + " HOST", Short: short, Args: args("HOST"),
+		Long:    "A cordoned host gets no new work, does not count as serving and is no evidence for a\ngate. What runs on it is not touched. A host that comes and goes is quarantined in the\nsame way by itself, until it has been quiet for 10 minutes.",
+		Example: "dctl hosts " + use + " web-07 --reason \"disk is being replaced\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.with(func(cl *client) error {
+				req := &controlv1.CordonHostRequest{Mutation: cl.mutation(""), Host: args[0], Lift: lift}
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.CordonHost, req)
+				if err != nil {
+					return err
+				}
+				return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "%sed %s\n", use, args[0]) })
+			})
+		},
+	}
 }
 
 func (c *cli) hostsForget() *cobra.Command {

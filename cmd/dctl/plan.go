@@ -52,21 +52,31 @@ func printPlan(w io.Writer, p *controlv1.PlanDeploymentResponse) {
 	fmt.Fprintln(w, line(fmt.Sprintf("%s %s: %s → %s", p.App, p.Group, from, p.Revision)))
 	var rows []string
 	for i, v := range p.Waves {
-		rows = append(rows, cells(i+1, v.Name, len(v.Hosts), planBake(v), v.Budget, strings.Join(v.Gates, ","), shorten(v.Hosts)))
+		rows = append(rows, cells(i+1, v.Name, len(v.Hosts), "+"+span(v.StartsMs), planBake(v), v.Budget, planGates(v), shorten(v.Hosts)))
 	}
-	_ = table(w, "WAVE\tNAME\tHOSTS\tBAKE\tMAY FAIL\tGATES\tORDER", rows) // a broken pipe ends the program anyway
+	_ = table(w, "WAVE\tNAME\tHOSTS\tSTARTS\tBAKE\tMAY FAIL\tGATES\tORDER", rows) // a broken pipe ends the program anyway
 	said := func(title string, lines []string) {
 		for _, l := range lines {
 			fmt.Fprintf(w, "%s: %s\n", title, line(l))
 		}
 	}
 	said("capacity", p.Capacity)
+	said("blast radius", p.Exposure)
 	said("note", p.Notes)
 	said("hold", p.Holds)
 	if !p.Changes {
 		fmt.Fprintln(w, "nothing to do: every host runs the revision")
 	}
 	fmt.Fprintf(w, "at most %s at a time, about %s; go on if nothing changed with --if-index %d\n", count(int(p.Concurrent), "host"), span(p.EstimateMs), p.Index)
+}
+
+// planGates names what is asked before a wave, marked as such, and while it bakes.
+func planGates(v *controlv1.PlannedWave) string {
+	var out []string
+	for _, g := range v.PreGates {
+		out = append(out, "first "+g)
+	}
+	return strings.Join(append(out, v.Gates...), ",")
 }
 
 func planBake(v *controlv1.PlannedWave) string {

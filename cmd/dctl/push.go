@@ -16,6 +16,9 @@ import (
 // pushFlags are those of revisions push.
 type pushFlags struct {
 	path, app, rev, url, appspec, message string
+
+	unsafe   bool
+	ancestry []string
 }
 
 func (c *cli) revisionsPush() *cobra.Command {
@@ -31,6 +34,7 @@ dctl revisions push www.tar.gz --app www --rev v1.2.0 --output json`,
 	c.appFlag(cmd, &f.app)
 	cmd.Flags().StringVar(&f.rev, "rev", "", "name of the revision (default: HEAD, if PATH lies in a clean git checkout)")
 	cmd.Flags().StringVar(&f.url, "artifacts", "", "URL of the store (default: the application's)")
+	cmd.Flags().BoolVar(&f.unsafe, "rollback-unsafe", false, "never roll back from this revision without a person, e.g. after a migration")
 	cmd.Flags().StringVar(&f.appspec, "appspec", "", "name of the appspec (default: appspec.yml, else appspec.yaml)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 {
@@ -101,6 +105,7 @@ func (c *cli) nameRevision(ctx context.Context, f *pushFlags) error {
 		}
 		f.rev, f.message = head, gitSubject(ctx, f.path, head)
 	}
+	f.ancestry = gitAncestry(ctx, f.path, f.rev)
 	if c.flags.reason != "" {
 		f.message = c.flags.reason
 	}
@@ -160,6 +165,7 @@ func (cl *client) previous(ctx context.Context, o artifacts.Opener, app string) 
 func (cl *client) register(ctx context.Context, f *pushFlags, p artifacts.Pushed) error {
 	req := &controlv1.RegisterRevisionRequest{
 		Mutation: cl.mutation(""), App: f.app, Name: f.rev, Digest: string(p.Digest), Bytes: p.Bytes, Files: int64(p.Files), Message: f.message,
+		Ancestry: f.ancestry, Unsafe: f.unsafe,
 	}
 	if _, err := call(ctx, cl, controlv1.ControlServiceClient.RegisterRevision, req); err != nil {
 		return &exitError{code: exitCode(err), text: fmt.Sprintf("the revision is stored as %s, but not registered: %s", p.Digest, message(err)), err: nil}

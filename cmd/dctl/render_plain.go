@@ -148,6 +148,8 @@ func ending(d *controlv1.Deployment) string {
 	switch {
 	case d.Status == "succeeded":
 		return "done: " + of
+	case len(d.WaitsFor) > 0 && !d.Terminal:
+		return "waits for approval: " + strings.Join(d.WaitsFor, ", ")
 	case d.Status == "rolled_back" && d.Broken > 0:
 		return fmt.Sprintf("ROLLBACK FAILED on %s: %s", count(int(d.Broken), "host"), of)
 	case d.Status == "rolled_back" && d.Inverse:

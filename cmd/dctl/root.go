@@ -14,12 +14,13 @@ import (
 
 func (c *cli) root() *cobra.Command {
 	root := family("dctl", "Deploy revisions to fleets of hosts, in waves",
-		c.deployCommand(), c.planCommand(), c.rollbackCommand(),
+		c.deployCommand(), c.planCommand(), c.simulateCommand(), c.rollbackCommand(), c.replayCommand(), c.schemaCommand(),
 		c.statusCommand(), c.watchCommand(), c.historyCommand(), c.logsCommand(),
 		c.hostsCommand(), c.appsCommand(), c.revisionsCommand(),
-		c.tokenCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
+		c.localCommand(), c.tokenCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
 	)
 	root.AddCommand(c.actCommands()...)
+	root.AddCommand(c.freezeCommands()...)
 	root.AddCommand(c.devCommands()...)
 	root.Example = `dctl deploy --app www --rev 9be01d7
 dctl status`

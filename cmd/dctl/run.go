@@ -16,6 +16,7 @@ import (
 // run makes one call and returns the exit code. The end of ctx is Ctrl-C.
 func run(ctx context.Context, c *cli, args []string) int {
 	root := c.root()
+	c.args = args
 	root.SetArgs(args)
 	root.SetIn(c.in)
 	root.SetOut(c.out)

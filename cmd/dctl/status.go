@@ -76,7 +76,10 @@ func (cl *client) overview(cmd *cobra.Command) error {
 		return err
 	}
 	if c.machine() {
-		return c.emit(object{{"deployments", messages(live.Deployments)}, {"apps", messages(apps.Apps)}})
+		return c.emit(object{{"deployments", messages(live.Deployments)}, {"apps", messages(apps.Apps)}, {"freezes", messages(apps.Freezes)}})
+	}
+	for _, f := range apps.Freezes {
+		fmt.Fprintln(c.out, line(freezeText(f)))
 	}
 	for _, d := range live.Deployments {
 		printSummary(c.out, d)
@@ -88,12 +91,55 @@ func (cl *client) overview(cmd *cobra.Command) error {
 	return table(c.out, appHead, appRows(apps.Apps))
 }
 
+// freezeText says what is frozen, by whom, since when and why.
+func freezeText(f *controlv1.Freeze) string {
+	what := "everything"
+	if f.App != "" {
+		what = strings.TrimSpace(f.App + " " + f.Group)
+	}
+	text := fmt.Sprintf("FROZEN: %s, by %s since %s", what, f.Actor, moment(f.SinceMs))
+	if f.Reason != "" {
+		text += ": " + f.Reason
+	}
+	return text
+}
+
 // printSummary is a deployment in a few lines.
 func printSummary(w io.Writer, d *controlv1.Deployment) {
 	fmt.Fprintln(w, header(d)+"  elapsed "+clock(d.ElapsedMs))
 	fmt.Fprintln(w, "  "+standing(d))
 	if d.Cause != "" {
 		fmt.Fprintln(w, "  cause: "+line(d.Cause))
+	}
+	for _, a := range d.Approvals {
+		fmt.Fprintln(w, "  "+line(fmt.Sprintf("gate %s approved by %s at %s %s", a.Gate, a.Actor, moment(a.AtMs), a.Reason)))
+	}
+	if len(d.Fixes) > 0 {
+		fmt.Fprintln(w, "  repairs "+line(strings.Join(d.Fixes, ", ")))
+	}
+	if d.TakenBy != "" {
+		fmt.Fprintln(w, "  taken over by "+line(d.TakenBy))
+	}
+	if d.Suspect != "" {
+		fmt.Fprintln(w, "  SUSPECT: "+line(d.Suspect))
+	}
+}
+
+// printAnswers shows what gates said: the question as it was asked, the value,
+// the limit and how many samples it rests on.
+func printAnswers(w io.Writer, d *controlv1.Deployment) {
+	var rows []string
+	for _, v := range d.Waves {
+		for _, a := range v.Answers {
+			rows = append(rows, cells(v.Name, a.Gate, a.Key, a.Answer, a.Value, a.Threshold, a.Samples, moment(a.ToMs), a.Question, a.Detail))
+		}
+		if v.RehearsedMs > 0 {
+			fmt.Fprintln(w, line(fmt.Sprintf("%s: a rollback of one host took %s (rehearsed)", v.Name, span(v.RehearsedMs))))
+		}
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(w)
+		_ = table(w, "WAVE\tGATE\tOF\tANSWER\tVALUE\tLIMIT\tSAMPLES\tAT\tQUESTION\tDETAIL", rows) // a broken pipe ends the program anyway
 	}
 }
 
@@ -105,6 +151,7 @@ func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 		rows = append(rows, cells(v.Name, v.Zone, v.Status, fmt.Sprintf("%d/%d", v.Settled, v.Total), v.Failed, v.Budget, waveBake(v)))
 	}
 	_ = table(w, "WAVE\tZONE\tSTATUS\tSETTLED\tFAILED\tMAY FAIL\tBAKE", rows) // a broken pipe ends the program anyway
+	printAnswers(w, d)
 	printTasks(w, d)
 	s := newStory(false)
 	s.add(update{deployment: d, records: r.Records})

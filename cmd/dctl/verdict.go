@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -22,8 +24,12 @@ func verdict(d *controlv1.Deployment) int {
 		return exitDone
 	case d.Status == "rolled_back":
 		return exitRolledBack
+	case d.Terminal && (d.Status == "superseded" || strings.HasPrefix(d.Cause, "rejected ")):
+		return exitRefused
 	case over(d):
 		return exitHalted
+	case len(d.WaitsFor) > 0:
+		return exitApproval
 	}
 	return exitDone // still under way
 }
@@ -32,6 +38,9 @@ func verdict(d *controlv1.Deployment) int {
 func result(d *controlv1.Deployment) string {
 	if d.Status == "paused" && d.Decision {
 		return "waits_for_decision"
+	}
+	if len(d.WaitsFor) > 0 && !d.Terminal {
+		return "waits_for_approval"
 	}
 	return d.Status
 }

@@ -63,8 +63,55 @@ func (s *Service) ListApps(context.Context, *controlv1.ListAppsRequest) (*contro
 			app := out.Apps[len(out.Apps)-1]
 			app.Groups = append(app.Groups, groupView(st, g))
 		}
+		for _, f := range st.Freezes {
+			out.Freezes = append(out.Freezes, &controlv1.Freeze{App: f.App, Group: f.Group, Actor: f.Actor, Reason: f.Reason, SinceMs: f.Wall})
+		}
 	})
 	return out, nil
+}
+
+// SetFreeze holds every grant in a scope but those of rollbacks, or lifts that.
+func (s *Service) SetFreeze(ctx context.Context, r *controlv1.SetFreezeRequest) (*controlv1.SetFreezeResponse, error) {
+	var err error
+	if r.App != "" && !r.Lift {
+		s.o.State.View(func(st *deploy.State) {
+			if len(namesOf(st, r.App)) == 0 || r.Group != "" {
+				_, err = group(st, r.App, r.Group)
+			}
+		})
+	} else if r.App == "" && r.Group != "" {
+		err = refuse(deploy.Invalid, "say of which application group %s is frozen", r.Group)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.Lift {
+		err = s.propose(ctx, deploy.FreezeLifted{Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group})
+	} else {
+		err = s.propose(ctx, deploy.FreezeSet{Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group})
+	}
+	return &controlv1.SetFreezeResponse{Index: s.index()}, err
+}
+
+// DeleteGroup ends a group without deployments; applications are not touched.
+func (s *Service) DeleteGroup(ctx context.Context, r *controlv1.DeleteGroupRequest) (*controlv1.DeleteGroupResponse, error) {
+	var name string
+	var err error
+	s.o.State.View(func(st *deploy.State) {
+		var g *deploy.Group
+		if g, err = group(st, r.App, r.Group); err == nil {
+			name = g.Name
+		}
+	})
+	if err != nil && !s.done(r.GetMutation().GetRequestId()) {
+		return nil, err
+	}
+	if err == nil {
+		err = s.propose(ctx, deploy.GroupDeleted{Request: s.request(ctx, r.Mutation), App: r.App, Group: name})
+	} else {
+		err = nil // a repetition: the group is gone by it
+	}
+	return &controlv1.DeleteGroupResponse{Index: s.index()}, err
 }
 
 // GetApp returns one application.
@@ -75,11 +122,36 @@ func (s *Service) GetApp(ctx context.Context, r *controlv1.GetAppRequest) (*cont
 	}
 	for _, a := range all.Apps {
 		if a.Name == r.App {
+			s.o.State.View(func(st *deploy.State) {
+				for _, v := range a.Groups {
+					v.Drift = driftViews(st, st.Groups[deploy.GroupKey(a.Name, v.Name)])
+				}
+			})
 			return &controlv1.GetAppResponse{App: a}, nil
 		}
 	}
 	s.o.State.View(func(st *deploy.State) { _, err = group(st, r.App, "") })
 	return nil, err
+}
+
+// driftShown bounds the list of drifted hosts in one answer.
+const driftShown = 200
+
+func driftViews(st *deploy.State, g *deploy.Group) (out []*controlv1.Drift) {
+	if g == nil {
+		return nil
+	}
+	for _, x := range st.Drift(g) {
+		if len(out) == driftShown {
+			break
+		}
+		runs := "nothing"
+		if x.Runs != "" {
+			runs = st.RevisionName(g.App, x.Runs)
+		}
+		out = append(out, &controlv1.Drift{Host: hostName(st, x.Host), Runs: runs, Wants: st.RevisionName(g.App, x.Wants), Why: x.Why})
+	}
+	return out
 }
 
 func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
@@ -94,6 +166,15 @@ func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
 	if d := st.Newest(g.App, g.Name); d != nil {
 		out.Deployment = d.ID
 	}
+	for _, d := range g.InFlight() {
+		out.InFlight = append(out.InFlight, d.ID)
+	}
+	if f := st.Frozen(g); f != nil {
+		out.Frozen = "by " + f.Actor
+		if f.Reason != "" {
+			out.Frozen += ": " + f.Reason
+		}
+	}
 	running := map[deploy.Digest]int32{}
 	for _, h := range g.Hosts() {
 		if t := st.Target(h, g.App); t != nil && t.Running != "" {
@@ -105,6 +186,9 @@ func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
 	}
 	return out
 }
+
+// maxAncestry bounds the ancestors that the log keeps of a revision.
+const maxAncestry = 200
 
 // RegisterRevision pins a revision's digest.
 func (s *Service) RegisterRevision(ctx context.Context, r *controlv1.RegisterRevisionRequest) (*controlv1.RegisterRevisionResponse, error) {
@@ -119,7 +203,7 @@ func (s *Service) RegisterRevision(ctx context.Context, r *controlv1.RegisterRev
 	}
 	err := s.propose(ctx, deploy.RevisionRegistered{
 		Request: s.request(ctx, r.Mutation), App: r.App, Name: r.Name, Digest: deploy.Digest(r.Digest),
-		Size: r.Bytes, Files: r.Files, Message: r.Message,
+		Size: r.Bytes, Files: r.Files, Message: r.Message, Ancestry: r.Ancestry[:min(len(r.Ancestry), maxAncestry)], Unsafe: r.Unsafe,
 	})
 	return &controlv1.RegisterRevisionResponse{Index: s.index()}, err
 }
@@ -218,6 +302,7 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 	state, at := s.o.Fleet.Status(h.ID)
 	out := &controlv1.Host{
 		Id: h.ID, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version, State: state, Coordinator: at,
+		Quarantine: h.Quarantine,
 	}
 	for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
 		t := h.Targets[app]
@@ -263,6 +348,21 @@ func (s *Service) ForgetHost(ctx context.Context, r *controlv1.ForgetHostRequest
 	return &controlv1.ForgetHostResponse{Index: s.index()}, err
 }
 
+// CordonHost takes a host out of evidence, capacity and new work, or back.
+func (s *Service) CordonHost(ctx context.Context, r *controlv1.CordonHostRequest) (*controlv1.CordonHostResponse, error) {
+	found, err := s.GetHost(ctx, &controlv1.GetHostRequest{Host: r.Host})
+	if err != nil {
+		return nil, err
+	}
+	ids, req := []string{found.Host.Id}, s.request(ctx, r.Mutation)
+	if r.Lift {
+		err = s.propose(ctx, deploy.HostsReleased{Request: req, Hosts: ids, Cause: "uncordoned"})
+	} else {
+		err = s.propose(ctx, deploy.HostsQuarantined{Request: req, Hosts: ids, Cause: "cordoned"})
+	}
+	return &controlv1.CordonHostResponse{Index: s.index()}, err
+}
+
 // done reports whether the request was accepted before.
 func (s *Service) done(request string) (yes bool) {
 	s.o.State.View(func(st *deploy.State) {
@@ -284,7 +384,13 @@ func (s *Service) CreateToken(ctx context.Context, r *controlv1.CreateTokenReque
 	if r.Uses < 0 || r.Uses > 10000 {
 		return nil, refuse(deploy.Invalid, "a token has 1 to 10,000 uses, not %d", r.Uses)
 	}
-	token, expires, err := s.o.Token(ctx, r.Role, ttl, max(1, int(r.Uses)), r.GetMutation().GetReason())
+	if (r.Role == "operator") != (r.Name != "") {
+		return nil, refuse(deploy.Invalid, "a token of role operator names the person that it is for, and no other does; use --role operator --name NAME")
+	}
+	if r.Role == "operator" && r.Uses > 1 {
+		return nil, refuse(deploy.Invalid, "a token of an operator has one use: it makes one person's credential")
+	}
+	token, expires, err := s.o.Token(ctx, r.Role, ttl, max(1, int(r.Uses)), r.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -3,11 +3,13 @@ package control
 import (
 	"context"
 	"hash/fnv"
+	"slices"
 	"strings"
 
 	"github.com/oklog/ulid/v2"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/deploy/sim"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -83,6 +85,7 @@ type planned struct {
 	from     string
 	index    uint64
 	names    map[string]string // host id -> name
+	hosts    []deploy.Host     // by name
 }
 
 // plan resolves names and lays out the waves.
@@ -112,6 +115,14 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 		config = builtin
 		config.Gates, config.Waves = g.Config.Gates, withGates(builtin.Waves, g.Config.Gates)
 	}
+	skip, err := skips(st, g, r)
+	if err != nil {
+		return planned{}, err
+	}
+	fixes, err := fixed(st, g, r.Fixes)
+	if err != nil {
+		return planned{}, err
+	}
 	plan, err := deploy.Plan(st, deploy.PlanInput{
 		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy, Force: r.ForceBad,
 	})
@@ -121,15 +132,103 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 	out := planned{plan: plan, revision: *rev, index: st.Index, names: map[string]string{}}
 	for id := range g.Members {
 		out.names[id] = st.Hosts[id].Name
+		out.hosts = append(out.hosts, deploy.Host{Name: st.Hosts[id].Name, Zone: st.Hosts[id].Zone, Labels: st.Hosts[id].Labels})
 	}
+	slices.SortFunc(out.hosts, func(a, b deploy.Host) int { return strings.Compare(a.Name, b.Name) })
 	if c := st.Commonest(g); c != "" {
 		out.from = st.RevisionName(g.App, c)
 	}
+	out.plan.Notes = append(out.plan.Notes, skipNotes(st, skip)...)
 	out.event = deploy.DeploymentCreated{
-		App: g.App, Group: g.Name, Revision: rev.Digest, RevName: rev.Name, Config: config, Waves: plan.Waves,
-		Redeploy: r.Redeploy, Force: r.ForceBad,
+		App: g.App, Group: g.Name, Revision: rev.Digest, RevName: rev.Name, Config: config, Waves: plan.Waves, Layout: plan.Layout,
+		Redeploy: r.Redeploy, Force: r.ForceBad, Skip: skip, Fixes: fixes, Without: without(st, g, rev), Preempt: r.Preempt,
 	}
 	return out, nil
+}
+
+// fixed resolves the revisions that a deployment repairs.
+func fixed(st *deploy.State, g *deploy.Group, names []string) (out []deploy.Digest, err error) {
+	for _, name := range names {
+		rev, err := revision(st, g, name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rev.Digest)
+	}
+	return out, nil
+}
+
+// without lists the revisions in flight that a new one is known not to contain:
+// by git, an ancestor of theirs is an ancestor of it, and they are not. In a
+// list with children before parents they would stand before it.
+func without(st *deploy.State, g *deploy.Group, rev *deploy.Revision) (out []deploy.Digest) {
+	for _, d := range g.InFlight() {
+		old := st.Revisions[g.App][d.Revision]
+		if old == nil || slices.ContainsFunc(old.Names, func(n string) bool { return slices.Contains(rev.Ancestry, n) }) {
+			continue
+		}
+		common := func(commit string) bool {
+			return slices.Contains(rev.Ancestry, commit) || slices.Contains(rev.Names, commit)
+		}
+		if slices.ContainsFunc(old.Ancestry, common) {
+			out = append(out, d.Revision)
+		}
+	}
+	return out
+}
+
+// skips resolves --only, --exclude and --skip-offline. Who is left out by name
+// is meant to stay as it is; who cannot be reached is caught up with.
+func skips(st *deploy.State, g *deploy.Group, r *controlv1.CreateDeploymentRequest) (out []deploy.Skip, err error) {
+	used := map[string]bool{}
+	matches := func(h *deploy.Host, patterns []string) bool {
+		found := false
+		for _, p := range patterns {
+			if matchesHost(h, p) {
+				found, used[p] = true, true
+			}
+		}
+		return found
+	}
+	for _, id := range g.Hosts() {
+		h := st.Hosts[id]
+		excluded, only := matches(h, r.Exclude), matches(h, r.Only)
+		switch {
+		case excluded:
+			out = append(out, deploy.Skip{Host: id, Cause: "left out by --exclude", Intend: true})
+		case len(r.Only) > 0 && !only:
+			out = append(out, deploy.Skip{Host: id, Cause: "left out by --only", Intend: true})
+		case r.SkipOffline && h.Unreachable:
+			out = append(out, deploy.Skip{Host: id, Cause: "offline when the deployment was made"})
+		}
+	}
+	for _, p := range slices.Concat(r.Only, r.Exclude) {
+		if !used[p] {
+			return nil, refuse(deploy.Invalid, "%q matches no host of group %s; write a name, name*, zone=NAME or label=value", p, g.Name)
+		}
+	}
+	if len(out) == len(g.Members) && len(out) > 0 {
+		return nil, refuse(deploy.Invalid, "every host of group %s is left out", g.Name)
+	}
+	return out, nil
+}
+
+func skipNotes(st *deploy.State, skip []deploy.Skip) (out []string) {
+	for _, x := range skip {
+		out = append(out, hostName(st, x.Host)+" is "+x.Cause)
+	}
+	return out
+}
+
+// matchesHost tests a host against a name, name*, zone=NAME or label=value.
+func matchesHost(h *deploy.Host, pattern string) bool {
+	if key, value, ok := strings.Cut(pattern, "="); ok {
+		return key == "zone" && h.Zone == value || h.Labels[key] == value
+	}
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(h.Name, prefix)
+	}
+	return pattern == h.Name || pattern == h.ID
 }
 
 // withGates lets every wave of a built-in config ask the group's own gates.
@@ -161,12 +260,16 @@ func (s *Service) PlanDeployment(_ context.Context, r *controlv1.PlanDeploymentR
 	out := &controlv1.PlanDeploymentResponse{
 		App: p.event.App, Group: p.event.Group, Revision: p.event.RevName, Digest: string(p.event.Revision), From: p.from,
 		Capacity: p.plan.Capacity, Notes: p.plan.Notes, Holds: p.plan.Holds, EstimateMs: p.plan.Estimate.Milliseconds(),
-		Index: p.index, Changes: p.plan.Changes, Concurrent: int32(p.plan.Concurrent),
+		Index: p.index, Changes: p.plan.Changes, Concurrent: int32(p.plan.Concurrent), Exposure: p.plan.Exposure,
 	}
-	for _, w := range p.plan.Waves {
+	for i, w := range p.plan.Waves {
 		pw := &controlv1.PlannedWave{
 			Name: w.Name, Zone: w.Zone, BakeMs: w.BakeMin.Milliseconds(), Budget: int32(w.Budget), Gates: w.Gates,
-			Batch: int32(w.Batch), OneBox: w.OneBox,
+			Batch: int32(w.Batch), OneBox: w.OneBox, Exposed: int32(p.plan.Exposed[i]), Rehearse: w.Rehearse,
+			PreGates: w.PreGates, StartsMs: p.plan.Starts[i].Milliseconds(),
+		}
+		if i == 0 {
+			pw.PreGates = append(slices.Clone(p.event.Config.PreGates), w.PreGates...)
 		}
 		for _, h := range w.Hosts {
 			pw.Hosts = append(pw.Hosts, p.names[h])
@@ -182,11 +285,82 @@ func (s *Service) Act(ctx context.Context, r *controlv1.ActRequest) (*controlv1.
 	if err != nil {
 		return nil, err
 	}
-	e := deploy.RequestMade{Request: s.request(ctx, r.Mutation), Deployment: id, Verb: deploy.Verb(r.Verb)}
+	e := deploy.RequestMade{
+		Request: s.request(ctx, r.Mutation), Deployment: id, Verb: deploy.Verb(r.Verb), Gate: r.Gate, Zone: r.Zone, Wave: r.Wave,
+		Groups: s.o.Groups(s.o.Actor(ctx)),
+	}
+	if e, err = s.arguments(e, r); err != nil {
+		return nil, err
+	}
 	if err := s.propose(ctx, e); err != nil {
 		return nil, err
 	}
 	return &controlv1.ActResponse{Index: s.index()}, nil
+}
+
+// arguments resolves the names that a request carries.
+func (s *Service) arguments(e deploy.RequestMade, r *controlv1.ActRequest) (out deploy.RequestMade, err error) {
+	s.o.State.View(func(st *deploy.State) {
+		d := st.Deployments[e.Deployment]
+		for _, name := range r.Hosts {
+			var h *deploy.Host
+			if h, err = host(st, name); err != nil {
+				return
+			}
+			e.Hosts = append(e.Hosts, h.ID)
+		}
+		if r.Fixes != "" {
+			var rev *deploy.Revision
+			if rev, err = revision(st, &deploy.Group{App: d.App}, r.Fixes); err != nil {
+				return
+			}
+			e.Fixes = rev.Digest
+		}
+		if r.By != "" {
+			var by *deploy.Deployment
+			if by, err = deployment(st, r.By, "", ""); err != nil {
+				return
+			}
+			e.By = by.ID
+		}
+	})
+	return e, err
+}
+
+// SimulateDeployment plays the deployment from the fleet as it is now.
+func (s *Service) SimulateDeployment(_ context.Context, r *controlv1.SimulateDeploymentRequest) (*controlv1.SimulateDeploymentResponse, error) {
+	if r.GetDeployment() == nil {
+		return nil, refuse(deploy.Invalid, "say which deployment to simulate")
+	}
+	p, err := s.plan(r.GetDeployment())
+	if err != nil {
+		return nil, err
+	}
+	in := sim.Prediction{Hosts: p.hosts, Config: p.event.Config, Revision: p.event.RevName, From: p.from, Seed: r.Seed}
+	if in.From == in.Revision {
+		in.From = "the revision before"
+	}
+	for _, what := range r.Fail {
+		key, name, ok := strings.Cut(what, "=")
+		switch {
+		case ok && key == "host" && slices.ContainsFunc(p.hosts, func(h deploy.Host) bool { return h.Name == name }):
+			in.FailHost = append(in.FailHost, name)
+		case ok && key == "zone" && slices.ContainsFunc(p.hosts, func(h deploy.Host) bool { return h.Zone == name }):
+			in.FailZone = append(in.FailZone, name)
+		case ok && key == "gate" && slices.ContainsFunc(in.Config.Gates, func(g deploy.Gate) bool { return g.Name == name }):
+			in.FailGate = append(in.FailGate, name)
+		default:
+			return nil, refuse(deploy.Invalid, "%q names nothing of the group that could fail; write host=NAME, zone=NAME or gate=NAME", what)
+		}
+	}
+	o, err := sim.Predict(in)
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.SimulateDeploymentResponse{
+		Events: o.Events, Status: o.Status.String(), Cause: o.Cause, TookMs: o.Took.Milliseconds(), Holds: o.Holds,
+		LowestServing: int32(o.Serving), MostExposed: int32(o.Exposed), Hosts: int32(len(p.hosts)),
+	}, nil
 }
 
 // Rollback undoes the deployment in flight, or takes the group back by an

@@ -55,6 +55,8 @@ type Options struct {
 	Fleet Fleet
 	// Actor names who calls, for history and audit.
 	Actor func(context.Context) string
+	// Groups lists the groups of people that the actor is in, for approvals.
+	Groups func(actor string) []string
 	// Parse reads a deploy.yaml into group definitions.
 	Parse func(source []byte, filename string) ([]deploy.GroupDefined, error)
 	// Activity says what a host is doing for an application.
@@ -62,7 +64,7 @@ type Options struct {
 	// Output reads hook output through the session of the host.
 	Output func(ctx context.Context, host string, q LogQuery, each func(HookOutput) error) error
 	// Token opens a join token and returns it.
-	Token func(ctx context.Context, role string, ttl time.Duration, uses int, reason string) (token string, expires time.Time, err error)
+	Token func(ctx context.Context, role string, ttl time.Duration, uses int, name string) (token string, expires time.Time, err error)
 	// Cluster describes the coordinators.
 	Cluster func(context.Context) (*controlv1.ClusterStatusResponse, error)
 }
@@ -74,7 +76,12 @@ type Service struct {
 }
 
 // New returns the service.
-func New(o Options) *Service { return &Service{o: o} }
+func New(o Options) *Service {
+	if o.Groups == nil {
+		o.Groups = func(string) []string { return nil }
+	}
+	return &Service{o: o}
+}
 
 func refuse(k deploy.RefusalKind, format string, args ...any) error {
 	return &deploy.Refusal{Reason: k, Text: fmt.Sprintf(format, args...)}

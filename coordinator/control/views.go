@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -30,13 +31,36 @@ func (s *Service) deploymentView(st *deploy.State, d *deploy.Deployment, all boo
 		Holds: deploy.Holds(st, d, now), Index: st.Index, Config: d.Config.Name, Hosts: int32(len(d.Tasks)), Redeploy: d.Redeploy,
 	}
 	for i := range d.Waves {
-		out.Waves = append(out.Waves, waveView(d, i, now))
+		out.Waves = append(out.Waves, waveView(st, d, i, now))
 	}
+	decided(st, d, now, out)
 	out.Tasks, out.Broken = s.taskViews(st, d, all)
 	return out
 }
 
-func waveView(d *deploy.Deployment, i int, now deploy.Time) *controlv1.Wave {
+// decided adds what people decided about a deployment, or have to.
+func decided(st *deploy.State, d *deploy.Deployment, now deploy.Time, out *controlv1.Deployment) {
+	for _, a := range d.Approvals {
+		out.Approvals = append(out.Approvals, &controlv1.Approval{Gate: a.Gate, Actor: a.Actor, Reason: a.Reason, AtMs: a.Wall})
+	}
+	if !d.Status.Terminal() {
+		for _, g := range d.WaitsFor() {
+			out.WaitsFor = append(out.WaitsFor, g.Name)
+		}
+	}
+	if d.Scoped != nil {
+		out.Reverting = d.Scoped.Scope
+	}
+	if d.DecideBy > 0 {
+		out.DecideLeftMs = max(1, d.DecideBy.Sub(now).Milliseconds())
+	}
+	for _, f := range d.Fixes {
+		out.Fixes = append(out.Fixes, st.RevisionName(d.App, f))
+	}
+	out.TakenBy, out.Suspect, out.Preempt = d.TakenBy, d.Suspect, d.Preempt
+}
+
+func waveView(st *deploy.State, d *deploy.Deployment, i int, now deploy.Time) *controlv1.Wave {
 	w, p := &d.Waves[i], d.Progress(i)
 	out := &controlv1.Wave{
 		Name: w.Name, Zone: w.Zone, Status: w.Status.String(), Total: int32(p.Total), Settled: int32(p.Settled),
@@ -49,7 +73,33 @@ func waveView(d *deploy.Deployment, i int, now deploy.Time) *controlv1.Wave {
 		}
 		out.BakeLeftMs = max(0, w.BakeUntil.Sub(now).Milliseconds())
 	}
+	for _, h := range w.Holds {
+		out.Holds = append(out.Holds, h.Text)
+	}
+	out.RehearsedMs, out.Skipped = w.Rehearsed.Milliseconds(), int32(p.Skipped)
+	out.Answers = answerViews(st, w)
 	return out
+}
+
+// answersShown bounds the answers of one wave in a view: failing ones first.
+const answersShown = 20
+
+func answerViews(st *deploy.State, w *deploy.Wave) []*controlv1.GateAnswer {
+	var out []*controlv1.GateAnswer
+	for _, key := range slices.Sorted(maps.Keys(w.Watch)) {
+		x := w.Watch[key]
+		o := x.Last
+		v := &controlv1.GateAnswer{
+			Gate: x.Gate, Key: o.Key, Answer: string(o.Answer), Question: o.Question, Value: o.Value, Threshold: o.Threshold,
+			Samples: int32(o.Samples), Detail: o.Detail, FromMs: o.From, ToMs: o.To, Fails: int32(x.Fails), Final: o.Final,
+		}
+		if h := st.Hosts[o.Key]; h != nil {
+			v.Key = h.Name
+		}
+		out = append(out, v)
+	}
+	slices.SortStableFunc(out, func(a, b *controlv1.GateAnswer) int { return cmp.Compare(b.Fails, a.Fails) })
+	return out[:min(len(out), answersShown)]
 }
 
 // taskViews returns the tasks a person looks for first: failed, then at work

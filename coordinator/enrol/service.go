@@ -16,8 +16,9 @@ type Options struct {
 	CA        *identity.CA
 	ClusterID func() string
 	GossipKey []byte
-	// Role says what an open token is for; an unknown one is an error.
-	Role func(tokenID string) (identity.Role, error)
+	// Role says what an open token is for, and the name of the operator that it
+	// makes; an unknown one is an error.
+	Role func(tokenID string) (role identity.Role, name string, err error)
 	// Spend uses the token up, once, in the log; or refuses.
 	Spend func(ctx context.Context, t identity.Token, role identity.Role, subject string) error
 	// Seeds and Coordinators are told to the newcomer.
@@ -49,13 +50,17 @@ func (s *Service) Enrol(ctx context.Context, r *agentv1.EnrolRequest) (*agentv1.
 	if err != nil {
 		return nil, invalid{err}
 	}
-	role, err := s.o.Role(t.ID)
+	role, name, err := s.o.Role(t.ID)
 	if err != nil {
 		return nil, err
 	}
 	id := r.Name
-	if role == identity.Agent {
-		id = ulid.Make().String() // never the joiner's choice: it could name another host
+	switch role { // never the joiner's choice: it could name another host, or person
+	case identity.Agent:
+		id = ulid.Make().String()
+	case identity.Operator:
+		id = name
+	case identity.Coordinator:
 	}
 	cert, err := s.o.CA.Issue(r.CsrDer, role, id)
 	if err != nil {

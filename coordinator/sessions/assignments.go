@@ -56,7 +56,7 @@ func (a *assigned) next(state State, host string) *agentv1.Assignments {
 func encode(x deploy.Assignment) *agentv1.Assignment {
 	out := &agentv1.Assignment{
 		App: x.App, Group: x.Group, Deployment: x.Deployment, Generation: x.Gen, Permit: agentv1.Permit(x.Permit),
-		Rollback: x.Rollback, StageKey: x.StageKey, Artifacts: x.Artifacts, StopFailureFails: x.StopFail, TaskLimitNs: x.TaskLimit,
+		Rollback: x.Rollback, StageKey: x.StageKey, Artifacts: x.Artifacts, StopFailureFails: x.StopFail, TaskLimitNs: x.TaskLimit, StageBandwidth: x.Bandwidth,
 	}
 	if x.Goal != "" {
 		out.Goal = &agentv1.Revision{Digest: string(x.Goal), Name: x.GoalName}

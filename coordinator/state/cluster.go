@@ -31,8 +31,9 @@ type Coordinator struct {
 type Token struct {
 	Hash    []byte `json:"hash"`
 	Role    string `json:"role"`
-	Expires int64  `json:"expires"` // wall, milliseconds
-	Uses    int64  `json:"uses"`    // left
+	Name    string `json:"name,omitempty"` // of the operator that it makes
+	Expires int64  `json:"expires"`        // wall, milliseconds
+	Uses    int64  `json:"uses"`           // left
 }
 
 // ClusterEvent is a fact about the cluster itself.
@@ -50,6 +51,7 @@ type CoordinatorJoined Coordinator
 // TokenCreated opens a join token.
 type TokenCreated struct {
 	ID, Role string
+	Name     string // of the operator that it makes
 	Hash     []byte
 	Expires  int64
 	Uses     int64
@@ -94,7 +96,7 @@ func (c *Cluster) apply(e ClusterEvent, wall int64) error {
 				delete(c.Tokens, id)
 			}
 		}
-		c.Tokens[e.ID] = Token{Hash: e.Hash, Role: e.Role, Expires: e.Expires, Uses: max(1, e.Uses)}
+		c.Tokens[e.ID] = Token{Hash: e.Hash, Role: e.Role, Name: e.Name, Expires: e.Expires, Uses: max(1, e.Uses)}
 	case TokenUsed:
 		return c.useToken(e, wall)
 	}
@@ -138,7 +140,7 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 		}}}
 	case TokenCreated:
 		return &statev1.Event{Fact: &statev1.Event_TokenCreated{TokenCreated: &statev1.TokenCreated{
-			Id: e.ID, Hash: e.Hash, Role: e.Role, ExpiresMs: e.Expires, Uses: e.Uses,
+			Id: e.ID, Hash: e.Hash, Role: e.Role, ExpiresMs: e.Expires, Uses: e.Uses, Name: e.Name,
 		}}}
 	case TokenUsed:
 		return &statev1.Event{Fact: &statev1.Event_TokenUsed{TokenUsed: &statev1.TokenUsed{
@@ -158,7 +160,7 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 		return CoordinatorJoined{Name: e.Name, Raft: e.RaftAddress, API: e.ApiAddress, Agent: e.AgentAddress, Gossip: e.GossipAddress}
 	case *statev1.Event_TokenCreated:
 		e := f.TokenCreated
-		return TokenCreated{ID: e.Id, Hash: e.Hash, Role: e.Role, Expires: e.ExpiresMs, Uses: e.Uses}
+		return TokenCreated{ID: e.Id, Hash: e.Hash, Role: e.Role, Name: e.Name, Expires: e.ExpiresMs, Uses: e.Uses}
 	case *statev1.Event_TokenUsed:
 		e := f.TokenUsed
 		return TokenUsed{ID: e.Id, Hash: e.Hash, Role: e.Role, Subject: e.Subject}

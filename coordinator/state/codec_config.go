@@ -45,7 +45,7 @@ func encodeConfig(c *deploy.Config) *statev1.Config {
 		RollbackConcurrent: encodeShare(&c.Rollback.MaxConcurrent), RollbackZones: int64(c.Rollback.MaxZones),
 		RollbackIgnoreFloor: c.Rollback.IgnoreFloor,
 		InFlight:            &statev1.InFlight{Serial: c.InFlight.Serial, Max: int64(c.InFlight.Max), Queue: c.InFlight.Queue},
-		TimeoutStage:        int64(c.Timeouts.Stage), TimeoutDrain: int64(c.Timeouts.Drain), TimeoutTask: int64(c.Timeouts.Task),
+		TimeoutStage:        int64(c.Timeouts.Stage), TimeoutTask: int64(c.Timeouts.Task),
 		TimeoutLost: int64(c.Timeouts.LostAfter), TimeoutForget: int64(c.Timeouts.ForgetAfter), TimeoutDeployment: int64(c.Timeouts.Deployment),
 		WatchAfter: int64(c.WatchAfter), StopFailure: c.StopFailure,
 	}
@@ -75,7 +75,7 @@ func decodeConfig(m *statev1.Config) deploy.Config {
 		},
 		InFlight: deploy.InFlight{Serial: m.InFlight.GetSerial(), Max: int(m.InFlight.GetMax()), Queue: m.InFlight.GetQueue()},
 		Timeouts: deploy.Timeouts{
-			Stage: time.Duration(m.TimeoutStage), Drain: time.Duration(m.TimeoutDrain), Task: time.Duration(m.TimeoutTask),
+			Stage: time.Duration(m.TimeoutStage), Task: time.Duration(m.TimeoutTask),
 			LostAfter: time.Duration(m.TimeoutLost), ForgetAfter: time.Duration(m.TimeoutForget), Deployment: time.Duration(m.TimeoutDeployment),
 		},
 		WatchAfter: time.Duration(m.WatchAfter), StopFailure: m.StopFailure,

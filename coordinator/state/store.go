@@ -25,11 +25,18 @@ type Store struct {
 	state   *deploy.State
 	cluster *Cluster
 	changed chan struct{} // closed and replaced at each applied entry
+
+	// Report is called with every invariant that an entry breaks; any is a bug.
+	// It is set before the store is used, must not block nor use the store.
+	Report func(error)
+	broken int
 }
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{state: deploy.NewState(), cluster: &Cluster{}, changed: make(chan struct{})}
+	s := &Store{state: deploy.NewState(), cluster: &Cluster{}, changed: make(chan struct{})}
+	s.state.Violated = s.violated
+	return s
 }
 
 // View runs f while no entry is applied. f must be a pure read, must not block
@@ -70,6 +77,23 @@ func (a Applied) Err() error {
 		}
 	}
 	return nil
+}
+
+// violated counts a broken invariant. The replica goes on: all others apply the
+// same, and stopping a fleet is worse than a wrong decision that is known.
+func (s *Store) violated(err error) {
+	s.broken++
+	if s.Report != nil {
+		s.Report(err)
+	}
+}
+
+// Violations returns how many invariants entries have broken since this replica
+// started.
+func (s *Store) Violations() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.broken
 }
 
 // Apply implements raft.FSM. An entry that cannot be decoded stops the replica:
@@ -131,6 +155,7 @@ func (s *Store) Restore(r io.ReadCloser) error {
 	in.State.Rebuild()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	in.State.Violated = s.violated
 	s.state, s.cluster = in.State, in.Cluster
 	close(s.changed)
 	s.changed = make(chan struct{})

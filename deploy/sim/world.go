@@ -38,6 +38,8 @@ type World struct {
 	away   []string // names whom the leader sees as down
 	blind  deploy.Time
 	err    error
+	Quiet  func(deploy.Event) bool // facts that are not traced
+	Each   func()                  // called after every entry
 	// Gate answers a gate that the coordinators ask; nil passes every one.
 	Gate func(deploy.Question) deploy.Observation
 
@@ -172,7 +174,7 @@ func (w *World) Propose(events ...deploy.Event) []error {
 	w.Entries++
 	for i, e := range events {
 		w.Events++
-		if w.Trace != nil {
+		if w.Trace != nil && (w.Quiet == nil || !w.Quiet(e)) {
 			line := deploy.Describe(e)
 			if errs[i] != nil {
 				line += "  ✘ " + errs[i].Error()
@@ -180,6 +182,9 @@ func (w *World) Propose(events ...deploy.Event) []error {
 			w.Trace(w.Now, line)
 		}
 		w.deliver(e)
+	}
+	if w.Each != nil {
+		w.Each()
 	}
 	if w.Deep {
 		if err := errors.Join(deploy.Check(w.State), w.checkTouched(), w.check.after(w)); err != nil {

@@ -87,7 +87,6 @@ func (p *parser) timeouts(path string, t *deploy.Timeouts, f *timeoutsFile) {
 		may bool // be none
 	}{
 		{"stage", &t.Stage, f.Stage, false},
-		{"drain", &t.Drain, f.Drain, false},
 		{"task", &t.Task, f.Task, false},
 		{"lostAfter", &t.LostAfter, f.LostAfter, false},
 		{"forgetAfter", &t.ForgetAfter, time.Duration(f.ForgetAfter), true},

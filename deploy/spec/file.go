@@ -160,9 +160,9 @@ type inFlightFile struct {
 
 type timeoutsFile struct {
 	Stage       time.Duration `yaml:"stage"`
-	Drain       time.Duration `yaml:"drain"`
 	Task        time.Duration `yaml:"task"`
 	LostAfter   time.Duration `yaml:"lostAfter"`
 	ForgetAfter limit         `yaml:"forgetAfter"`
 	Deployment  limit         `yaml:"deployment"`
+	_           struct{}      `later:"drain"`
 }

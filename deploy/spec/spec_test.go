@@ -137,7 +137,7 @@ func TestLong(t *testing.T) {
 		FailureBudgetTotal: &total,
 		Rollback:           deploy.RollbackPolicy{MaxConcurrent: deploy.Percent(33)},
 		InFlight:           deploy.InFlight{Max: 4, Queue: "latest"},
-		Timeouts:           deploy.Timeouts{Stage: 15 * time.Minute, Drain: time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute, ForgetAfter: 30 * time.Minute},
+		Timeouts:           deploy.Timeouts{Stage: 15 * time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute, ForgetAfter: 30 * time.Minute},
 		WatchAfter:         24 * time.Hour,
 		StopFailure:        "continue",
 	}
@@ -325,4 +325,20 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTheGuideIsLegal: the long form in the user's guide can be applied.
+func TestTheGuideIsLegal(t *testing.T) {
+	text, err := os.ReadFile("../../docs/deployments.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```yaml\n")
+	yaml, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("docs/deployments.md has no example")
+	}
+	if _, err := spec.Parse([]byte(yaml), "deployments.md"); err != nil {
+		t.Error(err)
+	}
 }

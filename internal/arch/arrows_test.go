@@ -61,7 +61,9 @@ var arrows = map[string][]string{
 		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet", "internal/s3server",
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
-	"cmd/dagent": {"agent", "artifacts", "artifacts/stores", "hooks", "internal/config", "internal/identity"},
+	"cmd/dagent": {"agent", "artifacts", "artifacts/stores", "hooks", "internal/config", "internal/discover", "internal/identity"},
+
+	"agent/sweep": nil, // tests alone
 
 	"examples/www": nil,
 

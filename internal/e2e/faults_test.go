@@ -305,7 +305,7 @@ func TestRefusals(t *testing.T) {
 		}
 	})
 	t.Run("deployment in flight", func(t *testing.T) {
-		w.app(`{capacity: {minHealthy: 0}, waves: [{name: one-box, select: {count: 1}, bake: {min: 10m}}, {name: rest, select: remainder}]}`)
+		w.app(`{capacity: {minHealthy: 0}, waves: [{name: one-box, select: {count: 1}, bake: {min: 10m}}, {name: rest, select: remainder}], inFlight: {queue: reject}}`)
 		w.must("deploy", "--app", "hello", "--rev", "4f2a91c0", "--detach")
 		w.push("v2")
 		out, code := w.dctl("deploy", "--app", "hello", "--rev", "v2")

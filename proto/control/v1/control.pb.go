@@ -86,6 +86,11 @@ type CreateDeploymentRequest struct {
 	Redeploy      bool                   `protobuf:"varint,6,opt,name=redeploy,proto3" json:"redeploy,omitempty"`
 	ForceBad      bool                   `protobuf:"varint,7,opt,name=force_bad,json=forceBad,proto3" json:"force_bad,omitempty"`
 	IfIndex       uint64                 `protobuf:"varint,8,opt,name=if_index,json=ifIndex,proto3" json:"if_index,omitempty"` // refuse when the group changed after this index; 0 = any
+	Fixes         []string               `protobuf:"bytes,9,rep,name=fixes,proto3" json:"fixes,omitempty"`                     // revisions that this one repairs: their rollback does not revoke it
+	Preempt       bool                   `protobuf:"varint,10,opt,name=preempt,proto3" json:"preempt,omitempty"`               // take over every older deployment, once approved
+	Only          []string               `protobuf:"bytes,11,rep,name=only,proto3" json:"only,omitempty"`                      // hosts: a name, name*, zone=Z or label=value; the others stay as they are
+	Exclude       []string               `protobuf:"bytes,12,rep,name=exclude,proto3" json:"exclude,omitempty"`
+	SkipOffline   bool                   `protobuf:"varint,13,opt,name=skip_offline,json=skipOffline,proto3" json:"skip_offline,omitempty"` // catch up later with hosts that are unreachable now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -174,6 +179,41 @@ func (x *CreateDeploymentRequest) GetIfIndex() uint64 {
 		return x.IfIndex
 	}
 	return 0
+}
+
+func (x *CreateDeploymentRequest) GetFixes() []string {
+	if x != nil {
+		return x.Fixes
+	}
+	return nil
+}
+
+func (x *CreateDeploymentRequest) GetPreempt() bool {
+	if x != nil {
+		return x.Preempt
+	}
+	return false
+}
+
+func (x *CreateDeploymentRequest) GetOnly() []string {
+	if x != nil {
+		return x.Only
+	}
+	return nil
+}
+
+func (x *CreateDeploymentRequest) GetExclude() []string {
+	if x != nil {
+		return x.Exclude
+	}
+	return nil
+}
+
+func (x *CreateDeploymentRequest) GetSkipOffline() bool {
+	if x != nil {
+		return x.SkipOffline
+	}
+	return false
 }
 
 type CreateDeploymentResponse struct {
@@ -303,6 +343,7 @@ type PlanDeploymentResponse struct {
 	Index         uint64                 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
 	Changes       bool                   `protobuf:"varint,12,opt,name=changes,proto3" json:"changes,omitempty"` // false when every target runs the revision
 	Concurrent    int32                  `protobuf:"varint,13,opt,name=concurrent,proto3" json:"concurrent,omitempty"`
+	Exposure      []string               `protobuf:"bytes,14,rep,name=exposure,proto3" json:"exposure,omitempty"` // blast radius: who runs the revision before a wave was judged, and the worst case
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -428,6 +469,13 @@ func (x *PlanDeploymentResponse) GetConcurrent() int32 {
 	return 0
 }
 
+func (x *PlanDeploymentResponse) GetExposure() []string {
+	if x != nil {
+		return x.Exposure
+	}
+	return nil
+}
+
 type PlannedWave struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -438,6 +486,10 @@ type PlannedWave struct {
 	Gates         []string               `protobuf:"bytes,6,rep,name=gates,proto3" json:"gates,omitempty"`
 	Batch         int32                  `protobuf:"varint,7,opt,name=batch,proto3" json:"batch,omitempty"`
 	OneBox        bool                   `protobuf:"varint,8,opt,name=one_box,json=oneBox,proto3" json:"one_box,omitempty"`
+	Exposed       int32                  `protobuf:"varint,9,opt,name=exposed,proto3" json:"exposed,omitempty"` // hosts that run the revision when the wave is done
+	PreGates      []string               `protobuf:"bytes,10,rep,name=pre_gates,json=preGates,proto3" json:"pre_gates,omitempty"`
+	Rehearse      bool                   `protobuf:"varint,11,opt,name=rehearse,proto3" json:"rehearse,omitempty"`
+	StartsMs      int64                  `protobuf:"varint,12,opt,name=starts_ms,json=startsMs,proto3" json:"starts_ms,omitempty"` // after the start, if nothing fails or holds: bakes alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -526,6 +578,34 @@ func (x *PlannedWave) GetOneBox() bool {
 		return x.OneBox
 	}
 	return false
+}
+
+func (x *PlannedWave) GetExposed() int32 {
+	if x != nil {
+		return x.Exposed
+	}
+	return 0
+}
+
+func (x *PlannedWave) GetPreGates() []string {
+	if x != nil {
+		return x.PreGates
+	}
+	return nil
+}
+
+func (x *PlannedWave) GetRehearse() bool {
+	if x != nil {
+		return x.Rehearse
+	}
+	return false
+}
+
+func (x *PlannedWave) GetStartsMs() int64 {
+	if x != nil {
+		return x.StartsMs
+	}
+	return 0
 }
 
 type RollbackRequest struct {
@@ -649,10 +729,18 @@ func (x *RollbackResponse) GetIndex() uint64 {
 }
 
 type ActRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
-	Deployment    string                 `protobuf:"bytes,2,opt,name=deployment,proto3" json:"deployment,omitempty"`
-	Verb          string                 `protobuf:"bytes,3,opt,name=verb,proto3" json:"verb,omitempty"` // pause | resume | retry | promote | abort-leave | abort-rollback
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Mutation   *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
+	Deployment string                 `protobuf:"bytes,2,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// pause | resume | retry | promote | approve | reject | skip-zone | skip-hosts |
+	// take-over | rollback | fixes | abort-leave | abort-rollback
+	Verb          string   `protobuf:"bytes,3,opt,name=verb,proto3" json:"verb,omitempty"`
+	Gate          string   `protobuf:"bytes,4,opt,name=gate,proto3" json:"gate,omitempty"`   // approve, reject, promote: "" is every one that waits
+	Zone          string   `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`   // skip-zone, rollback
+	Wave          string   `protobuf:"bytes,6,opt,name=wave,proto3" json:"wave,omitempty"`   // rollback, promote
+	Hosts         []string `protobuf:"bytes,7,rep,name=hosts,proto3" json:"hosts,omitempty"` // skip-hosts: names or ids
+	Fixes         string   `protobuf:"bytes,8,opt,name=fixes,proto3" json:"fixes,omitempty"` // fixes: name of the revision that is repaired
+	By            string   `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`       // take-over: the newer deployment; "" is the next one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -708,6 +796,48 @@ func (x *ActRequest) GetVerb() string {
 	return ""
 }
 
+func (x *ActRequest) GetGate() string {
+	if x != nil {
+		return x.Gate
+	}
+	return ""
+}
+
+func (x *ActRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *ActRequest) GetWave() string {
+	if x != nil {
+		return x.Wave
+	}
+	return ""
+}
+
+func (x *ActRequest) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *ActRequest) GetFixes() string {
+	if x != nil {
+		return x.Fixes
+	}
+	return ""
+}
+
+func (x *ActRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 type ActResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -752,6 +882,830 @@ func (x *ActResponse) GetIndex() uint64 {
 	return 0
 }
 
+type SimulateDeploymentRequest struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Deployment    *CreateDeploymentRequest `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Fail          []string                 `protobuf:"bytes,2,rep,name=fail,proto3" json:"fail,omitempty"` // host=NAME, zone=NAME or gate=NAME
+	Seed          uint64                   `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SimulateDeploymentRequest) Reset() {
+	*x = SimulateDeploymentRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SimulateDeploymentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SimulateDeploymentRequest) ProtoMessage() {}
+
+func (x *SimulateDeploymentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SimulateDeploymentRequest.ProtoReflect.Descriptor instead.
+func (*SimulateDeploymentRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SimulateDeploymentRequest) GetDeployment() *CreateDeploymentRequest {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
+func (x *SimulateDeploymentRequest) GetFail() []string {
+	if x != nil {
+		return x.Fail
+	}
+	return nil
+}
+
+func (x *SimulateDeploymentRequest) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+type SimulateDeploymentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []string               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"` // one line a fact, with the time since the start
+	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	Cause         string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	TookMs        int64                  `protobuf:"varint,4,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	LowestServing int32                  `protobuf:"varint,5,opt,name=lowest_serving,json=lowestServing,proto3" json:"lowest_serving,omitempty"` // hosts, at the worst moment
+	MostExposed   int32                  `protobuf:"varint,6,opt,name=most_exposed,json=mostExposed,proto3" json:"most_exposed,omitempty"`       // hosts that ran the revision at once
+	Holds         []string               `protobuf:"bytes,7,rep,name=holds,proto3" json:"holds,omitempty"`
+	Hosts         int32                  `protobuf:"varint,8,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SimulateDeploymentResponse) Reset() {
+	*x = SimulateDeploymentResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SimulateDeploymentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SimulateDeploymentResponse) ProtoMessage() {}
+
+func (x *SimulateDeploymentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SimulateDeploymentResponse.ProtoReflect.Descriptor instead.
+func (*SimulateDeploymentResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SimulateDeploymentResponse) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *SimulateDeploymentResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *SimulateDeploymentResponse) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *SimulateDeploymentResponse) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *SimulateDeploymentResponse) GetLowestServing() int32 {
+	if x != nil {
+		return x.LowestServing
+	}
+	return 0
+}
+
+func (x *SimulateDeploymentResponse) GetMostExposed() int32 {
+	if x != nil {
+		return x.MostExposed
+	}
+	return 0
+}
+
+func (x *SimulateDeploymentResponse) GetHolds() []string {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+func (x *SimulateDeploymentResponse) GetHosts() int32 {
+	if x != nil {
+		return x.Hosts
+	}
+	return 0
+}
+
+type SetFreezeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"` // "" is every application
+	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	Lift          bool                   `protobuf:"varint,4,opt,name=lift,proto3" json:"lift,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetFreezeRequest) Reset() {
+	*x = SetFreezeRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetFreezeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetFreezeRequest) ProtoMessage() {}
+
+func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetFreezeRequest.ProtoReflect.Descriptor instead.
+func (*SetFreezeRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SetFreezeRequest) GetMutation() *Mutation {
+	if x != nil {
+		return x.Mutation
+	}
+	return nil
+}
+
+func (x *SetFreezeRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SetFreezeRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *SetFreezeRequest) GetLift() bool {
+	if x != nil {
+		return x.Lift
+	}
+	return false
+}
+
+type SetFreezeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetFreezeResponse) Reset() {
+	*x = SetFreezeResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetFreezeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetFreezeResponse) ProtoMessage() {}
+
+func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetFreezeResponse.ProtoReflect.Descriptor instead.
+func (*SetFreezeResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SetFreezeResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type Freeze struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Actor         string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	SinceMs       int64                  `protobuf:"varint,5,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Freeze) Reset() {
+	*x = Freeze{}
+	mi := &file_control_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Freeze) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Freeze) ProtoMessage() {}
+
+func (x *Freeze) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
+func (*Freeze) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Freeze) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Freeze) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Freeze) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Freeze) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Freeze) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+type DeleteGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteGroupRequest) Reset() {
+	*x = DeleteGroupRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteGroupRequest) ProtoMessage() {}
+
+func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
+func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DeleteGroupRequest) GetMutation() *Mutation {
+	if x != nil {
+		return x.Mutation
+	}
+	return nil
+}
+
+func (x *DeleteGroupRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *DeleteGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type DeleteGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteGroupResponse) Reset() {
+	*x = DeleteGroupResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteGroupResponse) ProtoMessage() {}
+
+func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteGroupResponse.ProtoReflect.Descriptor instead.
+func (*DeleteGroupResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *DeleteGroupResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type CordonHostRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Lift          bool                   `protobuf:"varint,3,opt,name=lift,proto3" json:"lift,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CordonHostRequest) Reset() {
+	*x = CordonHostRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CordonHostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CordonHostRequest) ProtoMessage() {}
+
+func (x *CordonHostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CordonHostRequest.ProtoReflect.Descriptor instead.
+func (*CordonHostRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CordonHostRequest) GetMutation() *Mutation {
+	if x != nil {
+		return x.Mutation
+	}
+	return nil
+}
+
+func (x *CordonHostRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *CordonHostRequest) GetLift() bool {
+	if x != nil {
+		return x.Lift
+	}
+	return false
+}
+
+type CordonHostResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CordonHostResponse) Reset() {
+	*x = CordonHostResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CordonHostResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CordonHostResponse) ProtoMessage() {}
+
+func (x *CordonHostResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CordonHostResponse.ProtoReflect.Descriptor instead.
+func (*CordonHostResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CordonHostResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type GateAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`           // zone, or host name
+	Answer        string                 `protobuf:"bytes,3,opt,name=answer,proto3" json:"answer,omitempty"`     // pass | fail | inconclusive
+	Question      string                 `protobuf:"bytes,4,opt,name=question,proto3" json:"question,omitempty"` // the query as it was asked, the URL, the window
+	Value         string                 `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
+	Threshold     string                 `protobuf:"bytes,6,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Samples       int32                  `protobuf:"varint,7,opt,name=samples,proto3" json:"samples,omitempty"`
+	Detail        string                 `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
+	FromMs        int64                  `protobuf:"varint,9,opt,name=from_ms,json=fromMs,proto3" json:"from_ms,omitempty"`
+	ToMs          int64                  `protobuf:"varint,10,opt,name=to_ms,json=toMs,proto3" json:"to_ms,omitempty"`
+	Fails         int32                  `protobuf:"varint,11,opt,name=fails,proto3" json:"fails,omitempty"` // in a row
+	Final         bool                   `protobuf:"varint,12,opt,name=final,proto3" json:"final,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GateAnswer) Reset() {
+	*x = GateAnswer{}
+	mi := &file_control_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GateAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GateAnswer) ProtoMessage() {}
+
+func (x *GateAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GateAnswer.ProtoReflect.Descriptor instead.
+func (*GateAnswer) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GateAnswer) GetGate() string {
+	if x != nil {
+		return x.Gate
+	}
+	return ""
+}
+
+func (x *GateAnswer) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *GateAnswer) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+func (x *GateAnswer) GetQuestion() string {
+	if x != nil {
+		return x.Question
+	}
+	return ""
+}
+
+func (x *GateAnswer) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *GateAnswer) GetThreshold() string {
+	if x != nil {
+		return x.Threshold
+	}
+	return ""
+}
+
+func (x *GateAnswer) GetSamples() int32 {
+	if x != nil {
+		return x.Samples
+	}
+	return 0
+}
+
+func (x *GateAnswer) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *GateAnswer) GetFromMs() int64 {
+	if x != nil {
+		return x.FromMs
+	}
+	return 0
+}
+
+func (x *GateAnswer) GetToMs() int64 {
+	if x != nil {
+		return x.ToMs
+	}
+	return 0
+}
+
+func (x *GateAnswer) GetFails() int32 {
+	if x != nil {
+		return x.Fails
+	}
+	return 0
+}
+
+func (x *GateAnswer) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+type Approval struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	AtMs          int64                  `protobuf:"varint,4,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Approval) Reset() {
+	*x = Approval{}
+	mi := &file_control_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Approval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Approval) ProtoMessage() {}
+
+func (x *Approval) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Approval.ProtoReflect.Descriptor instead.
+func (*Approval) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Approval) GetGate() string {
+	if x != nil {
+		return x.Gate
+	}
+	return ""
+}
+
+func (x *Approval) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Approval) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Approval) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+type Drift struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"` // name
+	Runs          string                 `protobuf:"bytes,2,opt,name=runs,proto3" json:"runs,omitempty"`
+	Wants         string                 `protobuf:"bytes,3,opt,name=wants,proto3" json:"wants,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"` // why nothing is done about it; "" when it is being brought up to date
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drift) Reset() {
+	*x = Drift{}
+	mi := &file_control_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drift) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drift) ProtoMessage() {}
+
+func (x *Drift) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drift.ProtoReflect.Descriptor instead.
+func (*Drift) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Drift) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Drift) GetRuns() string {
+	if x != nil {
+		return x.Runs
+	}
+	return ""
+}
+
+func (x *Drift) GetWants() string {
+	if x != nil {
+		return x.Wants
+	}
+	return ""
+}
+
+func (x *Drift) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type Deployment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -778,13 +1732,21 @@ type Deployment struct {
 	Hosts         int32                  `protobuf:"varint,22,opt,name=hosts,proto3" json:"hosts,omitempty"`
 	Broken        int32                  `protobuf:"varint,23,opt,name=broken,proto3" json:"broken,omitempty"` // tasks that could not go back
 	Redeploy      bool                   `protobuf:"varint,24,opt,name=redeploy,proto3" json:"redeploy,omitempty"`
+	Approvals     []*Approval            `protobuf:"bytes,25,rep,name=approvals,proto3" json:"approvals,omitempty"`
+	WaitsFor      []string               `protobuf:"bytes,26,rep,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`                // approval gates that need people now
+	Reverting     string                 `protobuf:"bytes,27,opt,name=reverting,proto3" json:"reverting,omitempty"`                              // the scope that is being taken back
+	DecideLeftMs  int64                  `protobuf:"varint,28,opt,name=decide_left_ms,json=decideLeftMs,proto3" json:"decide_left_ms,omitempty"` // until nobody's decision becomes a rollback; 0 waits for ever
+	TakenBy       string                 `protobuf:"bytes,29,opt,name=taken_by,json=takenBy,proto3" json:"taken_by,omitempty"`                   // the newer deployment that takes over
+	Suspect       string                 `protobuf:"bytes,30,opt,name=suspect,proto3" json:"suspect,omitempty"`                                  // what was seen after it succeeded
+	Fixes         []string               `protobuf:"bytes,31,rep,name=fixes,proto3" json:"fixes,omitempty"`
+	Preempt       bool                   `protobuf:"varint,32,opt,name=preempt,proto3" json:"preempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Deployment) Reset() {
 	*x = Deployment{}
-	mi := &file_control_v1_control_proto_msgTypes[10]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +1758,7 @@ func (x *Deployment) String() string {
 func (*Deployment) ProtoMessage() {}
 
 func (x *Deployment) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[10]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +1771,7 @@ func (x *Deployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deployment.ProtoReflect.Descriptor instead.
 func (*Deployment) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Deployment) GetId() string {
@@ -980,6 +1942,62 @@ func (x *Deployment) GetRedeploy() bool {
 	return false
 }
 
+func (x *Deployment) GetApprovals() []*Approval {
+	if x != nil {
+		return x.Approvals
+	}
+	return nil
+}
+
+func (x *Deployment) GetWaitsFor() []string {
+	if x != nil {
+		return x.WaitsFor
+	}
+	return nil
+}
+
+func (x *Deployment) GetReverting() string {
+	if x != nil {
+		return x.Reverting
+	}
+	return ""
+}
+
+func (x *Deployment) GetDecideLeftMs() int64 {
+	if x != nil {
+		return x.DecideLeftMs
+	}
+	return 0
+}
+
+func (x *Deployment) GetTakenBy() string {
+	if x != nil {
+		return x.TakenBy
+	}
+	return ""
+}
+
+func (x *Deployment) GetSuspect() string {
+	if x != nil {
+		return x.Suspect
+	}
+	return ""
+}
+
+func (x *Deployment) GetFixes() []string {
+	if x != nil {
+		return x.Fixes
+	}
+	return nil
+}
+
+func (x *Deployment) GetPreempt() bool {
+	if x != nil {
+		return x.Preempt
+	}
+	return false
+}
+
 type Wave struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -997,13 +2015,17 @@ type Wave struct {
 	BakeLeftMs    int64                  `protobuf:"varint,13,opt,name=bake_left_ms,json=bakeLeftMs,proto3" json:"bake_left_ms,omitempty"` // now
 	Gates         []string               `protobuf:"bytes,14,rep,name=gates,proto3" json:"gates,omitempty"`
 	Reverting     int32                  `protobuf:"varint,15,opt,name=reverting,proto3" json:"reverting,omitempty"`
+	Holds         []string               `protobuf:"bytes,16,rep,name=holds,proto3" json:"holds,omitempty"`
+	Answers       []*GateAnswer          `protobuf:"bytes,17,rep,name=answers,proto3" json:"answers,omitempty"`
+	RehearsedMs   int64                  `protobuf:"varint,18,opt,name=rehearsed_ms,json=rehearsedMs,proto3" json:"rehearsed_ms,omitempty"` // how long a rollback of one host took
+	Skipped       int32                  `protobuf:"varint,19,opt,name=skipped,proto3" json:"skipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Wave) Reset() {
 	*x = Wave{}
-	mi := &file_control_v1_control_proto_msgTypes[11]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +2037,7 @@ func (x *Wave) String() string {
 func (*Wave) ProtoMessage() {}
 
 func (x *Wave) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[11]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +2050,7 @@ func (x *Wave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wave.ProtoReflect.Descriptor instead.
 func (*Wave) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Wave) GetName() string {
@@ -1136,6 +2158,34 @@ func (x *Wave) GetReverting() int32 {
 	return 0
 }
 
+func (x *Wave) GetHolds() []string {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+func (x *Wave) GetAnswers() []*GateAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+func (x *Wave) GetRehearsedMs() int64 {
+	if x != nil {
+		return x.RehearsedMs
+	}
+	return 0
+}
+
+func (x *Wave) GetSkipped() int32 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
 type Task struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"` // id
@@ -1156,7 +2206,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +2218,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +2231,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Task) GetHost() string {
@@ -1283,7 +2333,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +2345,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +2358,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Failure) GetEvent() string {
@@ -1378,7 +2428,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +2440,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +2453,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Record) GetIndex() uint64 {
@@ -1488,7 +2538,7 @@ type GetDeploymentRequest struct {
 
 func (x *GetDeploymentRequest) Reset() {
 	*x = GetDeploymentRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +2550,7 @@ func (x *GetDeploymentRequest) String() string {
 func (*GetDeploymentRequest) ProtoMessage() {}
 
 func (x *GetDeploymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +2563,7 @@ func (x *GetDeploymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeploymentRequest.ProtoReflect.Descriptor instead.
 func (*GetDeploymentRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetDeploymentRequest) GetId() string {
@@ -1554,7 +2604,7 @@ type GetDeploymentResponse struct {
 
 func (x *GetDeploymentResponse) Reset() {
 	*x = GetDeploymentResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +2616,7 @@ func (x *GetDeploymentResponse) String() string {
 func (*GetDeploymentResponse) ProtoMessage() {}
 
 func (x *GetDeploymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +2629,7 @@ func (x *GetDeploymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeploymentResponse.ProtoReflect.Descriptor instead.
 func (*GetDeploymentResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetDeploymentResponse) GetDeployment() *Deployment {
@@ -1608,7 +2658,7 @@ type ListDeploymentsRequest struct {
 
 func (x *ListDeploymentsRequest) Reset() {
 	*x = ListDeploymentsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +2670,7 @@ func (x *ListDeploymentsRequest) String() string {
 func (*ListDeploymentsRequest) ProtoMessage() {}
 
 func (x *ListDeploymentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +2683,7 @@ func (x *ListDeploymentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeploymentsRequest.ProtoReflect.Descriptor instead.
 func (*ListDeploymentsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListDeploymentsRequest) GetApp() string {
@@ -1673,7 +2723,7 @@ type ListDeploymentsResponse struct {
 
 func (x *ListDeploymentsResponse) Reset() {
 	*x = ListDeploymentsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +2735,7 @@ func (x *ListDeploymentsResponse) String() string {
 func (*ListDeploymentsResponse) ProtoMessage() {}
 
 func (x *ListDeploymentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +2748,7 @@ func (x *ListDeploymentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeploymentsResponse.ProtoReflect.Descriptor instead.
 func (*ListDeploymentsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListDeploymentsResponse) GetDeployments() []*Deployment {
@@ -1718,7 +2768,7 @@ type WatchDeploymentRequest struct {
 
 func (x *WatchDeploymentRequest) Reset() {
 	*x = WatchDeploymentRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +2780,7 @@ func (x *WatchDeploymentRequest) String() string {
 func (*WatchDeploymentRequest) ProtoMessage() {}
 
 func (x *WatchDeploymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +2793,7 @@ func (x *WatchDeploymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchDeploymentRequest.ProtoReflect.Descriptor instead.
 func (*WatchDeploymentRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchDeploymentRequest) GetId() string {
@@ -1770,7 +2820,7 @@ type WatchDeploymentResponse struct {
 
 func (x *WatchDeploymentResponse) Reset() {
 	*x = WatchDeploymentResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +2832,7 @@ func (x *WatchDeploymentResponse) String() string {
 func (*WatchDeploymentResponse) ProtoMessage() {}
 
 func (x *WatchDeploymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +2845,7 @@ func (x *WatchDeploymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchDeploymentResponse.ProtoReflect.Descriptor instead.
 func (*WatchDeploymentResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchDeploymentResponse) GetDeployment() *Deployment {
@@ -1826,7 +2876,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +2888,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2901,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LogsRequest) GetDeployment() string {
@@ -1909,7 +2959,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2971,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2984,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LogsResponse) GetHost() string {
@@ -1984,7 +3034,7 @@ type ApplyAppRequest struct {
 
 func (x *ApplyAppRequest) Reset() {
 	*x = ApplyAppRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +3046,7 @@ func (x *ApplyAppRequest) String() string {
 func (*ApplyAppRequest) ProtoMessage() {}
 
 func (x *ApplyAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +3059,7 @@ func (x *ApplyAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyAppRequest.ProtoReflect.Descriptor instead.
 func (*ApplyAppRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApplyAppRequest) GetMutation() *Mutation {
@@ -2052,7 +3102,7 @@ type ApplyAppResponse struct {
 
 func (x *ApplyAppResponse) Reset() {
 	*x = ApplyAppResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +3114,7 @@ func (x *ApplyAppResponse) String() string {
 func (*ApplyAppResponse) ProtoMessage() {}
 
 func (x *ApplyAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +3127,7 @@ func (x *ApplyAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyAppResponse.ProtoReflect.Descriptor instead.
 func (*ApplyAppResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApplyAppResponse) GetApp() string {
@@ -2118,7 +3168,7 @@ type App struct {
 
 func (x *App) Reset() {
 	*x = App{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2130,7 +3180,7 @@ func (x *App) String() string {
 func (*App) ProtoMessage() {}
 
 func (x *App) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2143,7 +3193,7 @@ func (x *App) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use App.ProtoReflect.Descriptor instead.
 func (*App) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *App) GetName() string {
@@ -2172,14 +3222,17 @@ type Group struct {
 	LastDeployment string                 `protobuf:"bytes,8,opt,name=last_deployment,json=lastDeployment,proto3" json:"last_deployment,omitempty"`
 	LastStatus     string                 `protobuf:"bytes,9,opt,name=last_status,json=lastStatus,proto3" json:"last_status,omitempty"`
 	Source         string                 `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"`
-	Deployment     string                 `protobuf:"bytes,11,opt,name=deployment,proto3" json:"deployment,omitempty"` // in flight
+	Deployment     string                 `protobuf:"bytes,11,opt,name=deployment,proto3" json:"deployment,omitempty"`             // in flight, the newest
+	InFlight       []string               `protobuf:"bytes,12,rep,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"` // oldest first
+	Drift          []*Drift               `protobuf:"bytes,13,rep,name=drift,proto3" json:"drift,omitempty"`                       // GetApp only
+	Frozen         string                 `protobuf:"bytes,14,opt,name=frozen,proto3" json:"frozen,omitempty"`                     // by whom and why
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +3244,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +3257,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Group) GetName() string {
@@ -2284,6 +3337,27 @@ func (x *Group) GetDeployment() string {
 	return ""
 }
 
+func (x *Group) GetInFlight() []string {
+	if x != nil {
+		return x.InFlight
+	}
+	return nil
+}
+
+func (x *Group) GetDrift() []*Drift {
+	if x != nil {
+		return x.Drift
+	}
+	return nil
+}
+
+func (x *Group) GetFrozen() string {
+	if x != nil {
+		return x.Frozen
+	}
+	return ""
+}
+
 type RevisionCount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2295,7 +3369,7 @@ type RevisionCount struct {
 
 func (x *RevisionCount) Reset() {
 	*x = RevisionCount{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +3381,7 @@ func (x *RevisionCount) String() string {
 func (*RevisionCount) ProtoMessage() {}
 
 func (x *RevisionCount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +3394,7 @@ func (x *RevisionCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionCount.ProtoReflect.Descriptor instead.
 func (*RevisionCount) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevisionCount) GetName() string {
@@ -2352,7 +3426,7 @@ type ListAppsRequest struct {
 
 func (x *ListAppsRequest) Reset() {
 	*x = ListAppsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2364,7 +3438,7 @@ func (x *ListAppsRequest) String() string {
 func (*ListAppsRequest) ProtoMessage() {}
 
 func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,19 +3451,20 @@ func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsRequest.ProtoReflect.Descriptor instead.
 func (*ListAppsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 type ListAppsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Apps          []*App                 `protobuf:"bytes,1,rep,name=apps,proto3" json:"apps,omitempty"`
+	Freezes       []*Freeze              `protobuf:"bytes,2,rep,name=freezes,proto3" json:"freezes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListAppsResponse) Reset() {
 	*x = ListAppsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +3476,7 @@ func (x *ListAppsResponse) String() string {
 func (*ListAppsResponse) ProtoMessage() {}
 
 func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,12 +3489,19 @@ func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsResponse.ProtoReflect.Descriptor instead.
 func (*ListAppsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListAppsResponse) GetApps() []*App {
 	if x != nil {
 		return x.Apps
+	}
+	return nil
+}
+
+func (x *ListAppsResponse) GetFreezes() []*Freeze {
+	if x != nil {
+		return x.Freezes
 	}
 	return nil
 }
@@ -2433,7 +3515,7 @@ type GetAppRequest struct {
 
 func (x *GetAppRequest) Reset() {
 	*x = GetAppRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +3527,7 @@ func (x *GetAppRequest) String() string {
 func (*GetAppRequest) ProtoMessage() {}
 
 func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +3540,7 @@ func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppRequest.ProtoReflect.Descriptor instead.
 func (*GetAppRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetAppRequest) GetApp() string {
@@ -2477,7 +3559,7 @@ type GetAppResponse struct {
 
 func (x *GetAppResponse) Reset() {
 	*x = GetAppResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +3571,7 @@ func (x *GetAppResponse) String() string {
 func (*GetAppResponse) ProtoMessage() {}
 
 func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +3584,7 @@ func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppResponse.ProtoReflect.Descriptor instead.
 func (*GetAppResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetAppResponse) GetApp() *App {
@@ -2531,7 +3613,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2543,7 +3625,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2556,7 +3638,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Revision) GetApp() string {
@@ -2645,13 +3727,15 @@ type RegisterRevisionRequest struct {
 	Bytes         int64                  `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Files         int64                  `protobuf:"varint,6,opt,name=files,proto3" json:"files,omitempty"`
 	Message       string                 `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	Ancestry      []string               `protobuf:"bytes,8,rep,name=ancestry,proto3" json:"ancestry,omitempty"` // newest ancestors of a git revision, children first
+	Unsafe        bool                   `protobuf:"varint,9,opt,name=unsafe,proto3" json:"unsafe,omitempty"`    // never rolled back from without a person
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegisterRevisionRequest) Reset() {
 	*x = RegisterRevisionRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +3747,7 @@ func (x *RegisterRevisionRequest) String() string {
 func (*RegisterRevisionRequest) ProtoMessage() {}
 
 func (x *RegisterRevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +3760,7 @@ func (x *RegisterRevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRevisionRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRevisionRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RegisterRevisionRequest) GetMutation() *Mutation {
@@ -2728,6 +3812,20 @@ func (x *RegisterRevisionRequest) GetMessage() string {
 	return ""
 }
 
+func (x *RegisterRevisionRequest) GetAncestry() []string {
+	if x != nil {
+		return x.Ancestry
+	}
+	return nil
+}
+
+func (x *RegisterRevisionRequest) GetUnsafe() bool {
+	if x != nil {
+		return x.Unsafe
+	}
+	return false
+}
+
 type RegisterRevisionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -2737,7 +3835,7 @@ type RegisterRevisionResponse struct {
 
 func (x *RegisterRevisionResponse) Reset() {
 	*x = RegisterRevisionResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +3847,7 @@ func (x *RegisterRevisionResponse) String() string {
 func (*RegisterRevisionResponse) ProtoMessage() {}
 
 func (x *RegisterRevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +3860,7 @@ func (x *RegisterRevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRevisionResponse.ProtoReflect.Descriptor instead.
 func (*RegisterRevisionResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RegisterRevisionResponse) GetIndex() uint64 {
@@ -2782,7 +3880,7 @@ type ListRevisionsRequest struct {
 
 func (x *ListRevisionsRequest) Reset() {
 	*x = ListRevisionsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +3892,7 @@ func (x *ListRevisionsRequest) String() string {
 func (*ListRevisionsRequest) ProtoMessage() {}
 
 func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +3905,7 @@ func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsRequest.ProtoReflect.Descriptor instead.
 func (*ListRevisionsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListRevisionsRequest) GetApp() string {
@@ -2833,7 +3931,7 @@ type ListRevisionsResponse struct {
 
 func (x *ListRevisionsResponse) Reset() {
 	*x = ListRevisionsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +3943,7 @@ func (x *ListRevisionsResponse) String() string {
 func (*ListRevisionsResponse) ProtoMessage() {}
 
 func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +3956,7 @@ func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsResponse.ProtoReflect.Descriptor instead.
 func (*ListRevisionsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListRevisionsResponse) GetRevisions() []*Revision {
@@ -2880,13 +3978,14 @@ type Host struct {
 	Targets       []*Target              `protobuf:"bytes,8,rep,name=targets,proto3" json:"targets,omitempty"`
 	Coordinator   string                 `protobuf:"bytes,9,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // that holds its stream
 	SinceMs       int64                  `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Quarantine    string                 `protobuf:"bytes,11,opt,name=quarantine,proto3" json:"quarantine,omitempty"` // why it is quarantined
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +3997,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +4010,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Host) GetId() string {
@@ -2984,6 +4083,13 @@ func (x *Host) GetSinceMs() int64 {
 	return 0
 }
 
+func (x *Host) GetQuarantine() string {
+	if x != nil {
+		return x.Quarantine
+	}
+	return ""
+}
+
 type Target struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
@@ -3002,7 +4108,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3014,7 +4120,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3027,7 +4133,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Target) GetApp() string {
@@ -3114,7 +4220,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +4232,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +4245,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListHostsRequest) GetRole() string {
@@ -3193,7 +4299,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +4311,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +4324,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListHostsResponse) GetHosts() []*Host {
@@ -3237,7 +4343,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3249,7 +4355,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3262,7 +4368,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GetHostRequest) GetHost() string {
@@ -3281,7 +4387,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +4399,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +4412,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetHostResponse) GetHost() *Host {
@@ -3326,7 +4432,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3338,7 +4444,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3351,7 +4457,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ForgetHostRequest) GetMutation() *Mutation {
@@ -3377,7 +4483,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +4495,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +4508,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ForgetHostResponse) GetIndex() uint64 {
@@ -3418,13 +4524,14 @@ type CreateTokenRequest struct {
 	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"` // agent | coordinator | operator
 	TtlMs         int64                  `protobuf:"varint,3,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
 	Uses          int32                  `protobuf:"varint,4,opt,name=uses,proto3" json:"uses,omitempty"` // 0 is 1
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`  // of the operator that it makes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3436,7 +4543,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3449,7 +4556,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CreateTokenRequest) GetMutation() *Mutation {
@@ -3480,6 +4587,13 @@ func (x *CreateTokenRequest) GetUses() int32 {
 	return 0
 }
 
+func (x *CreateTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type CreateTokenResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -3490,7 +4604,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +4616,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +4629,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -3540,7 +4654,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3552,7 +4666,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3565,7 +4679,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 type ClusterStatusResponse struct {
@@ -3585,7 +4699,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3597,7 +4711,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3610,7 +4724,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -3692,7 +4806,7 @@ type Coordinator struct {
 
 func (x *Coordinator) Reset() {
 	*x = Coordinator{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +4818,7 @@ func (x *Coordinator) String() string {
 func (*Coordinator) ProtoMessage() {}
 
 func (x *Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +4831,7 @@ func (x *Coordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
 func (*Coordinator) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Coordinator) GetName() string {
@@ -3784,7 +4898,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bMutation\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x87\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x88\x03\n" +
 	"\x17CreateDeploymentRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
@@ -3793,7 +4907,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06config\x18\x05 \x01(\tR\x06config\x12\x1a\n" +
 	"\bredeploy\x18\x06 \x01(\bR\bredeploy\x12\x1b\n" +
 	"\tforce_bad\x18\a \x01(\bR\bforceBad\x12\x19\n" +
-	"\bif_index\x18\b \x01(\x04R\aifIndex\"r\n" +
+	"\bif_index\x18\b \x01(\x04R\aifIndex\x12\x14\n" +
+	"\x05fixes\x18\t \x03(\tR\x05fixes\x12\x18\n" +
+	"\apreempt\x18\n" +
+	" \x01(\bR\apreempt\x12\x12\n" +
+	"\x04only\x18\v \x03(\tR\x04only\x12\x18\n" +
+	"\aexclude\x18\f \x03(\tR\aexclude\x12!\n" +
+	"\fskip_offline\x18\r \x01(\bR\vskipOffline\"r\n" +
 	"\x18CreateDeploymentResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
@@ -3802,7 +4922,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x15PlanDeploymentRequest\x12O\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\v2/.groundswell.control.v1.CreateDeploymentRequestR\n" +
-	"deployment\"\xfc\x02\n" +
+	"deployment\"\x98\x03\n" +
 	"\x16PlanDeploymentResponse\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x1a\n" +
@@ -3820,7 +4940,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\achanges\x18\f \x01(\bR\achanges\x12\x1e\n" +
 	"\n" +
 	"concurrent\x18\r \x01(\x05R\n" +
-	"concurrent\"\xc1\x01\n" +
+	"concurrent\x12\x1a\n" +
+	"\bexposure\x18\x0e \x03(\tR\bexposure\"\xb1\x02\n" +
 	"\vPlannedWave\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x14\n" +
@@ -3829,7 +4950,12 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06budget\x18\x05 \x01(\x05R\x06budget\x12\x14\n" +
 	"\x05gates\x18\x06 \x03(\tR\x05gates\x12\x14\n" +
 	"\x05batch\x18\a \x01(\x05R\x05batch\x12\x17\n" +
-	"\aone_box\x18\b \x01(\bR\x06oneBox\"\x87\x01\n" +
+	"\aone_box\x18\b \x01(\bR\x06oneBox\x12\x18\n" +
+	"\aexposed\x18\t \x01(\x05R\aexposed\x12\x1b\n" +
+	"\tpre_gates\x18\n" +
+	" \x03(\tR\bpreGates\x12\x1a\n" +
+	"\brehearse\x18\v \x01(\bR\brehearse\x12\x1b\n" +
+	"\tstarts_ms\x18\f \x01(\x03R\bstartsMs\"\x87\x01\n" +
 	"\x0fRollbackRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
@@ -3837,16 +4963,87 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\tR\x02to\"8\n" +
 	"\x10RollbackResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"~\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\xf6\x01\n" +
 	"\n" +
 	"ActRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x02 \x01(\tR\n" +
 	"deployment\x12\x12\n" +
-	"\x04verb\x18\x03 \x01(\tR\x04verb\"#\n" +
+	"\x04verb\x18\x03 \x01(\tR\x04verb\x12\x12\n" +
+	"\x04gate\x18\x04 \x01(\tR\x04gate\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04wave\x18\x06 \x01(\tR\x04wave\x12\x14\n" +
+	"\x05hosts\x18\a \x03(\tR\x05hosts\x12\x14\n" +
+	"\x05fixes\x18\b \x01(\tR\x05fixes\x12\x0e\n" +
+	"\x02by\x18\t \x01(\tR\x02by\"#\n" +
 	"\vActResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\x89\x05\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x94\x01\n" +
+	"\x19SimulateDeploymentRequest\x12O\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\v2/.groundswell.control.v1.CreateDeploymentRequestR\n" +
+	"deployment\x12\x12\n" +
+	"\x04fail\x18\x02 \x03(\tR\x04fail\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\x04R\x04seed\"\xf1\x01\n" +
+	"\x1aSimulateDeploymentResponse\x12\x16\n" +
+	"\x06events\x18\x01 \x03(\tR\x06events\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\tR\x06status\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x17\n" +
+	"\atook_ms\x18\x04 \x01(\x03R\x06tookMs\x12%\n" +
+	"\x0elowest_serving\x18\x05 \x01(\x05R\rlowestServing\x12!\n" +
+	"\fmost_exposed\x18\x06 \x01(\x05R\vmostExposed\x12\x14\n" +
+	"\x05holds\x18\a \x03(\tR\x05holds\x12\x14\n" +
+	"\x05hosts\x18\b \x01(\x05R\x05hosts\"\x8c\x01\n" +
+	"\x10SetFreezeRequest\x12<\n" +
+	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x12\n" +
+	"\x04lift\x18\x04 \x01(\bR\x04lift\")\n" +
+	"\x11SetFreezeResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"y\n" +
+	"\x06Freeze\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x19\n" +
+	"\bsince_ms\x18\x05 \x01(\x03R\asinceMs\"z\n" +
+	"\x12DeleteGroupRequest\x12<\n" +
+	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"+\n" +
+	"\x13DeleteGroupResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"y\n" +
+	"\x11CordonHostRequest\x12<\n" +
+	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04lift\x18\x03 \x01(\bR\x04lift\"*\n" +
+	"\x12CordonHostResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xa6\x02\n" +
+	"\n" +
+	"GateAnswer\x12\x12\n" +
+	"\x04gate\x18\x01 \x01(\tR\x04gate\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
+	"\x06answer\x18\x03 \x01(\tR\x06answer\x12\x1a\n" +
+	"\bquestion\x18\x04 \x01(\tR\bquestion\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\tR\x05value\x12\x1c\n" +
+	"\tthreshold\x18\x06 \x01(\tR\tthreshold\x12\x18\n" +
+	"\asamples\x18\a \x01(\x05R\asamples\x12\x16\n" +
+	"\x06detail\x18\b \x01(\tR\x06detail\x12\x17\n" +
+	"\afrom_ms\x18\t \x01(\x03R\x06fromMs\x12\x13\n" +
+	"\x05to_ms\x18\n" +
+	" \x01(\x03R\x04toMs\x12\x14\n" +
+	"\x05fails\x18\v \x01(\x05R\x05fails\x12\x14\n" +
+	"\x05final\x18\f \x01(\bR\x05final\"a\n" +
+	"\bApproval\x12\x12\n" +
+	"\x04gate\x18\x01 \x01(\tR\x04gate\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x13\n" +
+	"\x05at_ms\x18\x04 \x01(\x03R\x04atMs\"W\n" +
+	"\x05Drift\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
+	"\x04runs\x18\x02 \x01(\tR\x04runs\x12\x14\n" +
+	"\x05wants\x18\x03 \x01(\tR\x05wants\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"\x8f\a\n" +
 	"\n" +
 	"Deployment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
@@ -3875,7 +5072,15 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06config\x18\x15 \x01(\tR\x06config\x12\x14\n" +
 	"\x05hosts\x18\x16 \x01(\x05R\x05hosts\x12\x16\n" +
 	"\x06broken\x18\x17 \x01(\x05R\x06broken\x12\x1a\n" +
-	"\bredeploy\x18\x18 \x01(\bR\bredeploy\"\xf9\x02\n" +
+	"\bredeploy\x18\x18 \x01(\bR\bredeploy\x12>\n" +
+	"\tapprovals\x18\x19 \x03(\v2 .groundswell.control.v1.ApprovalR\tapprovals\x12\x1b\n" +
+	"\twaits_for\x18\x1a \x03(\tR\bwaitsFor\x12\x1c\n" +
+	"\treverting\x18\x1b \x01(\tR\treverting\x12$\n" +
+	"\x0edecide_left_ms\x18\x1c \x01(\x03R\fdecideLeftMs\x12\x19\n" +
+	"\btaken_by\x18\x1d \x01(\tR\atakenBy\x12\x18\n" +
+	"\asuspect\x18\x1e \x01(\tR\asuspect\x12\x14\n" +
+	"\x05fixes\x18\x1f \x03(\tR\x05fixes\x12\x18\n" +
+	"\apreempt\x18  \x01(\bR\apreempt\"\x8a\x04\n" +
 	"\x04Wave\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x16\n" +
@@ -3893,7 +5098,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\fbake_left_ms\x18\r \x01(\x03R\n" +
 	"bakeLeftMs\x12\x14\n" +
 	"\x05gates\x18\x0e \x03(\tR\x05gates\x12\x1c\n" +
-	"\treverting\x18\x0f \x01(\x05R\treverting\"\xb8\x02\n" +
+	"\treverting\x18\x0f \x01(\x05R\treverting\x12\x14\n" +
+	"\x05holds\x18\x10 \x03(\tR\x05holds\x12<\n" +
+	"\aanswers\x18\x11 \x03(\v2\".groundswell.control.v1.GateAnswerR\aanswers\x12!\n" +
+	"\frehearsed_ms\x18\x12 \x01(\x03R\vrehearsedMs\x12\x18\n" +
+	"\askipped\x18\x13 \x01(\x05R\askipped\"\xb8\x02\n" +
 	"\x04Task\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3982,7 +5191,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05index\x18\x04 \x01(\x04R\x05index\"P\n" +
 	"\x03App\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
-	"\x06groups\x18\x02 \x03(\v2\x1d.groundswell.control.v1.GroupR\x06groups\"\xe0\x02\n" +
+	"\x06groups\x18\x02 \x03(\v2\x1d.groundswell.control.v1.GroupR\x06groups\"\xca\x03\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bselector\x18\x02 \x01(\tR\bselector\x12\x1c\n" +
@@ -3998,14 +5207,18 @@ const file_control_v1_control_proto_rawDesc = "" +
 	" \x01(\tR\x06source\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\v \x01(\tR\n" +
-	"deployment\"Q\n" +
+	"deployment\x12\x1b\n" +
+	"\tin_flight\x18\f \x03(\tR\binFlight\x123\n" +
+	"\x05drift\x18\r \x03(\v2\x1d.groundswell.control.v1.DriftR\x05drift\x12\x16\n" +
+	"\x06frozen\x18\x0e \x01(\tR\x06frozen\"Q\n" +
 	"\rRevisionCount\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x14\n" +
 	"\x05hosts\x18\x03 \x01(\x05R\x05hosts\"\x11\n" +
-	"\x0fListAppsRequest\"C\n" +
+	"\x0fListAppsRequest\"}\n" +
 	"\x10ListAppsResponse\x12/\n" +
-	"\x04apps\x18\x01 \x03(\v2\x1b.groundswell.control.v1.AppR\x04apps\"!\n" +
+	"\x04apps\x18\x01 \x03(\v2\x1b.groundswell.control.v1.AppR\x04apps\x128\n" +
+	"\afreezes\x18\x02 \x03(\v2\x1e.groundswell.control.v1.FreezeR\afreezes\"!\n" +
 	"\rGetAppRequest\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\"?\n" +
 	"\x0eGetAppResponse\x12-\n" +
@@ -4022,7 +5235,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03bad\x18\t \x01(\tR\x03bad\x12\x14\n" +
 	"\x05hosts\x18\n" +
 	" \x01(\x05R\x05hosts\x12\x14\n" +
-	"\x05names\x18\v \x03(\tR\x05names\"\xdb\x01\n" +
+	"\x05names\x18\v \x03(\tR\x05names\"\x8f\x02\n" +
 	"\x17RegisterRevisionRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x12\n" +
@@ -4030,14 +5243,16 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12\x14\n" +
 	"\x05files\x18\x06 \x01(\x03R\x05files\x12\x18\n" +
-	"\amessage\x18\a \x01(\tR\amessage\"0\n" +
+	"\amessage\x18\a \x01(\tR\amessage\x12\x1a\n" +
+	"\bancestry\x18\b \x03(\tR\bancestry\x12\x16\n" +
+	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"0\n" +
 	"\x18RegisterRevisionResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"<\n" +
 	"\x14ListRevisionsRequest\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"W\n" +
 	"\x15ListRevisionsResponse\x12>\n" +
-	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\xfa\x02\n" +
+	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\x9a\x03\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4049,7 +5264,10 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\atargets\x18\b \x03(\v2\x1e.groundswell.control.v1.TargetR\atargets\x12 \n" +
 	"\vcoordinator\x18\t \x01(\tR\vcoordinator\x12\x19\n" +
 	"\bsince_ms\x18\n" +
-	" \x01(\x03R\asinceMs\x1a9\n" +
+	" \x01(\x03R\asinceMs\x12\x1e\n" +
+	"\n" +
+	"quarantine\x18\v \x01(\tR\n" +
+	"quarantine\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x94\x02\n" +
@@ -4084,12 +5302,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\"*\n" +
 	"\x12ForgetHostResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\x91\x01\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xa5\x01\n" +
 	"\x12CreateTokenRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x15\n" +
 	"\x06ttl_ms\x18\x03 \x01(\x03R\x05ttlMs\x12\x12\n" +
-	"\x04uses\x18\x04 \x01(\x05R\x04uses\"J\n" +
+	"\x04uses\x18\x04 \x01(\x05R\x04uses\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\"J\n" +
 	"\x13CreateTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
 	"\n" +
@@ -4114,25 +5333,30 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05voter\x18\x05 \x01(\bR\x05voter\x12\x14\n" +
 	"\x05alive\x18\x06 \x01(\bR\x05alive\x12\x18\n" +
 	"\astreams\x18\a \x01(\x05R\astreams\x12\x18\n" +
-	"\aapplied\x18\b \x01(\x04R\aapplied2\xc9\x0e\n" +
+	"\aapplied\x18\b \x01(\x04R\aapplied2\xf5\x11\n" +
 	"\x0eControlService\x12u\n" +
 	"\x10CreateDeployment\x12/.groundswell.control.v1.CreateDeploymentRequest\x1a0.groundswell.control.v1.CreateDeploymentResponse\x12o\n" +
 	"\x0ePlanDeployment\x12-.groundswell.control.v1.PlanDeploymentRequest\x1a..groundswell.control.v1.PlanDeploymentResponse\x12]\n" +
 	"\bRollback\x12'.groundswell.control.v1.RollbackRequest\x1a(.groundswell.control.v1.RollbackResponse\x12N\n" +
-	"\x03Act\x12\".groundswell.control.v1.ActRequest\x1a#.groundswell.control.v1.ActResponse\x12l\n" +
+	"\x03Act\x12\".groundswell.control.v1.ActRequest\x1a#.groundswell.control.v1.ActResponse\x12{\n" +
+	"\x12SimulateDeployment\x121.groundswell.control.v1.SimulateDeploymentRequest\x1a2.groundswell.control.v1.SimulateDeploymentResponse\x12`\n" +
+	"\tSetFreeze\x12(.groundswell.control.v1.SetFreezeRequest\x1a).groundswell.control.v1.SetFreezeResponse\x12l\n" +
 	"\rGetDeployment\x12,.groundswell.control.v1.GetDeploymentRequest\x1a-.groundswell.control.v1.GetDeploymentResponse\x12r\n" +
 	"\x0fListDeployments\x12..groundswell.control.v1.ListDeploymentsRequest\x1a/.groundswell.control.v1.ListDeploymentsResponse\x12t\n" +
 	"\x0fWatchDeployment\x12..groundswell.control.v1.WatchDeploymentRequest\x1a/.groundswell.control.v1.WatchDeploymentResponse0\x01\x12S\n" +
 	"\x04Logs\x12#.groundswell.control.v1.LogsRequest\x1a$.groundswell.control.v1.LogsResponse0\x01\x12]\n" +
 	"\bApplyApp\x12'.groundswell.control.v1.ApplyAppRequest\x1a(.groundswell.control.v1.ApplyAppResponse\x12]\n" +
 	"\bListApps\x12'.groundswell.control.v1.ListAppsRequest\x1a(.groundswell.control.v1.ListAppsResponse\x12W\n" +
-	"\x06GetApp\x12%.groundswell.control.v1.GetAppRequest\x1a&.groundswell.control.v1.GetAppResponse\x12u\n" +
+	"\x06GetApp\x12%.groundswell.control.v1.GetAppRequest\x1a&.groundswell.control.v1.GetAppResponse\x12f\n" +
+	"\vDeleteGroup\x12*.groundswell.control.v1.DeleteGroupRequest\x1a+.groundswell.control.v1.DeleteGroupResponse\x12u\n" +
 	"\x10RegisterRevision\x12/.groundswell.control.v1.RegisterRevisionRequest\x1a0.groundswell.control.v1.RegisterRevisionResponse\x12l\n" +
 	"\rListRevisions\x12,.groundswell.control.v1.ListRevisionsRequest\x1a-.groundswell.control.v1.ListRevisionsResponse\x12`\n" +
 	"\tListHosts\x12(.groundswell.control.v1.ListHostsRequest\x1a).groundswell.control.v1.ListHostsResponse\x12Z\n" +
 	"\aGetHost\x12&.groundswell.control.v1.GetHostRequest\x1a'.groundswell.control.v1.GetHostResponse\x12c\n" +
 	"\n" +
-	"ForgetHost\x12).groundswell.control.v1.ForgetHostRequest\x1a*.groundswell.control.v1.ForgetHostResponse\x12f\n" +
+	"ForgetHost\x12).groundswell.control.v1.ForgetHostRequest\x1a*.groundswell.control.v1.ForgetHostResponse\x12c\n" +
+	"\n" +
+	"CordonHost\x12).groundswell.control.v1.CordonHostRequest\x1a*.groundswell.control.v1.CordonHostResponse\x12f\n" +
 	"\vCreateToken\x12*.groundswell.control.v1.CreateTokenRequest\x1a+.groundswell.control.v1.CreateTokenResponse\x12l\n" +
 	"\rClusterStatus\x12,.groundswell.control.v1.ClusterStatusRequest\x1a-.groundswell.control.v1.ClusterStatusResponseB?Z=github.com/groundswell/groundswell/proto/control/v1;controlv1b\x06proto3"
 
@@ -4148,59 +5372,71 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_control_v1_control_proto_goTypes = []any{
-	(*Mutation)(nil),                 // 0: groundswell.control.v1.Mutation
-	(*CreateDeploymentRequest)(nil),  // 1: groundswell.control.v1.CreateDeploymentRequest
-	(*CreateDeploymentResponse)(nil), // 2: groundswell.control.v1.CreateDeploymentResponse
-	(*PlanDeploymentRequest)(nil),    // 3: groundswell.control.v1.PlanDeploymentRequest
-	(*PlanDeploymentResponse)(nil),   // 4: groundswell.control.v1.PlanDeploymentResponse
-	(*PlannedWave)(nil),              // 5: groundswell.control.v1.PlannedWave
-	(*RollbackRequest)(nil),          // 6: groundswell.control.v1.RollbackRequest
-	(*RollbackResponse)(nil),         // 7: groundswell.control.v1.RollbackResponse
-	(*ActRequest)(nil),               // 8: groundswell.control.v1.ActRequest
-	(*ActResponse)(nil),              // 9: groundswell.control.v1.ActResponse
-	(*Deployment)(nil),               // 10: groundswell.control.v1.Deployment
-	(*Wave)(nil),                     // 11: groundswell.control.v1.Wave
-	(*Task)(nil),                     // 12: groundswell.control.v1.Task
-	(*Failure)(nil),                  // 13: groundswell.control.v1.Failure
-	(*Record)(nil),                   // 14: groundswell.control.v1.Record
-	(*GetDeploymentRequest)(nil),     // 15: groundswell.control.v1.GetDeploymentRequest
-	(*GetDeploymentResponse)(nil),    // 16: groundswell.control.v1.GetDeploymentResponse
-	(*ListDeploymentsRequest)(nil),   // 17: groundswell.control.v1.ListDeploymentsRequest
-	(*ListDeploymentsResponse)(nil),  // 18: groundswell.control.v1.ListDeploymentsResponse
-	(*WatchDeploymentRequest)(nil),   // 19: groundswell.control.v1.WatchDeploymentRequest
-	(*WatchDeploymentResponse)(nil),  // 20: groundswell.control.v1.WatchDeploymentResponse
-	(*LogsRequest)(nil),              // 21: groundswell.control.v1.LogsRequest
-	(*LogsResponse)(nil),             // 22: groundswell.control.v1.LogsResponse
-	(*ApplyAppRequest)(nil),          // 23: groundswell.control.v1.ApplyAppRequest
-	(*ApplyAppResponse)(nil),         // 24: groundswell.control.v1.ApplyAppResponse
-	(*App)(nil),                      // 25: groundswell.control.v1.App
-	(*Group)(nil),                    // 26: groundswell.control.v1.Group
-	(*RevisionCount)(nil),            // 27: groundswell.control.v1.RevisionCount
-	(*ListAppsRequest)(nil),          // 28: groundswell.control.v1.ListAppsRequest
-	(*ListAppsResponse)(nil),         // 29: groundswell.control.v1.ListAppsResponse
-	(*GetAppRequest)(nil),            // 30: groundswell.control.v1.GetAppRequest
-	(*GetAppResponse)(nil),           // 31: groundswell.control.v1.GetAppResponse
-	(*Revision)(nil),                 // 32: groundswell.control.v1.Revision
-	(*RegisterRevisionRequest)(nil),  // 33: groundswell.control.v1.RegisterRevisionRequest
-	(*RegisterRevisionResponse)(nil), // 34: groundswell.control.v1.RegisterRevisionResponse
-	(*ListRevisionsRequest)(nil),     // 35: groundswell.control.v1.ListRevisionsRequest
-	(*ListRevisionsResponse)(nil),    // 36: groundswell.control.v1.ListRevisionsResponse
-	(*Host)(nil),                     // 37: groundswell.control.v1.Host
-	(*Target)(nil),                   // 38: groundswell.control.v1.Target
-	(*ListHostsRequest)(nil),         // 39: groundswell.control.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),        // 40: groundswell.control.v1.ListHostsResponse
-	(*GetHostRequest)(nil),           // 41: groundswell.control.v1.GetHostRequest
-	(*GetHostResponse)(nil),          // 42: groundswell.control.v1.GetHostResponse
-	(*ForgetHostRequest)(nil),        // 43: groundswell.control.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),       // 44: groundswell.control.v1.ForgetHostResponse
-	(*CreateTokenRequest)(nil),       // 45: groundswell.control.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 46: groundswell.control.v1.CreateTokenResponse
-	(*ClusterStatusRequest)(nil),     // 47: groundswell.control.v1.ClusterStatusRequest
-	(*ClusterStatusResponse)(nil),    // 48: groundswell.control.v1.ClusterStatusResponse
-	(*Coordinator)(nil),              // 49: groundswell.control.v1.Coordinator
-	nil,                              // 50: groundswell.control.v1.Host.LabelsEntry
+	(*Mutation)(nil),                   // 0: groundswell.control.v1.Mutation
+	(*CreateDeploymentRequest)(nil),    // 1: groundswell.control.v1.CreateDeploymentRequest
+	(*CreateDeploymentResponse)(nil),   // 2: groundswell.control.v1.CreateDeploymentResponse
+	(*PlanDeploymentRequest)(nil),      // 3: groundswell.control.v1.PlanDeploymentRequest
+	(*PlanDeploymentResponse)(nil),     // 4: groundswell.control.v1.PlanDeploymentResponse
+	(*PlannedWave)(nil),                // 5: groundswell.control.v1.PlannedWave
+	(*RollbackRequest)(nil),            // 6: groundswell.control.v1.RollbackRequest
+	(*RollbackResponse)(nil),           // 7: groundswell.control.v1.RollbackResponse
+	(*ActRequest)(nil),                 // 8: groundswell.control.v1.ActRequest
+	(*ActResponse)(nil),                // 9: groundswell.control.v1.ActResponse
+	(*SimulateDeploymentRequest)(nil),  // 10: groundswell.control.v1.SimulateDeploymentRequest
+	(*SimulateDeploymentResponse)(nil), // 11: groundswell.control.v1.SimulateDeploymentResponse
+	(*SetFreezeRequest)(nil),           // 12: groundswell.control.v1.SetFreezeRequest
+	(*SetFreezeResponse)(nil),          // 13: groundswell.control.v1.SetFreezeResponse
+	(*Freeze)(nil),                     // 14: groundswell.control.v1.Freeze
+	(*DeleteGroupRequest)(nil),         // 15: groundswell.control.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),        // 16: groundswell.control.v1.DeleteGroupResponse
+	(*CordonHostRequest)(nil),          // 17: groundswell.control.v1.CordonHostRequest
+	(*CordonHostResponse)(nil),         // 18: groundswell.control.v1.CordonHostResponse
+	(*GateAnswer)(nil),                 // 19: groundswell.control.v1.GateAnswer
+	(*Approval)(nil),                   // 20: groundswell.control.v1.Approval
+	(*Drift)(nil),                      // 21: groundswell.control.v1.Drift
+	(*Deployment)(nil),                 // 22: groundswell.control.v1.Deployment
+	(*Wave)(nil),                       // 23: groundswell.control.v1.Wave
+	(*Task)(nil),                       // 24: groundswell.control.v1.Task
+	(*Failure)(nil),                    // 25: groundswell.control.v1.Failure
+	(*Record)(nil),                     // 26: groundswell.control.v1.Record
+	(*GetDeploymentRequest)(nil),       // 27: groundswell.control.v1.GetDeploymentRequest
+	(*GetDeploymentResponse)(nil),      // 28: groundswell.control.v1.GetDeploymentResponse
+	(*ListDeploymentsRequest)(nil),     // 29: groundswell.control.v1.ListDeploymentsRequest
+	(*ListDeploymentsResponse)(nil),    // 30: groundswell.control.v1.ListDeploymentsResponse
+	(*WatchDeploymentRequest)(nil),     // 31: groundswell.control.v1.WatchDeploymentRequest
+	(*WatchDeploymentResponse)(nil),    // 32: groundswell.control.v1.WatchDeploymentResponse
+	(*LogsRequest)(nil),                // 33: groundswell.control.v1.LogsRequest
+	(*LogsResponse)(nil),               // 34: groundswell.control.v1.LogsResponse
+	(*ApplyAppRequest)(nil),            // 35: groundswell.control.v1.ApplyAppRequest
+	(*ApplyAppResponse)(nil),           // 36: groundswell.control.v1.ApplyAppResponse
+	(*App)(nil),                        // 37: groundswell.control.v1.App
+	(*Group)(nil),                      // 38: groundswell.control.v1.Group
+	(*RevisionCount)(nil),              // 39: groundswell.control.v1.RevisionCount
+	(*ListAppsRequest)(nil),            // 40: groundswell.control.v1.ListAppsRequest
+	(*ListAppsResponse)(nil),           // 41: groundswell.control.v1.ListAppsResponse
+	(*GetAppRequest)(nil),              // 42: groundswell.control.v1.GetAppRequest
+	(*GetAppResponse)(nil),             // 43: groundswell.control.v1.GetAppResponse
+	(*Revision)(nil),                   // 44: groundswell.control.v1.Revision
+	(*RegisterRevisionRequest)(nil),    // 45: groundswell.control.v1.RegisterRevisionRequest
+	(*RegisterRevisionResponse)(nil),   // 46: groundswell.control.v1.RegisterRevisionResponse
+	(*ListRevisionsRequest)(nil),       // 47: groundswell.control.v1.ListRevisionsRequest
+	(*ListRevisionsResponse)(nil),      // 48: groundswell.control.v1.ListRevisionsResponse
+	(*Host)(nil),                       // 49: groundswell.control.v1.Host
+	(*Target)(nil),                     // 50: groundswell.control.v1.Target
+	(*ListHostsRequest)(nil),           // 51: groundswell.control.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),          // 52: groundswell.control.v1.ListHostsResponse
+	(*GetHostRequest)(nil),             // 53: groundswell.control.v1.GetHostRequest
+	(*GetHostResponse)(nil),            // 54: groundswell.control.v1.GetHostResponse
+	(*ForgetHostRequest)(nil),          // 55: groundswell.control.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),         // 56: groundswell.control.v1.ForgetHostResponse
+	(*CreateTokenRequest)(nil),         // 57: groundswell.control.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 58: groundswell.control.v1.CreateTokenResponse
+	(*ClusterStatusRequest)(nil),       // 59: groundswell.control.v1.ClusterStatusRequest
+	(*ClusterStatusResponse)(nil),      // 60: groundswell.control.v1.ClusterStatusResponse
+	(*Coordinator)(nil),                // 61: groundswell.control.v1.Coordinator
+	nil,                                // 62: groundswell.control.v1.Host.LabelsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: groundswell.control.v1.CreateDeploymentRequest.mutation:type_name -> groundswell.control.v1.Mutation
@@ -4208,70 +5444,86 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	5,  // 2: groundswell.control.v1.PlanDeploymentResponse.waves:type_name -> groundswell.control.v1.PlannedWave
 	0,  // 3: groundswell.control.v1.RollbackRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 4: groundswell.control.v1.ActRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	11, // 5: groundswell.control.v1.Deployment.waves:type_name -> groundswell.control.v1.Wave
-	12, // 6: groundswell.control.v1.Deployment.tasks:type_name -> groundswell.control.v1.Task
-	13, // 7: groundswell.control.v1.Task.failure:type_name -> groundswell.control.v1.Failure
-	13, // 8: groundswell.control.v1.Record.failure:type_name -> groundswell.control.v1.Failure
-	10, // 9: groundswell.control.v1.GetDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
-	14, // 10: groundswell.control.v1.GetDeploymentResponse.records:type_name -> groundswell.control.v1.Record
-	10, // 11: groundswell.control.v1.ListDeploymentsResponse.deployments:type_name -> groundswell.control.v1.Deployment
-	10, // 12: groundswell.control.v1.WatchDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
-	14, // 13: groundswell.control.v1.WatchDeploymentResponse.records:type_name -> groundswell.control.v1.Record
-	0,  // 14: groundswell.control.v1.ApplyAppRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	26, // 15: groundswell.control.v1.App.groups:type_name -> groundswell.control.v1.Group
-	27, // 16: groundswell.control.v1.Group.running:type_name -> groundswell.control.v1.RevisionCount
-	25, // 17: groundswell.control.v1.ListAppsResponse.apps:type_name -> groundswell.control.v1.App
-	25, // 18: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
-	0,  // 19: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	32, // 20: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
-	50, // 21: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
-	38, // 22: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
-	37, // 23: groundswell.control.v1.ListHostsResponse.hosts:type_name -> groundswell.control.v1.Host
-	37, // 24: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
-	0,  // 25: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 26: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	49, // 27: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
-	1,  // 28: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
-	3,  // 29: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
-	6,  // 30: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
-	8,  // 31: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
-	15, // 32: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
-	17, // 33: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
-	19, // 34: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
-	21, // 35: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
-	23, // 36: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
-	28, // 37: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
-	30, // 38: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
-	33, // 39: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
-	35, // 40: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
-	39, // 41: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
-	41, // 42: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
-	43, // 43: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
-	45, // 44: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
-	47, // 45: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
-	2,  // 46: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
-	4,  // 47: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
-	7,  // 48: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
-	9,  // 49: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
-	16, // 50: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
-	18, // 51: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
-	20, // 52: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
-	22, // 53: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
-	24, // 54: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
-	29, // 55: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
-	31, // 56: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
-	34, // 57: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
-	36, // 58: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
-	40, // 59: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
-	42, // 60: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
-	44, // 61: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
-	46, // 62: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
-	48, // 63: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
-	46, // [46:64] is the sub-list for method output_type
-	28, // [28:46] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	1,  // 5: groundswell.control.v1.SimulateDeploymentRequest.deployment:type_name -> groundswell.control.v1.CreateDeploymentRequest
+	0,  // 6: groundswell.control.v1.SetFreezeRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 7: groundswell.control.v1.DeleteGroupRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 8: groundswell.control.v1.CordonHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	23, // 9: groundswell.control.v1.Deployment.waves:type_name -> groundswell.control.v1.Wave
+	24, // 10: groundswell.control.v1.Deployment.tasks:type_name -> groundswell.control.v1.Task
+	20, // 11: groundswell.control.v1.Deployment.approvals:type_name -> groundswell.control.v1.Approval
+	19, // 12: groundswell.control.v1.Wave.answers:type_name -> groundswell.control.v1.GateAnswer
+	25, // 13: groundswell.control.v1.Task.failure:type_name -> groundswell.control.v1.Failure
+	25, // 14: groundswell.control.v1.Record.failure:type_name -> groundswell.control.v1.Failure
+	22, // 15: groundswell.control.v1.GetDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
+	26, // 16: groundswell.control.v1.GetDeploymentResponse.records:type_name -> groundswell.control.v1.Record
+	22, // 17: groundswell.control.v1.ListDeploymentsResponse.deployments:type_name -> groundswell.control.v1.Deployment
+	22, // 18: groundswell.control.v1.WatchDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
+	26, // 19: groundswell.control.v1.WatchDeploymentResponse.records:type_name -> groundswell.control.v1.Record
+	0,  // 20: groundswell.control.v1.ApplyAppRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	38, // 21: groundswell.control.v1.App.groups:type_name -> groundswell.control.v1.Group
+	39, // 22: groundswell.control.v1.Group.running:type_name -> groundswell.control.v1.RevisionCount
+	21, // 23: groundswell.control.v1.Group.drift:type_name -> groundswell.control.v1.Drift
+	37, // 24: groundswell.control.v1.ListAppsResponse.apps:type_name -> groundswell.control.v1.App
+	14, // 25: groundswell.control.v1.ListAppsResponse.freezes:type_name -> groundswell.control.v1.Freeze
+	37, // 26: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
+	0,  // 27: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	44, // 28: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
+	62, // 29: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
+	50, // 30: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
+	49, // 31: groundswell.control.v1.ListHostsResponse.hosts:type_name -> groundswell.control.v1.Host
+	49, // 32: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
+	0,  // 33: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 34: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	61, // 35: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
+	1,  // 36: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
+	3,  // 37: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
+	6,  // 38: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
+	8,  // 39: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
+	10, // 40: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
+	12, // 41: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
+	27, // 42: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
+	29, // 43: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
+	31, // 44: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
+	33, // 45: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
+	35, // 46: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
+	40, // 47: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
+	42, // 48: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
+	15, // 49: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
+	45, // 50: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
+	47, // 51: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
+	51, // 52: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
+	53, // 53: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
+	55, // 54: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
+	17, // 55: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
+	57, // 56: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
+	59, // 57: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
+	2,  // 58: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
+	4,  // 59: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
+	7,  // 60: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
+	9,  // 61: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
+	11, // 62: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
+	13, // 63: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
+	28, // 64: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
+	30, // 65: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
+	32, // 66: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
+	34, // 67: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
+	36, // 68: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
+	41, // 69: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
+	43, // 70: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
+	16, // 71: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
+	46, // 72: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
+	48, // 73: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
+	52, // 74: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
+	54, // 75: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
+	56, // 76: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
+	18, // 77: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
+	58, // 78: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
+	60, // 79: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
+	58, // [58:80] is the sub-list for method output_type
+	36, // [36:58] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -4285,7 +5537,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   51,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

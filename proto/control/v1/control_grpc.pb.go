@@ -21,24 +21,28 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ControlService_CreateDeployment_FullMethodName = "/groundswell.control.v1.ControlService/CreateDeployment"
-	ControlService_PlanDeployment_FullMethodName   = "/groundswell.control.v1.ControlService/PlanDeployment"
-	ControlService_Rollback_FullMethodName         = "/groundswell.control.v1.ControlService/Rollback"
-	ControlService_Act_FullMethodName              = "/groundswell.control.v1.ControlService/Act"
-	ControlService_GetDeployment_FullMethodName    = "/groundswell.control.v1.ControlService/GetDeployment"
-	ControlService_ListDeployments_FullMethodName  = "/groundswell.control.v1.ControlService/ListDeployments"
-	ControlService_WatchDeployment_FullMethodName  = "/groundswell.control.v1.ControlService/WatchDeployment"
-	ControlService_Logs_FullMethodName             = "/groundswell.control.v1.ControlService/Logs"
-	ControlService_ApplyApp_FullMethodName         = "/groundswell.control.v1.ControlService/ApplyApp"
-	ControlService_ListApps_FullMethodName         = "/groundswell.control.v1.ControlService/ListApps"
-	ControlService_GetApp_FullMethodName           = "/groundswell.control.v1.ControlService/GetApp"
-	ControlService_RegisterRevision_FullMethodName = "/groundswell.control.v1.ControlService/RegisterRevision"
-	ControlService_ListRevisions_FullMethodName    = "/groundswell.control.v1.ControlService/ListRevisions"
-	ControlService_ListHosts_FullMethodName        = "/groundswell.control.v1.ControlService/ListHosts"
-	ControlService_GetHost_FullMethodName          = "/groundswell.control.v1.ControlService/GetHost"
-	ControlService_ForgetHost_FullMethodName       = "/groundswell.control.v1.ControlService/ForgetHost"
-	ControlService_CreateToken_FullMethodName      = "/groundswell.control.v1.ControlService/CreateToken"
-	ControlService_ClusterStatus_FullMethodName    = "/groundswell.control.v1.ControlService/ClusterStatus"
+	ControlService_CreateDeployment_FullMethodName   = "/groundswell.control.v1.ControlService/CreateDeployment"
+	ControlService_PlanDeployment_FullMethodName     = "/groundswell.control.v1.ControlService/PlanDeployment"
+	ControlService_Rollback_FullMethodName           = "/groundswell.control.v1.ControlService/Rollback"
+	ControlService_Act_FullMethodName                = "/groundswell.control.v1.ControlService/Act"
+	ControlService_SimulateDeployment_FullMethodName = "/groundswell.control.v1.ControlService/SimulateDeployment"
+	ControlService_SetFreeze_FullMethodName          = "/groundswell.control.v1.ControlService/SetFreeze"
+	ControlService_GetDeployment_FullMethodName      = "/groundswell.control.v1.ControlService/GetDeployment"
+	ControlService_ListDeployments_FullMethodName    = "/groundswell.control.v1.ControlService/ListDeployments"
+	ControlService_WatchDeployment_FullMethodName    = "/groundswell.control.v1.ControlService/WatchDeployment"
+	ControlService_Logs_FullMethodName               = "/groundswell.control.v1.ControlService/Logs"
+	ControlService_ApplyApp_FullMethodName           = "/groundswell.control.v1.ControlService/ApplyApp"
+	ControlService_ListApps_FullMethodName           = "/groundswell.control.v1.ControlService/ListApps"
+	ControlService_GetApp_FullMethodName             = "/groundswell.control.v1.ControlService/GetApp"
+	ControlService_DeleteGroup_FullMethodName        = "/groundswell.control.v1.ControlService/DeleteGroup"
+	ControlService_RegisterRevision_FullMethodName   = "/groundswell.control.v1.ControlService/RegisterRevision"
+	ControlService_ListRevisions_FullMethodName      = "/groundswell.control.v1.ControlService/ListRevisions"
+	ControlService_ListHosts_FullMethodName          = "/groundswell.control.v1.ControlService/ListHosts"
+	ControlService_GetHost_FullMethodName            = "/groundswell.control.v1.ControlService/GetHost"
+	ControlService_ForgetHost_FullMethodName         = "/groundswell.control.v1.ControlService/ForgetHost"
+	ControlService_CordonHost_FullMethodName         = "/groundswell.control.v1.ControlService/CordonHost"
+	ControlService_CreateToken_FullMethodName        = "/groundswell.control.v1.ControlService/CreateToken"
+	ControlService_ClusterStatus_FullMethodName      = "/groundswell.control.v1.ControlService/ClusterStatus"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -53,6 +57,11 @@ type ControlServiceClient interface {
 	PlanDeployment(ctx context.Context, in *PlanDeploymentRequest, opts ...grpc.CallOption) (*PlanDeploymentResponse, error)
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
 	Act(ctx context.Context, in *ActRequest, opts ...grpc.CallOption) (*ActResponse, error)
+	// SimulateDeployment plays a deployment in a virtual world that begins as the
+	// fleet is now, with the failures that the caller names. It changes nothing.
+	SimulateDeployment(ctx context.Context, in *SimulateDeploymentRequest, opts ...grpc.CallOption) (*SimulateDeploymentResponse, error)
+	// SetFreeze holds every grant in a scope but those of rollbacks, or lifts that.
+	SetFreeze(ctx context.Context, in *SetFreezeRequest, opts ...grpc.CallOption) (*SetFreezeResponse, error)
 	GetDeployment(ctx context.Context, in *GetDeploymentRequest, opts ...grpc.CallOption) (*GetDeploymentResponse, error)
 	ListDeployments(ctx context.Context, in *ListDeploymentsRequest, opts ...grpc.CallOption) (*ListDeploymentsResponse, error)
 	// WatchDeployment sends the history after an index, then what happens, until
@@ -62,11 +71,14 @@ type ControlServiceClient interface {
 	ApplyApp(ctx context.Context, in *ApplyAppRequest, opts ...grpc.CallOption) (*ApplyAppResponse, error)
 	ListApps(ctx context.Context, in *ListAppsRequest, opts ...grpc.CallOption) (*ListAppsResponse, error)
 	GetApp(ctx context.Context, in *GetAppRequest, opts ...grpc.CallOption) (*GetAppResponse, error)
+	DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupResponse, error)
 	RegisterRevision(ctx context.Context, in *RegisterRevisionRequest, opts ...grpc.CallOption) (*RegisterRevisionResponse, error)
 	ListRevisions(ctx context.Context, in *ListRevisionsRequest, opts ...grpc.CallOption) (*ListRevisionsResponse, error)
 	ListHosts(ctx context.Context, in *ListHostsRequest, opts ...grpc.CallOption) (*ListHostsResponse, error)
 	GetHost(ctx context.Context, in *GetHostRequest, opts ...grpc.CallOption) (*GetHostResponse, error)
 	ForgetHost(ctx context.Context, in *ForgetHostRequest, opts ...grpc.CallOption) (*ForgetHostResponse, error)
+	// CordonHost takes a host out of evidence, capacity and new work, or back.
+	CordonHost(ctx context.Context, in *CordonHostRequest, opts ...grpc.CallOption) (*CordonHostResponse, error)
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	ClusterStatus(ctx context.Context, in *ClusterStatusRequest, opts ...grpc.CallOption) (*ClusterStatusResponse, error)
 }
@@ -113,6 +125,26 @@ func (c *controlServiceClient) Act(ctx context.Context, in *ActRequest, opts ...
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ActResponse)
 	err := c.cc.Invoke(ctx, ControlService_Act_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) SimulateDeployment(ctx context.Context, in *SimulateDeploymentRequest, opts ...grpc.CallOption) (*SimulateDeploymentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SimulateDeploymentResponse)
+	err := c.cc.Invoke(ctx, ControlService_SimulateDeployment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) SetFreeze(ctx context.Context, in *SetFreezeRequest, opts ...grpc.CallOption) (*SetFreezeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetFreezeResponse)
+	err := c.cc.Invoke(ctx, ControlService_SetFreeze_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -207,6 +239,16 @@ func (c *controlServiceClient) GetApp(ctx context.Context, in *GetAppRequest, op
 	return out, nil
 }
 
+func (c *controlServiceClient) DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteGroupResponse)
+	err := c.cc.Invoke(ctx, ControlService_DeleteGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) RegisterRevision(ctx context.Context, in *RegisterRevisionRequest, opts ...grpc.CallOption) (*RegisterRevisionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RegisterRevisionResponse)
@@ -257,6 +299,16 @@ func (c *controlServiceClient) ForgetHost(ctx context.Context, in *ForgetHostReq
 	return out, nil
 }
 
+func (c *controlServiceClient) CordonHost(ctx context.Context, in *CordonHostRequest, opts ...grpc.CallOption) (*CordonHostResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CordonHostResponse)
+	err := c.cc.Invoke(ctx, ControlService_CordonHost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateTokenResponse)
@@ -289,6 +341,11 @@ type ControlServiceServer interface {
 	PlanDeployment(context.Context, *PlanDeploymentRequest) (*PlanDeploymentResponse, error)
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
 	Act(context.Context, *ActRequest) (*ActResponse, error)
+	// SimulateDeployment plays a deployment in a virtual world that begins as the
+	// fleet is now, with the failures that the caller names. It changes nothing.
+	SimulateDeployment(context.Context, *SimulateDeploymentRequest) (*SimulateDeploymentResponse, error)
+	// SetFreeze holds every grant in a scope but those of rollbacks, or lifts that.
+	SetFreeze(context.Context, *SetFreezeRequest) (*SetFreezeResponse, error)
 	GetDeployment(context.Context, *GetDeploymentRequest) (*GetDeploymentResponse, error)
 	ListDeployments(context.Context, *ListDeploymentsRequest) (*ListDeploymentsResponse, error)
 	// WatchDeployment sends the history after an index, then what happens, until
@@ -298,11 +355,14 @@ type ControlServiceServer interface {
 	ApplyApp(context.Context, *ApplyAppRequest) (*ApplyAppResponse, error)
 	ListApps(context.Context, *ListAppsRequest) (*ListAppsResponse, error)
 	GetApp(context.Context, *GetAppRequest) (*GetAppResponse, error)
+	DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupResponse, error)
 	RegisterRevision(context.Context, *RegisterRevisionRequest) (*RegisterRevisionResponse, error)
 	ListRevisions(context.Context, *ListRevisionsRequest) (*ListRevisionsResponse, error)
 	ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error)
 	GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error)
 	ForgetHost(context.Context, *ForgetHostRequest) (*ForgetHostResponse, error)
+	// CordonHost takes a host out of evidence, capacity and new work, or back.
+	CordonHost(context.Context, *CordonHostRequest) (*CordonHostResponse, error)
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	ClusterStatus(context.Context, *ClusterStatusRequest) (*ClusterStatusResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
@@ -327,6 +387,12 @@ func (UnimplementedControlServiceServer) Rollback(context.Context, *RollbackRequ
 func (UnimplementedControlServiceServer) Act(context.Context, *ActRequest) (*ActResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Act not implemented")
 }
+func (UnimplementedControlServiceServer) SimulateDeployment(context.Context, *SimulateDeploymentRequest) (*SimulateDeploymentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SimulateDeployment not implemented")
+}
+func (UnimplementedControlServiceServer) SetFreeze(context.Context, *SetFreezeRequest) (*SetFreezeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetFreeze not implemented")
+}
 func (UnimplementedControlServiceServer) GetDeployment(context.Context, *GetDeploymentRequest) (*GetDeploymentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDeployment not implemented")
 }
@@ -348,6 +414,9 @@ func (UnimplementedControlServiceServer) ListApps(context.Context, *ListAppsRequ
 func (UnimplementedControlServiceServer) GetApp(context.Context, *GetAppRequest) (*GetAppResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetApp not implemented")
 }
+func (UnimplementedControlServiceServer) DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteGroup not implemented")
+}
 func (UnimplementedControlServiceServer) RegisterRevision(context.Context, *RegisterRevisionRequest) (*RegisterRevisionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RegisterRevision not implemented")
 }
@@ -362,6 +431,9 @@ func (UnimplementedControlServiceServer) GetHost(context.Context, *GetHostReques
 }
 func (UnimplementedControlServiceServer) ForgetHost(context.Context, *ForgetHostRequest) (*ForgetHostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ForgetHost not implemented")
+}
+func (UnimplementedControlServiceServer) CordonHost(context.Context, *CordonHostRequest) (*CordonHostResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CordonHost not implemented")
 }
 func (UnimplementedControlServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
@@ -458,6 +530,42 @@ func _ControlService_Act_Handler(srv interface{}, ctx context.Context, dec func(
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServiceServer).Act(ctx, req.(*ActRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_SimulateDeployment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SimulateDeploymentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).SimulateDeployment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_SimulateDeployment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).SimulateDeployment(ctx, req.(*SimulateDeploymentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_SetFreeze_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetFreezeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).SetFreeze(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_SetFreeze_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).SetFreeze(ctx, req.(*SetFreezeRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -574,6 +682,24 @@ func _ControlService_GetApp_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_DeleteGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).DeleteGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_DeleteGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).DeleteGroup(ctx, req.(*DeleteGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_RegisterRevision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RegisterRevisionRequest)
 	if err := dec(in); err != nil {
@@ -664,6 +790,24 @@ func _ControlService_ForgetHost_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_CordonHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CordonHostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).CordonHost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_CordonHost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).CordonHost(ctx, req.(*CordonHostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_CreateToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateTokenRequest)
 	if err := dec(in); err != nil {
@@ -724,6 +868,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ControlService_Act_Handler,
 		},
 		{
+			MethodName: "SimulateDeployment",
+			Handler:    _ControlService_SimulateDeployment_Handler,
+		},
+		{
+			MethodName: "SetFreeze",
+			Handler:    _ControlService_SetFreeze_Handler,
+		},
+		{
 			MethodName: "GetDeployment",
 			Handler:    _ControlService_GetDeployment_Handler,
 		},
@@ -744,6 +896,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ControlService_GetApp_Handler,
 		},
 		{
+			MethodName: "DeleteGroup",
+			Handler:    _ControlService_DeleteGroup_Handler,
+		},
+		{
 			MethodName: "RegisterRevision",
 			Handler:    _ControlService_RegisterRevision_Handler,
 		},
@@ -762,6 +918,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ForgetHost",
 			Handler:    _ControlService_ForgetHost_Handler,
+		},
+		{
+			MethodName: "CordonHost",
+			Handler:    _ControlService_CordonHost_Handler,
 		},
 		{
 			MethodName: "CreateToken",

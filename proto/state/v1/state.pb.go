@@ -5326,6 +5326,7 @@ type TokenCreated struct {
 	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
 	ExpiresMs     int64                  `protobuf:"varint,5,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // wall
 	Uses          int64                  `protobuf:"varint,6,opt,name=uses,proto3" json:"uses,omitempty"`
+	Name          string                 `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"` // of the operator that it makes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5400,6 +5401,13 @@ func (x *TokenCreated) GetUses() int64 {
 		return x.Uses
 	}
 	return 0
+}
+
+func (x *TokenCreated) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 type TokenUsed struct {
@@ -6082,7 +6090,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xb2\x01\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xc6\x01\n" +
 	"\fTokenCreated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -6090,7 +6098,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\tR\x04role\x12\x1d\n" +
 	"\n" +
 	"expires_ms\x18\x05 \x01(\x03R\texpiresMs\x12\x12\n" +
-	"\x04uses\x18\x06 \x01(\x03R\x04uses\"]\n" +
+	"\x04uses\x18\x06 \x01(\x03R\x04uses\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\"]\n" +
 	"\tTokenUsed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +

@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// beat tells a watchdog that the agent is alive, until ctx ends: that its
+// targets answer and its journal can be asked. An agent that hangs, on a lock
+// or a disk, says nothing and is started again.
+func (a *Agent) beat(ctx context.Context) error {
+	if a.o.BeatEvery <= 0 {
+		return nil
+	}
+	for pause(ctx, a.o.BeatEvery) {
+		for _, app := range a.apps() {
+			if t := a.target(app); t != nil {
+				t.report()
+			}
+		}
+		if err := a.journal.Flush(); err == nil {
+			a.o.Beat()
+		}
+	}
+	return nil
+}
+
+// preferEvery is how often a session looks whether a better coordinator is
+// back; jitter keeps a fleet from moving in one moment.
+const preferEvery = time.Minute
+
+// prefer ends a session when the coordinator that this host belongs to is
+// alive again and another one serves it: else all hosts stay where a failover
+// has put them, and the load with them. It moves only when nothing is at work.
+func (s *session) prefer(ctx context.Context, address string) error {
+	for s.a.o.jitter(ctx) {
+		if best := s.a.ring.best(); best != "" && best != address && !s.a.busy() && listens(ctx, best) {
+			return errMoved
+		}
+	}
+	return nil
+}
+
+// listens says that somebody takes connections there: gossip alone is a hint.
+func listens(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}
+
+// best is the coordinator that rendezvous hashing gives this host among those
+// that gossip says are alive; "" if none is.
+func (r *ring) best() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var alive []string
+	for _, a := range r.seen {
+		alive = append(alive, a)
+	}
+	if len(alive) == 0 {
+		return ""
+	}
+	return r.rank(alive)[0]
+}
+
+// busy says that a generation is open on some target.
+func (h *host) busy() bool {
+	for _, app := range h.apps() {
+		if st := h.journal.Target(app).State(); st.Open {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,81 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/groundswell/groundswell/agent"
+	"github.com/groundswell/groundswell/agent/journal"
+)
+
+// F28 in meaning: waits grow and stay below a bound, that of CodeDeploy's 90 s.
+func TestBackoff(t *testing.T) {
+	waits := agent.Delays(40)
+	for i, d := range waits {
+		least, most := 50*time.Millisecond, 90*time.Second
+		if i > 20 {
+			least, most = 2500*time.Millisecond, 7500*time.Millisecond
+		}
+		if d < least || d > most {
+			t.Errorf("wait %d is %v, want %v to %v", i, d, least, most)
+		}
+	}
+	if waits[0] > 200*time.Millisecond {
+		t.Errorf("the first wait is %v", waits[0])
+	}
+}
+
+// local writes a bundle with one hook and returns the options to deploy it.
+func local(t *testing.T, event, script string) agent.LocalOptions {
+	t.Helper()
+	dir := t.TempDir()
+	spec := "version: 0.0\nos: linux\nhooks:\n  " + event + ":\n    - location: h.sh\n"
+	must(t, os.MkdirAll(filepath.Join(dir, "v1"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "v1", "appspec.yml"), []byte(spec), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "v1", "h.sh"), []byte("#!/bin/sh\ncd "+dir+"\n"+script), 0o755))
+	return agent.LocalOptions{Bundle: filepath.Join(dir, "v1"), App: "www", Group: "g", Root: filepath.Join(dir, "root")}
+}
+
+// F21: told to stop while a hook runs, the hook ends and nothing more begins;
+// the next deployment takes over.
+func TestLocalStop(t *testing.T) {
+	o := local(t, "BeforeInstall", "echo began >began; while [ ! -e go ]; do sleep 0.01; done; echo ended >ended\n")
+	dir := filepath.Dir(o.Root)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan agent.LocalResult, 1)
+	go func() {
+		r, err := agent.DeployLocal(ctx, o)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- r
+	}()
+	until(t, "the hook runs", func() bool { _, err := os.Stat(filepath.Join(dir, "began")); return err == nil })
+	if _, err := agent.DeployLocal(t.Context(), o); !errors.Is(err, journal.ErrLocked) {
+		t.Errorf("a second deployment on the folder: %v", err)
+	}
+	cancel()
+	must(t, os.WriteFile(filepath.Join(dir, "go"), nil, 0o644))
+	r := <-done
+	if _, err := os.Stat(filepath.Join(dir, "ended")); err != nil || r.Result != agent.LocalFailed || r.Event != "Install" || !strings.Contains(r.Message, "told to stop") {
+		t.Fatalf("hook ended: %v, result %+v", err, r)
+	}
+	r, err := agent.DeployLocal(t.Context(), o)
+	if err != nil || r.Result != agent.LocalSucceeded || !strings.Contains(strings.Join(r.Warnings, " "), "takes over") {
+		t.Errorf("the next one: %+v, %v", r, err)
+	}
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in 20 s: %s", what)
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package artifacts
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// Extract unpacks the bundle into dest, which must not exist and whose parent
+// must, in a single pass: each content is hashed as it is written and written
+// once. It refuses what [Pack] refuses, drops a single top directory likewise,
+// and sets the attributes that [Cache.Unpack] sets.
+//
+// On return the tree is durable (one syncfs) and is what the manifest says; on
+// error dest is removed. Memory does not depend on the size of the files.
+func (s Source) Extract(ctx context.Context, dest string) (*Manifest, error) {
+	if err := os.Mkdir(dest, 0o755); err != nil {
+		return nil, fmt.Errorf("unpack bundle %s: %w", s.Path, err)
+	}
+	m, err := s.extract(ctx, dest)
+	if err != nil {
+		return nil, fmt.Errorf("unpack bundle %s: %w", s.Path, errors.Join(spaceError(err), os.RemoveAll(dest)))
+	}
+	return m, nil
+}
+
+func (s Source) extract(ctx context.Context, dest string) (*Manifest, error) {
+	root, err := os.OpenRoot(dest)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	s.once = true
+	x := &extractor{root: root, owners: owners{}, files: map[string]Sum{}, made: map[string]bool{".": true}, buf: make([]byte, copyBuffer)}
+	defer x.leave()
+	if err := s.walk(ctx, x.add); err != nil {
+		return nil, err
+	}
+	top := s.strips(x.entries)
+	m, err := s.manifest(x.entries, top)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.dropTop(top); err != nil {
+		return nil, err
+	}
+	u := &unpacker{root: root, owners: x.owners}
+	if err := u.links(m); err != nil { // last: nothing was written through one
+		return nil, err
+	}
+	return m, syncFS(root)
+}
+
+// extractor writes items below root as they come. It is for one goroutine.
+type extractor struct {
+	root    *os.Root
+	owners  owners
+	entries []Entry
+	files   map[string]Sum
+	made    map[string]bool // directories
+	dir     *os.Root        // the directory of the last file
+	at      string
+	buf     []byte
+}
+
+func (x *extractor) add(it item) error {
+	var err error
+	switch {
+	case it.Type == TypeDir:
+		err = x.mkdir(it.Path)
+	case it.Type == TypeFile && it.sameAs != "":
+		it.Sum = x.files[it.sameAs]
+		err = x.copyOf(it)
+	case it.Type == TypeFile:
+		it.Sum, err = x.file(it.Entry, it.open)
+	}
+	if err != nil {
+		return fmt.Errorf("entry %q: %w", it.Path, err)
+	}
+	if it.Type == TypeFile {
+		x.files[it.Path] = it.Sum
+	}
+	x.entries = append(x.entries, it.Entry)
+	return nil
+}
+
+// mkdir makes a directory and those above it that the archive does not list.
+func (x *extractor) mkdir(p string) error {
+	if x.made[p] {
+		return nil
+	}
+	if err := x.mkdir(path.Dir(p)); err != nil {
+		return err
+	}
+	if err := x.root.Mkdir(p, 0o755); err != nil {
+		return listedTwice(err)
+	}
+	x.made[p] = true
+	return x.root.Chmod(p, 0o755) // whatever the umask is
+}
+
+// listedTwice says of a name that is taken what that means here: the folder
+// was empty.
+func listedTwice(err error) error {
+	if errors.Is(err, os.ErrExist) || errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("listed twice, or below a file (%w): %w", err, ErrInvalid)
+	}
+	return err
+}
+
+// enter opens the directory of a file, which is mostly that of the last one:
+// names below an open directory are what os.Root resolves cheaply.
+func (x *extractor) enter(dir string) error {
+	if x.dir != nil && x.at == dir {
+		return nil
+	}
+	if err := x.mkdir(dir); err != nil {
+		return err
+	}
+	next, err := x.root.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	x.leave()
+	x.dir, x.at = next, dir
+	return nil
+}
+
+func (x *extractor) leave() {
+	if x.dir != nil {
+		x.dir.Close()
+	}
+}
+
+// file writes one content and hashes it on the way.
+func (x *extractor) file(e Entry, open func() (io.ReadCloser, error)) (Sum, error) {
+	if err := x.enter(path.Dir(e.Path)); err != nil {
+		return Sum{}, err
+	}
+	in, err := open()
+	if err != nil {
+		return Sum{}, err
+	}
+	defer in.Close()
+	out, err := x.dir.OpenFile(path.Base(e.Path), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return Sum{}, listedTwice(err)
+	}
+	h := hasher{sha256.New()}
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(out, h)}, struct{ io.Reader }{io.LimitReader(in, e.Size+1)}, x.buf)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF) || err == nil && n != e.Size:
+		err = fmt.Errorf("content has %d bytes, %d are stated: %w", n, e.Size, ErrInvalid)
+	case err == nil:
+		x.owners.learn(e.Owner)
+		err = (&unpacker{owners: x.owners}).finish(out, e)
+	}
+	return h.sum(), errors.Join(err, out.Close())
+}
+
+// copyOf writes a hard link of the archive as a copy of its own.
+func (x *extractor) copyOf(it item) error {
+	_, err := x.file(it.Entry, func() (io.ReadCloser, error) { return x.root.Open(it.sameAs) })
+	return err
+}
+
+// dropTop moves what lies in the single top directory up.
+func (x *extractor) dropTop(top string) error {
+	if top == "" {
+		return nil
+	}
+	x.leave()
+	x.dir = nil
+	const aside = ".groundswell-top" // no name of the archive: top was its only entry
+	if err := x.root.Rename(path.Clean(top), aside); err != nil {
+		return err
+	}
+	dir, err := x.root.Open(aside)
+	if err != nil {
+		return err
+	}
+	names, err := dir.Readdirnames(-1)
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := x.root.Rename(path.Join(aside, name), name); err != nil {
+			return err
+		}
+	}
+	return x.root.Remove(aside)
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/hooks"
+)
+
+// lintFinding is one finding for programs; fields are only added.
+type lintFinding struct {
+	Severity string `json:"severity"`
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+	Column   int    `json:"column"`
+	Field    string `json:"field"`
+	Message  string `json:"message"`
+}
+
+func (c *cli) localLint() *cobra.Command {
+	var kind, spec string
+	cmd := &cobra.Command{
+		Use: "lint [PATH]", Short: "Check an appspec and its scripts: there, run bit, line ends, first line", Args: upTo(1),
+		Long:    "Check the appspec of a bundle and its scripts, and run nothing. Exit code 0: nothing that a host would fail on, 1: errors, 2: wrong flags.",
+		Example: "dctl local lint\ndctl local lint app.tgz",
+	}
+	cmd.Flags().StringVar(&kind, "type", "", "directory, zip, tar or tgz (default: what it is)")
+	cmd.Flags().StringVar(&spec, "appspec", "", "name of the appspec in the bundle (default appspec.yml, else appspec.yaml)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		path := "."
+		if len(args) > 0 {
+			path = args[0]
+		}
+		if kind != "" {
+			if _, err := artifacts.ParseBundleType(kind); err != nil {
+				return usage("--type %q is not legal; use directory, zip, tar or tgz", kind)
+			}
+		}
+		findings, err := lint(cmd, path, artifacts.BundleType(kind), spec)
+		if err != nil {
+			findings = []hooks.Finding{{Problem: hooks.Problem{File: path, Text: err.Error()}, Severity: hooks.SeverityError}}
+		}
+		return c.tellFindings(findings)
+	}
+	return cmd
+}
+
+// lint unpacks an archive to look into it; a folder is looked at where it is.
+func lint(cmd *cobra.Command, path string, kind artifacts.BundleType, spec string) ([]hooks.Finding, error) {
+	src, err := artifacts.OpenSource(path)
+	if err != nil && kind == "" {
+		return nil, err
+	}
+	if kind != "" {
+		src = artifacts.Source{Path: path, Type: kind}
+	}
+	if src.Type == artifacts.BundleDirectory {
+		return hooks.Lint(path, spec), nil
+	}
+	src.SpecFile = spec
+	tmp, err := os.MkdirTemp("", "dctl-lint-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder to unpack to: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	dir := filepath.Join(tmp, "bundle")
+	if _, err := src.Extract(cmd.Context(), dir); err != nil {
+		return nil, err
+	}
+	return hooks.Lint(dir, spec), nil
+}
+
+func (c *cli) tellFindings(findings []hooks.Finding) error {
+	errors := 0
+	all := []lintFinding{}
+	for _, f := range findings {
+		if f.Severity == hooks.SeverityError {
+			errors++
+		}
+		all = append(all, lintFinding{f.Severity.String(), f.File, f.Pos.Line, f.Pos.Column, f.Field, f.Text})
+		if !c.machine() {
+			fmt.Fprintf(c.out, "%s: %s\n", f.Severity, clean(f.Error()))
+		}
+	}
+	if c.machine() {
+		result := map[string]any{"ok": errors == 0, "findings": all}
+		if err := json.NewEncoder(c.out).Encode(result); err != nil {
+			return fmt.Errorf("write findings: %w", err)
+		}
+	} else if len(findings) == 0 {
+		fmt.Fprintln(c.out, "ok: nothing found")
+	}
+	if errors > 0 {
+		return silent(exitOther)
+	}
+	return nil
+}
