@@ -29,7 +29,7 @@ const (
 	working         // it disrupts its application
 	running
 	serves
-	crashed
+	crashed  // 1: the host is down; 2: its application fell ill by itself
 	fresh    // 1: the coordinators know the older report, 2: the newer one
 	newer    // report: generation, result, running, health, whether sent
 	older    = newer + 5
@@ -365,6 +365,11 @@ func (p *permits) host(w world, i int, emit func(string, world)) {
 		with("reboot", a)
 		return
 	}
+	if a[crashed] == 2 && a[working] == 0 {
+		well := a
+		well[crashed], well[serves] = 0, 1
+		with("recover", well)
+	}
 	if a[accepted] != 0 {
 		with("begin", a.begin())
 	}
@@ -373,6 +378,7 @@ func (p *permits) host(w world, i int, emit func(string, world)) {
 		done[working], done[serves], done[running], done[outcome], done[goal] = 0, 1, a[goal], byte(deploy.ResultDone), 0
 		failed[working], failed[serves], failed[outcome], failed[goal] = 0, 1, byte(deploy.ResultFailed), 0
 		broken[working], broken[outcome], broken[goal] = 0, byte(deploy.ResultBroken), 0
+		done[crashed], failed[crashed] = 0, 0
 		with("succeed", done)
 		with("fail", failed)
 		with("break", broken)
@@ -395,11 +401,15 @@ func (p *permits) host(w world, i int, emit func(string, world)) {
 			emit([]string{"late report of", "report of"}[level], next)
 		}
 	}
-	if w.crashes > 0 {
+	if w.crashes > 0 && a[crashed] == 0 {
 		to := w
 		to.crashes--
 		to.hosts[i][crashed] = 1
 		emit("crash", to)
+		if a[serves] == 1 && a[working] == 0 {
+			to.hosts[i][crashed], to.hosts[i][serves] = 2, 0
+			emit("fall ill", to)
+		}
 	}
 }
 
@@ -551,7 +561,7 @@ func (p *permits) check(w world) error {
 	for i := range p.core.hosts {
 		a := &w.hosts[i]
 		switch {
-		case a[crashed] == 1:
+		case a[crashed] != 0:
 			outside++
 		case a[serves] == 1 && a[working] == 0:
 			serving++
@@ -610,10 +620,11 @@ func TestModelPermits(t *testing.T) {
 		terse, calm                           bool
 		limit                                 int
 	}{
-		{hosts: 2, floor: 1, gens: 1, requests: 1},
-		{hosts: 2, floor: 1, gens: 1, crashes: 1},
+		{hosts: 2, floor: 1, gens: 1, crashes: 2, terse: true},
 		{hosts: 2, floor: 1, gens: 2, terse: true},
-		{hosts: 2, floor: 1, gens: 2, crashes: 1, terse: true},
+		{hosts: 2, floor: 1, gens: 1, requests: 1},
+		{hosts: 2, floor: 1, gens: 1, crashes: 1, terse: true},
+		{hosts: 2, floor: 1, gens: 2, crashes: 1, terse: true, limit: 500_000},
 		{hosts: 2, floor: 1, gens: 2, requests: 1, terse: true, calm: true},
 		{hosts: 3, floor: 2, gens: 1, terse: true},
 		{hosts: 3, floor: 1, gens: 1, terse: true},
@@ -622,6 +633,6 @@ func TestModelPermits(t *testing.T) {
 	} {
 		p := newPermits(one.hosts, one.floor, one.gens, one.crashes, one.requests)
 		p.terse, p.calm = one.terse, one.calm
-		p.walk(t, cmp.Or(one.limit, 3_000_000), 90*time.Second)
+		p.walk(t, cmp.Or(one.limit, 3_000_000), 60*time.Second)
 	}
 }

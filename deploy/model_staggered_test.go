@@ -301,7 +301,7 @@ func TestModelStaggered(t *testing.T) {
 		{fails: list(v2, v3), ends: list(v1, v2, v3)},
 		{fails: list(v2, v3), ends: list(v1, v2, v3), fixes: true},
 	} {
-		limit, budget := 1_000_000, 25*time.Second
+		limit, budget := 1_000_000, 15*time.Second
 		if !large() {
 			limit = 2000
 		}

@@ -476,8 +476,7 @@ func (x *explored[S]) report(t *testing.T, name string, c *core, began time.Time
 	how := "exhaustive"
 	switch {
 	case x.err != nil:
-		t.Errorf("%s: %v\n%s", name, x.err, x.trace(x.at, show))
-		return
+		t.Fatalf("%s: %v\n%s", name, x.err, x.trace(x.at, show))
 	case !x.whole:
 		how = fmt.Sprintf("bounded at %d", len(x.states))
 	}

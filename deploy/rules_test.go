@@ -151,3 +151,13 @@ func TestAFailureBeforeAWaveIsNotSkipped(t *testing.T) {
 		t.Error("a wave with a failure was skipped")
 	}
 }
+
+// TestAnOpenGenerationDoesNotServe: a host that works on a generation which a
+// restored log does not know was healthy once, and is not counted.
+func TestAnOpenGenerationDoesNotServe(t *testing.T) {
+	f := serving(t, "h1", "h2")
+	f.report(deploy.Report{Host: "h1", Gen: 7, Running: "v1", Health: deploy.HealthHealthy})
+	if f.Target("h1", "www").Serving() || f.Groups["www/prod"].Usage("").Serving != 1 {
+		t.Error("a target with an open generation counts as serving")
+	}
+}

@@ -24,19 +24,20 @@ const (
 	permits   = "^TestModelPermits$"
 	staggered = "^TestModelStaggered$"
 	simulated = "^TestSimulation$"
+	deep      = " MODEL=1" // the whole model
 )
 
 // table lists the mutants. A snippet occurs exactly once in its file.
 var table = []mutant{
 	{"floor not tested at the grant", "deploy/capacity.go", "s-1 < f.Min", "s < 0", "./deploy", permits},
 	{"floor off by one", "deploy/capacity.go", "s-1 < f.Min", "s < f.Min", "./deploy", permits},
-	{"unconditional permit for who does not serve", "deploy/capacity.go", "return PermitConditional, nil", "return PermitNormal, nil", "./deploy", permits},
-	{"conditional check left out by the agent", "deploy/model_permits_test.go", "a[accepted] == byte(deploy.PermitConditional) && a[serves] == 1", "false && a[serves] == 1", "./deploy", permits},
+	{"unconditional permit for who does not serve", "deploy/capacity.go", "return PermitConditional, nil", "return map[bool]Permit{false: PermitConditional, true: PermitNormal}[t.EverHealthy], nil", "./deploy", permits + deep},
+	{"conditional check left out by the agent", "deploy/model_permits_test.go", "a[accepted] == byte(deploy.PermitConditional) && a[serves] == 1", "false && a[serves] == 1", "./deploy", permits + deep},
 	{"agent acts on any generation", "deploy/model_permits_test.go", "return gen > a[acked]", "return gen != a[acked]", "./deploy", permits},
 	{"more permits than maxConcurrent", "deploy/capacity.go", "p >= x.concurrent {", "p > x.concurrent {", "./deploy", simulated},
 	{"zones not limited", "deploy/capacity.go", "if n >= x.maxZones {", "if n > x.maxZones {", "./deploy", simulated},
 	{"host mutex left out", "deploy/capacity.go", "other.Permit != PermitNone && (x.exclusive", "false && (x.exclusive", "./deploy", "^TestOneAppWantsTheHostAlone$"},
-	{"open generations count as serving", "deploy/state.go", "t.Permit == PermitNone && !t.Open && !t.Quarantined", "t.Permit == PermitNone && !t.Quarantined", "./deploy", permits},
+	{"open generations count as serving", "deploy/state.go", "t.Permit == PermitNone && !t.Open && !t.Quarantined", "t.Permit == PermitNone && !t.Quarantined", "./deploy", "^TestAnOpenGenerationDoesNotServe$"},
 	{"N counts who is alive", "deploy/progress.go", "c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits},
 	{"LOST leaves health as it was", "deploy/apply_tasks.go", "t.Permit, t.Health = PermitNone, HealthUnknown // never healthy, and Gen stays open", "t.Permit, t.Open = PermitNone, false", "./deploy", permits},
 	{"report of a lower generation applied", "deploy/apply_fleet.go", "if r.Gen < t.Gen {\n\t\treturn nil\n\t}", "", "./deploy", permits},
@@ -49,14 +50,14 @@ var table = []mutant{
 	{"R6: no cascade", "deploy/decide_rollback.go", "if o.Seq > dep.Seq && o.contains(bad) {", "if false {", "./deploy", "^TestARollbackRevokesWhatContainsIt$"},
 	{"bake deadline lost on failover", "deploy/state.go", "`json:\"bake_until,omitempty\"`", "`json:\"-\"`", "./deploy", "^TestAFailoverForgetsNothing$"},
 	{"failure count lost on failover", "deploy/state.go", "`json:\"failures\"`", "`json:\"-\"`", "./deploy", "^TestAFailoverForgetsNothing$"},
-	{"freeze does not hold grants", "deploy/apply_tasks.go", "frozen && task.Status != TaskReverting {", "false {", "./deploy", "^TestAFreezeHoldsGrantsButNoWayBack$"},
+	{"freeze does not hold grants", "deploy/apply_tasks.go", "frozen && task.Status != TaskReverting {", "frozen && task.Status == TaskGranted {", "./deploy", "^TestAFreezeHoldsGrantsButNoWayBack$"},
 	{"freeze holds the way back", "deploy/apply_tasks.go", "frozen && task.Status != TaskReverting {", "frozen {", "./deploy", "^TestAFreezeHoldsGrantsButNoWayBack$"},
 	{"bad revision admitted", "deploy/apply_deployment.go", "case g.Bad[e.Revision] != \"\" && !e.Force:", "case false:", "./deploy", "^TestARollbackRevokesWhatContainsIt$"},
 	{"sealed without coverage", "deploy/decide_waves.go", "baked < w.BakeMin || !p.covered()", "baked < w.BakeMin", "./deploy", "^TestNothingIsDueTwice$"},
-	{"sealed early", "deploy/apply_waves.go", "d.Scoped != nil || early || d.failing(w)", "d.Scoped != nil || d.failing(w)", "./deploy", "^TestAFailoverForgetsNothing$"},
+	{"sealed early", "deploy/apply_waves.go", "d.Scoped != nil || early || d.failing(w)", "d.Scoped != nil || early && s == nil || d.failing(w)", "./deploy", "^TestAFailoverForgetsNothing$"},
 	{"requester approves", "deploy/apply_requests.go", "case e.Request.Actor == d.Actor:", "case false:", "./deploy", "^TestFourEyes$"},
 	{"one person approves twice", "deploy/apply_requests.go", "return a.Gate == g.Name && a.Actor == e.Request.Actor", "return false", "./deploy", "^TestFourEyes$"},
-	{"retry beside an older deployment", "deploy/apply_requests.go", "w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), i)) > 0:", "false:", "./deploy", staggered},
+	{"retry beside an older deployment", "deploy/apply_requests.go", "w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), i)) > 0:", "false:", "./deploy", staggered + deep},
 	{"a failed wave that waits is skipped", "deploy/decide_waves.go", "p.tasks[TaskSettled] == 0 && p.failures+w.Extra == 0 {", "p.tasks[TaskSettled] == 0 {", "./deploy", "^TestAFailureBeforeAWaveIsNotSkipped$"},
 }
 
@@ -105,8 +106,12 @@ func (m *mutant) test(t *testing.T, root, path string, text []byte) string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-timeout=100s", "-overlay="+overlay, "-run="+m.run, m.pkg)
+	run, whole := strings.CutSuffix(m.run, deep)
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-timeout=100s", "-overlay="+overlay, "-run="+run, m.pkg)
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "SEEDS=60", "MODEL=")
+	if whole {
+		cmd.Env = append(cmd.Env, "MODEL=1")
+	}
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err == nil && bytes.Contains(out, []byte("no tests to run")):
@@ -117,7 +122,7 @@ func (m *mutant) test(t *testing.T, root, path string, text []byte) string {
 		t.Fatalf("%s: no test failed, it was not run: %s", m.name, out)
 	}
 	for _, line := range strings.Split(string(out), "\n") {
-		if strings.Contains(line, "_test.go:") {
+		if strings.Contains(line, "_test.go:") && !strings.Contains(line, " states, ") {
 			return strings.TrimSpace(line)[:min(len(strings.TrimSpace(line)), 120)]
 		}
 	}
