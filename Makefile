@@ -50,7 +50,7 @@ sim: ## seeded simulation of the core: SEEDS=n, or SEED=n for one
 	SEEDS=$(or $(SEEDS),2000) go test ./deploy -run TestSimulation -v -timeout 30m | grep -v '^=== '
 
 model: ## explicit-state model checking of the core, on the real code (under 3 minutes)
-	@MODEL=1 go test ./deploy -run TestModel -v -timeout 10m | grep -v '^=== '
+	@MODEL=1 go test ./deploy -run TestModel -v -timeout 10m | grep --line-buffered -v '^=== '
 
 mutants: ## rules taken out of the source one by one, each noticed by its test
 	@MUTANTS=$(or $(MUTANT),all) go test ./internal/mutants -count 1 -v -timeout 20m | grep -E 'killed|SURVIVED|snippet|not run|^(FAIL|ok)'
