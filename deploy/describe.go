@@ -29,7 +29,44 @@ func Describe(e Event) string {
 	case TargetsReported:
 		return describeReports(e)
 	}
+	if text := describePeople(e); text != "" {
+		return text
+	}
 	return describeDeployment(e)
+}
+
+// describePeople describes what people ask for, and what concerns hosts alone.
+func describePeople(e Event) string {
+	by := func(r Request) string { return " " + joinText(r.Actor, r.Reason) }
+	switch e := e.(type) {
+	case GroupDeleted:
+		return fmt.Sprintf("GroupDeleted %s/%s%s", e.App, e.Group, by(e.Request))
+	case FreezeSet:
+		return "FreezeSet " + scopeName(e.App, e.Group) + by(e.Request)
+	case FreezeLifted:
+		return "FreezeLifted " + scopeName(e.App, e.Group) + by(e.Request)
+	case HostsQuarantined:
+		return fmt.Sprintf("HostsQuarantined %s (%s)", list(e.Hosts), e.Cause)
+	case HostsReleased:
+		return fmt.Sprintf("HostsReleased %s (%s)", list(e.Hosts), e.Cause)
+	case TargetMoved:
+		return fmt.Sprintf("TargetMoved %s wave %d→%d", e.Host, e.From, e.To)
+	case TakenOver:
+		return fmt.Sprintf("TakenOver %s by %s", e.Deployment, e.By)
+	case RevisionSuspected:
+		return fmt.Sprintf("RevisionSuspected %s (%s)", e.Deployment, e.Text)
+	}
+	return ""
+}
+
+func scopeName(app, group string) string {
+	switch {
+	case app == "":
+		return "everything"
+	case group == "":
+		return app
+	}
+	return app + "/" + group
 }
 
 func describeReports(e TargetsReported) string {
@@ -53,7 +90,27 @@ func describeDeployment(e Event) string {
 		}
 		return fmt.Sprintf("DeploymentCreated %s %s %s", e.ID, e.RevName, strings.Join(waves, " "))
 	case RequestMade:
-		return fmt.Sprintf("RequestMade %s %s", e.Deployment, e.Verb)
+		text := fmt.Sprintf("RequestMade %s %s", e.Deployment, e.Verb)
+		for _, part := range append([]string{e.Gate, e.Zone, e.Wave, e.By, string(e.Fixes)}, e.Hosts...) {
+			if part != "" {
+				text += " " + part
+			}
+		}
+		return text
+	case HoldsChanged:
+		var holds []string
+		for _, h := range e.Holds {
+			holds = append(holds, h.Text)
+		}
+		return fmt.Sprintf("HoldsChanged wave=%d %s", e.Wave, strings.Join(holds, "; "))
+	case WaveReverted:
+		return fmt.Sprintf("WaveReverted %d", e.Wave)
+	case GateObserved:
+		var items []string
+		for _, o := range e.Items {
+			items = append(items, strings.TrimSpace(o.Key+" "+o.text()))
+		}
+		return fmt.Sprintf("GateObserved wave=%d %s %s", e.Wave, e.Gate, list(items))
 	case DeploymentStarted:
 		return "DeploymentStarted " + e.Deployment
 	case WaveStarted:
@@ -63,13 +120,20 @@ func describeDeployment(e Event) string {
 		for _, g := range e.Items {
 			items = append(items, fmt.Sprintf("%s:%d:%s", g.Host, g.Gen, g.Kind))
 		}
+		if e.Aside != AsideNone {
+			return fmt.Sprintf("PermitsGranted %s %s", e.Aside, list(items))
+		}
 		return fmt.Sprintf("PermitsGranted wave=%d of=%d %s", e.Wave, e.Concurrent, list(items))
 	case RollbackStarted:
 		var items []string
 		for _, g := range e.Items {
 			items = append(items, g.Host+"→"+string(g.Goal))
 		}
-		return fmt.Sprintf("RollbackStarted (%s) %s", e.Cause, list(items))
+		scope := e.Scope
+		if scope == "" {
+			scope = ScopeAll
+		}
+		return fmt.Sprintf("RollbackStarted %s (%s) %s", scope, e.Cause, list(items))
 	case TasksEnded:
 		var items []string
 		for _, t := range e.Items {
@@ -89,7 +153,7 @@ func describeDeployment(e Event) string {
 	case DeploymentEnded:
 		return fmt.Sprintf("DeploymentEnded %s %s", e.Status, e.Cause)
 	}
-	return fmt.Sprintf("%T", e)
+	return fmt.Sprintf("%T", e) // a test fails for a fact without a line of its own
 }
 
 // list shortens a long list in the middle, where nobody looks.

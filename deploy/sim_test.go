@@ -238,9 +238,25 @@ func (s *story) step() {
 	}
 }
 
+// deadline bounds how long a deployment can take once the fleet behaves and
+// every answer is given at once: each wave stages, works on its hosts one by
+// one, forward and back, and bakes; before it, others of the group may do so.
+func deadline(d *deploy.Deployment) time.Duration {
+	limits, sum := d.Config.Timeouts, time.Duration(0)
+	for i := range d.Waves {
+		w := &d.Waves[i]
+		sum += limits.Stage + limits.LostAfter + w.Max() + time.Duration(2*len(w.Hosts)+1)*limits.Task
+	}
+	return sum + d.Config.Decision.Timeout
+}
+
 // conclude gives every answer that somebody waits for, and runs until no
 // deployment is open. One that does not end is a liveness bug (S5, I9).
 func conclude(w *sim.World, r *rand.Rand) error {
+	began, bound := w.Now, time.Duration(0)
+	for _, d := range w.State.Open() {
+		bound += deadline(d)
+	}
 	for i := range 60 {
 		w.Propose(deploy.FreezeLifted{Request: deploy.Request{ID: fmt.Sprint("lift", w.Now, i), Actor: "ann"}})
 		for _, h := range w.Hosts() {
@@ -269,16 +285,25 @@ func conclude(w *sim.World, r *rand.Rand) error {
 			}
 			return true
 		}
-		if err := w.Run(3*time.Hour, quiet); err != nil || len(w.State.Open()) == 0 {
+		err := w.Run(3*time.Hour, quiet)
+		if err == nil && w.Now.Sub(began) > time.Duration(i+1)*bound+3*time.Hour && len(w.State.Open()) > 0 && !floorHeld(w) {
+			err = fmt.Errorf("S5: %s after the last answer deployments are open, their deadline was %s", w.Now.Sub(began), time.Duration(i+1)*bound)
+		}
+		if err != nil || len(w.State.Open()) == 0 {
 			return err
 		}
 	}
-	d := w.State.Open()[0]
-	holds := deploy.Holds(w.State, d, w.Now)
-	if strings.Contains(fmt.Sprint(holds), "the floor is") {
-		return nil // a hold that names whom it waits for: hosts that do not serve
+	if floorHeld(w) {
+		return nil
 	}
-	return fmt.Errorf("S5: deployment %s is %s after every answer; holds %v", d.ID, d.Status, holds)
+	d := w.State.Open()[0]
+	return fmt.Errorf("S5: deployment %s is %s after every answer; holds %v", d.ID, d.Status, deploy.Holds(w.State, d, w.Now))
+}
+
+// floorHeld reports whether the oldest deployment has a hold that names whom it
+// waits for: hosts that do not serve, by causes of their own.
+func floorHeld(w *sim.World) bool {
+	return strings.Contains(fmt.Sprint(deploy.Holds(w.State, w.State.Open()[0], w.Now)), "the floor is")
 }
 
 // converged proves S6 and section 7 once nobody disturbs: who can be reached

@@ -12,6 +12,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -405,4 +406,13 @@ func FuzzDecode(f *testing.F) {
 			}
 		})
 	})
+}
+
+// TestEveryFactIsDescribed: traces and simulations have a line for every fact.
+func TestEveryFactIsDescribed(t *testing.T) {
+	for _, e := range every() {
+		if text := deploy.Describe(e); strings.HasPrefix(text, "deploy.") {
+			t.Errorf("%T has no description", e)
+		}
+	}
 }
