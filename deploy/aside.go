@@ -49,6 +49,8 @@ func (t *Target) mayStray(g *Group) bool {
 			return false
 		case task.Status.Failure() && task.Status != TaskLost, task.Intend:
 			return false
+		case task.Status == TaskSkipped && d.Waves[task.Wave].Status.active():
+			return false // caught up with after the seal
 		case d.Status != DeploymentStatusRunning:
 			return false
 		}
@@ -105,8 +107,8 @@ func (d *decision) asides() {
 		if len(g.asides) > 0 {
 			d.asidesLost(g)
 		}
-		if len(g.strays) == 0 || d.s.frozen(g) != nil {
-			continue
+		if len(g.strays) == 0 || d.s.frozen(g) != nil || d.took[g] {
+			continue // or a revert set begins, and what targets should run changes
 		}
 		led, x := d.ledger(g), d.groupTerms(g)
 		var births, late []Grant

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -26,47 +27,22 @@ func Describe(e Event) string {
 			hosts = append(hosts, i.Host)
 		}
 		return "HostsUnreachable " + list(hosts)
+	case HostsQuarantined:
+		return fmt.Sprintf("HostsQuarantined %s %s", list(e.Hosts), cmp.Or(e.Cause, "by "+e.Request.Actor))
+	case HostsReleased:
+		return fmt.Sprintf("HostsReleased %s %s", list(e.Hosts), cmp.Or(e.Cause, "by "+e.Request.Actor))
+	case GroupDeleted:
+		return fmt.Sprintf("GroupDeleted %s/%s by %s", e.App, e.Group, e.Request.Actor)
+	case FreezeSet:
+		return "FreezeSet by " + e.Request.Actor
+	case FreezeLifted:
+		return "FreezeLifted by " + e.Request.Actor
+	case TargetMoved:
+		return fmt.Sprintf("TargetMoved %s wave=%d from=%d", e.Host, e.To, e.From)
 	case TargetsReported:
 		return describeReports(e)
 	}
-	if text := describePeople(e); text != "" {
-		return text
-	}
 	return describeDeployment(e)
-}
-
-// describePeople describes what people ask for, and what concerns hosts alone.
-func describePeople(e Event) string {
-	by := func(r Request) string { return " " + joinText(r.Actor, r.Reason) }
-	switch e := e.(type) {
-	case GroupDeleted:
-		return fmt.Sprintf("GroupDeleted %s/%s%s", e.App, e.Group, by(e.Request))
-	case FreezeSet:
-		return "FreezeSet " + scopeName(e.App, e.Group) + by(e.Request)
-	case FreezeLifted:
-		return "FreezeLifted " + scopeName(e.App, e.Group) + by(e.Request)
-	case HostsQuarantined:
-		return fmt.Sprintf("HostsQuarantined %s (%s)", list(e.Hosts), e.Cause)
-	case HostsReleased:
-		return fmt.Sprintf("HostsReleased %s (%s)", list(e.Hosts), e.Cause)
-	case TargetMoved:
-		return fmt.Sprintf("TargetMoved %s wave %d→%d", e.Host, e.From, e.To)
-	case TakenOver:
-		return fmt.Sprintf("TakenOver %s by %s", e.Deployment, e.By)
-	case RevisionSuspected:
-		return fmt.Sprintf("RevisionSuspected %s (%s)", e.Deployment, e.Text)
-	}
-	return ""
-}
-
-func scopeName(app, group string) string {
-	switch {
-	case app == "":
-		return "everything"
-	case group == "":
-		return app
-	}
-	return app + "/" + group
 }
 
 func describeReports(e TargetsReported) string {
@@ -90,27 +66,7 @@ func describeDeployment(e Event) string {
 		}
 		return fmt.Sprintf("DeploymentCreated %s %s %s", e.ID, e.RevName, strings.Join(waves, " "))
 	case RequestMade:
-		text := fmt.Sprintf("RequestMade %s %s", e.Deployment, e.Verb)
-		for _, part := range append([]string{e.Gate, e.Zone, e.Wave, e.By, string(e.Fixes)}, e.Hosts...) {
-			if part != "" {
-				text += " " + part
-			}
-		}
-		return text
-	case HoldsChanged:
-		var holds []string
-		for _, h := range e.Holds {
-			holds = append(holds, h.Text)
-		}
-		return fmt.Sprintf("HoldsChanged wave=%d %s", e.Wave, strings.Join(holds, "; "))
-	case WaveReverted:
-		return fmt.Sprintf("WaveReverted %d", e.Wave)
-	case GateObserved:
-		var items []string
-		for _, o := range e.Items {
-			items = append(items, strings.TrimSpace(o.Key+" "+o.text()))
-		}
-		return fmt.Sprintf("GateObserved wave=%d %s %s", e.Wave, e.Gate, list(items))
+		return fmt.Sprintf("RequestMade %s %s", e.Deployment, e.Verb) + describeRequest(e)
 	case DeploymentStarted:
 		return "DeploymentStarted " + e.Deployment
 	case WaveStarted:
@@ -118,7 +74,11 @@ func describeDeployment(e Event) string {
 	case PermitsGranted:
 		var items []string
 		for _, g := range e.Items {
-			items = append(items, fmt.Sprintf("%s:%d:%s", g.Host, g.Gen, g.Kind))
+			item := fmt.Sprintf("%s:%d:%s", g.Host, g.Gen, g.Kind)
+			if e.Aside != AsideNone {
+				item += "→" + g.Goal.Short()
+			}
+			items = append(items, item)
 		}
 		if e.Aside != AsideNone {
 			return fmt.Sprintf("PermitsGranted %s %s", e.Aside, list(items))
@@ -129,11 +89,11 @@ func describeDeployment(e Event) string {
 		for _, g := range e.Items {
 			items = append(items, g.Host+"→"+string(g.Goal))
 		}
-		scope := e.Scope
-		if scope == "" {
-			scope = ScopeAll
+		scope := ""
+		if e.Scope != "" && e.Scope != ScopeAll {
+			scope = e.Scope + " "
 		}
-		return fmt.Sprintf("RollbackStarted %s (%s) %s", scope, e.Cause, list(items))
+		return fmt.Sprintf("RollbackStarted %s(%s) %s", scope, e.Cause, list(items))
 	case TasksEnded:
 		var items []string
 		for _, t := range e.Items {
@@ -148,12 +108,44 @@ func describeDeployment(e Event) string {
 		return fmt.Sprintf("WaveSealed %d", e.Wave)
 	case WaveSkipped:
 		return fmt.Sprintf("WaveSkipped %d (%s)", e.Wave, e.Cause)
+	case HoldsChanged:
+		var items []string
+		for _, h := range e.Holds {
+			items = append(items, h.Text)
+		}
+		return fmt.Sprintf("HoldsChanged %d (%s)", e.Wave, strings.Join(items, "; "))
+	case WaveReverted:
+		return fmt.Sprintf("WaveReverted %d", e.Wave)
+	case TakenOver:
+		return fmt.Sprintf("TakenOver %s by %s", e.Deployment, e.By)
+	case RevisionSuspected:
+		return fmt.Sprintf("RevisionSuspected %s (%s)", e.Deployment, e.Text)
+	case GateObserved:
+		var items []string
+		for _, o := range e.Items {
+			items = append(items, strings.TrimPrefix(o.Key+":", ":")+string(o.Answer))
+		}
+		return fmt.Sprintf("GateObserved wave=%d %s %s", e.Wave, e.Gate, list(items))
 	case DeploymentPaused:
 		return fmt.Sprintf("DeploymentPaused (%s)", e.Cause)
 	case DeploymentEnded:
 		return fmt.Sprintf("DeploymentEnded %s %s", e.Status, e.Cause)
 	}
 	return fmt.Sprintf("%T", e) // a test fails for a fact without a line of its own
+}
+
+// describeRequest names what a request is about, and who says yes or no.
+func describeRequest(e RequestMade) string {
+	text := ""
+	for _, part := range []string{e.Gate, e.Wave, e.Zone, e.By, string(e.Fixes), strings.Join(e.Hosts, " ")} {
+		if part != "" {
+			text += " " + part
+		}
+	}
+	if e.Verb == VerbApprove || e.Verb == VerbReject {
+		text += " by " + e.Request.Actor
+	}
+	return text
 }
 
 // list shortens a long list in the middle, where nobody looks.

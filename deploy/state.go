@@ -456,6 +456,12 @@ func (g *Group) derive(open []*Deployment) {
 	g.use, g.open, g.place = nil, nil, map[string]int{}
 	g.strays, g.asides, g.targets = map[string]struct{}{}, map[string]struct{}{}, map[string]*Target{}
 	g.list = nil
+	if g.Members == nil { // empty ones are left out of a snapshot
+		g.Members = map[string]bool{}
+	}
+	if g.Bad == nil {
+		g.Bad = map[Digest]string{}
+	}
 	for i := range g.Layout.Waves {
 		for _, h := range g.Layout.Waves[i].Hosts {
 			g.place[h] = i

@@ -36,6 +36,17 @@ func (w *World) deliver(e deploy.Event) {
 			}
 		}
 	}
+	if w.lazy() {
+		for _, id := range w.order {
+			w.assign(id)
+		}
+	}
+}
+
+// lazy reports whether hosts stage only before their turn, so that what one
+// reports may be another's call to stage.
+func (w *World) lazy() bool {
+	return slices.ContainsFunc(w.State.Open(), func(d *deploy.Deployment) bool { return d.Config.Stage.Prefetch == "none" })
 }
 
 // assign delivers the assignment after the latency of a stream; what a host

@@ -18,14 +18,21 @@ type Args map[string]string
 type Session struct {
 	World *World
 	trace strings.Builder
-	// Reports includes TargetsReported facts in the trace.
+	// Reports includes TargetsReported and GateObserved facts in the trace.
 	Reports bool
+
+	answers map[string]deploy.Verdict // of gates, by name and by name and key
 }
 
 // NewSession returns a session on a new world without random faults.
 func NewSession(seed uint64) *Session {
-	s := &Session{World: New(seed, Faults{})}
+	s := &Session{World: New(seed, Faults{}), answers: map[string]deploy.Verdict{}}
 	s.World.Deep = true
+	s.World.Gate = s.answer
+	s.World.Quiet = func(e deploy.Event) bool {
+		_, observed := e.(deploy.GateObserved)
+		return observed && !s.Reports
+	}
 	s.World.Trace = func(at deploy.Time, line string) {
 		if !s.Reports && (strings.HasPrefix(line, "TargetsReported") || strings.HasPrefix(line, "HostEnrolled")) {
 			return
@@ -39,12 +46,20 @@ func NewSession(seed uint64) *Session {
 // Do runs one command and returns what it printed.
 //
 //	hosts n=6 zones=a,b,c          enrol hosts h1..h6, zones in turn
-//	group waves="one-box:count=1 rest:remainder" min=66% concurrent=1 bake=1m ...
-//	deploy rev=v1 [id=d1]          create a deployment and let the leader decide
+//	join host=h7 zone=a            a new host; leave host=h7 ends it gracefully
+//	group min=66% concurrent=1 ... with one wave a line: "rest:remainder,bake=1m"
+//	deploy rev=v1 id=d1            create a deployment; fixes=, skip=, keep=, pre=, preempt, redeploy, inflight=, queue=, undo=
 //	script host=h1 rev=v2 how=fail
+//	gate name=errors answer=fail   what a gate answers from now on, key= for one zone or host
 //	sight host=h1 up=false
-//	act id=d1 verb=pause
-//	run [for=1h]                   until the deployment in flight ends or halts
+//	change host=h1 rev=v1          by hand, behind the coordinators' back
+//	install host=h1 rev=v0         the same, and it has not been reported yet
+//	cordon host=h1                 release host=h1 ends it
+//	freeze                         unfreeze ends it
+//	act id=d1 verb=pause           zone=, wave=, gate=, actor=, hosts=, fixes=, by=
+//	leader                         a new one, which has seen no stream go
+//	reload                         every coordinator restarts from a snapshot
+//	run [for=1h] [until=d1:paused] until the deployment in flight ends or halts, or until=d1/rest:baking, d1/h1:granted
 //	status                         deployments, waves, what every host runs
 func (s *Session) Do(cmd string, args Args) string {
 	s.trace.Reset()
@@ -69,21 +84,111 @@ func (s *Session) run(cmd string, args Args) error {
 		s.World.Define("www", "prod", c)
 		return s.World.Run(time.Second, nil)
 	case "deploy":
-		return s.World.Deploy("www", "prod", args["id"], args["rev"])
-	case "script":
-		return s.World.Script(args["host"], deploy.Digest(args["rev"]), args["how"])
-	case "sight":
-		s.World.Sight(args["host"], args["up"] == "true")
-		return nil
+		return s.deploy(args)
 	case "act":
-		return s.World.Act(args["id"], deploy.Verb(args["verb"]))
+		return s.World.Ask(deploy.RequestMade{
+			Request: deploy.Request{Actor: args["actor"]}, Deployment: args["id"], Verb: deploy.Verb(args["verb"]), Zone: args["zone"],
+			Wave: args["wave"], Gate: args["gate"], Hosts: args.list("hosts"), Fixes: deploy.Digest(args["fixes"]), By: args["by"],
+		})
 	case "run":
 		return s.runFor(args)
 	case "status":
 		s.status()
 		return nil
 	}
+	return s.disturb(cmd, args)
+}
+
+// disturb is what happens to the fleet and to its coordinators.
+func (s *Session) disturb(cmd string, args Args) error {
+	host := args["host"]
+	switch cmd {
+	case "join":
+		s.World.AddHost(host, args["zone"], nil)
+		return nil
+	case "leave":
+		return s.World.Leave(host)
+	case "script":
+		return s.World.Script(host, deploy.Digest(args["rev"]), args["how"])
+	case "gate":
+		s.answers[args["name"]+"/"+args["key"]] = deploy.Verdict(args["answer"])
+		return nil
+	case "sight":
+		s.World.Sight(host, args["up"] == "true")
+		return nil
+	case "install":
+		return s.World.Install(host, deploy.Digest(args["rev"]))
+	case "change":
+		return s.World.Change(host, deploy.Digest(args["rev"]))
+	case "cordon":
+		return s.World.Propose(deploy.HostsQuarantined{Request: s.request(), Hosts: []string{host}})[0]
+	case "release":
+		return s.World.Propose(deploy.HostsReleased{Request: s.request(), Hosts: []string{host}})[0]
+	case "freeze":
+		return s.World.Propose(deploy.FreezeSet{Request: s.request()})[0]
+	case "unfreeze":
+		return s.World.Propose(deploy.FreezeLifted{Request: s.request()})[0]
+	case "leader":
+		s.World.NewLeader()
+		return nil
+	case "reload":
+		return s.World.Reload()
+	}
 	return fmt.Errorf("unknown command %q", cmd)
+}
+
+// request is one more request of an operator.
+func (s *Session) request() deploy.Request {
+	return deploy.Request{ID: fmt.Sprint("ann-", s.World.Entries), Actor: "ann"}
+}
+
+// answer is what a gate says: what was told for the key, else for the gate,
+// else a pass.
+func (s *Session) answer(q deploy.Question) deploy.Observation {
+	v, ok := s.answers[q.Gate.Name+"/"+q.Key]
+	if !ok {
+		v, ok = s.answers[q.Gate.Name+"/"]
+	}
+	if !ok || v == "" {
+		v = deploy.VerdictPass
+	}
+	return deploy.Observation{Answer: v, Final: q.Gate.Compare != nil && v != deploy.VerdictInconclusive, Samples: 100}
+}
+
+func (a Args) list(key string) []string {
+	if a[key] == "" {
+		return nil
+	}
+	return strings.Split(a[key], ",")
+}
+
+func (s *Session) deploy(args Args) error {
+	if bad := args["undo"]; bad != "" {
+		g := s.World.State.Groups[deploy.GroupKey("www", "prod")]
+		return s.World.Propose(deploy.DeploymentCreated{
+			Request: s.request(), ID: args["id"], App: "www", Group: "prod", Revision: deploy.Digest(args["rev"]), RevName: args["rev"],
+			Config: g.Config, Waves: []deploy.Wave{{Name: "rollback", Hosts: g.Hosts()}}, Inverse: true, Bad: deploy.Digest(bad),
+		})[0]
+	}
+	return s.World.Deploy("www", "prod", args["id"], args["rev"], func(e *deploy.DeploymentCreated) {
+		for _, rev := range args.list("fixes") {
+			e.Fixes = append(e.Fixes, deploy.Digest(rev))
+		}
+		for _, h := range args.list("skip") {
+			e.Skip = append(e.Skip, deploy.Skip{Host: h, Cause: "offline"})
+		}
+		for _, h := range args.list("keep") {
+			e.Skip = append(e.Skip, deploy.Skip{Host: h, Cause: "left out", Intend: true})
+		}
+		if pre := args.list("pre"); pre != nil {
+			e.Config.PreGates = pre
+		}
+		e.Preempt, e.Redeploy, e.Force = args["preempt"] != "", args["redeploy"] != "", args["force"] != ""
+		if v := args["queue"]; v != "" {
+			e.Config.InFlight.Queue = v
+		}
+		e.Config.InFlight.Serial = args["inflight"] == "serial"
+	})
 }
 
 func (s *Session) hosts(args Args) error {
@@ -103,18 +208,48 @@ func (s *Session) hosts(args Args) error {
 }
 
 func (s *Session) runFor(args Args) error {
-	limit := 24 * time.Hour
+	limit, stop := 24*time.Hour, s.halted
 	if args["for"] != "" {
 		d, err := time.ParseDuration(args["for"])
 		if err != nil {
 			return err
 		}
-		return s.World.Run(d, nil)
+		limit, stop = d, nil
 	}
-	return s.World.Run(limit, func() bool {
-		d := s.World.State.Newest("www", "prod")
-		return d == nil || d.Decision
-	})
+	if until := args["until"]; until != "" {
+		stop = func() bool { return s.reached(until) }
+	}
+	if err := s.World.Run(limit, stop); err != nil {
+		return err
+	}
+	if until := args["until"]; until != "" && !s.reached(until) {
+		return fmt.Errorf("%s did not come", until)
+	}
+	return nil
+}
+
+// halted reports whether the newest deployment in flight, if any is, waits for
+// a person.
+func (s *Session) halted() bool {
+	d := s.World.State.Newest("www", "prod")
+	return d == nil || d.Decision
+}
+
+// reached reports whether a deployment, wave or task has a status, written as
+// d1:paused, d1/rest:baking, d1/h1:granted.
+func (s *Session) reached(until string) bool {
+	what, status, _ := strings.Cut(until, ":")
+	id, part, _ := strings.Cut(what, "/")
+	d := s.World.State.Deployments[id]
+	switch {
+	case d == nil:
+		return false
+	case part == "":
+		return d.Status.String() == status
+	case d.Tasks[part] != nil:
+		return d.Tasks[part].Status.String() == status
+	}
+	return slices.ContainsFunc(d.Waves, func(w deploy.Wave) bool { return w.Name == part && w.Status.String() == status })
 }
 
 func (s *Session) status() {
@@ -161,132 +296,4 @@ func sortedByseq(s *deploy.State) []string {
 	}
 	slices.SortFunc(ids, func(a, b string) int { return int(s.Deployments[a].Seq) - int(s.Deployments[b].Seq) })
 	return ids
-}
-
-// ParseConfig reads the arguments of a group command.
-func ParseConfig(args Args) (deploy.Config, error) {
-	base := args["config"]
-	if base == "" {
-		base = "hands-off"
-	}
-	c, ok := deploy.Builtin(base)
-	if !ok {
-		return c, fmt.Errorf("no config %s", base)
-	}
-	p := &parser{args: args}
-	if text := args["waves"]; text != "" {
-		c.Waves = p.waves(text)
-	}
-	p.share("min", &c.Capacity.MinHealthy)
-	p.share("concurrent", &c.Capacity.MaxConcurrent)
-	p.share("rollback", &c.Rollback.MaxConcurrent)
-	p.duration("task", &c.Timeouts.Task)
-	p.duration("stage", &c.Timeouts.Stage)
-	p.duration("lost", &c.Timeouts.LostAfter)
-	if args["min-zone"] != "" {
-		c.Capacity.MinHealthyPerZone = new(deploy.Share)
-		p.share("min-zone", c.Capacity.MinHealthyPerZone)
-	}
-	if args["total"] != "" {
-		c.FailureBudgetTotal = new(deploy.Share)
-		p.share("total", c.FailureBudgetTotal)
-	}
-	if v := args["zones"]; v != "" {
-		c.Capacity.MaxZones = p.number(v)
-	}
-	if v := args["small"]; v != "" {
-		c.Capacity.SmallFleet = v
-	}
-	if v := args["onfail"]; v != "" {
-		c.OnFailure = deploy.FailureAction{Wave: deploy.Action{Do: v, Scope: deploy.ScopeAll}, Gate: deploy.Action{Do: v, Scope: deploy.ScopeAll}}
-	}
-	if p.err == nil {
-		if path, err := c.Validate(); err != nil {
-			p.err = fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	return c, p.err
-}
-
-type parser struct {
-	args Args
-	err  error
-}
-
-func (p *parser) number(v string) int {
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		p.err = err
-	}
-	return n
-}
-
-func (p *parser) shareOf(v string) deploy.Share {
-	if rest, ok := strings.CutSuffix(v, "%"); ok {
-		return deploy.Percent(p.number(rest))
-	}
-	return deploy.Count(p.number(v))
-}
-
-func (p *parser) share(key string, out *deploy.Share) {
-	if v := p.args[key]; v != "" {
-		*out = p.shareOf(v)
-	}
-}
-
-func (p *parser) duration(key string, out *time.Duration) {
-	if v := p.args[key]; v != "" {
-		d, err := time.ParseDuration(v)
-		if err != nil {
-			p.err = err
-		}
-		*out = d
-	}
-}
-
-// waves reads "one-box:count=1,bake=1m canary:percent=10%,balance rest:remainder,zone".
-func (p *parser) waves(text string) []deploy.WaveSpec {
-	var out []deploy.WaveSpec
-	for _, part := range strings.Fields(text) {
-		name, opts, _ := strings.Cut(part, ":")
-		w := deploy.WaveSpec{Name: name}
-		for _, o := range strings.Split(opts, ",") {
-			key, v, _ := strings.Cut(o, "=")
-			p.waveOption(&w, key, v)
-		}
-		out = append(out, w)
-	}
-	return out
-}
-
-func (p *parser) waveOption(w *deploy.WaveSpec, key, v string) {
-	switch key {
-	case "count", "percent":
-		w.Kind, w.Size = key, p.shareOf(v)
-	case "remainder":
-		w.Kind = key
-	case "zone":
-		w.ForEachZone = v == ""
-		w.Zone = v
-	case "balance":
-		w.Balance = true
-	case "onebox":
-		w.OneBox = true
-	case "prefer":
-		w.Prefer = v + "=yes"
-	case "budget":
-		w.FailureBudget = p.shareOf(v)
-	case "bake":
-		d, err := time.ParseDuration(v)
-		if err != nil {
-			p.err = err
-		}
-		w.BakeMin = d
-	case "parallel":
-		for _, n := range strings.Split(v, "/") {
-			w.Parallel = append(w.Parallel, p.number(n))
-		}
-	default:
-		p.err = fmt.Errorf("unknown wave option %q", key)
-	}
 }

@@ -6,6 +6,7 @@ package sim
 import (
 	"cmp"
 	"container/heap"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -175,7 +176,7 @@ func (w *World) Propose(events ...deploy.Event) []error {
 	for i, e := range events {
 		w.Events++
 		if w.Trace != nil && (w.Quiet == nil || !w.Quiet(e)) {
-			line := deploy.Describe(e)
+			line := w.about(e) + deploy.Describe(e)
 			if errs[i] != nil {
 				line += "  ✘ " + errs[i].Error()
 			}
@@ -192,6 +193,42 @@ func (w *World) Propose(events ...deploy.Event) []error {
 		}
 	}
 	return errs
+}
+
+// about names the deployment of a fact that does not, while several are open.
+func (w *World) about(e deploy.Event) string {
+	open, id := len(w.State.Open()), ""
+	switch e := e.(type) {
+	case deploy.WaveStarted:
+		id = e.Deployment
+	case deploy.PermitsGranted:
+		id = e.Deployment
+	case deploy.RollbackStarted:
+		id = e.Deployment
+	case deploy.TasksEnded:
+		id = e.Deployment
+	case deploy.HoldsChanged:
+		id = e.Deployment
+	case deploy.GateJudged:
+		id = e.Deployment
+	case deploy.BakeStarted:
+		id = e.Deployment
+	case deploy.WaveSealed:
+		id = e.Deployment
+	case deploy.WaveSkipped:
+		id = e.Deployment
+	case deploy.WaveReverted:
+		id = e.Deployment
+	case deploy.DeploymentPaused:
+		id = e.Deployment
+	case deploy.DeploymentEnded:
+		id = e.Deployment
+		open++
+	}
+	if id == "" || open < 2 {
+		return ""
+	}
+	return id + ": "
 }
 
 // checkTouched proves the contract of State.Touched: while it stays, so do the
@@ -237,7 +274,7 @@ func (w *World) Err() error { return w.err }
 func (w *World) decide() {
 	for range 1000 {
 		if w.chance(w.faults.Leader) {
-			w.blind = w.Now.Add(time.Minute) // a new leader has seen no stream go
+			w.NewLeader()
 		}
 		fleet := deploy.Fleet{Joins: w.joins()}
 		if w.Now >= w.blind {
@@ -259,6 +296,30 @@ func (w *World) decide() {
 		}
 	}
 	w.fail(fmt.Errorf("decide never comes to rest"))
+}
+
+// NewLeader changes the leader: for a minute it knows of no host that is down,
+// because it has seen no stream go.
+func (w *World) NewLeader() { w.blind = w.Now.Add(time.Minute) }
+
+// Reload restarts every coordinator from a snapshot; the agents connect again.
+func (w *World) Reload() error {
+	text, err := json.Marshal(w.State)
+	if err != nil {
+		return err
+	}
+	back := &deploy.State{}
+	if err := json.Unmarshal(text, back); err != nil {
+		return err
+	}
+	back.Rebuild()
+	w.State, w.assigned = back, nil
+	w.NewLeader()
+	for _, id := range w.order {
+		w.hosts[id].told = 0
+		w.assign(id)
+	}
+	return deploy.Check(back)
 }
 
 // joins says which hosts no group has as a target yet.
@@ -289,7 +350,9 @@ func (w *World) joined() int {
 
 // Define makes a group that every host belongs to.
 func (w *World) Define(app, group string, c deploy.Config) {
-	w.groups = append(w.groups, deploy.Membership{App: app, Group: group})
+	if m := (deploy.Membership{App: app, Group: group}); !slices.Contains(w.groups, m) {
+		w.groups = append(w.groups, m)
+	}
 	w.Propose(deploy.GroupDefined{App: app, Group: group, Selector: "true", Config: c})
 	w.decide()
 }
@@ -349,6 +412,16 @@ func (w *World) Change(id string, rev deploy.Digest) error {
 	}
 	h.running, h.serves, h.byHand = rev, rev != "", true
 	w.report(h)
+	return nil
+}
+
+// Install makes a host serve a revision that it has not reported yet.
+func (w *World) Install(id string, rev deploy.Digest) error {
+	h := w.hosts[id]
+	if h == nil || h.working != 0 {
+		return fmt.Errorf("host %s cannot be changed now", id)
+	}
+	h.running, h.serves, h.byHand = rev, true, true
 	return nil
 }
 
