@@ -175,7 +175,10 @@ func (u *unpacker) links(m *Manifest) error {
 		if e.Type != TypeSymlink {
 			continue
 		}
-		err := u.root.Symlink(e.Target, e.Path)
+		err := u.root.MkdirAll(path.Dir(e.Path), 0o755) // an archive may not list it
+		if err == nil {
+			err = u.root.Symlink(e.Target, e.Path)
+		}
 		if err == nil {
 			err = u.owners.giveLink(u.root, e)
 		}
