@@ -72,6 +72,7 @@ var transitions = []transition{
 	{"task", "granted", "reverting", "new generation for the target"},
 	{"task", "granted", "settled", "admitted and healthy"},
 	{"task", "granted", "waiting", "conditional permit refused; the next step of a rehearsal"},
+	{"task", "lost", "reverting", "any, also terminal: in a revert set"},
 	{"task", "lost", "waiting", "retry"},
 	{"task", "reverted", "gone", "host departs"},
 	{"task", "reverted", "skipped", "skip-zone"},
