@@ -257,6 +257,9 @@ func (d *Deployment) promotable(i int) []string {
 	if w.Status == WaveStatusBaking {
 		out = append(out, "bake")
 	}
+	if w.Status == WaveStatusDeploying && w.OneBox && d.waves[i].settledUp > 0 && !d.oneBoxPassed(i) {
+		out = append(out, w.Gates...)
+	}
 	for _, h := range w.Holds {
 		if h.Kind == "window" || h.Kind == "gate" {
 			out = append(out, h.Name)

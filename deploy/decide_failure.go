@@ -68,20 +68,40 @@ func (d *decision) barrierMissed(dep *Deployment, i int) bool {
 	if w.Status != WaveStatusDeploying || w.Released || p.unstaged > 0 || stage.Barrier == "" || stage.Barrier == "none" {
 		return false
 	}
-	have, need := dep.quorum(i)
-	if have >= need {
+	have, need, of := dep.quorum(i)
+	if have >= need || stage.Barrier == "deployment" && d.staging(dep, i) {
 		return false
 	}
 	return d.act(dep, failure{
 		wave: i, action: dep.Config.OnFailure.Wave, zones: d.failedZones(dep, i),
-		cause: fmt.Sprintf("wave %s: %d of %d targets are staged, the quorum is %d%s", w.Name, have, p.planned(), need, d.because(dep, i)),
+		cause: fmt.Sprintf("wave %s: %d of %d targets are staged, the quorum is %d%s", w.Name, have, of, need, d.because(dep, i)),
 	})
 }
 
+// staging reports whether targets of other waves may still stage in time: these
+// have not been entered, so their tasks do not end by themselves.
+func (d *decision) staging(dep *Deployment, i int) bool {
+	if d.now.Sub(dep.Waves[i].StartedAt) >= dep.Config.Timeouts.Stage {
+		return false
+	}
+	open := false
+	for j, p := range dep.waves {
+		p.waiting.each(func(k int) bool {
+			h := dep.Waves[j].Hosts[k]
+			t := d.s.Target(h, dep.App)
+			open = t.StageFailed != dep.Tasks[h].goal(dep) && !t.Away && !t.Quarantined
+			return !open
+		})
+		if open {
+			return true
+		}
+	}
+	return false
+}
+
 // quorum returns how many planned targets behind wave i's barrier are staged,
-// and how many must be.
-func (dep *Deployment) quorum(i int) (have, need int) {
-	planned := 0
+// how many must be, and how many are planned.
+func (dep *Deployment) quorum(i int) (have, need, planned int) {
 	for j, p := range dep.waves {
 		if j == i || dep.Config.Stage.Barrier == "deployment" {
 			have, planned = have+p.staged(), planned+p.planned()
@@ -91,7 +111,7 @@ func (dep *Deployment) quorum(i int) (have, need int) {
 	if share == (Share{}) {
 		share = Percent(100)
 	}
-	return have, min(share.Up(planned), planned)
+	return have, min(share.Up(planned), planned), planned
 }
 
 // because names the first failure of a wave.

@@ -140,13 +140,13 @@ func (d *decision) granting(w openWave) *granting {
 		return nil
 	}
 	if b := w.dep.Config.Stage.Barrier; !wave.Released && b != "" && b != "none" {
-		if have, need := w.dep.quorum(w.wave); have < need {
+		if have, need, _ := w.dep.quorum(w.wave); have < need {
 			return nil
 		}
 	}
 	limit := grantBatch
 	if (wave.OneBox || wave.Rehearse && wave.Rehearsed == 0 && w.dep.rehearsable(grp, w.wave)) && !w.dep.oneBoxPassed(w.wave) {
-		if limit = 1 - p.permits; limit <= 0 {
+		if limit = 1 - p.permits; limit <= 0 || wave.OneBox && p.settledUp > 0 { // the first host's gates have not passed
 			return nil
 		}
 	}

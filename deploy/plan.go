@@ -315,9 +315,12 @@ func (s *State) waveHolds(d *Deployment, i int) []string {
 	name(p.stuck, "unreachable or not staged")
 	name(p.granted, "works on")
 	if b := d.Config.Stage.Barrier; !w.Released && b != "" && b != "none" {
-		if have, need := d.quorum(i); have < need {
+		if have, need, _ := d.quorum(i); have < need {
 			out = append(out, fmt.Sprintf("%s: %d of %d targets must be staged first", w.Name, have, need))
 		}
+	}
+	if p.granted.empty() && w.OneBox && p.settledUp > 0 && !d.oneBoxPassed(i) {
+		return append(out, fmt.Sprintf("%s: the gates of its first host have not passed", w.Name))
 	}
 	if p.granted.empty() && (!p.ready.empty() || !p.weak.empty()) {
 		out = append(out, s.floorHold(d, w))

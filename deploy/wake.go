@@ -51,6 +51,9 @@ func (w *wake) deployment(s *State, dep *Deployment) {
 				return true
 			})
 		}
+		if running && wave.Status == WaveStatusDeploying && !wave.Released && dep.Config.Stage.Barrier == "deployment" {
+			w.at(wave.StartedAt.Add(limits.Stage))
+		}
 		for _, h := range wave.Holds {
 			if gate := dep.Config.gate(h.Name); gate != nil && gate.Approval != nil && gate.Approval.Timeout > 0 {
 				w.at(wave.HeldAt.Add(gate.Approval.Timeout))
