@@ -34,7 +34,7 @@ func (t *Target) mayStray(g *Group) bool {
 		return false
 	}
 	born := t.Running != "" || t.EverHealthy
-	active, fresh := false, Digest("")
+	active, fresh, planned := false, Digest(""), false
 	for _, d := range g.open {
 		if w < len(d.Waves) && d.Waves[w].Status.active() {
 			active, fresh = true, d.Revision
@@ -45,6 +45,7 @@ func (t *Target) mayStray(g *Group) bool {
 		}
 		switch {
 		case task.Status == TaskWaiting && d.Waves[task.Wave].Status.waits():
+			planned = true
 		case !task.Status.Terminal(), task.Status == TaskSettled && t.Running == d.Revision:
 			return false
 		case task.Status.Failure() && task.Status != TaskLost, task.Intend:
@@ -58,6 +59,9 @@ func (t *Target) mayStray(g *Group) bool {
 	good := g.lastGoodWave(w, nil)
 	if !born {
 		return good != "" || active
+	}
+	if planned && !active && g.Bad[t.Running] == "" {
+		return false // a deployment comes to it; nobody pulls it back first, unless what it runs is bad
 	}
 	return good != "" && t.Running != good || active && t.Running != fresh
 }
