@@ -66,6 +66,24 @@ func (a *Agent) enrol(ctx context.Context, token identity.Token) (*identity.Cred
 }
 
 func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Token) (*identity.Credential, error) {
+	keyPEM, csrDER, err := a.o.joinKey()
+	if err != nil {
+		return nil, err
+	}
+	id, err := a.o.hostID()
+	if err != nil {
+		return nil, err
+	}
+	out, err := join(ctx, address, token, &agentv1.EnrolRequest{CsrDer: csrDER, Name: a.o.Name, HostId: id})
+	if err != nil {
+		return nil, err
+	}
+	return a.enrolled(out, keyPEM)
+}
+
+// join spends the token at one coordinator, whose CA the token vouches for
+// before anything of the request is said.
+func join(ctx context.Context, address string, token identity.Token, r *agentv1.EnrolRequest) (*agentv1.EnrolResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
 	defer cancel()
 	roots, err := roots(ctx, address)
@@ -76,26 +94,17 @@ func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Toke
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
-	keyPEM, csrDER, err := a.o.joinKey()
-	if err != nil {
-		return nil, err
-	}
-	id, err := a.o.hostID()
-	if err != nil {
-		return nil, err
-	}
 	cc, err := rpc.Dial([]string{address}, conf)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = cc.Close() }()
-	out, err := agentv1.NewEnrolmentServiceClient(cc).Enrol(ctx, &agentv1.EnrolRequest{
-		Token: token.String(), CsrDer: csrDER, Name: a.o.Name, HostId: id,
-	})
+	r.Token = token.String()
+	out, err := agentv1.NewEnrolmentServiceClient(cc).Enrol(ctx, r)
 	if err != nil {
 		return nil, refusal(err)
 	}
-	return a.enrolled(out, keyPEM)
+	return out, nil
 }
 
 // roots asks for the CA certificates without verifying who answers: only what

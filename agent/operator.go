@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/groundswell/groundswell/internal/identity"
-	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -21,7 +20,7 @@ func EnrolOperator(ctx context.Context, addresses []string, token identity.Token
 	}
 	for _, address := range addresses {
 		var out *agentv1.EnrolResponse
-		if out, err = enrolPerson(ctx, address, token, csrDER); err != nil {
+		if out, err = join(ctx, address, token, &agentv1.EnrolRequest{CsrDer: csrDER}); err != nil {
 			err = fmt.Errorf("enrol at %s: %w", address, err)
 			if errors.Is(err, errRefused) {
 				return "", err
@@ -34,27 +33,4 @@ func EnrolOperator(ctx context.Context, addresses []string, token identity.Token
 		return out.HostId, identity.Save(dir, out.CertificatePem, keyPEM, out.CaPem)
 	}
 	return "", err
-}
-
-func enrolPerson(ctx context.Context, address string, token identity.Token, csrDER []byte) (*agentv1.EnrolResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
-	defer cancel()
-	roots, err := roots(ctx, address)
-	if err != nil {
-		return nil, err
-	}
-	conf, err := identity.Joining(roots, token)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errRefused, err)
-	}
-	cc, err := rpc.Dial([]string{address}, conf)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = cc.Close() }()
-	out, err := agentv1.NewEnrolmentServiceClient(cc).Enrol(ctx, &agentv1.EnrolRequest{Token: token.String(), CsrDer: csrDER})
-	if err != nil {
-		return nil, refusal(err)
-	}
-	return out, nil
 }
