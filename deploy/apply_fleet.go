@@ -584,8 +584,10 @@ func (s *State) moveTask(d *Deployment, host string, task *Task, to TaskStatus, 
 		task.Counted = true
 		d.Failures++
 	}
-	if t := s.Target(host, d.App); to.Failure() && to != TaskLost && t != nil {
-		t.Drift = to.String() + " in " + d.ID // until a retry or the next deployment
+	if to.Failure() && to != TaskLost {
+		if t := s.Target(host, d.App); t != nil {
+			t.Drift = to.String() + " in " + d.ID // until a retry or the next deployment
+		}
 	}
 	if d.Config.Stage.Prefetch == "none" {
 		s.touchWave(d, task.Wave)

@@ -45,8 +45,14 @@ func (dep *Deployment) overtaken(g *Group, t *Target) bool {
 // claimed reports whether another deployment's task of the target has that
 // status: while one grants or takes back, the target is that one's to move.
 func (dep *Deployment) claimed(g *Group, t *Target, by TaskStatus) bool {
+	if len(g.open) == 1 {
+		return false
+	}
 	for _, o := range g.open {
-		if task := o.Tasks[t.Host]; o != dep && task != nil && !task.gone() && task.Status == by {
+		if o == dep {
+			continue
+		}
+		if task := o.Tasks[t.Host]; task != nil && !task.gone() && task.Status == by {
 			return true
 		}
 	}
