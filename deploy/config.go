@@ -181,42 +181,6 @@ type ApprovalGate struct {
 	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
-// GateKind says who answers a gate.
-type GateKind string
-
-// Gate kinds.
-const (
-	GateProbe    GateKind = "probe"
-	GateQuery    GateKind = "prometheus"
-	GateCompare  GateKind = "compare"
-	GateWebhook  GateKind = "webhook"
-	GateWindow   GateKind = "window"
-	GateApproval GateKind = "approval"
-)
-
-// Kind returns who answers the gate.
-func (g *Gate) Kind() GateKind {
-	switch {
-	case g.Query != nil:
-		return GateQuery
-	case g.Compare != nil:
-		return GateCompare
-	case g.Webhook != "":
-		return GateWebhook
-	case g.Window != "":
-		return GateWindow
-	case g.Approval != nil:
-		return GateApproval
-	}
-	return GateProbe
-}
-
-// Observed reports whether coordinators ask the gate and record the answers.
-func (g *Gate) Observed() bool {
-	k := g.Kind()
-	return k != GateProbe && k != GateApproval
-}
-
 // Probe is a health question that an agent answers on its own host.
 type Probe struct {
 	HTTP        string        `json:"http,omitempty"`

@@ -3324,7 +3324,7 @@ type PermitsGranted struct {
 	Items         []*Grant               `protobuf:"bytes,6,rep,name=items,proto3" json:"items,omitempty"`
 	App           string                 `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"`
-	Aside         int32                  `protobuf:"varint,9,opt,name=aside,proto3" json:"aside,omitempty"`
+	CatchUp       int32                  `protobuf:"varint,9,opt,name=catch_up,json=catchUp,proto3" json:"catch_up,omitempty"`
 	RetryAfter    int64                  `protobuf:"varint,10,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3416,9 +3416,9 @@ func (x *PermitsGranted) GetGroup() string {
 	return ""
 }
 
-func (x *PermitsGranted) GetAside() int32 {
+func (x *PermitsGranted) GetCatchUp() int32 {
 	if x != nil {
-		return x.Aside
+		return x.CatchUp
 	}
 	return 0
 }
@@ -5901,7 +5901,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03gen\x18\x02 \x01(\x04R\x03gen\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\x05R\x04kind\x12\x12\n" +
-	"\x04goal\x18\x04 \x01(\tR\x04goal\"\xc8\x02\n" +
+	"\x04goal\x18\x04 \x01(\tR\x04goal\"\xcd\x02\n" +
 	"\x0ePermitsGranted\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -5914,8 +5914,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06floors\x18\x05 \x03(\v2\x1b.groundswell.state.v1.FloorR\x06floors\x121\n" +
 	"\x05items\x18\x06 \x03(\v2\x1b.groundswell.state.v1.GrantR\x05items\x12\x10\n" +
 	"\x03app\x18\a \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\b \x01(\tR\x05group\x12\x14\n" +
-	"\x05aside\x18\t \x01(\x05R\x05aside\x12\x1f\n" +
+	"\x05group\x18\b \x01(\tR\x05group\x12\x19\n" +
+	"\bcatch_up\x18\t \x01(\x05R\acatchUp\x12\x1f\n" +
 	"\vretry_after\x18\n" +
 	" \x01(\x03R\n" +
 	"retryAfter\"4\n" +
