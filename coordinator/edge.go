@@ -131,7 +131,14 @@ func (c *Coordinator) clusterStatus(context.Context) (*controlv1.ClusterStatusRe
 	}
 	leader, _ := c.node.Leader()
 	out := &controlv1.ClusterStatusResponse{Leader: leader, Term: c.node.Term(), Version: Version()}
-	c.store.ViewCluster(func(s *state.Cluster) { out.ClusterId = s.ID })
+	known := map[string]int32{}
+	c.store.ViewCluster(func(s *state.Cluster) {
+		out.ClusterId = s.ID
+		for name, m := range s.Coordinators {
+			known[name] = int32(m.Rules)
+		}
+	})
+	c.store.View(func(s *deploy.State) { out.Rules = int32(s.Rules) })
 	alive := map[string]bool{}
 	for _, m := range c.ring.Members() {
 		alive[m.ID] = m.Role == string(identity.Coordinator)
@@ -140,7 +147,7 @@ func (c *Coordinator) clusterStatus(context.Context) (*controlv1.ClusterStatusRe
 	for _, s := range servers {
 		v := &controlv1.Coordinator{
 			Name: s.Name, RaftAddress: s.Address, Leader: s.Name == leader, Voter: s.Voter, Alive: alive[s.Name],
-			Streams: int32(c.fleet.Count(s.Name)),
+			Streams: int32(c.fleet.Count(s.Name)), Rules: known[s.Name],
 		}
 		if i := slices.IndexFunc(members, func(m state.Coordinator) bool { return m.Name == s.Name }); i >= 0 {
 			v.Address = members[i].API

@@ -9,6 +9,7 @@ import (
 // Entry is one entry of the log: facts that become true together. The leader
 // stamps it as it proposes.
 type Entry struct {
+	Rules  int   // level of the state as it was proposed; at least 1
 	At     Time  // FSM time by the leader's monotonic clock
 	Wall   int64 // Unix milliseconds, for people and for gates' queries
 	Events []Event
@@ -50,7 +51,14 @@ func (s *State) Apply(e Event) error {
 }
 
 func (s *State) apply(e Event) error {
+	if s.Amend != nil {
+		if handled, err := s.Amend(s, e); handled {
+			return err
+		}
+	}
 	switch e := e.(type) {
+	case RulesRaised:
+		return s.rulesRaised(e)
 	case GroupDefined:
 		return s.groupDefined(e)
 	case HostEnrolled:

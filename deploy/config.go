@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -198,18 +197,6 @@ type Action struct {
 	Do    string `json:"do"`              // rollback | pause | continue
 	Scope string `json:"scope,omitempty"` // host | zone | wave | all | gate
 	Then  string `json:"then,omitempty"`  // pause | rollback-all
-}
-
-// UnmarshalJSON also reads the form of snapshots of version 0, one word that
-// meant the whole deployment.
-func (a *Action) UnmarshalJSON(text []byte) error {
-	var word string
-	if json.Unmarshal(text, &word) == nil {
-		*a = Action{Do: word, Scope: ScopeAll}
-		return nil
-	}
-	type plain Action
-	return json.Unmarshal(text, (*plain)(a))
 }
 
 // FailureAction says what follows which failure.

@@ -9,6 +9,8 @@ import (
 // Describe returns a fact as one line, for traces and replays.
 func Describe(e Event) string {
 	switch e := e.(type) {
+	case RulesRaised:
+		return fmt.Sprintf("RulesRaised %d", e.Level)
 	case GroupDefined:
 		return fmt.Sprintf("GroupDefined %s/%s config=%s", e.App, e.Group, e.Config.Name)
 	case HostEnrolled:

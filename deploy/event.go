@@ -14,6 +14,10 @@ type Request struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// RulesRaised changes what facts mean from here on: every voter has announced
+// that it knows the level, which is the next one.
+type RulesRaised struct{ Level int }
+
 // GroupDefined creates a deployment group or replaces its definition.
 type GroupDefined struct {
 	Request   Request
@@ -406,6 +410,7 @@ type Failure struct {
 // TargetsReported carries reports into the log.
 type TargetsReported struct{ Items []Report }
 
+func (RulesRaised) event()        {}
 func (GroupDefined) event()       {}
 func (HostEnrolled) event()       {}
 func (HostLeft) event()           {}

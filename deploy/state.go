@@ -10,7 +10,7 @@ import (
 // one goroutine; readers hold a lock that excludes Apply and keep no pointer.
 // The zero value is not usable: call NewState, or Rebuild after decoding one.
 type State struct {
-	Version         int                             `json:"version"`
+	Rules           int                             `json:"rules"`            // what facts mean: see RulesKnown
 	Index           uint64                          `json:"index"`            // of the last applied entry
 	Now             Time                            `json:"now"`              // FSM time of the last applied entry
 	Wall            int64                           `json:"wall"`             // Unix milliseconds, for people only
@@ -25,6 +25,11 @@ type State struct {
 	RequestLog      []string                        `json:"request_log"` // ids, oldest first
 	Freezes         []Freeze                        `json:"freezes,omitempty"`
 
+	// Amend is asked first what a fact means, at every level; a level that no
+	// build has yet is tried with it in tests, production leaves it nil. It is no
+	// part of the state.
+	Amend func(*State, Event) (handled bool, err error) `json:"-"`
+
 	// Violated is called with every invariant that an entry breaks, while it is
 	// applied; nil tests none. It is no part of the state.
 	Violated func(error) `json:"-"`
@@ -32,9 +37,6 @@ type State struct {
 	open     []*Deployment       // not terminal, by Seq; derived
 	flapping map[string]struct{} // hosts that came or went lately, or are quarantined; derived
 }
-
-// StateVersion is the version of the snapshot format.
-const StateVersion = 1
 
 // Answer is what a request id was answered with.
 type Answer struct {
@@ -50,7 +52,7 @@ const requestMemory = 24 * time.Hour
 
 // NewState returns an empty state.
 func NewState() *State {
-	s := &State{Version: StateVersion}
+	s := &State{Rules: 1}
 	s.Rebuild()
 	return s
 }
@@ -86,7 +88,6 @@ func (s *State) Rebuild() {
 		d := s.Deployments[id]
 		d.derive()
 		if !d.Status.Terminal() {
-			s.upgrade(d)
 			s.open = append(s.open, d)
 		}
 	}
@@ -99,19 +100,6 @@ func (s *State) Rebuild() {
 		for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
 			t := h.Targets[app]
 			s.attach(h, t)
-		}
-	}
-}
-
-// upgrade fills in what snapshots of the version before do not hold, so that no
-// bake is cut short by a new coordinator.
-func (s *State) upgrade(d *Deployment) {
-	if d.Status == DeploymentStatusPaused && d.PausedAt == 0 {
-		d.PausedAt = max(s.Now, 1)
-	}
-	for i := range d.Waves {
-		if w := &d.Waves[i]; w.Status == WaveStatusBaking && w.BakeSince == 0 && w.BakeUntil > 0 {
-			w.BakeSince = w.BakeUntil.Add(-w.BakeMin)
 		}
 	}
 }

@@ -25,6 +25,7 @@ type Coordinator struct {
 	API    string `json:"api"`
 	Agent  string `json:"agent"`
 	Gossip string `json:"gossip"`
+	Rules  int    `json:"rules"` // highest level that its build knows
 }
 
 // Token is an open join token: the hash of its secret, never the secret.
@@ -137,6 +138,7 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 	case CoordinatorJoined:
 		return &statev1.Event{Fact: &statev1.Event_CoordinatorJoined{CoordinatorJoined: &statev1.CoordinatorJoined{
 			Name: e.Name, RaftAddress: e.Raft, ApiAddress: e.API, AgentAddress: e.Agent, GossipAddress: e.Gossip,
+			Rules: int64(e.Rules),
 		}}}
 	case TokenCreated:
 		return &statev1.Event{Fact: &statev1.Event_TokenCreated{TokenCreated: &statev1.TokenCreated{
@@ -157,7 +159,9 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 		return ClusterCreated{ID: f.ClusterCreated.Id, CA: f.ClusterCreated.CaPem}
 	case *statev1.Event_CoordinatorJoined:
 		e := f.CoordinatorJoined
-		return CoordinatorJoined{Name: e.Name, Raft: e.RaftAddress, API: e.ApiAddress, Agent: e.AgentAddress, Gossip: e.GossipAddress}
+		return CoordinatorJoined{
+			Name: e.Name, Raft: e.RaftAddress, API: e.ApiAddress, Agent: e.AgentAddress, Gossip: e.GossipAddress, Rules: int(e.Rules),
+		}
 	case *statev1.Event_TokenCreated:
 		e := f.TokenCreated
 		return TokenCreated{ID: e.Id, Hash: e.Hash, Role: e.Role, Name: e.Name, Expires: e.ExpiresMs, Uses: e.Uses}

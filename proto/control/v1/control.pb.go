@@ -4693,6 +4693,7 @@ type ClusterStatusResponse struct {
 	Connected     int32                  `protobuf:"varint,7,opt,name=connected,proto3" json:"connected,omitempty"`
 	Deployments   int32                  `protobuf:"varint,8,opt,name=deployments,proto3" json:"deployments,omitempty"` // in flight
 	Version       string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	Rules         int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"` // level of the rules of the log
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4790,8 +4791,16 @@ func (x *ClusterStatusResponse) GetVersion() string {
 	return ""
 }
 
+func (x *ClusterStatusResponse) GetRules() int32 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
 type Coordinator struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rules         int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"` // highest level that it knows
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // API
 	RaftAddress   string                 `protobuf:"bytes,3,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
@@ -4832,6 +4841,13 @@ func (x *Coordinator) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
 func (*Coordinator) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *Coordinator) GetRules() int32 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
 }
 
 func (x *Coordinator) GetName() string {
@@ -5313,7 +5329,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
 	"\n" +
 	"expires_ms\x18\x02 \x01(\x03R\texpiresMs\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xb1\x02\n" +
+	"\x14ClusterStatusRequest\"\xc7\x02\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
@@ -5324,8 +5340,10 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05hosts\x18\x06 \x01(\x05R\x05hosts\x12\x1c\n" +
 	"\tconnected\x18\a \x01(\x05R\tconnected\x12 \n" +
 	"\vdeployments\x18\b \x01(\x05R\vdeployments\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion\"\xd6\x01\n" +
-	"\vCoordinator\x12\x12\n" +
+	"\aversion\x18\t \x01(\tR\aversion\x12\x14\n" +
+	"\x05rules\x18\x1e \x01(\x05R\x05rules\"\xec\x01\n" +
+	"\vCoordinator\x12\x14\n" +
+	"\x05rules\x18\x1e \x01(\x05R\x05rules\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12!\n" +
 	"\fraft_address\x18\x03 \x01(\tR\vraftAddress\x12\x16\n" +

@@ -29,6 +29,7 @@ type Entry struct {
 	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // FSM time, nanoseconds
 	WallMs        int64                  `protobuf:"varint,2,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
 	Events        []*Event               `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	Rules         int64                  `protobuf:"varint,4,opt,name=rules,proto3" json:"rules,omitempty"` // level of the state as it was proposed; 0 is from before there were levels
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -84,6 +85,13 @@ func (x *Entry) GetEvents() []*Event {
 	return nil
 }
 
+func (x *Entry) GetRules() int64 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Fact:
@@ -120,6 +128,7 @@ type Event struct {
 	//	*Event_HostsQuarantined
 	//	*Event_HostsReleased
 	//	*Event_RevisionSuspected
+	//	*Event_RulesRaised
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -454,6 +463,15 @@ func (x *Event) GetRevisionSuspected() *RevisionSuspected {
 	return nil
 }
 
+func (x *Event) GetRulesRaised() *RulesRaised {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RulesRaised); ok {
+			return x.RulesRaised
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -622,6 +640,10 @@ type Event_RevisionSuspected struct {
 	RevisionSuspected *RevisionSuspected `protobuf:"bytes,32,opt,name=revision_suspected,json=revisionSuspected,proto3,oneof"`
 }
 
+type Event_RulesRaised struct {
+	RulesRaised *RulesRaised `protobuf:"bytes,33,opt,name=rules_raised,json=rulesRaised,proto3,oneof"`
+}
+
 type Event_TokenCreated struct {
 	// Facts of the cluster itself, kept beside deploy's state.
 	TokenCreated *TokenCreated `protobuf:"bytes,40,opt,name=token_created,json=tokenCreated,proto3,oneof"`
@@ -702,6 +724,8 @@ func (*Event_HostsQuarantined) isEvent_Fact() {}
 func (*Event_HostsReleased) isEvent_Fact() {}
 
 func (*Event_RevisionSuspected) isEvent_Fact() {}
+
+func (*Event_RulesRaised) isEvent_Fact() {}
 
 func (*Event_TokenCreated) isEvent_Fact() {}
 
@@ -5478,6 +5502,51 @@ func (x *TokenUsed) GetRole() string {
 	return ""
 }
 
+// RulesRaised changes what facts mean from here on.
+type RulesRaised struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         int64                  `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulesRaised) Reset() {
+	*x = RulesRaised{}
+	mi := &file_state_v1_state_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulesRaised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulesRaised) ProtoMessage() {}
+
+func (x *RulesRaised) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
+func (*RulesRaised) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *RulesRaised) GetLevel() int64 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
 type CoordinatorJoined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -5485,13 +5554,14 @@ type CoordinatorJoined struct {
 	ApiAddress    string                 `protobuf:"bytes,3,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
 	AgentAddress  string                 `protobuf:"bytes,4,opt,name=agent_address,json=agentAddress,proto3" json:"agent_address,omitempty"`
 	GossipAddress string                 `protobuf:"bytes,5,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
+	Rules         int64                  `protobuf:"varint,6,opt,name=rules,proto3" json:"rules,omitempty"` // highest level that its build knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5503,7 +5573,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5516,7 +5586,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -5554,6 +5624,13 @@ func (x *CoordinatorJoined) GetGossipAddress() string {
 	return ""
 }
 
+func (x *CoordinatorJoined) GetRules() int64 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
 type ClusterCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5564,7 +5641,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5576,7 +5653,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5589,7 +5666,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -5610,11 +5687,12 @@ var File_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"e\n" +
+	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"{\n" +
 	"\x05Entry\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
-	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\"\xef\x15\n" +
+	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xb7\x16\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -5653,7 +5731,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\rgate_observed\x18\x1d \x01(\v2\".groundswell.state.v1.GateObservedH\x00R\fgateObserved\x12U\n" +
 	"\x11hosts_quarantined\x18\x1e \x01(\v2&.groundswell.state.v1.HostsQuarantinedH\x00R\x10hostsQuarantined\x12L\n" +
 	"\x0ehosts_released\x18\x1f \x01(\v2#.groundswell.state.v1.HostsReleasedH\x00R\rhostsReleased\x12X\n" +
-	"\x12revision_suspected\x18  \x01(\v2'.groundswell.state.v1.RevisionSuspectedH\x00R\x11revisionSuspected\x12I\n" +
+	"\x12revision_suspected\x18  \x01(\v2'.groundswell.state.v1.RevisionSuspectedH\x00R\x11revisionSuspected\x12F\n" +
+	"\frules_raised\x18! \x01(\v2!.groundswell.state.v1.RulesRaisedH\x00R\vrulesRaised\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -6104,14 +6183,17 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x12\n" +
-	"\x04role\x18\x04 \x01(\tR\x04role\"\xb7\x01\n" +
+	"\x04role\x18\x04 \x01(\tR\x04role\"#\n" +
+	"\vRulesRaised\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\x03R\x05level\"\xcd\x01\n" +
 	"\x11CoordinatorJoined\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
 	"\vapi_address\x18\x03 \x01(\tR\n" +
 	"apiAddress\x12#\n" +
 	"\ragent_address\x18\x04 \x01(\tR\fagentAddress\x12%\n" +
-	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\"7\n" +
+	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\x12\x14\n" +
+	"\x05rules\x18\x06 \x01(\x03R\x05rules\"7\n" +
 	"\x0eClusterCreated\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06ca_pem\x18\x02 \x01(\fR\x05caPemB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
@@ -6128,7 +6210,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -6193,9 +6275,10 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*RevisionSuspected)(nil),  // 60: groundswell.state.v1.RevisionSuspected
 	(*TokenCreated)(nil),       // 61: groundswell.state.v1.TokenCreated
 	(*TokenUsed)(nil),          // 62: groundswell.state.v1.TokenUsed
-	(*CoordinatorJoined)(nil),  // 63: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 64: groundswell.state.v1.ClusterCreated
-	nil,                        // 65: groundswell.state.v1.HostEnrolled.LabelsEntry
+	(*RulesRaised)(nil),        // 63: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 64: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 65: groundswell.state.v1.ClusterCreated
+	nil,                        // 66: groundswell.state.v1.HostEnrolled.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,  // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -6231,67 +6314,68 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	58, // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
 	59, // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
 	60, // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	61, // 33: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	62, // 34: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	63, // 35: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	64, // 36: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	12, // 37: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13, // 38: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14, // 39: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,  // 40: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,  // 41: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,  // 42: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,  // 43: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,  // 44: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,  // 45: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10, // 46: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,  // 47: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,  // 48: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,  // 49: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,  // 50: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,  // 51: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,  // 52: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,  // 53: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,  // 54: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,  // 55: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,  // 56: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,  // 57: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11, // 58: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15, // 59: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16, // 60: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17, // 61: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,  // 62: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11, // 63: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,  // 64: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,  // 65: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	65, // 66: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	2,  // 67: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,  // 68: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,  // 69: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,  // 70: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18, // 71: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	26, // 72: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,  // 73: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	30, // 74: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	31, // 75: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	33, // 76: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	35, // 77: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	37, // 78: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	45, // 79: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	46, // 80: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,  // 81: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,  // 82: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,  // 83: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	51, // 84: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	56, // 85: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,  // 86: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,  // 87: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,  // 88: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	89, // [89:89] is the sub-list for method output_type
-	89, // [89:89] is the sub-list for method input_type
-	89, // [89:89] is the sub-list for extension type_name
-	89, // [89:89] is the sub-list for extension extendee
-	0,  // [0:89] is the sub-list for field type_name
+	63, // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	61, // 34: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	62, // 35: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	64, // 36: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	65, // 37: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	12, // 38: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13, // 39: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14, // 40: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,  // 41: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,  // 42: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,  // 43: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,  // 44: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,  // 45: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,  // 46: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10, // 47: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,  // 48: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,  // 49: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,  // 50: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,  // 51: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,  // 52: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,  // 53: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,  // 54: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,  // 55: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,  // 56: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,  // 57: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,  // 58: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11, // 59: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15, // 60: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16, // 61: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17, // 62: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,  // 63: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11, // 64: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,  // 65: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,  // 66: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	66, // 67: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	2,  // 68: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,  // 69: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,  // 70: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,  // 71: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18, // 72: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	26, // 73: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,  // 74: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	30, // 75: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	31, // 76: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	33, // 77: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	35, // 78: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	37, // 79: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	45, // 80: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	46, // 81: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,  // 82: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,  // 83: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,  // 84: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	51, // 85: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	56, // 86: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,  // 87: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,  // 88: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,  // 89: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	90, // [90:90] is the sub-list for method output_type
+	90, // [90:90] is the sub-list for method input_type
+	90, // [90:90] is the sub-list for extension type_name
+	90, // [90:90] is the sub-list for extension extendee
+	0,  // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -6332,6 +6416,7 @@ func file_state_v1_state_proto_init() {
 		(*Event_HostsQuarantined)(nil),
 		(*Event_HostsReleased)(nil),
 		(*Event_RevisionSuspected)(nil),
+		(*Event_RulesRaised)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -6343,7 +6428,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   66,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
