@@ -84,6 +84,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
 		Layer: &raftLayer{Listener: c.lis.raft, conf: c.keys.cred.Client()}, FSM: c.store,
+		Replay:        func(last uint64) { c.store.Replayed = last },
 		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
 		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
 	})

@@ -167,8 +167,6 @@ func Witness(s *State, e Event) func() error {
 		if d := s.Deployments[e.Deployment]; d != nil {
 			return func() error { return s.checkSettled(d, e.Items) }
 		}
-	case TargetsReported:
-		return s.witnessReports(e)
 	}
 	return nil
 }
@@ -316,40 +314,35 @@ func (s *State) checkSettled(d *Deployment, items []TaskEnd) error {
 	for _, item := range items {
 		t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]
 		if item.Status == TaskSettled && t != nil && task != nil && task.Status == TaskSettled && task.Since == s.Now &&
-			(t.Running != d.Revision || t.Health != HealthHealthy) {
+			(!t.proved(d.Revision)) {
 			return fmt.Errorf("S14: %s counts as settled in %s and runs %s, %s", item.Host, d.ID, t.Running.Short(), t.Health)
 		}
 	}
 	return nil
 }
 
-// witnessReports is S10 and S14 for results: a late report changes no task, and
-// no task settles without a report of the revision.
-func (s *State) witnessReports(e TargetsReported) func() error {
-	type key struct{ d, host string }
-	was := map[key]TaskStatus{}
-	for i := range e.Items {
-		for _, d := range s.open {
-			if task := d.Tasks[e.Items[i].Host]; task != nil {
-				was[key{d.ID, e.Items[i].Host}] = task.Status
-			}
+// witnessReport is S10 and S14 for one report, to be called before it is applied
+// and its test after: a late report changes no task, and no task settles without
+// a report of the revision.
+func (s *State) witnessReport(r *Report) func() error {
+	was := map[string]TaskStatus{}
+	for _, d := range s.open {
+		if task := d.Tasks[r.Host]; task != nil && d.App == r.App {
+			was[d.ID] = task.Status
 		}
 	}
 	return func() error {
-		for i := range e.Items {
-			r := &e.Items[i]
-			for _, d := range s.open {
-				task := d.Tasks[r.Host]
-				old, ok := was[key{d.ID, r.Host}]
-				if task == nil || !ok || d.App != r.App || task.Status == old {
-					continue
-				}
-				switch {
-				case r.Gen < task.Gen:
-					return fmt.Errorf("S10: a report of generation %d moved task %s of %s, which is at %d", r.Gen, r.Host, d.ID, task.Gen)
-				case task.Status == TaskSettled && (r.Running != d.Revision || r.Health != HealthHealthy || r.Result != ResultDone):
-					return fmt.Errorf("S14: %s settled in %s by a report of %s, %s", r.Host, d.ID, r.Running.Short(), r.Health)
-				}
+		for _, d := range s.open {
+			task := d.Tasks[r.Host]
+			old, ok := was[d.ID]
+			if task == nil || !ok || task.Status == old {
+				continue
+			}
+			switch {
+			case r.Gen < task.Gen:
+				return fmt.Errorf("S10: a report of generation %d moved task %s of %s, which is at %d", r.Gen, r.Host, d.ID, task.Gen)
+			case task.Status == TaskSettled && (r.Running != d.Revision || r.Health != HealthHealthy || r.Result != ResultDone):
+				return fmt.Errorf("S14: %s settled in %s by a report of %s, %s", r.Host, d.ID, r.Running.Short(), r.Health)
 			}
 		}
 		return nil

@@ -123,7 +123,9 @@ func TestAnAcknowledgedRequestIsNotOverrun(t *testing.T) {
 		f.act("d1", verb)
 		f.refused(deploy.WaveSealed{Deployment: "d1"})
 		f.refused(deploy.DeploymentEnded{Deployment: "d1", Status: deploy.DeploymentStatusSucceeded})
-		f.refused(deploy.DeploymentPaused{Deployment: "d1", Cause: "decided before"})
+		if verb != deploy.VerbPause { // a pause that asks for a decision is still one
+			f.refused(deploy.DeploymentPaused{Deployment: "d1", Cause: "decided before"})
+		}
 		if d.Status != want {
 			t.Errorf("after %s: %s", verb, d.Status)
 		}
@@ -374,7 +376,7 @@ func TestHostsWithoutZone(t *testing.T) {
 	for i, z := range []string{"", "a", "a", "b", "b", "b"} {
 		hosts = append(hosts, &deploy.Host{ID: fmt.Sprint("h", i), Name: fmt.Sprint("h", i), Zone: z})
 	}
-	waves := deploy.Arrange([]deploy.WaveSpec{{Name: "zones", Kind: "remainder", ForEachZone: true}}, hosts)
+	waves := deploy.Arrange("www", []deploy.WaveSpec{{Name: "zones", Kind: "remainder", ForEachZone: true}}, hosts, nil)
 	if len(waves) != 3 || len(waves[0].Hosts) != 1 || len(waves[2].Hosts) != 3 {
 		t.Errorf("waves %+v", waves)
 	}

@@ -310,7 +310,9 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 			App: app, Group: t.Group, RunningDigest: string(t.Running), Health: t.Health.String(), Evidence: t.Evidence,
 			Generation: t.Gen, Permit: t.Permit.String(),
 		}
-		for to, d := range map[*string]deploy.Digest{&v.Running: t.Running, &v.Desired: t.Desired, &v.LastGood: st.LastGood(t, "")} {
+		wants := st.Wants(t)
+		v.Why = wants.Why
+		for to, d := range map[*string]deploy.Digest{&v.Running: t.Running, &v.Desired: wants.Revision, &v.LastGood: st.LastGood(t)} {
 			if d != "" {
 				*to = st.RevisionName(app, d)
 			}

@@ -13,6 +13,10 @@ import (
 // Args are the key=value arguments of one command of a scenario.
 type Args map[string]string
 
+// app is the application of every scenario. The hash that chooses canaries puts
+// its hosts h1 to h7 in this order and before h8 to h12.
+const app = "lozlice"
+
 // Session runs the commands of a scenario on one world and returns the trace
 // of each.
 type Session struct {
@@ -48,7 +52,8 @@ func NewSession(seed uint64) *Session {
 //	hosts n=6 zones=a,b,c          enrol hosts h1..h6, zones in turn
 //	join host=h7 zone=a            a new host; leave host=h7 ends it gracefully
 //	group min=66% concurrent=1 ... with one wave a line: "rest:remainder,bake=1m"
-//	deploy rev=v1 id=d1            create a deployment; fixes=, skip=, keep=, pre=, preempt, redeploy, inflight=, queue=, undo=
+//	deploy rev=v1 id=d1            create a deployment; fixes=, skip=, keep=, pre=, preempt, redeploy, inflight=, queue=;
+//	                               undo=v2 rolls the group back from v2 to rev, undo=none to rev
 //	script host=h1 rev=v2 how=fail
 //	gate name=errors answer=fail   what a gate answers from now on, key= for one zone or host
 //	sight host=h1 up=false
@@ -81,7 +86,7 @@ func (s *Session) run(cmd string, args Args) error {
 		if err != nil {
 			return err
 		}
-		s.World.Define("www", "prod", c)
+		s.World.Define(app, "prod", c)
 		return s.World.Run(time.Second, nil)
 	case "deploy":
 		return s.deploy(args)
@@ -163,14 +168,10 @@ func (a Args) list(key string) []string {
 }
 
 func (s *Session) deploy(args Args) error {
-	if bad := args["undo"]; bad != "" {
-		g := s.World.State.Groups[deploy.GroupKey("www", "prod")]
-		return s.World.Propose(deploy.DeploymentCreated{
-			Request: s.request(), ID: args["id"], App: "www", Group: "prod", Revision: deploy.Digest(args["rev"]), RevName: args["rev"],
-			Config: g.Config, Waves: []deploy.Wave{{Name: "rollback", Hosts: g.Hosts()}}, Inverse: true, Bad: deploy.Digest(bad),
-		})[0]
+	if undo := args["undo"]; undo != "" {
+		return s.World.Rollback(app, "prod", args["id"], args["rev"], undo)
 	}
-	return s.World.Deploy("www", "prod", args["id"], args["rev"], func(e *deploy.DeploymentCreated) {
+	return s.World.Deploy(app, "prod", args["id"], args["rev"], func(e *deploy.DeploymentCreated) {
 		for _, rev := range args.list("fixes") {
 			e.Fixes = append(e.Fixes, deploy.Digest(rev))
 		}
@@ -231,7 +232,7 @@ func (s *Session) runFor(args Args) error {
 // halted reports whether the newest deployment in flight, if any is, waits for
 // a person.
 func (s *Session) halted() bool {
-	d := s.World.State.Newest("www", "prod")
+	d := s.World.State.Newest(app, "prod")
 	return d == nil || d.Decision
 }
 

@@ -161,6 +161,9 @@ func (w *World) Sight(id string, up bool) {
 // Propose applies facts of one entry and delivers what follows from them.
 func (w *World) Propose(events ...deploy.Event) []error {
 	w.index++
+	if w.Deep && w.State.Violated == nil {
+		w.State.Violated = w.fail
+	}
 	var witness func() error
 	if w.Deep && len(events) == 1 {
 		witness = deploy.Witness(w.State, events[0])
@@ -372,11 +375,41 @@ func (w *World) Deploy(app, group, id, rev string, with ...func(*deploy.Deployme
 	for _, set := range with {
 		set(&e)
 	}
-	plan, err := deploy.Plan(w.State, deploy.PlanInput{App: app, Group: group, Revision: d, Config: e.Config, Force: e.Force})
+	plan, err := deploy.Plan(w.State, deploy.PlanInput{App: app, Group: group, Revision: d, Config: e.Config, Force: e.Force, Skip: e.Skip})
 	if err != nil {
 		return err
 	}
 	e.Request, e.Waves, e.Layout = deploy.Request{ID: "create-" + id, Actor: "sim"}, plan.Waves, plan.Layout
+	return w.Propose(e)[0]
+}
+
+// Rollback takes the group back by an inverse deployment, as a person asks for
+// it: to rev because of a name, or (undo other than "none") from the newest
+// deployment, which must have brought the revision undo, to where it leads.
+func (w *World) Rollback(app, group, id, rev, undo string) error {
+	g := w.State.Groups[deploy.GroupKey(app, group)]
+	if g == nil {
+		return fmt.Errorf("no group %s", group)
+	}
+	w.seq++
+	e := deploy.DeploymentCreated{
+		Request: deploy.Request{ID: fmt.Sprint("rollback-", w.seq), Actor: "sim"}, ID: id, App: app, Group: group,
+		Revision: deploy.Digest(rev), RevName: rev, Config: g.Config, Inverse: true,
+	}
+	if undo == "none" {
+		return w.Propose(e)[0]
+	}
+	u, err := w.State.Undoable(g)
+	if err != nil {
+		return err
+	}
+	e.Undoes, e.Bad = u.Deployment, u.Bad
+	if was := w.State.Deployments[u.Deployment].Revision; undo != "any" && was != deploy.Digest(undo) {
+		return fmt.Errorf("a rollback takes back %s (%s), not %s", was, u.Deployment, undo)
+	}
+	if rev == "" {
+		e.Revision, e.RevName = u.Revision, string(u.Revision)
+	}
 	return w.Propose(e)[0]
 }
 

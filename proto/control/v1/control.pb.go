@@ -4100,8 +4100,9 @@ type Target struct {
 	Evidence      string                 `protobuf:"bytes,6,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	Generation    uint64                 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
 	Permit        string                 `protobuf:"bytes,8,opt,name=permit,proto3" json:"permit,omitempty"`
-	Desired       string                 `protobuf:"bytes,9,opt,name=desired,proto3" json:"desired,omitempty"`
+	Desired       string                 `protobuf:"bytes,9,opt,name=desired,proto3" json:"desired,omitempty"` // what it should run
 	LastGood      string                 `protobuf:"bytes,10,opt,name=last_good,json=lastGood,proto3" json:"last_good,omitempty"`
+	Why           string                 `protobuf:"bytes,11,opt,name=why,proto3" json:"why,omitempty"` // it should run that
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4202,6 +4203,13 @@ func (x *Target) GetDesired() string {
 func (x *Target) GetLastGood() string {
 	if x != nil {
 		return x.LastGood
+	}
+	return ""
+}
+
+func (x *Target) GetWhy() string {
+	if x != nil {
+		return x.Why
 	}
 	return ""
 }
@@ -5286,7 +5294,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"quarantine\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x94\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa6\x02\n" +
 	"\x06Target\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x18\n" +
@@ -5300,7 +5308,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06permit\x18\b \x01(\tR\x06permit\x12\x18\n" +
 	"\adesired\x18\t \x01(\tR\adesired\x12\x1b\n" +
 	"\tlast_good\x18\n" +
-	" \x01(\tR\blastGood\"\x92\x01\n" +
+	" \x01(\tR\blastGood\x12\x10\n" +
+	"\x03why\x18\v \x01(\tR\x03why\"\x92\x01\n" +
 	"\x10ListHostsRequest\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1a\n" +
 	"\bselector\x18\x02 \x03(\tR\bselector\x12\x12\n" +

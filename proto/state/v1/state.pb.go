@@ -129,6 +129,11 @@ type Event struct {
 	//	*Event_HostsReleased
 	//	*Event_RevisionSuspected
 	//	*Event_RulesRaised
+	//	*Event_RevertExtended
+	//	*Event_StagingRetried
+	//	*Event_TasksReopened
+	//	*Event_GatesAnswered
+	//	*Event_RevisionProven
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -472,6 +477,51 @@ func (x *Event) GetRulesRaised() *RulesRaised {
 	return nil
 }
 
+func (x *Event) GetRevertExtended() *RevertExtended {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RevertExtended); ok {
+			return x.RevertExtended
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetStagingRetried() *StagingRetried {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_StagingRetried); ok {
+			return x.StagingRetried
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTasksReopened() *TasksReopened {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_TasksReopened); ok {
+			return x.TasksReopened
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetGatesAnswered() *GatesAnswered {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_GatesAnswered); ok {
+			return x.GatesAnswered
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRevisionProven() *RevisionProven {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RevisionProven); ok {
+			return x.RevisionProven
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -644,6 +694,26 @@ type Event_RulesRaised struct {
 	RulesRaised *RulesRaised `protobuf:"bytes,33,opt,name=rules_raised,json=rulesRaised,proto3,oneof"`
 }
 
+type Event_RevertExtended struct {
+	RevertExtended *RevertExtended `protobuf:"bytes,34,opt,name=revert_extended,json=revertExtended,proto3,oneof"`
+}
+
+type Event_StagingRetried struct {
+	StagingRetried *StagingRetried `protobuf:"bytes,35,opt,name=staging_retried,json=stagingRetried,proto3,oneof"`
+}
+
+type Event_TasksReopened struct {
+	TasksReopened *TasksReopened `protobuf:"bytes,36,opt,name=tasks_reopened,json=tasksReopened,proto3,oneof"`
+}
+
+type Event_GatesAnswered struct {
+	GatesAnswered *GatesAnswered `protobuf:"bytes,37,opt,name=gates_answered,json=gatesAnswered,proto3,oneof"`
+}
+
+type Event_RevisionProven struct {
+	RevisionProven *RevisionProven `protobuf:"bytes,38,opt,name=revision_proven,json=revisionProven,proto3,oneof"`
+}
+
 type Event_TokenCreated struct {
 	// Facts of the cluster itself, kept beside deploy's state.
 	TokenCreated *TokenCreated `protobuf:"bytes,40,opt,name=token_created,json=tokenCreated,proto3,oneof"`
@@ -726,6 +796,16 @@ func (*Event_HostsReleased) isEvent_Fact() {}
 func (*Event_RevisionSuspected) isEvent_Fact() {}
 
 func (*Event_RulesRaised) isEvent_Fact() {}
+
+func (*Event_RevertExtended) isEvent_Fact() {}
+
+func (*Event_StagingRetried) isEvent_Fact() {}
+
+func (*Event_TasksReopened) isEvent_Fact() {}
+
+func (*Event_GatesAnswered) isEvent_Fact() {}
+
+func (*Event_RevisionProven) isEvent_Fact() {}
 
 func (*Event_TokenCreated) isEvent_Fact() {}
 
@@ -1963,6 +2043,9 @@ type QueryGate struct {
 	Query         string                 `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
 	Max           string                 `protobuf:"bytes,2,opt,name=max,proto3" json:"max,omitempty"`
 	Min           string                 `protobuf:"bytes,3,opt,name=min,proto3" json:"min,omitempty"`
+	Window        int64                  `protobuf:"varint,4,opt,name=window,proto3" json:"window,omitempty"` // nanoseconds that an answer looks back
+	HostLabel     string                 `protobuf:"bytes,5,opt,name=host_label,json=hostLabel,proto3" json:"host_label,omitempty"`
+	Presence      string                 `protobuf:"bytes,6,opt,name=presence,proto3" json:"presence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2014,6 +2097,27 @@ func (x *QueryGate) GetMax() string {
 func (x *QueryGate) GetMin() string {
 	if x != nil {
 		return x.Min
+	}
+	return ""
+}
+
+func (x *QueryGate) GetWindow() int64 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *QueryGate) GetHostLabel() string {
+	if x != nil {
+		return x.HostLabel
+	}
+	return ""
+}
+
+func (x *QueryGate) GetPresence() string {
+	if x != nil {
+		return x.Presence
 	}
 	return ""
 }
@@ -2778,6 +2882,7 @@ type DeploymentCreated struct {
 	Without       []string               `protobuf:"bytes,16,rep,name=without,proto3" json:"without,omitempty"`
 	Preempt       bool                   `protobuf:"varint,17,opt,name=preempt,proto3" json:"preempt,omitempty"`
 	Skip          []*Skip                `protobuf:"bytes,18,rep,name=skip,proto3" json:"skip,omitempty"`
+	Undoes        string                 `protobuf:"bytes,19,opt,name=undoes,proto3" json:"undoes,omitempty"` // of an inverse one: the deployment that it takes back
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2936,6 +3041,13 @@ func (x *DeploymentCreated) GetSkip() []*Skip {
 		return x.Skip
 	}
 	return nil
+}
+
+func (x *DeploymentCreated) GetUndoes() string {
+	if x != nil {
+		return x.Undoes
+	}
+	return ""
 }
 
 type Skip struct {
@@ -3614,6 +3726,258 @@ func (x *RollbackStarted) GetRevokedBy() string {
 	return ""
 }
 
+type RevertExtended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Items         []*RevertGoal          `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertExtended) Reset() {
+	*x = RevertExtended{}
+	mi := &file_state_v1_state_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertExtended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertExtended) ProtoMessage() {}
+
+func (x *RevertExtended) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertExtended.ProtoReflect.Descriptor instead.
+func (*RevertExtended) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RevertExtended) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *RevertExtended) GetItems() []*RevertGoal {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type StagingRetried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Hosts         []string               `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagingRetried) Reset() {
+	*x = StagingRetried{}
+	mi := &file_state_v1_state_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagingRetried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagingRetried) ProtoMessage() {}
+
+func (x *StagingRetried) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagingRetried.ProtoReflect.Descriptor instead.
+func (*StagingRetried) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *StagingRetried) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *StagingRetried) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *StagingRetried) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type TasksReopened struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Hosts         []string               `protobuf:"bytes,2,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TasksReopened) Reset() {
+	*x = TasksReopened{}
+	mi := &file_state_v1_state_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TasksReopened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TasksReopened) ProtoMessage() {}
+
+func (x *TasksReopened) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TasksReopened.ProtoReflect.Descriptor instead.
+func (*TasksReopened) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *TasksReopened) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *TasksReopened) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type GatesAnswered struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatesAnswered) Reset() {
+	*x = GatesAnswered{}
+	mi := &file_state_v1_state_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatesAnswered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatesAnswered) ProtoMessage() {}
+
+func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatesAnswered.ProtoReflect.Descriptor instead.
+func (*GatesAnswered) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *GatesAnswered) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+type RevisionProven struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevisionProven) Reset() {
+	*x = RevisionProven{}
+	mi := &file_state_v1_state_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevisionProven) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevisionProven) ProtoMessage() {}
+
+func (x *RevisionProven) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevisionProven.ProtoReflect.Descriptor instead.
+func (*RevisionProven) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RevisionProven) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
 type TaskEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -3627,7 +3991,7 @@ type TaskEnd struct {
 
 func (x *TaskEnd) Reset() {
 	*x = TaskEnd{}
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3639,7 +4003,7 @@ func (x *TaskEnd) String() string {
 func (*TaskEnd) ProtoMessage() {}
 
 func (x *TaskEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3652,7 +4016,7 @@ func (x *TaskEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEnd.ProtoReflect.Descriptor instead.
 func (*TaskEnd) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TaskEnd) GetHost() string {
@@ -3702,7 +4066,7 @@ type TasksEnded struct {
 
 func (x *TasksEnded) Reset() {
 	*x = TasksEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3714,7 +4078,7 @@ func (x *TasksEnded) String() string {
 func (*TasksEnded) ProtoMessage() {}
 
 func (x *TasksEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3727,7 +4091,7 @@ func (x *TasksEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksEnded.ProtoReflect.Descriptor instead.
 func (*TasksEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TasksEnded) GetDeployment() string {
@@ -3768,7 +4132,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3780,7 +4144,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3793,7 +4157,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HostDown) GetHost() string {
@@ -3819,7 +4183,7 @@ type HostsUnreachable struct {
 
 func (x *HostsUnreachable) Reset() {
 	*x = HostsUnreachable{}
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3831,7 +4195,7 @@ func (x *HostsUnreachable) String() string {
 func (*HostsUnreachable) ProtoMessage() {}
 
 func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3844,7 +4208,7 @@ func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsUnreachable.ProtoReflect.Descriptor instead.
 func (*HostsUnreachable) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HostsUnreachable) GetItems() []*HostDown {
@@ -3869,7 +4233,7 @@ type GateJudged struct {
 
 func (x *GateJudged) Reset() {
 	*x = GateJudged{}
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4245,7 @@ func (x *GateJudged) String() string {
 func (*GateJudged) ProtoMessage() {}
 
 func (x *GateJudged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4258,7 @@ func (x *GateJudged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateJudged.ProtoReflect.Descriptor instead.
 func (*GateJudged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GateJudged) GetDeployment() string {
@@ -3957,7 +4321,7 @@ type BakeStarted struct {
 
 func (x *BakeStarted) Reset() {
 	*x = BakeStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3969,7 +4333,7 @@ func (x *BakeStarted) String() string {
 func (*BakeStarted) ProtoMessage() {}
 
 func (x *BakeStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3982,7 +4346,7 @@ func (x *BakeStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BakeStarted.ProtoReflect.Descriptor instead.
 func (*BakeStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *BakeStarted) GetDeployment() string {
@@ -4016,7 +4380,7 @@ type WaveSealed struct {
 
 func (x *WaveSealed) Reset() {
 	*x = WaveSealed{}
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4028,7 +4392,7 @@ func (x *WaveSealed) String() string {
 func (*WaveSealed) ProtoMessage() {}
 
 func (x *WaveSealed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4041,7 +4405,7 @@ func (x *WaveSealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSealed.ProtoReflect.Descriptor instead.
 func (*WaveSealed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WaveSealed) GetDeployment() string {
@@ -4069,7 +4433,7 @@ type WaveSkipped struct {
 
 func (x *WaveSkipped) Reset() {
 	*x = WaveSkipped{}
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4081,7 +4445,7 @@ func (x *WaveSkipped) String() string {
 func (*WaveSkipped) ProtoMessage() {}
 
 func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4094,7 +4458,7 @@ func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSkipped.ProtoReflect.Descriptor instead.
 func (*WaveSkipped) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WaveSkipped) GetDeployment() string {
@@ -4129,7 +4493,7 @@ type DeploymentPaused struct {
 
 func (x *DeploymentPaused) Reset() {
 	*x = DeploymentPaused{}
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4141,7 +4505,7 @@ func (x *DeploymentPaused) String() string {
 func (*DeploymentPaused) ProtoMessage() {}
 
 func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4154,7 +4518,7 @@ func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentPaused.ProtoReflect.Descriptor instead.
 func (*DeploymentPaused) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeploymentPaused) GetDeployment() string {
@@ -4189,7 +4553,7 @@ type DeploymentEnded struct {
 
 func (x *DeploymentEnded) Reset() {
 	*x = DeploymentEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4565,7 @@ func (x *DeploymentEnded) String() string {
 func (*DeploymentEnded) ProtoMessage() {}
 
 func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4578,7 @@ func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentEnded.ProtoReflect.Descriptor instead.
 func (*DeploymentEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DeploymentEnded) GetDeployment() string {
@@ -4253,7 +4617,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4265,7 +4629,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4278,7 +4642,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Failure) GetEvent() string {
@@ -4349,7 +4713,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4361,7 +4725,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4374,7 +4738,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Report) GetHost() string {
@@ -4463,7 +4827,7 @@ type TargetsReported struct {
 
 func (x *TargetsReported) Reset() {
 	*x = TargetsReported{}
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4475,7 +4839,7 @@ func (x *TargetsReported) String() string {
 func (*TargetsReported) ProtoMessage() {}
 
 func (x *TargetsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4488,7 +4852,7 @@ func (x *TargetsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsReported.ProtoReflect.Descriptor instead.
 func (*TargetsReported) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TargetsReported) GetItems() []*Report {
@@ -4509,7 +4873,7 @@ type GroupDeleted struct {
 
 func (x *GroupDeleted) Reset() {
 	*x = GroupDeleted{}
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4521,7 +4885,7 @@ func (x *GroupDeleted) String() string {
 func (*GroupDeleted) ProtoMessage() {}
 
 func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4534,7 +4898,7 @@ func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDeleted.ProtoReflect.Descriptor instead.
 func (*GroupDeleted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GroupDeleted) GetRequest() *Request {
@@ -4569,7 +4933,7 @@ type FreezeSet struct {
 
 func (x *FreezeSet) Reset() {
 	*x = FreezeSet{}
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4581,7 +4945,7 @@ func (x *FreezeSet) String() string {
 func (*FreezeSet) ProtoMessage() {}
 
 func (x *FreezeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4594,7 +4958,7 @@ func (x *FreezeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeSet.ProtoReflect.Descriptor instead.
 func (*FreezeSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *FreezeSet) GetRequest() *Request {
@@ -4629,7 +4993,7 @@ type FreezeLifted struct {
 
 func (x *FreezeLifted) Reset() {
 	*x = FreezeLifted{}
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4641,7 +5005,7 @@ func (x *FreezeLifted) String() string {
 func (*FreezeLifted) ProtoMessage() {}
 
 func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4654,7 +5018,7 @@ func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
 func (*FreezeLifted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *FreezeLifted) GetRequest() *Request {
@@ -4689,7 +5053,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4701,7 +5065,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4714,7 +5078,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Hold) GetKind() string {
@@ -4749,7 +5113,7 @@ type HoldsChanged struct {
 
 func (x *HoldsChanged) Reset() {
 	*x = HoldsChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4761,7 +5125,7 @@ func (x *HoldsChanged) String() string {
 func (*HoldsChanged) ProtoMessage() {}
 
 func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4774,7 +5138,7 @@ func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
 func (*HoldsChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *HoldsChanged) GetDeployment() string {
@@ -4811,7 +5175,7 @@ type TargetMoved struct {
 
 func (x *TargetMoved) Reset() {
 	*x = TargetMoved{}
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4823,7 +5187,7 @@ func (x *TargetMoved) String() string {
 func (*TargetMoved) ProtoMessage() {}
 
 func (x *TargetMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4836,7 +5200,7 @@ func (x *TargetMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
 func (*TargetMoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TargetMoved) GetApp() string {
@@ -4884,7 +5248,7 @@ type TakenOver struct {
 
 func (x *TakenOver) Reset() {
 	*x = TakenOver{}
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4896,7 +5260,7 @@ func (x *TakenOver) String() string {
 func (*TakenOver) ProtoMessage() {}
 
 func (x *TakenOver) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4909,7 +5273,7 @@ func (x *TakenOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
 func (*TakenOver) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TakenOver) GetDeployment() string {
@@ -4936,7 +5300,7 @@ type WaveReverted struct {
 
 func (x *WaveReverted) Reset() {
 	*x = WaveReverted{}
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4948,7 +5312,7 @@ func (x *WaveReverted) String() string {
 func (*WaveReverted) ProtoMessage() {}
 
 func (x *WaveReverted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4961,7 +5325,7 @@ func (x *WaveReverted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
 func (*WaveReverted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WaveReverted) GetDeployment() string {
@@ -4990,13 +5354,14 @@ type Observation struct {
 	Answer        string                 `protobuf:"bytes,8,opt,name=answer,proto3" json:"answer,omitempty"`
 	Final         bool                   `protobuf:"varint,9,opt,name=final,proto3" json:"final,omitempty"`
 	Detail        string                 `protobuf:"bytes,10,opt,name=detail,proto3" json:"detail,omitempty"`
+	Few           bool                   `protobuf:"varint,11,opt,name=few,proto3" json:"few,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5008,7 +5373,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5021,7 +5386,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Observation) GetKey() string {
@@ -5094,6 +5459,13 @@ func (x *Observation) GetDetail() string {
 	return ""
 }
 
+func (x *Observation) GetFew() bool {
+	if x != nil {
+		return x.Few
+	}
+	return false
+}
+
 type GateObserved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
@@ -5107,7 +5479,7 @@ type GateObserved struct {
 
 func (x *GateObserved) Reset() {
 	*x = GateObserved{}
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5119,7 +5491,7 @@ func (x *GateObserved) String() string {
 func (*GateObserved) ProtoMessage() {}
 
 func (x *GateObserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5132,7 +5504,7 @@ func (x *GateObserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
 func (*GateObserved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GateObserved) GetDeployment() string {
@@ -5181,7 +5553,7 @@ type HostsQuarantined struct {
 
 func (x *HostsQuarantined) Reset() {
 	*x = HostsQuarantined{}
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5193,7 +5565,7 @@ func (x *HostsQuarantined) String() string {
 func (*HostsQuarantined) ProtoMessage() {}
 
 func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5206,7 +5578,7 @@ func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
 func (*HostsQuarantined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *HostsQuarantined) GetRequest() *Request {
@@ -5241,7 +5613,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5253,7 +5625,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5266,7 +5638,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -5300,7 +5672,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5312,7 +5684,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5325,7 +5697,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -5357,7 +5729,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5369,7 +5741,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5382,7 +5754,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -5446,7 +5818,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5458,7 +5830,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5471,7 +5843,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -5512,7 +5884,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5524,7 +5896,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5537,7 +5909,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -5561,7 +5933,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5573,7 +5945,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5586,7 +5958,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -5641,7 +6013,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5653,7 +6025,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5666,7 +6038,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -5692,7 +6064,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xb7\x16\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xc6\x19\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -5732,7 +6104,12 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x11hosts_quarantined\x18\x1e \x01(\v2&.groundswell.state.v1.HostsQuarantinedH\x00R\x10hostsQuarantined\x12L\n" +
 	"\x0ehosts_released\x18\x1f \x01(\v2#.groundswell.state.v1.HostsReleasedH\x00R\rhostsReleased\x12X\n" +
 	"\x12revision_suspected\x18  \x01(\v2'.groundswell.state.v1.RevisionSuspectedH\x00R\x11revisionSuspected\x12F\n" +
-	"\frules_raised\x18! \x01(\v2!.groundswell.state.v1.RulesRaisedH\x00R\vrulesRaised\x12I\n" +
+	"\frules_raised\x18! \x01(\v2!.groundswell.state.v1.RulesRaisedH\x00R\vrulesRaised\x12O\n" +
+	"\x0frevert_extended\x18\" \x01(\v2$.groundswell.state.v1.RevertExtendedH\x00R\x0erevertExtended\x12O\n" +
+	"\x0fstaging_retried\x18# \x01(\v2$.groundswell.state.v1.StagingRetriedH\x00R\x0estagingRetried\x12L\n" +
+	"\x0etasks_reopened\x18$ \x01(\v2#.groundswell.state.v1.TasksReopenedH\x00R\rtasksReopened\x12L\n" +
+	"\x0egates_answered\x18% \x01(\v2#.groundswell.state.v1.GatesAnsweredH\x00R\rgatesAnswered\x12O\n" +
+	"\x0frevision_proven\x18& \x01(\v2$.groundswell.state.v1.RevisionProvenH\x00R\x0erevisionProven\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -5855,11 +6232,15 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"minSamples\x12\x1d\n" +
 	"\n" +
 	"fail_limit\x18\x11 \x01(\x03R\tfailLimit\x12!\n" +
-	"\fask_interval\x18\x12 \x01(\x03R\vaskInterval\"E\n" +
+	"\fask_interval\x18\x12 \x01(\x03R\vaskInterval\"\x98\x01\n" +
 	"\tQueryGate\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x10\n" +
 	"\x03max\x18\x02 \x01(\tR\x03max\x12\x10\n" +
-	"\x03min\x18\x03 \x01(\tR\x03min\"Q\n" +
+	"\x03min\x18\x03 \x01(\tR\x03min\x12\x16\n" +
+	"\x06window\x18\x04 \x01(\x03R\x06window\x12\x1d\n" +
+	"\n" +
+	"host_label\x18\x05 \x01(\tR\thostLabel\x12\x1a\n" +
+	"\bpresence\x18\x06 \x01(\tR\bpresence\"Q\n" +
 	"\vCompareGate\x12\x16\n" +
 	"\x06metric\x18\x01 \x01(\tR\x06metric\x12\x12\n" +
 	"\x04test\x18\x02 \x01(\tR\x04test\x12\x16\n" +
@@ -5924,7 +6305,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05files\x18\x06 \x01(\x03R\x05files\x12\x18\n" +
 	"\amessage\x18\a \x01(\tR\amessage\x12\x1a\n" +
 	"\bancestry\x18\b \x03(\tR\bancestry\x12\x16\n" +
-	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xa7\x04\n" +
+	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xbf\x04\n" +
 	"\x11DeploymentCreated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
@@ -5944,7 +6325,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05fixes\x18\x0f \x03(\tR\x05fixes\x12\x18\n" +
 	"\awithout\x18\x10 \x03(\tR\awithout\x12\x18\n" +
 	"\apreempt\x18\x11 \x01(\bR\apreempt\x12.\n" +
-	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\"H\n" +
+	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\x12\x16\n" +
+	"\x06undoes\x18\x13 \x01(\tR\x06undoes\"H\n" +
 	"\x04Skip\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x16\n" +
@@ -6014,7 +6396,29 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05waves\x18\a \x03(\x03R\x05waves\x12\x14\n" +
 	"\x05until\x18\b \x01(\x03R\x05until\x12\x1d\n" +
 	"\n" +
-	"revoked_by\x18\t \x01(\tR\trevokedBy\"w\n" +
+	"revoked_by\x18\t \x01(\tR\trevokedBy\"h\n" +
+	"\x0eRevertExtended\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x126\n" +
+	"\x05items\x18\x02 \x03(\v2 .groundswell.state.v1.RevertGoalR\x05items\"N\n" +
+	"\x0eStagingRetried\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05hosts\x18\x03 \x03(\tR\x05hosts\"E\n" +
+	"\rTasksReopened\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x14\n" +
+	"\x05hosts\x18\x02 \x03(\tR\x05hosts\"/\n" +
+	"\rGatesAnswered\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\"0\n" +
+	"\x0eRevisionProven\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\"w\n" +
 	"\aTaskEnd\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x10\n" +
@@ -6136,7 +6540,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12\x12\n" +
-	"\x04wave\x18\x02 \x01(\x03R\x04wave\"\xfd\x01\n" +
+	"\x04wave\x18\x02 \x01(\x03R\x04wave\"\x8f\x02\n" +
 	"\vObservation\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x17\n" +
 	"\afrom_ms\x18\x02 \x01(\x03R\x06fromMs\x12\x13\n" +
@@ -6148,7 +6552,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06answer\x18\b \x01(\tR\x06answer\x12\x14\n" +
 	"\x05final\x18\t \x01(\bR\x05final\x12\x16\n" +
 	"\x06detail\x18\n" +
-	" \x01(\tR\x06detail\"\xa9\x01\n" +
+	" \x01(\tR\x06detail\x12\x10\n" +
+	"\x03few\x18\v \x01(\bR\x03few\"\xa9\x01\n" +
 	"\fGateObserved\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -6210,7 +6615,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -6247,38 +6652,43 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*PermitsGranted)(nil),     // 32: groundswell.state.v1.PermitsGranted
 	(*RevertGoal)(nil),         // 33: groundswell.state.v1.RevertGoal
 	(*RollbackStarted)(nil),    // 34: groundswell.state.v1.RollbackStarted
-	(*TaskEnd)(nil),            // 35: groundswell.state.v1.TaskEnd
-	(*TasksEnded)(nil),         // 36: groundswell.state.v1.TasksEnded
-	(*HostDown)(nil),           // 37: groundswell.state.v1.HostDown
-	(*HostsUnreachable)(nil),   // 38: groundswell.state.v1.HostsUnreachable
-	(*GateJudged)(nil),         // 39: groundswell.state.v1.GateJudged
-	(*BakeStarted)(nil),        // 40: groundswell.state.v1.BakeStarted
-	(*WaveSealed)(nil),         // 41: groundswell.state.v1.WaveSealed
-	(*WaveSkipped)(nil),        // 42: groundswell.state.v1.WaveSkipped
-	(*DeploymentPaused)(nil),   // 43: groundswell.state.v1.DeploymentPaused
-	(*DeploymentEnded)(nil),    // 44: groundswell.state.v1.DeploymentEnded
-	(*Failure)(nil),            // 45: groundswell.state.v1.Failure
-	(*Report)(nil),             // 46: groundswell.state.v1.Report
-	(*TargetsReported)(nil),    // 47: groundswell.state.v1.TargetsReported
-	(*GroupDeleted)(nil),       // 48: groundswell.state.v1.GroupDeleted
-	(*FreezeSet)(nil),          // 49: groundswell.state.v1.FreezeSet
-	(*FreezeLifted)(nil),       // 50: groundswell.state.v1.FreezeLifted
-	(*Hold)(nil),               // 51: groundswell.state.v1.Hold
-	(*HoldsChanged)(nil),       // 52: groundswell.state.v1.HoldsChanged
-	(*TargetMoved)(nil),        // 53: groundswell.state.v1.TargetMoved
-	(*TakenOver)(nil),          // 54: groundswell.state.v1.TakenOver
-	(*WaveReverted)(nil),       // 55: groundswell.state.v1.WaveReverted
-	(*Observation)(nil),        // 56: groundswell.state.v1.Observation
-	(*GateObserved)(nil),       // 57: groundswell.state.v1.GateObserved
-	(*HostsQuarantined)(nil),   // 58: groundswell.state.v1.HostsQuarantined
-	(*HostsReleased)(nil),      // 59: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 60: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 61: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 62: groundswell.state.v1.TokenUsed
-	(*RulesRaised)(nil),        // 63: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 64: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 65: groundswell.state.v1.ClusterCreated
-	nil,                        // 66: groundswell.state.v1.HostEnrolled.LabelsEntry
+	(*RevertExtended)(nil),     // 35: groundswell.state.v1.RevertExtended
+	(*StagingRetried)(nil),     // 36: groundswell.state.v1.StagingRetried
+	(*TasksReopened)(nil),      // 37: groundswell.state.v1.TasksReopened
+	(*GatesAnswered)(nil),      // 38: groundswell.state.v1.GatesAnswered
+	(*RevisionProven)(nil),     // 39: groundswell.state.v1.RevisionProven
+	(*TaskEnd)(nil),            // 40: groundswell.state.v1.TaskEnd
+	(*TasksEnded)(nil),         // 41: groundswell.state.v1.TasksEnded
+	(*HostDown)(nil),           // 42: groundswell.state.v1.HostDown
+	(*HostsUnreachable)(nil),   // 43: groundswell.state.v1.HostsUnreachable
+	(*GateJudged)(nil),         // 44: groundswell.state.v1.GateJudged
+	(*BakeStarted)(nil),        // 45: groundswell.state.v1.BakeStarted
+	(*WaveSealed)(nil),         // 46: groundswell.state.v1.WaveSealed
+	(*WaveSkipped)(nil),        // 47: groundswell.state.v1.WaveSkipped
+	(*DeploymentPaused)(nil),   // 48: groundswell.state.v1.DeploymentPaused
+	(*DeploymentEnded)(nil),    // 49: groundswell.state.v1.DeploymentEnded
+	(*Failure)(nil),            // 50: groundswell.state.v1.Failure
+	(*Report)(nil),             // 51: groundswell.state.v1.Report
+	(*TargetsReported)(nil),    // 52: groundswell.state.v1.TargetsReported
+	(*GroupDeleted)(nil),       // 53: groundswell.state.v1.GroupDeleted
+	(*FreezeSet)(nil),          // 54: groundswell.state.v1.FreezeSet
+	(*FreezeLifted)(nil),       // 55: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 56: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 57: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 58: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 59: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 60: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 61: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 62: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 63: groundswell.state.v1.HostsQuarantined
+	(*HostsReleased)(nil),      // 64: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 65: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 66: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 67: groundswell.state.v1.TokenUsed
+	(*RulesRaised)(nil),        // 68: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 69: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 70: groundswell.state.v1.ClusterCreated
+	nil,                        // 71: groundswell.state.v1.HostEnrolled.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,  // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -6294,88 +6704,94 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	29, // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
 	32, // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
 	34, // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
-	36, // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
-	38, // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
-	39, // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
-	40, // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
-	41, // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
-	42, // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
-	43, // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
-	44, // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	47, // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	48, // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
-	49, // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	50, // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	52, // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	53, // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	54, // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	55, // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	57, // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	58, // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	59, // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	60, // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	63, // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
-	61, // 34: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	62, // 35: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	64, // 36: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	65, // 37: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	12, // 38: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13, // 39: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14, // 40: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,  // 41: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,  // 42: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,  // 43: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,  // 44: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,  // 45: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,  // 46: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10, // 47: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,  // 48: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,  // 49: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,  // 50: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,  // 51: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,  // 52: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,  // 53: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,  // 54: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,  // 55: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,  // 56: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,  // 57: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,  // 58: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11, // 59: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15, // 60: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16, // 61: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17, // 62: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,  // 63: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11, // 64: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,  // 65: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,  // 66: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	66, // 67: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	2,  // 68: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,  // 69: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,  // 70: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,  // 71: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18, // 72: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	26, // 73: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,  // 74: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	30, // 75: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	31, // 76: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	33, // 77: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	35, // 78: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	37, // 79: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	45, // 80: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	46, // 81: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,  // 82: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,  // 83: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,  // 84: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	51, // 85: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	56, // 86: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,  // 87: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,  // 88: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,  // 89: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	90, // [90:90] is the sub-list for method output_type
-	90, // [90:90] is the sub-list for method input_type
-	90, // [90:90] is the sub-list for extension type_name
-	90, // [90:90] is the sub-list for extension extendee
-	0,  // [0:90] is the sub-list for field type_name
+	41, // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
+	43, // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
+	44, // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
+	45, // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
+	46, // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
+	47, // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
+	48, // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
+	49, // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
+	52, // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	53, // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	54, // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	55, // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	57, // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	58, // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	59, // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	60, // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	62, // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	63, // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	64, // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	65, // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	68, // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	35, // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
+	36, // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
+	37, // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
+	38, // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
+	39, // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
+	66, // 39: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	67, // 40: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	69, // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	70, // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	12, // 43: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13, // 44: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14, // 45: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,  // 46: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,  // 47: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,  // 48: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,  // 49: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,  // 50: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,  // 51: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10, // 52: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,  // 53: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,  // 54: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,  // 55: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,  // 56: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,  // 57: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,  // 58: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,  // 59: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,  // 60: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,  // 61: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,  // 62: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,  // 63: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11, // 64: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15, // 65: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16, // 66: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17, // 67: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,  // 68: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11, // 69: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,  // 70: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,  // 71: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	71, // 72: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	2,  // 73: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,  // 74: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,  // 75: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,  // 76: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18, // 77: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	26, // 78: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,  // 79: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	30, // 80: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	31, // 81: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	33, // 82: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	33, // 83: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	40, // 84: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	42, // 85: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	50, // 86: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	51, // 87: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,  // 88: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,  // 89: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,  // 90: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	56, // 91: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	61, // 92: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,  // 93: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,  // 94: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,  // 95: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	96, // [96:96] is the sub-list for method output_type
+	96, // [96:96] is the sub-list for method input_type
+	96, // [96:96] is the sub-list for extension type_name
+	96, // [96:96] is the sub-list for extension extendee
+	0,  // [0:96] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -6417,6 +6833,11 @@ func file_state_v1_state_proto_init() {
 		(*Event_HostsReleased)(nil),
 		(*Event_RevisionSuspected)(nil),
 		(*Event_RulesRaised)(nil),
+		(*Event_RevertExtended)(nil),
+		(*Event_StagingRetried)(nil),
+		(*Event_TasksReopened)(nil),
+		(*Event_GatesAnswered)(nil),
+		(*Event_RevisionProven)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -6428,7 +6849,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   67,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
