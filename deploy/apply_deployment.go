@@ -78,7 +78,7 @@ func (s *State) inverseCreated(g *Group, d *Deployment, e DeploymentCreated) err
 	d.Waves, d.Asked = []Wave{w}, joinText(e.Request.Actor, e.Request.Reason)
 	if e.Undoes != "" {
 		d.Leaves = s.Deployments[e.Undoes].Revision
-		s.withdraw(g, e.Undoes, everyTarget, everyWave)
+		s.withdrawRevision(g, e.Undoes, d.Leaves)
 	}
 	if e.Bad != "" {
 		g.Bad[e.Bad] = d.ID
@@ -345,12 +345,6 @@ func (s *State) wentBack(g *Group, d *Deployment) {
 	d.undo(g)
 	if d.Undoes == "" {
 		g.seal(Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
-		return
-	}
-	for i := range g.Layout.Waves { // a wave whose newest line is not what its targets went to gets one
-		if goal := d.waveBackTo(g, i); goal != "" && goal != g.goodIn(i) {
-			g.seal(Seal{Deployment: d.ID, Revision: goal, At: s.Now, Wave: g.Layout.Waves[i].Name})
-		}
 	}
 }
 
@@ -376,17 +370,6 @@ func (d *Deployment) backTo(g *Group, t *Target) Digest {
 		return d.Revision
 	}
 	return g.without(t, d.Undoes, d.Leaves)
-}
-
-// waveBackTo is where most targets of a wave went; "" is nowhere.
-func (d *Deployment) waveBackTo(g *Group, wave int) Digest {
-	goals := map[string]int{}
-	for _, h := range g.Layout.Waves[wave].Hosts {
-		if t := g.target(h); t != nil && d.Tasks[h] != nil && !t.Declared {
-			goals[string(d.backTo(g, t))]++
-		}
-	}
-	return commonest(goals)
 }
 
 // selectNext lets a selector that was changed meanwhile take effect once nothing

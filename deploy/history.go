@@ -174,6 +174,19 @@ func (s *State) withdraw(g *Group, deployment string, of func(*Target) bool, in 
 	s.resortBehind(g)
 }
 
+// withdrawRevision takes every line of an undone deployment out of the histories,
+// and every other of its revision: who leaves it does not come back to it by
+// what was before.
+func (s *State) withdrawRevision(g *Group, deployment string, revision Digest) {
+	of := func(seal Seal) bool { return seal.Deployment == deployment || seal.Revision == revision }
+	g.forgetGood()
+	g.History = slices.DeleteFunc(g.History, of)
+	for _, t := range g.list {
+		t.Seals = slices.DeleteFunc(t.Seals, of)
+	}
+	s.resortBehind(g)
+}
+
 // sealedBefore reports whether the whole group had passed the revision by
 // another deployment.
 func (g *Group) sealedBefore(d Digest, deployment string) bool {

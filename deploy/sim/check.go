@@ -12,6 +12,14 @@ type checker struct {
 	ran  map[string]map[string]bool // deployment -> hosts that ran its revision when it was created
 }
 
+// joined forgets the generation of hosts that are new targets: they begin with
+// what their agents report.
+func (c *checker) joined(e deploy.TargetsJoined) {
+	for _, h := range e.Hosts {
+		delete(c.gens, [2]string{h, e.App})
+	}
+}
+
 // after tests the invariants that need the truth about the hosts, or the past:
 // I5, I6 and I7.
 func (c *checker) after(w *World) error {
