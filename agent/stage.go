@@ -114,6 +114,9 @@ func (t *target) stage(ctx context.Context, id string) error {
 	}
 	t.mu.Lock()
 	group, store := t.brief.Group, t.brief.Artifacts
+	if a := t.latest; a != nil && a.Group != "" { // what a new target is told is not on disk yet
+		group, store = a.Group, a.Artifacts
+	}
 	bandwidth := int64(0)
 	if a := t.latest; a != nil && a.Stage != nil && revisionID(a.Stage.Digest) == id {
 		bandwidth = a.StageBandwidth // ahead of a permit nobody waits

@@ -42,6 +42,7 @@ type Coordinator struct {
 	node     *consensus.Node
 	log      *replicated
 	peers    *peers
+	match    fleet.Matcher
 	fleet    *fleet.View
 	sessions *sessions.Service
 	presence *presence
@@ -98,7 +99,8 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	}
 	c.peers = &peers{cred: c.keys.cred, store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
-	c.fleet = fleet.New(c.store, c.matcher())
+	c.match = c.matcher()
+	c.fleet = fleet.New(c.store, c.match)
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
 	c.server = c.newServer()
@@ -207,7 +209,7 @@ func (s *agentService) Renew(ctx context.Context, r *agentv1.RenewRequest) (*age
 
 func (c *Coordinator) newControl() *control.Service {
 	return control.New(control.Options{
-		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Activity: c.activity.get, Output: c.output,
+		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: c.match, Activity: c.activity.get, Output: c.output,
 		Actor: func(ctx context.Context) string {
 			p, _ := rpc.Caller(ctx)
 			return p.ID

@@ -180,11 +180,11 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout) {
 			if task == nil {
 				continue
 			}
-			if d.Inverse && t.Declared {
+			if d.Inverse && t.Declared && t.LeftBy == "" {
 				continue // left out on purpose until the next deployment
 			}
 			t.stageAgain()
-			t.Drift, t.Declared, t.Tries, t.RetryAt = "", false, 0, 0
+			t.Drift, t.Declared, t.LeftBy, t.Tries, t.RetryAt = "", false, "", 0, 0
 			if task.Intend {
 				t.Drift, t.Declared = task.Cause, true
 			}

@@ -49,7 +49,7 @@ func (s *State) grant(d *Deployment, t *Target, task *Task, item Grant) {
 	s.update(t, func() {
 		t.Gen, t.Open, t.Permit, t.Desired = item.Gen, true, item.Kind, item.Goal
 		t.Deployment, t.GrantedAt, t.CatchUp, t.Tries, t.RetryAt = d.ID, s.Now, CatchUpNone, 0, 0
-		t.Drift, t.Declared, d.Granted = "", false, true
+		t.Drift, t.Declared, t.LeftBy, d.Granted = "", false, "", true
 		task.Gen, task.Failure = item.Gen, keepFailure(task)
 		if task.Status == TaskWaiting {
 			d.Waves[task.Wave].Released = true

@@ -134,7 +134,7 @@ func (g *Group) admits(e DeploymentCreated) error {
 func (g *Group) intend(d *Deployment) {
 	for _, t := range g.list {
 		if d.Tasks[t.Host] != nil && t.Drift == "" && t.Running == d.Revision && t.Running != g.want(t) {
-			t.Drift, t.Declared = "left as it is by "+d.ID, true
+			t.Drift, t.Declared, t.LeftBy = "left as it is by "+d.ID, true, d.ID
 		}
 	}
 }

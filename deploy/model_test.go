@@ -319,6 +319,7 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		bit(t.Away)
 		bit(t.Drift != "")
 		bit(t.Declared)
+		text(t.LeftBy)
 		text(string(t.Done))
 		bit(h.Unreachable)
 		seals(t.Seals)

@@ -124,7 +124,7 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 		return planned{}, err
 	}
 	plan, err := deploy.Plan(st, deploy.PlanInput{
-		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy, Force: r.ForceBad,
+		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy, Force: r.ForceBad, Skip: skip,
 	})
 	if err != nil {
 		return planned{}, err

@@ -59,6 +59,8 @@ type Options struct {
 	Groups func(actor string) []string
 	// Parse reads a deploy.yaml into group definitions.
 	Parse func(source []byte, filename string) ([]deploy.GroupDefined, error)
+	// Match says whether a selector, which Parse has read, matches a host.
+	Match func(selector string, h *deploy.Host) bool
 	// Activity says what a host is doing for an application.
 	Activity func(host, app string) (Activity, bool)
 	// Output reads hook output through the session of the host.
