@@ -78,7 +78,8 @@ func (s *State) inverseCreated(g *Group, d *Deployment, e DeploymentCreated) err
 	d.Waves, d.Asked = []Wave{w}, joinText(e.Request.Actor, e.Request.Reason)
 	if e.Undoes != "" {
 		d.Leaves = s.Deployments[e.Undoes].Revision
-		s.withdrawRevision(g, e.Undoes, d.Leaves)
+		s.withdraw(g, e.Undoes, everyTarget, everyWave)
+		s.withdrawRevision(g, d.Leaves, everyTarget, everyWave)
 	}
 	if e.Bad != "" {
 		g.Bad[e.Bad] = d.ID
@@ -338,7 +339,7 @@ func (s *State) wentBack(g *Group, d *Deployment) {
 		if task == nil || task.gone() || t.Declared {
 			continue
 		}
-		if goal := d.backTo(g, t); goal != "" && g.newest(seals{list: t.Seals, own: true}, nil) != goal {
+		if goal, _ := d.backTo(g, t); goal != "" && g.newest(seals{list: t.Seals, own: true}, nil) != goal {
 			t.Seals = sealed(t.Seals, Seal{Deployment: d.ID, Revision: goal, At: s.Now})
 		}
 	}
@@ -365,9 +366,9 @@ func (d *Deployment) undo(g *Group) {
 }
 
 // backTo is where an inverse deployment takes a target.
-func (d *Deployment) backTo(g *Group, t *Target) Digest {
+func (d *Deployment) backTo(g *Group, t *Target) (back, past Digest) {
 	if d.Undoes == "" {
-		return d.Revision
+		return d.Revision, ""
 	}
 	return g.without(t, d.Undoes, d.Leaves)
 }

@@ -95,6 +95,9 @@ func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
 		}
 	}
 	s.withdraw(g, d.ID, everyTarget, everyWave)
+	for _, past := range e.Past {
+		s.withdrawRevision(g, past, everyTarget, everyWave)
+	}
 	s.revertItems(d, e.Items)
 	s.cancelWaiting(d, "rolled back")
 	return nil
@@ -134,9 +137,14 @@ func (s *State) scopeReverted(d *Deployment, e RollbackStarted) error {
 		}
 	}
 	s.adopt(d, e.Items)
-	s.withdraw(g, d.ID, func(t *Target) bool { return inSet[t.Host] }, func(wave string) bool {
+	of := func(t *Target) bool { return inSet[t.Host] }
+	in := func(wave string) bool {
 		return slices.ContainsFunc(e.Waves, func(i int) bool { return d.Waves[i].Name == wave })
-	})
+	}
+	s.withdraw(g, d.ID, of, in)
+	for _, past := range e.Past {
+		s.withdrawRevision(g, past, of, in)
+	}
 	s.revertItems(d, e.Items)
 	s.reassignGroup(d.App, d.Group)
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: "reverting " + e.Scope, Text: e.Cause})

@@ -126,7 +126,7 @@ func (s *State) keep(t *Target) []Digest {
 			add(task.goal(d))
 		}
 	}
-	good := g.wayBack(t, nil, nil)
+	good, _ := g.wayBack(t, nil, nil)
 	add(good)
 	known := len(out)
 	for _, seal := range slices.Backward(t.Seals) {
@@ -134,8 +134,10 @@ func (s *State) keep(t *Target) []Digest {
 			add(seal.Revision)
 		}
 	}
-	add(g.wayBack(t, func(seal Seal) bool { return seal.Revision != good }, nil))
-	add(g.wayBack(t, func(seal Seal) bool { return g.Grades[seal.Revision] == GradeProven }, nil))
+	before, _ := g.wayBack(t, func(seal Seal) bool { return seal.Revision != good }, nil)
+	proven, _ := g.wayBack(t, func(seal Seal) bool { return g.Grades[seal.Revision] == GradeProven }, nil)
+	add(before)
+	add(proven)
 	return out
 }
 

@@ -365,8 +365,8 @@ func (s *State) checkEnd(d *Deployment) error {
 		}
 		goal := d.Revision
 		if d.Inverse {
-			goal = d.backTo(g, t)
-		} else if back := g.wayBack(t, nil, nil); back != "" {
+			goal, _ = d.backTo(g, t)
+		} else if back, _ := g.wayBack(t, nil, nil); back != "" {
 			goal = back
 		}
 		if task != nil {

@@ -40,6 +40,7 @@ type decision struct {
 	hosts        map[string]bool // granted in this call, for the host mutex
 	ledgers      map[*Group]*ledger
 	illOf        map[*Group]map[Digest]bool
+	past         []Digest        // revisions that the ways back of the last revert set lead past
 	revertBegins map[*Group]bool // a revert set begins: what newer deployments go back to changes
 	forward      []openWave      // waves that may be granted permits forward
 	backward     []openWave      // waves with targets to take back

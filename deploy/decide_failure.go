@@ -269,7 +269,7 @@ func (d *decision) act(dep *Deployment, f failure) bool {
 	default:
 		d.emit(RollbackStarted{
 			Deployment: dep.ID, Cause: f.cause, Scope: scope, Then: f.action.Then, Waves: []int{f.wave},
-			Until: d.decideBy(dep), Items: items,
+			Until: d.decideBy(dep), Past: d.past, Items: items,
 		})
 	}
 	return true

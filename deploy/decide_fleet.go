@@ -28,7 +28,7 @@ func (d *decision) membership(f Fleet) {
 	}
 	for key, hosts := range sorted(leaves) {
 		if g := d.s.Groups[key]; g != nil {
-			d.emit(TargetsLeft{App: g.App, Group: g.Name, Hosts: hosts, Cause: "labels no longer match"})
+			d.emit(TargetsLeft{App: g.App, Group: g.Name, Hosts: hosts, Cause: "the selector no longer matches"})
 		}
 	}
 	for key, hosts := range sorted(joins) {

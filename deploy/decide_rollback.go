@@ -15,6 +15,7 @@ import (
 // move; one that was left out on purpose keeps what it runs.
 func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool, bad ...Digest) (items []RevertGoal, anyGood bool) {
 	g := d.s.group(dep)
+	d.past = nil
 	for i := range slices.Backward(dep.Waves) {
 		for _, h := range dep.Waves[i].Hosts {
 			t, task := d.s.Target(h, dep.App), dep.Tasks[h]
@@ -44,18 +45,27 @@ func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool,
 // goal is where a target goes when the deployment is undone: its last good
 // revision without the deployment's own lines and without the revision itself
 // unless it was there before, nor anything that turns bad with it.
+// What the way leads past is noted in d.past.
 func (d *decision) goal(dep *Deployment, t *Target, bad []Digest) Digest {
+	back, past := d.goalPast(dep, t, bad)
+	if past != "" && !slices.Contains(d.past, past) {
+		d.past = append(d.past, past)
+	}
+	return back
+}
+
+func (d *decision) goalPast(dep *Deployment, t *Target, bad []Digest) (back, past Digest) {
 	g := t.group
 	if dep.Inverse {
 		return dep.backTo(g, t)
 	}
 	isBad := func(seal Seal) bool { return slices.Contains(bad, seal.Revision) }
 	shaky := func(r Digest) bool { return d.ill(g)[r] }
-	back := g.wayBack(t, func(seal Seal) bool { return seal.Deployment != dep.ID && !isBad(seal) }, shaky)
+	back, past = g.wayBack(t, func(seal Seal) bool { return seal.Deployment != dep.ID && !isBad(seal) }, shaky)
 	if back == dep.Revision && !dep.Redeploy {
 		return g.wayBack(t, func(seal Seal) bool { return seal.Revision != dep.Revision && !isBad(seal) }, shaky)
 	}
-	return back
+	return back, past
 }
 
 // ill lists the revisions that most of the group's targets that run them say
@@ -98,14 +108,14 @@ func (d *decision) rollbackAll(dep *Deployment, cause string, items []RevertGoal
 		items, _ = d.revertSet(dep, everything, bad...)
 	}
 	isBad := func(o *Deployment) bool { return !o.Inverse && !g.sealedBefore(o.Revision, o.ID) }
-	d.emit(RollbackStarted{Deployment: dep.ID, Cause: cause, Bad: isBad(dep), Scope: ScopeAll, Items: items})
+	d.emit(RollbackStarted{Deployment: dep.ID, Cause: cause, Bad: isBad(dep), Scope: ScopeAll, Past: d.past, Items: items})
 	for _, o := range revoked {
 		if o.RevertSet {
 			continue
 		}
 		items, _ := d.revertSet(o, everything, bad...)
 		d.emit(RollbackStarted{
-			Deployment: o.ID, Cause: "revoked by the rollback of " + dep.RevName, Bad: isBad(o), Scope: ScopeAll, RevokedBy: dep.ID, Items: items,
+			Deployment: o.ID, Cause: "revoked by the rollback of " + dep.RevName, Bad: isBad(o), Scope: ScopeAll, RevokedBy: dep.ID, Past: d.past, Items: items,
 		})
 	}
 }
@@ -129,7 +139,7 @@ func (d *decision) asked(dep *Deployment) bool {
 	}
 	slices.Sort(waves)
 	d.emit(RollbackStarted{
-		Deployment: dep.ID, Cause: a.Cause, Scope: a.Scope, Then: ThenPause, Waves: waves, Until: d.decideBy(dep), Items: items,
+		Deployment: dep.ID, Cause: a.Cause, Scope: a.Scope, Then: ThenPause, Waves: waves, Until: d.decideBy(dep), Past: d.past, Items: items,
 	})
 	return true
 }

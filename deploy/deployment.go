@@ -367,7 +367,8 @@ func (dep *Deployment) rehearsable(g *Group, i int) bool {
 
 // rehearsalGoal is the revision that a rehearsal goes back to, or "".
 func (dep *Deployment) rehearsalGoal(t *Target) Digest {
-	return t.group.wayBack(t, func(seal Seal) bool { return seal.Deployment != dep.ID && seal.Revision != dep.Revision }, nil)
+	back, _ := t.group.wayBack(t, func(seal Seal) bool { return seal.Deployment != dep.ID && seal.Revision != dep.Revision }, nil)
+	return back
 }
 
 // prefetches reports whether the target of a waiting task may fetch now: all of

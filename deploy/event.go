@@ -247,6 +247,7 @@ type RollbackStarted struct {
 	Waves      []int
 	Until      Time // the decision that follows must be taken by then; 0 waits for ever
 	RevokedBy  string
+	Past       []Digest // suspect revisions that the ways back lead past: nothing in scope comes to them by itself
 	Items      []RevertGoal
 }
 

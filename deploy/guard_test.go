@@ -469,3 +469,26 @@ func TestOldSnapshotsKeepTheirBakes(t *testing.T) {
 		t.Error("after the hour nothing follows")
 	}
 }
+
+// TestABadRevisionIsAskedForInEveryGroup: what failed and went back in one group
+// of an application needs force in another too; a forced success lifts the mark.
+func TestABadRevisionIsAskedForInEveryGroup(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	f.settle(d, "h1")
+	f.finish(d)
+	bad := f.create("d2", "v2", "h1")
+	f.settle(bad, "h1")
+	f.must(deploy.RollbackStarted{Deployment: "d2", Bad: true, Items: []deploy.RevertGoal{{Host: "h1", Goal: "v1"}}})
+	g := f.Groups["www/prod"]
+	f.must(deploy.GroupDefined{App: "www", Group: "other", Selector: "false", Config: g.Config})
+	f.must(deploy.HostEnrolled{Host: "x1", Name: "x1", Zone: "z"})
+	f.must(deploy.TargetsJoined{App: "www", Group: "other", Hosts: []string{"x1"}})
+	e := deploy.DeploymentCreated{
+		ID: "d3", App: "www", Group: "other", Revision: "v2", RevName: "v2", Config: g.Config,
+		Waves: []deploy.Wave{{Name: g.Config.Waves[0].Name, Hosts: []string{"x1"}, Share: g.Config.Waves[0].FailureBudget}},
+	}
+	f.refused(e)
+	e.Force = true
+	f.must(e)
+}

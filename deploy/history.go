@@ -126,8 +126,8 @@ func (g *Group) forgetGood() { g.good = nil }
 // wayBack is where a target goes when what it runs is taken back: the newest
 // good revision of its own history that ok takes, else of its wave's, else of
 // the group's. Past one that is suspect, or that shaky names, it is the newest
-// proven one, where there is one.
-func (g *Group) wayBack(t *Target, ok func(Seal) bool, shaky func(Digest) bool) Digest {
+// proven one, where there is one; past is what it leads past, "" nothing.
+func (g *Group) wayBack(t *Target, ok func(Seal) bool, shaky func(Digest) bool) (back, past Digest) {
 	wave, placed := g.place[t.Host]
 	if !placed {
 		wave = -1
@@ -140,15 +140,15 @@ func (g *Group) wayBack(t *Target, ok func(Seal) bool, shaky func(Digest) bool) 
 	}
 	d := look(ok)
 	if d == "" || g.Grades[d] != GradeSuspect && (shaky == nil || !shaky(d)) {
-		return d
+		return d, ""
 	}
 	proven := look(func(s Seal) bool {
 		return s.Revision != d && g.Grades[s.Revision] == GradeProven && (ok == nil || ok(s))
 	})
 	if proven != "" {
-		return proven
+		return proven, d
 	}
-	return d
+	return d, ""
 }
 
 // LastGood returns where the target would go back to now; "" is nowhere.
@@ -156,7 +156,8 @@ func (s *State) LastGood(t *Target) Digest {
 	if t.group == nil {
 		return ""
 	}
-	return t.group.wayBack(t, nil, nil)
+	back, _ := t.group.wayBack(t, nil, nil)
+	return back
 }
 
 // withdraw takes the deployment's lines out of the histories of the targets
@@ -174,15 +175,18 @@ func (s *State) withdraw(g *Group, deployment string, of func(*Target) bool, in 
 	s.resortBehind(g)
 }
 
-// withdrawRevision takes every line of an undone deployment out of the histories,
-// and every other of its revision: who leaves it does not come back to it by
-// what was before.
-func (s *State) withdrawRevision(g *Group, deployment string, revision Digest) {
-	of := func(seal Seal) bool { return seal.Deployment == deployment || seal.Revision == revision }
+// withdrawRevision takes a revision's lines out of the histories of the targets
+// that of takes, and of the waves that in takes; the whole group's as well: who
+// leaves it, or goes back past it, does not come to it by what was before.
+func (s *State) withdrawRevision(g *Group, revision Digest, of func(*Target) bool, in func(wave string) bool) {
 	g.forgetGood()
-	g.History = slices.DeleteFunc(g.History, of)
+	g.History = slices.DeleteFunc(g.History, func(seal Seal) bool {
+		return seal.Revision == revision && (seal.Wave == "" || in(seal.Wave))
+	})
 	for _, t := range g.list {
-		t.Seals = slices.DeleteFunc(t.Seals, of)
+		if of(t) {
+			t.Seals = slices.DeleteFunc(t.Seals, func(seal Seal) bool { return seal.Revision == revision })
+		}
 	}
 	s.resortBehind(g)
 }
@@ -331,7 +335,7 @@ func (s *State) Undoable(g *Group) (Undo, error) {
 	}
 	goals := map[string]int{}
 	for _, t := range g.list {
-		if goal := g.without(t, newest.ID, newest.Revision); goal != "" {
+		if goal, _ := g.without(t, newest.ID, newest.Revision); goal != "" {
 			goals[string(goal)]++
 		}
 	}
@@ -344,7 +348,7 @@ func (s *State) Undoable(g *Group) (Undo, error) {
 
 // without is where a target goes when an ended deployment of a revision is
 // undone; also who passed that revision before leaves it.
-func (g *Group) without(t *Target, deployment string, revision Digest) Digest {
+func (g *Group) without(t *Target, deployment string, revision Digest) (back, past Digest) {
 	return g.wayBack(t, func(seal Seal) bool { return seal.Deployment != deployment && seal.Revision != revision }, nil)
 }
 

@@ -33,7 +33,7 @@ func encodeDeploymentFact(e deploy.Event) *statev1.Event {
 	case deploy.RollbackStarted:
 		return &statev1.Event{Fact: &statev1.Event_RollbackStarted{RollbackStarted: &statev1.RollbackStarted{
 			Deployment: e.Deployment, Cause: e.Cause, Bad: e.Bad, Scope: e.Scope, Then: e.Then,
-			Waves: int64s(e.Waves), Until: int64(e.Until), RevokedBy: e.RevokedBy,
+			Waves: int64s(e.Waves), Until: int64(e.Until), RevokedBy: e.RevokedBy, Past: texts(e.Past),
 			Items: each(e.Items, encodeGoal),
 		}}}
 	case deploy.RevertExtended:
@@ -80,7 +80,7 @@ func decodeDeploymentFact(p *statev1.Event) deploy.Event {
 		e := f.RollbackStarted
 		return deploy.RollbackStarted{
 			Deployment: e.Deployment, Cause: e.Cause, Bad: e.Bad, Scope: e.Scope, Then: e.Then,
-			Waves: ints(e.Waves), Until: deploy.Time(e.Until), RevokedBy: e.RevokedBy,
+			Waves: ints(e.Waves), Until: deploy.Time(e.Until), RevokedBy: e.RevokedBy, Past: digests(e.Past),
 			Items: each(e.Items, decodeGoal),
 		}
 	case *statev1.Event_RevertExtended:

@@ -32,8 +32,7 @@ func (o *outcomes) fact(s *deploy.State, e deploy.Event) {
 	case deploy.DeploymentCreated:
 		if e.Inverse && e.Undoes != "" {
 			o.drop(e.Undoes, nil)
-			left := s.Deployments[e.ID].Leaves
-			o.lines = slices.DeleteFunc(o.lines, func(x outcome) bool { return x.revision == left })
+			o.leave(s.Deployments[e.ID].Leaves, nil)
 		}
 		if e.Bad != "" {
 			o.bad[e.Bad] = true
@@ -54,10 +53,16 @@ func (o *outcomes) fact(s *deploy.State, e deploy.Event) {
 		}
 		if e.Scope == "" || e.Scope == deploy.ScopeAll {
 			o.drop(d.ID, nil)
+			for _, past := range e.Past {
+				o.leave(past, nil)
+			}
 			return
 		}
 		for _, w := range e.Waves {
 			o.drop(d.ID, &d.Waves[w].Name)
+			for _, past := range e.Past {
+				o.leave(past, &d.Waves[w].Name)
+			}
 		}
 	case deploy.DeploymentEnded:
 		o.ended(s.Deployments[e.Deployment])
@@ -68,6 +73,13 @@ func (o *outcomes) fact(s *deploy.State, e deploy.Event) {
 func (o *outcomes) drop(deployment string, wave *string) {
 	o.lines = slices.DeleteFunc(o.lines, func(x outcome) bool {
 		return x.deployment == deployment && (wave == nil || x.wave == *wave || x.wave == "")
+	})
+}
+
+// leave takes a revision's lines out, of one wave or of all.
+func (o *outcomes) leave(revision deploy.Digest, wave *string) {
+	o.lines = slices.DeleteFunc(o.lines, func(x outcome) bool {
+		return x.revision == revision && (wave == nil || x.wave == *wave || x.wave == "")
 	})
 }
 

@@ -55,10 +55,12 @@ func NewSession(seed uint64) *Session {
 //	deploy rev=v1 id=d1            create a deployment; fixes=, skip=, keep=, pre=, preempt, redeploy, inflight=, queue=;
 //	                               undo=v2 rolls the group back from v2 to rev, undo=none to rev
 //	script host=h1 rev=v2 how=fail
-//	gate name=errors answer=fail   what a gate answers from now on, key= for one zone or host
+//	gate name=errors answer=fail   what a gate answers from now on (pass, fail, inconclusive, few samples), key= for one zone or host
 //	sight host=h1 up=false
 //	change host=h1 rev=v1          by hand, behind the coordinators' back
 //	install host=h1 rev=v0         the same, and it has not been reported yet
+//	swap host=h1 rev=v0 for=1m     away, and back with that on a disk that holds nothing else
+//	select hosts=half              the group's selector: half, false or true
 //	cordon host=h1                 release host=h1 ends it
 //	freeze                         unfreeze ends it
 //	act id=d1 verb=pause           zone=, wave=, gate=, actor=, hosts=, fixes=, by=
@@ -121,6 +123,16 @@ func (s *Session) disturb(cmd string, args Args) error {
 	case "sight":
 		s.World.Sight(host, args["up"] == "true")
 		return nil
+	case "swap":
+		away, err := time.ParseDuration(args["for"])
+		if err != nil {
+			return err
+		}
+		s.World.Swap(host, deploy.Digest(args["rev"]), away)
+		return nil
+	case "select":
+		s.World.Select(app, "prod", args["hosts"])
+		return nil
 	case "install":
 		return s.World.Install(host, deploy.Digest(args["rev"]))
 	case "change":
@@ -156,6 +168,9 @@ func (s *Session) answer(q deploy.Question) deploy.Observation {
 	}
 	if !ok || v == "" {
 		v = deploy.VerdictPass
+	}
+	if v == "few" {
+		return deploy.Observation{Answer: deploy.VerdictInconclusive, Few: true, Samples: 1}
 	}
 	return deploy.Observation{Answer: v, Final: q.Gate.Compare != nil && v != deploy.VerdictInconclusive, Samples: 100}
 }

@@ -3629,6 +3629,7 @@ type RollbackStarted struct {
 	Waves         []int64                `protobuf:"varint,7,rep,packed,name=waves,proto3" json:"waves,omitempty"`
 	Until         int64                  `protobuf:"varint,8,opt,name=until,proto3" json:"until,omitempty"`
 	RevokedBy     string                 `protobuf:"bytes,9,opt,name=revoked_by,json=revokedBy,proto3" json:"revoked_by,omitempty"`
+	Past          []string               `protobuf:"bytes,10,rep,name=past,proto3" json:"past,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3724,6 +3725,13 @@ func (x *RollbackStarted) GetRevokedBy() string {
 		return x.RevokedBy
 	}
 	return ""
+}
+
+func (x *RollbackStarted) GetPast() []string {
+	if x != nil {
+		return x.Past
+	}
+	return nil
 }
 
 type RevertExtended struct {
@@ -6383,7 +6391,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"RevertGoal\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
-	"\x04goal\x18\x02 \x01(\tR\x04goal\"\x86\x02\n" +
+	"\x04goal\x18\x02 \x01(\tR\x04goal\"\x9a\x02\n" +
 	"\x0fRollbackStarted\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -6396,7 +6404,9 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05waves\x18\a \x03(\x03R\x05waves\x12\x14\n" +
 	"\x05until\x18\b \x01(\x03R\x05until\x12\x1d\n" +
 	"\n" +
-	"revoked_by\x18\t \x01(\tR\trevokedBy\"h\n" +
+	"revoked_by\x18\t \x01(\tR\trevokedBy\x12\x12\n" +
+	"\x04past\x18\n" +
+	" \x03(\tR\x04past\"h\n" +
 	"\x0eRevertExtended\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
