@@ -347,9 +347,22 @@ func (s *State) Undoable(g *Group) (Undo, error) {
 }
 
 // without is where a target goes when an ended deployment of a revision is
-// undone; also who passed that revision before leaves it.
+// undone. Who passed that revision before leaves it too, and nobody comes to what
+// people had left already when they went back by name.
 func (g *Group) without(t *Target, deployment string, revision Digest) (back, past Digest) {
-	return g.wayBack(t, func(seal Seal) bool { return seal.Deployment != deployment && seal.Revision != revision }, nil)
+	return g.wayBack(t, func(seal Seal) bool {
+		return seal.Deployment != deployment && seal.Revision != revision && !g.undone(seal.Deployment)
+	}, nil)
+}
+
+// undone reports whether people have taken the deployment back after its end.
+func (g *Group) undone(deployment string) bool {
+	for _, d := range slices.Backward(g.all) {
+		if d.ID == deployment {
+			return d.Undone
+		}
+	}
+	return false
 }
 
 // effective reports whether the ended deployment changed what targets run, and
