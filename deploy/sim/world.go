@@ -21,6 +21,8 @@ type World struct {
 	State *deploy.State
 	Now   deploy.Time
 	Trace func(at deploy.Time, line string) // called for every fact; nil is silent
+	// Record is called with every entry before it is applied; nil is not.
+	Record func(index uint64, e deploy.Entry)
 	// Deep checks every invariant after every entry, at a cost linear in the fleet.
 	Deep bool
 
@@ -170,7 +172,10 @@ func (w *World) Propose(events ...deploy.Event) []error {
 	if w.Deep && len(events) == 1 {
 		witness = deploy.Witness(w.State, events[0])
 	}
-	entry := deploy.Entry{At: w.Now, Wall: time.Duration(w.Now).Milliseconds(), Events: events}
+	entry := deploy.Entry{Rules: w.State.Rules, At: w.Now, Wall: time.Duration(w.Now).Milliseconds(), Events: events}
+	if w.Record != nil {
+		w.Record(w.index, entry)
+	}
 	errs := w.State.ApplyEntry(w.index, entry)
 	if witness != nil {
 		if err := witness(); err != nil {
