@@ -10,6 +10,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/room"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -22,6 +23,8 @@ type failure struct {
 	Message  string
 	Tail     string `json:",omitempty"`
 	Duration time.Duration
+
+	full bool // the disk was
 }
 
 // maxMessage bounds a message, in bytes; a report carries no more.
@@ -45,7 +48,7 @@ func ofScript(event string, r hooks.Result) *failure {
 // goes into the tail whole, with its first line as the message.
 func ofStep(s task.Step, err error, took time.Duration) *failure {
 	text := err.Error()
-	f := &failure{Event: s.Event, Code: int(hooks.CodeOther), Message: clip(text, maxMessage), Duration: took}
+	f := &failure{Event: s.Event, Code: int(hooks.CodeOther), Message: clip(text, maxMessage), Duration: took, full: room.IsFull(err)}
 	if s.Event == "" {
 		f.Event = s.Kind.String()
 	}

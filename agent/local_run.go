@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 // localRun is a local deployment at work.
@@ -135,7 +137,8 @@ func (d *localRun) run(ctx context.Context, h *host) error {
 			d.interrupted(st.Next)
 			return t.journal.Flush()
 		}
-		if err := t.step(ctx, st); err != nil {
+		h.ballast.ease()
+		if err := t.step(ctx, st); err != nil && !(room.IsFull(err) && h.ballast.ease()) {
 			return err
 		}
 	}
@@ -185,7 +188,7 @@ func (d *localRun) assign() error {
 	}
 	err := t.change(func(b *brief) {
 		b.Generation, b.App, b.Group, b.Deployment, b.Started = d.gen, d.o.App, d.o.Group, d.o.Deployment, time.Now()
-		b.Failure = nil
+		b.Failure, b.Cramped = nil, false
 		b.remember()
 		names, specs := map[string]string{d.goal: d.o.Deployment}, map[string]string{}
 		if d.o.AppSpec != "" {
@@ -217,7 +220,11 @@ func (d *localRun) stage(ctx context.Context, t *target, id string) error {
 		if err := os.Remove(dest); err != nil { // Extract makes it itself
 			return err
 		}
-		if _, err := d.source.Extract(ctx, dest); err != nil {
+		_, err := d.source.Extract(ctx, dest)
+		if errors.Is(err, artifacts.ErrNoSpace) && t.makeRoom(ctx, &room.Shortage{Dir: filepath.Dir(dest), Bytes: d.size()}) {
+			_, err = d.source.Extract(ctx, dest)
+		}
+		if err != nil {
 			return artifacts.Permanent(err)
 		}
 		if _, err := hooks.Load(dest, d.o.AppSpec); err != nil {
@@ -226,6 +233,19 @@ func (d *localRun) stage(ctx context.Context, t *target, id string) error {
 		return nil
 	})
 }
+
+// size is about what the bundle takes unpacked.
+func (d *localRun) size() int64 {
+	st, err := os.Stat(d.source.Path)
+	if err != nil || st.IsDir() {
+		return release.DiskUse(d.source.Path)
+	}
+	return st.Size() * packing
+}
+
+// packing is how much larger than its archive a bundle of programs and texts
+// mostly is.
+const packing = 3
 
 // install checks what only a local deployment states, and installs.
 func (d *localRun) install(ctx context.Context, t *target, q release.Request) error {
@@ -240,7 +260,7 @@ func (d *localRun) install(ctx context.Context, t *target, q release.Request) er
 	}
 	behaviour, unknown := hooks.ParseFileExists(d.o.FileExists)
 	q.FileExists = behaviour
-	err := t.releases.Install(ctx, q)
+	err := t.installWithRoom(ctx, q)
 	if err != nil && unknown != nil && errors.Is(err, release.ErrExists) {
 		return fmt.Errorf("%w: %w", unknown, err)
 	}

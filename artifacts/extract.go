@@ -10,6 +10,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 // Extract unpacks the bundle into dest, which must not exist and whose parent
@@ -25,7 +27,7 @@ func (s Source) Extract(ctx context.Context, dest string) (*Manifest, error) {
 	}
 	m, err := s.extract(ctx, dest)
 	if err != nil {
-		return nil, fmt.Errorf("unpack bundle %s: %w", s.Path, errors.Join(spaceError(err), os.RemoveAll(dest)))
+		return nil, fmt.Errorf("unpack bundle %s: %w", s.Path, errors.Join(room.Marked(err), os.RemoveAll(dest)))
 	}
 	return m, nil
 }

@@ -202,7 +202,11 @@ func (p *planner) copy(source, dest string) error {
 	p.copied[dest] = source
 	p.order = append(p.order, dest)
 	p.entries++
-	p.copies = append(p.copies, action{Op: opCopy, Path: p.real(dest), Source: p.rel(source), Before: before})
+	a := action{Op: opCopy, Path: p.real(dest), Source: p.rel(source), Before: before}
+	if st.Mode().IsRegular() {
+		a.size = st.Size()
+	}
+	p.copies = append(p.copies, a)
 	return nil
 }
 

@@ -37,6 +37,7 @@ type settings struct {
 	KeepReleases  int               `yaml:"keepReleases" min:"2"`
 	KeepBytes     config.Size       `yaml:"keepBytes"`
 	CacheBytes    config.Size       `yaml:"cacheBytes"`
+	KeepFree      config.Size       `yaml:"keepFree"`
 	KeepRuns      int               `yaml:"keepRuns" min:"1"`
 	PruneAfter    time.Duration     `yaml:"pruneAfter"`
 	StopGrace     time.Duration     `yaml:"stopGrace"`
@@ -61,7 +62,7 @@ func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot, Env: s.Env,
 		RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
-		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
+		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree), KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
 		StopGrace: s.StopGrace, Cgroup: s.Cgroup,
 		Token: func() (identity.Token, error) { return identity.ReadToken(s.JoinTokenFile) },
 	}
@@ -135,6 +136,7 @@ func newLine() *line {
 		{"keep-releases", "`N` revisions of an application stay on disk (default 5)"},
 		{"keep-bytes", "`SIZE` that the revisions of an application may take (default any)"},
 		{"cache-bytes", "`SIZE` of the cache of bundles (default 2GiB)"},
+		{"keep-free", "`SIZE` of the disk that filling the cache in idle times leaves free (default: the largest revision here)"},
 		{"keep-runs", "`N` finished hook runs keep their logs (default 200)"},
 		{"prune-after", "`TIME` without work before anything is deleted (default 3m)"},
 		{"stop-grace", "`TIME` to wait for a running hook when told to stop (default 0: the next agent adopts it)"},
