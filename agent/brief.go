@@ -70,6 +70,7 @@ func digestOf(id string) string {
 func (b *brief) begin(a *agentv1.Assignment, now time.Time) {
 	b.Generation, b.Deployment, b.Started = a.Generation, a.Deployment, now
 	b.Limit, b.Failure, b.Cramped = time.Duration(a.TaskLimitNs), nil, false
+	b.Staging = nil // what fails from now on is newer
 	b.learn(a)
 	b.remember()
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,7 +25,8 @@ type failure struct {
 	Tail     string `json:",omitempty"`
 	Duration time.Duration
 
-	full bool // the disk was
+	full   bool   // the disk was
+	before string // the event that the failure was found ahead of, if it was
 }
 
 // maxMessage bounds a message, in bytes; a report carries no more.
@@ -51,6 +53,12 @@ func ofStep(s task.Step, err error, took time.Duration) *failure {
 	f := &failure{Event: s.Event, Code: int(hooks.CodeOther), Message: clip(text, maxMessage), Duration: took, full: room.IsFull(err)}
 	if s.Event == "" {
 		f.Event = s.Kind.String()
+	}
+	var missing *hooks.MissingScript
+	if errors.As(err, &missing) {
+		f.Code, f.Script, f.before = int(hooks.CodeMissing), missing.Location, missing.Event
+		f.Message = clip(missing.Error(), maxMessage)
+		return f
 	}
 	if head, _, many := strings.Cut(text, "\n"); many {
 		f.Message, f.Tail = clip(head, maxMessage), clip(text, hooks.TailSize)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -227,11 +228,37 @@ func (d *localRun) stage(ctx context.Context, t *target, id string) error {
 		if err != nil {
 			return artifacts.Permanent(err)
 		}
-		if _, err := hooks.Load(dest, d.o.AppSpec); err != nil {
-			return artifacts.Permanent(err)
-		}
-		return nil
+		return artifacts.Permanent(d.checkSpec(t, dest, id))
 	})
+}
+
+// checkSpec refuses, before anything is touched, an appspec that cannot be
+// read or names a script that is not there, and warns of what CodeDeploy
+// tolerates. Scripts of the events that only the next deployment runs may come
+// by then.
+func (d *localRun) checkSpec(t *target, dir, id string) error {
+	spec, err := hooks.Load(dir, d.o.AppSpec)
+	if err != nil {
+		return err
+	}
+	for _, w := range append(spec.Warnings, spec.Notices()...) {
+		d.warn("%v", w)
+	}
+	if len(d.o.Events) == 0 {
+		if err := spec.CheckEvents(hooks.EventNames()); err != nil {
+			d.warn("%v; their scripts never run", err)
+		}
+	}
+	for _, name := range d.o.Events {
+		if e, known := hooks.ParseEvent(name); (!known || e.Scriptable() && !e.OfRunningRevision()) && len(spec.Hooks[name]) == 0 {
+			d.warn("%s is among the events of the deployment, and %s has no script for it", name, spec.Filename)
+		}
+	}
+	coming := slices.DeleteFunc(slices.Clone(d.events), func(name string) bool {
+		e, _ := hooks.ParseEvent(name)
+		return e.OfRunningRevision()
+	})
+	return spec.CheckScripts(dir, t.releases.Dir(t.app, id), coming)
 }
 
 // size is about what the bundle takes unpacked.

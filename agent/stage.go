@@ -139,11 +139,28 @@ func (t *target) stage(ctx context.Context, id string) error {
 		if _, err := f.Stage(ctx, digest, dest); err != nil {
 			return err
 		}
-		if _, err := hooks.Load(hooks.Root(dest, ""), ""); err != nil {
-			return artifacts.Permanent(err)
-		}
-		return nil
+		return artifacts.Permanent(t.checkSpec(dest, id))
 	})
+}
+
+// installEvents are those whose scripts a new revision needs to come up.
+var installEvents = []string{
+	hooks.BeforeInstall.String(), hooks.AfterInstall.String(), hooks.ApplicationStart.String(), hooks.ValidateService.String(),
+}
+
+// checkSpec refuses, before anything is touched, an appspec that no deployment
+// of a coordinator can carry out: its list of events is known. The revision
+// lies in dir and will be called id.
+func (t *target) checkSpec(dir, id string) error {
+	root := hooks.Root(dir, "")
+	spec, err := hooks.Load(root, "")
+	if err == nil {
+		err = spec.CheckEvents(hooks.EventNames())
+	}
+	if err == nil {
+		err = spec.CheckScripts(root, t.releases.Dir(t.app, id), installEvents)
+	}
+	return err
 }
 
 // donors are the other revisions of the application on disk, newest first.

@@ -283,11 +283,11 @@ func (t *target) report() *agentv1.Report {
 		App: t.app, Generation: t.base.Generation, Result: agentv1.Result(t.base.Result), Running: digestOf(t.base.Running),
 		Health: t.health.state, Evidence: t.health.evidence, Staged: t.staged,
 	}
-	if st := t.brief.Staging; st != nil && (t.latest == nil || t.latest.StageKey == st.Key) {
-		r.StageFailed, r.Failure = digestOf(st.Revision), st.Failure.proto()
-	}
 	if t.base.Result == task.ResultFailed || t.base.Result == task.ResultBroken {
 		r.Failure = t.brief.Failure.proto()
+	}
+	if st := t.brief.Staging; st != nil && (t.latest == nil || t.latest.StageKey == st.Key) {
+		r.StageFailed, r.Failure = digestOf(st.Revision), st.Failure.proto() // newer than the generation's
 	}
 	return r
 }

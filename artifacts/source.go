@@ -186,6 +186,24 @@ func (s Source) strips(entries []Entry) string {
 	return top + "/"
 }
 
+// Check judges names, kinds and links as [Pack] does, without reading a
+// content of a folder.
+func (s Source) Check(ctx context.Context) error {
+	var entries []Entry
+	s.once = true
+	err := s.walk(ctx, func(it item) error {
+		entries = append(entries, it.Entry)
+		return nil
+	})
+	if err == nil {
+		_, err = s.manifest(entries, s.strips(entries))
+	}
+	if err != nil {
+		return fmt.Errorf("bundle %s: %w", s.Path, err)
+	}
+	return nil
+}
+
 func (s Source) specNames() []string {
 	if s.SpecFile != "" {
 		return []string{s.SpecFile}

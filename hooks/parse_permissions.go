@@ -28,6 +28,7 @@ func (p *parser) permissions(n *yaml.Node) []Permission {
 }
 
 func (p *parser) permission(m fields, field string) Permission {
+	p.keys(m, field, "object", "pattern", "except", "owner", "group", "mode", "acls", "context", "type")
 	perm := Permission{
 		Object:  p.object(m, field+".object"),
 		Pattern: p.text(m.get("pattern"), field+".pattern"),
@@ -113,6 +114,7 @@ func (p *parser) context(n *yaml.Node, field string) *Context {
 	if !ok {
 		return nil
 	}
+	p.keys(m, field, "user", "name", "type", "range")
 	c := &Context{
 		User:  p.text(m.get("user"), field+".user"),
 		Type:  p.text(m.get("type"), field+".type"),

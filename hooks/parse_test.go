@@ -3,6 +3,7 @@ package hooks_test
 import (
 	"errors"
 	"os"
+	"slices"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -227,6 +228,32 @@ func TestOrderEvents(t *testing.T) {
 		if strings.Join(got, ",") != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %v, %v", given, got, err)
 		}
+	}
+}
+
+// What CodeDeploy ignores is a warning that names the near key.
+func TestUnknownKeys(t *testing.T) {
+	s, err := hooks.Parse([]byte(head+"x-anchors: {}\nResources: []\nfiles:\n  - {source: a, destination: /b, file: c}\n"+
+		"permissions:\n  - {object: /x, mod: 644}\nhooks:\n  AfterInstall:\n    - {location: a, runsas: x}\n"), "appspec.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range s.Warnings {
+		got = append(got, w.Error())
+	}
+	want := []string{
+		"appspec.yml:4:1: Resources: unknown key, which is ignored",
+		"appspec.yml:6:34: files[0].file: unknown key, which is ignored",
+		"appspec.yml:8:18: permissions[0].mod: unknown key, which is ignored (did you mean mode?)",
+		"appspec.yml:11:21: hooks.AfterInstall[0].runsas: unknown key, which is ignored (did you mean runas?)",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	err = (&hooks.AppSpec{Filename: "a", Hooks: map[string][]hooks.Script{"AplicationStop": nil, "Zzz": nil}}).CheckEvents(hooks.EventNames())
+	if err == nil || !strings.Contains(err.Error(), "AplicationStop (did you mean ApplicationStop?), Zzz:") {
+		t.Error(err)
 	}
 }
 

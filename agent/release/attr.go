@@ -15,11 +15,6 @@ import (
 	"github.com/groundswell/groundswell/hooks"
 )
 
-func selinux() bool {
-	_, err := os.Stat("/sys/fs/selinux/enforce")
-	return err == nil
-}
-
 // look records what is at path, links not followed.
 func look(path string) (prior, error) {
 	st, err := os.Lstat(path)

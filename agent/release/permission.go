@@ -148,7 +148,7 @@ func number(name, what string, lookup func(string) (string, error)) (int, error)
 // contextArgs is empty on a host without SELinux, where a context has no
 // meaning and an appspec that states one must still install.
 func contextArgs(c *hooks.Context) []string {
-	if c == nil || !selinux() {
+	if c == nil || !hooks.SELinux() {
 		return nil
 	}
 	return chconArgs(c)

@@ -127,7 +127,10 @@ func (c *cli) source(ctx context.Context, f *pushFlags) (artifacts.Source, error
 	if err != nil {
 		return src, err
 	}
-	for _, w := range parsed.Warnings {
+	if err := parsed.CheckEvents(hooks.EventNames()); err != nil { // hosts refuse it
+		return src, usage("%s: %v", f.path, err)
+	}
+	for _, w := range append(parsed.Warnings, parsed.Notices()...) {
 		fmt.Fprintln(c.err, "warning: "+clean(w.Error()))
 	}
 	return src, nil
