@@ -158,6 +158,9 @@ func (d *localRun) prepare() {
 		found, err := artifacts.OpenSource(d.o.Bundle)
 		d.source.Type, d.bad = found.Type, err
 	}
+	d.source.Dropped = func(file string) {
+		d.warn("%s: its setuid or setgid bit is left out; set it by a mode in permissions", file)
+	}
 	id := plain(d.o.Deployment)
 	d.goal = id
 	for n := 2; d.t.releases.Has(d.t.app, d.goal); n++ { // a deployment's id may come twice

@@ -52,6 +52,9 @@ type Options struct {
 	GossipBind string
 	// Token is asked for the join token when the host has no identity yet.
 	Token func() (identity.Token, error)
+	// RefuseOutsideLinks refuses, when it is staged, a revision with a symlink
+	// that leads out of it. Nobody here follows one either way.
+	RefuseOutsideLinks bool
 	// OpenStore opens the store at a URL with the host's own credentials
 	// (instance role). Nil, the default: coordinators sign a URL for every
 	// object, and the host needs no credentials.

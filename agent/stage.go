@@ -136,8 +136,12 @@ func (t *target) stage(ctx context.Context, id string) error {
 		if err := os.Remove(dest); err != nil { // the fetcher makes it itself
 			return err
 		}
-		if _, err := f.Stage(ctx, digest, dest); err != nil {
+		m, err := f.Stage(ctx, digest, dest)
+		if err != nil {
 			return err
+		}
+		if path, reason := m.OutsideLink(); path != "" && t.o.RefuseOutsideLinks {
+			return artifacts.Permanent(fmt.Errorf("%s: %s, and this host refuses that (outsideLinks)", path, reason))
 		}
 		return artifacts.Permanent(t.checkSpec(dest, id))
 	})

@@ -66,7 +66,11 @@ func (c *Cache) adoptFrom(ctx context.Context, m *Manifest, dir string, missing 
 
 // putFile adds the content of an entry of the tree in dir.
 func (c *Cache) putFile(e Entry, dir string) error {
-	in, err := os.Open(filepath.Join(dir, filepath.FromSlash(e.Path)))
+	path := filepath.FromSlash(e.Path)
+	if st, err := os.Lstat(filepath.Join(dir, path)); err != nil || !st.Mode().IsRegular() {
+		return fmt.Errorf("%s of %s is no regular file any more: %w", e.Path, dir, ErrNotFound) // a hook made it something else
+	}
+	in, err := os.OpenInRoot(dir, path)
 	if err != nil {
 		return err
 	}

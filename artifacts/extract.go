@@ -39,7 +39,10 @@ func (s Source) extract(ctx context.Context, dest string) (*Manifest, error) {
 	}
 	defer root.Close()
 	s.once = true
-	x := &extractor{root: root, owners: owners{}, files: map[string]Sum{}, made: map[string]bool{".": true}, buf: make([]byte, copyBuffer)}
+	x := &extractor{
+		root: root, owners: owners{}, files: map[string]Sum{}, kinds: map[string]EntryType{}, made: map[string]bool{".": true},
+		buf: make([]byte, copyBuffer),
+	}
 	defer x.leave()
 	if err := s.walk(ctx, x.add); err != nil {
 		return nil, err
@@ -65,6 +68,7 @@ type extractor struct {
 	owners  owners
 	entries []Entry
 	files   map[string]Sum
+	kinds   map[string]EntryType
 	made    map[string]bool // directories
 	dir     *os.Root        // the directory of the last file
 	at      string
@@ -72,8 +76,9 @@ type extractor struct {
 }
 
 func (x *extractor) add(it item) error {
-	var err error
+	err := x.replace(it.Entry)
 	switch {
+	case err != nil:
 	case it.Type == TypeDir:
 		err = x.mkdir(it.Path)
 	case it.Type == TypeFile && it.sameAs != "":
@@ -85,11 +90,24 @@ func (x *extractor) add(it item) error {
 	if err != nil {
 		return fmt.Errorf("entry %q: %w", it.Path, err)
 	}
+	x.kinds[it.Path] = it.Type
 	if it.Type == TypeFile {
 		x.files[it.Path] = it.Sum
 	}
 	x.entries = append(x.entries, it.Entry)
 	return nil
+}
+
+// replace makes way for an entry that an archive lists a second time.
+func (x *extractor) replace(e Entry) error {
+	was, twice := x.kinds[e.Path]
+	if !twice || was == TypeDir || e.Type == TypeDir { // refused with the whole tree, if they differ
+		return nil
+	}
+	if was == TypeSymlink { // not made yet
+		return nil
+	}
+	return x.root.Remove(e.Path)
 }
 
 // mkdir makes a directory and those above it that the archive does not list.

@@ -67,9 +67,16 @@ func TestInstallConformance(t *testing.T) {
 		{id: "B27", spec: files("s", "/d"), revision: tree{"s/a": "1", "s/l": "->a"}, want: tree{"d/l": "->a"}},
 		{id: "B29", spec: files("s", "/d"), revision: tree{"s/l": "->../t", "t/a": "1"}, want: tree{"d/l": "/", "d/l/a": "1"}},
 		{id: "B29 option", spec: files("s", "/d"), revision: tree{"s/l": "->../t", "t/a": "1"}, keepDirLink: true, want: tree{"d/l": "->../t"}},
-		{id: "B29 loop", spec: files("s", "/d"), revision: tree{"s/l": "->."}, fails: "leads back", want: tree{"d": ""}},
-		{id: "B29 outside", spec: files("s", "/d"), revision: tree{"s/l": "->/etc"}, fails: "outside the revision", want: tree{"d": ""}},
+		{id: "B29 loop", spec: files("s", "/d"), revision: tree{"s/l": "->."}, want: tree{"d/l": "->."}},
+		{
+			id: "B29 outside", spec: files("s", "/d"), revision: tree{"s/l": "->/etc", "s/f": "->/etc/passwd", "s/gone": "->/no/such"},
+			want: tree{"d/l": "->/etc", "d/f": "->/etc/passwd", "d/gone": "->/no/such"},
+		},
+		{id: "B29 removed", spec: files("s", "/d"), revision: tree{"s/l": "->/etc"}, spec2: "os: linux\n", want: tree{"d": ""}},
 		{id: "B30", spec: files("l", "/d"), revision: tree{"l": "->t", "t/a": "1"}, want: tree{"d/a": "1"}},
+		{id: "B30 outside", spec: files("l", "/d"), revision: tree{"l": "->/etc"}, fails: "outside the revision", want: tree{"d": ""}},
+		{id: "B30 below", spec: files("l/passwd", "/d"), revision: tree{"l": "->/etc"}, fails: "outside the revision", want: tree{"d": ""}},
+		{id: "B30 file", spec: files("l", "/d"), revision: tree{"l": "->/etc/passwd"}, want: tree{"d/l": "->/etc/passwd"}},
 		{
 			id: "C02", there: tree{"e/a": "foreign"}, spec: files("a", "/d"), revision: tree{"a": "1"}, spec2: files("a", "/e"), second: tree{"a": "2"},
 			fails: "already exists at", want: tree{"d/a": "1", "e/a": "foreign"},

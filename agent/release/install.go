@@ -150,9 +150,11 @@ func (w *planner) finish(section []hooks.Permission, p *plan, exact bool) error 
 	for _, path := range w.order {
 		p.New = append(p.New, w.real(path))
 		if acc := perms[path]; acc != nil && w.made[path] {
-			before, err := look(w.real(path))
-			if err != nil {
-				return err
+			var before prior // of one that takes the place of something else: none
+			if real := w.real(path); !w.gone[real] && !w.cleared(real) {
+				if before, err = look(real); err != nil {
+					return err
+				}
 			}
 			p.Actions = append(p.Actions, action{Op: opAccess, Path: w.real(path), Access: acc, Before: before})
 		}

@@ -24,7 +24,8 @@ func (r *Releases) Undo(ctx context.Context, app string) error {
 		return r.dropPlan(app)
 	}
 	r.point("undo switch")
-	if err := errors.Join(r.switchBack(app, p), r.takeAway(p)); err != nil {
+	ours := newOwned(p.Old, p.New)
+	if err := errors.Join(r.switchBack(app, p), r.takeAway(p, ours)); err != nil {
 		return fmt.Errorf("undo install of %s: %w", app, err)
 	}
 	for i, a := range slices.Backward(p.Actions) {
@@ -32,6 +33,9 @@ func (r *Releases) Undo(ctx context.Context, app string) error {
 			return err
 		}
 		r.point(fmt.Sprintf("undo %s %s", a.Op, a.Path))
+		if ours.linked(a.Path) {
+			continue // a hook put a link in a directory's place: what lies behind it is not ours
+		}
 		if err := r.putBack(app, i, a); err != nil {
 			return fmt.Errorf("undo install of %s: put back %s: %w", app, a.Path, err)
 		}
@@ -50,9 +54,9 @@ func (r *Releases) Undo(ctx context.Context, app string) error {
 
 // takeAway removes what the install put where nothing was, and what it had not
 // finished: that gives the room which putting back may take.
-func (r *Releases) takeAway(p *plan) error {
+func (r *Releases) takeAway(p *plan, ours owned) error {
 	for i, a := range p.Actions {
-		if a.Op != opCopy {
+		if a.Op != opCopy || ours.linked(a.Path) {
 			continue
 		}
 		if err := remove(temporary(a.Path, i)); err != nil {
