@@ -38,6 +38,9 @@ func (s Source) extract(ctx context.Context, dest string) (*Manifest, error) {
 		return nil, err
 	}
 	defer root.Close()
+	if err := root.Chmod(".", 0o755); err != nil { // whatever the umask is
+		return nil, err
+	}
 	s.once = true
 	x := &extractor{
 		root: root, owners: owners{}, files: map[string]Sum{}, kinds: map[string]EntryType{}, made: map[string]bool{".": true},

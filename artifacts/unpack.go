@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -187,12 +188,26 @@ func (u *unpacker) dir(ctx context.Context, entries []Entry) error {
 	return nil
 }
 
+// parent makes a directory and those above it that are missing.
+func (u *unpacker) parent(dir string) error {
+	if _, err := u.root.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := u.parent(path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := u.root.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return u.root.Chmod(dir, 0o755) // whatever the umask is
+}
+
 func (u *unpacker) links(m *Manifest) error {
 	for e := range m.All() {
 		if e.Type != TypeSymlink {
 			continue
 		}
-		err := u.root.MkdirAll(path.Dir(e.Path), 0o755) // an archive may not list it
+		err := u.parent(path.Dir(e.Path)) // an archive may not list it
 		if err == nil {
 			err = u.root.Symlink(e.Target, e.Path)
 		}

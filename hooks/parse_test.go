@@ -3,9 +3,9 @@ package hooks_test
 import (
 	"errors"
 	"os"
-	"slices"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
