@@ -60,15 +60,26 @@ func TestLocalStop(t *testing.T) {
 	if _, err := agent.DeployLocal(t.Context(), o); !errors.Is(err, journal.ErrLocked) {
 		t.Errorf("a second deployment on the folder: %v", err)
 	}
+	patient := o
+	waits, waited := make(chan struct{}), make(chan agent.LocalResult, 1)
+	patient.Wait, patient.Waiting = time.Minute, func() { close(waits) }
+	go func() {
+		r, err := agent.DeployLocal(t.Context(), patient)
+		if err != nil {
+			t.Error(err)
+		}
+		waited <- r
+	}()
+	<-waits
 	cancel()
 	must(t, os.WriteFile(filepath.Join(dir, "go"), nil, 0o644))
 	r := <-done
 	if _, err := os.Stat(filepath.Join(dir, "ended")); err != nil || r.Result != agent.LocalFailed || r.Event != "Install" || !strings.Contains(r.Message, "told to stop") {
 		t.Fatalf("hook ended: %v, result %+v", err, r)
 	}
-	r, err := agent.DeployLocal(t.Context(), o)
-	if err != nil || r.Result != agent.LocalSucceeded || !strings.Contains(strings.Join(r.Warnings, " "), "takes over") {
-		t.Errorf("the next one: %+v, %v", r, err)
+	r = <-waited
+	if r.Result != agent.LocalSucceeded || !strings.Contains(strings.Join(r.Warnings, " "), "takes over") {
+		t.Errorf("the next one, which waited: %+v", r)
 	}
 }
 

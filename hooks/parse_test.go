@@ -257,6 +257,19 @@ func TestUnknownKeys(t *testing.T) {
 	}
 }
 
+func TestContextRanges(t *testing.T) {
+	for text, legal := range map[string]bool{
+		"s0": true, "s0-s0:c0.c1023": true, "s0:c1,c3.c5": true, "s15": true, "s16": false, "s0:c1024": false, "s1-s0": false,
+		"s0:c5.c5": false, "s0:c5.c3": false, "s0-s1-s2": false, "x": false, "s0:c1.c2.c3": false, "s0 ": false,
+	} {
+		spec := head + "permissions:\n  - {object: /x, context: {type: t, range: '" + text + "'}}\n"
+		_, err := hooks.Parse([]byte(spec), "appspec.yml")
+		if (err == nil) != legal || err != nil && !strings.Contains(err.Error(), "permissions[0].context.range: invalid range") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestLint(t *testing.T) {
 	h := newHost(t, hooks.Options{})
 	h.write("appspec.yml", head+"files:\n  - {source: gone, destination: /x}\nhooks:\n  AfterInstall:\n    - location: good.sh\n    - location: crlf.sh\n    - location: plain.sh\n    - location: missing.sh\n  BeforeFoo:\n    - location: good.sh\n")

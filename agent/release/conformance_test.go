@@ -110,6 +110,15 @@ func TestInstallConformance(t *testing.T) {
 			want: tree{"d/a.txt": "m:0600", "d/.b.txt": "m:0600", "d/x/c.txt": "m:0644"},
 		},
 		{id: "D05", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: '*', type: [file], mode: 600}\n", revision: tree{"s/a": "1", "s/x/c": "1"}, want: tree{"d/a": "m:0600", "d/x/c": "m:0644"}},
+		{
+			id: "D05 only *", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: 'a[1]?{x}*', type: [file], mode: 600}\n",
+			revision: tree{"s/a[1]?{x}.txt": "1", "s/a1.{x}": "1"}, want: tree{"d/a[1]?{x}.txt": "m:0600", "d/a1.{x}": "m:0644"},
+		},
+		{
+			id: "D08 except *", spec: files("s", "/d") + "permissions:\n  - {object: /d, except: ['a*c*', '[b]'], type: [file], mode: 600}\n",
+			revision: tree{"s/abcd": "1", "s/ac": "1", "s/ca": "1", "s/b": "1"},
+			want:     tree{"d/abcd": "m:0644", "d/ac": "m:0644", "d/ca": "m:0600", "d/b": "m:0600"},
+		},
 		{id: "D07", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: 'x/*.txt', mode: 600}\n", revision: tree{"s/x/c.txt": "1"}, want: tree{"d/x/c.txt": "m:0644"}},
 		{id: "D08", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: '**', except: [a.txt], type: [file], mode: 600}\n", revision: tree{"s/a.txt": "1", "s/x/a.txt": "1"}, want: tree{"d/a.txt": "m:0644", "d/x/a.txt": "m:0600"}},
 		{id: "D10", spec: files("s", "/d") + "permissions:\n  - {object: /d, except: [x/c.txt], type: [file], mode: 600}\n", revision: tree{"s/x/c.txt": "1"}, want: tree{"d/x/c.txt": "m:0600"}},

@@ -74,7 +74,7 @@ type prior struct {
 type access struct {
 	UID, GID int
 	Mode     *uint32  `json:",omitempty"`
-	ACL      []string `json:",omitempty"`
+	ACL      *acl     `json:",omitempty"`
 	Context  []string `json:",omitempty"` // arguments of chcon
 }
 
