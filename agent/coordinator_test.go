@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/groundswell/groundswell/internal/identity"
@@ -31,7 +30,7 @@ type fake struct {
 	seeds []string // of gossip
 
 	mu       sync.Mutex
-	server   *grpc.Server
+	server   *rpc.Server
 	enrolled int
 	renewed  int
 	sessions int

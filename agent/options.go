@@ -14,8 +14,11 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 )
 
@@ -81,6 +84,11 @@ type Options struct {
 	// Cgroup is the folder below which hooks get cgroups; empty finds the
 	// host's, "off" uses none.
 	Cgroup string
+
+	// Dial replaces TCP, for tests in memory; nil is TCP. Ring replaces gossip's
+	// sockets in the same way.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	Ring *gossip.Network
 
 	// Log gets what happens. Default slog.Default().
 	Log *slog.Logger
@@ -180,4 +188,12 @@ func (o Options) jitter(ctx context.Context) bool {
 // path is a folder or file below the root.
 func (o Options) path(elem ...string) string {
 	return filepath.Join(append([]string{o.Root}, elem...)...)
+}
+
+// dialer is what a connection to a coordinator needs to go the way of Dial.
+func (o Options) dialer() []grpc.DialOption {
+	if o.Dial == nil {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithContextDialer(o.Dial)}
 }

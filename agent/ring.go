@@ -29,6 +29,7 @@ func openRing(o Options, m membership, key []byte) (*ring, error) {
 	var err error
 	r.members, err = gossip.Open(gossip.Options{
 		Self: gossip.Member{ID: m.Host, Role: "agent"}, Bind: o.GossipBind, Key: key, Seeds: m.Seeds, Changed: r.changed,
+		Network: o.Ring,
 	})
 	return r, err
 }

@@ -31,7 +31,7 @@ func (a *Agent) session(ctx context.Context, address string) (welcomed bool, err
 	if address == "" {
 		return false, errors.New("no address of any coordinator is known; set --coordinator HOST:PORT")
 	}
-	cc, err := rpc.Dial([]string{address}, a.cred.Client())
+	cc, err := rpc.Dial([]string{address}, a.cred.Client(), a.o.dialer()...)
 	if err != nil {
 		return false, err
 	}

@@ -46,7 +46,8 @@ type Coordinator struct {
 	presence *presence
 	activity *activity
 	ring     *gossip.Ring
-	server   *grpc.Server
+	server   *rpc.Server
+	glass    chan state.BreakGlassUsed // uses to record
 	stores   *stores
 	addr     Addresses
 	lis      listeners
@@ -61,7 +62,8 @@ func Run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	c := &Coordinator{o: o, activity: &activity{last: map[[2]string]control.Activity{}}, stores: newStores(o.Store)}
+	c := &Coordinator{o: o, activity: &activity{last: map[[2]string]control.Activity{}}, stores: newStores(o.Store),
+		glass: make(chan state.BreakGlassUsed, 16)}
 	if err := c.open(ctx); err != nil {
 		return errors.Join(err, c.close())
 	}
@@ -82,7 +84,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.store.Report = func(err error) { c.o.Log.Error("an invariant was broken; please report it", "error", err) }
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
-		Layer: &raftLayer{Listener: c.lis.raft, conf: c.keys.cred.Client()}, FSM: c.store,
+		Layer: &raftLayer{Listener: c.lis.raft, conf: c.keys.cred.Client(), dial: c.o.dial}, FSM: c.store,
 	})
 	if err != nil {
 		return err
@@ -92,7 +94,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	c.peers = &peers{cred: c.keys.cred, store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
+	c.peers = &peers{cred: c.keys.cred, dialer: c.o.dialer(), store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
 	c.fleet = fleet.New(c.store, c.matcher())
 	c.sessions = c.newSessions()
@@ -103,14 +105,15 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 
 func (c *Coordinator) listen() (err error) {
 	raftConf := c.keys.cred.Server(false)
-	raftConf.VerifyConnection = onlyCoordinators
-	if c.lis.raft, err = tls.Listen("tcp", c.o.Raft, raftConf); err != nil {
+	raftConf.VerifyConnection = c.onlyCoordinators
+	if c.lis.raft, err = c.o.listen(c.o.Raft); err != nil {
 		return fmt.Errorf("listen for raft: %w", err)
 	}
-	if c.lis.api, err = net.Listen("tcp", c.o.API); err != nil {
+	c.lis.raft = tls.NewListener(c.lis.raft, raftConf)
+	if c.lis.api, err = c.o.listen(c.o.API); err != nil {
 		return fmt.Errorf("listen for the API: %w", err)
 	}
-	if c.lis.agents, err = net.Listen("tcp", c.o.Agents); err != nil {
+	if c.lis.agents, err = c.o.listen(c.o.Agents); err != nil {
 		return fmt.Errorf("listen for agents: %w", err)
 	}
 	c.addr = Addresses{
@@ -124,8 +127,8 @@ func (c *Coordinator) listen() (err error) {
 }
 
 // onlyCoordinators refuses raft connections of agents and operators, whose
-// certificates the same CA signed.
-func onlyCoordinators(s tls.ConnectionState) error {
+// certificates the same CA signed, and of coordinators that were removed.
+func (c *Coordinator) onlyCoordinators(s tls.ConnectionState) error {
 	p, err := identity.PeerOf(s.PeerCertificates[0])
 	if err != nil {
 		return err
@@ -133,18 +136,26 @@ func onlyCoordinators(s tls.ConnectionState) error {
 	if p.Role != identity.Coordinator {
 		return fmt.Errorf("%s %s is no coordinator", p.Role, p.ID)
 	}
-	return nil
+	return c.counts(p, identity.Fingerprint(s.PeerCertificates[0]))
 }
 
 // raftLayer carries raft over mutual TLS.
 type raftLayer struct {
 	net.Listener
 	conf *tls.Config
+	dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
 func (l *raftLayer) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	d := tls.Dialer{Config: l.conf}
-	return d.DialContext(ctx, "tcp", addr)
+	plain, err := l.dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(plain, l.conf)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("shake hands for raft with %s: %w", addr, err), plain.Close())
+	}
+	return conn, nil
 }
 
 func (c *Coordinator) newSessions() *sessions.Service {
@@ -174,9 +185,10 @@ func (c *Coordinator) newSessions() *sessions.Service {
 	})
 }
 
-func (c *Coordinator) newServer() *grpc.Server {
+func (c *Coordinator) newServer() *rpc.Server {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
+		Admit: c.admit, Applied: c.log.applied,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
@@ -185,7 +197,7 @@ func (c *Coordinator) newServer() *grpc.Server {
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
 	agentv1.RegisterAgentServiceServer(server, &agentService{Service: c.sessions, enrol: enrolment})
 	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, tellers: map[string]uint64{}})
-	controlv1.RegisterControlServiceServer(server, c.newControl())
+	controlv1.RegisterControlServiceServer(server, &membersService{Service: c.newControl(), c: c})
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	return server
 }
@@ -216,14 +228,14 @@ func (c *Coordinator) newControl() *control.Service {
 			}
 			return out
 		},
-		Token: c.createToken, Cluster: c.clusterStatus,
+		Token: c.createToken, Person: c.person, Cluster: c.clusterStatus,
 	})
 }
 
 func (c *Coordinator) gossip() (err error) {
 	c.ring, err = gossip.Open(gossip.Options{
 		Self: gossip.Member{ID: c.o.Name, Role: string(identity.Coordinator), Agent: c.addr.Agents, API: c.addr.API},
-		Bind: c.o.Gossip, Key: c.keys.gossip,
+		Bind: c.o.Gossip, Key: c.keys.gossip, Network: c.o.Ring,
 		Changed: func(m gossip.Member, alive bool) {
 			if m.Role == string(identity.Agent) {
 				c.fleet.Gossip(m.ID, alive)
@@ -253,6 +265,9 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.leadership(ctx) })
 	g.Go(func() error { return c.announce(ctx) })
 	g.Go(func() error { return c.seek(ctx) })
+	g.Go(func() error { return c.keepRenewed(ctx) })
+	g.Go(func() error { return c.recheck(ctx) })
+	g.Go(func() error { return c.recordBreakGlass(ctx) })
 	g.Go(func() error { return c.debug(ctx) })
 	return g.Wait()
 }
@@ -401,7 +416,7 @@ func (c *Coordinator) announceOnce(ctx context.Context, joined *bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if !*joined {
-		cc, err := rpc.Dial(c.o.Join, c.keys.cred.Client())
+		cc, err := rpc.Dial(c.o.Join, c.keys.cred.Client(), c.o.dialer()...)
 		if err != nil {
 			return err
 		}
@@ -417,7 +432,11 @@ func (c *Coordinator) announceOnce(ctx context.Context, joined *bool) error {
 		known, created = s.Coordinators[c.o.Name] == state.Coordinator(self), s.ID != ""
 	})
 	if !created && c.o.Bootstrap {
-		err := c.log.cluster(ctx, state.ClusterCreated{ID: newClusterID(), CA: c.keys.ca.PEM})
+		founders, err := c.founders()
+		if err != nil {
+			return err
+		}
+		err = c.log.cluster(ctx, state.ClusterCreated{ID: newClusterID(), CA: c.keys.ca.PEM, Founders: founders})
 		if err != nil && rpc.Kind(err) != rpc.KindExists {
 			return err
 		}

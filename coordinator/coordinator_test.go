@@ -100,12 +100,21 @@ func enrolled(t *testing.T, n *node, c controlv1.ControlServiceClient, role, nam
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: name}
-	answer, err := enrolWith(ctx, []string{n.addr.Agents}, token, r)
+	r := &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: name, Role: role}
+	at := &Options{Join: []string{n.addr.Agents}}
+	answer, err := at.enrolWith(ctx, token, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := enrolWith(ctx, []string{n.addr.Agents}, token, r); err == nil || !strings.Contains(err.Error(), "used up") {
+	if again, err := at.enrolWith(ctx, token, r); err != nil || again.HostId != answer.HostId {
+		t.Errorf("the same key and token once more: %v, %v", again, err)
+	}
+	_, other, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = &agentv1.EnrolRequest{Token: out.Token, CsrDer: other, Name: name, Role: role}
+	if _, err := at.enrolWith(ctx, token, r); err == nil || !strings.Contains(err.Error(), "used up") {
 		t.Errorf("a token was used twice: %v", err)
 	}
 	cred, err := identity.NewCredential(answer.CertificatePem, key, answer.CaPem)
@@ -229,7 +238,10 @@ func TestThreeCoordinators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = enrolWith(t.Context(), []string{first.addr.API}, token, &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: "c2"})
+	at := &Options{Join: []string{nodes[1].addr.API}}
+	_, err = at.enrolWith(t.Context(), token, &agentv1.EnrolRequest{
+		Token: out.Token, CsrDer: csr, Name: "c2", Role: "coordinator",
+	})
 	if err == nil || !strings.Contains(err.Error(), "member of the cluster already") {
 		t.Errorf("the identity of c2 was given away: %v", err)
 	}

@@ -26,9 +26,10 @@ import (
 // peers is how coordinators reach each other: connections by API address, kept
 // open.
 type peers struct {
-	cred  *identity.Credential
-	store *state.Store
-	node  *consensus.Node
+	cred   *identity.Credential
+	store  *state.Store
+	node   *consensus.Node
+	dialer []grpc.DialOption
 
 	mu    sync.Mutex
 	conns map[string]*grpc.ClientConn
@@ -40,7 +41,7 @@ func (p *peers) dial(api string) (*grpc.ClientConn, error) {
 	if cc := p.conns[api]; cc != nil {
 		return cc, nil
 	}
-	cc, err := rpc.Dial([]string{api}, p.cred.Client())
+	cc, err := rpc.Dial([]string{api}, p.cred.Client(), p.dialer...)
 	if err == nil {
 		p.conns[api] = cc
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -46,6 +47,8 @@ type settings struct {
 		WebhookSecretFile string `yaml:"webhookSecretFile"`
 	} `yaml:"gates"`
 	Approvers map[string][]string `yaml:"approvers"`
+	// CertificateLife of what this coordinator issues; every one has the same.
+	CertificateLife config.Duration `yaml:"certificateLife"`
 }
 
 func defaults() settings {
@@ -98,7 +101,8 @@ say it too:
     prometheus: http://prometheus.example:9090
     webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256
   approvers:           # groups that approval gates name, of operators
-    oncall: [ann, bob]`,
+    oncall: [ann, bob]
+  certificateLife: 720h # of every certificate; renewed at two thirds of it`,
 		Example: `  dcoord --bootstrap --name c1 --dir /var/lib/groundswell/coordinator --advertise 10.0.0.11
   dcoord --name c2 --advertise 10.0.0.12 --join 10.0.0.11:7100 --join-token-file token
   dcoord --config /etc/groundswell/coordinator.yaml`,
@@ -111,6 +115,8 @@ say it too:
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
+	cmd.AddCommand(operatorCommand(stdout))
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	f := cmd.Flags()
 	f.StringVar(&file, "config", "", "configuration file (YAML); flags lie over it")
 	f.BoolVar(&bootstrap, "bootstrap", false, "start a new cluster in an empty folder")
@@ -181,7 +187,8 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 	o := coordinator.Options{
 		Name: s.Name, Dir: s.Dir, API: s.API, Agents: s.Agents, Raft: s.Raft, Gossip: s.Gossip, Debug: s.Debug,
 		Advertise: s.Advertise, Bootstrap: bootstrap, Join: s.Join, Log: log, Store: stores.Open, Approvers: s.Approvers,
-		Token: func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
+		CertificateLife: time.Duration(s.CertificateLife),
+		Token:           func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
 		Ready: func(a coordinator.Addresses) {
 			if err := json.NewEncoder(stdout).Encode(map[string]any{"event": "ready", "addresses": a}); err != nil {
 				log.Warn("cannot write to standard output", "error", err)

@@ -107,7 +107,7 @@ func (s *Store) Apply(l *raft.Log) any {
 	defer s.mu.Unlock()
 	out := Applied{Index: l.Index, Refusals: s.state.ApplyEntry(l.Index, e.Entry)}
 	for _, c := range e.Cluster {
-		out.Refusals = append(out.Refusals, s.cluster.apply(c, s.state.Wall))
+		out.Refusals = append(out.Refusals, s.cluster.apply(c, moment{s.state.Now, s.state.Wall}))
 	}
 	close(s.changed)
 	s.changed = make(chan struct{})

@@ -264,7 +264,8 @@ type EnrolRequest struct {
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	CsrDer        []byte                 `protobuf:"bytes,2,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"`
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                   // of the host, as people call it
-	HostId        string                 `protobuf:"bytes,4,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"` // kept across enrolments; empty: the server makes one
+	HostId        string                 `protobuf:"bytes,4,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"` // of a former enrolment; given back to whom it was given
+	Role          string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`                   // what the joiner wants to be; a token of another role is refused unspent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,6 +324,13 @@ func (x *EnrolRequest) GetName() string {
 func (x *EnrolRequest) GetHostId() string {
 	if x != nil {
 		return x.HostId
+	}
+	return ""
+}
+
+func (x *EnrolRequest) GetRole() string {
+	if x != nil {
+		return x.Role
 	}
 	return ""
 }
@@ -1887,12 +1895,13 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x14agent/v1/agent.proto\x12\x14groundswell.agent.v1\"\x0e\n" +
 	"\fRootsRequest\"&\n" +
 	"\rRootsResponse\x12\x15\n" +
-	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"j\n" +
+	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"~\n" +
 	"\fEnrolRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
 	"\acsr_der\x18\x02 \x01(\fR\x06csrDer\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x17\n" +
-	"\ahost_id\x18\x04 \x01(\tR\x06hostId\"\xed\x01\n" +
+	"\ahost_id\x18\x04 \x01(\tR\x06hostId\x12\x12\n" +
+	"\x04role\x18\x05 \x01(\tR\x04role\"\xed\x01\n" +
 	"\rEnrolResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12'\n" +
 	"\x0fcertificate_pem\x18\x02 \x01(\fR\x0ecertificatePem\x12\x15\n" +
