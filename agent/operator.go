@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
@@ -48,12 +50,14 @@ func EnrolOperator(ctx context.Context, addresses []string, token identity.Token
 // RenewOperator gives a person's credential in dir a new certificate if it is
 // due. It is for use in passing: the credential that is there stays good when
 // nobody answers.
-func RenewOperator(ctx context.Context, addresses []string, cred *identity.Credential, dir string) error {
+func RenewOperator(
+	ctx context.Context, addresses []string, cred *identity.Credential, dir string, how ...grpc.DialOption,
+) error {
 	who, err := cred.Peer()
 	if err != nil || who.BreakGlass || time.Now().Before(cred.RenewAt()) {
 		return err
 	}
-	cc, err := rpc.Dial(addresses, cred.Client())
+	cc, err := rpc.Dial(addresses, cred.Client(), how...)
 	if err != nil {
 		return err
 	}

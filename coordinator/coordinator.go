@@ -84,7 +84,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.store.Report = func(err error) { c.o.Log.Error("an invariant was broken; please report it", "error", err) }
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
-		Layer: &raftLayer{Listener: c.lis.raft, conf: c.keys.cred.Client(), dial: c.o.dial}, FSM: c.store,
+		Layer: newRaftLayer(c.lis.raft, c.keys.cred.Client(), c.o.dial), FSM: c.store, Heartbeat: c.o.Heartbeat,
 	})
 	if err != nil {
 		return err
@@ -124,38 +124,6 @@ func (c *Coordinator) listen() (err error) {
 		c.addr.Operator = filepath.Join(c.o.Dir, operatorDir)
 	}
 	return nil
-}
-
-// onlyCoordinators refuses raft connections of agents and operators, whose
-// certificates the same CA signed, and of coordinators that were removed.
-func (c *Coordinator) onlyCoordinators(s tls.ConnectionState) error {
-	p, err := identity.PeerOf(s.PeerCertificates[0])
-	if err != nil {
-		return err
-	}
-	if p.Role != identity.Coordinator {
-		return fmt.Errorf("%s %s is no coordinator", p.Role, p.ID)
-	}
-	return c.counts(p, identity.Fingerprint(s.PeerCertificates[0]))
-}
-
-// raftLayer carries raft over mutual TLS.
-type raftLayer struct {
-	net.Listener
-	conf *tls.Config
-	dial func(ctx context.Context, address string) (net.Conn, error)
-}
-
-func (l *raftLayer) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	plain, err := l.dial(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	conn := tls.Client(plain, l.conf)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("shake hands for raft with %s: %w", addr, err), plain.Close())
-	}
-	return conn, nil
 }
 
 func (c *Coordinator) newSessions() *sessions.Service {
@@ -291,7 +259,9 @@ func (c *Coordinator) stopServing() {
 func (c *Coordinator) close() error {
 	var errs []error
 	if c.ring != nil {
-		errs = append(errs, c.ring.Leave())
+		if err := c.ring.Leave(); err != nil {
+			c.o.Log.Info("the gossip ring was left without a word", "error", err)
+		}
 	}
 	if c.peers != nil {
 		errs = append(errs, c.peers.close())

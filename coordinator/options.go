@@ -54,6 +54,9 @@ type Options struct {
 	// issues, its own too; 0 is identity.DefaultLife.
 	CertificateLife time.Duration
 
+	// Heartbeat is how long a leader may be silent; 0 is 500 ms.
+	Heartbeat time.Duration
+
 	// Listen and Dial replace TCP, for tests in memory; nil is TCP.
 	Listen func(address string) (net.Listener, error)
 	Dial   func(ctx context.Context, address string) (net.Conn, error)

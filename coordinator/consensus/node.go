@@ -3,6 +3,7 @@
 package consensus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,8 @@ type Options struct {
 	Advertise string // address that other servers dial
 	Layer     Layer
 	FSM       raft.FSM
-	Log       io.Writer // raft's own log; nil discards it
+	Heartbeat time.Duration // how long a leader may be silent; 0 is 500 ms, other times follow it
+	Log       io.Writer     // raft's own log; nil discards it
 }
 
 // Node is one server of the raft cluster. All methods may be called
@@ -47,10 +49,7 @@ type Node struct {
 // Timeouts that gave a new leader's first commit in about 1 s on a busy
 // 2-core machine (prototype, docs/architecture.md).
 const (
-	heartbeat   = 500 * time.Millisecond
-	election    = 500 * time.Millisecond
-	lease       = 250 * time.Millisecond
-	commit      = 50 * time.Millisecond
+	heartbeat   = 500 * time.Millisecond // and election; half of it the lease, a tenth of it the pause between commits
 	maxAppend   = 512
 	snapshots   = 2
 	dialTimeout = 3 * time.Second
@@ -92,7 +91,8 @@ func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
 	})
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.Name)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = heartbeat, election, lease, commit
+	pace := cmp.Or(o.Heartbeat, heartbeat)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = pace, pace, pace/2, pace/10
 	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
 	c.SnapshotThreshold = 8192
 	c.NoLegacyTelemetry = true

@@ -64,6 +64,10 @@ var arrows = map[string][]string{
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
 	"cmd/dagent": {"agent", "artifacts", "artifacts/stores", "hooks", "internal/config", "internal/discover", "internal/identity"},
 
+	"internal/simtest": {
+		"coordinator", "agent", "artifacts", "internal/gossip", "internal/identity", "internal/rpc", "proto/control/v1",
+	},
+
 	"agent/sweep": nil, // tests alone
 
 	"examples/www": nil,

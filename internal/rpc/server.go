@@ -129,21 +129,30 @@ func (s *server) authorise(ctx context.Context, method string) (context.Context,
 		}
 		return nil, Rule{}, Errorf(KindUnauthorised, "%s needs a client certificate; log in or enrol first", method)
 	}
-	if err := s.admit(who); err != nil {
-		return nil, Rule{}, err
-	}
+	direct := who
 	if who.Role == identity.Coordinator {
 		if p, ok := forwarded(ctx); ok {
 			who = p
-			if err := s.admit(who); err != nil {
-				return nil, Rule{}, err
-			}
+		}
+	}
+	if !s.forwards(rule) { // else the leader admits, who knows everybody first
+		err := s.admit(direct)
+		if err == nil {
+			err = s.admit(who)
+		}
+		if err != nil {
+			return nil, Rule{}, err
 		}
 	}
 	if rule.Anonymous || slices.Contains(rule.Roles, who.Role) {
 		return context.WithValue(ctx, callerKey{}, who), rule, nil
 	}
 	return nil, Rule{}, Errorf(KindForbidden, "%s %s may not call %s", who.Role, who.ID, method)
+}
+
+// forwards reports whether a call is for the leader and this is another one.
+func (s *server) forwards(rule Rule) bool {
+	return rule.Leader && s.o.IsLeader != nil && !s.o.IsLeader()
 }
 
 func (s *server) admit(c caller) error {
@@ -185,7 +194,7 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	if rule.Leader && s.o.IsLeader != nil && !s.o.IsLeader() {
+	if s.forwards(rule) {
 		out, err = s.o.Forward(outgoing(ctx), info.FullMethod, req)
 		return out, toStatus(err)
 	}
