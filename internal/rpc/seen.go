@@ -58,13 +58,11 @@ func (s *Seen) see(index uint64) {
 // wanted returns the index that a request carries, 0 for none.
 func wanted(ctx context.Context) uint64 {
 	md, _ := metadata.FromIncomingContext(ctx)
-	v := md.Get(indexKey)
-	if len(v) != 1 {
-		return 0
+	highest := uint64(0)
+	for _, v := range md.Get(indexKey) {
+		if i, err := strconv.ParseUint(v, 10, 64); err == nil {
+			highest = max(highest, i)
+		}
 	}
-	i, err := strconv.ParseUint(v[0], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return i
+	return highest
 }
