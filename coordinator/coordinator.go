@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"path/filepath"
@@ -80,11 +81,13 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	if err := c.listen(); err != nil {
 		return err
 	}
-	c.store = state.New()
+	c.store = state.New(c.o.rules())
 	c.store.Report = func(err error) { c.o.Log.Error("an invariant was broken; please report it", "error", err) }
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
 		Layer: newRaftLayer(c.lis.raft, c.keys.cred.Client(), c.o.dial), FSM: c.store, Heartbeat: c.o.Heartbeat,
+		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
+		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
 	})
 	if err != nil {
 		return err
@@ -352,6 +355,7 @@ func (c *Coordinator) decide(ctx context.Context) error {
 		return s.Run(ctx)
 	})
 	g.Go(func() error { return observer.Run(ctx) })
+	g.Go(func() error { return c.raiseRules(ctx) })
 	return g.Wait()
 }
 
@@ -396,7 +400,9 @@ func (c *Coordinator) announceOnce(ctx context.Context, joined *bool) error {
 		}
 		*joined = true
 	}
-	self := state.CoordinatorJoined{Name: c.o.Name, Raft: c.addr.Raft, API: c.addr.API, Agent: c.addr.Agents, Gossip: c.addr.Gossip}
+	self := state.CoordinatorJoined{
+		Name: c.o.Name, Raft: c.addr.Raft, API: c.addr.API, Agent: c.addr.Agents, Gossip: c.addr.Gossip, Rules: c.o.rules(),
+	}
 	known, created := false, false
 	c.store.ViewCluster(func(s *state.Cluster) {
 		known, created = s.Coordinators[c.o.Name] == state.Coordinator(self), s.ID != ""

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/deploy"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
 )
@@ -65,6 +66,7 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 		Leader: leader, Term: c.node.Term(), Version: Version(), CaEndsMs: c.keys.ca.Ends().UnixMilli(),
 	}
 	c.store.ViewCluster(func(s *state.Cluster) { out.ClusterId = s.ID })
+	c.store.View(func(s *deploy.State) { out.Rules = int32(s.Rules) })
 	members := map[string]state.Coordinator{}
 	for _, m := range c.peers.members() {
 		members[m.Name] = m
@@ -73,7 +75,7 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 	for _, s := range servers {
 		v := &controlv1.Coordinator{
 			Name: s.Name, Address: members[s.Name].API, RaftAddress: s.Address, Leader: s.Name == leader, Voter: s.Voter,
-			Streams: int32(c.fleet.Count(s.Name)),
+			Streams: int32(c.fleet.Count(s.Name)), Rules: int32(members[s.Name].Rules),
 		}
 		d := said[s.Name]
 		if v.Alive = d != nil; v.Alive {

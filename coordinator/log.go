@@ -116,6 +116,7 @@ func (l *replicated) propose(ctx context.Context, e state.Entry) ([]error, error
 // commit stamps and appends an entry at the leader.
 func (l *replicated) commit(ctx context.Context, e state.Entry) (state.Applied, error) {
 	e.At, e.Wall = l.Now(), time.Now().UnixMilli()
+	l.store.View(func(s *deploy.State) { e.Rules = s.Rules })
 	data, err := state.Encode(e)
 	if err != nil {
 		return state.Applied{}, err

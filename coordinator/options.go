@@ -3,6 +3,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/coordinator/gates"
+	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 )
@@ -42,6 +44,10 @@ type Options struct {
 
 	// Store opens the artifact store of an application.
 	Store func(ctx context.Context, url string) (artifacts.Store, error)
+
+	// Rules is the highest level of rules of the log that this coordinator
+	// announces; 0 is all that its build knows.
+	Rules int
 
 	// Gates says whom the leader asks the gates of deployments; every coordinator
 	// of a cluster has the same.
@@ -115,6 +121,8 @@ func (o *Options) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+func (o *Options) rules() int { return cmp.Or(o.Rules, deploy.RulesKnown) }
 
 // advertised returns how others reach a listener.
 func (o *Options) advertised(l net.Addr) string {

@@ -9,35 +9,10 @@ import (
 // Entry is one entry of the log: facts that become true together. The leader
 // stamps it as it proposes.
 type Entry struct {
+	Rules  int   // level of the state as it was proposed; at least 1
 	At     Time  // FSM time by the leader's monotonic clock
 	Wall   int64 // Unix milliseconds, for people and for gates' queries
 	Events []Event
-}
-
-// RefusalKind says what a caller may do about a refusal.
-type RefusalKind string
-
-// Refusal kinds.
-const (
-	NotFound RefusalKind = "not_found"
-	Invalid  RefusalKind = "invalid"  // wrong as asked
-	Conflict RefusalKind = "conflict" // right, but not now
-	Exists   RefusalKind = "exists"
-)
-
-// Refusal is a typed answer of Apply: the fact changed nothing.
-type Refusal struct {
-	Reason RefusalKind
-	Text   string
-}
-
-func (r *Refusal) Error() string { return r.Text }
-
-// Kind returns the kind, for those who map errors to a transport.
-func (r *Refusal) Kind() string { return string(r.Reason) }
-
-func refuse(k RefusalKind, format string, args ...any) error {
-	return &Refusal{Reason: k, Text: fmt.Sprintf(format, args...)}
 }
 
 // ApplyEntry applies the facts of the entry with the given log index, in order,
@@ -76,7 +51,14 @@ func (s *State) Apply(e Event) error {
 }
 
 func (s *State) apply(e Event) error {
+	if s.Amend != nil {
+		if handled, err := s.Amend(s, e); handled {
+			return err
+		}
+	}
 	switch e := e.(type) {
+	case RulesRaised:
+		return s.rulesRaised(e)
 	case GroupDefined:
 		return s.groupDefined(e)
 	case HostEnrolled:
@@ -123,15 +105,15 @@ func (s *State) applyDeployment(e Event) error {
 	case WaveStarted:
 		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.waveStarted(d, w, e) })
 	case PermitsGranted:
-		if e.Aside != AsideNone {
-			return s.asidesGranted(e)
+		if e.CatchUp != CatchUpNone {
+			return s.catchUpsGranted(e)
 		}
 		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.permitsGranted(d, w, e) })
 	case RollbackStarted:
 		return s.with(e.Deployment, func(d *Deployment) error { return s.rollbackStarted(d, e) })
 	case TasksEnded:
 		if e.Deployment == "" {
-			return s.asidesEnded(e)
+			return s.catchUpsEnded(e)
 		}
 		return s.with(e.Deployment, func(d *Deployment) error { return s.tasksEnded(d, e) })
 	case TakenOver:
@@ -238,17 +220,4 @@ func (s *State) forgetRequests() {
 		n++
 	}
 	s.RequestLog = slices.Delete(s.RequestLog, 0, n)
-}
-
-// recordsKept is how long a history may grow before the coming and going of
-// hosts, the only part without a bound, is left out.
-const recordsKept = 100_000
-
-// record appends a line to a deployment's history.
-func (s *State) record(d *Deployment, r Record) {
-	if r.Subject == "host" && len(d.Records) >= recordsKept {
-		return
-	}
-	r.Index, r.At, r.Wall = s.Index, s.Now, s.Wall
-	d.Records = append(d.Records, r)
 }

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 )
 
@@ -40,52 +39,12 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 	return nil
 }
 
-// admits tests a new deployment against those in flight on the group.
-func (g *Group) admits(e DeploymentCreated, rev *Revision) error {
-	for _, d := range g.open {
-		name := fmt.Sprintf("deployment %s of %s to %s is in flight (%s)", d.ID, d.RevName, e.Group, d.Status)
-		switch {
-		case d.Revision == e.Revision && d.Status != DeploymentStatusRollingBack:
-			return refuse(Conflict, "%s and brings the same revision; follow it with `dctl watch %s`", name, d.ID)
-		case e.Inverse:
-			return refuse(Conflict, "%s; take that one back with `dctl abort %s --rollback`", name, d.ID)
-		case e.Config.InFlight.Queue == QueueReject:
-			return refuse(Conflict, "%s, and the config says `inFlight.queue: reject`; wait for it, or abort it", name)
-		case e.Layout == 0:
-			return refuse(Conflict, "%s; deployments in flight share their waves: plan again", name)
-		}
-	}
-	if e.Layout != 0 && (e.Layout != g.Layout.Version || len(e.Waves) != len(g.Layout.Waves)) {
-		return refuse(Conflict, "the waves of %s %s were laid out anew meanwhile; plan again", e.App, e.Group)
-	}
-	if e.Preempt && !e.Config.preGateApproval() {
-		return refuse(Invalid, "a deployment that takes over others needs an approval gate in preGates: people must agree")
-	}
-	return nil
-}
-
 // preGateApproval reports whether people are asked before the first wave.
 func (c *Config) preGateApproval() bool {
 	return slices.ContainsFunc(c.PreGates, func(name string) bool {
 		gate := c.gate(name)
 		return gate != nil && gate.Approval != nil
 	})
-}
-
-// newLayout makes the layout that the planned waves describe. What was sealed
-// in a wave of the same name stays with it.
-func (g *Group) newLayout(specs []WaveSpec, waves []Wave, version uint64) Layout {
-	l := Layout{Version: version, Specs: specs}
-	for _, w := range waves {
-		one := LayoutWave{Name: w.Name, Zone: w.Zone, Batch: w.Batch, Spec: w.Spec, Hosts: slices.Clone(w.Hosts)}
-		for _, old := range g.Layout.Waves {
-			if old.Name == w.Name {
-				one.Seals = old.Seals
-			}
-		}
-		l.Waves = append(l.Waves, one)
-	}
-	return l
 }
 
 // planWaves makes the tasks: of the members that the layout names, each once,
@@ -173,35 +132,17 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout, bad Dige
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: d.Status.String(), Text: text})
 }
 
-// Commonest returns the revision that most targets of the group run, "" when
-// none runs anything.
-func (s *State) Commonest(g *Group) Digest {
-	n := map[string]int{}
-	for _, t := range g.list {
-		if t.Running != "" {
-			n[string(t.Running)]++
-		}
-	}
-	best, most := "", 0
-	for d, c := range sorted(n) {
-		if c > most {
-			best, most = d, c
-		}
-	}
-	return Digest(best)
-}
-
 func (s *State) setStatus(d *Deployment, to DeploymentStatus, cause string) {
 	d.Status, d.Cause = to, cause
-	s.touchAll(d.App, d.Group)
-	s.restray(d)
+	s.reassignGroup(d.App, d.Group)
+	s.resortBehind(d)
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: to.String(), Text: cause})
 }
 
 // end makes the deployment terminal and lets go of its indexes.
 func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 	s.cancelWaiting(d, cause)
-	d.EndedAt, d.Ended, d.Scoped, d.Asked, d.Decision, d.DecideBy = s.Now, s.Wall, nil, nil, false, 0
+	d.EndedAt, d.Ended, d.ScopeRevert, d.RequestedRevert, d.Decision, d.DecideBy = s.Now, s.Wall, nil, nil, false, 0
 	for i := range d.Waves {
 		d.Waves[i].Holds = nil
 	}
@@ -217,16 +158,6 @@ func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 	})
 	s.setStatus(d, to, cause)
 	s.prune(d.App, d.Group)
-}
-
-// intend marks what a deployment leaves half done as meant to be so: nothing
-// but the next deployment changes it.
-func (g *Group) intend(d *Deployment) {
-	for _, t := range g.list {
-		if d.Tasks[t.Host] != nil && t.Drift == "" && t.Running == d.Revision && t.Running != g.want(t) {
-			t.Drift = "left as it is by " + d.ID
-		}
-	}
 }
 
 // historyKept is how many ended deployments of a group keep their tasks and
@@ -265,11 +196,11 @@ func (s *State) deploymentStarted(d *Deployment) error {
 }
 
 func (s *State) deploymentPaused(d *Deployment, e DeploymentPaused) error {
-	if d.Status != DeploymentStatusRunning && !(d.Status == DeploymentStatusPaused && (d.Scoped != nil || d.Decision)) {
+	if d.Status != DeploymentStatusRunning && !(d.Status == DeploymentStatusPaused && (d.ScopeRevert != nil || d.Decision)) {
 		return refuse(Conflict, "deployment %s is %s", d.ID, d.Status)
 	}
-	if d.Scoped != nil && !slices.ContainsFunc(d.Waves, func(w Wave) bool { return w.Status == WaveStatusReverting }) {
-		d.Scoped = nil // the scope is back
+	if d.ScopeRevert != nil && !slices.ContainsFunc(d.Waves, func(w Wave) bool { return w.Status == WaveStatusReverting }) {
+		d.ScopeRevert = nil // the scope is back
 	}
 	s.stopBakes(d)
 	d.Decision, d.DecideBy = true, e.Until
@@ -301,32 +232,4 @@ func (s *State) deploymentEnded(d *Deployment, e DeploymentEnded) error {
 	}
 	s.end(d, e.Status, e.Cause)
 	return nil
-}
-
-// endable reports whether the deployment, as it is now, may end so: a request
-// or a report may have come between Decide and this fact.
-func (d *Deployment) endable(to DeploymentStatus) bool {
-	switch d.Status {
-	case DeploymentStatusRunning:
-		sealed, passed := 0, 0
-		for i := range d.Waves {
-			sealed += count(d.Waves[i].Status == WaveStatusSealed)
-			passed += count(d.Waves[i].Status.Passed())
-		}
-		return passed == len(d.Waves) && d.Scoped == nil &&
-			(to == DeploymentStatusSucceeded && sealed > 0 || to == DeploymentStatusStopped && sealed == 0)
-	case DeploymentStatusStopping:
-		return to == d.stopsAs()
-	case DeploymentStatusRollingBack:
-		for _, p := range d.waves {
-			if p.tasks[TaskReverting] > 0 {
-				return false
-			}
-		}
-		return d.Revert && (to == DeploymentStatusRolledBack || to == DeploymentStatusStopped ||
-			to == DeploymentStatusSucceeded && d.Inverse)
-	case DeploymentStatusPending, DeploymentStatusPaused, DeploymentStatusSucceeded, DeploymentStatusRolledBack,
-		DeploymentStatusStopped, DeploymentStatusCancelled, DeploymentStatusTakenOver, DeploymentStatusSuperseded:
-	}
-	return false
 }

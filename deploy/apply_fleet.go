@@ -1,13 +1,9 @@
 package deploy
 
-import (
-	"fmt"
-	"slices"
-	"time"
-)
+import "slices"
 
 func (s *State) groupDefined(e GroupDefined) error {
-	s.Shape = s.Index
+	s.MembershipIndex = s.Index
 	if e.App == "" || e.Group == "" {
 		return refuse(Invalid, "a group needs an application and a name")
 	}
@@ -19,7 +15,7 @@ func (s *State) groupDefined(e GroupDefined) error {
 	}
 	g.Selector, g.Artifacts, g.Config, g.Source = e.Selector, e.Artifacts, e.Config, e.Source
 	g.DefinedAt = s.Wall
-	s.touchAll(e.App, e.Group)
+	s.reassignGroup(e.App, e.Group)
 	return nil
 }
 
@@ -32,7 +28,7 @@ func (s *State) groupDeleted(e GroupDeleted) error {
 		d := g.open[0]
 		return refuse(Conflict, "deployment %s of %s to %s has not ended (%s); wait for it, or abort it", d.ID, d.RevName, g.Name, d.Status)
 	}
-	s.Shape = s.Index
+	s.MembershipIndex = s.Index
 	for _, h := range g.Hosts() {
 		if t := s.Target(h, g.App); t != nil && t.group == g {
 			s.depart(t, "the group was deleted")
@@ -104,7 +100,7 @@ func (s *State) isolate(h *Host, on bool) {
 		delete(s.flapping, h.ID)
 	}
 	for _, t := range sorted(h.Targets) {
-		s.touch(t, func() {
+		s.update(t, func() {
 			t.Quarantined = on
 			if !on {
 				t.Tries, t.RetryAt, t.Drift = 0, 0, ""
@@ -123,7 +119,7 @@ func (s *State) flapped(h *Host) {
 }
 
 func (s *State) hostEnrolled(e HostEnrolled) error {
-	s.Shape = s.Index
+	s.MembershipIndex = s.Index
 	if e.Host == "" || e.Name == "" {
 		return refuse(Invalid, "a host needs an id and a name")
 	}
@@ -143,14 +139,14 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 		s.Hosts[e.Host] = h
 	}
 	for _, t := range sorted(h.Targets) {
-		s.touch(t, func() { t.Zone = e.Zone })
+		s.update(t, func() { t.Zone = e.Zone })
 	}
 	h.Name, h.Zone, h.Region, h.Labels, h.Version = e.Name, e.Zone, e.Region, e.Labels, e.Version
 	return nil
 }
 
 func (s *State) hostLeft(e HostLeft) error {
-	s.Shape = s.Index
+	s.MembershipIndex = s.Index
 	h := s.Hosts[e.Host]
 	switch {
 	case h == nil:
@@ -170,7 +166,7 @@ func (s *State) hostLeft(e HostLeft) error {
 }
 
 func (s *State) targetsJoined(e TargetsJoined) error {
-	s.Shape = s.Index
+	s.MembershipIndex = s.Index
 	g := s.Groups[GroupKey(e.App, e.Group)]
 	if g == nil {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
@@ -193,12 +189,12 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 		s.attach(h, t)
 		joined++
 	}
-	s.touchAll(e.App, e.Group) // how many are next to stage depends on how many there are
+	s.reassignGroup(e.App, e.Group) // how many are next to stage depends on how many there are
 	return changed(joined, "host", "join")
 }
 
 // joinWave puts a new host into a wave of the layout. Deployments that have not
-// entered the wave plan it; where they have, it is not theirs: see asides.
+// entered the wave plan it; where they have, it is not theirs: see catchingUp.
 func (s *State) joinWave(g *Group, host string, wave int) {
 	g.Layout.Waves[wave].Hosts = append(g.Layout.Waves[wave].Hosts, host)
 	g.place[host] = wave
@@ -207,11 +203,6 @@ func (s *State) joinWave(g *Group, host string, wave int) {
 			d.plan(host, wave, s.Now, s.Wall)
 		}
 	}
-}
-
-// forward reports whether the deployment may still give its revision to hosts.
-func (d *Deployment) forward() bool {
-	return d.Status == DeploymentStatusPending || d.Status == DeploymentStatusRunning || d.Status == DeploymentStatusPaused
 }
 
 // plan adds a task at the end of a wave.
@@ -268,17 +259,8 @@ func (s *State) targetMoved(e TargetMoved) error {
 	return nil
 }
 
-// changed refuses a fact of which no item fits any more, so that whoever
-// decided it sees that nothing moved.
-func changed(n int, what, verb string) error {
-	if n == 0 {
-		return refuse(Conflict, "no %s is left to %s", what, verb)
-	}
-	return nil
-}
-
 func (s *State) targetsLeft(e TargetsLeft) error {
-	s.Shape = s.Index
+	s.MembershipIndex = s.Index
 	g := s.Groups[GroupKey(e.App, e.Group)]
 	if g == nil {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
@@ -319,14 +301,6 @@ func (s *State) depart(t *Target, cause string) {
 	delete(s.Hosts[t.Host].Targets, t.App)
 }
 
-// openOn returns the deployments of the target's group that have not ended.
-func (s *State) openOn(t *Target) []*Deployment {
-	if t.group == nil {
-		return nil
-	}
-	return t.group.open
-}
-
 func (s *State) revisionRegistered(e RevisionRegistered) error {
 	if e.App == "" || e.Name == "" || e.Digest == "" {
 		return refuse(Invalid, "a revision needs an application, a name and a digest")
@@ -359,7 +333,7 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 	r.Unsafe = r.Unsafe || e.Unsafe
 	for _, g := range sorted(s.Groups) { // assignments carry the newest name
 		if g.App == e.App {
-			s.touchAll(g.App, g.Name)
+			s.reassignGroup(g.App, g.Name)
 		}
 	}
 	return nil
@@ -375,7 +349,7 @@ func (s *State) hostsUnreachable(e HostsUnreachable) error {
 		h.Unreachable, h.DownSince = true, s.Now
 		s.flapped(h)
 		for _, t := range sorted(h.Targets) {
-			s.touch(t, func() { t.Away, t.Health, t.Evidence = true, HealthUnknown, "host unreachable" })
+			s.update(t, func() { t.Away, t.Health, t.Evidence = true, HealthUnknown, "host unreachable" })
 		}
 		s.noteHost(h, "unreachable")
 		down++
@@ -392,182 +366,16 @@ func (s *State) noteHost(h *Host, to string) {
 	}
 }
 
-func (s *State) targetsReported(e TargetsReported) error {
-	for i := range e.Items {
-		s.reported(&e.Items[i])
-	}
-	return nil
-}
-
-// reported applies one whole-state report: section 1 of the semantics.
-func (s *State) reported(r *Report) {
-	h := s.Hosts[r.Host]
-	if !r.valid() {
-		return
-	}
-	if h == nil || r.Counter <= h.Counter && r.App == "" {
-		return
-	}
-	t := h.Targets[r.App]
-	if t != nil && r.Counter <= t.Counter {
-		return
-	}
-	h.Counter = max(h.Counter, r.Counter)
-	if h.Unreachable {
-		h.Unreachable = false
-		s.flapped(h)
-		for _, other := range sorted(h.Targets) {
-			s.touch(other, func() { other.Away = false })
-		}
-		s.noteHost(h, "reachable")
-	}
-	if t == nil {
-		return
-	}
-	s.remove(t)
-	t.Counter, t.Staged = r.Counter, r.Staged
-	t.StageFailed, t.StageReason = r.StageFailed, nil
-	if r.StageFailed != "" {
-		t.StageReason = r.Failure
-	}
-	if ended := s.closeGeneration(t, r); ended != nil {
-		s.taskResult(ended, t, r)
-	}
-	s.add(t)
-}
-
-// valid reports whether result and health have values that mean something. An
-// agent is not trusted: a report that says anything else says nothing.
-func (r *Report) valid() bool {
-	return r.Result >= ResultNone && r.Result <= ResultIdle && r.Health >= HealthUnknown && r.Health <= HealthUnhealthy
-}
-
-// closeGeneration applies generation, result and health of a report, and
-// returns the deployment whose task the result may end. It runs between remove
-// and add.
-func (s *State) closeGeneration(t *Target, r *Report) *Deployment {
-	if r.Gen < t.Gen {
-		return nil
-	}
-	if r.Gen > t.Gen { // the log was restored from a backup: the host knows more
-		s.overtaken(t)
-		t.Gen, t.Open, t.Permit, t.Deployment, t.Aside = r.Gen, true, PermitNone, "", AsideNone
-	}
-	aside := AsideNone
-	var ended *Deployment
-	if t.Open && r.Result != ResultNone {
-		if t.Permit != PermitNone {
-			ended, aside = s.Deployments[t.Deployment], t.Aside
-		}
-		t.Open, t.Permit, t.Aside = false, PermitNone, AsideNone
-	}
-	if !t.Open {
-		t.Running, t.Health, t.Evidence = r.Running, r.Health, r.Evidence
-		t.EverHealthy = t.EverHealthy || r.Health == HealthHealthy
-	}
-	if aside != AsideNone {
-		s.asideResult(t, aside, r)
-	}
-	return ended
-}
-
-// overtaken lets a granted task wait again when its target is at a generation
-// that this log never granted: no result of the task's own will come.
-func (s *State) overtaken(t *Target) {
-	for _, d := range s.openOn(t) {
-		if task := d.Tasks[t.Host]; task != nil && task.Status == TaskGranted {
-			s.moveTask(d, t.Host, task, TaskWaiting, "the host is at a later generation", nil)
-		}
-	}
-}
-
-// refusals is how often a target may hand permits back before that counts as a
-// failure: an agent that never says the same twice must not keep the log busy.
-const refusals = 20
-
-// taskResult ends the task that a permit was for. It runs between remove and add.
-func (s *State) taskResult(d *Deployment, t *Target, r *Report) {
-	task := d.Tasks[t.Host]
-	if task == nil || task.gone() || d.Status.Terminal() || task.Status.Terminal() || task.Gen != r.Gen {
-		return
-	}
-	move := func(to TaskStatus, cause string) { s.moveTask(d, t.Host, task, to, cause, r.Failure) }
-	goal := task.goal(d)
-	good, waiting := TaskSettled, TaskWaiting
-	if task.Status == TaskReverting {
-		good, waiting = TaskReverted, TaskReverting
-	}
-	switch r.Result {
-	case ResultDone:
-		switch {
-		case task.Status == TaskReverting && (t.Running != goal || t.Health != HealthHealthy):
-			move(TaskBroken, "could not go back")
-		case t.Running != goal:
-			move(TaskFailed, fmt.Sprintf("reports %s as running", s.RevisionName(t.App, t.Running)))
-		case t.Health != HealthHealthy:
-			move(TaskFailed, "runs the revision but does not serve: "+t.Evidence)
-		case good == TaskSettled && s.rehearse(d, t, task):
-		default:
-			move(good, "")
-		}
-	case ResultFailed:
-		switch {
-		case task.Status == TaskReverting && (t.Running != goal || t.Health != HealthHealthy):
-			move(TaskBroken, "could not go back")
-		case task.Status == TaskReverting:
-			move(TaskReverted, "")
-		default:
-			move(TaskFailed, "")
-		}
-	case ResultBroken:
-		move(TaskBroken, "")
-	case ResultRefused, ResultIdle:
-		task.Refused++
-		switch {
-		case task.Refused < refusals:
-			move(waiting, r.Result.String())
-		case task.Status == TaskReverting:
-			move(TaskBroken, fmt.Sprintf("handed %d permits back", task.Refused))
-		default:
-			move(TaskFailed, fmt.Sprintf("handed %d permits back", task.Refused))
-		}
-	case ResultNone:
-	}
-}
-
-// rehearse takes a task of a rehearsing wave on: new, old, new again. It reports
-// whether the task goes on; the time of the way back is kept for people.
-func (s *State) rehearse(d *Deployment, t *Target, task *Task) bool {
-	w := &d.Waves[task.Wave]
-	switch task.Phase {
-	case 0:
-		goal := d.rehearsalGoal(t)
-		if !w.Rehearse || w.Rehearsed > 0 || goal == "" {
-			return false
-		}
-		task.Phase, task.Goal = 1, goal
-		s.moveTask(d, t.Host, task, TaskWaiting, "rehearses the way back to "+s.RevisionName(t.App, goal), nil)
-		return true
-	case 1:
-		w.Rehearsed = s.Now.Sub(t.GrantedAt)
-		task.Phase, task.Goal = 2, ""
-		s.moveTask(d, t.Host, task, TaskWaiting, fmt.Sprintf("a rollback takes %s; deploys again", w.Rehearsed.Round(time.Millisecond)), nil)
-		return true
-	}
-	task.Phase = 0
-	return false
-}
-
-// touchWave marks every host of a wave as touched.
-func (s *State) touchWave(d *Deployment, i int) {
+// reassignWave marks every host of a wave as to be assigned anew.
+func (s *State) reassignWave(d *Deployment, i int) {
 	for _, h := range d.Waves[i].Hosts {
 		if x := s.Hosts[h]; x != nil {
-			x.touched = s.Index
+			x.assignedAt = s.Index
 		}
 	}
 }
 
-// moveTask changes a task's status and writes it down. It runs inside touch,
+// moveTask changes a task's status and writes it down. It runs inside update,
 // or between remove and add.
 func (s *State) moveTask(d *Deployment, host string, task *Task, to TaskStatus, cause string, f *Failure) {
 	if task.Status == to {
@@ -575,7 +383,7 @@ func (s *State) moveTask(d *Deployment, host string, task *Task, to TaskStatus, 
 	}
 	task.Status, task.Since, task.Wall, task.Cause = to, s.Now, s.Wall, cause
 	if to == TaskSettled && d.waves[task.Wave].tasks[TaskSettled] == 0 {
-		s.restrayWave(s.group(d), task.Wave) // new hosts of the wave may follow now
+		s.resortWave(s.group(d), task.Wave) // new hosts of the wave may follow now
 	}
 	if f != nil {
 		task.Failure = f
@@ -590,7 +398,7 @@ func (s *State) moveTask(d *Deployment, host string, task *Task, to TaskStatus, 
 		}
 	}
 	if d.Config.Stage.Prefetch == "none" {
-		s.touchWave(d, task.Wave)
+		s.reassignWave(d, task.Wave)
 	}
 	r := Record{Subject: "task", Wave: task.Wave, Host: host, To: to.String(), Text: cause}
 	if to.Failure() {

@@ -44,8 +44,8 @@ func (s *State) verb(d *Deployment, e RequestMade) error {
 		if fixed || d.Status == DeploymentStatusPending {
 			return no("nothing can be retried")
 		}
-		if d.Scoped != nil {
-			return no("it takes " + d.Scoped.Scope + " back; retry when that is done")
+		if d.ScopeRevert != nil {
+			return no("it takes " + d.ScopeRevert.Scope + " back; retry when that is done")
 		}
 		s.retry(d)
 	case VerbPromote:
@@ -97,13 +97,6 @@ func (s *State) verb(d *Deployment, e RequestMade) error {
 	return nil
 }
 
-func named(gate string) string {
-	if gate == "" {
-		return ""
-	}
-	return " at gate " + gate
-}
-
 // pauseBy halts by request: granted tasks finish, bake clocks stop.
 func (s *State) pauseBy(d *Deployment) {
 	if d.Status == DeploymentStatusPaused {
@@ -113,7 +106,7 @@ func (s *State) pauseBy(d *Deployment) {
 	d.Held = d.Status == DeploymentStatusPending
 	if !d.Held {
 		d.Status = DeploymentStatusPaused
-		s.restray(d)
+		s.resortBehind(d)
 	}
 }
 
@@ -154,7 +147,7 @@ func (s *State) goOn(d *Deployment) {
 		}
 	}
 	d.Status, d.Decision, d.DecideBy, d.PausedAt, d.Cause = DeploymentStatusRunning, false, 0, 0, ""
-	s.restray(d)
+	s.resortBehind(d)
 }
 
 // retry opens what failed or was taken back again and goes on. What gates said
@@ -165,7 +158,7 @@ func (s *State) retry(d *Deployment) {
 	}
 	d.GateFail = ""
 	d.Attempt++
-	s.touchAll(d.App, d.Group)
+	s.reassignGroup(d.App, d.Group)
 	for i := range d.Waves {
 		w := &d.Waves[i]
 		w.Extra, d.Failures = 0, d.Failures-w.Extra
@@ -189,14 +182,6 @@ func (s *State) retry(d *Deployment) {
 	s.goOn(d)
 }
 
-// passedOn reports whether a newer deployment has entered the wave: it was
-// sealed before it was taken back, and it is not this one's any more.
-func (d *Deployment) passedOn(g *Group, i int) bool {
-	return slices.ContainsFunc(g.open, func(o *Deployment) bool {
-		return o.Seq > d.Seq && i < len(o.Waves) && (o.Waves[i].Status.active() || o.Waves[i].Status == WaveStatusSealed)
-	})
-}
-
 // reopen lets the failed and reverted tasks of a wave wait again, and sets the
 // wave's status.
 func (s *State) reopen(d *Deployment, i int, to WaveStatus) {
@@ -207,7 +192,7 @@ func (s *State) reopen(d *Deployment, i int, to WaveStatus) {
 		if t == nil || task.gone() || task.Wave != i || !again {
 			continue
 		}
-		s.touch(t, func() {
+		s.update(t, func() {
 			if task.Counted {
 				task.Counted = false
 				d.Failures--
@@ -249,61 +234,6 @@ func (s *State) promote(d *Deployment, e RequestMade) error {
 		return refuse(Conflict, "deployment %s has no wave that bakes or is held%s; see `dctl status %s`", d.ID, named(e.Gate), d.ID)
 	}
 	return nil
-}
-
-// promotable lists what holds the wave that a person may let pass.
-func (d *Deployment) promotable(i int) []string {
-	w := &d.Waves[i]
-	var out []string
-	if w.Status == WaveStatusBaking {
-		out = append(out, "bake")
-	}
-	if w.Status == WaveStatusDeploying && w.OneBox && d.waves[i].settledUp > 0 && !d.oneBoxPassed(i) {
-		out = append(out, w.Gates...)
-	}
-	for _, h := range w.Holds {
-		if h.Kind == "window" || h.Kind == "gate" {
-			out = append(out, h.Name)
-		}
-	}
-	return out
-}
-
-// waiting lists the approvals that the deployment needs before it may enter a
-// wave, or start; of one gate, or of all.
-func (d *Deployment) waiting(gate string) []*Gate {
-	var out []*Gate
-	add := func(name string) {
-		g := d.Config.gate(name)
-		if g != nil && g.Approval != nil && (gate == "" || gate == name) && !d.approved(g) && !slices.Contains(out, g) {
-			out = append(out, g)
-		}
-	}
-	for i := range d.Waves {
-		if d.Waves[i].Status.waits() {
-			for _, name := range d.preGates(i) {
-				add(name)
-			}
-		}
-	}
-	return out
-}
-
-// WaitsFor lists the approval gates that hold the deployment now: before a wave
-// that is next, or before a deployment that preempts starts.
-func (d *Deployment) WaitsFor() []*Gate {
-	var out []*Gate
-	if d.Status == DeploymentStatusPending && d.Preempt {
-		out = d.waiting("")
-	}
-	for i := range d.Waves {
-		for _, h := range d.Waves[i].Holds {
-			if g := d.Config.gate(h.Name); h.Kind == "approval" && g != nil && d.Waves[i].Status == WaveStatusHeld && !d.approved(g) {
-				out = append(out, g)
-			}
-		}
-	}
-	return out
 }
 
 // approve records one person's yes. Four eyes: who asked for the deployment
@@ -359,7 +289,7 @@ func sameAs(a, b string) string {
 // skipZone excludes a zone that was taken back or failed, and goes on without
 // it. Its hosts keep what they run until the next deployment.
 func (s *State) skipZone(d *Deployment, e RequestMade, no func(string) error) error {
-	if d.Status != DeploymentStatusPaused || d.Scoped != nil {
+	if d.Status != DeploymentStatusPaused || d.ScopeRevert != nil {
 		return no("a zone is skipped while the deployment waits for a decision")
 	}
 	n := 0
@@ -368,7 +298,7 @@ func (s *State) skipZone(d *Deployment, e RequestMade, no func(string) error) er
 		if t == nil || t.Zone != e.Zone || task.gone() || t.Permit != PermitNone || task.Status == TaskSettled || d.Waves[task.Wave].Status.Passed() {
 			continue
 		}
-		s.touch(t, func() {
+		s.update(t, func() {
 			s.uncount(d, task)
 			task.Intend, t.Drift = true, "zone "+e.Zone+" was skipped"
 			s.moveTask(d, h, task, TaskSkipped, t.Drift, nil)
@@ -402,7 +332,7 @@ func (s *State) skipHosts(d *Deployment, e RequestMade, no func(string) error) e
 		if t == nil || task == nil || task.gone() || task.Status != TaskWaiting {
 			continue
 		}
-		s.touch(t, func() { s.moveTask(d, h, task, TaskSkipped, joinText(e.Request.Actor, e.Request.Reason), nil) })
+		s.update(t, func() { s.moveTask(d, h, task, TaskSkipped, joinText(e.Request.Actor, e.Request.Reason), nil) })
 		n++
 	}
 	if n == 0 {
@@ -452,10 +382,10 @@ func (s *State) stop(d *Deployment, cause string) {
 	s.cancelWaiting(d, cause)
 	for h, task := range sorted(d.Tasks) {
 		if t := s.Target(h, d.App); task.Status == TaskReverting && t != nil && t.Permit == PermitNone {
-			s.touch(t, func() { s.moveTask(d, h, task, TaskLeft, cause, nil) })
+			s.update(t, func() { s.moveTask(d, h, task, TaskLeft, cause, nil) })
 		}
 	}
-	d.Scoped, d.Asked, d.Decision, d.DecideBy = nil, nil, false, 0
+	d.ScopeRevert, d.RequestedRevert, d.Decision, d.DecideBy = nil, nil, false, 0
 	s.setStatus(d, DeploymentStatusStopping, cause)
 }
 
@@ -472,7 +402,7 @@ func (s *State) ask(d *Deployment, e RequestMade) error {
 		}
 		for _, h := range w.Hosts {
 			if t := s.Target(h, d.App); t != nil && (e.Zone == "" || t.Zone == e.Zone) {
-				d.Asked = &ScopedRevert{Scope: scope, Zone: e.Zone, Wave: e.Wave, Cause: "asked for " + joinText(e.Request.Actor, e.Request.Reason)}
+				d.RequestedRevert = &Reversion{Scope: scope, Zone: e.Zone, Wave: e.Wave, Cause: "asked for " + joinText(e.Request.Actor, e.Request.Reason)}
 				return nil
 			}
 		}
@@ -499,7 +429,7 @@ func (s *State) abortRollback(d *Deployment) {
 	case DeploymentStatusPending:
 		s.end(d, DeploymentStatusCancelled, "aborted")
 	default:
-		d.Abort, d.Scoped, d.Asked, d.Decision, d.DecideBy, d.TakenBy = true, nil, nil, false, 0, ""
+		d.Abort, d.ScopeRevert, d.RequestedRevert, d.Decision, d.DecideBy, d.TakenBy = true, nil, nil, false, 0, ""
 		s.setStatus(d, DeploymentStatusRollingBack, "rollback requested")
 	}
 }
@@ -508,7 +438,7 @@ func (s *State) abortRollback(d *Deployment) {
 func (s *State) cancelWaiting(d *Deployment, cause string) {
 	for _, t := range s.group(d).list {
 		if task := d.Tasks[t.Host]; task != nil && task.Status == TaskWaiting {
-			s.touch(t, func() { task.Status, task.Since, task.Cause = TaskCancelled, s.Now, cause })
+			s.update(t, func() { task.Status, task.Since, task.Cause = TaskCancelled, s.Now, cause })
 		}
 	}
 }

@@ -35,10 +35,10 @@ func (s *State) permitsGranted(d *Deployment, w *Wave, e PermitsGranted) error {
 func (s *State) grantable(d *Deployment, w *Wave, t *Target, task *Task, goal Digest) bool {
 	switch task.Status {
 	case TaskWaiting:
-		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying && d.Scoped == nil &&
+		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying && d.ScopeRevert == nil &&
 			goal == task.goal(d) && t.HasStaged(goal) && !t.Quarantined && !d.claimed(t.group, t, TaskReverting)
 	case TaskReverting:
-		back := d.Status == DeploymentStatusRollingBack || d.Scoped != nil && d.Status != DeploymentStatusStopping
+		back := d.Status == DeploymentStatusRollingBack || d.ScopeRevert != nil && d.Status != DeploymentStatusStopping
 		return back && goal == task.Goal && t.HasStaged(goal)
 	default:
 		return false
@@ -46,9 +46,9 @@ func (s *State) grantable(d *Deployment, w *Wave, t *Target, task *Task, goal Di
 }
 
 func (s *State) grant(d *Deployment, t *Target, task *Task, item Grant) {
-	s.touch(t, func() {
+	s.update(t, func() {
 		t.Gen, t.Open, t.Permit, t.Desired = item.Gen, true, item.Kind, item.Goal
-		t.Deployment, t.GrantedAt, t.Aside, t.Drift, t.Tries, t.RetryAt = d.ID, s.Now, AsideNone, "", 0, 0
+		t.Deployment, t.GrantedAt, t.CatchUp, t.Drift, t.Tries, t.RetryAt = d.ID, s.Now, CatchUpNone, "", 0, 0
 		task.Gen, task.Failure = item.Gen, keepFailure(task)
 		if task.Status == TaskWaiting {
 			d.Waves[task.Wave].Released = true
@@ -59,19 +59,11 @@ func (s *State) grant(d *Deployment, t *Target, task *Task, item Grant) {
 	})
 }
 
-// keepFailure keeps why a task is being reverted, and forgets what a retry may cure.
-func keepFailure(task *Task) *Failure {
-	if task.Status == TaskReverting {
-		return task.Failure
-	}
-	return nil
-}
-
 func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
 	switch {
 	case d.Status == DeploymentStatusStopping:
 		return refuse(Conflict, "deployment %s is %s", d.ID, d.Status)
-	case d.Revert:
+	case d.RevertSet:
 		return refuse(Conflict, "deployment %s is rolling back already", d.ID)
 	}
 	g := s.group(d)
@@ -85,7 +77,7 @@ func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
 		s.end(d, DeploymentStatusCancelled, e.Cause)
 		return nil
 	}
-	d.Revert, d.Scoped, d.Asked = true, nil, nil
+	d.RevertSet, d.ScopeRevert, d.RequestedRevert = true, nil, nil
 	d.Decision, d.DecideBy = false, 0
 	s.setStatus(d, DeploymentStatusRollingBack, e.Cause)
 	with := map[int]bool{} // a wave that was not entered may hold hosts that run the revision by another way
@@ -116,10 +108,10 @@ func (s *State) scopeReverted(d *Deployment, e RollbackStarted) error {
 		}
 	}
 	then := e.Then
-	if d.Scoped != nil && d.Scoped.Then == ThenAll {
+	if d.ScopeRevert != nil && d.ScopeRevert.Then == ThenAll {
 		then = ThenAll
 	}
-	d.Scoped, d.Asked = &ScopedRevert{Scope: e.Scope, Cause: e.Cause, Then: then, Until: e.Until}, nil
+	d.ScopeRevert, d.RequestedRevert = &Reversion{Scope: e.Scope, Cause: e.Cause, Then: then, Until: e.Until}, nil
 	s.stopBakes(d)
 	touched := map[string]bool{}
 	for _, item := range e.Items {
@@ -140,7 +132,7 @@ func (s *State) scopeReverted(d *Deployment, e RollbackStarted) error {
 	}
 	s.withdraw(d, func(t *Target) bool { return touched[t.Host] }, e.Waves)
 	s.revertItems(d, e.Items)
-	s.touchAll(d.App, d.Group)
+	s.reassignGroup(d.App, d.Group)
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: "reverting " + e.Scope, Text: e.Cause})
 	return nil
 }
@@ -160,7 +152,7 @@ func (s *State) withdraw(d *Deployment, of func(*Target) bool, waves []int) {
 			t.Seals = slices.DeleteFunc(t.Seals, own)
 		}
 	}
-	s.restray(d)
+	s.resortBehind(d)
 }
 
 func (s *State) revertItems(d *Deployment, items []RevertGoal) {
@@ -173,7 +165,7 @@ func (s *State) revertItems(d *Deployment, items []RevertGoal) {
 
 func (s *State) waveReverted(d *Deployment, w *Wave, e WaveReverted) error {
 	p := d.waves[e.Wave]
-	if w.Status != WaveStatusReverting || d.Scoped == nil || p.tasks[TaskReverting] > 0 || p.permits > 0 {
+	if w.Status != WaveStatusReverting || d.ScopeRevert == nil || p.tasks[TaskReverting] > 0 || p.permits > 0 {
 		return refuse(Conflict, "wave %s is not reverted", w.Name)
 	}
 	w.EndedAt = s.Now
@@ -184,7 +176,7 @@ func (s *State) waveReverted(d *Deployment, w *Wave, e WaveReverted) error {
 // revert puts a task into the revert set. A target with a permit is re-targeted
 // under it at once: permit and kind stay, the generation rises.
 func (s *State) revert(d *Deployment, t *Target, task *Task, goal Digest) {
-	s.touch(t, func() {
+	s.update(t, func() {
 		if goal == "" {
 			s.moveTask(d, t.Host, task, TaskLeft, "no last good revision", nil)
 			return
@@ -194,7 +186,7 @@ func (s *State) revert(d *Deployment, t *Target, task *Task, goal Digest) {
 		if t.Permit == PermitNone {
 			return
 		}
-		t.Gen, t.Open, t.Desired, t.GrantedAt, t.Deployment, t.Aside = t.Gen+1, true, goal, s.Now, d.ID, AsideNone
+		t.Gen, t.Open, t.Desired, t.GrantedAt, t.Deployment, t.CatchUp = t.Gen+1, true, goal, s.Now, d.ID, CatchUpNone
 		task.Gen = t.Gen
 	})
 }
@@ -206,7 +198,7 @@ func (s *State) tasksEnded(d *Deployment, e TasksEnded) error {
 		if t == nil || task == nil || task.gone() || t.Counter > item.Counter || !s.endable(d, t, task, item) {
 			continue
 		}
-		s.touch(t, func() {
+		s.update(t, func() {
 			if item.Status == TaskLost && t.Permit != PermitNone {
 				t.Permit, t.Health = PermitNone, HealthUnknown // never healthy, and Gen stays open
 			}

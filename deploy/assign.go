@@ -63,7 +63,7 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 			staging = a.Stage != "" && !t.HasStaged(a.Stage)
 		}
 	}
-	if kind, goal := g.stray(t); kind != AsideNone && !staging && !t.HasStaged(goal) {
+	if kind, goal := g.catchUp(t); kind != CatchUpNone && !staging && !t.HasStaged(goal) {
 		a.Stage, a.StageName, a.StageKey = goal, s.RevisionName(t.App, goal), fmt.Sprintf("%s.%s.%d.%d", kind, goal.Short(), g.Layout.Version, t.Tries)
 	}
 	a.Gates, a.StopFail = probes(config.GatesOf(gates)), config.StopFailure == "fail"
@@ -73,7 +73,7 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 	a.Deployment, a.Permit, a.Goal = t.Deployment, t.Permit, t.Desired
 	a.GoalName = s.RevisionName(t.App, t.Desired)
 	if a.Deployment == "" { // hooks and logs need a name
-		a.Deployment = fmt.Sprintf("%s-%d", t.Aside, t.Gen)
+		a.Deployment = fmt.Sprintf("%s-%d", t.CatchUp, t.Gen)
 	}
 	if d := s.Deployments[t.Deployment]; d != nil {
 		task := d.Tasks[t.Host]
@@ -109,33 +109,6 @@ func (s *State) stage(a *Assignment, d *Deployment, t *Target, task *Task) {
 		a.StageKey = fmt.Sprintf("%s.%d", d.ID, d.Attempt)
 		a.Bandwidth = d.Config.Stage.Bandwidth
 	}
-}
-
-// prefetches reports whether the target of a waiting task may fetch now: all of
-// the fleet at once, a wave once it is entered, or only the next targets that
-// could be granted a permit.
-func (d *Deployment) prefetches(t *Target, task *Task) bool {
-	w := &d.Waves[task.Wave]
-	switch d.Config.Stage.Prefetch {
-	case "wave":
-		return w.Status == WaveStatusDeploying
-	case "none":
-		p := d.waves[task.Wave]
-		if w.Status != WaveStatusDeploying || t.group == nil {
-			return false
-		}
-		ahead, limit := 0, 2*max(1, d.Config.Capacity.MaxConcurrent.Down(t.group.usage("").members))
-		for _, set := range []bitset{p.waiting, p.ready, p.weak} {
-			set.each(func(j int) bool {
-				if j < d.order[t.Host] {
-					ahead++
-				}
-				return ahead < limit
-			})
-		}
-		return ahead < limit
-	}
-	return true
 }
 
 // keep lists what the target is about to run, its last good revision and that

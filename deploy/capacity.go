@@ -2,41 +2,6 @@ package deploy
 
 import "fmt"
 
-// usage counts one domain of a group: the group itself, or one of its zones.
-type usage struct {
-	members    int // targets
-	registered int // N: targets that have ever been healthy
-	serving    int // S: healthy, no permit, closed generation
-	permits    int // P
-	unhealthy  int // targets whose application says that it is not well
-}
-
-func (g *Group) usage(zone string) *usage {
-	if g.use == nil {
-		g.use = map[string]*usage{}
-	}
-	u := g.use[zone]
-	if u == nil {
-		u = &usage{}
-		g.use[zone] = u
-	}
-	return u
-}
-
-// Usage is the capacity of one domain of a group, for status and plans.
-type Usage struct {
-	Members    int // targets in the domain
-	Registered int // N: targets that have ever been healthy
-	Serving    int // S: healthy, no permit, closed generation
-	Permits    int // P
-}
-
-// Usage returns the committed capacity of the group ("") or of one zone.
-func (g *Group) Usage(zone string) Usage {
-	u := g.usage(zone)
-	return Usage{Members: u.members, Registered: u.registered, Serving: u.serving, Permits: u.permits}
-}
-
 // floor returns the floor of a domain with n registered targets, and whether
 // it had to be relaxed. A count is never relaxed, nor is anything in a
 // config that says reject.
@@ -162,15 +127,6 @@ func (l *ledger) mutex(t *Target, x terms) error {
 		}
 	}
 	return nil
-}
-
-// exclusive reports whether the work that a target holds a permit for wants the
-// host for itself.
-func (s *State) exclusive(t *Target) bool {
-	if d := s.Deployments[t.Deployment]; d != nil {
-		return !d.Config.Capacity.SharedHost
-	}
-	return t.group == nil || !t.group.Config.Capacity.SharedHost
 }
 
 // floorError says that a grant would break a floor.

@@ -38,7 +38,7 @@ func (s *State) checkTarget(host, app string, t *Target) error {
 		return fmt.Errorf("target %s/%s is no member of its group %s", app, host, t.Group)
 	case t.Permit != PermitNone && !t.Open:
 		return fmt.Errorf("I2: target %s/%s holds a permit on a closed generation %d", app, host, t.Gen)
-	case t.Permit != PermitNone && t.Aside != AsideNone && t.Deployment == "":
+	case t.Permit != PermitNone && t.CatchUp != CatchUpNone && t.Deployment == "":
 		return nil
 	case t.Permit != PermitNone && s.Deployments[t.Deployment] == nil:
 		return fmt.Errorf("I2: permit of %s/%s belongs to no deployment", app, host)
@@ -63,7 +63,7 @@ func (s *State) checkGroup(key string, g *Group) error {
 			want[z].members++
 			want[z].registered += count(t.EverHealthy)
 			want[z].serving += count(t.Serving())
-			want[z].permits += count(t.Permit != PermitNone && t.Aside != AsideBirth)
+			want[z].permits += count(t.Permit != PermitNone && t.CatchUp != CatchUpBirth)
 			want[z].unhealthy += count(t.Health == HealthUnhealthy)
 		}
 	}
@@ -84,13 +84,6 @@ func (s *State) checkGroup(key string, g *Group) error {
 		}
 	}
 	return nil
-}
-
-func count(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func (s *State) checkDeployment(d *Deployment) error {
@@ -223,7 +216,7 @@ func (s *State) domains(g *Group) map[string]*domain {
 				out[z] = &domain{}
 			}
 			out[z].serving += count(t.Serving())
-			out[z].permits += count(t.Permit != PermitNone && t.Aside != AsideBirth)
+			out[z].permits += count(t.Permit != PermitNone && t.CatchUp != CatchUpBirth)
 		}
 	}
 	return out
@@ -254,7 +247,7 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 			if t.Permit == PermitNormal {
 				normal[""], normal[t.Zone] = true, true
 			}
-			if other := s.disrupted(t); other != "" && e.Aside != AsideBirth {
+			if other := s.disrupted(t); other != "" && e.CatchUp != CatchUpBirth {
 				return fmt.Errorf("I2: %s was granted a permit for %s while %s has one", item.Host, app, other)
 			}
 		}
@@ -263,7 +256,7 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 				return fmt.Errorf("I1: grants in zone %q of %s leave %d of %d serving, the floor is %d", f.Zone, g.Key(), d.serving, before[f.Zone].serving, f.Min)
 			}
 		}
-		if p := after[""].permits; e.Aside != AsideBirth && granted > 0 && p > e.Concurrent {
+		if p := after[""].permits; e.CatchUp != CatchUpBirth && granted > 0 && p > e.Concurrent {
 			return fmt.Errorf("I2: %d permits are out in %s, %d may be", p, g.Key(), e.Concurrent)
 		}
 		zones, was := 0, 0

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -181,42 +180,6 @@ type ApprovalGate struct {
 	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
-// GateKind says who answers a gate.
-type GateKind string
-
-// Gate kinds.
-const (
-	GateProbe    GateKind = "probe"
-	GateQuery    GateKind = "prometheus"
-	GateCompare  GateKind = "compare"
-	GateWebhook  GateKind = "webhook"
-	GateWindow   GateKind = "window"
-	GateApproval GateKind = "approval"
-)
-
-// Kind returns who answers the gate.
-func (g *Gate) Kind() GateKind {
-	switch {
-	case g.Query != nil:
-		return GateQuery
-	case g.Compare != nil:
-		return GateCompare
-	case g.Webhook != "":
-		return GateWebhook
-	case g.Window != "":
-		return GateWindow
-	case g.Approval != nil:
-		return GateApproval
-	}
-	return GateProbe
-}
-
-// Observed reports whether coordinators ask the gate and record the answers.
-func (g *Gate) Observed() bool {
-	k := g.Kind()
-	return k != GateProbe && k != GateApproval
-}
-
 // Probe is a health question that an agent answers on its own host.
 type Probe struct {
 	HTTP        string        `json:"http,omitempty"`
@@ -234,18 +197,6 @@ type Action struct {
 	Do    string `json:"do"`              // rollback | pause | continue
 	Scope string `json:"scope,omitempty"` // host | zone | wave | all | gate
 	Then  string `json:"then,omitempty"`  // pause | rollback-all
-}
-
-// UnmarshalJSON also reads the form of snapshots of version 0, one word that
-// meant the whole deployment.
-func (a *Action) UnmarshalJSON(text []byte) error {
-	var word string
-	if json.Unmarshal(text, &word) == nil {
-		*a = Action{Do: word, Scope: ScopeAll}
-		return nil
-	}
-	type plain Action
-	return json.Unmarshal(text, (*plain)(a))
 }
 
 // FailureAction says what follows which failure.

@@ -14,7 +14,7 @@ const grantBatch = 500
 // nothing. The caller proposes them as one entry and asks again until Decide
 // returns none; then it waits for a change or for NextWake.
 func Decide(s *State, f Fleet, now Time) []Event {
-	d := &decision{s: s, now: now, down: map[string]bool{}, hosts: map[string]bool{}, books: map[*Group]*ledger{}, took: map[*Group]bool{}}
+	d := &decision{s: s, now: now, down: map[string]bool{}, hosts: map[string]bool{}, ledgers: map[*Group]*ledger{}, revertBegins: map[*Group]bool{}}
 	for _, h := range f.Down {
 		d.down[h] = true
 	}
@@ -26,22 +26,22 @@ func Decide(s *State, f Fleet, now Time) []Event {
 		d.deployment(dep)
 	}
 	d.grants()
-	d.asides()
+	d.catchUps()
 	d.suspect()
 	return d.out
 }
 
 // decision collects the facts of one call of Decide.
 type decision struct {
-	s     *State
-	now   Time
-	down  map[string]bool
-	hosts map[string]bool // granted in this call, for the host mutex
-	books map[*Group]*ledger
-	took  map[*Group]bool // a revert set begins: what newer deployments go back to changes
-	fresh []openWave      // waves that may be granted permits forward
-	back  []openWave      // waves with targets to take back
-	out   []Event
+	s            *State
+	now          Time
+	down         map[string]bool
+	hosts        map[string]bool // granted in this call, for the host mutex
+	ledgers      map[*Group]*ledger
+	revertBegins map[*Group]bool // a revert set begins: what newer deployments go back to changes
+	forward      []openWave      // waves that may be granted permits forward
+	backward     []openWave      // waves with targets to take back
+	out          []Event
 }
 
 // openWave is a wave that permits may be granted to in this decision.
@@ -52,24 +52,21 @@ type openWave struct {
 
 func (d *decision) emit(e Event) {
 	if r, ok := e.(RollbackStarted); ok {
-		d.took[d.s.group(d.s.Deployments[r.Deployment])] = true
+		d.revertBegins[d.s.group(d.s.Deployments[r.Deployment])] = true
 	}
 	d.out = append(d.out, e)
 }
 
-// ledger opens the books of a group for this decision.
+// ledger returns the ledger of a group for this decision.
 func (d *decision) ledger(g *Group) *ledger {
-	if d.books[g] == nil {
-		d.books[g] = d.s.ledger(g, d.hosts)
+	if d.ledgers[g] == nil {
+		d.ledgers[g] = d.s.ledger(g, d.hosts)
 	}
-	return d.books[g]
+	return d.ledgers[g]
 }
 
-// group returns the deployment's group; a deployment that has not ended keeps it.
-func (s *State) group(dep *Deployment) *Group { return s.Groups[GroupKey(dep.App, dep.Group)] }
-
 func (d *decision) deployment(dep *Deployment) {
-	ended := d.endTasks(dep) || d.took[d.s.group(dep)]
+	ended := d.endTasks(dep) || d.revertBegins[d.s.group(dep)]
 	switch dep.Status {
 	case DeploymentStatusPending:
 		d.start(dep)
@@ -94,23 +91,6 @@ func (d *decision) deployment(dep *Deployment) {
 	}
 }
 
-// stopsAs is how a stopping deployment ends.
-func (dep *Deployment) stopsAs() DeploymentStatus {
-	if dep.TakenBy != "" {
-		return DeploymentStatusTakenOver
-	}
-	return DeploymentStatusStopped
-}
-
-// held is the number of permits that the deployment holds.
-func (dep *Deployment) held() int {
-	n := 0
-	for i := range dep.waves {
-		n += dep.permits(i)
-	}
-	return n
-}
-
 // start makes a pending deployment live: as many are live as may be, none older
 // waits or is in its way, and the first wave is free.
 func (d *decision) start(dep *Deployment) {
@@ -121,45 +101,6 @@ func (d *decision) start(dep *Deployment) {
 	if !dep.Held && len(d.s.startHolds(dep, g)) == 0 {
 		d.emit(DeploymentStarted{Deployment: dep.ID})
 	}
-}
-
-// startHolds says why a pending deployment does not start.
-func (s *State) startHolds(dep *Deployment, g *Group) []Hold {
-	live := 0
-	for _, o := range g.open {
-		if o.Seq >= dep.Seq {
-			break
-		}
-		if o.Status == DeploymentStatusPending {
-			return []Hold{{Kind: "order", Name: o.ID, Text: fmt.Sprintf("%s (%s) has not started", o.RevName, o.ID)}}
-		}
-		live++
-	}
-	if limit := dep.Config.InFlight.Limit(); live >= limit {
-		return []Hold{{Kind: "order", Text: fmt.Sprintf("%d of at most %d deployments are live", live, limit)}}
-	}
-	return s.orderHolds(dep, g, 0)
-}
-
-// orderHolds is R2 and R3: no overtaking, and nothing new behind one that halts.
-func (s *State) orderHolds(dep *Deployment, g *Group, wave int) []Hold {
-	var out []Hold
-	for _, o := range g.open {
-		if o.Seq >= dep.Seq {
-			break
-		}
-		switch {
-		case o.Status != DeploymentStatusRunning || o.Scoped != nil:
-			status := o.Status.String()
-			if o.Scoped != nil {
-				status = "reverting " + o.Scoped.Scope
-			}
-			out = append(out, Hold{Kind: "order", Name: o.ID, Text: fmt.Sprintf("%s (%s) is %s", o.RevName, o.ID, status)})
-		case wave < len(o.Waves) && !o.Waves[wave].Status.Passed():
-			out = append(out, Hold{Kind: "order", Name: o.ID, Text: fmt.Sprintf("%s (%s) has not sealed wave %s", o.RevName, o.ID, o.Waves[wave].Name)})
-		}
-	}
-	return out
 }
 
 // preempt takes over every older deployment once people approved, and reports
@@ -189,7 +130,7 @@ func (d *decision) run(dep *Deployment) {
 	if d.asked(dep) || d.failures(dep) {
 		return
 	}
-	if dep.Scoped != nil {
+	if dep.ScopeRevert != nil {
 		d.revertScope(dep)
 		return
 	}
@@ -212,7 +153,7 @@ func (d *decision) run(dep *Deployment) {
 			status[i] = d.complete(dep, i)
 		}
 		if status[i] == WaveStatusDeploying {
-			d.fresh = append(d.fresh, openWave{dep, i})
+			d.forward = append(d.forward, openWave{dep, i})
 		}
 		if status[i] == WaveStatusBaking {
 			status[i] = d.seal(dep, i)
@@ -225,7 +166,7 @@ func (d *decision) run(dep *Deployment) {
 func (d *decision) paused(dep *Deployment) {
 	switch {
 	case d.asked(dep):
-	case dep.Scoped != nil:
+	case dep.ScopeRevert != nil:
 		d.revertScope(dep)
 	case dep.Decision && dep.DecideBy > 0 && d.now >= dep.DecideBy:
 		cause := dep.Cause + "; nobody decided in time"
@@ -261,7 +202,7 @@ func (d *decision) endTasks(dep *Deployment) bool {
 	var items []TaskEnd
 	for i := range dep.Waves {
 		items = append(items, d.lost(dep, i)...)
-		if dep.Status == DeploymentStatusRunning && dep.Scoped == nil && dep.Waves[i].Status == WaveStatusDeploying {
+		if dep.Status == DeploymentStatusRunning && dep.ScopeRevert == nil && dep.Waves[i].Status == WaveStatusDeploying {
 			items = append(items, d.unstaged(dep, i)...)
 			items = append(items, d.settled(dep, i)...)
 		}
@@ -277,7 +218,7 @@ func (d *decision) endTasks(dep *Deployment) bool {
 func (d *decision) lost(dep *Deployment, i int) []TaskEnd {
 	var out []TaskEnd
 	p, limits := dep.waves[i], dep.Config.Timeouts
-	if p.permits == 0 || p.aways == 0 && d.now < p.oldest.Add(limits.Task) {
+	if p.permits == 0 || p.awayCount == 0 && d.now < p.oldest.Add(limits.Task) {
 		return nil
 	}
 	p.granted.each(func(j int) bool {
@@ -341,7 +282,7 @@ func (d *decision) unstaged(dep *Deployment, i int) []TaskEnd {
 // settled finds waiting tasks whose target already runs the revision.
 func (d *decision) settled(dep *Deployment, i int) []TaskEnd {
 	var out []TaskEnd
-	dep.waves[i].same.each(func(j int) bool {
+	dep.waves[i].runsIt.each(func(j int) bool {
 		h := dep.Waves[i].Hosts[j]
 		out = append(out, TaskEnd{
 			Host: h, Status: TaskSettled, Counter: d.s.Target(h, dep.App).Counter, Cause: "runs the revision already",

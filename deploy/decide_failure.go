@@ -28,7 +28,7 @@ func (d *decision) failures(dep *Deployment) bool {
 		}
 	}
 	total := dep.Config.FailureBudgetTotal
-	if dep.Scoped != nil || total == nil || dep.Failures <= total.Down(len(dep.Tasks)) {
+	if dep.ScopeRevert != nil || total == nil || dep.Failures <= total.Down(len(dep.Tasks)) {
 		return false
 	}
 	for i := range dep.Waves {
@@ -99,21 +99,6 @@ func (d *decision) staging(dep *Deployment, i int) bool {
 	return false
 }
 
-// quorum returns how many planned targets behind wave i's barrier are staged,
-// how many must be, and how many are planned.
-func (dep *Deployment) quorum(i int) (have, need, planned int) {
-	for j, p := range dep.waves {
-		if j == i || dep.Config.Stage.Barrier == "deployment" {
-			have, planned = have+p.staged(), planned+p.planned()
-		}
-	}
-	share := dep.Config.Stage.Quorum
-	if share == (Share{}) {
-		share = Percent(100)
-	}
-	return have, min(share.Up(planned), planned), planned
-}
-
 // because names the first failure of a wave.
 func (d *decision) because(dep *Deployment, i int) string {
 	text := ""
@@ -159,7 +144,7 @@ func (d *decision) waveZones(dep *Deployment, i int) []string {
 // sick turns unhealthy settled hosts into a failed gate, and acts on it.
 func (d *decision) sick(dep *Deployment, i int) bool {
 	p, w := dep.waves[i], &dep.Waves[i]
-	if p.sicks == 0 || dep.Config.OnFailure.Gate.Do == ActionContinue {
+	if p.sickCount == 0 || dep.Config.OnFailure.Gate.Do == ActionContinue {
 		return false
 	}
 	gate, scope := "health", ScopeHost
@@ -186,17 +171,6 @@ func (d *decision) sick(dep *Deployment, i int) bool {
 	d.emit(GateJudged{Deployment: dep.ID, Wave: i, Gate: gate, Key: f.hosts[0], Verdict: VerdictFail, Evidence: text})
 	f.cause = fmt.Sprintf("gate %s failed in wave %s (%s)", gate, w.Name, text)
 	return d.act(dep, f)
-}
-
-// scope is the gate's scope; a probe asks a host, every other gate a wave.
-func (g *Gate) scope() string {
-	switch {
-	case g.Scope != "":
-		return g.Scope
-	case g.Kind() == GateProbe:
-		return ScopeHost
-	}
-	return ScopeWave
 }
 
 // judged makes a verdict of the failing answers of observed gates and acts on
@@ -233,19 +207,6 @@ func (d *decision) judged(dep *Deployment, i int) bool {
 	return false
 }
 
-// actionFor is what the config says of a failing observed gate: a webhook is the
-// test of a pipeline, and a gate without a scope is ruled by bake while baking.
-func (d *Deployment) actionFor(gate *Gate, w *Wave) Action {
-	switch c := &d.Config.OnFailure; {
-	case gate.Webhook != "" && c.Test.Do != "":
-		return c.Test
-	case gate.Scope == "" && w.Status == WaveStatusBaking && c.Bake.Do != "":
-		return c.Bake
-	default:
-		return c.Gate
-	}
-}
-
 func (d *decision) keyName(gate *Gate, key string) string {
 	switch gate.scope() {
 	case ScopeHost:
@@ -254,26 +215,6 @@ func (d *decision) keyName(gate *Gate, key string) string {
 		return ", zone " + key
 	}
 	return ""
-}
-
-// failing reports whether the gate's answers make a failed verdict.
-func (x *Watched) failing(gate *Gate) bool {
-	return x.Fails >= max(1, gate.FailLimit) || x.Fails > 0 && x.Last.Final
-}
-
-// shadowed reports whether a newer deployment is active in the wave: what its
-// gates see is that one's doing.
-func (dep *Deployment) shadowed(g *Group, i int) bool {
-	for _, o := range g.open {
-		if o.Seq > dep.Seq && i < len(o.Waves) && o.Status.Live() {
-			switch o.Waves[i].Status {
-			case WaveStatusDeploying, WaveStatusBaking, WaveStatusSealed, WaveStatusReverting:
-				return true
-			case WaveStatusPending, WaveStatusHeld, WaveStatusSkipped, WaveStatusReverted:
-			}
-		}
-	}
-	return false
 }
 
 // act commits what the config says follows a failure. It reports whether

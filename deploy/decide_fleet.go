@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -120,63 +119,4 @@ func (d *decision) suspect() {
 			d.emit(RevisionSuspected{Deployment: dep.ID, Text: fmt.Sprintf("%d hosts are unhealthy (%s)", len(sick), sick[0])})
 		}
 	}
-}
-
-func (s *State) hostName(id string) string {
-	if h := s.Hosts[id]; h != nil {
-		return h.Name
-	}
-	return id
-}
-
-// short prints a duration without the parts that are zero.
-func short(d time.Duration) string {
-	text := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if n := len(text) - len(zero); n > 0 && text[n:] == zero {
-			text = text[:n+1]
-		}
-	}
-	return text
-}
-
-// waveOf is the wave that a host belongs to which joined after the layout was
-// made: a stable hash of its id against the cut-offs of the percentages, inside
-// its zone; sets of a count are explicit and do not grow; the rest takes whom
-// nobody else took.
-func (l *Layout) waveOf(h *Host) int {
-	at := hash(h.ID) % Million
-	var cut uint64
-	last := -1
-	for i := range l.Waves {
-		w, spec := &l.Waves[i], l.Specs[l.Waves[i].Spec]
-		if spec.Kind == "percent" {
-			if w.Zone == "" || w.Zone == h.Zone {
-				cut += uint64(spec.Size.PPM)
-				if at < cut {
-					return i
-				}
-			}
-			continue
-		}
-		if spec.Kind == "remainder" {
-			if w.Zone == "" || w.Zone == h.Zone {
-				return i
-			}
-			last = i
-		}
-	}
-	if last < 0 {
-		return len(l.Waves) - 1
-	}
-	return last // a zone that is new to the layout
-}
-
-// compatible reports whether waves made from these specs would have the same
-// order and hosts as the layout, whatever their gates, budgets and bakes.
-func (l *Layout) compatible(specs []WaveSpec) bool {
-	return slices.EqualFunc(l.Specs, specs, func(a, b WaveSpec) bool {
-		return a.Name == b.Name && a.Kind == b.Kind && a.Size == b.Size && a.ForEachZone == b.ForEachZone &&
-			slices.Equal(a.Parallel, b.Parallel) && a.Zone == b.Zone && a.Prefer == b.Prefer && a.Balance == b.Balance
-	})
 }

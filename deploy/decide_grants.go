@@ -1,9 +1,6 @@
 package deploy
 
-import (
-	"errors"
-	"slices"
-)
+import "errors"
 
 // grants gives what fits, in order: reverts; then of all waves, older
 // deployments and earlier waves first, targets that do not serve; then, in the
@@ -11,23 +8,23 @@ import (
 func (d *decision) grants() {
 	d.reverts()
 	var waves []*granting
-	for _, w := range d.fresh {
+	for _, w := range d.forward {
 		if g := d.granting(w); g != nil {
 			waves = append(waves, g)
 		}
 	}
 	for _, g := range waves {
-		g.from(g.p().weak)
+		g.from(g.p().stagedNotServing)
 	}
 	for _, g := range waves {
-		g.from(g.p().ready)
+		g.from(g.p().stagedServing)
 		g.emit()
 	}
 }
 
 // reverts grants ways back, under the rates of the rollback policy.
 func (d *decision) reverts() {
-	for _, w := range d.back {
+	for _, w := range d.backward {
 		dep := w.dep
 		grp := d.s.group(dep)
 		c, policy := &dep.Config.Capacity, dep.Config.Rollback
@@ -50,32 +47,6 @@ func (d *decision) reverts() {
 		}
 		g.emit()
 	}
-}
-
-// floors returns the strictest floors of the group and of everything that is
-// live on it.
-func floors(g *Group) []Floor {
-	zones := g.Zones()
-	out := g.Config.Capacity.floors(g, zones)
-	live := false
-	for _, o := range g.open {
-		if !o.Status.Live() {
-			continue
-		}
-		f := o.Config.Capacity.floors(g, zones)
-		if !live {
-			out, live = f, true // the group's own config rules only while nothing is live
-			continue
-		}
-		for _, x := range f {
-			if i := slices.IndexFunc(out, func(y Floor) bool { return y.Zone == x.Zone }); i < 0 {
-				out = append(out, x)
-			} else {
-				out[i].Min = max(out[i].Min, x.Min)
-			}
-		}
-	}
-	return out
 }
 
 // groupTerms computes the limits for work forward in a group: of several live
@@ -107,17 +78,6 @@ func (d *decision) groupTerms(g *Group) terms {
 	return x
 }
 
-// parallel is the number of zone waves that are open together.
-func (dep *Deployment) parallel() int {
-	n := 0
-	for i := range dep.Waves {
-		if w := &dep.Waves[i]; w.Zone != "" && w.Status == WaveStatusDeploying {
-			n++
-		}
-	}
-	return n
-}
-
 // granting collects the permits of one fact.
 type granting struct {
 	d     *decision
@@ -136,7 +96,7 @@ func (g *granting) p() *progress { return g.dep.waves[g.wave] }
 func (d *decision) granting(w openWave) *granting {
 	grp := d.s.group(w.dep)
 	p, wave := w.dep.waves[w.wave], &w.dep.Waves[w.wave]
-	if p.weak.empty() && p.ready.empty() || d.s.frozen(grp) != nil {
+	if p.stagedNotServing.empty() && p.stagedServing.empty() || d.s.frozen(grp) != nil {
 		return nil
 	}
 	if b := w.dep.Config.Stage.Barrier; !wave.Released && b != "" && b != "none" {
@@ -151,29 +111,6 @@ func (d *decision) granting(w openWave) *granting {
 		}
 	}
 	return &granting{d: d, dep: w.dep, wave: w.wave, led: d.ledger(grp), x: d.groupTerms(grp), limit: limit}
-}
-
-// oneBoxPassed reports whether the first host of the wave is settled and the
-// gates that ask hosts have passed there.
-func (dep *Deployment) oneBoxPassed(i int) bool {
-	p, w := dep.waves[i], &dep.Waves[i]
-	if p.tasks[TaskSettled] == 0 || p.settledUp == 0 {
-		return false
-	}
-	for _, name := range w.Gates {
-		gate := dep.Config.gate(name)
-		if gate == nil || !gate.Observed() || gate.scope() != ScopeHost || dep.promoted(w.Name, name) {
-			continue
-		}
-		passed := false
-		for _, x := range sorted(w.Watch) {
-			passed = passed || x.Gate == name && x.Last.Answer == VerdictPass
-		}
-		if !passed {
-			return false
-		}
-	}
-	return true
 }
 
 // from grants to the members of the set while anything fits.
@@ -212,28 +149,4 @@ func (g *granting) emit() {
 		Deployment: g.dep.ID, Wave: g.wave, Concurrent: g.x.concurrent, MaxZones: g.x.maxZones,
 		Floors: g.x.floors, Items: g.items,
 	})
-}
-
-// goal is what the task moves its target to now.
-func (task *Task) goal(dep *Deployment) Digest {
-	if task.Status == TaskReverting || task.Phase == 1 {
-		return task.Goal
-	}
-	return dep.Revision
-}
-
-// rehearsable reports whether some target of the wave has another good revision
-// to go back to; without one a rehearsal is left out.
-func (dep *Deployment) rehearsable(g *Group, i int) bool {
-	for _, h := range dep.Waves[i].Hosts {
-		if t, task := g.target(h), dep.Tasks[h]; t != nil && task != nil && !task.Status.Terminal() && dep.rehearsalGoal(t) != "" {
-			return true
-		}
-	}
-	return false
-}
-
-// rehearsalGoal is the revision that a rehearsal goes back to, or "".
-func (dep *Deployment) rehearsalGoal(t *Target) Digest {
-	return t.lastGood(func(seal Seal) bool { return seal.Deployment == dep.ID || seal.Revision == dep.Revision })
 }

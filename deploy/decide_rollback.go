@@ -20,43 +20,12 @@ func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool,
 			}
 			goal := d.goal(dep, t, bad)
 			anyGood = anyGood || goal != ""
-			if task.touched(t, goal, dep) {
+			if task.mustMove(t, goal, dep) {
 				items = append(items, RevertGoal{Host: h, Goal: goal})
 			}
 		}
 	}
 	return items, anyGood
-}
-
-// overtaken reports whether another deployment is changing the target, or a
-// newer one has.
-func (dep *Deployment) overtaken(g *Group, t *Target) bool {
-	if dep.claimed(g, t, TaskGranted) || dep.claimed(g, t, TaskReverting) {
-		return true
-	}
-	for _, o := range g.open {
-		if task := o.Tasks[t.Host]; o.Seq > dep.Seq && task != nil && !task.gone() && task.Status == TaskSettled && t.Running == o.Revision {
-			return true
-		}
-	}
-	return false
-}
-
-// claimed reports whether another deployment's task of the target has that
-// status: while one grants or takes back, the target is that one's to move.
-func (dep *Deployment) claimed(g *Group, t *Target, by TaskStatus) bool {
-	if len(g.open) == 1 {
-		return false
-	}
-	for _, o := range g.open {
-		if o == dep {
-			continue
-		}
-		if task := o.Tasks[t.Host]; task != nil && !task.gone() && task.Status == by {
-			return true
-		}
-	}
-	return false
 }
 
 // goal is where a target goes when the deployment is undone: its last good
@@ -77,24 +46,6 @@ func (d *decision) goal(dep *Deployment, t *Target, bad []Digest) Digest {
 	return g
 }
 
-// touched reports whether the target must move to be on its goal again.
-func (task *Task) touched(t *Target, goal Digest, dep *Deployment) bool {
-	switch task.Status {
-	case TaskGranted:
-		return true
-	case TaskSettled, TaskBroken, TaskLost:
-		return t.Running != goal || !t.Serving()
-	case TaskFailed:
-		return goal != "" && (t.Running != goal || !t.Serving())
-	case TaskWaiting, TaskCancelled, TaskStageFailed, TaskSkipped:
-		// Granted before a retry, or on the revision by another way.
-		was := task.Gen > 0 || t.Running == dep.Revision || dep.Inverse && t.Running != ""
-		return was && (t.Running != goal || !t.Serving())
-	case TaskGone, TaskReverting, TaskReverted, TaskLeft:
-	}
-	return false
-}
-
 // rollbackAll takes the whole deployment back, marks its revision bad, and with
 // it every newer one that contains it (R6, R8). Declared repairs survive (R7).
 func (d *decision) rollbackAll(dep *Deployment, cause string, items []RevertGoal) {
@@ -113,7 +64,7 @@ func (d *decision) rollbackAll(dep *Deployment, cause string, items []RevertGoal
 	}
 	d.emit(RollbackStarted{Deployment: dep.ID, Cause: cause, Bad: !dep.Inverse, Scope: ScopeAll, Items: items})
 	for _, o := range revoked {
-		if o.Revert {
+		if o.RevertSet {
 			continue
 		}
 		items, _ := d.revertSet(o, everything, bad...)
@@ -123,21 +74,9 @@ func (d *decision) rollbackAll(dep *Deployment, cause string, items []RevertGoal
 	}
 }
 
-// contains reports whether the deployment's revision holds what any of the bad
-// ones brought: presumed of every later one, unless it is declared to repair it
-// or its history says that it does not.
-func (dep *Deployment) contains(bad []Digest) bool {
-	for _, b := range bad {
-		if !slices.Contains(dep.Fixes, b) && !slices.Contains(dep.Without, b) {
-			return true
-		}
-	}
-	return false
-}
-
 // asked starts the rollback of a scope that a person wants back.
 func (d *decision) asked(dep *Deployment) bool {
-	a := dep.Asked
+	a := dep.RequestedRevert
 	if a == nil {
 		return false
 	}
@@ -168,7 +107,7 @@ func (d *decision) revertScope(dep *Deployment) {
 	open := false
 	for i := range slices.Backward(dep.Waves) {
 		if dep.Waves[i].Status == WaveStatusReverting {
-			d.back = append(d.back, openWave{dep, i})
+			d.backward = append(d.backward, openWave{dep, i})
 			p := dep.waves[i]
 			open = open || p.tasks[TaskReverting] > 0 || dep.Waves[i].Status == WaveStatusReverting && p.permits > 0
 		}
@@ -181,12 +120,12 @@ func (d *decision) revertScope(dep *Deployment) {
 			d.emit(WaveReverted{Deployment: dep.ID, Wave: i})
 		}
 	}
-	if dep.Scoped.Then == ThenAll {
+	if dep.ScopeRevert.Then == ThenAll {
 		items, _ := d.revertSet(dep, everything)
-		d.rollbackAll(dep, dep.Scoped.Cause, items)
+		d.rollbackAll(dep, dep.ScopeRevert.Cause, items)
 		return
 	}
-	d.emit(DeploymentPaused{Deployment: dep.ID, Cause: dep.Scoped.Cause + d.notBack(dep), Until: d.decideBy(dep)})
+	d.emit(DeploymentPaused{Deployment: dep.ID, Cause: dep.ScopeRevert.Cause + d.notBack(dep), Until: d.decideBy(dep)})
 }
 
 // notBack lists the targets of reverting waves that did not go back.
@@ -219,7 +158,7 @@ func notBack(hosts []string) string {
 // rollback moves the revert set of a whole deployment on: no gate, window or
 // bake can hold it, the floor and the rate of the rollback policy do.
 func (d *decision) rollback(dep *Deployment) {
-	if !dep.Revert {
+	if !dep.RevertSet {
 		items, _ := d.revertSet(dep, everything)
 		cause := dep.Cause
 		if cause == "" {
@@ -234,7 +173,7 @@ func (d *decision) rollback(dep *Deployment) {
 	open := 0
 	for i := range slices.Backward(dep.Waves) {
 		open += dep.waves[i].tasks[TaskReverting]
-		d.back = append(d.back, openWave{dep, i})
+		d.backward = append(d.backward, openWave{dep, i})
 	}
 	if open == 0 && dep.held() == 0 {
 		d.endRollback(dep)

@@ -40,14 +40,6 @@ func (d *decision) expired(dep *Deployment, w *Wave) string {
 	return ""
 }
 
-// preGates names the gates that must be passed before wave i is entered.
-func (dep *Deployment) preGates(i int) []string {
-	if i > 0 {
-		return dep.Waves[i].PreGates
-	}
-	return append(slices.Clone(dep.Config.PreGates), dep.Waves[i].PreGates...)
-}
-
 // holds says why a wave that is next is not entered. Texts hold nothing that
 // changes by itself, or every change would be a fact.
 func (d *decision) holds(dep *Deployment, i int) []Hold {
@@ -65,81 +57,10 @@ func (d *decision) holds(dep *Deployment, i int) []Hold {
 			out = append(out, h)
 		}
 	}
-	if p := dep.waves[i]; p.aways > 0 && p.aways == p.open() {
+	if p := dep.waves[i]; p.awayCount > 0 && p.awayCount == p.open() {
 		out = append(out, Hold{Kind: "hosts", Text: "no host of the wave is reachable"})
 	}
 	return out
-}
-
-func reason(text string) string {
-	if text == "" {
-		return ""
-	}
-	return ": " + text
-}
-
-// gateHold says why a gate before a wave holds it; its kind is empty when the
-// gate has passed.
-func (dep *Deployment) gateHold(w *Wave, gate *Gate) Hold {
-	if a := gate.Approval; a != nil {
-		if dep.approved(gate) {
-			return Hold{}
-		}
-		need := max(a.Count, 1)
-		who := "an operator"
-		if a.Group != "" {
-			who = "group " + a.Group
-		}
-		return Hold{Kind: "approval", Name: gate.Name, Text: fmt.Sprintf("%s needs %d of %d approvals by %s", gate.Name, need-dep.approvals(gate), need, who)}
-	}
-	kind := "gate"
-	if gate.Window != "" {
-		kind = "window"
-	}
-	watched := w.Watch[watchKey(gate.Name, "")]
-	switch {
-	case watched == nil:
-		return Hold{Kind: kind, Name: gate.Name, Text: gate.Name + " has not answered yet"}
-	case watched.Last.Answer == VerdictPass:
-		return Hold{}
-	}
-	return Hold{Kind: kind, Name: gate.Name, Text: fmt.Sprintf("%s: %s", gate.Name, watched.Last.text())}
-}
-
-// text is an observation in words.
-func (o *Observation) text() string {
-	out := string(o.Answer)
-	if o.Value != "" {
-		out += ", value " + o.Value
-	}
-	if o.Threshold != "" {
-		out += ", limit " + o.Threshold
-	}
-	if o.Samples > 0 {
-		out += fmt.Sprintf(", %d samples", o.Samples)
-	}
-	if o.Detail != "" {
-		out += ", " + o.Detail
-	}
-	return out
-}
-
-// approved reports whether enough people said yes to the gate.
-func (dep *Deployment) approved(gate *Gate) bool {
-	return dep.approvals(gate) >= max(gate.Approval.Count, 1)
-}
-
-func (dep *Deployment) approvals(gate *Gate) int {
-	n := 0
-	for _, a := range dep.Approvals {
-		n += count(a.Gate == gate.Name)
-	}
-	return n
-}
-
-// promoted reports whether a person let the named hold of the wave pass.
-func (dep *Deployment) promoted(wave, name string) bool {
-	return slices.Contains(dep.Promoted, wave+"/"+name)
 }
 
 // emptied ends a wave without targets, or gives it the first target of a later
@@ -242,57 +163,4 @@ func (d *decision) baked(dep *Deployment, i int) time.Duration {
 		return 0 // this decision starts it
 	}
 	return d.now.Sub(w.BakeSince)
-}
-
-// evidence sums up what the observed gates of a wave have answered.
-type evidence struct {
-	passed  bool // every gate's last answers are passes
-	decided bool // every sequential gate has decided for the revision
-	open    string
-	samples int
-	watched []*Watched
-	every   []time.Duration // interval of each
-}
-
-// evidence sums up the observed gates of wave i, over every scope of theirs.
-func (dep *Deployment) evidence(i int) evidence {
-	w := &dep.Waves[i]
-	e := evidence{passed: true, decided: true}
-	for _, name := range w.Gates {
-		gate := dep.Config.gate(name)
-		if gate == nil || !gate.Observed() || dep.promoted(w.Name, name) {
-			continue
-		}
-		asked, samples := 0, 0
-		for _, x := range sorted(w.Watch) {
-			if x.Gate != name {
-				continue
-			}
-			if task := dep.Tasks[x.Last.Key]; gate.scope() == ScopeHost && (task == nil || task.gone() || task.Status != TaskSettled) {
-				continue // the host departed, or is on its way
-			}
-			asked++
-			samples += x.Last.Samples
-			e.watched, e.every = append(e.watched, x), append(e.every, gate.every())
-			if x.Last.Answer != VerdictPass {
-				e.passed, e.open = false, name
-			}
-			e.decided = e.decided && (gate.Compare == nil || x.Last.Final && x.Last.Answer == VerdictPass)
-		}
-		e.samples = max(e.samples, samples)
-		if asked == 0 {
-			e.passed, e.decided, e.open = false, false, name
-		}
-	}
-	return e
-}
-
-// covered reports whether answers cover 95 % of the bake and none is stale.
-func (e *evidence) covered(now Time, w *Wave) bool {
-	for i, x := range e.watched {
-		if x.At < w.BakeSince || now.Sub(x.At) > 2*e.every[i] || x.Covered*100 < x.At.Sub(w.BakeSince)*95 {
-			return false
-		}
-	}
-	return true
 }

@@ -9,6 +9,8 @@ import (
 // Describe returns a fact as one line, for traces and replays.
 func Describe(e Event) string {
 	switch e := e.(type) {
+	case RulesRaised:
+		return fmt.Sprintf("RulesRaised %d", e.Level)
 	case GroupDefined:
 		return fmt.Sprintf("GroupDefined %s/%s config=%s", e.App, e.Group, e.Config.Name)
 	case HostEnrolled:
@@ -75,13 +77,13 @@ func describeDeployment(e Event) string {
 		var items []string
 		for _, g := range e.Items {
 			item := fmt.Sprintf("%s:%d:%s", g.Host, g.Gen, g.Kind)
-			if e.Aside != AsideNone {
+			if e.CatchUp != CatchUpNone {
 				item += "→" + g.Goal.Short()
 			}
 			items = append(items, item)
 		}
-		if e.Aside != AsideNone {
-			return fmt.Sprintf("PermitsGranted %s %s", e.Aside, list(items))
+		if e.CatchUp != CatchUpNone {
+			return fmt.Sprintf("PermitsGranted %s %s", e.CatchUp, list(items))
 		}
 		return fmt.Sprintf("PermitsGranted wave=%d of=%d %s", e.Wave, e.Concurrent, list(items))
 	case RollbackStarted:
@@ -146,12 +148,4 @@ func describeRequest(e RequestMade) string {
 		text += " by " + e.Request.Actor
 	}
 	return text
-}
-
-// list shortens a long list in the middle, where nobody looks.
-func list(items []string) string {
-	if len(items) > 12 {
-		items = append(append(append([]string{}, items[:8]...), fmt.Sprintf("…%d more…", len(items)-10)), items[len(items)-2:]...)
-	}
-	return "[" + strings.Join(items, " ") + "]"
 }

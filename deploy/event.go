@@ -23,6 +23,10 @@ type Request struct {
 // person is who made the request, for four eyes.
 func (r Request) person() string { return cmp.Or(r.Person, r.Actor) }
 
+// RulesRaised changes what facts mean from here on: every voter has announced
+// that it knows the level, which is the next one.
+type RulesRaised struct{ Level int }
+
 // GroupDefined creates a deployment group or replaces its definition.
 type GroupDefined struct {
 	Request   Request
@@ -217,14 +221,14 @@ type Grant struct {
 
 // PermitsGranted spends capacity. Limits and floors are written in the fact;
 // Apply tests the permit rule item by item, each after the ones before it. A
-// fact with an Aside is of no deployment: it brings single targets of App and
+// fact with an CatchUp is of no deployment: it brings single targets of App and
 // Group to what their wave runs.
 type PermitsGranted struct {
 	Deployment string
 	Wave       int
 	App, Group string
-	Aside      Aside
-	RetryAfter time.Duration // an aside that fails is tried again after this, doubled each time
+	CatchUp    CatchUp
+	RetryAfter time.Duration // a catch-up that fails is tried again after this, doubled each time
 	Concurrent int
 	MaxZones   int
 	Floors     []Floor
@@ -269,10 +273,10 @@ type TaskEnd struct {
 	Cause   string
 }
 
-// TasksEnded ends tasks of one deployment, or asides of one group.
+// TasksEnded ends tasks of one deployment, or catchingUp of one group.
 type TasksEnded struct {
-	Deployment string // "" for asides
-	App, Group string // of asides
+	Deployment string // "" for catchingUp
+	App, Group string // of catchingUp
 	Items      []TaskEnd
 }
 
@@ -415,6 +419,7 @@ type Failure struct {
 // TargetsReported carries reports into the log.
 type TargetsReported struct{ Items []Report }
 
+func (RulesRaised) event()        {}
 func (GroupDefined) event()       {}
 func (HostEnrolled) event()       {}
 func (HostLeft) event()           {}

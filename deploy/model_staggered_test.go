@@ -127,7 +127,7 @@ func (g *staggered) forget(s *deploy.State) *deploy.State {
 			w.Holds, w.HeldAt, w.StartedAt, w.EndedAt, w.Released = nil, epoch, epoch, 0, true
 		}
 		if d.Status.Terminal() {
-			d.Failures, d.EndedAt, d.PausedAt, d.TakenBy, d.Scoped = 0, epoch, 0, "", nil
+			d.Failures, d.EndedAt, d.PausedAt, d.TakenBy, d.ScopeRevert = 0, epoch, 0, "", nil
 		}
 	}
 	s.Rebuild()

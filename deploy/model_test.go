@@ -212,7 +212,7 @@ func copied[K comparable, V any](m map[K]V) map[K]V {
 // settle makes a state canonical: no indexes, absolute times, texts for people,
 // counters, nor the memory of flapping.
 func settle(s *deploy.State) {
-	s.Index, s.Shape, s.Now, s.Wall = 1, 1, epoch, 0
+	s.Index, s.MembershipIndex, s.Now, s.Wall = 1, 1, epoch, 0
 	for _, h := range s.Hosts {
 		h.Counter, h.Flaps, h.DownSince = 0, nil, just(h.DownSince, h.Unreachable)
 		for _, t := range h.Targets {
@@ -234,15 +234,15 @@ func settle(s *deploy.State) {
 		d.Records, d.Cause, d.Reason, d.Attempt, d.GateFail = nil, "", "", 0, ""
 		d.CreatedAt, d.Created, d.Ended = epoch, 0, 0
 		d.StartedAt, d.EndedAt, d.PausedAt = just(d.StartedAt, true), just(d.EndedAt, true), just(d.PausedAt, true)
-		if d.Scoped != nil {
-			x := *d.Scoped
+		if d.ScopeRevert != nil {
+			x := *d.ScopeRevert
 			x.Cause = ""
-			d.Scoped = &x
+			d.ScopeRevert = &x
 		}
-		if d.Asked != nil {
-			x := *d.Asked
+		if d.RequestedRevert != nil {
+			x := *d.RequestedRevert
 			x.Cause = ""
-			d.Asked = &x
+			d.RequestedRevert = &x
 		}
 		for i := range d.Waves {
 			w := &d.Waves[i]
@@ -306,7 +306,7 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		text(string(t.Desired))
 		text(string(t.Running))
 		text(t.Deployment)
-		b = append(b, byte(t.Gen), byte(t.Permit), byte(t.Health), byte(t.Aside), byte(t.Tries))
+		b = append(b, byte(t.Gen), byte(t.Permit), byte(t.Health), byte(t.CatchUp), byte(t.Tries))
 		bit(t.Open)
 		bit(t.EverHealthy)
 		bit(t.Away)
@@ -345,7 +345,7 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		b = append(b, byte(d.Status), byte(d.Failures))
 		bit(d.Decision)
 		bit(d.Abort)
-		bit(d.Revert)
+		bit(d.RevertSet)
 		bit(d.Held)
 		bit(d.StartedAt > 0)
 		bit(d.PausedAt > 0)
@@ -354,7 +354,7 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		for _, f := range d.Fixes {
 			text(string(f))
 		}
-		for _, sc := range []*deploy.ScopedRevert{d.Scoped, d.Asked} {
+		for _, sc := range []*deploy.Reversion{d.ScopeRevert, d.RequestedRevert} {
 			if sc != nil {
 				text(sc.Scope + " " + sc.Then + " " + sc.Zone + " " + sc.Wave)
 			}

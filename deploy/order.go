@@ -1,11 +1,13 @@
 package deploy
 
 import (
-	"cmp"
+	"fmt"
 	"hash/fnv"
 	"iter"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 )
 
 // sorted iterates a map by key, the only way a map is ranged over here.
@@ -19,24 +21,6 @@ func sorted[V any](m map[string]V) iter.Seq2[string, V] {
 	}
 }
 
-// Zones returns the zones that have targets of the group, in order.
-func (g *Group) Zones() []string {
-	var out []string
-	for z, u := range sorted(g.use) {
-		if z != "" && u.members > 0 {
-			out = append(out, z)
-		}
-	}
-	return out
-}
-
-// sortedRevisions returns the revisions by digest.
-func sortedRevisions(m map[Digest]*Revision) []*Revision {
-	out := slices.Collect(maps.Values(m))
-	slices.SortFunc(out, func(a, b *Revision) int { return cmp.Compare(a.Digest, b.Digest) })
-	return out
-}
-
 // hash is a stable hash of a text, well mixed.
 func hash(text string) uint64 {
 	h := fnv.New64a()
@@ -45,4 +29,30 @@ func hash(text string) uint64 {
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
 	return x ^ x>>33
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// short prints a duration without the parts that are zero.
+func short(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if n := len(text) - len(zero); n > 0 && text[n:] == zero {
+			text = text[:n+1]
+		}
+	}
+	return text
+}
+
+// list shortens a long list in the middle, where nobody looks.
+func list(items []string) string {
+	if len(items) > 12 {
+		items = append(append(append([]string{}, items[:8]...), fmt.Sprintf("…%d more…", len(items)-10)), items[len(items)-2:]...)
+	}
+	return "[" + strings.Join(items, " ") + "]"
 }

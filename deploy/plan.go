@@ -201,8 +201,8 @@ func Holds(s *State, d *Deployment, now Time) []string {
 	if f := s.frozen(s.group(d)); f != nil && d.Status != DeploymentStatusRollingBack {
 		out = append(out, "frozen by "+f.Actor+reason(f.Reason))
 	}
-	if d.Scoped != nil {
-		out = append(out, "takes "+d.Scoped.Scope+" back: "+d.Scoped.Cause)
+	if d.ScopeRevert != nil {
+		out = append(out, "takes "+d.ScopeRevert.Scope+" back: "+d.ScopeRevert.Cause)
 		for i := range d.Waves {
 			if d.Waves[i].Status == WaveStatusReverting {
 				out = append(out, s.revertHolds(d, i)...)
@@ -322,7 +322,7 @@ func (s *State) waveHolds(d *Deployment, i int) []string {
 	if p.granted.empty() && w.OneBox && p.settledUp > 0 && !d.oneBoxPassed(i) {
 		return append(out, fmt.Sprintf("%s: the gates of its first host have not passed", w.Name))
 	}
-	if p.granted.empty() && (!p.ready.empty() || !p.weak.empty()) {
+	if p.granted.empty() && (!p.stagedServing.empty() || !p.stagedNotServing.empty()) {
 		out = append(out, s.floorHold(d, w))
 	}
 	return slices.Compact(out)

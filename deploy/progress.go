@@ -42,25 +42,25 @@ func (b bitset) empty() bool {
 // progress counts a wave's tasks, so that a decision costs what changed and
 // not the size of the fleet. It is derived from tasks and targets.
 type progress struct {
-	tasks     [taskStatuses]int
-	failures  int    // tasks that count against the wave's budget
-	evidence  int    // settled tasks whose host is not quarantined
-	settledUp int    // of these, whose target is healthy on the revision
-	sick      bitset // of these, whose target is unhealthy on the revision
-	sicks     int
-	unstaged  int    // waiting tasks without a verified copy
-	waiting   bitset // the same
-	stuck     bitset // waiting tasks whose staging failed or whose host is unreachable
-	same      bitset // waiting tasks whose target runs the revision already and serves
-	ready     bitset // waiting tasks, staged, target serves
-	weak      bitset // waiting tasks, staged, target does not serve
-	failed    bitset // tasks that failed
-	reverting bitset // reverting tasks without a permit
-	granted   bitset // tasks whose target holds a permit
-	permits   int
-	oldest    Time   // no permit is older; a lower bound, exact when the set was empty
-	away      bitset // open tasks, and permits, whose host is unreachable
-	aways     int
+	tasks            [taskStatuses]int
+	failures         int    // tasks that count against the wave's budget
+	evidence         int    // settled tasks whose host is not quarantined
+	settledUp        int    // of these, whose target is healthy on the revision
+	sick             bitset // of these, whose target is unhealthy on the revision
+	sickCount        int
+	unstaged         int    // waiting tasks without a verified copy
+	waiting          bitset // the same
+	stuck            bitset // waiting tasks whose staging failed or whose host is unreachable
+	runsIt           bitset // waiting tasks whose target runs the revision already and serves
+	stagedServing    bitset // waiting tasks, staged, target serves
+	stagedNotServing bitset // waiting tasks, staged, target does not serve
+	failed           bitset // tasks that failed
+	reverting        bitset // reverting tasks without a permit
+	granted          bitset // tasks whose target holds a permit
+	permits          int
+	oldest           Time   // no permit is older; a lower bound, exact when the set was empty
+	away             bitset // open tasks, and permits, whose host is unreachable
+	awayCount        int
 }
 
 // leave counts a task that has no target any more.
@@ -94,40 +94,6 @@ func (p *progress) covered() bool { return p.settledUp*100 >= p.evidence*95 }
 // open is the number of tasks that are not terminal.
 func (p *progress) open() int {
 	return p.tasks[TaskWaiting] + p.tasks[TaskGranted] + p.tasks[TaskReverting]
-}
-
-// derive builds the deployment's indexes from its waves; tasks are counted by
-// State.add as targets are.
-func (d *Deployment) derive() {
-	d.order = make(map[string]int, len(d.Tasks))
-	d.waves = make([]*progress, len(d.Waves))
-	for i := range d.Waves {
-		d.waves[i] = &progress{}
-		for j, h := range d.Waves[i].Hosts {
-			d.order[h] = j
-			t := d.Tasks[h]
-			if t != nil && (t.gone() || d.Status.Terminal()) {
-				d.waves[i].leave(t) // no target of the state counts it
-			}
-		}
-	}
-}
-
-// Progress is the count of a wave's tasks, for status and plans.
-type Progress struct {
-	Total, Waiting, Granted, Settled, Failed, Reverting, Reverted, Gone, Skipped int
-}
-
-// Progress returns the counts of wave i.
-func (d *Deployment) Progress(i int) Progress {
-	t := d.waves[i].tasks
-	return Progress{
-		Total: d.waves[i].total(), Waiting: t[TaskWaiting], Granted: t[TaskGranted],
-		Settled:   t[TaskSettled],
-		Failed:    t[TaskFailed] + t[TaskBroken] + t[TaskStageFailed] + t[TaskLost],
-		Reverting: t[TaskReverting], Reverted: t[TaskReverted],
-		Gone: t[TaskGone], Skipped: t[TaskSkipped] + t[TaskLeft] + t[TaskCancelled],
-	}
 }
 
 // counted is what a target adds to the counters of its group. It is kept, so
@@ -164,17 +130,17 @@ type waitKind byte
 
 const (
 	waitNone waitKind = iota
-	waitSame
+	waitRunsIt
 	waitUnstaged
-	waitReady
-	waitWeak
+	waitServing
+	waitNotServing
 )
 
 // add counts everything that the target contributes to the counters of its
 // group and of the open deployments that hold it. Every change of a target or
-// of its tasks happens between a remove and an add: see touch.
+// of its tasks happens between a remove and an add: see update.
 func (s *State) add(t *Target) {
-	t.host.touched = s.Index
+	t.host.assignedAt = s.Index
 	g := t.group
 	if g == nil {
 		return
@@ -185,7 +151,7 @@ func (s *State) add(t *Target) {
 		t.added = c
 	}
 	c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()
-	c.unhealthy, c.permit = t.Health == HealthUnhealthy, t.Permit != PermitNone && t.Aside != AsideBirth
+	c.unhealthy, c.permit = t.Health == HealthUnhealthy, t.Permit != PermitNone && t.CatchUp != CatchUpBirth
 	c.n, c.more = 0, nil
 	for _, d := range g.open {
 		if task := d.Tasks[t.Host]; task != nil && !task.gone() {
@@ -203,7 +169,7 @@ func (s *State) add(t *Target) {
 		}
 	}
 	g.tally(c, +1)
-	s.sortAside(g, t)
+	s.sortBehind(g, t)
 }
 
 // since lowers the bound of the oldest permit.
@@ -216,7 +182,7 @@ func (p *progress) since(at Time) Time {
 
 // remove takes away what add counted.
 func (s *State) remove(t *Target) {
-	t.host.touched = s.Index
+	t.host.assignedAt = s.Index
 	c := t.added
 	if t.group == nil || c == nil {
 		return
@@ -228,8 +194,8 @@ func (s *State) remove(t *Target) {
 		c.more[i].apply(-1)
 	}
 	t.group.tally(c, -1)
-	delete(t.group.strays, t.Host)
-	delete(t.group.asides, t.Host)
+	delete(t.group.behind, t.Host)
+	delete(t.group.catchingUp, t.Host)
 }
 
 // tally counts a target in its group and its zone.
@@ -261,13 +227,13 @@ func (d *Deployment) contribution(t *Target, task *Task) countedTask {
 		c.stuck = t.StageFailed == goal || t.Away || t.Quarantined
 		switch {
 		case task.Phase == 0 && t.Running == d.Revision && t.Serving() && !d.Redeploy:
-			c.kind = waitSame
+			c.kind = waitRunsIt
 		case !t.HasStaged(goal):
 			c.kind = waitUnstaged
 		case t.Serving():
-			c.kind = waitReady
+			c.kind = waitServing
 		default:
-			c.kind = waitWeak
+			c.kind = waitNotServing
 		}
 	case TaskReverting:
 		c.reverts = t.Permit == PermitNone
@@ -296,22 +262,22 @@ func (c *countedTask) apply(by int) {
 	}
 	if c.sick {
 		p.sick.set(c.at, on)
-		p.sicks += by
+		p.sickCount += by
 	}
 	if c.stuck {
 		p.stuck.set(c.at, on)
 	}
 	switch c.kind {
 	case waitNone:
-	case waitSame:
-		p.same.set(c.at, on)
+	case waitRunsIt:
+		p.runsIt.set(c.at, on)
 	case waitUnstaged:
 		p.waiting.set(c.at, on)
 		p.unstaged += by
-	case waitReady:
-		p.ready.set(c.at, on)
-	case waitWeak:
-		p.weak.set(c.at, on)
+	case waitServing:
+		p.stagedServing.set(c.at, on)
+	case waitNotServing:
+		p.stagedNotServing.set(c.at, on)
 	}
 	if c.reverts {
 		p.reverting.set(c.at, on)
@@ -322,13 +288,13 @@ func (c *countedTask) apply(by int) {
 	}
 	if c.away {
 		p.away.set(c.at, on)
-		p.aways += by
+		p.awayCount += by
 	}
 }
 
-// touch changes a target, or a task of an open deployment that holds it, and
+// update changes a target, or a task of an open deployment that holds it, and
 // keeps the counters true.
-func (s *State) touch(t *Target, change func()) {
+func (s *State) update(t *Target, change func()) {
 	s.remove(t)
 	change()
 	s.add(t)

@@ -270,7 +270,7 @@ func conclude(w *sim.World, r *rand.Rand) error {
 			switch {
 			case d.Held:
 				_ = w.Act(d.ID, deploy.VerbResume)
-			case d.Status != deploy.DeploymentStatusPaused || d.Scoped != nil:
+			case d.Status != deploy.DeploymentStatusPaused || d.ScopeRevert != nil:
 			case i > 6:
 				_ = w.Act(d.ID, pick(r, deploy.VerbAbortRollback, deploy.VerbAbortLeave))
 			default:
@@ -279,7 +279,7 @@ func conclude(w *sim.World, r *rand.Rand) error {
 		}
 		quiet := func() bool {
 			for _, d := range w.State.Open() {
-				if d.Status != deploy.DeploymentStatusPaused || d.Scoped != nil {
+				if d.Status != deploy.DeploymentStatusPaused || d.ScopeRevert != nil {
 					return false
 				}
 			}

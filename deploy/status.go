@@ -62,19 +62,19 @@ const (
 
 func (p Permit) String() string { return name(int(p), "none", "normal", "conditional") }
 
-// Aside says why a target is changed outside of a deployment's waves.
-type Aside int
+// CatchUp says why a target is changed outside of a deployment's waves.
+type CatchUp int
 
 // Asides. A birth brings a new host to what its wave runs, by a conditional
 // permit outside the limits of the group; a late task catches up with one that
 // was lost, offline, skipped or changed by hand, under the permit rule.
 const (
-	AsideNone  Aside = 0
-	AsideBirth Aside = 1
-	AsideLate  Aside = 2
+	CatchUpNone  CatchUp = 0
+	CatchUpBirth CatchUp = 1
+	CatchUpLate  CatchUp = 2
 )
 
-func (a Aside) String() string { return name(int(a), "none", "birth", "late") }
+func (a CatchUp) String() string { return name(int(a), "none", "birth", "late") }
 
 // Result is what an agent says of its highest acknowledged generation.
 type Result int

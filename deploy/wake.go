@@ -91,10 +91,10 @@ func (w *wake) hosts(s *State, dep *Deployment, i int) {
 	})
 }
 
-// group adds the moments at which asides time out or may be tried again.
+// group adds the moments at which catchingUp time out or may be tried again.
 func (w *wake) group(s *State, g *Group) {
 	limits := g.Config.Timeouts
-	for host := range sorted(g.asides) {
+	for host := range sorted(g.catchingUp) {
 		t := g.targets[host]
 		if t.Permit != PermitNone {
 			w.at(t.GrantedAt.Add(limits.Task))
@@ -103,7 +103,7 @@ func (w *wake) group(s *State, g *Group) {
 			}
 		}
 	}
-	for host := range sorted(g.strays) {
+	for host := range sorted(g.behind) {
 		if t := g.targets[host]; t.RetryAt > 0 {
 			w.at(t.RetryAt)
 		}

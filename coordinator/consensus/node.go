@@ -33,7 +33,12 @@ type Options struct {
 	Layer     Layer
 	FSM       raft.FSM
 	Heartbeat time.Duration // how long a leader may be silent; 0 is 500 ms, other times follow it
-	Log       io.Writer     // raft's own log; nil discards it
+	// CheckSnapshot and CheckEntry look at what is on disk before anything of it is
+	// applied: the newest snapshot, the first and the last entry of the log. An
+	// error of theirs is Open's. Nil looks at nothing.
+	CheckSnapshot func(io.Reader) error
+	CheckEntry    func([]byte) error
+	Log           io.Writer // raft's own log; nil discards it
 }
 
 // Node is one server of the raft cluster. All methods may be called
@@ -86,6 +91,9 @@ func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots in %s: %w", o.Dir, err)
 	}
+	if err := o.check(store, snaps); err != nil {
+		return nil, fmt.Errorf("cannot use the state in %s: %w", o.Dir, err)
+	}
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer{Layer: o.Layer, addr: address(o.Advertise)}, MaxPool: 3, Timeout: 10 * time.Second, Logger: log,
 	})
@@ -102,6 +110,54 @@ func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
 		return nil, errors.Join(fmt.Errorf("start raft in %s: %w", o.Dir, err), transport.Close())
 	}
 	return &Node{raft: r, store: store, transport: transport, advertise: raft.ServerAddress(o.Advertise), name: c.LocalID}, nil
+}
+
+// check asks whether what is on disk may be applied.
+func (o *Options) check(store raft.LogStore, snaps raft.SnapshotStore) error {
+	if o.CheckSnapshot != nil {
+		if err := checkSnapshot(snaps, o.CheckSnapshot); err != nil {
+			return err
+		}
+	}
+	if o.CheckEntry == nil {
+		return nil
+	}
+	first, err1 := store.FirstIndex()
+	last, err2 := store.LastIndex()
+	if err := errors.Join(err1, err2); err != nil || last == 0 {
+		return err
+	}
+	for _, ends := range [2][3]uint64{{first, last, 1}, {last, first, ^uint64(0)}} {
+		for i := ends[0]; ; i += ends[2] {
+			var l raft.Log
+			if err := store.GetLog(i, &l); err != nil {
+				return fmt.Errorf("read entry %d: %w", i, err)
+			}
+			if l.Type == raft.LogCommand {
+				if err := o.CheckEntry(l.Data); err != nil {
+					return fmt.Errorf("entry %d: %w", i, err)
+				}
+				break
+			}
+			if i == ends[1] {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func checkSnapshot(snaps raft.SnapshotStore, check func(io.Reader) error) error {
+	list, err := snaps.List()
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	_, r, err := snaps.Open(list[0].ID)
+	if err != nil {
+		return fmt.Errorf("open snapshot %s: %w", list[0].ID, err)
+	}
+	defer r.Close()
+	return check(r)
 }
 
 // Bootstrap makes a new node the only voter of a new cluster. It is refused on

@@ -245,7 +245,7 @@ func withGates(waves []deploy.WaveSpec, gates []deploy.Gate) []deploy.WaveSpec {
 
 func changedAfter(st *deploy.State, g *deploy.Group, index uint64) bool {
 	d := st.Deployments[g.Last]
-	return st.Shape > index || d != nil && d.LastIndex() > index
+	return st.MembershipIndex > index || d != nil && d.LastIndex() > index
 }
 
 // PlanDeployment says what CreateDeployment would do now, and changes nothing.

@@ -48,8 +48,8 @@ func decided(st *deploy.State, d *deploy.Deployment, now deploy.Time, out *contr
 			out.WaitsFor = append(out.WaitsFor, g.Name)
 		}
 	}
-	if d.Scoped != nil {
-		out.Reverting = d.Scoped.Scope
+	if d.ScopeRevert != nil {
+		out.Reverting = d.ScopeRevert.Scope
 	}
 	if d.DecideBy > 0 {
 		out.DecideLeftMs = max(1, d.DecideBy.Sub(now).Milliseconds())

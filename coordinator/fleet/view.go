@@ -172,9 +172,9 @@ func (v *View) Snapshot() deploy.Fleet {
 				out.Down = append(out.Down, id)
 			}
 		}
-		if s.Shape != v.shape || v.shape == 0 {
+		if s.MembershipIndex != v.shape || v.shape == 0 {
 			v.membership(s)
-			v.shape = s.Shape
+			v.shape = s.MembershipIndex
 		}
 		out.Joins, out.Leaves = v.joins, v.leaves
 	})

@@ -15,7 +15,7 @@ import (
 type assigned struct {
 	complete bool // the next message is the whole set
 	sequence uint64
-	touched  uint64                         // deploy.State.Touched of the host then
+	touched  uint64                         // deploy.State.AssignedAt of the host then
 	items    map[string]*agentv1.Assignment // by application
 }
 
@@ -23,7 +23,7 @@ type assigned struct {
 func (a *assigned) next(state State, host string) *agentv1.Assignments {
 	now, same := map[string]*agentv1.Assignment{}, false
 	state.View(func(s *deploy.State) {
-		at := s.Touched(host)
+		at := s.AssignedAt(host)
 		if same = !a.complete && at == a.touched; same {
 			return // most entries concern other hosts
 		}

@@ -28,6 +28,7 @@ type Coordinator struct {
 	API    string `json:"api"`
 	Agent  string `json:"agent"`
 	Gossip string `json:"gossip"`
+	Rules  int    `json:"rules"` // highest level that its build knows
 }
 
 // ClusterEvent is a fact about the cluster itself.

@@ -83,7 +83,7 @@ type cluster struct {
 }
 
 func newCluster(t *testing.T) *cluster {
-	c := &cluster{T: t, s: New(), now: 1}
+	c := &cluster{T: t, s: New(deploy.RulesKnown), now: 1}
 	c.must(ClusterCreated{ID: "c", Founders: []Founder{{"operator/admin", []byte("ka")}, {"coordinator/c1", []byte("k1")}}})
 	return c
 }

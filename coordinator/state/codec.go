@@ -17,7 +17,7 @@ type Entry struct {
 
 // Encode returns the log's bytes of an entry.
 func Encode(e Entry) ([]byte, error) {
-	out := &statev1.Entry{At: int64(e.At), WallMs: e.Wall}
+	out := &statev1.Entry{At: int64(e.At), WallMs: e.Wall, Rules: int64(e.Rules)}
 	for _, ev := range e.Events {
 		p, err := encodeEvent(ev)
 		if err != nil {
@@ -42,7 +42,7 @@ func Decode(b []byte) (Entry, error) {
 	if err := proto.Unmarshal(b, &in); err != nil {
 		return Entry{}, fmt.Errorf("decode log entry: %w", err)
 	}
-	out := Entry{Entry: deploy.Entry{At: deploy.Time(in.At), Wall: in.WallMs}}
+	out := Entry{Entry: deploy.Entry{At: deploy.Time(in.At), Wall: in.WallMs, Rules: int(in.Rules)}}
 	for i, p := range in.Events {
 		if c := decodeCluster(p); c != nil {
 			out.Cluster = append(out.Cluster, c)

@@ -16,6 +16,7 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 	case CoordinatorJoined:
 		return &statev1.Event{Fact: &statev1.Event_CoordinatorJoined{CoordinatorJoined: &statev1.CoordinatorJoined{
 			Name: e.Name, RaftAddress: e.Raft, ApiAddress: e.API, AgentAddress: e.Agent, GossipAddress: e.Gossip,
+			Rules: int64(e.Rules),
 		}}}
 	case CoordinatorRemoved:
 		return &statev1.Event{Fact: &statev1.Event_CoordinatorRemoved{CoordinatorRemoved: &statev1.CoordinatorRemoved{
@@ -71,6 +72,7 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 		e := f.CoordinatorJoined
 		return CoordinatorJoined{
 			Name: e.Name, Raft: e.RaftAddress, API: e.ApiAddress, Agent: e.AgentAddress, Gossip: e.GossipAddress,
+			Rules: int(e.Rules),
 		}
 	case *statev1.Event_CoordinatorRemoved:
 		return CoordinatorRemoved{Request: decodeRequest(f.CoordinatorRemoved.Request), Name: f.CoordinatorRemoved.Name}

@@ -9,6 +9,8 @@ import (
 // or revisions.
 func encodeFleetFact(e deploy.Event) *statev1.Event {
 	switch e := e.(type) {
+	case deploy.RulesRaised:
+		return &statev1.Event{Fact: &statev1.Event_RulesRaised{RulesRaised: &statev1.RulesRaised{Level: int64(e.Level)}}}
 	case deploy.GroupDefined:
 		return &statev1.Event{Fact: &statev1.Event_GroupDefined{GroupDefined: &statev1.GroupDefined{
 			Request: encodeRequest(e.Request), App: e.App, Group: e.Group, Selector: e.Selector,
@@ -61,6 +63,8 @@ func encodeFleetFact(e deploy.Event) *statev1.Event {
 
 func decodeFleetFact(p *statev1.Event) deploy.Event {
 	switch f := p.Fact.(type) {
+	case *statev1.Event_RulesRaised:
+		return deploy.RulesRaised{Level: int(f.RulesRaised.Level)}
 	case *statev1.Event_GroupDefined:
 		e := f.GroupDefined
 		return deploy.GroupDefined{

@@ -113,7 +113,7 @@ func verdict(m *statev1.GateJudged) deploy.Verdict {
 
 func encodeGrants(e *deploy.PermitsGranted) *statev1.PermitsGranted {
 	return &statev1.PermitsGranted{
-		Deployment: e.Deployment, Wave: int64(e.Wave), App: e.App, Group: e.Group, Aside: int32(e.Aside),
+		Deployment: e.Deployment, Wave: int64(e.Wave), App: e.App, Group: e.Group, CatchUp: int32(e.CatchUp),
 		RetryAfter: int64(e.RetryAfter), Concurrent: int64(e.Concurrent), MaxZones: int64(e.MaxZones),
 		Floors: each(e.Floors, func(f deploy.Floor) *statev1.Floor {
 			return &statev1.Floor{Zone: f.Zone, Min: int64(f.Min)}
@@ -126,7 +126,7 @@ func encodeGrants(e *deploy.PermitsGranted) *statev1.PermitsGranted {
 
 func decodeGrants(m *statev1.PermitsGranted) deploy.Event {
 	return deploy.PermitsGranted{
-		Deployment: m.Deployment, Wave: int(m.Wave), App: m.App, Group: m.Group, Aside: deploy.Aside(m.Aside),
+		Deployment: m.Deployment, Wave: int(m.Wave), App: m.App, Group: m.Group, CatchUp: deploy.CatchUp(m.CatchUp),
 		RetryAfter: time.Duration(m.RetryAfter), Concurrent: int(m.Concurrent), MaxZones: int(m.MaxZones),
 		Floors: each(m.Floors, func(f *statev1.Floor) deploy.Floor {
 			return deploy.Floor{Zone: f.Zone, Min: int(f.Min)}

@@ -2,14 +2,11 @@ package state
 
 import (
 	"bytes"
-	"encoding/json"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -20,8 +17,6 @@ import (
 
 	"github.com/groundswell/groundswell/deploy"
 )
-
-var rewrite = flag.Bool("rewrite", false, "rewrite golden files")
 
 // every returns one filled value of each kind of fact.
 func every() []deploy.Event {
@@ -58,6 +53,7 @@ func every() []deploy.Event {
 		deploy.HostsQuarantined{},
 		deploy.HostsReleased{},
 		deploy.RevisionSuspected{},
+		deploy.RulesRaised{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()
@@ -156,6 +152,7 @@ func TestEveryKindIsCovered(t *testing.T) {
 
 func apply(t *testing.T, s *Store, index uint64, e Entry) Applied {
 	t.Helper()
+	e.Rules = 1
 	b, err := Encode(e)
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +160,9 @@ func apply(t *testing.T, s *Store, index uint64, e Entry) Applied {
 	return s.Apply(&raft.Log{Index: index, Data: b}).(Applied)
 }
 
-func facts(events ...deploy.Event) Entry { return Entry{Entry: deploy.Entry{At: 1, Events: events}} }
+func facts(events ...deploy.Event) Entry {
+	return Entry{Entry: deploy.Entry{Rules: 1, At: 1, Events: events}}
+}
 
 func history(t *testing.T, s *Store) {
 	t.Helper()
@@ -186,13 +185,13 @@ func history(t *testing.T, s *Store) {
 }
 
 func TestSnapshotIsTheWholeState(t *testing.T) {
-	s := New()
+	s := New(deploy.RulesKnown)
 	history(t, s)
 	before, err := s.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := New()
+	again := New(deploy.RulesKnown)
 	if err := again.Restore(io.NopCloser(bytes.NewReader(before))); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +209,7 @@ func TestSnapshotIsTheWholeState(t *testing.T) {
 }
 
 func TestAnEntryAppliesOnce(t *testing.T) {
-	s := New()
+	s := New(deploy.RulesKnown)
 	history(t, s)
 	before, _ := s.Encode()
 	apply(t, s, 4, facts(deploy.HostLeft{Host: "h", Force: true}))
@@ -220,125 +219,16 @@ func TestAnEntryAppliesOnce(t *testing.T) {
 }
 
 func TestBadSnapshotChangesNothing(t *testing.T) {
-	s := New()
+	s := New(deploy.RulesKnown)
 	history(t, s)
 	before, _ := s.Encode()
-	for _, text := range []string{"", "{", `{"format":2}`, "null", `{"format":1,"state":null}`} {
+	for _, text := range []string{"", "{", `{"format":3}`, "null", `{"format":1,"state":null}`, `{"format":2,"state":{"rules":9},"cluster":{}}`} {
 		if err := s.Restore(io.NopCloser(bytes.NewReader([]byte(text)))); err == nil {
 			t.Errorf("snapshot %q was accepted", text)
 		}
 	}
 	if after, _ := s.Encode(); !bytes.Equal(before, after) {
 		t.Error("a refused snapshot changed the state")
-	}
-}
-
-// read returns the log entries that a golden file holds.
-func read(t *testing.T, path string) []Entry {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var raw [][]byte
-	if err := json.Unmarshal(b, &raw); err != nil {
-		t.Fatal(err)
-	}
-	var out []Entry
-	for i, r := range raw {
-		e, err := Decode(r)
-		if err != nil {
-			t.Fatalf("%s, entry %d: %v", path, i, err)
-		}
-		out = append(out, e)
-	}
-	return out
-}
-
-// TestVersion1 loads what version 1 wrote; its files never change.
-func TestVersion1(t *testing.T) {
-	var seen []string
-	for _, entry := range read(t, "testdata/v1.log.json") {
-		for _, e := range entry.Events {
-			switch e := e.(type) {
-			case deploy.GateJudged:
-				seen = append(seen, "judged "+string(e.Verdict))
-			case deploy.GroupDefined:
-				seen = append(seen, fmt.Sprintf("wave %s, gate %s", e.Config.OnFailure.Wave.Scope, e.Config.OnFailure.Gate.Scope))
-			}
-		}
-	}
-	if want := []string{"wave all, gate all", "judged pass"}; !slices.Equal(seen, want) {
-		t.Errorf("version 1 reads as %q, want %q", seen, want)
-	}
-	old, _ := encodeEvent(deploy.GateJudged{Verdict: deploy.VerdictFail})
-	old.GetGateJudged().Verdict = "" // as version 1 wrote it
-	if e, err := decodeEvent(old); err != nil || e.(deploy.GateJudged).Verdict != deploy.VerdictFail {
-		t.Errorf("a failed gate of version 1 reads as %+v, %v", e, err)
-	}
-	f, err := os.Open("testdata/v1.snapshot.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := New()
-	if err := s.Restore(f); err != nil {
-		t.Fatalf("snapshot of version 1: %v", err)
-	}
-	s.View(func(st *deploy.State) {
-		if err := deploy.Check(st); err != nil || len(st.Open()) != 1 {
-			t.Errorf("restored: %v, %d open deployments", err, len(st.Open()))
-		}
-	})
-}
-
-// TestVersion2 reads one filled fact of each kind as version 2 wrote it. The
-// bytes never change; the names in v2.facts.json follow renamed fields.
-func TestVersion2(t *testing.T) {
-	const log, facts = "testdata/v2.log.json", "testdata/v2.facts.json"
-	if *rewrite {
-		writeGolden(t, log, facts)
-	}
-	b, err := os.ReadFile(facts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wants []json.RawMessage
-	if err := json.Unmarshal(b, &wants); err != nil {
-		t.Fatal(err)
-	}
-	entries := read(t, log)
-	if len(entries) != len(wants) || len(entries) < 32 {
-		t.Fatalf("%d entries, %d facts", len(entries), len(wants))
-	}
-	for i, entry := range entries {
-		want := reflect.New(reflect.TypeOf(entry.Events[0]))
-		if err := json.Unmarshal(wants[i], want.Interface()); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want.Elem().Interface(), entry.Events[0]); diff != "" {
-			t.Errorf("%T of version 2 reads otherwise now:\n%s", entry.Events[0], diff)
-		}
-	}
-}
-
-func writeGolden(t *testing.T, log, names string) {
-	t.Helper()
-	var entries [][]byte
-	for _, e := range every() {
-		b, err := Encode(facts(e))
-		if err != nil {
-			t.Fatal(err)
-		}
-		entries = append(entries, b)
-	}
-	for path, v := range map[string]any{log: entries, names: every()} {
-		b, err := json.MarshalIndent(v, "", " ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
@@ -354,7 +244,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s := New()
+		s := New(deploy.RulesKnown)
 		history(t, s)
 		apply(t, s, 100, e)
 		if _, err := s.Encode(); err != nil {

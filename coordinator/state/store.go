@@ -25,6 +25,7 @@ type Store struct {
 	state   *deploy.State
 	cluster *Cluster
 	changed chan struct{} // closed and replaced at each applied entry
+	known   int           // highest level of rules that this build applies
 
 	// Report is called with every invariant that an entry breaks; any is a bug.
 	// It is set before the store is used, must not block nor use the store.
@@ -32,9 +33,10 @@ type Store struct {
 	broken int
 }
 
-// New returns an empty store.
-func New() *Store {
-	s := &Store{state: deploy.NewState(), cluster: &Cluster{}, changed: make(chan struct{})}
+// New returns an empty store that applies rules up to level known: what a build
+// announces, deploy.RulesKnown.
+func New(known int) *Store {
+	s := &Store{state: deploy.NewState(), cluster: &Cluster{}, changed: make(chan struct{}), known: known}
 	s.state.Violated = s.violated
 	return s
 }
@@ -96,10 +98,14 @@ func (s *Store) Violations() int {
 	return s.broken
 }
 
-// Apply implements raft.FSM. An entry that cannot be decoded stops the replica:
-// going on without it would let replicas disagree silently.
+// Apply implements raft.FSM. An entry that cannot be decoded, or is of rules
+// that this build does not know, stops the replica: going on without it would
+// let replicas disagree silently. CheckEntry says so before raft starts.
 func (s *Store) Apply(l *raft.Log) any {
 	e, err := Decode(l.Data)
+	if err == nil {
+		err = checkRules(e.Rules, s.known)
+	}
 	if err != nil {
 		panic(fmt.Sprintf("internal error: log entry %d: %v", l.Index, err))
 	}
@@ -126,7 +132,7 @@ type snapshot struct {
 func (s *Store) Encode() ([]byte, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	b, err := json.Marshal(snapshot{Format: 1, State: s.state, Cluster: s.cluster})
+	b, err := json.Marshal(snapshot{Format: format, State: s.state, Cluster: s.cluster})
 	if err != nil {
 		return nil, fmt.Errorf("encode snapshot: %w", err)
 	}
@@ -149,13 +155,13 @@ func (s *Store) Restore(r io.ReadCloser) error {
 	if err := json.NewDecoder(r).Decode(&in); err != nil {
 		return fmt.Errorf("decode snapshot: %w", err)
 	}
-	if in.Format != 1 || in.State == nil || in.Cluster == nil {
-		return fmt.Errorf("snapshot has format %d, this coordinator reads 1; upgrade it", in.Format)
+	if err := in.check(s.known); err != nil {
+		return err
 	}
 	in.State.Rebuild()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	in.State.Violated = s.violated
+	in.State.Violated, in.State.Amend = s.violated, s.state.Amend
 	s.state, s.cluster = in.State, in.Cluster
 	close(s.changed)
 	s.changed = make(chan struct{})

@@ -53,10 +53,10 @@ func (w *World) lazy() bool {
 // out of sight misses it gets when it is back.
 func (w *World) assign(id string) {
 	h := w.hosts[id]
-	if h == nil || !h.up || h.told == w.State.Touched(id) {
+	if h == nil || !h.up || h.told == w.State.AssignedAt(id) {
 		return
 	}
-	h.told = w.State.Touched(id)
+	h.told = w.State.AssignedAt(id)
 	w.after(w.between(time.Millisecond, 20*time.Millisecond), func() {
 		for _, a := range deploy.Assign(w.State, id) {
 			w.accept(h, a)

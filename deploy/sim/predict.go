@@ -102,7 +102,7 @@ func (w *World) predict(in Prediction) (out Outcome, err error) {
 			}
 			_ = w.Ask(e)
 		}
-		return d.Status.Terminal() || d.Status == deploy.DeploymentStatusPaused && d.Scoped == nil
+		return d.Status.Terminal() || d.Status == deploy.DeploymentStatusPaused && d.ScopeRevert == nil
 	}
 	err = w.Run(predictLimit, done)
 	out.Status, out.Cause, out.Took = d.Status, d.Cause, w.Now.Sub(began)

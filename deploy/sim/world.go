@@ -88,7 +88,7 @@ type host struct {
 	working  uint64        // generation in work, 0 none
 	goal     deploy.Digest // of the generation in work
 	byHand   bool          // somebody changed what it runs
-	told     uint64        // State.Touched when it was last told what to do
+	told     uint64        // State.AssignedAt when it was last told what to do
 	up       bool          // in sight
 	plan     map[deploy.Digest]string
 }
@@ -231,7 +231,7 @@ func (w *World) about(e deploy.Event) string {
 	return id + ": "
 }
 
-// checkTouched proves the contract of State.Touched: while it stays, so do the
+// checkTouched proves the contract of State.AssignedAt: while it stays, so do the
 // host's assignments.
 func (w *World) checkTouched() error {
 	if w.assigned == nil {
@@ -242,7 +242,7 @@ func (w *World) checkTouched() error {
 		if !w.due(i) {
 			continue
 		}
-		now := assigned{w.State.Touched(id), fmt.Sprint(deploy.Assign(w.State, id))}
+		now := assigned{w.State.AssignedAt(id), fmt.Sprint(deploy.Assign(w.State, id))}
 		if old, ok := w.assigned[id]; ok && old.at == now.at && old.what != now.what {
 			return fmt.Errorf("assignments of %s changed from %s to %s and it was not touched", id, old.what, now.what)
 		}

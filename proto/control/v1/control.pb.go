@@ -5480,6 +5480,7 @@ type ClusterStatusResponse struct {
 	CaEndsMs      int64                  `protobuf:"varint,10,opt,name=ca_ends_ms,json=caEndsMs,proto3" json:"ca_ends_ms,omitempty"` // wall, of the CA's certificate
 	Quorum        int32                  `protobuf:"varint,11,opt,name=quorum,proto3" json:"quorum,omitempty"`                       // voters that must be there
 	Missing       []string               `protobuf:"bytes,12,rep,name=missing,proto3" json:"missing,omitempty"`                      // voters that do not answer
+	Rules         int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"`                         // level of the rules of the log
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5598,8 +5599,16 @@ func (x *ClusterStatusResponse) GetMissing() []string {
 	return nil
 }
 
+func (x *ClusterStatusResponse) GetRules() int32 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
 type Coordinator struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
+	Rules             int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"` // highest level that it knows
 	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Address           string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // API
 	RaftAddress       string                 `protobuf:"bytes,3,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
@@ -5643,6 +5652,13 @@ func (x *Coordinator) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
 func (*Coordinator) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *Coordinator) GetRules() int32 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
 }
 
 func (x *Coordinator) GetName() string {
@@ -6196,7 +6212,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05force\x18\x03 \x01(\bR\x05force\"1\n" +
 	"\x19RemoveCoordinatorResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"\x16\n" +
-	"\x14ClusterStatusRequest\"\x81\x03\n" +
+	"\x14ClusterStatusRequest\"\x97\x03\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
@@ -6212,8 +6228,10 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"ca_ends_ms\x18\n" +
 	" \x01(\x03R\bcaEndsMs\x12\x16\n" +
 	"\x06quorum\x18\v \x01(\x05R\x06quorum\x12\x18\n" +
-	"\amissing\x18\f \x03(\tR\amissing\"\xba\x02\n" +
-	"\vCoordinator\x12\x12\n" +
+	"\amissing\x18\f \x03(\tR\amissing\x12\x14\n" +
+	"\x05rules\x18\x1e \x01(\x05R\x05rules\"\xd0\x02\n" +
+	"\vCoordinator\x12\x14\n" +
+	"\x05rules\x18\x1e \x01(\x05R\x05rules\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12!\n" +
 	"\fraft_address\x18\x03 \x01(\tR\vraftAddress\x12\x16\n" +

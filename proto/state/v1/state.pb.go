@@ -29,6 +29,7 @@ type Entry struct {
 	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // FSM time, nanoseconds
 	WallMs        int64                  `protobuf:"varint,2,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
 	Events        []*Event               `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	Rules         int64                  `protobuf:"varint,4,opt,name=rules,proto3" json:"rules,omitempty"` // level of the state as it was proposed; 0 is from before there were levels
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -84,6 +85,13 @@ func (x *Entry) GetEvents() []*Event {
 	return nil
 }
 
+func (x *Entry) GetRules() int64 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Fact:
@@ -120,6 +128,7 @@ type Event struct {
 	//	*Event_HostsQuarantined
 	//	*Event_HostsReleased
 	//	*Event_RevisionSuspected
+	//	*Event_RulesRaised
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -459,6 +468,15 @@ func (x *Event) GetRevisionSuspected() *RevisionSuspected {
 	return nil
 }
 
+func (x *Event) GetRulesRaised() *RulesRaised {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RulesRaised); ok {
+			return x.RulesRaised
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -672,6 +690,10 @@ type Event_RevisionSuspected struct {
 	RevisionSuspected *RevisionSuspected `protobuf:"bytes,32,opt,name=revision_suspected,json=revisionSuspected,proto3,oneof"`
 }
 
+type Event_RulesRaised struct {
+	RulesRaised *RulesRaised `protobuf:"bytes,33,opt,name=rules_raised,json=rulesRaised,proto3,oneof"`
+}
+
 type Event_TokenCreated struct {
 	// Facts of the cluster itself, kept beside deploy's state.
 	TokenCreated *TokenCreated `protobuf:"bytes,40,opt,name=token_created,json=tokenCreated,proto3,oneof"`
@@ -772,6 +794,8 @@ func (*Event_HostsQuarantined) isEvent_Fact() {}
 func (*Event_HostsReleased) isEvent_Fact() {}
 
 func (*Event_RevisionSuspected) isEvent_Fact() {}
+
+func (*Event_RulesRaised) isEvent_Fact() {}
 
 func (*Event_TokenCreated) isEvent_Fact() {}
 
@@ -3412,7 +3436,7 @@ type PermitsGranted struct {
 	Items         []*Grant               `protobuf:"bytes,6,rep,name=items,proto3" json:"items,omitempty"`
 	App           string                 `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"`
-	Aside         int32                  `protobuf:"varint,9,opt,name=aside,proto3" json:"aside,omitempty"`
+	CatchUp       int32                  `protobuf:"varint,9,opt,name=catch_up,json=catchUp,proto3" json:"catch_up,omitempty"`
 	RetryAfter    int64                  `protobuf:"varint,10,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3504,9 +3528,9 @@ func (x *PermitsGranted) GetGroup() string {
 	return ""
 }
 
-func (x *PermitsGranted) GetAside() int32 {
+func (x *PermitsGranted) GetCatchUp() int32 {
 	if x != nil {
-		return x.Aside
+		return x.CatchUp
 	}
 	return 0
 }
@@ -5906,6 +5930,51 @@ func (x *Identity) GetKey() []byte {
 	return nil
 }
 
+// RulesRaised changes what facts mean from here on.
+type RulesRaised struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         int64                  `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulesRaised) Reset() {
+	*x = RulesRaised{}
+	mi := &file_state_v1_state_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulesRaised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulesRaised) ProtoMessage() {}
+
+func (x *RulesRaised) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
+func (*RulesRaised) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *RulesRaised) GetLevel() int64 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
 type CoordinatorJoined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -5913,13 +5982,14 @@ type CoordinatorJoined struct {
 	ApiAddress    string                 `protobuf:"bytes,3,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
 	AgentAddress  string                 `protobuf:"bytes,4,opt,name=agent_address,json=agentAddress,proto3" json:"agent_address,omitempty"`
 	GossipAddress string                 `protobuf:"bytes,5,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
+	Rules         int64                  `protobuf:"varint,6,opt,name=rules,proto3" json:"rules,omitempty"` // highest level that its build knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5931,7 +6001,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5944,7 +6014,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -5982,6 +6052,13 @@ func (x *CoordinatorJoined) GetGossipAddress() string {
 	return ""
 }
 
+func (x *CoordinatorJoined) GetRules() int64 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
 type ClusterCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5993,7 +6070,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6005,7 +6082,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6018,7 +6095,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -6046,11 +6123,12 @@ var File_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"e\n" +
+	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"{\n" +
 	"\x05Entry\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
-	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\"\x91\x19\n" +
+	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xd9\x19\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -6089,7 +6167,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\rgate_observed\x18\x1d \x01(\v2\".groundswell.state.v1.GateObservedH\x00R\fgateObserved\x12U\n" +
 	"\x11hosts_quarantined\x18\x1e \x01(\v2&.groundswell.state.v1.HostsQuarantinedH\x00R\x10hostsQuarantined\x12L\n" +
 	"\x0ehosts_released\x18\x1f \x01(\v2#.groundswell.state.v1.HostsReleasedH\x00R\rhostsReleased\x12X\n" +
-	"\x12revision_suspected\x18  \x01(\v2'.groundswell.state.v1.RevisionSuspectedH\x00R\x11revisionSuspected\x12I\n" +
+	"\x12revision_suspected\x18  \x01(\v2'.groundswell.state.v1.RevisionSuspectedH\x00R\x11revisionSuspected\x12F\n" +
+	"\frules_raised\x18! \x01(\v2!.groundswell.state.v1.RulesRaisedH\x00R\vrulesRaised\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -6343,7 +6422,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03gen\x18\x02 \x01(\x04R\x03gen\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\x05R\x04kind\x12\x12\n" +
-	"\x04goal\x18\x04 \x01(\tR\x04goal\"\xc8\x02\n" +
+	"\x04goal\x18\x04 \x01(\tR\x04goal\"\xcd\x02\n" +
 	"\x0ePermitsGranted\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -6356,8 +6435,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06floors\x18\x05 \x03(\v2\x1b.groundswell.state.v1.FloorR\x06floors\x121\n" +
 	"\x05items\x18\x06 \x03(\v2\x1b.groundswell.state.v1.GrantR\x05items\x12\x10\n" +
 	"\x03app\x18\a \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\b \x01(\tR\x05group\x12\x14\n" +
-	"\x05aside\x18\t \x01(\x05R\x05aside\x12\x1f\n" +
+	"\x05group\x18\b \x01(\tR\x05group\x12\x19\n" +
+	"\bcatch_up\x18\t \x01(\x05R\acatchUp\x12\x1f\n" +
 	"\vretry_after\x18\n" +
 	" \x01(\x03R\n" +
 	"retryAfter\"4\n" +
@@ -6566,14 +6645,17 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"8\n" +
 	"\bIdentity\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"\xb7\x01\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"#\n" +
+	"\vRulesRaised\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\x03R\x05level\"\xcd\x01\n" +
 	"\x11CoordinatorJoined\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
 	"\vapi_address\x18\x03 \x01(\tR\n" +
 	"apiAddress\x12#\n" +
 	"\ragent_address\x18\x04 \x01(\tR\fagentAddress\x12%\n" +
-	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\"s\n" +
+	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\x12\x14\n" +
+	"\x05rules\x18\x06 \x01(\x03R\x05rules\"s\n" +
 	"\x0eClusterCreated\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\x12:\n" +
@@ -6591,7 +6673,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -6662,115 +6744,117 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*IdentityRevoked)(nil),    // 66: groundswell.state.v1.IdentityRevoked
 	(*CoordinatorRemoved)(nil), // 67: groundswell.state.v1.CoordinatorRemoved
 	(*Identity)(nil),           // 68: groundswell.state.v1.Identity
-	(*CoordinatorJoined)(nil),  // 69: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 70: groundswell.state.v1.ClusterCreated
-	nil,                        // 71: groundswell.state.v1.HostEnrolled.LabelsEntry
+	(*RulesRaised)(nil),        // 69: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 70: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 71: groundswell.state.v1.ClusterCreated
+	nil,                        // 72: groundswell.state.v1.HostEnrolled.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
-	1,  // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
-	19, // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
-	20, // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
-	21, // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
-	22, // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
-	23, // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
-	24, // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
-	25, // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
-	27, // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
-	28, // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
-	29, // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
-	32, // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
-	34, // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
-	36, // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
-	38, // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
-	39, // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
-	40, // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
-	41, // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
-	42, // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
-	43, // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
-	44, // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	47, // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	48, // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
-	49, // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	50, // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	52, // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	53, // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	54, // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	55, // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	57, // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	58, // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	59, // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	60, // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	61, // 33: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	62, // 34: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	69, // 35: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	70, // 36: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	63, // 37: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	64, // 38: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	65, // 39: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	66, // 40: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	67, // 41: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	12, // 42: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13, // 43: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14, // 44: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,  // 45: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,  // 46: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,  // 47: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,  // 48: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,  // 49: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,  // 50: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10, // 51: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,  // 52: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,  // 53: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,  // 54: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,  // 55: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,  // 56: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,  // 57: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,  // 58: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,  // 59: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,  // 60: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,  // 61: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,  // 62: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11, // 63: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15, // 64: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16, // 65: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17, // 66: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,  // 67: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11, // 68: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,  // 69: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,  // 70: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	71, // 71: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	2,  // 72: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,  // 73: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,  // 74: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,  // 75: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18, // 76: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	26, // 77: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,  // 78: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	30, // 79: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	31, // 80: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	33, // 81: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	35, // 82: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	37, // 83: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	45, // 84: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	46, // 85: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,  // 86: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,  // 87: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,  // 88: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	51, // 89: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	56, // 90: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,  // 91: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,  // 92: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,  // 93: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	2,  // 94: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,  // 95: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,  // 96: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,  // 97: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	68, // 98: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	99, // [99:99] is the sub-list for method output_type
-	99, // [99:99] is the sub-list for method input_type
-	99, // [99:99] is the sub-list for extension type_name
-	99, // [99:99] is the sub-list for extension extendee
-	0,  // [0:99] is the sub-list for field type_name
+	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
+	19,  // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
+	20,  // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
+	21,  // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
+	22,  // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
+	23,  // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
+	24,  // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
+	25,  // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
+	27,  // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
+	28,  // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
+	29,  // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
+	32,  // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
+	34,  // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
+	36,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
+	38,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
+	39,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
+	40,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
+	41,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
+	42,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
+	43,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
+	44,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
+	47,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	48,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	49,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	50,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	52,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	53,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	54,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	55,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	57,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	58,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	59,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	60,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	69,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	61,  // 34: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	62,  // 35: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	70,  // 36: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	71,  // 37: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	63,  // 38: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	64,  // 39: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	65,  // 40: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	66,  // 41: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	67,  // 42: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	12,  // 43: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 44: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 45: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 46: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 47: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 48: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 49: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 50: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 51: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 52: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 53: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 54: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 55: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 56: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 57: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 58: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 59: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 60: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 61: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 62: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 63: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 64: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 65: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 66: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 67: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 68: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 69: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 70: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 71: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	72,  // 72: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	2,   // 73: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 74: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 75: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 76: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 77: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	26,  // 78: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 79: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	30,  // 80: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	31,  // 81: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	33,  // 82: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	35,  // 83: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	37,  // 84: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	45,  // 85: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	46,  // 86: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 87: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 88: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 89: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	51,  // 90: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	56,  // 91: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 92: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 93: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 94: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	2,   // 95: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 96: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 97: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 98: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	68,  // 99: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	100, // [100:100] is the sub-list for method output_type
+	100, // [100:100] is the sub-list for method input_type
+	100, // [100:100] is the sub-list for extension type_name
+	100, // [100:100] is the sub-list for extension extendee
+	0,   // [0:100] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -6811,6 +6895,7 @@ func file_state_v1_state_proto_init() {
 		(*Event_HostsQuarantined)(nil),
 		(*Event_HostsReleased)(nil),
 		(*Event_RevisionSuspected)(nil),
+		(*Event_RulesRaised)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -6827,7 +6912,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   72,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,23 +1,31 @@
 package deploy
 
-import (
-	"cmp"
-	"slices"
-	"time"
-)
+import "time"
 
-// defaultInterval is the time between two questions of a gate that names none.
-const defaultInterval = 15 * time.Second
+// Question is one gate that the leader must ask now, with everything that the
+// question needs, so that whoever asks keeps no pointer into the state.
+type Question struct {
+	Deployment string
+	Attempt    int // of the deployment; goes back in the GateObserved
+	Wave       int
+	Gate       Gate
+	Metric     Metric // of a comparison
+	App, Group string
+	WaveName   string
+	Revision   string   // the name of what is deployed
+	Base       string   // the name of what was there before; "" for nothing
+	Key        string   // of the Observation: zone, or host id; "" for wider scopes
+	Host       string   // name, where Key is a host
+	Zone       string   // where Key is a zone or a host
+	Candidates []string // names of the hosts in the scope that run the revision
+	Baseline   []string // names of the hosts of the group that serve another one
+	Since      int64    // Unix milliseconds: evidence from before is void
+	Interval   time.Duration
+}
 
 // questionBatch bounds the questions of one call: host gates of a large fleet
 // are asked in turns.
 const questionBatch = 500
-
-// every is the time between two questions of the gate.
-func (g *Gate) every() time.Duration { return cmp.Or(g.Interval, defaultInterval) }
-
-// watchKey names the answers of a gate for one scope in a wave.
-func watchKey(gate, key string) string { return gate + "\n" + key }
 
 // Questions returns the gates that must be asked at FSM time now, and how long
 // it is to the next one; 0 when there is none. It is asked on the leader, by
@@ -134,66 +142,4 @@ func (q *questions) ask(dep *Deployment, i int, gate *Gate, key string, hosts []
 		}
 	}
 	q.due = append(q.due, one)
-}
-
-// gateObserved keeps the newest answer of each scope, and counts failures in a
-// row and the part of the bake that answers cover. An inconclusive answer
-// neither adds to a row of failures nor ends it.
-func (s *State) gateObserved(d *Deployment, w *Wave, e GateObserved) error {
-	gate := d.Config.gate(e.Gate)
-	if gate == nil || !gate.Observed() || e.Attempt != d.Attempt {
-		return refuse(Conflict, "gate %s of deployment %s is not asked any more", e.Gate, d.ID)
-	}
-	pre, bakes := slices.Contains(d.preGates(e.Wave), e.Gate), slices.Contains(w.Gates, e.Gate)
-	if !(w.Status.waits() && pre || (w.Status.active() || w.Status == WaveStatusSealed) && bakes) {
-		return refuse(Conflict, "wave %s is %s and does not ask %s", w.Name, w.Status, e.Gate)
-	}
-	taken := 0
-	for _, item := range e.Items {
-		if item.Answer != VerdictPass && item.Answer != VerdictFail {
-			item.Answer = VerdictInconclusive
-		}
-		key := watchKey(e.Gate, item.Key)
-		x := w.Watch[key]
-		if x != nil && item.To <= x.Last.To {
-			continue // a repetition, or an answer that was overtaken
-		}
-		if x == nil {
-			x = &Watched{Gate: e.Gate}
-			if w.Watch == nil {
-				w.Watch = map[string]*Watched{}
-			}
-			w.Watch[key] = x
-		}
-		s.watched(d, w, e, x, gate, item)
-		taken++
-	}
-	return changed(taken, "answer", "record")
-}
-
-// watched adds one answer.
-func (s *State) watched(d *Deployment, w *Wave, e GateObserved, x *Watched, gate *Gate, item Observation) {
-	if w.Status == WaveStatusBaking && d.PausedAt == 0 && item.Answer != VerdictInconclusive {
-		from := max(w.BakeSince, x.At)
-		x.Covered += min(s.Now.Sub(from), 2*gate.every())
-	}
-	if x.Last.Answer != item.Answer || x.At == 0 {
-		s.record(d, Record{Subject: "gate", Wave: e.Wave, Host: hostKey(gate, item.Key), To: string(item.Answer), Text: e.Gate + ": " + item.Question + ": " + item.text()})
-	}
-	switch item.Answer {
-	case VerdictFail:
-		x.Fails++
-	case VerdictPass:
-		x.Fails, x.Verdict = 0, ""
-	case VerdictInconclusive:
-	}
-	x.Last, x.At = item, s.Now
-}
-
-// hostKey is the host that a key names, or "".
-func hostKey(gate *Gate, key string) string {
-	if gate.scope() == ScopeHost {
-		return key
-	}
-	return ""
 }

@@ -1,0 +1,66 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/groundswell/groundswell/deploy"
+)
+
+// format is the version of the snapshot's encoding; 1 had no rules.
+const format = 2
+
+// ErrBefore is state that was written before logs had rules.
+var ErrBefore = errors.New("it was written before logs had rules, and no release reads it; begin anew: " +
+	"stop every coordinator, move their folders away, bootstrap one, join the others, enrol hosts with a new token; " +
+	"applications run on meanwhile")
+
+// checkRules says whether a build that knows rules up to a level may apply what
+// was written under the given ones.
+func checkRules(rules, known int) error {
+	switch {
+	case rules < 1:
+		return ErrBefore
+	case rules > known:
+		return fmt.Errorf("it has rules of level %d, this build knows %d; install the newer build again", rules, known)
+	}
+	return nil
+}
+
+// CheckEntry says whether a build that knows rules up to a level may apply an
+// entry of the log.
+func CheckEntry(data []byte, known int) error {
+	e, err := Decode(data)
+	if err != nil {
+		return err
+	}
+	rules := e.Rules
+	for _, ev := range e.Events {
+		if r, ok := ev.(deploy.RulesRaised); ok && rules > 0 {
+			rules = max(rules, r.Level)
+		}
+	}
+	return checkRules(rules, known)
+}
+
+// CheckSnapshot says whether a build that knows rules up to a level may restore
+// a snapshot.
+func CheckSnapshot(r io.Reader, known int) error {
+	in := snapshot{State: deploy.NewState(), Cluster: &Cluster{}}
+	if err := json.NewDecoder(r).Decode(&in); err != nil {
+		return fmt.Errorf("decode snapshot: %w", err)
+	}
+	return in.check(known)
+}
+
+func (s *snapshot) check(known int) error {
+	switch {
+	case s.Format > format || s.State == nil || s.Cluster == nil:
+		return fmt.Errorf("snapshot has format %d, this coordinator reads %d; upgrade it", s.Format, format)
+	case s.Format < format:
+		return ErrBefore
+	}
+	return checkRules(s.State.Rules, known)
+}

@@ -1,0 +1,201 @@
+package deploy
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Arrange turns wave specs into waves with hosts. It is deterministic: the same
+// hosts in any order give the same waves. Every host is in exactly one wave;
+// the last spec takes what is left.
+func Arrange(specs []WaveSpec, hosts []*Host) []Wave {
+	l := &layout{pool: slices.Clone(hosts), all: len(hosts), zones: map[string]int{}}
+	slices.SortFunc(l.pool, func(a, b *Host) int {
+		return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	for _, h := range hosts {
+		l.zones[h.Zone]++
+	}
+	for i, spec := range specs {
+		l.spec = i
+		l.place(spec)
+	}
+	return l.waves
+}
+
+type layout struct {
+	pool  []*Host        // not yet placed, by zone and name
+	all   int            // hosts in the group
+	zones map[string]int // hosts in each zone of the group
+	waves []Wave
+	spec  int
+	batch int
+}
+
+// wave is one wave made from the spec, without hosts.
+func (spec *WaveSpec) wave(name, zone string, at, batch int) Wave {
+	return Wave{
+		Name: name, Zone: zone, Spec: at, Batch: batch, OneBox: spec.OneBox, Share: spec.FailureBudget,
+		Rehearse: spec.Rehearse, PreGates: spec.PreGates, Gates: spec.Gates, BakeSpec: spec.BakeSpec, Hosts: []string{},
+	}
+}
+
+func (l *layout) place(spec WaveSpec) {
+	if spec.Kind == "remainder" && spec.ForEachZone {
+		l.placeZones(spec)
+		return
+	}
+	l.add(spec, spec.Name, l.zone(spec.Zone, spec), l.take(spec))
+	l.batch++
+}
+
+// placeZones makes one wave of each zone that is left, lightest first, in
+// batches that grow as spec.Parallel says; its last number repeats.
+func (l *layout) placeZones(spec WaveSpec) {
+	for batch := 0; len(l.pool) > 0; batch++ {
+		for range parallelAt(spec.Parallel, batch) {
+			zone, ok := l.lightest()
+			if !ok {
+				break
+			}
+			l.add(spec, spec.Name+"/"+zone, zone, l.pickIn(len(l.pool), zone, ""))
+		}
+		l.batch++
+	}
+}
+
+func parallelAt(parallel []int, batch int) int {
+	if len(parallel) == 0 {
+		return 1
+	}
+	return max(1, parallel[min(batch, len(parallel)-1)])
+}
+
+func (l *layout) add(spec WaveSpec, name, zone string, hosts []*Host) {
+	w := spec.wave(name, zone, l.spec, l.batch)
+	for _, h := range hosts {
+		w.Hosts = append(w.Hosts, h.ID)
+	}
+	l.waves = append(l.waves, w)
+}
+
+// zone resolves the zone of a spec; "" is any.
+func (l *layout) zone(zone string, spec WaveSpec) string {
+	if zone != "lightest" {
+		return zone
+	}
+	z, _ := l.lightest()
+	return z
+}
+
+// lightest returns the zone with the fewest targets of the group among those
+// that still have unplaced hosts; ties go by name.
+func (l *layout) lightest() (string, bool) {
+	best, found := "", false
+	for _, h := range l.pool {
+		if !found || l.zones[h.Zone] < l.zones[best] || l.zones[h.Zone] == l.zones[best] && h.Zone < best {
+			best, found = h.Zone, true
+		}
+	}
+	return best, found
+}
+
+// take removes the hosts that a spec selects from the pool.
+func (l *layout) take(spec WaveSpec) []*Host {
+	n := len(l.pool)
+	switch spec.Kind {
+	case "count":
+		n = spec.Size.Count
+	case "percent":
+		n = max(1, spec.Size.Up(l.all))
+	}
+	zone := l.zone(spec.Zone, spec)
+	if spec.Balance && zone == "" {
+		return l.balance(n, spec.Prefer)
+	}
+	return l.pick(n, zone, spec.Prefer)
+}
+
+// balance takes n hosts in proportion to the zones, by largest remainder, and
+// orders them zone by turns.
+func (l *layout) balance(n int, prefer string) []*Host {
+	n = min(n, len(l.pool))
+	left := map[string]int{}
+	for _, h := range l.pool {
+		left[h.Zone]++
+	}
+	type part struct {
+		zone        string
+		whole, rest int
+	}
+	var parts []part
+	sum := 0
+	for z, c := range sorted(left) {
+		whole := c * n / len(l.pool)
+		parts = append(parts, part{z, whole, c * n % len(l.pool)})
+		sum += whole
+	}
+	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(b.rest, a.rest) })
+	for i := 0; sum < n; i, sum = i+1, sum+1 {
+		parts[i%len(parts)].whole++
+	}
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.zone, b.zone) })
+	var byZone [][]*Host
+	for _, p := range parts {
+		byZone = append(byZone, l.pickIn(p.whole, p.zone, prefer))
+	}
+	return interleave(byZone)
+}
+
+func interleave(lists [][]*Host) []*Host {
+	var out []*Host
+	for i := 0; ; i++ {
+		added := false
+		for _, l := range lists {
+			if i < len(l) {
+				out, added = append(out, l[i]), true
+			}
+		}
+		if !added {
+			return out
+		}
+	}
+}
+
+// pick removes up to n hosts of the zone ("" any), preferred ones first.
+func (l *layout) pick(n int, zone, prefer string) []*Host {
+	if zone != "" {
+		return l.pickIn(n, zone, prefer)
+	}
+	return l.from(slices.Clone(l.pool), n, prefer)
+}
+
+// pickIn is pick in exactly this zone; "" are the hosts that name none.
+func (l *layout) pickIn(n int, zone, prefer string) []*Host {
+	in := slices.DeleteFunc(slices.Clone(l.pool), func(h *Host) bool { return h.Zone != zone })
+	return l.from(in, n, prefer)
+}
+
+// from removes up to n of the given hosts from the pool.
+func (l *layout) from(in []*Host, n int, prefer string) []*Host {
+	if key, val, ok := strings.Cut(prefer, "="); ok {
+		slices.SortStableFunc(in, func(a, b *Host) int {
+			return cmp.Compare(preferred(b, key, val), preferred(a, key, val))
+		})
+	}
+	in = in[:min(max(n, 0), len(in))]
+	picked := make(map[*Host]bool, len(in))
+	for _, h := range in {
+		picked[h] = true
+	}
+	l.pool = slices.DeleteFunc(l.pool, func(h *Host) bool { return picked[h] })
+	return in
+}
+
+func preferred(h *Host, key, val string) int {
+	if h.Labels[key] == val {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,357 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Deployment is one revision travelling through one group.
+type Deployment struct {
+	ID              string           `json:"id"`
+	Seq             uint64           `json:"seq"`
+	App             string           `json:"app"`
+	Group           string           `json:"group"`
+	Revision        Digest           `json:"revision"`
+	RevName         string           `json:"rev_name"`
+	From            Digest           `json:"from,omitempty"` // what most targets ran
+	FromName        string           `json:"from_name,omitempty"`
+	Config          Config           `json:"config"`
+	Waves           []Wave           `json:"waves"`
+	Tasks           map[string]*Task `json:"tasks"` // by host
+	Status          DeploymentStatus `json:"status"`
+	Cause           string           `json:"cause,omitempty"`
+	Decision        bool             `json:"decision,omitempty"` // paused by a failure, waits for a person
+	Abort           bool             `json:"abort,omitempty"`    // a rollback of all was requested
+	RevertSet       bool             `json:"revert,omitempty"`   // the revert set is committed
+	Attempt         int              `json:"attempt,omitempty"`  // rises with each retry
+	Inverse         bool             `json:"inverse,omitempty"`
+	Undo            Digest           `json:"undo,omitempty"` // of an inverse deployment: what it takes back
+	Redeploy        bool             `json:"redeploy,omitempty"`
+	Seed            uint64           `json:"seed"`
+	Actor           string           `json:"actor,omitempty"`
+	Person          string           `json:"person,omitempty"` // who the actor counts as, for four eyes
+	Reason          string           `json:"reason,omitempty"`
+	CreatedAt       Time             `json:"created_at"`
+	EndedAt         Time             `json:"ended_at,omitempty"`
+	Created         int64            `json:"created"` // wall
+	Ended           int64            `json:"ended,omitempty"`
+	Failures        int              `json:"failures"`            // tasks that count against the total budget
+	GateFail        string           `json:"gate_fail,omitempty"` // the gate that failed, until a retry
+	Records         []Record         `json:"records,omitempty"`
+	Pruned          bool             `json:"pruned,omitempty"` // ended long ago: tasks, hosts and records are dropped
+	StartedAt       Time             `json:"started_at,omitempty"`
+	DecideBy        Time             `json:"decide_by,omitempty"` // the decision's end; 0 waits for ever
+	Fixes           []Digest         `json:"fixes,omitempty"`     // revisions whose rollback does not revoke this one
+	Without         []Digest         `json:"without,omitempty"`   // revisions that it is known not to contain
+	Preempt         bool             `json:"preempt,omitempty"`
+	TakenBy         string           `json:"taken_by,omitempty"` // the newer deployment that takes over
+	ScopeRevert     *Reversion       `json:"scoped,omitempty"`   // an open revert set that is not of all
+	RequestedRevert *Reversion       `json:"asked,omitempty"`    // a scope that a person wants back
+	Approvals       []Approval       `json:"approvals,omitempty"`
+	Promoted        []string         `json:"promoted,omitempty"` // holds that count as passed, see holdKey
+	Suspect         string           `json:"suspect,omitempty"`  // what was seen after it succeeded
+	Held            bool             `json:"held,omitempty"`     // paused before it started
+	PausedAt        Time             `json:"paused_at,omitempty"`
+
+	order map[string]int // host -> position in its wave; derived
+	waves []*progress    // derived
+}
+
+// Reversion is a revert set narrower than the deployment.
+type Reversion struct {
+	Scope string `json:"scope"`
+	Zone  string `json:"zone,omitempty"`
+	Wave  string `json:"wave,omitempty"`
+	Cause string `json:"cause"`
+	Then  string `json:"then,omitempty"`
+	Until Time   `json:"until,omitempty"`
+}
+
+// Approval is one person's yes to a gate.
+type Approval struct {
+	Gate   string `json:"gate"`
+	Actor  string `json:"actor"`
+	Person string `json:"person,omitempty"` // who the actor counts as
+	Reason string `json:"reason,omitempty"`
+	Wall   int64  `json:"wall"`
+}
+
+// derive builds the deployment's indexes from its waves; tasks are counted by
+// State.add as targets are.
+func (d *Deployment) derive() {
+	d.order = make(map[string]int, len(d.Tasks))
+	d.waves = make([]*progress, len(d.Waves))
+	for i := range d.Waves {
+		d.waves[i] = &progress{}
+		for j, h := range d.Waves[i].Hosts {
+			d.order[h] = j
+			t := d.Tasks[h]
+			if t != nil && (t.gone() || d.Status.Terminal()) {
+				d.waves[i].leave(t) // no target of the state counts it
+			}
+		}
+	}
+}
+
+// forward reports whether the deployment may still give its revision to hosts.
+func (d *Deployment) forward() bool {
+	return d.Status == DeploymentStatusPending || d.Status == DeploymentStatusRunning || d.Status == DeploymentStatusPaused
+}
+
+// held is the number of permits that the deployment holds.
+func (dep *Deployment) held() int {
+	n := 0
+	for i := range dep.waves {
+		n += dep.permits(i)
+	}
+	return n
+}
+
+// permits is the number of permits held in wave i.
+func (d *Deployment) permits(i int) int { return d.waves[i].permits }
+
+// stopsAs is how a stopping deployment ends.
+func (dep *Deployment) stopsAs() DeploymentStatus {
+	if dep.TakenBy != "" {
+		return DeploymentStatusTakenOver
+	}
+	return DeploymentStatusStopped
+}
+
+// endable reports whether the deployment, as it is now, may end so: a request
+// or a report may have come between Decide and this fact.
+func (d *Deployment) endable(to DeploymentStatus) bool {
+	switch d.Status {
+	case DeploymentStatusRunning:
+		sealed, passed := 0, 0
+		for i := range d.Waves {
+			sealed += count(d.Waves[i].Status == WaveStatusSealed)
+			passed += count(d.Waves[i].Status.Passed())
+		}
+		return passed == len(d.Waves) && d.ScopeRevert == nil &&
+			(to == DeploymentStatusSucceeded && sealed > 0 || to == DeploymentStatusStopped && sealed == 0)
+	case DeploymentStatusStopping:
+		return to == d.stopsAs()
+	case DeploymentStatusRollingBack:
+		for _, p := range d.waves {
+			if p.tasks[TaskReverting] > 0 {
+				return false
+			}
+		}
+		return d.RevertSet && (to == DeploymentStatusRolledBack || to == DeploymentStatusStopped ||
+			to == DeploymentStatusSucceeded && d.Inverse)
+	case DeploymentStatusPending, DeploymentStatusPaused, DeploymentStatusSucceeded, DeploymentStatusRolledBack,
+		DeploymentStatusStopped, DeploymentStatusCancelled, DeploymentStatusTakenOver, DeploymentStatusSuperseded:
+	}
+	return false
+}
+
+// contains reports whether the deployment's revision holds what any of the bad
+// ones brought: presumed of every later one, unless it is declared to repair it
+// or its history says that it does not.
+func (dep *Deployment) contains(bad []Digest) bool {
+	for _, b := range bad {
+		if !slices.Contains(dep.Fixes, b) && !slices.Contains(dep.Without, b) {
+			return true
+		}
+	}
+	return false
+}
+
+// overtaken reports whether another deployment is changing the target, or a
+// newer one has.
+func (dep *Deployment) overtaken(g *Group, t *Target) bool {
+	if dep.claimed(g, t, TaskGranted) || dep.claimed(g, t, TaskReverting) {
+		return true
+	}
+	for _, o := range g.open {
+		if task := o.Tasks[t.Host]; o.Seq > dep.Seq && task != nil && !task.gone() && task.Status == TaskSettled && t.Running == o.Revision {
+			return true
+		}
+	}
+	return false
+}
+
+// claimed reports whether another deployment's task of the target has that
+// status: while one grants or takes back, the target is that one's to move.
+func (dep *Deployment) claimed(g *Group, t *Target, by TaskStatus) bool {
+	if len(g.open) == 1 {
+		return false
+	}
+	for _, o := range g.open {
+		if o == dep {
+			continue
+		}
+		if task := o.Tasks[t.Host]; task != nil && !task.gone() && task.Status == by {
+			return true
+		}
+	}
+	return false
+}
+
+// shadowed reports whether a newer deployment is active in the wave: what its
+// gates see is that one's doing.
+func (dep *Deployment) shadowed(g *Group, i int) bool {
+	for _, o := range g.open {
+		if o.Seq > dep.Seq && i < len(o.Waves) && o.Status.Live() {
+			switch o.Waves[i].Status {
+			case WaveStatusDeploying, WaveStatusBaking, WaveStatusSealed, WaveStatusReverting:
+				return true
+			case WaveStatusPending, WaveStatusHeld, WaveStatusSkipped, WaveStatusReverted:
+			}
+		}
+	}
+	return false
+}
+
+// passedOn reports whether a newer deployment has entered the wave: it was
+// sealed before it was taken back, and it is not this one's any more.
+func (d *Deployment) passedOn(g *Group, i int) bool {
+	return slices.ContainsFunc(g.open, func(o *Deployment) bool {
+		return o.Seq > d.Seq && i < len(o.Waves) && (o.Waves[i].Status.active() || o.Waves[i].Status == WaveStatusSealed)
+	})
+}
+
+// quorum returns how many planned targets behind wave i's barrier are staged,
+// how many must be, and how many are planned.
+func (dep *Deployment) quorum(i int) (have, need, planned int) {
+	for j, p := range dep.waves {
+		if j == i || dep.Config.Stage.Barrier == "deployment" {
+			have, planned = have+p.staged(), planned+p.planned()
+		}
+	}
+	share := dep.Config.Stage.Quorum
+	if share == (Share{}) {
+		share = Percent(100)
+	}
+	return have, min(share.Up(planned), planned), planned
+}
+
+// parallel is the number of zone waves that are open together.
+func (dep *Deployment) parallel() int {
+	n := 0
+	for i := range dep.Waves {
+		if w := &dep.Waves[i]; w.Zone != "" && w.Status == WaveStatusDeploying {
+			n++
+		}
+	}
+	return n
+}
+
+// entered reports whether every wave of the batches before wave i has passed.
+func (d *Deployment) entered(i int) bool {
+	status := make([]WaveStatus, i)
+	for j := range status {
+		status[j] = d.Waves[j].Status
+	}
+	return d.enteredBy(i, status)
+}
+
+// enteredBy is entered for waves in the given statuses.
+func (d *Deployment) enteredBy(i int, status []WaveStatus) bool {
+	for j := range i {
+		if d.Waves[j].Batch < d.Waves[i].Batch && !status[j].Passed() {
+			return false
+		}
+	}
+	return true
+}
+
+// orderHolds is R2 and R3: no overtaking, and nothing new behind one that halts.
+func (s *State) orderHolds(dep *Deployment, g *Group, wave int) []Hold {
+	var out []Hold
+	for _, o := range g.open {
+		if o.Seq >= dep.Seq {
+			break
+		}
+		switch {
+		case o.Status != DeploymentStatusRunning || o.ScopeRevert != nil:
+			status := o.Status.String()
+			if o.ScopeRevert != nil {
+				status = "reverting " + o.ScopeRevert.Scope
+			}
+			out = append(out, Hold{Kind: "order", Name: o.ID, Text: fmt.Sprintf("%s (%s) is %s", o.RevName, o.ID, status)})
+		case wave < len(o.Waves) && !o.Waves[wave].Status.Passed():
+			out = append(out, Hold{Kind: "order", Name: o.ID, Text: fmt.Sprintf("%s (%s) has not sealed wave %s", o.RevName, o.ID, o.Waves[wave].Name)})
+		}
+	}
+	return out
+}
+
+// startHolds says why a pending deployment does not start.
+func (s *State) startHolds(dep *Deployment, g *Group) []Hold {
+	live := 0
+	for _, o := range g.open {
+		if o.Seq >= dep.Seq {
+			break
+		}
+		if o.Status == DeploymentStatusPending {
+			return []Hold{{Kind: "order", Name: o.ID, Text: fmt.Sprintf("%s (%s) has not started", o.RevName, o.ID)}}
+		}
+		live++
+	}
+	if limit := dep.Config.InFlight.Limit(); live >= limit {
+		return []Hold{{Kind: "order", Text: fmt.Sprintf("%d of at most %d deployments are live", live, limit)}}
+	}
+	return s.orderHolds(dep, g, 0)
+}
+
+// rehearsable reports whether some target of the wave has another good revision
+// to go back to; without one a rehearsal is left out.
+func (dep *Deployment) rehearsable(g *Group, i int) bool {
+	for _, h := range dep.Waves[i].Hosts {
+		if t, task := g.target(h), dep.Tasks[h]; t != nil && task != nil && !task.Status.Terminal() && dep.rehearsalGoal(t) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// rehearsalGoal is the revision that a rehearsal goes back to, or "".
+func (dep *Deployment) rehearsalGoal(t *Target) Digest {
+	return t.lastGood(func(seal Seal) bool { return seal.Deployment == dep.ID || seal.Revision == dep.Revision })
+}
+
+// prefetches reports whether the target of a waiting task may fetch now: all of
+// the fleet at once, a wave once it is entered, or only the next targets that
+// could be granted a permit.
+func (d *Deployment) prefetches(t *Target, task *Task) bool {
+	w := &d.Waves[task.Wave]
+	switch d.Config.Stage.Prefetch {
+	case "wave":
+		return w.Status == WaveStatusDeploying
+	case "none":
+		p := d.waves[task.Wave]
+		if w.Status != WaveStatusDeploying || t.group == nil {
+			return false
+		}
+		ahead, limit := 0, 2*max(1, d.Config.Capacity.MaxConcurrent.Down(t.group.usage("").members))
+		for _, set := range []bitset{p.waiting, p.stagedServing, p.stagedNotServing} {
+			set.each(func(j int) bool {
+				if j < d.order[t.Host] {
+					ahead++
+				}
+				return ahead < limit
+			})
+		}
+		return ahead < limit
+	}
+	return true
+}
+
+// Progress returns the counts of wave i.
+func (d *Deployment) Progress(i int) Progress {
+	t := d.waves[i].tasks
+	return Progress{
+		Total: d.waves[i].total(), Waiting: t[TaskWaiting], Granted: t[TaskGranted],
+		Settled:   t[TaskSettled],
+		Failed:    t[TaskFailed] + t[TaskBroken] + t[TaskStageFailed] + t[TaskLost],
+		Reverting: t[TaskReverting], Reverted: t[TaskReverted],
+		Gone: t[TaskGone], Skipped: t[TaskSkipped] + t[TaskLeft] + t[TaskCancelled],
+	}
+}
+
+// Progress is the count of a wave's tasks, for status and plans.
+type Progress struct {
+	Total, Waiting, Granted, Settled, Failed, Reverting, Reverted, Gone, Skipped int
+}

@@ -1,0 +1,251 @@
+package deploy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Group is a deployment group.
+type Group struct {
+	App       string            `json:"app"`
+	Name      string            `json:"name"`
+	Selector  string            `json:"selector"`
+	Artifacts string            `json:"artifacts"`
+	Config    Config            `json:"config"`
+	Source    string            `json:"source,omitempty"`
+	DefinedAt int64             `json:"defined_at"` // wall
+	Members   map[string]bool   `json:"members,omitempty"`
+	Bad       map[Digest]string `json:"bad,omitempty"`  // revision -> deployment that failed
+	Last      string            `json:"last,omitempty"` // newest deployment
+	Layout    Layout            `json:"layout,omitzero"`
+	Succeeded []Seal            `json:"succeeded,omitempty"` // revisions that went through, oldest first
+
+	use        map[string]*usage   // by zone, "" the whole group; derived
+	open       []*Deployment       // not terminal, oldest first; derived
+	place      map[string]int      // of its hosts: their wave in the layout; derived
+	behind     map[string]struct{} // hosts that may need a catch-up; derived
+	catchingUp map[string]struct{} // hosts whose open generation is a catch-up; derived
+
+	targets map[string]*Target // by host; derived
+	list    []*Target          // the same by host id, in order; derived
+}
+
+// Hosts returns the members in order.
+func (g *Group) Hosts() []string { return slices.Sorted(maps.Keys(g.Members)) }
+
+// Key returns the group's key in State.Groups.
+func (g *Group) Key() string { return GroupKey(g.App, g.Name) }
+
+// GroupKey is the key of a group in State.Groups.
+func GroupKey(app, group string) string { return app + "/" + group }
+
+// derive builds the group's indexes; its targets are counted by State.add.
+func (g *Group) derive(open []*Deployment) {
+	g.use, g.open, g.place = nil, nil, map[string]int{}
+	g.behind, g.catchingUp, g.targets = map[string]struct{}{}, map[string]struct{}{}, map[string]*Target{}
+	g.list = nil
+	if g.Members == nil { // empty ones are left out of a snapshot
+		g.Members = map[string]bool{}
+	}
+	if g.Bad == nil {
+		g.Bad = map[Digest]string{}
+	}
+	for i := range g.Layout.Waves {
+		for _, h := range g.Layout.Waves[i].Hosts {
+			g.place[h] = i
+		}
+	}
+	for _, d := range open {
+		if d.App == g.App && d.Group == g.Name {
+			g.open = append(g.open, d)
+		}
+	}
+}
+
+// detach undoes attach; the target has been removed from the counters.
+func (g *Group) detach(t *Target) {
+	delete(g.Members, t.Host)
+	delete(g.targets, t.Host)
+	if at, ok := g.find(t.Host); ok {
+		g.list = slices.Delete(g.list, at, at+1)
+	}
+}
+
+func (g *Group) find(host string) (int, bool) {
+	return slices.BinarySearchFunc(g.list, host, func(t *Target, h string) int { return strings.Compare(t.Host, h) })
+}
+
+// target returns the group's target on the host, or nil.
+func (g *Group) target(host string) *Target { return g.targets[host] }
+
+// InFlight returns the group's deployments that have not ended, oldest first.
+func (g *Group) InFlight() []*Deployment { return g.open }
+
+// admits tests a new deployment against those in flight on the group.
+func (g *Group) admits(e DeploymentCreated, rev *Revision) error {
+	for _, d := range g.open {
+		name := fmt.Sprintf("deployment %s of %s to %s is in flight (%s)", d.ID, d.RevName, e.Group, d.Status)
+		switch {
+		case d.Revision == e.Revision && d.Status != DeploymentStatusRollingBack:
+			return refuse(Conflict, "%s and brings the same revision; follow it with `dctl watch %s`", name, d.ID)
+		case e.Inverse:
+			return refuse(Conflict, "%s; take that one back with `dctl abort %s --rollback`", name, d.ID)
+		case e.Config.InFlight.Queue == QueueReject:
+			return refuse(Conflict, "%s, and the config says `inFlight.queue: reject`; wait for it, or abort it", name)
+		case e.Layout == 0:
+			return refuse(Conflict, "%s; deployments in flight share their waves: plan again", name)
+		}
+	}
+	if e.Layout != 0 && (e.Layout != g.Layout.Version || len(e.Waves) != len(g.Layout.Waves)) {
+		return refuse(Conflict, "the waves of %s %s were laid out anew meanwhile; plan again", e.App, e.Group)
+	}
+	if e.Preempt && !e.Config.preGateApproval() {
+		return refuse(Invalid, "a deployment that takes over others needs an approval gate in preGates: people must agree")
+	}
+	return nil
+}
+
+// intend marks what a deployment leaves half done as meant to be so: nothing
+// but the next deployment changes it.
+func (g *Group) intend(d *Deployment) {
+	for _, t := range g.list {
+		if d.Tasks[t.Host] != nil && t.Drift == "" && t.Running == d.Revision && t.Running != g.want(t) {
+			t.Drift = "left as it is by " + d.ID
+		}
+	}
+}
+
+// Newest returns the group's newest deployment that has not ended, or nil.
+func (s *State) Newest(app, group string) *Deployment {
+	if g := s.Groups[GroupKey(app, group)]; g != nil && len(g.open) > 0 {
+		return g.open[len(g.open)-1]
+	}
+	return nil
+}
+
+// group returns the deployment's group; a deployment that has not ended keeps it.
+func (s *State) group(dep *Deployment) *Group { return s.Groups[GroupKey(dep.App, dep.Group)] }
+
+// Commonest returns the revision that most targets of the group run, "" when
+// none runs anything.
+func (s *State) Commonest(g *Group) Digest {
+	n := map[string]int{}
+	for _, t := range g.list {
+		if t.Running != "" {
+			n[string(t.Running)]++
+		}
+	}
+	best, most := "", 0
+	for d, c := range sorted(n) {
+		if c > most {
+			best, most = d, c
+		}
+	}
+	return Digest(best)
+}
+
+// reassignGroup marks every member of a group as to be assigned anew.
+func (s *State) reassignGroup(app, group string) {
+	if g := s.Groups[GroupKey(app, group)]; g != nil {
+		for _, t := range g.list {
+			t.host.assignedAt = s.Index
+		}
+	}
+}
+
+// Zones returns the zones that have targets of the group, in order.
+func (g *Group) Zones() []string {
+	var out []string
+	for z, u := range sorted(g.use) {
+		if z != "" && u.members > 0 {
+			out = append(out, z)
+		}
+	}
+	return out
+}
+
+// usage counts one domain of a group: the group itself, or one of its zones.
+type usage struct {
+	members    int // targets
+	registered int // N: targets that have ever been healthy
+	serving    int // S: healthy, no permit, closed generation
+	permits    int // P
+	unhealthy  int // targets whose application says that it is not well
+}
+
+func (g *Group) usage(zone string) *usage {
+	if g.use == nil {
+		g.use = map[string]*usage{}
+	}
+	u := g.use[zone]
+	if u == nil {
+		u = &usage{}
+		g.use[zone] = u
+	}
+	return u
+}
+
+// Usage is the capacity of one domain of a group, for status and plans.
+type Usage struct {
+	Members    int // targets in the domain
+	Registered int // N: targets that have ever been healthy
+	Serving    int // S: healthy, no permit, closed generation
+	Permits    int // P
+}
+
+// Usage returns the committed capacity of the group ("") or of one zone.
+func (g *Group) Usage(zone string) Usage {
+	u := g.usage(zone)
+	return Usage{Members: u.members, Registered: u.registered, Serving: u.serving, Permits: u.permits}
+}
+
+// Freeze holds every grant of a scope but those of rollbacks.
+type Freeze struct {
+	App    string `json:"app,omitempty"` // "" is every one
+	Group  string `json:"group,omitempty"`
+	Actor  string `json:"actor,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Wall   int64  `json:"wall"`
+}
+
+// Frozen returns the freeze that holds the group's grants, or nil.
+func (s *State) Frozen(g *Group) *Freeze { return s.frozen(g) }
+
+// frozen returns the freeze that holds the group's grants, or nil.
+func (s *State) frozen(g *Group) *Freeze {
+	for i := range s.Freezes {
+		f := &s.Freezes[i]
+		if (f.App == "" || f.App == g.App) && (f.Group == "" || f.Group == g.Name) {
+			return f
+		}
+	}
+	return nil
+}
+
+// floors returns the strictest floors of the group and of everything that is
+// live on it.
+func floors(g *Group) []Floor {
+	zones := g.Zones()
+	out := g.Config.Capacity.floors(g, zones)
+	live := false
+	for _, o := range g.open {
+		if !o.Status.Live() {
+			continue
+		}
+		f := o.Config.Capacity.floors(g, zones)
+		if !live {
+			out, live = f, true // the group's own config rules only while nothing is live
+			continue
+		}
+		for _, x := range f {
+			if i := slices.IndexFunc(out, func(y Floor) bool { return y.Zone == x.Zone }); i < 0 {
+				out = append(out, x)
+			} else {
+				out[i].Min = max(out[i].Min, x.Min)
+			}
+		}
+	}
+	return out
+}

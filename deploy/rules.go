@@ -1,0 +1,22 @@
+package deploy
+
+// RulesKnown is the highest level of rules that this build knows.
+//
+// A restart replays the tail of the log, and coordinators of two builds apply
+// the same entries. So wherever the meaning or the guard of a fact changes,
+// Apply branches on State.Rules and keeps the former branch: every replica
+// applies an entry by the rules that were in force when it was written. The
+// level is raised by RulesRaised, one step at a time, once every voter has
+// announced that it knows it; a fact that is new is proposed only at its level.
+// A golden log of each level asserts its final state.
+//
+//	1  the first; state from before it is refused by name
+const RulesKnown = 1
+
+func (s *State) rulesRaised(e RulesRaised) error {
+	if e.Level != s.Rules+1 {
+		return refuse(Conflict, "rules are at level %d and cannot be raised to %d", s.Rules, e.Level)
+	}
+	s.Rules = e.Level
+	return nil
+}

@@ -1,0 +1,122 @@
+package deploy
+
+import "slices"
+
+// Target is one application on one host.
+type Target struct {
+	Host        string   `json:"host"`
+	App         string   `json:"app"`
+	Group       string   `json:"group"`
+	Zone        string   `json:"zone"`
+	Desired     Digest   `json:"desired,omitempty"`
+	Gen         uint64   `json:"gen"`
+	Open        bool     `json:"open,omitempty"` // Gen has no result yet
+	Permit      Permit   `json:"permit,omitempty"`
+	Deployment  string   `json:"deployment,omitempty"` // that granted Gen
+	GrantedAt   Time     `json:"granted_at,omitempty"`
+	Health      Health   `json:"health,omitempty"`
+	Evidence    string   `json:"evidence,omitempty"`
+	EverHealthy bool     `json:"ever_healthy,omitempty"`
+	Running     Digest   `json:"running,omitempty"`
+	Counter     uint64   `json:"counter"`
+	Away        bool     `json:"away,omitempty"` // its host is unreachable
+	Staged      []Digest `json:"staged,omitempty"`
+	StageFailed Digest   `json:"stage_failed,omitempty"`
+	StageReason *Failure `json:"stage_reason,omitempty"`
+	Seals       []Seal   `json:"seals,omitempty"` // oldest first, at most sealMemory
+	Quarantined bool     `json:"quarantined,omitempty"`
+	CatchUp     CatchUp  `json:"catch_up,omitempty"` // what the open generation is for, if for no task
+	Tries       int      `json:"tries,omitempty"`    // catchingUp that failed in a row
+	RetryAt     Time     `json:"retry_at,omitempty"` // no catch-up before
+	Drift       string   `json:"drift,omitempty"`    // why it is not brought to what its wave runs
+
+	host  *Host    // derived
+	group *Group   // derived; nil when the target belongs to no defined group
+	added *counted // what the target adds to counters now; derived
+}
+
+// Serving reports whether the target counts as serving capacity.
+func (t *Target) Serving() bool {
+	return t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open && !t.Quarantined
+}
+
+// HasStaged reports whether the target holds a verified copy of the revision.
+func (t *Target) HasStaged(d Digest) bool { return d != "" && slices.Contains(t.Staged, d) }
+
+// Target returns the target, or nil.
+func (s *State) Target(host, app string) *Target {
+	if h := s.Hosts[host]; h != nil {
+		return h.Targets[app]
+	}
+	return nil
+}
+
+// openOn returns the deployments of the target's group that have not ended.
+func (s *State) openOn(t *Target) []*Deployment {
+	if t.group == nil {
+		return nil
+	}
+	return t.group.open
+}
+
+// exclusive reports whether the work that a target holds a permit for wants the
+// host for itself.
+func (s *State) exclusive(t *Target) bool {
+	if d := s.Deployments[t.Deployment]; d != nil {
+		return !d.Config.Capacity.SharedHost
+	}
+	return t.group == nil || !t.group.Config.Capacity.SharedHost
+}
+
+// mayBeBehind is a cheap upper bound of catchUp: false for every target that a
+// deployment is about to change, has just changed, or that waits for a person.
+// What it rests on changes between remove and add alone.
+func (t *Target) mayBeBehind(g *Group) bool {
+	w, placed := g.place[t.Host]
+	if !placed || t.Open || t.Permit != PermitNone || t.Away || t.Quarantined || t.Drift != "" {
+		return false
+	}
+	born := t.Running != "" || t.EverHealthy
+	active, fresh, planned := false, Digest(""), false
+	for _, d := range g.open {
+		if w < len(d.Waves) && d.Waves[w].Status.active() {
+			active, fresh = true, d.Revision
+		}
+		task := d.Tasks[t.Host]
+		if task == nil || task.gone() {
+			continue
+		}
+		switch {
+		case task.Status == TaskWaiting && d.Waves[task.Wave].Status.waits():
+			planned = true
+		case !task.Status.Terminal(), task.Status == TaskSettled && t.Running == d.Revision:
+			return false
+		case task.Status.Failure() && task.Status != TaskLost, task.Intend:
+			return false
+		case task.Status == TaskSkipped && d.Waves[task.Wave].Status.active():
+			return false // caught up with after the seal
+		case d.Status != DeploymentStatusRunning:
+			return false
+		}
+	}
+	good := g.lastGoodWave(w, nil)
+	if !born {
+		return good != "" || active
+	}
+	if planned && !active && g.Bad[t.Running] == "" {
+		return false // a deployment comes to it; nobody pulls it back first, unless what it runs is bad
+	}
+	return good != "" && t.Running != good || active && t.Running != fresh
+}
+
+// catchUp says what a target needs outside of every deployment, and toward what.
+func (g *Group) catchUp(t *Target) (CatchUp, Digest) {
+	goal := g.want(t)
+	switch {
+	case goal == "" || goal == t.Running || !t.mayBeBehind(g):
+		return CatchUpNone, ""
+	case t.Running == "" && !t.EverHealthy:
+		return CatchUpBirth, goal
+	}
+	return CatchUpLate, goal
+}
