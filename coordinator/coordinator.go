@@ -36,22 +36,24 @@ import (
 
 // Coordinator is one running coordinator.
 type Coordinator struct {
-	o        Options
-	keys     *keys
-	store    *state.Store
-	node     *consensus.Node
-	log      *replicated
-	peers    *peers
-	fleet    *fleet.View
-	sessions *sessions.Service
-	presence *presence
-	activity *activity
-	ring     *gossip.Ring
-	server   *rpc.Server
-	glass    chan state.BreakGlassUsed // uses to record
-	stores   *stores
-	addr     Addresses
-	lis      listeners
+	o         Options
+	keys      *keys
+	store     *state.Store
+	node      *consensus.Node
+	log       *replicated
+	peers     *peers
+	fleet     *fleet.View
+	sessions  *sessions.Service
+	presence  *presence
+	activity  *activity
+	ring      *gossip.Ring
+	server    *rpc.Server
+	glass     chan state.BreakGlassUsed // uses to record
+	operators *membersService
+	troubles  *troubles
+	stores    *stores
+	addr      Addresses
+	lis       listeners
 }
 
 // listeners are open before anything is announced.
@@ -64,7 +66,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	c := &Coordinator{o: o, activity: &activity{last: map[[2]string]control.Activity{}}, stores: newStores(o.Store),
-		glass: make(chan state.BreakGlassUsed, 16)}
+		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}}}
 	if err := c.open(ctx); err != nil {
 		return errors.Join(err, c.close())
 	}
@@ -74,7 +76,9 @@ func Run(ctx context.Context, o Options) error {
 
 // open makes everything but the goroutines.
 func (c *Coordinator) open(ctx context.Context) (err error) {
-	fresh := !consensus.HasState(filepath.Join(c.o.Dir, "raft"))
+	if err := c.o.resume(); err != nil {
+		return err
+	}
 	if c.keys, err = c.o.loadKeys(ctx); err != nil {
 		return err
 	}
@@ -92,12 +96,13 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if fresh && c.o.Bootstrap {
-		if err := c.node.Bootstrap(); err != nil {
+	if c.o.Bootstrap {
+		if err := c.node.Bootstrap(); err != nil && !errors.Is(err, consensus.ErrHasState) {
 			return err
 		}
 	}
 	c.peers = &peers{cred: c.keys.cred, dialer: c.o.dialer(), store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
+	c.peers.why = (&noLeader{c: c}).why
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
 	c.fleet = fleet.New(c.store, c.matcher())
 	c.sessions = c.newSessions()
@@ -168,7 +173,8 @@ func (c *Coordinator) newServer() *rpc.Server {
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
 	agentv1.RegisterAgentServiceServer(server, &agentService{Service: c.sessions, enrol: enrolment})
 	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, tellers: map[string]uint64{}})
-	controlv1.RegisterControlServiceServer(server, &membersService{Service: c.newControl(), c: c})
+	c.operators = &membersService{Service: c.newControl(), c: c}
+	controlv1.RegisterControlServiceServer(server, c.operators)
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	return server
 }
@@ -227,6 +233,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		<-ctx.Done()
+		_ = c.node.HandOver() // first: who calls now is sent to the next leader, and waits for no election
 		c.stopServing()
 		return nil
 	})
@@ -355,6 +362,7 @@ func (c *Coordinator) decide(ctx context.Context) error {
 		return s.Run(ctx)
 	})
 	g.Go(func() error { return observer.Run(ctx) })
+	g.Go(func() error { return c.removeLongDead(ctx) })
 	g.Go(func() error { return c.raiseRules(ctx) })
 	return g.Wait()
 }
@@ -371,35 +379,32 @@ func (o observations) Propose(ctx context.Context, events []deploy.Event) error 
 // announce makes this coordinator a member of the cluster and its addresses
 // known, then reports ready. It goes on until the log holds them.
 func (c *Coordinator) announce(ctx context.Context) error {
-	joined := !c.keys.fresh || c.o.Bootstrap
-	for ctx.Err() == nil {
-		err := c.announceOnce(ctx, &joined)
+	for said := ""; ctx.Err() == nil; {
+		err := c.announceOnce(ctx)
 		if err == nil {
+			if err := c.o.started(); err != nil {
+				return err
+			}
 			if c.o.Ready != nil {
 				c.o.Ready(c.addr)
 			}
 			return nil
 		}
-		c.o.Log.Debug("not announced yet", "error", err)
+		if text := err.Error(); text != said && ctx.Err() == nil {
+			c.o.Log.Info("not announced yet", "error", err)
+			said = text
+		}
 		sleep(ctx, 50*time.Millisecond)
 	}
 	return nil
 }
 
-func (c *Coordinator) announceOnce(ctx context.Context, joined *bool) error {
+func (c *Coordinator) announceOnce(ctx context.Context) error {
+	if err := c.join(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if !*joined {
-		cc, err := rpc.Dial(c.o.Join, c.keys.cred.Client(), c.o.dialer()...)
-		if err != nil {
-			return err
-		}
-		defer cc.Close()
-		if _, err := peerv1.NewPeerServiceClient(cc).Join(ctx, &peerv1.JoinRequest{RaftAddress: c.addr.Raft}); err != nil {
-			return err
-		}
-		*joined = true
-	}
 	self := state.CoordinatorJoined{
 		Name: c.o.Name, Raft: c.addr.Raft, API: c.addr.API, Agent: c.addr.Agents, Gossip: c.addr.Gossip, Rules: c.o.rules(),
 	}

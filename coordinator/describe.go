@@ -2,9 +2,12 @@ package coordinator
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/groundswell/groundswell/coordinator/membership"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -38,11 +41,7 @@ func (c *Coordinator) describeAll(ctx context.Context, members []state.Coordinat
 			continue
 		}
 		wg.Go(func() {
-			cc, err := c.peers.dial(m.API)
-			if err != nil {
-				return
-			}
-			d, err := peerv1.NewPeerServiceClient(cc).Describe(ctx, &peerv1.DescribeRequest{})
+			d, err := c.ask(ctx, m)
 			if err != nil || d.Name != m.Name {
 				return
 			}
@@ -71,12 +70,16 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 	for _, m := range c.peers.members() {
 		members[m.Name] = m
 	}
-	said, voters := c.describeAll(ctx, c.peers.members()), 0
+	said, voters, troubles := c.describeAll(ctx, c.peers.members()), 0, c.troubles.all()
 	for _, s := range servers {
 		v := &controlv1.Coordinator{
 			Name: s.Name, Address: members[s.Name].API, RaftAddress: s.Address, Leader: s.Name == leader, Voter: s.Voter,
 			Streams: int32(c.fleet.Count(s.Name)), Rules: int32(members[s.Name].Rules),
 		}
+		if !s.Voter {
+			v.Trouble = troubles[s.Name]
+		}
+		delete(troubles, s.Name)
 		d := said[s.Name]
 		if v.Alive = d != nil; v.Alive {
 			v.Applied, v.CertificateEndsMs, v.Version = d.Applied, d.CertificateEndsMs, d.Version
@@ -89,6 +92,49 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 		}
 		out.Coordinators = append(out.Coordinators, v)
 	}
-	out.Quorum = int32(voters/2 + 1)
+	for _, name := range slices.Sorted(maps.Keys(troubles)) { // newcomers that were not let in
+		out.Coordinators = append(out.Coordinators, &controlv1.Coordinator{Name: name, Trouble: troubles[name]})
+	}
+	out.Quorum = int32(membership.Quorum(voters))
 	return out, nil
+}
+
+// servers are the coordinators as raft has them, and whether they answer now.
+func (c *Coordinator) servers(ctx context.Context) ([]membership.Server, error) {
+	all, err := c.node.Servers()
+	if err != nil {
+		return nil, err
+	}
+	said := c.describeAll(ctx, c.peers.members())
+	var out []membership.Server
+	for _, s := range all {
+		out = append(out, membership.Server{Name: s.Name, Voter: s.Voter, Alive: said[s.Name] != nil})
+	}
+	return out, nil
+}
+
+// noLeader says why there is none. Callers ask again and again while there is
+// none, so the answer of a moment ago serves.
+type noLeader struct {
+	c  *Coordinator
+	mu sync.Mutex
+	at time.Time
+
+	text string
+}
+
+func (n *noLeader) why() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Since(n.at) < 2*describeBound {
+		return n.text
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), describeBound)
+	defer cancel()
+	servers, err := n.c.servers(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	n.text, n.at = membership.NoLeader(servers), time.Now()
+	return n.text
 }

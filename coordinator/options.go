@@ -60,6 +60,10 @@ type Options struct {
 	// issues, its own too; 0 is identity.DefaultLife.
 	CertificateLife time.Duration
 
+	// DeadAfter is how long a voter may be silent before the leader removes it, if
+	// all others answer and three stay; 0 is DefaultDeadAfter, negative never.
+	DeadAfter time.Duration
+
 	// Heartbeat is how long a leader may be silent; 0 is 500 ms.
 	Heartbeat time.Duration
 

@@ -28,7 +28,35 @@ func (c *cli) clusterCommand() *cobra.Command {
 			})
 		},
 	}
-	return family("cluster", "The coordinators", status)
+	return family("cluster", "The coordinators", status, c.clusterRemoveCommand())
+}
+
+func (c *cli) clusterRemoveCommand() *cobra.Command {
+	force := false
+	cmd := &cobra.Command{
+		Use: "remove NAME", Short: "Take a coordinator out of the cluster", Args: args("NAME"),
+		Long: `Take a coordinator out of the cluster, running or dead. It is refused if those that
+stay and answer are no quorum; --force, with a reason, says that you know better.
+The name is free afterwards: a new machine joins under it with a token. A coordinator
+holds the CA's key: if it fell into wrong hands, the CA must be replaced too.`,
+		Example: `dctl cluster remove c3
+dctl cluster remove c3 --force -m "the rack burnt down, c2 is on its way"`,
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "though no quorum may be left")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := c.confirm("Remove coordinator " + args[0] + " from the cluster?"); err != nil {
+			return err
+		}
+		return c.with(func(cl *client) error {
+			req := &controlv1.RemoveCoordinatorRequest{Mutation: cl.mutation(""), Name: args[0], Force: force}
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.RemoveCoordinator, req)
+			if err != nil {
+				return err
+			}
+			return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s is removed; stop it\n", args[0]) })
+		})
+	}
+	return cmd
 }
 
 func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
@@ -55,6 +83,15 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 		rows = append(rows, cells(m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs), m.Version))
 	}
 	_ = table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERTIFICATE\tVERSION", rows) // a broken pipe ends the program anyway
+	printTroubles(w, s)
+}
+
+func printTroubles(w io.Writer, s *controlv1.ClusterStatusResponse) {
+	for _, m := range s.Coordinators {
+		if m.Trouble != "" {
+			fmt.Fprintf(w, "%s is no voter yet: %s\n", line(m.Name), line(m.Trouble))
+		}
+	}
 }
 
 func voters(s *controlv1.ClusterStatusResponse) (n int) {

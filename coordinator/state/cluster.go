@@ -111,7 +111,8 @@ func (c *Cluster) create(e ClusterCreated, at moment) error {
 }
 
 func (c *Cluster) remove(e CoordinatorRemoved) error {
-	if _, ok := c.Coordinators[e.Name]; !ok {
+	_, joined := c.Coordinators[e.Name]
+	if _, known := c.Identities["coordinator/"+e.Name]; !joined && !known {
 		return refuse(deploy.NotFound, "%s is no coordinator of this cluster", e.Name)
 	}
 	delete(c.Coordinators, e.Name)

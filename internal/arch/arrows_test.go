@@ -34,7 +34,7 @@ var arrows = map[string][]string{
 	"artifacts/stores":    {"artifacts", "artifacts/*"},
 
 	"coordinator/state":     {"deploy", "proto/state/v1"},
-	"coordinator/consensus": nil,
+	"coordinator/consensus": nil, "coordinator/membership": nil,
 	"coordinator/scheduler": {"deploy"},
 	"coordinator/gates":     {"deploy"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},

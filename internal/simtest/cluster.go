@@ -34,6 +34,8 @@ type Cluster struct {
 
 	// Log gets what all of them say.
 	Log *slog.Logger
+	// DeadAfter is when a silent voter is given up; 0 is the usual time.
+	DeadAfter time.Duration
 
 	coordinators map[string]*process
 	agents       map[string]*process
@@ -79,7 +81,7 @@ const pace = 5 * time.Second
 
 func (c *Cluster) options(name string) coordinator.Options {
 	return coordinator.Options{
-		Name: name, Dir: filepath.Join(c.dir, name), CertificateLife: c.life,
+		Name: name, Dir: filepath.Join(c.dir, name), CertificateLife: c.life, DeadAfter: c.DeadAfter,
 		API: ip(name) + ":7100", Agents: ip(name) + ":7101", Raft: ip(name) + ":7102", Gossip: ip(name) + ":7103",
 		Heartbeat: pace, Listen: c.net.Listen, Dial: c.net.Dial, Ring: c.ring, Log: c.Log.With("coordinator", name),
 		Store: func(context.Context, string) (artifacts.Store, error) {
@@ -186,6 +188,15 @@ func (c *Cluster) StartAgent(name, token string) error {
 // API calls f with a connection to the API as the first operator, renewing that
 // credential in passing as dctl does.
 func (c *Cluster) API(f func(context.Context, controlv1.ControlServiceClient) error) error {
+	var names []string
+	for n := range c.coordinators {
+		names = append(names, n)
+	}
+	return c.at(names, f)
+}
+
+// at is API at some of the coordinators.
+func (c *Cluster) at(names []string, f func(context.Context, controlv1.ControlServiceClient) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	cred, err := identity.Load(c.operator)
@@ -196,7 +207,7 @@ func (c *Cluster) API(f func(context.Context, controlv1.ControlServiceClient) er
 		return err
 	}
 	var addresses []string
-	for n := range c.coordinators {
+	for _, n := range names {
 		addresses = append(addresses, ip(n)+":7100")
 	}
 	how := grpc.WithContextDialer(c.net.Dial)

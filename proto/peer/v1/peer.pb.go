@@ -450,6 +450,8 @@ func (x *JoinRequest) GetGossipAddress() string {
 
 type JoinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Voter         bool                   `protobuf:"varint,1,opt,name=voter,proto3" json:"voter,omitempty"`
+	Trouble       string                 `protobuf:"bytes,2,opt,name=trouble,proto3" json:"trouble,omitempty"` // why not yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -482,6 +484,20 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
 	return file_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *JoinResponse) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *JoinResponse) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
 }
 
 type DescribeRequest struct {
@@ -672,8 +688,10 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\vapi_address\x18\x02 \x01(\tR\n" +
 	"apiAddress\x12#\n" +
 	"\ragent_address\x18\x03 \x01(\tR\fagentAddress\x12%\n" +
-	"\x0egossip_address\x18\x04 \x01(\tR\rgossipAddress\"\x0e\n" +
-	"\fJoinResponse\"\x11\n" +
+	"\x0egossip_address\x18\x04 \x01(\tR\rgossipAddress\">\n" +
+	"\fJoinResponse\x12\x14\n" +
+	"\x05voter\x18\x01 \x01(\bR\x05voter\x12\x18\n" +
+	"\atrouble\x18\x02 \x01(\tR\atrouble\"\x11\n" +
 	"\x0fDescribeRequest\"\x8a\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +

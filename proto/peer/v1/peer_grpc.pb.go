@@ -43,7 +43,8 @@ type PeerServiceClient interface {
 	Presence(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PresenceRequest, PresenceResponse], error)
 	// Keys hands a newcomer the keys that every coordinator holds.
 	Keys(ctx context.Context, in *KeysRequest, opts ...grpc.CallOption) (*KeysResponse, error)
-	// Join makes the caller a voter; the leader answers it.
+	// Join makes the caller a learner once its addresses were reached from the
+	// leader, and a voter once it has caught up. It is asked until then.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
 	// Describe says how the coordinator that answers is.
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
@@ -144,7 +145,8 @@ type PeerServiceServer interface {
 	Presence(grpc.BidiStreamingServer[PresenceRequest, PresenceResponse]) error
 	// Keys hands a newcomer the keys that every coordinator holds.
 	Keys(context.Context, *KeysRequest) (*KeysResponse, error)
-	// Join makes the caller a voter; the leader answers it.
+	// Join makes the caller a learner once its addresses were reached from the
+	// leader, and a voter once it has caught up. It is asked until then.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
 	// Describe says how the coordinator that answers is.
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
