@@ -167,6 +167,9 @@ func (a *Agent) enrolled(r *agentv1.EnrolResponse, keyPEM []byte) (*identity.Cre
 		return nil, fmt.Errorf("%w: the coordinator's answer cannot be used: %w", errRefused, err)
 	}
 	m := membership{Host: r.HostId, Cluster: r.ClusterId, Seeds: r.GossipSeeds, Coordinators: r.Coordinators}
+	if old, _, err := a.o.loadMembership(); err == nil && old.Cluster == m.Cluster {
+		m.Epoch = old.Epoch
+	}
 	err = errors.Join(
 		durable.WriteFile(a.o.path("host-id"), []byte(r.HostId), 0o644),
 		identity.WriteSecret(a.o.path("identity", "gossip.key"), r.GossipKey),

@@ -17,6 +17,7 @@ type membership struct {
 	Cluster      string   `json:"cluster"`
 	Seeds        []string `json:"seeds"`
 	Coordinators []string `json:"coordinators"`
+	Epoch        uint64   `json:"epoch,omitempty"` // highest of the cluster that this host has seen
 }
 
 // maxKnown bounds the remembered addresses of coordinators and seeds.

@@ -113,7 +113,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 
 func (c *Coordinator) listen() (err error) {
 	raftConf := c.keys.cred.Server(false)
-	raftConf.VerifyConnection = c.onlyCoordinators
+	raftConf.VerifyConnection = onlyCoordinators
 	if c.lis.raft, err = c.o.listen(c.o.Raft); err != nil {
 		return fmt.Errorf("listen for raft: %w", err)
 	}
@@ -136,7 +136,7 @@ func (c *Coordinator) listen() (err error) {
 
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
-		Name: c.o.Name, State: c.store, Log: c.log, Sign: c.stores.sign,
+		Name: c.o.Name, State: c.store, Log: c.log, Sign: c.stores.sign, Epoch: c.epoch,
 		Identify: func(ctx context.Context) (string, error) {
 			p, ok := rpc.Caller(ctx)
 			if !ok || p.Role != identity.Agent {
@@ -333,6 +333,11 @@ func (c *Coordinator) lead(ctx context.Context) {
 			sleep(ctx, 50*time.Millisecond)
 			continue
 		}
+		if err := c.beginEpoch(ctx); err != nil {
+			c.o.Log.Warn("cannot begin the new epoch yet", "error", err)
+			sleep(ctx, 50*time.Millisecond)
+			continue
+		}
 		c.o.Log.Info("leading", "term", c.node.Term())
 		c.fleet.Lead(true)
 		if err := c.decide(ctx); err != nil {
@@ -345,6 +350,7 @@ func (c *Coordinator) lead(ctx context.Context) {
 // decide runs what only a leader runs: the scheduler, and beside it who asks
 // the gates. Either ends the other.
 func (c *Coordinator) decide(ctx context.Context) error {
+	c.activated(ctx)
 	observer, err := gates.New(c.o.Gates)
 	if err != nil {
 		return err

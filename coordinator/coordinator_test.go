@@ -3,9 +3,12 @@ package coordinator
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -320,5 +323,39 @@ func TestWrongOptions(t *testing.T) {
 	}
 	if err := good.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMetricsSayHowLongCertificatesLive scrapes a real coordinator.
+func TestMetricsSayHowLongCertificatesLive(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	debug := l.Addr().String()
+	_ = l.Close() // it was open a moment ago
+	start(t, Options{Name: "c1", Dir: t.TempDir(), Bootstrap: true, Debug: debug, CertificateLife: 2 * time.Hour})
+	out, err := http.Get("http://" + debug + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Body.Close()
+	b, err := io.ReadAll(out.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]float64{}
+	for line := range strings.Lines(string(b)) {
+		var name string
+		var v float64
+		if rest, ok := strings.CutPrefix(line, "groundswell_certificate_expires_seconds"); ok {
+			if _, err := fmt.Sscan(rest, &name, &v); err != nil {
+				t.Fatal(err)
+			}
+			found[name] = v
+		}
+	}
+	if own, ca := found[`{certificate="coordinator"}`], found[`{certificate="ca"}`]; own < 7100 || own > 7200 || ca < 9*365*86400 {
+		t.Errorf("certificates live for %v", found)
 	}
 }

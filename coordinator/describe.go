@@ -64,7 +64,7 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 	out := &controlv1.ClusterStatusResponse{
 		Leader: leader, Term: c.node.Term(), Version: Version(), CaEndsMs: c.keys.ca.Ends().UnixMilli(),
 	}
-	c.store.ViewCluster(func(s *state.Cluster) { out.ClusterId = s.ID })
+	c.store.ViewCluster(func(s *state.Cluster) { out.ClusterId, out.Epoch, out.Held = s.ID, s.Epoch, s.Held })
 	c.store.View(func(s *deploy.State) { out.Rules = int32(s.Rules) })
 	members := map[string]state.Coordinator{}
 	for _, m := range c.peers.members() {

@@ -73,6 +73,9 @@ type Options struct {
 	// Ring replaces gossip's sockets in the same way.
 	Ring *gossip.Network
 
+	epoch  uint64 // that this start begins, 0 for none
+	reason string
+
 	Log *slog.Logger
 	// Ready is called once the coordinator serves, with its addresses.
 	Ready func(Addresses)

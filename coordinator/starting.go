@@ -19,6 +19,11 @@ import (
 type starting struct {
 	Bootstrap bool     `json:"bootstrap,omitempty"`
 	Join      []string `json:"join,omitempty"`
+	// Interrupted names the command that has not done its work yet; Epoch and
+	// Reason are what it leaves to the next start.
+	Interrupted string `json:"interrupted,omitempty"`
+	Epoch       uint64 `json:"epoch,omitempty"`
+	Reason      string `json:"reason,omitempty"`
 }
 
 func (o *Options) startingFile() string { return filepath.Join(o.Dir, "starting") }
@@ -53,6 +58,11 @@ func (o *Options) resume() error {
 // goOn takes up what was begun. Another address to join at may be said.
 func (o *Options) goOn(s starting) error {
 	switch {
+	case s.Interrupted != "":
+		return fmt.Errorf("`%s` on %s was interrupted; run it again", s.Interrupted, o.Dir)
+	case s.Epoch > 0:
+		o.Bootstrap, o.Join, o.epoch, o.reason = false, nil, s.Epoch, s.Reason
+		return nil
 	case s.Bootstrap:
 		o.Log.Info("going on with the bootstrap that was interrupted", "dir", o.Dir)
 		o.Bootstrap, o.Join = true, nil

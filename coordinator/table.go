@@ -45,6 +45,7 @@ func table() rpc.Table {
 		controlv1.ControlService_ConfirmPerson_FullMethodName:      lead,
 		controlv1.ControlService_RevokeIdentity_FullMethodName:     lead,
 		controlv1.ControlService_RemoveCoordinator_FullMethodName:  lead,
+		controlv1.ControlService_ActivateEpoch_FullMethodName:      lead,
 		controlv1.ControlService_ListHosts_FullMethodName:          lead, // the leader knows every stream
 		controlv1.ControlService_GetHost_FullMethodName:            lead,
 		controlv1.ControlService_ClusterStatus_FullMethodName:      lead,
@@ -57,5 +58,6 @@ func table() rpc.Table {
 		controlv1.ControlService_GetApp_FullMethodName:          read,
 		controlv1.ControlService_ListRevisions_FullMethodName:   read,
 		controlv1.ControlService_ListPeople_FullMethodName:      read,
+		controlv1.ControlService_Backup_FullMethodName:          read,
 	}
 }

@@ -119,7 +119,7 @@ say it too:
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
-	cmd.AddCommand(operatorCommand(stdout))
+	cmd.AddCommand(operatorCommand(stdout), recoverCommand(stdout), restoreCommand(stdout))
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	f := cmd.Flags()
 	f.StringVar(&file, "config", "", "configuration file (YAML); flags lie over it")

@@ -29,12 +29,7 @@ make a token for a person, or to confirm one (` + "`dctl access confirm`" + `), 
   dctl token create --role operator --name ann -C 10.0.0.11:7100 \
     --credentials /var/lib/groundswell/coordinator/break-glass-ann > ann.token`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage{fmt.Errorf("unexpected argument %q; see `dcoord operator --help`", args[0])}
-			}
-			return nil
-		},
+		Args: noArguments,
 	}
 	f := cmd.Flags()
 	f.StringVar(&dir, "dir", defaults().Dir, "the coordinator's folder")

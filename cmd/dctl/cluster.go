@@ -28,7 +28,7 @@ func (c *cli) clusterCommand() *cobra.Command {
 			})
 		},
 	}
-	return family("cluster", "The coordinators", status, c.clusterRemoveCommand())
+	return family("cluster", "The coordinators", status, c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand())
 }
 
 func (c *cli) clusterRemoveCommand() *cobra.Command {
@@ -60,8 +60,11 @@ dctl cluster remove c3 --force -m "the rack burnt down, c2 is on its way"`,
 }
 
 func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
-	fmt.Fprintln(w, line(fmt.Sprintf("cluster %s  version %s  term %d  index %d", s.ClusterId, s.Version, s.Term, s.Index)))
+	fmt.Fprintln(w, line(fmt.Sprintf("cluster %s  version %s  epoch %d  term %d  index %d", s.ClusterId, s.Version, s.Epoch, s.Term, s.Index)))
 	fmt.Fprintf(w, "%s, %d connected, %s in flight\n", count(int(s.Hosts), "host"), s.Connected, count(int(s.Deployments), "deployment"))
+	if s.Held != "" {
+		fmt.Fprintf(w, "HELD in epoch %d: %s; hosts report and nothing is decided until `dctl cluster activate %d`\n", s.Epoch, line(s.Held), s.Epoch)
+	}
 	fmt.Fprintf(w, "quorum %d of %s", s.Quorum, count(voters(s), "voter"))
 	if len(s.Missing) > 0 {
 		fmt.Fprintf(w, ", MISSING %s", line(strings.Join(s.Missing, ", ")))

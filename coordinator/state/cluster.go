@@ -19,6 +19,10 @@ type Cluster struct {
 	// Ended counts how often a key lost its identity: who serves must look then
 	// whom it serves.
 	Ended uint64 `json:"ended,omitempty"`
+	// Epoch counts the lives of the cluster: it rises when a majority was lost or
+	// a backup restored. Held is why it only observes, until a person activates it.
+	Epoch uint64 `json:"epoch"`
+	Held  string `json:"held,omitempty"`
 }
 
 // Coordinator is one member as it announced itself.
@@ -83,6 +87,10 @@ func (c *Cluster) apply(e ClusterEvent, at moment) error {
 		c.Coordinators[e.Name] = Coordinator(e)
 	case CoordinatorRemoved:
 		return c.remove(e)
+	case EpochBegun:
+		c.beginEpoch(e, at)
+	case EpochActivated:
+		return c.activate(e)
 	case TokenCreated:
 		return c.openToken(e, at)
 	case TokenUsed:
@@ -103,7 +111,7 @@ func (c *Cluster) create(e ClusterCreated, at moment) error {
 	if c.ID != "" {
 		return refuse(deploy.Exists, "the cluster exists already")
 	}
-	c.ID, c.CA, c.Identities = e.ID, e.CA, map[string]Identity{}
+	c.ID, c.CA, c.Identities, c.Epoch = e.ID, e.CA, map[string]Identity{}, 1
 	for _, f := range e.Founders {
 		c.Identities[f.Identity] = Identity{Key: f.Key, Wall: at.wall}
 	}

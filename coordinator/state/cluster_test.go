@@ -18,7 +18,7 @@ import (
 func everyClusterFact() []ClusterEvent {
 	kinds := []ClusterEvent{
 		ClusterCreated{}, CoordinatorJoined{}, CoordinatorRemoved{}, TokenCreated{}, TokenUsed{}, TokenRevoked{},
-		PersonConfirmed{}, IdentityRevoked{}, BreakGlassUsed{},
+		PersonConfirmed{}, IdentityRevoked{}, BreakGlassUsed{}, EpochBegun{}, EpochActivated{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()
@@ -300,4 +300,31 @@ func TestFourEyesAreTwoPeople(t *testing.T) {
 	if a, b := c.view().Person("dora"), c.view().Person("emil"); a != b {
 		t.Errorf("dora counts as %s, emil as %s, and they made each other", a, b)
 	}
+}
+
+// A new epoch leaves one coordinator, holds the cluster, and begins once.
+func TestEpoch(t *testing.T) {
+	c := newCluster(t)
+	c.token("t", "coordinator", nil)
+	c.must(used("t", "coordinator/c2", "k2"))
+	c.must(CoordinatorJoined{Name: "c1"})
+	c.must(CoordinatorJoined{Name: "c2"})
+	begun := EpochBegun{Epoch: 2, Coordinator: "c2", Key: []byte("k2b"), Reason: "fire"}
+	c.must(begun)
+	v := c.view()
+	if v.Epoch != 2 || v.Held != "fire" || len(v.Coordinators) != 1 || v.Coordinators["c2"].Name != "c2" {
+		t.Errorf("%+v", v)
+	}
+	if v.Owner("coordinator/c1", []byte("k1")) || v.Owner("coordinator/c2", []byte("k2")) || !v.Owner("coordinator/c2", []byte("k2b")) {
+		t.Error("who was lost still counts, or who goes on does not")
+	}
+	c.refused("in epoch 2, not 1", EpochActivated{Epoch: 1})
+	c.must(EpochActivated{Request: by("admin"), Epoch: 2})
+	c.must(EpochActivated{Request: by("admin"), Epoch: 2})
+	c.must(begun) // written twice by a start that was interrupted
+	if c.view().Held != "" {
+		t.Error("an epoch that was activated is held again")
+	}
+	c.token("back", "coordinator", nil)
+	c.must(used("back", "coordinator/c1", "k1b"))
 }

@@ -22,6 +22,14 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 		return &statev1.Event{Fact: &statev1.Event_CoordinatorRemoved{CoordinatorRemoved: &statev1.CoordinatorRemoved{
 			Request: encodeRequest(e.Request), Name: e.Name,
 		}}}
+	case EpochBegun:
+		return &statev1.Event{Fact: &statev1.Event_EpochBegun{EpochBegun: &statev1.EpochBegun{
+			Epoch: e.Epoch, Coordinator: e.Coordinator, Key: e.Key, Reason: e.Reason,
+		}}}
+	case EpochActivated:
+		return &statev1.Event{Fact: &statev1.Event_EpochActivated{EpochActivated: &statev1.EpochActivated{
+			Request: encodeRequest(e.Request), Epoch: e.Epoch,
+		}}}
 	}
 	return encodeIdentityFact(e)
 }
@@ -76,6 +84,11 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 		}
 	case *statev1.Event_CoordinatorRemoved:
 		return CoordinatorRemoved{Request: decodeRequest(f.CoordinatorRemoved.Request), Name: f.CoordinatorRemoved.Name}
+	case *statev1.Event_EpochBegun:
+		e := f.EpochBegun
+		return EpochBegun{Epoch: e.Epoch, Coordinator: e.Coordinator, Key: e.Key, Reason: e.Reason}
+	case *statev1.Event_EpochActivated:
+		return EpochActivated{Request: decodeRequest(f.EpochActivated.Request), Epoch: f.EpochActivated.Epoch}
 	}
 	return decodeIdentityFact(p)
 }

@@ -112,25 +112,36 @@ func (c *Cluster) Join(name, at string) {
 	c.startCoordinator(o)
 }
 
-// StartCoordinator starts one that has state.
-func (c *Cluster) StartCoordinator(name string) {
+// StartCoordinator starts some that have state, at once: one alone may have no
+// quorum.
+func (c *Cluster) StartCoordinator(names ...string) {
 	c.t.Helper()
-	c.startCoordinator(c.options(name))
+	var all []coordinator.Options
+	for _, n := range names {
+		all = append(all, c.options(n))
+	}
+	c.startCoordinator(all...)
 }
 
-func (c *Cluster) startCoordinator(o coordinator.Options) {
+func (c *Cluster) startCoordinator(all ...coordinator.Options) {
 	c.t.Helper()
-	ready := make(chan coordinator.Addresses, 1)
-	o.Ready = func(a coordinator.Addresses) { ready <- a }
-	p := run(func(ctx context.Context) error { return coordinator.Run(ctx, o) })
-	select {
-	case <-ready:
-		c.coordinators[o.Name] = p
-	case err := <-p.done:
-		c.t.Fatalf("coordinator %s did not start: %v", o.Name, err)
-	case <-time.After(time.Minute):
-		c.coordinators[o.Name] = p
-		c.t.Fatalf("coordinator %s is not ready after a minute", o.Name)
+	ready := map[string]chan coordinator.Addresses{}
+	for _, o := range all {
+		up := make(chan coordinator.Addresses, 1)
+		ready[o.Name] = up
+		o.Ready = func(a coordinator.Addresses) { up <- a }
+		c.coordinators[o.Name] = run(func(ctx context.Context) error { return coordinator.Run(ctx, o) })
+	}
+	for _, o := range all {
+		p := c.coordinators[o.Name]
+		select {
+		case <-ready[o.Name]:
+		case err := <-p.done:
+			delete(c.coordinators, o.Name)
+			c.t.Fatalf("coordinator %s did not start: %v", o.Name, err)
+		case <-time.After(time.Minute):
+			c.t.Fatalf("coordinator %s is not ready after a minute", o.Name)
+		}
 	}
 }
 

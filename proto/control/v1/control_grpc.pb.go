@@ -49,6 +49,8 @@ const (
 	ControlService_RevokeIdentity_FullMethodName     = "/groundswell.control.v1.ControlService/RevokeIdentity"
 	ControlService_ClusterStatus_FullMethodName      = "/groundswell.control.v1.ControlService/ClusterStatus"
 	ControlService_RemoveCoordinator_FullMethodName  = "/groundswell.control.v1.ControlService/RemoveCoordinator"
+	ControlService_Backup_FullMethodName             = "/groundswell.control.v1.ControlService/Backup"
+	ControlService_ActivateEpoch_FullMethodName      = "/groundswell.control.v1.ControlService/ActivateEpoch"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -99,6 +101,10 @@ type ControlServiceClient interface {
 	// RemoveCoordinator takes a coordinator out of the cluster, unless the rest
 	// would be without a quorum.
 	RemoveCoordinator(ctx context.Context, in *RemoveCoordinatorRequest, opts ...grpc.CallOption) (*RemoveCoordinatorResponse, error)
+	// Backup sends the replicated state as of an index; it holds no key.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
+	// ActivateEpoch lets a cluster act that was recovered or restored.
+	ActivateEpoch(ctx context.Context, in *ActivateEpochRequest, opts ...grpc.CallOption) (*ActivateEpochResponse, error)
 }
 
 type controlServiceClient struct {
@@ -407,6 +413,35 @@ func (c *controlServiceClient) RemoveCoordinator(ctx context.Context, in *Remove
 	return out, nil
 }
 
+func (c *controlServiceClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[2], ControlService_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_BackupClient = grpc.ServerStreamingClient[BackupChunk]
+
+func (c *controlServiceClient) ActivateEpoch(ctx context.Context, in *ActivateEpochRequest, opts ...grpc.CallOption) (*ActivateEpochResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ActivateEpochResponse)
+	err := c.cc.Invoke(ctx, ControlService_ActivateEpoch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -455,6 +490,10 @@ type ControlServiceServer interface {
 	// RemoveCoordinator takes a coordinator out of the cluster, unless the rest
 	// would be without a quorum.
 	RemoveCoordinator(context.Context, *RemoveCoordinatorRequest) (*RemoveCoordinatorResponse, error)
+	// Backup sends the replicated state as of an index; it holds no key.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
+	// ActivateEpoch lets a cluster act that was recovered or restored.
+	ActivateEpoch(context.Context, *ActivateEpochRequest) (*ActivateEpochResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -548,6 +587,12 @@ func (UnimplementedControlServiceServer) ClusterStatus(context.Context, *Cluster
 }
 func (UnimplementedControlServiceServer) RemoveCoordinator(context.Context, *RemoveCoordinatorRequest) (*RemoveCoordinatorResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveCoordinator not implemented")
+}
+func (UnimplementedControlServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedControlServiceServer) ActivateEpoch(context.Context, *ActivateEpochRequest) (*ActivateEpochResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ActivateEpoch not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -1060,6 +1105,35 @@ func _ControlService_RemoveCoordinator_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_BackupServer = grpc.ServerStreamingServer[BackupChunk]
+
+func _ControlService_ActivateEpoch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ActivateEpochRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ActivateEpoch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ActivateEpoch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ActivateEpoch(ctx, req.(*ActivateEpochRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1171,6 +1245,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "RemoveCoordinator",
 			Handler:    _ControlService_RemoveCoordinator_Handler,
 		},
+		{
+			MethodName: "ActivateEpoch",
+			Handler:    _ControlService_ActivateEpoch_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -1181,6 +1259,11 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Logs",
 			Handler:       _ControlService_Logs_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Backup",
+			Handler:       _ControlService_Backup_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -138,6 +138,8 @@ type Event struct {
 	//	*Event_BreakGlassUsed
 	//	*Event_IdentityRevoked
 	//	*Event_CoordinatorRemoved
+	//	*Event_EpochBegun
+	//	*Event_EpochActivated
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -558,6 +560,24 @@ func (x *Event) GetCoordinatorRemoved() *CoordinatorRemoved {
 	return nil
 }
 
+func (x *Event) GetEpochBegun() *EpochBegun {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_EpochBegun); ok {
+			return x.EpochBegun
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetEpochActivated() *EpochActivated {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_EpochActivated); ok {
+			return x.EpochActivated
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -731,6 +751,14 @@ type Event_CoordinatorRemoved struct {
 	CoordinatorRemoved *CoordinatorRemoved `protobuf:"bytes,64,opt,name=coordinator_removed,json=coordinatorRemoved,proto3,oneof"`
 }
 
+type Event_EpochBegun struct {
+	EpochBegun *EpochBegun `protobuf:"bytes,65,opt,name=epoch_begun,json=epochBegun,proto3,oneof"`
+}
+
+type Event_EpochActivated struct {
+	EpochActivated *EpochActivated `protobuf:"bytes,66,opt,name=epoch_activated,json=epochActivated,proto3,oneof"`
+}
+
 func (*Event_GroupDefined) isEvent_Fact() {}
 
 func (*Event_HostEnrolled) isEvent_Fact() {}
@@ -814,6 +842,10 @@ func (*Event_BreakGlassUsed) isEvent_Fact() {}
 func (*Event_IdentityRevoked) isEvent_Fact() {}
 
 func (*Event_CoordinatorRemoved) isEvent_Fact() {}
+
+func (*Event_EpochBegun) isEvent_Fact() {}
+
+func (*Event_EpochActivated) isEvent_Fact() {}
 
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5877,6 +5909,129 @@ func (x *CoordinatorRemoved) GetName() string {
 	return ""
 }
 
+// EpochBegun is the first entry after a majority was lost or a backup restored:
+// one coordinator goes on alone with what it has.
+type EpochBegun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Coordinator   string                 `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // fingerprint of its key
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochBegun) Reset() {
+	*x = EpochBegun{}
+	mi := &file_state_v1_state_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochBegun) ProtoMessage() {}
+
+func (x *EpochBegun) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
+func (*EpochBegun) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *EpochBegun) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *EpochBegun) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *EpochBegun) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *EpochBegun) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// EpochActivated lets the cluster act again.
+type EpochActivated struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochActivated) Reset() {
+	*x = EpochActivated{}
+	mi := &file_state_v1_state_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochActivated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochActivated) ProtoMessage() {}
+
+func (x *EpochActivated) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
+func (*EpochActivated) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *EpochActivated) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *EpochActivated) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // Identity is whom a key belongs to.
 type Identity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5888,7 +6043,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5900,7 +6055,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5913,7 +6068,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -5940,7 +6095,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5952,7 +6107,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5965,7 +6120,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -5989,7 +6144,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6001,7 +6156,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6014,7 +6169,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -6070,7 +6225,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6082,7 +6237,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6095,7 +6250,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -6128,7 +6283,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xd9\x19\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xef\x1a\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -6178,7 +6333,10 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x10person_confirmed\x18= \x01(\v2%.groundswell.state.v1.PersonConfirmedH\x00R\x0fpersonConfirmed\x12P\n" +
 	"\x10break_glass_used\x18> \x01(\v2$.groundswell.state.v1.BreakGlassUsedH\x00R\x0ebreakGlassUsed\x12R\n" +
 	"\x10identity_revoked\x18? \x01(\v2%.groundswell.state.v1.IdentityRevokedH\x00R\x0fidentityRevoked\x12[\n" +
-	"\x13coordinator_removed\x18@ \x01(\v2(.groundswell.state.v1.CoordinatorRemovedH\x00R\x12coordinatorRemovedB\x06\n" +
+	"\x13coordinator_removed\x18@ \x01(\v2(.groundswell.state.v1.CoordinatorRemovedH\x00R\x12coordinatorRemoved\x12C\n" +
+	"\vepoch_begun\x18A \x01(\v2 .groundswell.state.v1.EpochBegunH\x00R\n" +
+	"epochBegun\x12O\n" +
+	"\x0fepoch_activated\x18B \x01(\v2$.groundswell.state.v1.EpochActivatedH\x00R\x0eepochActivatedB\x06\n" +
 	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -6642,7 +6800,16 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\"a\n" +
 	"\x12CoordinatorRemoved\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"8\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"n\n" +
+	"\n" +
+	"EpochBegun\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
+	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"_\n" +
+	"\x0eEpochActivated\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"8\n" +
 	"\bIdentity\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\"#\n" +
@@ -6673,7 +6840,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -6743,11 +6910,13 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*BreakGlassUsed)(nil),     // 65: groundswell.state.v1.BreakGlassUsed
 	(*IdentityRevoked)(nil),    // 66: groundswell.state.v1.IdentityRevoked
 	(*CoordinatorRemoved)(nil), // 67: groundswell.state.v1.CoordinatorRemoved
-	(*Identity)(nil),           // 68: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 69: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 70: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 71: groundswell.state.v1.ClusterCreated
-	nil,                        // 72: groundswell.state.v1.HostEnrolled.LabelsEntry
+	(*EpochBegun)(nil),         // 68: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 69: groundswell.state.v1.EpochActivated
+	(*Identity)(nil),           // 70: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 71: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 72: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 73: groundswell.state.v1.ClusterCreated
+	nil,                        // 74: groundswell.state.v1.HostEnrolled.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -6783,78 +6952,81 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	58,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
 	59,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
 	60,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	69,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	71,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
 	61,  // 34: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
 	62,  // 35: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	70,  // 36: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	71,  // 37: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	72,  // 36: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	73,  // 37: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
 	63,  // 38: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
 	64,  // 39: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
 	65,  // 40: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
 	66,  // 41: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
 	67,  // 42: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	12,  // 43: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 44: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 45: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 46: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 47: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 48: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 49: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 50: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 51: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 52: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 53: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 54: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 55: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 56: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 57: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 58: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 59: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 60: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 61: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 62: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 63: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 64: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 65: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 66: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 67: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 68: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 69: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 70: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 71: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	72,  // 72: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	2,   // 73: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 74: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 75: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 76: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 77: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	26,  // 78: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 79: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	30,  // 80: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	31,  // 81: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	33,  // 82: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	35,  // 83: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	37,  // 84: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	45,  // 85: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	46,  // 86: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 87: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 88: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 89: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	51,  // 90: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	56,  // 91: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 92: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 93: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 94: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	2,   // 95: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 96: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 97: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 98: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	68,  // 99: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	100, // [100:100] is the sub-list for method output_type
-	100, // [100:100] is the sub-list for method input_type
-	100, // [100:100] is the sub-list for extension type_name
-	100, // [100:100] is the sub-list for extension extendee
-	0,   // [0:100] is the sub-list for field type_name
+	68,  // 43: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	69,  // 44: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	12,  // 45: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 46: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 47: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 48: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 49: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 50: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 51: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 52: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 53: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 54: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 55: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 56: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 57: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 58: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 59: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 60: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 61: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 62: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 63: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 64: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 65: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 66: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 67: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 68: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 69: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 70: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 71: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 72: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 73: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	74,  // 74: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	2,   // 75: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 76: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 77: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 78: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 79: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	26,  // 80: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 81: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	30,  // 82: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	31,  // 83: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	33,  // 84: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	35,  // 85: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	37,  // 86: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	45,  // 87: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	46,  // 88: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 89: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 90: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 91: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	51,  // 92: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	56,  // 93: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 94: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 95: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 96: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	2,   // 97: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 98: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 99: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 100: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 101: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	70,  // 102: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	103, // [103:103] is the sub-list for method output_type
+	103, // [103:103] is the sub-list for method input_type
+	103, // [103:103] is the sub-list for extension type_name
+	103, // [103:103] is the sub-list for extension extendee
+	0,   // [0:103] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -6905,6 +7077,8 @@ func file_state_v1_state_proto_init() {
 		(*Event_BreakGlassUsed)(nil),
 		(*Event_IdentityRevoked)(nil),
 		(*Event_CoordinatorRemoved)(nil),
+		(*Event_EpochBegun)(nil),
+		(*Event_EpochActivated)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -6912,7 +7086,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   73,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
