@@ -494,3 +494,54 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// A coordinator of an older epoch than the host has seen is left alone: not even
+// a permit of its is taken, after a restart of the agent either.
+func TestNeverBackToAnOlderEpoch(t *testing.T) {
+	w := newWorld(t)
+	w.epoch = 2
+	stop := w.start()
+	w.until("a session in epoch 2", func() bool { return w.sessions == 1 })
+	stop()
+	w.mu.Lock()
+	w.epoch = 1
+	before := w.sessions
+	w.mu.Unlock()
+	w.start()
+	w.until("it tries and leaves again", func() bool { return w.sessions >= before+3 })
+	if !strings.Contains(w.log.String(), "it belongs to the past") {
+		t.Error("it does not say why")
+	}
+	w.mu.Lock()
+	if w.hello.Epoch != 2 {
+		t.Errorf("it says hello with epoch %d", w.hello.Epoch)
+	}
+	w.epoch = 3
+	w.mu.Unlock()
+	w.until("a session in epoch 3", func() bool { return strings.Count(w.log.String(), "session up") == 2 })
+}
+
+// The doctor says how long the certificate lives, and how a host whose own has
+// ended comes back.
+func TestDoctorOfCertificates(t *testing.T) {
+	ca, err := identity.NewCA("test")
+	must(t, err)
+	for life, want := range map[time.Duration]string{
+		72 * time.Hour: agent.CheckOK + " lives for another 2 days", 90 * time.Minute: agent.CheckOK + " lives for another 1h",
+		-time.Minute: agent.CheckFailed + " dctl token create --host web-1",
+	} {
+		o := agent.Options{Name: "web-1", Zone: "a", Root: t.TempDir(), Cgroup: "off"}
+		ca.Life = life
+		key, csr, err := identity.NewKey()
+		must(t, err)
+		cert, err := ca.Issue(csr, identity.Agent, "h1")
+		must(t, err)
+		must(t, identity.Save(filepath.Join(o.Root, "identity"), cert, key, ca.PEM))
+		level, text, _ := strings.Cut(want, " ")
+		for _, c := range agent.Doctor(t.Context(), o) {
+			if c.Name == "identity" && (c.Level != level || !strings.Contains(c.Text, text)) {
+				t.Errorf("a life of %s: %s %s, want %s", life, c.Level, c.Text, want)
+			}
+		}
+	}
+}

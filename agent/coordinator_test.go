@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/groundswell/groundswell/internal/identity"
@@ -31,7 +30,7 @@ type fake struct {
 	seeds []string // of gossip
 
 	mu       sync.Mutex
-	server   *grpc.Server
+	server   *rpc.Server
 	enrolled int
 	renewed  int
 	sessions int
@@ -46,7 +45,8 @@ type fake struct {
 	loseAcks bool // reports are dropped, and with them the session
 	withhold bool // SignArtifact answers unavailable
 	sequence uint64
-	skipNext bool // leave a gap in the sequence
+	epoch    uint64 // of the Welcome
+	skipNext bool   // leave a gap in the sequence
 }
 
 func newFake(t *testing.T, ca *identity.CA) *fake {
@@ -162,7 +162,7 @@ func (f *fake) Session(srv agentv1.AgentService_SessionServer) error {
 	for _, a := range f.items {
 		all.Items = append(all.Items, a)
 	}
-	welcome := &agentv1.Welcome{Counter: f.counter, Coordinator: "c1"}
+	welcome := &agentv1.Welcome{Counter: f.counter, Coordinator: "c1", Epoch: f.epoch}
 	f.mu.Unlock()
 	if err := errors.Join(
 		srv.Send(&agentv1.Down{Message: &agentv1.Down_Welcome{Welcome: welcome}}),

@@ -125,10 +125,24 @@ func (o Options) checkIdentity() Check {
 		return Check{"identity", CheckWarning, "not enrolled: start the agent with a join token (dctl token create --role agent)"}
 	case err != nil:
 		return Check{"identity", CheckFailed, fmt.Sprintf("%v; remove %s and enrol anew", err, o.path("identity"))}
+	case cred.Valid(time.Now()) != nil:
+		return Check{"identity", CheckFailed, fmt.Sprintf("%v; bring the host back as itself with the token of `dctl token create --host %s`",
+			cred.Valid(time.Now()), o.Name)}
 	case time.Now().After(cred.RenewAt()):
-		return Check{"identity", CheckWarning, fmt.Sprintf("the certificate was due for renewal at %s: is a coordinator within reach?", cred.RenewAt().Format(time.RFC3339))}
+		return Check{"identity", CheckWarning, fmt.Sprintf("the certificate was due for renewal at %s and ends in %s, at %s: is a coordinator within reach?",
+			cred.RenewAt().Format(time.RFC3339), lifeLeft(cred), cred.Ends().Format(time.RFC3339))}
 	}
-	return Check{"identity", CheckOK, "enrolled; the certificate is renewed from " + cred.RenewAt().Format(time.RFC3339)}
+	return Check{"identity", CheckOK, fmt.Sprintf("enrolled; the certificate lives for another %s, until %s, and is renewed from %s",
+		lifeLeft(cred), cred.Ends().Format(time.RFC3339), cred.RenewAt().Format(time.RFC3339))}
+}
+
+// lifeLeft is how long a certificate lives, for people.
+func lifeLeft(c *identity.Credential) string {
+	d := time.Until(c.Ends())
+	if d > 48*time.Hour {
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	}
+	return d.Round(time.Second).String()
 }
 
 func (o Options) checkCgroup() Check {

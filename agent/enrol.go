@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/groundswell/groundswell/internal/durable"
 	"github.com/groundswell/groundswell/internal/identity"
@@ -25,37 +28,56 @@ var errRefused = errors.New("enrolment refused")
 // the join token.
 func (a *Agent) identify(ctx context.Context) (*identity.Credential, error) {
 	cred, err := identity.Load(a.o.path("identity"))
-	if err == nil {
-		return cred, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w; if the certificate has expired, remove %s and start with a new join token: the host keeps its id",
-			err, a.o.path("identity"))
+	switch {
+	case err == nil:
+		if err = cred.Valid(time.Now()); err == nil {
+			return cred, nil
+		}
+		err = fmt.Errorf("%w; a new join token brings the host back as itself: `dctl token create --host %s`", err, a.o.Name)
+	case errors.Is(err, fs.ErrNotExist):
+		err = errors.New("this host is not enrolled")
+	default:
+		return nil, fmt.Errorf("%w; if it cannot be repaired, remove %s and give the agent a new join token "+
+			"(`dctl token create --host %s`): the host keeps its id", err, a.o.path("identity"), a.o.Name)
 	}
 	if a.o.Token == nil {
-		return nil, errors.New("this host is not enrolled and no join token is configured")
+		return nil, fmt.Errorf("%w, and no join token is configured", err)
 	}
-	token, err := a.o.Token()
+	token, tokenErr := a.o.Token()
+	if tokenErr != nil {
+		return nil, fmt.Errorf("%w: %w", err, tokenErr)
+	}
+	if len(a.addresses()) == 0 {
+		return nil, fmt.Errorf("%w, and no coordinator is configured; set --coordinator HOST:PORT", err)
+	}
+	if cred, tokenErr = a.enrol(ctx, token); tokenErr != nil {
+		return nil, fmt.Errorf("%w: %w", err, tokenErr)
+	}
+	return cred, nil
+}
+
+// addresses are the coordinators to enrol at: the configured ones, and those
+// that a former enrolment told.
+func (a *Agent) addresses() []string {
+	m, _, err := a.o.loadMembership()
 	if err != nil {
-		return nil, fmt.Errorf("this host is not enrolled: %w", err)
+		return a.o.Coordinators // there was none, or it is lost
 	}
-	if len(a.o.Coordinators) == 0 {
-		return nil, errors.New("this host is not enrolled and no coordinator is configured; set --coordinator HOST:PORT")
-	}
-	return a.enrol(ctx, token)
+	return bounded(append(slices.Clone(a.o.Coordinators), m.Coordinators...))
 }
 
 // enrol asks one coordinator after the other until one answers, or refuses.
 func (a *Agent) enrol(ctx context.Context, token identity.Token) (*identity.Credential, error) {
 	var b backoff
+	addresses := a.addresses()
 	for n := 0; ; n++ {
-		address := a.o.Coordinators[n%len(a.o.Coordinators)]
+		address := addresses[n%len(addresses)]
 		cred, err := a.enrolAt(ctx, address, token)
 		if err == nil {
 			return cred, nil
 		}
 		err = fmt.Errorf("enrol at %s: %w", address, err)
-		if errors.Is(err, errRefused) && n >= len(a.o.Coordinators)-1 {
+		if errors.Is(err, errRefused) && n >= len(addresses)-1 {
 			return nil, err
 		}
 		a.o.Log.Warn("enrolment not done yet", "error", err)
@@ -66,7 +88,7 @@ func (a *Agent) enrol(ctx context.Context, token identity.Token) (*identity.Cred
 }
 
 func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Token) (*identity.Credential, error) {
-	keyPEM, csrDER, err := a.o.joinKey()
+	keyPEM, csrDER, err := identity.KeptKey(a.o.path("identity"))
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +96,9 @@ func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Toke
 	if err != nil {
 		return nil, err
 	}
-	out, err := join(ctx, address, token, &agentv1.EnrolRequest{CsrDer: csrDER, Name: a.o.Name, HostId: id})
+	out, err := join(ctx, address, token, &agentv1.EnrolRequest{
+		CsrDer: csrDER, Name: a.o.Name, HostId: id, Role: string(identity.Agent),
+	}, a.o.dialer()...)
 	if err != nil {
 		return nil, err
 	}
@@ -83,10 +107,12 @@ func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Toke
 
 // join spends the token at one coordinator, whose CA the token vouches for
 // before anything of the request is said.
-func join(ctx context.Context, address string, token identity.Token, r *agentv1.EnrolRequest) (*agentv1.EnrolResponse, error) {
+func join(
+	ctx context.Context, address string, token identity.Token, r *agentv1.EnrolRequest, how ...grpc.DialOption,
+) (*agentv1.EnrolResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
 	defer cancel()
-	roots, err := roots(ctx, address)
+	roots, err := roots(ctx, address, how...)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +120,7 @@ func join(ctx context.Context, address string, token identity.Token, r *agentv1.
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
-	cc, err := rpc.Dial([]string{address}, conf)
+	cc, err := rpc.Dial([]string{address}, conf, how...)
 	if err != nil {
 		return nil, err
 	}
@@ -109,11 +135,11 @@ func join(ctx context.Context, address string, token identity.Token, r *agentv1.
 
 // roots asks for the CA certificates without verifying who answers: only what
 // the token vouches for is used.
-func roots(ctx context.Context, address string) ([]byte, error) {
+func roots(ctx context.Context, address string, how ...grpc.DialOption) ([]byte, error) {
 	cc, err := rpc.Dial([]string{address}, &tls.Config{
 		MinVersion: tls.VersionTLS13, ServerName: identity.ServerName,
 		InsecureSkipVerify: true, //nolint:gosec // nothing is said but a question, and the answer's hash is compared
-	})
+	}, how...)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +167,9 @@ func (a *Agent) enrolled(r *agentv1.EnrolResponse, keyPEM []byte) (*identity.Cre
 		return nil, fmt.Errorf("%w: the coordinator's answer cannot be used: %w", errRefused, err)
 	}
 	m := membership{Host: r.HostId, Cluster: r.ClusterId, Seeds: r.GossipSeeds, Coordinators: r.Coordinators}
+	if old, _, err := a.o.loadMembership(); err == nil && old.Cluster == m.Cluster {
+		m.Epoch = old.Epoch
+	}
 	err = errors.Join(
 		durable.WriteFile(a.o.path("host-id"), []byte(r.HostId), 0o644),
 		identity.WriteSecret(a.o.path("identity", "gossip.key"), r.GossipKey),
@@ -156,31 +185,47 @@ func (a *Agent) enrolled(r *agentv1.EnrolResponse, keyPEM []byte) (*identity.Cre
 	return cred, nil
 }
 
-// renewCheck bounds how long a renewal is slept towards: timers stand still
-// while a machine is suspended.
-const renewCheck = time.Hour
-
-// renew replaces the certificate whenever two thirds of its life have passed.
+// renew keeps the host's certificate renewed. One that has ended all the same,
+// because no coordinator was within reach for a third of its life, is made anew
+// with a join token, if there is one by then.
 func (a *Agent) renew(ctx context.Context) error {
-	b := backoff{longest: 10 * time.Minute}
-	for {
-		if wait := time.Until(a.cred.RenewAt()); wait > 0 {
-			if !pause(ctx, min(wait, renewCheck)) {
-				return nil
-			}
-			continue
+	now := func(ctx context.Context) error {
+		if err := a.cred.Valid(time.Now()); err != nil {
+			return errors.Join(err, a.enrolAgain(ctx))
 		}
-		if err := a.renewNow(ctx); err == nil {
-			b.reset()
-			a.o.Log.Info("certificate renewed", "next", a.cred.RenewAt())
-			continue
-		} else if ctx.Err() == nil {
-			a.o.Log.Warn("certificate not renewed yet", "error", err)
-		}
-		if !b.wait(ctx) {
-			return nil
-		}
+		return a.renewNow(ctx)
 	}
+	a.cred.KeepRenewed(ctx, now, func(err error) {
+		switch {
+		case a.cred.Valid(time.Now()) != nil:
+			a.o.Log.Error("the certificate has ended and no coordinator talks to this host; give the agent a new join token, "+
+				"from `dctl token create --host "+a.o.Name+"`", "ended", a.cred.Ends(), "error", err)
+		case err != nil && time.Now().After(a.cred.RenewAt()):
+			a.o.Log.Warn("certificate not renewed yet", "ends", a.cred.Ends(), "error", err)
+		default:
+			a.o.Log.Info("certificate renewed", "ends", a.cred.Ends())
+		}
+	})
+	return nil
+}
+
+// enrolAgain spends a token for a certificate of the same key, in a running
+// agent.
+func (a *Agent) enrolAgain(ctx context.Context) error {
+	if a.o.Token == nil {
+		return errors.New("no join token is configured")
+	}
+	token, err := a.o.Token()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
+	defer cancel()
+	cred, err := a.enrol(ctx, token)
+	if err != nil {
+		return err
+	}
+	return a.cred.ReplaceWith(cred)
 }
 
 func (a *Agent) renewNow(ctx context.Context) error {
@@ -190,7 +235,12 @@ func (a *Agent) renewNow(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
 	defer cancel()
-	dir := a.o.path("identity")
+	return renewAt(ctx, client, a.cred, a.o.path("identity"))
+}
+
+// renewAt asks for a new certificate of the same identity and key, takes it
+// into use and saves it.
+func renewAt(ctx context.Context, client agentv1.AgentServiceClient, cred *identity.Credential, dir string) error {
 	keyPEM, err := identity.KeyOf(dir)
 	if err != nil {
 		return err
@@ -203,10 +253,10 @@ func (a *Agent) renewNow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("renew certificate: %s", rpc.Text(err))
 	}
-	if err := a.cred.Replace(out.CertificatePem, keyPEM); err != nil {
+	if err := cred.Replace(out.CertificatePem, keyPEM); err != nil {
 		return err
 	}
-	return identity.Save(dir, out.CertificatePem, keyPEM, a.cred.CA())
+	return identity.SaveRenewed(dir, out.CertificatePem)
 }
 
 // makeRoot makes the state folder; hooks of other users run below it.

@@ -35,7 +35,7 @@ const preferEvery = time.Minute
 // has put them, and the load with them. It moves only when nothing is at work.
 func (s *session) prefer(ctx context.Context, address string) error {
 	for s.a.o.jitter(ctx) {
-		if best := s.a.ring.best(); best != "" && best != address && !s.a.busy() && listens(ctx, best) {
+		if best := s.a.ring.best(); best != "" && best != address && !s.a.busy() && s.a.o.listens(ctx, best) {
 			return errMoved
 		}
 	}
@@ -43,11 +43,17 @@ func (s *session) prefer(ctx context.Context, address string) error {
 }
 
 // listens says that somebody takes connections there: gossip alone is a hint.
-func listens(ctx context.Context, address string) bool {
+func (o Options) listens(ctx context.Context, address string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", address)
+	dial := o.Dial
+	if dial == nil {
+		dial = func(ctx context.Context, address string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", address)
+		}
+	}
+	conn, err := dial(ctx, address)
 	if err != nil {
 		return false
 	}

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/groundswell/groundswell/internal/durable"
-	"github.com/groundswell/groundswell/internal/identity"
 )
 
 // membership is what enrolment gave the host beside its credential.
@@ -18,6 +17,7 @@ type membership struct {
 	Cluster      string   `json:"cluster"`
 	Seeds        []string `json:"seeds"`
 	Coordinators []string `json:"coordinators"`
+	Epoch        uint64   `json:"epoch,omitempty"` // highest of the cluster that this host has seen
 }
 
 // maxKnown bounds the remembered addresses of coordinators and seeds.
@@ -69,23 +69,4 @@ func (o Options) hostID() (string, error) {
 		return "", fmt.Errorf("read host id: %w", err)
 	}
 	return string(data), nil
-}
-
-// joinKey is the host's private key, made on the host and written before it
-// is used: an answer that a crash lost can be asked for again with it.
-func (o Options) joinKey() (keyPEM, csrDER []byte, err error) {
-	if err := durable.MkdirAll(o.path("identity"), 0o700); err != nil {
-		return nil, nil, fmt.Errorf("make identity folder: %w", err)
-	}
-	if keyPEM, err = identity.KeyOf(o.path("identity")); err == nil {
-		csrDER, err = identity.Request(keyPEM)
-		return keyPEM, csrDER, err
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, err
-	}
-	if keyPEM, csrDER, err = identity.NewKey(); err != nil {
-		return nil, nil, err
-	}
-	return keyPEM, csrDER, identity.WriteSecret(o.path("identity", "tls.key"), keyPEM)
 }

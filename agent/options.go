@@ -14,8 +14,11 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 )
 
@@ -92,6 +95,12 @@ type Options struct {
 	// SlowStaging is how often a staging that is not done yet is a warning.
 	// Default 1 min.
 	SlowStaging time.Duration
+
+	// Dial replaces TCP, for tests in memory; nil is TCP. Ring replaces gossip's
+	// sockets in the same way.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	Ring *gossip.Network
+
 	// Log gets what happens. Default slog.Default().
 	Log *slog.Logger
 	// Ready is called once, when the host has its identity, gossips, and its
@@ -191,4 +200,12 @@ func (o Options) jitter(ctx context.Context) bool {
 // path is a folder or file below the root.
 func (o Options) path(elem ...string) string {
 	return filepath.Join(append([]string{o.Root}, elem...)...)
+}
+
+// dialer is what a connection to a coordinator needs to go the way of Dial.
+func (o Options) dialer() []grpc.DialOption {
+	if o.Dial == nil {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithContextDialer(o.Dial)}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"hash/fnv"
 	"slices"
 	"sync"
@@ -17,6 +18,8 @@ type ring struct {
 	id      string
 	members *gossip.Ring
 
+	saving sync.Mutex // held while membership is written; before mu
+
 	mu    sync.Mutex
 	known membership        // as saved
 	seen  map[string]string // coordinators alive in the ring: id to agent address
@@ -29,6 +32,7 @@ func openRing(o Options, m membership, key []byte) (*ring, error) {
 	var err error
 	r.members, err = gossip.Open(gossip.Options{
 		Self: gossip.Member{ID: m.Host, Role: "agent"}, Bind: o.GossipBind, Key: key, Seeds: m.Seeds, Changed: r.changed,
+		Network: o.Ring,
 	})
 	return r, err
 }
@@ -45,6 +49,9 @@ func (r *ring) changed(m gossip.Member, alive bool) {
 		r.learn(&r.known.Seeds, m.Addr)
 	} else {
 		delete(r.seen, m.ID)
+		if len(r.seen) == 0 {
+			signal(r.wake) // alone now: run asks the seeds from here on
+		}
 	}
 }
 
@@ -153,7 +160,40 @@ func (r *ring) rejoin() {
 	}
 }
 
+// epoch is the highest that the host has seen.
+func (r *ring) epoch() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known.Epoch
+}
+
+// enter refuses a coordinator of an older epoch, and remembers a newer one on
+// disk before anything of it is done: the remains of a cluster that was
+// recovered without them command nobody any more.
+func (r *ring) enter(epoch uint64) error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if epoch < r.known.Epoch {
+		return fmt.Errorf("the coordinator is of epoch %d of the cluster and this host has seen %d: it belongs to the past",
+			epoch, r.known.Epoch)
+	}
+	if epoch == r.known.Epoch {
+		return nil
+	}
+	known := r.known
+	known.Epoch = epoch
+	if err := r.o.saveMembership(known); err != nil {
+		return err
+	}
+	r.known.Epoch = epoch
+	return nil
+}
+
 func (r *ring) save() error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
 	r.mu.Lock()
 	m := r.known
 	r.mu.Unlock()

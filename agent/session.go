@@ -31,7 +31,7 @@ func (a *Agent) session(ctx context.Context, address string) (welcomed bool, err
 	if address == "" {
 		return false, errors.New("no address of any coordinator is known; set --coordinator HOST:PORT")
 	}
-	cc, err := rpc.Dial([]string{address}, a.cred.Client())
+	cc, err := rpc.Dial([]string{address}, a.cred.Client(), a.o.dialer()...)
 	if err != nil {
 		return false, err
 	}
@@ -77,6 +77,9 @@ func (s *session) open(ctx context.Context, cancel context.CancelFunc, c agentv1
 	if w == nil {
 		return errors.New("the first message of the coordinator was no Welcome")
 	}
+	if err := s.a.ring.enter(w.Epoch); err != nil {
+		return fmt.Errorf("%s: %w", w.Coordinator, err)
+	}
 	s.a.out.connected(w.Counter, s.a.apps())
 	s.a.o.Log.Info("session up", "coordinator", w.Coordinator)
 	return nil
@@ -89,6 +92,7 @@ func (a *Agent) hello() (*agentv1.Hello, error) {
 	}
 	return &agentv1.Hello{
 		Name: a.o.Name, Zone: a.o.Zone, Region: a.o.Region, Labels: a.o.Labels, Version: a.o.Version, Counter: counter,
+		Epoch: a.ring.epoch(),
 	}, nil
 }
 

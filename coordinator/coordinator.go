@@ -36,22 +36,25 @@ import (
 
 // Coordinator is one running coordinator.
 type Coordinator struct {
-	o        Options
-	keys     *keys
-	store    *state.Store
-	node     *consensus.Node
-	log      *replicated
-	peers    *peers
-	match    fleet.Matcher
-	fleet    *fleet.View
-	sessions *sessions.Service
-	presence *presence
-	activity *activity
-	ring     *gossip.Ring
-	server   *grpc.Server
-	stores   *stores
-	addr     Addresses
-	lis      listeners
+	o         Options
+	keys      *keys
+	store     *state.Store
+	node      *consensus.Node
+	log       *replicated
+	peers     *peers
+	match     fleet.Matcher
+	fleet     *fleet.View
+	sessions  *sessions.Service
+	presence  *presence
+	activity  *activity
+	ring      *gossip.Ring
+	server    *rpc.Server
+	glass     chan state.BreakGlassUsed // uses to record
+	operators *membersService
+	troubles  *troubles
+	stores    *stores
+	addr      Addresses
+	lis       listeners
 }
 
 // listeners are open before anything is announced.
@@ -63,7 +66,10 @@ func Run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	c := &Coordinator{o: o, activity: &activity{last: map[[2]string]control.Activity{}}, stores: newStores(o.Store)}
+	c := &Coordinator{
+		o: o, activity: &activity{last: map[[2]string]control.Activity{}}, stores: newStores(o.Store),
+		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}},
+	}
 	if err := c.open(ctx); err != nil {
 		return errors.Join(err, c.close())
 	}
@@ -73,7 +79,9 @@ func Run(ctx context.Context, o Options) error {
 
 // open makes everything but the goroutines.
 func (c *Coordinator) open(ctx context.Context) (err error) {
-	fresh := !consensus.HasState(filepath.Join(c.o.Dir, "raft"))
+	if err := c.o.resume(); err != nil {
+		return err
+	}
 	if c.keys, err = c.o.loadKeys(ctx); err != nil {
 		return err
 	}
@@ -84,7 +92,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.store.Report = func(err error) { c.o.Log.Error("an invariant was broken; please report it", "error", err) }
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
-		Layer: &raftLayer{Listener: c.lis.raft, conf: c.keys.cred.Client()}, FSM: c.store,
+		Layer: newRaftLayer(c.lis.raft, c.keys.cred.Client(), c.o.dial), FSM: c.store, Heartbeat: c.o.Heartbeat,
 		Replay:        func(last uint64) { c.store.Replayed = last },
 		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
 		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
@@ -92,12 +100,13 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if fresh && c.o.Bootstrap {
-		if err := c.node.Bootstrap(); err != nil {
+	if c.o.Bootstrap {
+		if err := c.node.Bootstrap(); err != nil && !errors.Is(err, consensus.ErrHasState) {
 			return err
 		}
 	}
-	c.peers = &peers{cred: c.keys.cred, store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
+	c.peers = &peers{cred: c.keys.cred, dialer: c.o.dialer(), store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
+	c.peers.why = (&noLeader{c: c}).why
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
 	c.match = c.matcher()
 	c.fleet = fleet.New(c.store, c.match)
@@ -110,13 +119,14 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 func (c *Coordinator) listen() (err error) {
 	raftConf := c.keys.cred.Server(false)
 	raftConf.VerifyConnection = onlyCoordinators
-	if c.lis.raft, err = tls.Listen("tcp", c.o.Raft, raftConf); err != nil {
+	if c.lis.raft, err = c.o.listen(c.o.Raft); err != nil {
 		return fmt.Errorf("listen for raft: %w", err)
 	}
-	if c.lis.api, err = net.Listen("tcp", c.o.API); err != nil {
+	c.lis.raft = tls.NewListener(c.lis.raft, raftConf)
+	if c.lis.api, err = c.o.listen(c.o.API); err != nil {
 		return fmt.Errorf("listen for the API: %w", err)
 	}
-	if c.lis.agents, err = net.Listen("tcp", c.o.Agents); err != nil {
+	if c.lis.agents, err = c.o.listen(c.o.Agents); err != nil {
 		return fmt.Errorf("listen for agents: %w", err)
 	}
 	c.addr = Addresses{
@@ -129,33 +139,9 @@ func (c *Coordinator) listen() (err error) {
 	return nil
 }
 
-// onlyCoordinators refuses raft connections of agents and operators, whose
-// certificates the same CA signed.
-func onlyCoordinators(s tls.ConnectionState) error {
-	p, err := identity.PeerOf(s.PeerCertificates[0])
-	if err != nil {
-		return err
-	}
-	if p.Role != identity.Coordinator {
-		return fmt.Errorf("%s %s is no coordinator", p.Role, p.ID)
-	}
-	return nil
-}
-
-// raftLayer carries raft over mutual TLS.
-type raftLayer struct {
-	net.Listener
-	conf *tls.Config
-}
-
-func (l *raftLayer) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	d := tls.Dialer{Config: l.conf}
-	return d.DialContext(ctx, "tcp", addr)
-}
-
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
-		Name: c.o.Name, State: c.store, Log: c.log, Sign: c.stores.sign,
+		Name: c.o.Name, State: c.store, Log: c.log, Sign: c.stores.sign, Epoch: c.epoch,
 		Identify: func(ctx context.Context) (string, error) {
 			p, ok := rpc.Caller(ctx)
 			if !ok || p.Role != identity.Agent {
@@ -180,9 +166,10 @@ func (c *Coordinator) newSessions() *sessions.Service {
 	})
 }
 
-func (c *Coordinator) newServer() *grpc.Server {
+func (c *Coordinator) newServer() *rpc.Server {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
+		Admit: c.admit, Applied: c.log.applied,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
@@ -191,7 +178,8 @@ func (c *Coordinator) newServer() *grpc.Server {
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
 	agentv1.RegisterAgentServiceServer(server, &agentService{Service: c.sessions, enrol: enrolment})
 	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, tellers: map[string]uint64{}})
-	controlv1.RegisterControlServiceServer(server, c.newControl())
+	c.operators = &membersService{Service: c.newControl(), c: c}
+	controlv1.RegisterControlServiceServer(server, c.operators)
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	return server
 }
@@ -222,14 +210,14 @@ func (c *Coordinator) newControl() *control.Service {
 			}
 			return out
 		},
-		Token: c.createToken, Cluster: c.clusterStatus,
+		Token: c.createToken, Person: c.person, Cluster: c.clusterStatus,
 	})
 }
 
 func (c *Coordinator) gossip() (err error) {
 	c.ring, err = gossip.Open(gossip.Options{
 		Self: gossip.Member{ID: c.o.Name, Role: string(identity.Coordinator), Agent: c.addr.Agents, API: c.addr.API},
-		Bind: c.o.Gossip, Key: c.keys.gossip,
+		Bind: c.o.Gossip, Key: c.keys.gossip, Network: c.o.Ring,
 		Changed: func(m gossip.Member, alive bool) {
 			if m.Role == string(identity.Agent) {
 				c.fleet.Gossip(m.ID, alive)
@@ -250,6 +238,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		<-ctx.Done()
+		_ = c.node.HandOver() // first: who calls now is sent to the next leader, and waits for no election
 		c.stopServing()
 		return nil
 	})
@@ -259,6 +248,9 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.leadership(ctx) })
 	g.Go(func() error { return c.announce(ctx) })
 	g.Go(func() error { return c.seek(ctx) })
+	g.Go(func() error { return c.keepRenewed(ctx) })
+	g.Go(func() error { return c.recheck(ctx) })
+	g.Go(func() error { return c.recordBreakGlass(ctx) })
 	g.Go(func() error { return c.debug(ctx) })
 	return g.Wait()
 }
@@ -282,7 +274,9 @@ func (c *Coordinator) stopServing() {
 func (c *Coordinator) close() error {
 	var errs []error
 	if c.ring != nil {
-		errs = append(errs, c.ring.Leave())
+		if err := c.ring.Leave(); err != nil {
+			c.o.Log.Info("the gossip ring was left without a word", "error", err)
+		}
 	}
 	if c.peers != nil {
 		errs = append(errs, c.peers.close())
@@ -344,6 +338,11 @@ func (c *Coordinator) lead(ctx context.Context) {
 			sleep(ctx, 50*time.Millisecond)
 			continue
 		}
+		if err := c.beginEpoch(ctx); err != nil {
+			c.o.Log.Warn("cannot begin the new epoch yet", "error", err)
+			sleep(ctx, 50*time.Millisecond)
+			continue
+		}
 		c.o.Log.Info("leading", "term", c.node.Term())
 		c.fleet.Lead(true)
 		if err := c.decide(ctx); err != nil {
@@ -356,6 +355,7 @@ func (c *Coordinator) lead(ctx context.Context) {
 // decide runs what only a leader runs: the scheduler, and beside it who asks
 // the gates. Either ends the other.
 func (c *Coordinator) decide(ctx context.Context) error {
+	c.activated(ctx)
 	observer, err := gates.New(c.o.Gates)
 	if err != nil {
 		return err
@@ -373,6 +373,7 @@ func (c *Coordinator) decide(ctx context.Context) error {
 		return s.Run(ctx)
 	})
 	g.Go(func() error { return observer.Run(ctx) })
+	g.Go(func() error { return c.removeLongDead(ctx) })
 	g.Go(func() error { return c.raiseRules(ctx) })
 	return g.Wait()
 }
@@ -389,35 +390,32 @@ func (o observations) Propose(ctx context.Context, events []deploy.Event) error 
 // announce makes this coordinator a member of the cluster and its addresses
 // known, then reports ready. It goes on until the log holds them.
 func (c *Coordinator) announce(ctx context.Context) error {
-	joined := !c.keys.fresh || c.o.Bootstrap
-	for ctx.Err() == nil {
-		err := c.announceOnce(ctx, &joined)
+	for said := ""; ctx.Err() == nil; {
+		err := c.announceOnce(ctx)
 		if err == nil {
+			if err := c.o.started(); err != nil {
+				return err
+			}
 			if c.o.Ready != nil {
 				c.o.Ready(c.addr)
 			}
 			return nil
 		}
-		c.o.Log.Debug("not announced yet", "error", err)
+		if text := err.Error(); text != said && ctx.Err() == nil {
+			c.o.Log.Info("not announced yet", "error", err)
+			said = text
+		}
 		sleep(ctx, 50*time.Millisecond)
 	}
 	return nil
 }
 
-func (c *Coordinator) announceOnce(ctx context.Context, joined *bool) error {
+func (c *Coordinator) announceOnce(ctx context.Context) error {
+	if err := c.join(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if !*joined {
-		cc, err := rpc.Dial(c.o.Join, c.keys.cred.Client())
-		if err != nil {
-			return err
-		}
-		defer cc.Close()
-		if _, err := peerv1.NewPeerServiceClient(cc).Join(ctx, &peerv1.JoinRequest{RaftAddress: c.addr.Raft}); err != nil {
-			return err
-		}
-		*joined = true
-	}
 	self := state.CoordinatorJoined{
 		Name: c.o.Name, Raft: c.addr.Raft, API: c.addr.API, Agent: c.addr.Agents, Gossip: c.addr.Gossip, Rules: c.o.rules(),
 	}
@@ -426,7 +424,11 @@ func (c *Coordinator) announceOnce(ctx context.Context, joined *bool) error {
 		known, created = s.Coordinators[c.o.Name] == state.Coordinator(self), s.ID != ""
 	})
 	if !created && c.o.Bootstrap {
-		err := c.log.cluster(ctx, state.ClusterCreated{ID: newClusterID(), CA: c.keys.ca.PEM})
+		founders, err := c.founders()
+		if err != nil {
+			return err
+		}
+		err = c.log.cluster(ctx, state.ClusterCreated{ID: newClusterID(), CA: c.keys.ca.PEM, Founders: founders})
 		if err != nil && rpc.Kind(err) != rpc.KindExists {
 			return err
 		}

@@ -3,9 +3,12 @@ package coordinator
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,12 +103,21 @@ func enrolled(t *testing.T, n *node, c controlv1.ControlServiceClient, role, nam
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: name}
-	answer, err := enrolWith(ctx, []string{n.addr.Agents}, token, r)
+	r := &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: name, Role: role}
+	at := &Options{Join: []string{n.addr.Agents}}
+	answer, err := at.enrolWith(ctx, token, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := enrolWith(ctx, []string{n.addr.Agents}, token, r); err == nil || !strings.Contains(err.Error(), "used up") {
+	if again, err := at.enrolWith(ctx, token, r); err != nil || again.HostId != answer.HostId {
+		t.Errorf("the same key and token once more: %v, %v", again, err)
+	}
+	_, other, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = &agentv1.EnrolRequest{Token: out.Token, CsrDer: other, Name: name, Role: role}
+	if _, err := at.enrolWith(ctx, token, r); err == nil || !strings.Contains(err.Error(), "used up") {
 		t.Errorf("a token was used twice: %v", err)
 	}
 	cred, err := identity.NewCredential(answer.CertificatePem, key, answer.CaPem)
@@ -229,7 +241,10 @@ func TestThreeCoordinators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = enrolWith(t.Context(), []string{first.addr.API}, token, &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: "c2"})
+	at := &Options{Join: []string{nodes[1].addr.API}}
+	_, err = at.enrolWith(t.Context(), token, &agentv1.EnrolRequest{
+		Token: out.Token, CsrDer: csr, Name: "c2", Role: "coordinator",
+	})
 	if err == nil || !strings.Contains(err.Error(), "member of the cluster already") {
 		t.Errorf("the identity of c2 was given away: %v", err)
 	}
@@ -308,5 +323,39 @@ func TestWrongOptions(t *testing.T) {
 	}
 	if err := good.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMetricsSayHowLongCertificatesLive scrapes a real coordinator.
+func TestMetricsSayHowLongCertificatesLive(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	debug := l.Addr().String()
+	_ = l.Close() // it was open a moment ago
+	start(t, Options{Name: "c1", Dir: t.TempDir(), Bootstrap: true, Debug: debug, CertificateLife: 2 * time.Hour})
+	out, err := http.Get("http://" + debug + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Body.Close()
+	b, err := io.ReadAll(out.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]float64{}
+	for line := range strings.Lines(string(b)) {
+		var name string
+		var v float64
+		if rest, ok := strings.CutPrefix(line, "groundswell_certificate_expires_seconds"); ok {
+			if _, err := fmt.Sscan(rest, &name, &v); err != nil {
+				t.Fatal(err)
+			}
+			found[name] = v
+		}
+	}
+	if own, ca := found[`{certificate="coordinator"}`], found[`{certificate="ca"}`]; own < 7100 || own > 7200 || ca < 9*365*86400 {
+		t.Errorf("certificates live for %v", found)
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +20,6 @@ import (
 	"github.com/groundswell/groundswell/deploy/spec"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
-	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
 func newClusterID() string { return ulid.Make().String() }
@@ -64,37 +61,23 @@ func (c *Coordinator) matcher() fleet.Matcher {
 
 func (c *Coordinator) newEnrol() *enrol.Service {
 	return enrol.New(enrol.Options{
-		CA: c.keys.ca, GossipKey: c.keys.gossip, Caller: rpc.Caller,
+		CA: c.keys.ca, GossipKey: c.keys.gossip,
+		Caller: func(ctx context.Context) (identity.Peer, []byte, bool) {
+			p, ok := rpc.Caller(ctx)
+			return p, rpc.CallerKey(ctx), ok
+		},
 		ClusterID: func() (id string) {
 			c.store.ViewCluster(func(s *state.Cluster) { id = s.ID })
 			return id
 		},
-		Role: c.tokenRole,
-		Spend: func(ctx context.Context, t identity.Token, role identity.Role, subject string) error {
-			if role == identity.Coordinator && c.isMember(strings.TrimPrefix(subject, string(role)+"/")) {
-				return rpc.Errorf(rpc.KindExists, "%s is a member of the cluster already; a new coordinator needs another --name", subject)
-			}
-			return c.log.cluster(ctx, state.TokenUsed{ID: t.ID, Hash: state.HashToken(t.Secret), Role: string(role), Subject: subject})
+		Subject: c.subject, Spend: c.spend,
+		Owner: func(role identity.Role, id string, key []byte) (owns bool) {
+			c.store.ViewCluster(func(s *state.Cluster) { owns = s.Owner(string(role)+"/"+id, key) })
+			return owns
 		},
 		Seeds:        func() []string { return c.each(func(m state.Coordinator) string { return m.Gossip }) },
 		Coordinators: func() []string { return c.each(func(m state.Coordinator) string { return m.Agent }) },
 	})
-}
-
-// isMember reports whether a coordinator of that name has joined: a token must
-// not hand its identity to somebody else.
-func (c *Coordinator) isMember(name string) bool {
-	return slices.ContainsFunc(c.peers.members(), func(m state.Coordinator) bool { return m.Name == name })
-}
-
-func (c *Coordinator) tokenRole(id string) (_ identity.Role, name string, _ error) {
-	role := ""
-	c.store.ViewCluster(func(s *state.Cluster) { role, name = s.Tokens[id].Role, s.Tokens[id].Name })
-	if role == "" {
-		return "", "", rpc.Errorf(rpc.KindInvalid, "the join token is unknown, used up or expired; make a new one with `dctl token create`")
-	}
-	r, err := identity.ParseRole(role)
-	return r, name, err
 }
 
 // each collects one address of every coordinator.
@@ -106,58 +89,6 @@ func (c *Coordinator) each(f func(state.Coordinator) string) []string {
 		}
 	}
 	return out
-}
-
-// createToken opens a join token; its secret is in the answer only.
-func (c *Coordinator) createToken(ctx context.Context, role string, ttl time.Duration, uses int, name string) (string, time.Time, error) {
-	if role == "" {
-		role = string(identity.Agent)
-	}
-	if _, err := identity.ParseRole(role); err != nil {
-		return "", time.Time{}, rpc.Errorf(rpc.KindInvalid, "%v", err)
-	}
-	t, expires := identity.NewToken(c.keys.ca.PEM), time.Now().Add(ttl)
-	err := c.log.cluster(ctx, state.TokenCreated{
-		ID: t.ID, Role: role, Name: name, Hash: state.HashToken(t.Secret), Expires: expires.UnixMilli(), Uses: int64(uses),
-	})
-	return t.String(), expires, err
-}
-
-// clusterStatus describes the coordinators as the leader knows them.
-func (c *Coordinator) clusterStatus(context.Context) (*controlv1.ClusterStatusResponse, error) {
-	servers, err := c.node.Servers()
-	if err != nil {
-		return nil, err
-	}
-	leader, _ := c.node.Leader()
-	out := &controlv1.ClusterStatusResponse{Leader: leader, Term: c.node.Term(), Version: Version()}
-	known := map[string]int32{}
-	c.store.ViewCluster(func(s *state.Cluster) {
-		out.ClusterId = s.ID
-		for name, m := range s.Coordinators {
-			known[name] = int32(m.Rules)
-		}
-	})
-	c.store.View(func(s *deploy.State) { out.Rules = int32(s.Rules) })
-	alive := map[string]bool{}
-	for _, m := range c.ring.Members() {
-		alive[m.ID] = m.Role == string(identity.Coordinator)
-	}
-	members := c.peers.members()
-	for _, s := range servers {
-		v := &controlv1.Coordinator{
-			Name: s.Name, RaftAddress: s.Address, Leader: s.Name == leader, Voter: s.Voter, Alive: alive[s.Name],
-			Streams: int32(c.fleet.Count(s.Name)), Rules: known[s.Name],
-		}
-		if i := slices.IndexFunc(members, func(m state.Coordinator) bool { return m.Name == s.Name }); i >= 0 {
-			v.Address = members[i].API
-		}
-		if s.Name == c.o.Name {
-			v.Applied = c.node.Applied()
-		}
-		out.Coordinators = append(out.Coordinators, v)
-	}
-	return out, nil
 }
 
 // stores opens each artifact store once and signs URLs of its objects.

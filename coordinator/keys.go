@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/groundswell/groundswell/internal/durable"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
@@ -30,8 +31,13 @@ const (
 	gossipFile  = "gossip.key"
 )
 
+// firstOperator is the person whose credential bootstrap makes.
+const firstOperator = "admin"
+
 // keys is what a coordinator must hold to serve.
 type keys struct {
+	dir    string // of the coordinator's own identity
+	name   string
 	cred   *identity.Credential
 	ca     *identity.CA
 	gossip []byte
@@ -51,48 +57,74 @@ func (o *Options) loadKeys(ctx context.Context) (*keys, error) {
 	case len(o.Join) > 0:
 		return o.joinKeys(ctx)
 	}
-	return nil, fmt.Errorf("%s holds no coordinator: start the first one of a cluster with --bootstrap, others with --join ADDRESS and a token (`dctl token create --role coordinator`)", o.Dir)
+	return nil, fmt.Errorf("%s holds no coordinator: start the first one of a cluster with --bootstrap, "+
+		"others with --join ADDRESS and a token (`dctl token create --role coordinator`)", o.Dir)
 }
 
+// readKeys reads the keys and gives the coordinator a new certificate if its
+// own is due or has ended: the CA's key lies beside it.
 func (o *Options) readKeys() (*keys, error) {
 	dir := filepath.Join(o.Dir, identityDir)
 	cred, err := identity.Load(dir)
 	if err != nil {
 		return nil, err
 	}
-	caKey, err := os.ReadFile(filepath.Join(o.Dir, caKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("read CA key: %w", err)
-	}
-	ca, err := identity.ParseCA(cred.CA(), caKey)
+	ca, err := readCA(o.Dir, cred.CA())
 	if err != nil {
 		return nil, err
 	}
+	ca.Life = o.CertificateLife
 	gossip, err := os.ReadFile(filepath.Join(o.Dir, gossipFile))
 	if err != nil {
 		return nil, fmt.Errorf("read gossip key: %w", err)
 	}
-	k := &keys{cred: cred, ca: ca, gossip: gossip}
-	return k, k.renew(dir, o.Name)
+	k := &keys{dir: dir, name: o.Name, cred: cred, ca: ca, gossip: gossip}
+	if now := time.Now(); cred.Valid(now) != nil || now.After(cred.RenewAt()) {
+		return k, k.renew()
+	}
+	return k, nil
 }
 
-// renew replaces the coordinator's own certificate when it is due.
-func (k *keys) renew(dir, name string) error {
-	if time.Now().Before(k.cred.RenewAt()) {
-		return nil
+// readCA reads the CA of a coordinator's folder.
+func readCA(dir string, certPEM []byte) (*identity.CA, error) {
+	key, err := os.ReadFile(filepath.Join(dir, caKeyFile))
+	if err != nil {
+		return nil, fmt.Errorf("read CA key: %w", err)
 	}
-	keyPEM, csr, err := identity.NewKey()
+	return identity.ParseCA(certPEM, key)
+}
+
+// renew replaces the coordinator's own certificate; its key stays.
+func (k *keys) renew() error {
+	keyPEM, err := identity.KeyOf(k.dir)
 	if err != nil {
 		return err
 	}
-	cert, err := k.ca.Issue(csr, identity.Coordinator, name)
+	csr, err := identity.Request(keyPEM)
 	if err != nil {
 		return err
 	}
-	if err := identity.Save(dir, cert, keyPEM, k.ca.PEM); err != nil {
+	cert, err := k.ca.Issue(csr, identity.Coordinator, k.name)
+	if err != nil {
+		return err
+	}
+	if err := identity.SaveRenewed(k.dir, cert); err != nil {
 		return err
 	}
 	return k.cred.Replace(cert, keyPEM)
+}
+
+// keepRenewed renews the coordinator's own certificate while it runs; listeners
+// and connections take the new one at their next handshake.
+func (c *Coordinator) keepRenewed(ctx context.Context) error {
+	c.keys.cred.KeepRenewed(ctx, func(context.Context) error { return c.keys.renew() }, func(err error) {
+		if err != nil {
+			c.o.Log.Error("own certificate not renewed", "ends", c.keys.cred.Ends(), "error", err)
+			return
+		}
+		c.o.Log.Info("own certificate renewed", "ends", c.keys.cred.Ends())
+	})
+	return nil
 }
 
 func (o *Options) bootstrapKeys() (*keys, error) {
@@ -100,19 +132,26 @@ func (o *Options) bootstrapKeys() (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
+	ca.Life = o.CertificateLife
 	caKey, err := ca.KeyPEM()
 	if err != nil {
 		return nil, err
 	}
 	gossip := make([]byte, 32)
 	_, _ = rand.Read(gossip) // crypto/rand never fails
-	if err := o.issue(ca, identity.Operator, "admin", operatorDir); err != nil {
+	err = makeCredential(filepath.Join(o.Dir, operatorDir), ca, func(csr []byte) ([]byte, error) {
+		return ca.Issue(csr, identity.Operator, firstOperator)
+	})
+	if err != nil {
 		return nil, err
 	}
 	if err := o.writeShared(caKey, gossip); err != nil {
 		return nil, err
 	}
-	if err := o.issue(ca, identity.Coordinator, o.Name, identityDir); err != nil {
+	err = makeCredential(filepath.Join(o.Dir, identityDir), ca, func(csr []byte) ([]byte, error) {
+		return ca.Issue(csr, identity.Coordinator, o.Name)
+	})
+	if err != nil {
 		return nil, err
 	}
 	k, err := o.readKeys()
@@ -122,21 +161,45 @@ func (o *Options) bootstrapKeys() (*keys, error) {
 	return k, err
 }
 
-// issue makes a key and certificate and saves them below Dir.
-func (o *Options) issue(ca *identity.CA, role identity.Role, id, folder string) error {
+// makeCredential makes a key and a certificate and saves them.
+func makeCredential(dir string, ca *identity.CA, issue func(csr []byte) ([]byte, error)) error {
 	keyPEM, csr, err := identity.NewKey()
 	if err != nil {
 		return err
 	}
-	cert, err := ca.Issue(csr, role, id)
+	cert, err := issue(csr)
 	if err != nil {
 		return err
 	}
-	return identity.Save(filepath.Join(o.Dir, folder), cert, keyPEM, ca.PEM)
+	return identity.Save(dir, cert, keyPEM, ca.PEM)
+}
+
+// BreakGlass makes an operator's credential from the CA's key in the folder of
+// a coordinator, whether that runs or not, and saves it in out. The certificate
+// says how it was made, lives for a day, is never renewed, and cannot approve;
+// the cluster records its first use.
+func BreakGlass(dir, name, out string) (ends time.Time, err error) {
+	caPEM, err := os.ReadFile(filepath.Join(dir, identityDir, "ca.crt"))
+	if err != nil {
+		return ends, fmt.Errorf("%s is no coordinator's folder: %w", dir, err)
+	}
+	ca, err := readCA(dir, caPEM)
+	if err != nil {
+		return ends, err
+	}
+	err = makeCredential(out, ca, func(csr []byte) ([]byte, error) { return ca.IssueBreakGlass(csr, name) })
+	if err != nil {
+		return ends, err
+	}
+	cred, err := identity.Load(out)
+	if err != nil {
+		return ends, err
+	}
+	return cred.Ends(), nil
 }
 
 func (o *Options) writeShared(caKey, gossip []byte) error {
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := durable.MkdirAll(o.Dir, 0o700); err != nil {
 		return fmt.Errorf("create %s: %w", o.Dir, err)
 	}
 	if err := identity.WriteSecret(filepath.Join(o.Dir, caKeyFile), caKey); err != nil {
@@ -146,7 +209,8 @@ func (o *Options) writeShared(caKey, gossip []byte) error {
 }
 
 // joinKeys enrols with a token, then asks a coordinator over mutual TLS for
-// the CA's key and the ring's key.
+// the CA's key and the ring's key. The key is on disk before it is used: after
+// a lost answer the same key, with the same token, is the same coordinator.
 func (o *Options) joinKeys(ctx context.Context) (*keys, error) {
 	token, err := o.Token()
 	if err != nil {
@@ -154,11 +218,14 @@ func (o *Options) joinKeys(ctx context.Context) (*keys, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	keyPEM, csr, err := identity.NewKey()
+	dir := filepath.Join(o.Dir, identityDir)
+	keyPEM, csr, err := identity.KeptKey(dir)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := enrolWith(ctx, o.Join, token, &agentv1.EnrolRequest{Token: token.String(), CsrDer: csr, Name: o.Name})
+	answer, err := o.enrolWith(ctx, token, &agentv1.EnrolRequest{
+		Token: token.String(), CsrDer: csr, Name: o.Name, Role: string(identity.Coordinator),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("enrol at %v: %w", o.Join, err)
 	}
@@ -166,7 +233,7 @@ func (o *Options) joinKeys(ctx context.Context) (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	cc, err := rpc.Dial(o.Join, cred.Client())
+	cc, err := rpc.Dial(o.Join, cred.Client(), o.dialer()...)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +245,7 @@ func (o *Options) joinKeys(ctx context.Context) (*keys, error) {
 	if err := o.writeShared(shared.CaKeyPem, shared.GossipKey); err != nil {
 		return nil, err
 	}
-	if err := identity.Save(filepath.Join(o.Dir, identityDir), answer.CertificatePem, keyPEM, answer.CaPem); err != nil {
+	if err := identity.Save(dir, answer.CertificatePem, keyPEM, answer.CaPem); err != nil {
 		return nil, err
 	}
 	k, err := o.readKeys()
@@ -189,8 +256,9 @@ func (o *Options) joinKeys(ctx context.Context) (*keys, error) {
 }
 
 // enrolWith verifies the CA by the token before the token is shown to anyone.
-func enrolWith(ctx context.Context, addrs []string, t identity.Token, r *agentv1.EnrolRequest) (*agentv1.EnrolResponse, error) {
-	open, err := rpc.Dial(addrs, &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, ServerName: identity.ServerName}) //nolint:gosec // only to read public certificates, which the token's hash verifies
+func (o *Options) enrolWith(ctx context.Context, t identity.Token, r *agentv1.EnrolRequest) (*agentv1.EnrolResponse, error) {
+	open, err := rpc.Dial(o.Join, &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, ServerName: identity.ServerName}, //nolint:gosec // only to read public certificates, which the token's hash verifies
+		o.dialer()...)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +270,7 @@ func enrolWith(ctx context.Context, addrs []string, t identity.Token, r *agentv1
 	if err != nil {
 		return nil, err
 	}
-	cc, err := rpc.Dial(addrs, conf)
+	cc, err := rpc.Dial(o.Join, conf, o.dialer()...)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -33,6 +34,10 @@ func (c *Coordinator) metrics(w http.ResponseWriter, r *http.Request) {
 	gauge("raft_leader", "1 when this coordinator leads.", b2f(c.log.leading()), nil)
 	gauge("agents_connected", "Agent streams at this coordinator.", float64(len(c.sessions.Connected())), nil)
 	gauge("invariant_violations", "Invariants that entries of the log have broken; any is a bug.", float64(c.store.Violations()), nil)
+	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.cred.Ends()).Seconds(),
+		prometheus.Labels{"certificate": "coordinator"})
+	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.ca.Ends()).Seconds(),
+		prometheus.Labels{"certificate": "ca"})
 	type key struct{ app, group, result string }
 	ended := map[key]float64{}
 	c.store.View(func(s *deploy.State) {

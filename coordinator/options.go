@@ -9,11 +9,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
+	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/coordinator/gates"
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 )
 
@@ -53,6 +56,26 @@ type Options struct {
 	// Approvers lists the operators of each group that approval gates name.
 	Approvers map[string][]string
 
+	// CertificateLife is how long the certificates live that this coordinator
+	// issues, its own too; 0 is identity.DefaultLife.
+	CertificateLife time.Duration
+
+	// DeadAfter is how long a voter may be silent before the leader removes it, if
+	// all others answer and three stay; 0 is DefaultDeadAfter, negative never.
+	DeadAfter time.Duration
+
+	// Heartbeat is how long a leader may be silent; 0 is 500 ms.
+	Heartbeat time.Duration
+
+	// Listen and Dial replace TCP, for tests in memory; nil is TCP.
+	Listen func(address string) (net.Listener, error)
+	Dial   func(ctx context.Context, address string) (net.Conn, error)
+	// Ring replaces gossip's sockets in the same way.
+	Ring *gossip.Network
+
+	epoch  uint64 // that this start begins, 0 for none
+	reason string
+
 	Log *slog.Logger
 	// Ready is called once the coordinator serves, with its addresses.
 	Ready func(Addresses)
@@ -73,8 +96,11 @@ type Addresses struct {
 func (o *Options) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if o.Name == "" || strings.ContainsAny(o.Name, "/ ") {
-		bad("--name %q: a coordinator needs a name without blanks and slashes", o.Name)
+	if err := identity.CheckID(o.Name); err != nil {
+		bad("--name: %w", err)
+	}
+	if o.CertificateLife != 0 && o.CertificateLife < identity.ShortestLife {
+		bad("certificateLife: %s is too short to be renewed in time; use at least %s", o.CertificateLife, identity.ShortestLife)
 	}
 	if o.Dir == "" {
 		bad("--dir: a coordinator needs a folder for its state")
@@ -115,4 +141,27 @@ func (o *Options) advertised(l net.Addr) string {
 		host = o.Advertise
 	}
 	return net.JoinHostPort(host, port)
+}
+
+func (o *Options) listen(address string) (net.Listener, error) {
+	if o.Listen != nil {
+		return o.Listen(address)
+	}
+	return net.Listen("tcp", address)
+}
+
+func (o *Options) dial(ctx context.Context, address string) (net.Conn, error) {
+	if o.Dial != nil {
+		return o.Dial(ctx, address)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
+}
+
+// dialer is what a gRPC connection needs to go the same way.
+func (o *Options) dialer() []grpc.DialOption {
+	if o.Dial == nil {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithContextDialer(o.Dial)}
 }

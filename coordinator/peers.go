@@ -20,15 +20,18 @@ import (
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
 )
 
 // peers is how coordinators reach each other: connections by API address, kept
 // open.
 type peers struct {
-	cred  *identity.Credential
-	store *state.Store
-	node  *consensus.Node
+	cred   *identity.Credential
+	store  *state.Store
+	node   *consensus.Node
+	dialer []grpc.DialOption
+	why    func() string // there is no leader
 
 	mu    sync.Mutex
 	conns map[string]*grpc.ClientConn
@@ -40,7 +43,7 @@ func (p *peers) dial(api string) (*grpc.ClientConn, error) {
 	if cc := p.conns[api]; cc != nil {
 		return cc, nil
 	}
-	cc, err := rpc.Dial([]string{api}, p.cred.Client())
+	cc, err := rpc.Dial([]string{api}, p.cred.Client(), p.dialer...)
 	if err == nil {
 		p.conns[api] = cc
 	}
@@ -72,7 +75,7 @@ func (p *peers) members() []state.Coordinator {
 func (p *peers) leader() (*grpc.ClientConn, error) {
 	name, _ := p.node.Leader()
 	if name == "" {
-		return nil, &consensus.NotLeader{}
+		return nil, &consensus.NotLeader{Why: p.why()}
 	}
 	for _, m := range p.members() {
 		if m.Name == name {
@@ -110,6 +113,9 @@ const readBound = 5 * time.Second
 // here: who creates a deployment at a follower can watch it there.
 func (c *Coordinator) forward(ctx context.Context, method string, req any) (any, error) {
 	out, err := c.peers.forward(ctx, method, req)
+	if r, ok := req.(*controlv1.ClusterStatusRequest); ok && err != nil {
+		return c.operators.ClusterStatus(ctx, r) // as far as this one knows, with who is missing
+	}
 	if m, ok := out.(interface{ GetIndex() uint64 }); ok && err == nil {
 		ctx, cancel := context.WithTimeout(ctx, readBound)
 		defer cancel()
@@ -203,15 +209,6 @@ func (s *peerService) Keys(context.Context, *peerv1.KeysRequest) (*peerv1.KeysRe
 		return nil, err
 	}
 	return &peerv1.KeysResponse{CaKeyPem: key, GossipKey: s.c.keys.gossip}, nil
-}
-
-// Join makes the caller a voter.
-func (s *peerService) Join(ctx context.Context, r *peerv1.JoinRequest) (*peerv1.JoinResponse, error) {
-	caller, _ := rpc.Caller(ctx)
-	if err := s.c.node.AddVoter(ctx, caller.ID, r.RaftAddress); err != nil {
-		return nil, err
-	}
-	return &peerv1.JoinResponse{}, nil
 }
 
 // Logs reads hook output of a host that has its stream here.

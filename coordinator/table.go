@@ -15,7 +15,7 @@ func table() rpc.Table {
 	read, lead := rpc.Rule{Roles: people}, rpc.Rule{Roles: people, Leader: true}
 	return rpc.Table{
 		agentv1.EnrolmentService_Roots_FullMethodName: {Anonymous: true},
-		agentv1.EnrolmentService_Enrol_FullMethodName: {Anonymous: true},
+		agentv1.EnrolmentService_Enrol_FullMethodName: {Anonymous: true, Leader: true}, // a fresh token works everywhere
 
 		agentv1.AgentService_Session_FullMethodName:      {Roles: agents},
 		agentv1.AgentService_SignArtifact_FullMethodName: {Roles: agents},
@@ -23,9 +23,10 @@ func table() rpc.Table {
 
 		peerv1.PeerService_Propose_FullMethodName:  {Roles: peers},
 		peerv1.PeerService_Presence_FullMethodName: {Roles: peers},
-		peerv1.PeerService_Keys_FullMethodName:     {Roles: peers},
+		peerv1.PeerService_Keys_FullMethodName:     {Roles: peers, Leader: true}, // who is a member, the leader knows
 		peerv1.PeerService_Join_FullMethodName:     {Roles: peers, Leader: true},
 		peerv1.PeerService_Logs_FullMethodName:     {Roles: peers},
+		peerv1.PeerService_Describe_FullMethodName: {Roles: peers},
 
 		controlv1.ControlService_CreateDeployment_FullMethodName:   lead,
 		controlv1.ControlService_PlanDeployment_FullMethodName:     lead,
@@ -39,6 +40,12 @@ func table() rpc.Table {
 		controlv1.ControlService_RegisterRevision_FullMethodName:   lead,
 		controlv1.ControlService_ForgetHost_FullMethodName:         lead,
 		controlv1.ControlService_CreateToken_FullMethodName:        lead,
+		controlv1.ControlService_ListTokens_FullMethodName:         lead, // it knows what time the log has
+		controlv1.ControlService_RevokeToken_FullMethodName:        lead,
+		controlv1.ControlService_ConfirmPerson_FullMethodName:      lead,
+		controlv1.ControlService_RevokeIdentity_FullMethodName:     lead,
+		controlv1.ControlService_RemoveCoordinator_FullMethodName:  lead,
+		controlv1.ControlService_ActivateEpoch_FullMethodName:      lead,
 		controlv1.ControlService_ListHosts_FullMethodName:          lead, // the leader knows every stream
 		controlv1.ControlService_GetHost_FullMethodName:            lead,
 		controlv1.ControlService_ClusterStatus_FullMethodName:      lead,
@@ -50,5 +57,7 @@ func table() rpc.Table {
 		controlv1.ControlService_ListApps_FullMethodName:        read,
 		controlv1.ControlService_GetApp_FullMethodName:          read,
 		controlv1.ControlService_ListRevisions_FullMethodName:   read,
+		controlv1.ControlService_ListPeople_FullMethodName:      read,
+		controlv1.ControlService_Backup_FullMethodName:          read,
 	}
 }

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -265,24 +266,48 @@ func (s *State) approve(d *Deployment, e RequestMade) error {
 	var last error
 	given := false
 	for _, g := range waiting {
-		switch {
-		case e.Request.Actor == d.Actor:
-			last = refuse(Conflict, "%s asked for deployment %s; somebody else must approve it", d.Actor, d.ID)
-		case g.Approval.Group != "" && !slices.Contains(e.Groups, g.Approval.Group):
-			last = refuse(Conflict, "gate %s needs somebody of group %s; %s is not in it", g.Name, g.Approval.Group, e.Request.Actor)
-		case d.overdueFor(g, s.Now):
-			last = refuse(Conflict, "the time to approve gate %s is over; the deployment counts as rejected, deploy again", g.Name)
-		case slices.ContainsFunc(d.Approvals, func(a Approval) bool { return a.Gate == g.Name && a.Actor == e.Request.Actor }):
-			last = refuse(Conflict, "%s approved gate %s already; it needs different people", e.Request.Actor, g.Name)
-		default:
-			d.Approvals = append(d.Approvals, Approval{Gate: g.Name, Actor: e.Request.Actor, Reason: e.Request.Reason, Wall: s.Wall})
-			given = true
+		err := d.mayApprove(g, e)
+		if err == nil && d.overdueFor(g, s.Now) {
+			err = refuse(Conflict, "the time to approve gate %s is over; the deployment counts as rejected, deploy again", g.Name)
 		}
+		if err != nil {
+			last = err
+			continue
+		}
+		d.Approvals = append(d.Approvals, Approval{
+			Gate: g.Name, Actor: e.Request.Actor, Person: e.Request.person(), Reason: e.Request.Reason, Wall: s.Wall,
+		})
+		given = true
 	}
 	if given {
 		return nil
 	}
 	return last
+}
+
+// mayApprove says why somebody's yes to a gate does not count.
+func (d *Deployment) mayApprove(g *Gate, e RequestMade) error {
+	who := e.Request.Actor
+	if e.Request.person() == cmp.Or(d.Person, d.Actor) {
+		return refuse(Conflict, "%s asked for deployment %s; somebody else must approve it%s", d.Actor, d.ID, sameAs(who, d.Actor))
+	}
+	if g.Approval.Group != "" && !slices.Contains(e.Groups, g.Approval.Group) {
+		return refuse(Conflict, "gate %s needs somebody of group %s; %s is not in it", g.Name, g.Approval.Group, who)
+	}
+	for _, a := range d.Approvals {
+		if a.Gate == g.Name && cmp.Or(a.Person, a.Actor) == e.Request.person() {
+			return refuse(Conflict, "%s approved gate %s already; it needs different people%s", a.Actor, g.Name, sameAs(who, a.Actor))
+		}
+	}
+	return nil
+}
+
+// sameAs explains why two names count as one.
+func sameAs(a, b string) string {
+	if a == b {
+		return ""
+	}
+	return ", and " + a + " counts as the same person (see `dctl access list`)"
 }
 
 // skipZone excludes a zone that was taken back or failed, and goes on without

@@ -32,6 +32,7 @@ type Deployment struct {
 	Redeploy        bool             `json:"redeploy,omitempty"`
 	Seed            uint64           `json:"seed"`
 	Actor           string           `json:"actor,omitempty"`
+	Person          string           `json:"person,omitempty"` // who the actor counts as, for four eyes
 	Reason          string           `json:"reason,omitempty"`
 	CreatedAt       Time             `json:"created_at"`
 	EndedAt         Time             `json:"ended_at,omitempty"`
@@ -75,6 +76,7 @@ type Reversion struct {
 type Approval struct {
 	Gate   string `json:"gate"`
 	Actor  string `json:"actor"`
+	Person string `json:"person,omitempty"` // who the actor counts as
 	Reason string `json:"reason,omitempty"`
 	Wall   int64  `json:"wall"`
 }

@@ -1,6 +1,9 @@
 package deploy
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Event is a fact: something that happened or was decided. The set is sealed;
 // every event has an arm in State.Apply and a message in proto/state/v1.
@@ -12,7 +15,13 @@ type Request struct {
 	ID     string `json:"id,omitempty"`
 	Actor  string `json:"actor,omitempty"`
 	Reason string `json:"reason,omitempty"`
+	// Person is who the actor counts as where two people are asked for; empty is
+	// the actor itself.
+	Person string `json:"person,omitempty"`
 }
+
+// person is who made the request, for four eyes.
+func (r Request) person() string { return cmp.Or(r.Person, r.Actor) }
 
 // RulesRaised changes what facts mean from here on: every voter has announced
 // that it knows the level, which is the next one.

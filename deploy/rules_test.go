@@ -132,6 +132,13 @@ func TestFourEyes(t *testing.T) {
 	f.refused(say("ann"))
 	f.must(say("bob"))
 	f.refused(say("bob"))
+	as := func(actor, person string) deploy.Event {
+		return deploy.RequestMade{
+			Request: deploy.Request{Actor: actor, Person: person}, Deployment: "d2", Verb: deploy.VerbApprove,
+		}
+	}
+	f.refused(as("puppet", "ann")) // whom the requester made
+	f.refused(as("sock", "bob"))   // one approver's second name
 	f.must(say("cyd"))
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -46,6 +47,10 @@ type settings struct {
 		WebhookSecretFile string `yaml:"webhookSecretFile"`
 	} `yaml:"gates"`
 	Approvers map[string][]string `yaml:"approvers"`
+	// CertificateLife of what this coordinator issues; every one has the same.
+	CertificateLife config.Duration `yaml:"certificateLife"`
+	// DeadAfter is when the leader gives up a voter that does not answer.
+	DeadAfter config.Duration `yaml:"deadAfter"`
 }
 
 func defaults() settings {
@@ -98,7 +103,10 @@ say it too:
     prometheus: http://prometheus.example:9090
     webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256
   approvers:           # groups that approval gates name, of operators
-    oncall: [ann, bob]`,
+    oncall: [ann, bob]
+  certificateLife: 720h # of every certificate; renewed at two thirds of it
+  deadAfter: 72h        # a voter that is silent for so long is removed, if all
+                        # others answer and three of them stay`,
 		Example: `  dcoord --bootstrap --name c1 --dir /var/lib/groundswell/coordinator --advertise 10.0.0.11
   dcoord --name c2 --advertise 10.0.0.12 --join 10.0.0.11:7100 --join-token-file token
   dcoord --config /etc/groundswell/coordinator.yaml`,
@@ -111,6 +119,8 @@ say it too:
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
+	cmd.AddCommand(operatorCommand(stdout), recoverCommand(stdout), restoreCommand(stdout))
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	f := cmd.Flags()
 	f.StringVar(&file, "config", "", "configuration file (YAML); flags lie over it")
 	f.BoolVar(&bootstrap, "bootstrap", false, "start a new cluster in an empty folder")
@@ -181,6 +191,7 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 	o := coordinator.Options{
 		Name: s.Name, Dir: s.Dir, API: s.API, Agents: s.Agents, Raft: s.Raft, Gossip: s.Gossip, Debug: s.Debug,
 		Advertise: s.Advertise, Bootstrap: bootstrap, Join: s.Join, Log: log, Store: stores.Open, Approvers: s.Approvers,
+		CertificateLife: time.Duration(s.CertificateLife), DeadAfter: time.Duration(s.DeadAfter),
 		Token: func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
 		Ready: func(a coordinator.Addresses) {
 			if err := json.NewEncoder(stdout).Encode(map[string]any{"event": "ready", "addresses": a}); err != nil {

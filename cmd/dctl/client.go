@@ -12,6 +12,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc"
 
+	"github.com/groundswell/groundswell/agent"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -22,14 +23,18 @@ import (
 type client struct {
 	cli  *cli
 	cred *identity.Credential
+	seen rpc.Seen
 
 	mu        sync.Mutex
 	addresses []string
 	conn      *grpc.ClientConn
 }
 
-// connect finds out where the cluster is and who we are. It does not wait for
-// a connection.
+// renewPatience is how long a command waits for a new certificate in passing.
+const renewPatience = 3 * time.Second
+
+// connect finds out where the cluster is and who we are, and renews who we are
+// if that is due. It does not wait for a connection else.
 func (c *cli) connect() (*client, error) {
 	where, err := c.where()
 	if err != nil {
@@ -42,9 +47,29 @@ func (c *cli) connect() (*client, error) {
 	if err != nil {
 		return nil, &exitError{code: exitAuth, err: err}
 	}
+	if err := cred.Valid(time.Now()); err != nil {
+		return nil, &exitError{code: exitAuth, text: err.Error() + comeBack(cred)}
+	}
+	short, cancel := context.WithTimeout(context.Background(), renewPatience)
+	defer cancel()
+	_ = agent.RenewOperator(short, where.Coordinators, cred, where.Credentials) // the next command tries again
 	cl := &client{cli: c, cred: cred, addresses: where.Coordinators}
-	cl.conn, err = rpc.Dial(cl.addresses, cred.Client())
+	cl.conn, err = cl.dial()
 	return cl, err
+}
+
+// comeBack says how somebody whose certificate has ended gets in again.
+func comeBack(cred *identity.Credential) string {
+	who, _ := cred.Peer() // it was read when the credential was loaded
+	if who.BreakGlass {
+		return "; a break-glass credential lives for a day"
+	}
+	return fmt.Sprintf("; ask an operator for a token (`dctl token create --role operator --name %s`) and give it to `dctl login` "+
+		"with the same --credentials, or make a break-glass credential on a coordinator's machine (`dcoord operator --help`)", who.ID)
+}
+
+func (cl *client) dial() (*grpc.ClientConn, error) {
+	return rpc.Dial(cl.addresses, cl.cred.Client(), cl.seen.Options()...)
 }
 
 // where joins flags and the contexts file.
@@ -91,13 +116,13 @@ func (cl *client) api() controlv1.ControlServiceClient {
 func (cl *client) turn() {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	next := append(append([]string{}, cl.addresses[1:]...), cl.addresses[0])
-	conn, err := rpc.Dial(next, cl.cred.Client())
+	cl.addresses = append(append([]string{}, cl.addresses[1:]...), cl.addresses[0])
+	conn, err := cl.dial()
 	if err != nil {
 		return // the present connection reconnects by itself
 	}
 	_ = cl.conn.Close() // it was of no use
-	cl.conn, cl.addresses = conn, next
+	cl.conn = conn
 }
 
 // mutation is what identifies a request that changes something. All tries of

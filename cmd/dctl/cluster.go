@@ -5,49 +5,15 @@ import (
 	"io"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/agent"
-	"github.com/groundswell/groundswell/internal/config"
 	"github.com/groundswell/groundswell/internal/identity"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
-
-func (c *cli) tokenCommand() *cobra.Command {
-	role, ttl, uses := string(identity.Agent), config.Duration(time.Hour), int32(1)
-	create := &cobra.Command{
-		Use: "create", Short: "Make a join token", Args: upTo(0),
-		Long: "Make a token with which a host, a coordinator or an operator joins. It is shown\nonce. Give it by a file or the environment, never on a command line.",
-		Example: `dctl token create --ttl 1h
-dctl token create --role coordinator
-dctl token create --uses 50 --ttl 1d > token
-dctl token create --role operator --name ann > ann.token`,
-	}
-	name := ""
-	create.Flags().StringVar(&name, "name", "", "the person that a token of role operator is for")
-	create.Flags().StringVar(&role, "role", role, "who may join with it: agent, coordinator or operator")
-	create.Flags().Var(&ttl, "ttl", "how long it is good")
-	create.Flags().Int32Var(&uses, "uses", uses, "how often it may be used")
-	create.RunE = func(cmd *cobra.Command, _ []string) error {
-		if _, err := identity.ParseRole(role); err != nil {
-			return usage("--role: %v", err)
-		}
-		return c.with(func(cl *client) error {
-			req := &controlv1.CreateTokenRequest{Mutation: cl.mutation(""), Role: role, TtlMs: time.Duration(ttl).Milliseconds(), Uses: uses, Name: name}
-			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.CreateToken, req)
-			if err != nil {
-				return err
-			}
-			return c.show(out, func(w io.Writer) {
-				fmt.Fprintln(w, out.Token)
-				fmt.Fprintf(c.err, "good until %s, for %s\n", moment(out.ExpiresMs), count(int(uses), "use"))
-			})
-		})
-	}
-	return family("token", "Join tokens", create)
-}
 
 func (c *cli) clusterCommand() *cobra.Command {
 	status := &cobra.Command{
@@ -62,12 +28,48 @@ func (c *cli) clusterCommand() *cobra.Command {
 			})
 		},
 	}
-	return family("cluster", "The coordinators", status)
+	return family("cluster", "The coordinators", status, c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand())
+}
+
+func (c *cli) clusterRemoveCommand() *cobra.Command {
+	force := false
+	cmd := &cobra.Command{
+		Use: "remove NAME", Short: "Take a coordinator out of the cluster", Args: args("NAME"),
+		Long: `Take a coordinator out of the cluster, running or dead. It is refused if those that
+stay and answer are no quorum; --force, with a reason, says that you know better.
+The name is free afterwards: a new machine joins under it with a token. A coordinator
+holds the CA's key: if it fell into wrong hands, the CA must be replaced too.`,
+		Example: `dctl cluster remove c3
+dctl cluster remove c3 --force -m "the rack burnt down, c2 is on its way"`,
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "though no quorum may be left")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := c.confirm("Remove coordinator " + args[0] + " from the cluster?"); err != nil {
+			return err
+		}
+		return c.with(func(cl *client) error {
+			req := &controlv1.RemoveCoordinatorRequest{Mutation: cl.mutation(""), Name: args[0], Force: force}
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.RemoveCoordinator, req)
+			if err != nil {
+				return err
+			}
+			return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s is removed; stop it\n", args[0]) })
+		})
+	}
+	return cmd
 }
 
 func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
-	fmt.Fprintln(w, line(fmt.Sprintf("cluster %s  version %s  term %d  index %d", s.ClusterId, s.Version, s.Term, s.Index)))
+	fmt.Fprintln(w, line(fmt.Sprintf("cluster %s  version %s  epoch %d  term %d  index %d", s.ClusterId, s.Version, s.Epoch, s.Term, s.Index)))
 	fmt.Fprintf(w, "%s, %d connected, %s in flight\n", count(int(s.Hosts), "host"), s.Connected, count(int(s.Deployments), "deployment"))
+	if s.Held != "" {
+		fmt.Fprintf(w, "HELD in epoch %d: %s; hosts report and nothing is decided until `dctl cluster activate %d`\n", s.Epoch, line(s.Held), s.Epoch)
+	}
+	fmt.Fprintf(w, "quorum %d of %s", s.Quorum, count(voters(s), "voter"))
+	if len(s.Missing) > 0 {
+		fmt.Fprintf(w, ", MISSING %s", line(strings.Join(s.Missing, ", ")))
+	}
+	fmt.Fprintf(w, "; the CA's certificate: %s\n", life(s.CaEndsMs))
 	var rows []string
 	for _, m := range s.Coordinators {
 		role := "learner"
@@ -81,9 +83,41 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 		if !m.Alive {
 			alive = "DEAD"
 		}
-		rows = append(rows, cells(m.Name, role, alive, m.Address, m.RaftAddress, m.Streams))
+		rows = append(rows, cells(m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs), m.Version))
 	}
-	_ = table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS", rows) // a broken pipe ends the program anyway
+	_ = table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERTIFICATE\tVERSION", rows) // a broken pipe ends the program anyway
+	printTroubles(w, s)
+}
+
+func printTroubles(w io.Writer, s *controlv1.ClusterStatusResponse) {
+	for _, m := range s.Coordinators {
+		if m.Trouble != "" {
+			fmt.Fprintf(w, "%s is no voter yet: %s\n", line(m.Name), line(m.Trouble))
+		}
+	}
+}
+
+func voters(s *controlv1.ClusterStatusResponse) (n int) {
+	for _, m := range s.Coordinators {
+		if m.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// life is how long a certificate lives from now on, or since when it does not.
+func life(endsMs int64) string {
+	switch d := time.Until(time.UnixMilli(endsMs)); {
+	case endsMs == 0:
+		return "unknown"
+	case d <= 0:
+		return "ENDED " + moment(endsMs)
+	case d > 48*time.Hour:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	default:
+		return d.Round(time.Second).String()
+	}
 }
 
 func (c *cli) loginCommand() *cobra.Command {
@@ -93,7 +127,11 @@ func (c *cli) loginCommand() *cobra.Command {
 		Long: `Remember where a cluster is and which credentials to show it. The cluster is asked
 first, so a context that is written works. With --token-file the credential is
 made: the token, from ` + "`dctl token create --role operator --name YOU`" + `, is spent and names
-you in the history. The folder stays where it is.`,
+you in the history. The folder stays where it is.
+
+The certificate is renewed in passing, by any command, when two thirds of its life
+have passed. One that has ended for want of use comes back by a token for the same
+name and folder: your key proves that you are you.`,
 		Example: `dctl login prod -C coord-1:7100,coord-2:7100 --credentials ~/.config/groundswell/prod
 dctl login prod -C coord-1:7100 --token-file ann.token
 dctl --context prod status`,
@@ -130,7 +168,7 @@ func (c *cli) enrol(cmd *cobra.Command, name, tokenFile string) error {
 		}
 		c.flags.credentials = filepath.Join(filepath.Dir(path), name)
 	}
-	if _, err := identity.Load(c.flags.credentials); err == nil {
+	if old, err := identity.Load(c.flags.credentials); err == nil && old.Valid(time.Now()) == nil {
 		return usage("%s holds a credential already; choose another folder with --credentials", c.flags.credentials)
 	}
 	who, err := agent.EnrolOperator(cmd.Context(), c.flags.coordinators, token, c.flags.credentials)

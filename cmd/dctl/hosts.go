@@ -16,7 +16,7 @@ import (
 )
 
 func (c *cli) hostsCommand() *cobra.Command {
-	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsForget(),
+	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsForget(), c.hostsRevoke(),
 		c.hostsCordon("cordon", "Keep a host out of new work and out of evidence", false), c.hostsCordon("uncordon", "Take a host back", true))
 }
 
@@ -175,6 +175,22 @@ func (c *cli) hostsForget() *cobra.Command {
 				}
 				return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "forgot %s\n", args[0]) })
 			})
+		},
+	}
+}
+
+func (c *cli) hostsRevoke() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke HOST", Short: "End a host's credential", Args: args("HOST"),
+		Long: `End a host's credential, at every coordinator and at once: its session ends too.
+What runs on it is not touched. Only a token that was made for it
+(` + "`dctl token create --host HOST`" + `) brings it back, with a new key.`,
+		Example: "dctl hosts revoke web-07 --reason \"disk was stolen\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.confirm("Revoke host " + args[0] + "? It needs a new token to come back."); err != nil {
+				return err
+			}
+			return c.revoke(cmd, "agent", args[0])
 		},
 	}
 }

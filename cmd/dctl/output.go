@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -91,6 +92,9 @@ func moment(ms int64) string {
 	}
 	return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05Z")
 }
+
+// dash stands for what there is none of.
+func dash(s string) string { return cmp.Or(s, "-") }
 
 func count(n int, what string) string {
 	if n == 1 {

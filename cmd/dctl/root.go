@@ -17,7 +17,7 @@ func (c *cli) root() *cobra.Command {
 		c.deployCommand(), c.planCommand(), c.simulateCommand(), c.rollbackCommand(), c.replayCommand(), c.schemaCommand(),
 		c.statusCommand(), c.watchCommand(), c.historyCommand(), c.logsCommand(),
 		c.hostsCommand(), c.appsCommand(), c.revisionsCommand(),
-		c.localCommand(), c.tokenCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
+		c.localCommand(), c.tokenCommand(), c.accessCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
 	)
 	root.AddCommand(c.actCommands()...)
 	root.AddCommand(c.freezeCommands()...)

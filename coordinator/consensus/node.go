@@ -3,6 +3,7 @@
 package consensus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type Options struct {
 	Advertise string // address that other servers dial
 	Layer     Layer
 	FSM       raft.FSM
+	Heartbeat time.Duration // how long a leader may be silent; 0 is 500 ms, other times follow it
 	// CheckSnapshot and CheckEntry look at what is on disk before anything of it is
 	// applied: the newest snapshot, the first and the last entry of the log. An
 	// error of theirs is Open's. Nil looks at nothing.
@@ -55,10 +57,7 @@ type Node struct {
 // Timeouts that gave a new leader's first commit in about 1 s on a busy
 // 2-core machine (prototype, docs/architecture.md).
 const (
-	heartbeat   = 500 * time.Millisecond
-	election    = 500 * time.Millisecond
-	lease       = 250 * time.Millisecond
-	commit      = 50 * time.Millisecond
+	heartbeat   = 500 * time.Millisecond // and election; half of it the lease, a tenth of it the pause between commits
 	maxAppend   = 512
 	snapshots   = 2
 	dialTimeout = 3 * time.Second
@@ -103,7 +102,8 @@ func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
 	})
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.Name)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = heartbeat, election, lease, commit
+	pace := cmp.Or(o.Heartbeat, heartbeat)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = pace, pace, pace/2, pace/10
 	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
 	c.SnapshotThreshold = 8192
 	c.NoLegacyTelemetry = true
@@ -170,10 +170,16 @@ func checkSnapshot(snaps raft.SnapshotStore, check func(io.Reader) error) error 
 	return check(r)
 }
 
-// Bootstrap makes a new node the only voter of a new cluster. It is refused on
-// a node that has state.
+// ErrHasState says that a node belongs to a cluster already.
+var ErrHasState = errors.New("the node has state of a cluster")
+
+// Bootstrap makes a new node the only voter of a new cluster. A node that has
+// state stays what it is, and answers ErrHasState.
 func (n *Node) Bootstrap() error {
 	err := n.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: n.name, Address: n.advertise}}}).Error()
+	if errors.Is(err, raft.ErrCantBootstrap) {
+		return fmt.Errorf("bootstrap cluster: %w", ErrHasState)
+	}
 	if err != nil {
 		return fmt.Errorf("bootstrap cluster: %w", err)
 	}
@@ -189,10 +195,14 @@ func HasState(dir string) bool {
 // NotLeader is the error of calls that only the leader answers.
 type NotLeader struct {
 	Leader string // address, "" when unknown
+	Why    string // there is none
 }
 
 func (e *NotLeader) Error() string {
 	if e.Leader == "" {
+		if e.Why != "" {
+			return "the cluster has no leader now: " + e.Why
+		}
 		return "the cluster has no leader now; try again"
 	}
 	return "this coordinator is not the leader, " + e.Leader + " is"
@@ -293,6 +303,51 @@ func (n *Node) Servers() ([]Server, error) {
 	return out, nil
 }
 
+// VoterAt reports whether the newest configuration that this node knows has it
+// as a voter, at its address.
+func (n *Node) VoterAt() (voter, address bool) {
+	servers, err := n.Servers()
+	if err != nil {
+		return false, false
+	}
+	for _, s := range servers {
+		if s.Name == string(n.name) {
+			return s.Voter, s.Address == string(n.advertise)
+		}
+	}
+	return false, false
+}
+
+// AddLearner makes the server one that gets the log and has no vote; leader
+// only, idempotent. A voter stays one.
+func (n *Node) AddLearner(ctx context.Context, name, addr string) error {
+	err := n.wait(ctx, n.raft.AddNonvoter(raft.ServerID(name), raft.ServerAddress(addr), 0, timeout(ctx)))
+	if err != nil {
+		return fmt.Errorf("add coordinator %s at %s: %w", name, addr, err)
+	}
+	return nil
+}
+
+// Remove takes the server out of the cluster; leader only, idempotent.
+func (n *Node) Remove(ctx context.Context, name string) error {
+	if err := n.wait(ctx, n.raft.RemoveServer(raft.ServerID(name), 0, timeout(ctx))); err != nil {
+		return fmt.Errorf("remove coordinator %s: %w", name, err)
+	}
+	return nil
+}
+
+// HandOver gives leadership to another voter, if this node leads and there is
+// one. It returns once raft has tried.
+func (n *Node) HandOver() error {
+	if !n.IsLeader() {
+		return nil
+	}
+	if err := n.raft.LeadershipTransfer().Error(); err != nil {
+		return fmt.Errorf("hand leadership over: %w", err)
+	}
+	return nil
+}
+
 // AddVoter makes the server a voter; leader only, idempotent.
 func (n *Node) AddVoter(ctx context.Context, name, addr string) error {
 	err := n.wait(ctx, n.raft.AddVoter(raft.ServerID(name), raft.ServerAddress(addr), 0, timeout(ctx)))
@@ -318,9 +373,7 @@ func (n *Node) Snapshot() error {
 
 // Close stops the node; a leader hands its leadership on first, if it can.
 func (n *Node) Close() error {
-	if n.IsLeader() {
-		_ = n.raft.LeadershipTransfer().Error() // a lone node has nobody to hand it to
-	}
+	_ = n.HandOver() // a lone node has nobody to hand it to
 	err := n.raft.Shutdown().Error()
 	return errors.Join(err, n.transport.Close(), n.store.Close())
 }

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/groundswell/groundswell/deploy"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -401,31 +400,6 @@ func (s *Service) done(request string) (yes bool) {
 		yes = seen && a.Refusal == ""
 	})
 	return yes
-}
-
-// CreateToken opens a join token. The secret is in the answer only.
-func (s *Service) CreateToken(ctx context.Context, r *controlv1.CreateTokenRequest) (*controlv1.CreateTokenResponse, error) {
-	ttl := time.Hour
-	switch {
-	case r.TtlMs < 0 || r.TtlMs > (7*24*time.Hour).Milliseconds():
-		return nil, refuse(deploy.Invalid, "a token lives at most 7 days, not %d ms", r.TtlMs)
-	case r.TtlMs > 0:
-		ttl = time.Duration(r.TtlMs) * time.Millisecond
-	}
-	if r.Uses < 0 || r.Uses > 10000 {
-		return nil, refuse(deploy.Invalid, "a token has 1 to 10,000 uses, not %d", r.Uses)
-	}
-	if (r.Role == "operator") != (r.Name != "") {
-		return nil, refuse(deploy.Invalid, "a token of role operator names the person that it is for, and no other does; use --role operator --name NAME")
-	}
-	if r.Role == "operator" && r.Uses > 1 {
-		return nil, refuse(deploy.Invalid, "a token of an operator has one use: it makes one person's credential")
-	}
-	token, expires, err := s.o.Token(ctx, r.Role, ttl, max(1, int(r.Uses)), r.Name)
-	if err != nil {
-		return nil, err
-	}
-	return &controlv1.CreateTokenResponse{Token: token, ExpiresMs: expires.UnixMilli()}, nil
 }
 
 // ClusterStatus describes the coordinators.

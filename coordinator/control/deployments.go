@@ -289,6 +289,9 @@ func (s *Service) Act(ctx context.Context, r *controlv1.ActRequest) (*controlv1.
 		Request: s.request(ctx, r.Mutation), Deployment: id, Verb: deploy.Verb(r.Verb), Gate: r.Gate, Zone: r.Zone, Wave: r.Wave,
 		Groups: s.o.Groups(s.o.Actor(ctx)),
 	}
+	if _, counts := s.o.Person(ctx); !counts && e.Verb == deploy.VerbApprove {
+		return nil, refuse(deploy.Conflict, "a break-glass credential is nobody's second pair of eyes and cannot approve")
+	}
 	if e, err = s.arguments(e, r); err != nil {
 		return nil, err
 	}

@@ -48,6 +48,22 @@ type LogQuery struct {
 	Failed, Follow         bool
 }
 
+// TokenSpec says what a join token is for.
+type TokenSpec struct {
+	Request deploy.Request
+	Role    string
+	Life    time.Duration
+	Uses    int
+	Name    string // of the person that it makes
+	Host    string // id of the known host that comes back with it
+}
+
+// Token is an open join token.
+type Token struct {
+	ID, Secret string
+	Expires    time.Time // by this machine's clock, for people
+}
+
 // Options of New. All functions may be called concurrently.
 type Options struct {
 	State State
@@ -65,8 +81,11 @@ type Options struct {
 	Activity func(host, app string) (Activity, bool)
 	// Output reads hook output through the session of the host.
 	Output func(ctx context.Context, host string, q LogQuery, each func(HookOutput) error) error
+	// Person says who the caller counts as where two people are asked for, and
+	// whether the caller counts there at all.
+	Person func(context.Context) (person string, counts bool)
 	// Token opens a join token and returns it.
-	Token func(ctx context.Context, role string, ttl time.Duration, uses int, name string) (token string, expires time.Time, err error)
+	Token func(ctx context.Context, t TokenSpec) (Token, error)
 	// Cluster describes the coordinators.
 	Cluster func(context.Context) (*controlv1.ClusterStatusResponse, error)
 }
@@ -82,6 +101,9 @@ func New(o Options) *Service {
 	if o.Groups == nil {
 		o.Groups = func(string) []string { return nil }
 	}
+	if o.Person == nil {
+		o.Person = func(ctx context.Context) (string, bool) { return o.Actor(ctx), true }
+	}
 	return &Service{o: o}
 }
 
@@ -91,7 +113,8 @@ func refuse(k deploy.RefusalKind, format string, args ...any) error {
 
 // request turns a mutation into the log's form.
 func (s *Service) request(ctx context.Context, m *controlv1.Mutation) deploy.Request {
-	return deploy.Request{ID: m.GetRequestId(), Actor: s.o.Actor(ctx), Reason: m.GetReason()}
+	person, _ := s.o.Person(ctx)
+	return deploy.Request{ID: m.GetRequestId(), Actor: s.o.Actor(ctx), Reason: m.GetReason(), Person: person}
 }
 
 // propose appends one fact and returns its refusal.

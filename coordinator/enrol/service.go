@@ -2,7 +2,9 @@
 package enrol
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/oklog/ulid/v2"
@@ -11,21 +13,32 @@ import (
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
+// Use is one use of a token: what for, and for whose key.
+type Use struct {
+	Token identity.Token
+	Role  identity.Role
+	Key   []byte // fingerprint
+}
+
 // Options of New. All functions may be called concurrently.
 type Options struct {
 	CA        *identity.CA
 	ClusterID func() string
 	GossipKey []byte
-	// Role says what an open token is for, and the name of the operator that it
-	// makes; an unknown one is an error.
-	Role func(tokenID string) (role identity.Role, name string, err error)
-	// Spend uses the token up, once, in the log; or refuses.
-	Spend func(ctx context.Context, t identity.Token, role identity.Role, subject string) error
+	// Subject says whom a use makes of the key: the id that is settled by the
+	// token, or by a former answer that was lost; "" where the joiner is a new one
+	// of its role. It refuses a use that cannot be, and changes nothing.
+	Subject func(Use) (id string, err error)
+	// Owner reports whether an identity belongs to the key already.
+	Owner func(role identity.Role, id string, key []byte) bool
+	// Spend uses the token up in the log and gives the identity to the key, both
+	// once however often it is asked; or refuses.
+	Spend func(ctx context.Context, u Use, id string) error
 	// Seeds and Coordinators are told to the newcomer.
 	Seeds        func() []string
 	Coordinators func() []string
-	// Caller is who renews.
-	Caller func(context.Context) (identity.Peer, bool)
+	// Caller is who renews, and by which key.
+	Caller func(context.Context) (who identity.Peer, key []byte, ok bool)
 }
 
 // Service implements enrolment, the one service without a client certificate.
@@ -42,41 +55,71 @@ func (s *Service) Roots(context.Context, *agentv1.RootsRequest) (*agentv1.RootsR
 	return &agentv1.RootsResponse{CaPem: s.o.CA.PEM}, nil
 }
 
-// Enrol spends a token and issues a certificate for a new identity. The token
-// is spent before the certificate leaves: a lost answer costs a token, never
-// gives two identities.
+// Enrol spends a token and issues a certificate. The identity is in the log
+// before the certificate leaves. Asked again with the same token and key, it
+// answers the same identity and spends nothing: an answer may be lost.
 func (s *Service) Enrol(ctx context.Context, r *agentv1.EnrolRequest) (*agentv1.EnrolResponse, error) {
-	t, err := identity.ParseToken(r.Token)
+	u, err := use(r)
 	if err != nil {
 		return nil, invalid{err}
 	}
-	role, name, err := s.o.Role(t.ID)
+	id, err := s.o.Subject(u)
 	if err != nil {
 		return nil, err
 	}
-	id := r.Name
-	switch role { // never the joiner's choice: it could name another host, or person
-	case identity.Agent:
-		id = ulid.Make().String()
-	case identity.Operator:
-		id = name
-	case identity.Coordinator:
+	if id == "" {
+		id = s.newcomer(u, r)
 	}
-	cert, err := s.o.CA.Issue(r.CsrDer, role, id)
+	cert, err := s.o.CA.Issue(r.CsrDer, u.Role, id)
 	if err != nil {
 		return nil, invalid{err}
 	}
-	if err := s.o.Spend(ctx, t, role, string(role)+"/"+id); err != nil {
+	if err := s.o.Spend(ctx, u, id); err != nil {
 		return nil, err
 	}
-	return s.answer(role, id, cert), nil
+	return s.answer(u.Role, id, cert), nil
 }
 
-// Renew issues a new certificate for the identity that calls.
+func use(r *agentv1.EnrolRequest) (u Use, err error) {
+	if u.Token, err = identity.ParseToken(r.Token); err != nil {
+		return u, err
+	}
+	if u.Role, err = identity.ParseRole(r.Role); err != nil {
+		return u, fmt.Errorf("what the joiner wants to be: %w", err)
+	}
+	u.Key, err = identity.RequestFingerprint(r.CsrDer)
+	return u, err
+}
+
+// newcomer names one whom the token does not name. A host is never named by
+// itself, it could name another; but one that still has the key of its former
+// identity, whose certificate ended while it was switched off, gets that back.
+func (s *Service) newcomer(u Use, r *agentv1.EnrolRequest) string {
+	switch {
+	case u.Role == identity.Coordinator:
+		return r.Name
+	case r.HostId != "" && s.o.Owner(u.Role, r.HostId, u.Key):
+		return r.HostId
+	}
+	return ulid.Make().String()
+}
+
+// Renew issues a new certificate for the identity that calls, and for the key
+// that it has shown: a stolen certificate makes no second key.
 func (s *Service) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.EnrolResponse, error) {
-	p, ok := s.o.Caller(ctx)
+	p, key, ok := s.o.Caller(ctx)
 	if !ok {
-		return nil, invalid{fmt.Errorf("only a client with a certificate can renew it")}
+		return nil, invalid{errors.New("only a client with a certificate can renew it")}
+	}
+	if p.BreakGlass {
+		return nil, invalid{errors.New("a break-glass credential is not renewed; make another one on a coordinator's machine")}
+	}
+	asked, err := identity.RequestFingerprint(r.CsrDer)
+	if err != nil {
+		return nil, invalid{err}
+	}
+	if !bytes.Equal(asked, key) {
+		return nil, invalid{errors.New("a renewal is for the key that the caller has; for another key enrol with a token")}
 	}
 	cert, err := s.o.CA.Issue(r.CsrDer, p.Role, p.ID)
 	if err != nil {

@@ -38,6 +38,9 @@ type Options struct {
 	Presence func(host string, connected bool)
 	// Progress is told what a host is doing; it must not block.
 	Progress func(host string, p *agentv1.Progress)
+	// Epoch is the cluster's, and whether it only observes: hosts then report, and
+	// get no assignments. Nil is a cluster that acts.
+	Epoch func() (epoch uint64, held bool)
 }
 
 // Service implements the agents' service on one replica.
@@ -53,6 +56,9 @@ type Service struct {
 
 // New returns a service; its reports go nowhere until Run runs.
 func New(o Options) *Service {
+	if o.Epoch == nil {
+		o.Epoch = func() (uint64, bool) { return 0, false }
+	}
 	return &Service{o: o, batch: make(chan report, 1024), streams: map[string]*stream{}}
 }
 
@@ -111,6 +117,10 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	}
 	if err := check(hello); err != nil {
 		return err
+	}
+	if epoch, _ := s.o.Epoch(); hello.Epoch > epoch {
+		return &deploy.Refusal{Reason: deploy.Conflict, Text: fmt.Sprintf(
+			"this coordinator is of epoch %d of the cluster and the host has seen %d: it belongs to the past", epoch, hello.Epoch)}
 	}
 	ctx, stop := context.WithCancel(srv.Context())
 	defer stop()
@@ -239,11 +249,14 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 			counter = h.Counter
 		}
 	})
-	err := srv.Send(&agentv1.Down{Message: &agentv1.Down_Welcome{Welcome: &agentv1.Welcome{Counter: counter, Coordinator: s.o.Name}}})
+	epoch, _ := s.o.Epoch()
+	err := srv.Send(&agentv1.Down{Message: &agentv1.Down_Welcome{Welcome: &agentv1.Welcome{
+		Counter: counter, Coordinator: s.o.Name, Epoch: epoch,
+	}}})
 	last := assigned{complete: true}
 	for err == nil {
 		changed := s.o.State.Changed()
-		if m := last.next(s.o.State, st.host); m != nil {
+		if m := s.next(&last, st.host); m != nil {
 			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Assignments{Assignments: m}}); err != nil {
 				break
 			}
@@ -260,6 +273,15 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 	}
 	st.stop()
 	return err
+}
+
+// next is what the host is to be told; nothing while the cluster observes: an
+// assignment of a state that went back in time could undo what the host knows.
+func (s *Service) next(last *assigned, host string) *agentv1.Assignments {
+	if _, held := s.o.Epoch(); held {
+		return nil
+	}
+	return last.next(s.o.State, host)
 }
 
 // receive reads the stream until it ends.

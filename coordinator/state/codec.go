@@ -78,11 +78,11 @@ func decodeEvent(p *statev1.Event) (deploy.Event, error) {
 }
 
 func encodeRequest(r deploy.Request) *statev1.Request {
-	return &statev1.Request{Id: r.ID, Actor: r.Actor, Reason: r.Reason}
+	return &statev1.Request{Id: r.ID, Actor: r.Actor, Reason: r.Reason, Person: r.Person}
 }
 
 func decodeRequest(r *statev1.Request) deploy.Request {
-	return deploy.Request{ID: r.GetId(), Actor: r.GetActor(), Reason: r.GetReason()}
+	return deploy.Request{ID: r.GetId(), Actor: r.GetActor(), Reason: r.GetReason(), Person: r.GetPerson()}
 }
 
 // each converts a list; an empty one becomes nil.

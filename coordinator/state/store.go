@@ -118,7 +118,7 @@ func (s *Store) Apply(l *raft.Log) any {
 	defer s.mu.Unlock()
 	out := Applied{Index: l.Index, Refusals: s.state.ApplyEntry(l.Index, e.Entry)}
 	for _, c := range e.Cluster {
-		out.Refusals = append(out.Refusals, s.cluster.apply(c, s.state.Wall))
+		out.Refusals = append(out.Refusals, s.cluster.apply(c, moment{s.state.Now, s.state.Wall}))
 	}
 	if len(out.Refusals) > 0 { // a tick changes nothing that anybody waits for
 		close(s.changed)

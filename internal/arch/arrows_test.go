@@ -21,8 +21,9 @@ var arrows = map[string][]string{
 	"proto/agent/v1": nil, "proto/control/v1": nil, "proto/state/v1": nil,
 	"proto/peer/v1": {"proto/agent/v1"}, // coordinators hand on what agents sent
 	"internal/arch": nil, "internal/config": nil, "internal/discover": nil, "internal/durable": nil,
-	"internal/gossip": nil, "internal/identity": nil, "internal/room": nil, "internal/s3server": nil,
-	"internal/rpc": {"internal/identity"},
+	"internal/gossip": nil, "internal/room": nil, "internal/s3server": nil,
+	"internal/identity": {"internal/durable"}, // keys outlive a power cut by the same write as everything else
+	"internal/rpc":      {"internal/identity"},
 
 	"deploy/spec": {"deploy", "internal/config"},
 	"deploy/sim":  {"deploy"},
@@ -33,7 +34,7 @@ var arrows = map[string][]string{
 	"artifacts/stores":    {"artifacts", "artifacts/*"},
 
 	"coordinator/state":     {"deploy", "proto/state/v1"},
-	"coordinator/consensus": nil,
+	"coordinator/consensus": nil, "coordinator/membership": nil,
 	"coordinator/scheduler": {"deploy"},
 	"coordinator/gates":     {"deploy"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
@@ -41,7 +42,7 @@ var arrows = map[string][]string{
 	"coordinator/control":   {"deploy", "deploy/spec", "deploy/sim", "artifacts", "proto/control/v1"},
 	"coordinator/enrol":     {"internal/identity", "proto/agent/v1"},
 	"coordinator": {
-		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*",
+		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover",
 	},
 
@@ -62,6 +63,10 @@ var arrows = map[string][]string{
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
 	"cmd/dagent": {"agent", "artifacts", "artifacts/stores", "hooks", "internal/config", "internal/discover", "internal/identity"},
+
+	"internal/simtest": {
+		"coordinator", "agent", "artifacts", "internal/gossip", "internal/identity", "internal/rpc", "proto/control/v1",
+	},
 
 	"agent/sweep": nil, // tests alone
 

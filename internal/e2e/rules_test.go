@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,6 +42,17 @@ func (w *world) operator(name string) []string {
 	return []string{"--credentials", dir}
 }
 
+// breakGlass makes an operator's credential from a coordinator's folder.
+func (w *world) breakGlass() []string {
+	w.Helper()
+	out := filepath.Join(w.dir, "break-glass")
+	cmd := exec.Command(filepath.Join(bin, "dcoord"), "operator", "--dir", filepath.Join(w.fleet.Dir(), "c1"), "--name", "root", "--out", out)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		w.Fatalf("dcoord operator: %v\n%s", err, text)
+	}
+	return []string{"--credentials", out}
+}
+
 func TestPeopleApproveFreezeAndReject(t *testing.T) {
 	w := start(t, 1, 3)
 	w.app(`{capacity: {minHealthy: 50%, maxConcurrent: 1}, gates: {go: {approval: {count: 1}, scope: deployment}}, preGates: [go],
@@ -58,6 +70,10 @@ func TestPeopleApproveFreezeAndReject(t *testing.T) {
 		t.Errorf("the requester approved: exit %d, %s", code, out)
 	}
 	ann := w.operator("ann")
+	if out, code := w.dctl(append(ann, "approve", id)...); code != 7 || !strings.Contains(out, "ann counts as the same person") {
+		t.Errorf("whom the requester made approved: exit %d, %s", code, out)
+	}
+	w.must(append(w.breakGlass(), "access", "confirm", "ann", "--reason", "she sits next to me")...)
 	w.must(append(ann, "approve", id, "--reason", "checked with support")...)
 	w.must("watch", id)
 	w.all("v1")

@@ -33,6 +33,8 @@ type Options struct {
 	Seeds []string // host:port of members to join
 	// Changed is called when a member comes, changes or goes. It must not block.
 	Changed func(m Member, alive bool)
+	// Network carries the ring in memory; nil is UDP and TCP.
+	Network *Network
 	// Probe is how often a member is probed; 0 is 1 s.
 	Probe time.Duration
 }
@@ -90,6 +92,11 @@ func Open(o Options) (*Ring, error) {
 	c.Delegate = delegate(meta)
 	c.Events = (*events)(r)
 	c.Logger = log.New(io.Discard, "", 0)
+	if o.Network != nil {
+		if c.Transport, err = o.Network.open(host, port); err != nil {
+			return nil, fmt.Errorf("listen for gossip on %s: %w", o.Bind, err)
+		}
+	}
 	if r.list, err = memberlist.Create(c); err != nil {
 		return nil, fmt.Errorf("listen for gossip on %s: %w", o.Bind, err)
 	}

@@ -3,6 +3,7 @@
 package identity
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -17,7 +18,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
-	"strings"
+	"regexp"
 	"time"
 )
 
@@ -46,16 +47,25 @@ const ServerName = "coordinator.groundswell.internal"
 
 // Lifetimes of what is issued.
 const (
-	caLife   = 10 * 365 * 24 * time.Hour
-	leafLife = 30 * 24 * time.Hour
-	skew     = 5 * time.Minute // clocks of hosts differ
+	caLife         = 10 * 365 * 24 * time.Hour
+	skew           = 5 * time.Minute // clocks of hosts differ
+	breakGlassLife = 24 * time.Hour
+)
+
+// DefaultLife is how long a certificate lives where nothing else is said;
+// ShortestLife leaves room for clocks that differ and for coordinators that
+// are away while a certificate is due.
+const (
+	DefaultLife  = 30 * 24 * time.Hour
+	ShortestLife = 10 * time.Minute
 )
 
 // CA issues certificates. Its key never leaves the coordinators.
 type CA struct {
 	cert *x509.Certificate
 	key  crypto.Signer
-	PEM  []byte // the certificate
+	PEM  []byte        // the certificate
+	Life time.Duration // of certificates; 0 is DefaultLife. Set before use.
 }
 
 // NewCA makes a new certificate authority for a cluster.
@@ -97,9 +107,62 @@ func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
 // KeyPEM returns the CA's private key; keep it in a 0600 file.
 func (c *CA) KeyPEM() ([]byte, error) { return marshalKey(c.key) }
 
+// Ends returns when the CA's own certificate ends.
+func (c *CA) Ends() time.Time { return c.cert.NotAfter }
+
 // Issue signs a request for an identity. The request proves possession of the
 // key; nothing else in it is used.
 func (c *CA) Issue(csrDER []byte, role Role, id string) ([]byte, error) {
+	return c.issue(csrDER, Peer{Role: role, ID: id}, cmp.Or(c.Life, DefaultLife))
+}
+
+// IssueBreakGlass signs a request for an operator's certificate that says that
+// it was made on a coordinator's own machine. It lives for a day and nobody
+// renews it.
+func (c *CA) IssueBreakGlass(csrDER []byte, id string) ([]byte, error) {
+	return c.issue(csrDER, Peer{Role: Operator, ID: id, BreakGlass: true}, breakGlassLife)
+}
+
+func (c *CA) issue(csrDER []byte, p Peer, life time.Duration) ([]byte, error) {
+	csr, err := request(csrDER)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckID(p.ID); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	tmpl := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: p.ID, OrganizationalUnit: []string{string(p.Role)}},
+		NotBefore: now.Add(-skew), NotAfter: now.Add(life),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		URIs: []*url.URL{p.uri()},
+	}
+	if p.Role == Coordinator {
+		tmpl.ExtKeyUsage = append(tmpl.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+		tmpl.DNSNames = []string{ServerName}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, c.cert, csr.PublicKey, c.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign certificate of %s %s: %w", p.Role, p.ID, err)
+	}
+	return encode("CERTIFICATE", der), nil
+}
+
+// idPattern is one word without separators: an identity stands in addresses,
+// file names, lists and terminals.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$`)
+
+// CheckID refuses what cannot be an identity.
+func CheckID(id string) error {
+	if idPattern.MatchString(id) {
+		return nil
+	}
+	return fmt.Errorf("identity %q: it must be letters, digits and . _ @ + -, begin with a letter or digit, "+
+		"and have at most 128", id)
+}
+
+func request(csrDER []byte) (*x509.CertificateRequest, error) {
 	csr, err := x509.ParseCertificateRequest(csrDER)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate request: %w", err)
@@ -107,24 +170,25 @@ func (c *CA) Issue(csrDER []byte, role Role, id string) ([]byte, error) {
 	if err := csr.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("certificate request is not signed by its key: %w", err)
 	}
-	if id == "" || strings.ContainsAny(id, "/ \x00") {
-		return nil, fmt.Errorf("identity %q is empty or has a slash or blank", id)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: id, OrganizationalUnit: []string{string(role)}},
-		NotBefore: time.Now().Add(-skew), NotAfter: time.Now().Add(leafLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		URIs: []*url.URL{{Scheme: "groundswell", Host: string(role), Path: "/" + id}},
-	}
-	if role == Coordinator {
-		tmpl.ExtKeyUsage = append(tmpl.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
-		tmpl.DNSNames = []string{ServerName}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, c.cert, csr.PublicKey, c.key)
+	return csr, nil
+}
+
+// RequestFingerprint returns the fingerprint of the key that signed a request.
+func RequestFingerprint(csrDER []byte) ([]byte, error) {
+	csr, err := request(csrDER)
 	if err != nil {
-		return nil, fmt.Errorf("sign certificate of %s %s: %w", role, id, err)
+		return nil, err
 	}
-	return encode("CERTIFICATE", der), nil
+	return fingerprint(csr.RawSubjectPublicKeyInfo), nil
+}
+
+// Fingerprint returns the fingerprint of a certificate's key: what the cluster
+// remembers of whom it gave an identity. Certificates come and go, the key stays.
+func Fingerprint(cert *x509.Certificate) []byte { return fingerprint(cert.RawSubjectPublicKeyInfo) }
+
+func fingerprint(publicKey []byte) []byte {
+	h := sha256.Sum256(publicKey)
+	return h[:]
 }
 
 // Hash returns the hash of CA certificates that a join token carries.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func issue(t *testing.T, ca *CA, role Role, id string) *Credential {
@@ -112,7 +113,7 @@ func TestIssueRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range []string{"", "a/b", "a b"} {
+	for _, id := range []string{"", "a/b", "a b", "a,b", "-a", ".", "a\nb", "a?b", "a:b", strings.Repeat("a", 129)} {
 		if _, err := ca.Issue(csr, Agent, id); err == nil {
 			t.Errorf("identity %q was issued", id)
 		}
@@ -124,6 +125,50 @@ func TestIssueRefuses(t *testing.T) {
 	}
 	if _, err := ca.Issue([]byte("nonsense"), Agent, "h"); err == nil {
 		t.Error("nonsense was accepted")
+	}
+}
+
+// An ended certificate is a credential still: a coordinator renews its own with
+// the CA's key, a host comes back as itself.
+func TestEndedCertificateLoads(t *testing.T) {
+	ca := newCA(t)
+	ca.Life = -time.Minute
+	c := issue(t, ca, Agent, "h1")
+	if err := c.Valid(time.Now()); err == nil || !strings.Contains(err.Error(), "h1 ended at") {
+		t.Errorf("an ended certificate: %v", err)
+	}
+	if err := c.Valid(time.Now().Add(-time.Hour)); err == nil || !strings.Contains(err.Error(), "clock") {
+		t.Errorf("a clock that is late: %v", err)
+	}
+	ca.Life = 0
+	server := issue(t, ca, Coordinator, "c1")
+	if _, s := handshake(t, c.Client(), server.Server(false)); s == nil {
+		t.Error("an ended certificate was accepted")
+	}
+	if _, s := handshake(t, issue(t, ca, Agent, "h1").Client(), server.Server(false)); s != nil {
+		t.Error("its successor was not: ", s)
+	}
+}
+
+func TestBreakGlassIsMarked(t *testing.T) {
+	ca := newCA(t)
+	key, csr, err := NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.IssueBreakGlass(csr, "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewCredential(cert, key, ca.PEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := c.Peer(); err != nil || p != (Peer{Role: Operator, ID: "ann", BreakGlass: true}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if left := time.Until(c.Ends()); left > breakGlassLife {
+		t.Errorf("it lives for %s", left)
 	}
 }
 

@@ -27,7 +27,7 @@ const (
 
 // Dial returns a connection to one of the addresses: the first that answers is
 // used until it fails, then the next. It does not wait for a connection.
-func Dial(addresses []string, conf *tls.Config) (*grpc.ClientConn, error) {
+func Dial(addresses []string, conf *tls.Config, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if len(addresses) == 0 {
 		return nil, errors.New("no coordinator address")
 	}
@@ -37,17 +37,17 @@ func Dial(addresses []string, conf *tls.Config) (*grpc.ClientConn, error) {
 		state.Addresses = append(state.Addresses, resolver.Address{Addr: a, ServerName: conf.ServerName})
 	}
 	r.InitialState(state)
-	cc, err := grpc.NewClient("groundswell:///coordinators",
+	cc, err := grpc.NewClient("groundswell:///coordinators", append([]grpc.DialOption{
 		grpc.WithResolvers(r),
 		grpc.WithTransportCredentials(credentials.NewTLS(conf)),
 		grpc.WithAuthority(conf.ServerName),
-		grpc.WithReadBufferSize(0), grpc.WithWriteBufferSize(4<<10),
+		grpc.WithReadBufferSize(0), grpc.WithWriteBufferSize(4 << 10),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: 5 * time.Second,
 		}),
-	)
+	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", strings.Join(addresses, ", "), err)
 	}

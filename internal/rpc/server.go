@@ -2,8 +2,12 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -30,52 +34,86 @@ type Table map[string]Rule
 // of kind unavailable when there is no leader.
 type Forward func(ctx context.Context, method string, req any) (any, error)
 
-// ServerOptions of NewServer.
+// ServerOptions of NewServer. All functions may be called concurrently.
 type ServerOptions struct {
 	Credential *identity.Credential
 	Anonymous  bool // let callers without a certificate connect
 	Table      Table
-	IsLeader   func() bool // nil: this server forwards nothing
-	Forward    Forward
-	Panicked   func(method string, v any, stack []byte)
+	// Admit says why the holder of a certificate that the CA signed is let in no
+	// more; nil lets everybody in. Key is the certificate's fingerprint.
+	Admit    func(p identity.Peer, key []byte) error
+	IsLeader func() bool // nil: this server forwards nothing
+	Forward  Forward
+	// Applied waits until this replica has applied an entry; nil does not wait.
+	Applied  func(ctx context.Context, index uint64) error
+	Panicked func(method string, v any, stack []byte)
 }
 
-// NewServer returns a server on which every call is authenticated, authorised
-// by the table and, where the table says so, forwarded to the leader. A panic
-// of a handler ends its call, not the process.
-func NewServer(o ServerOptions) *grpc.Server {
-	s := &server{o: o}
-	return grpc.NewServer(
+// Server is a gRPC server on which every call is authenticated, admitted,
+// authorised by the table and, where the table says so, forwarded to the
+// leader. A panic of a handler ends its call, not the process.
+type Server struct {
+	*grpc.Server
+	s *server
+}
+
+// NewServer returns a server without services.
+func NewServer(o ServerOptions) *Server {
+	s := &server{o: o, live: map[*authorised]bool{}}
+	return &Server{s: s, Server: grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(o.Credential.Server(o.Anonymous))),
 		grpc.ReadBufferSize(0), grpc.WriteBufferSize(4<<10),
 		grpc.MaxConcurrentStreams(1000),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
-	)
+	)}
 }
 
-type server struct{ o ServerOptions }
+// Recheck ends every stream whose caller is admitted no more.
+func (s *Server) Recheck() { s.s.recheck() }
+
+type server struct {
+	o ServerOptions
+
+	mu   sync.Mutex
+	live map[*authorised]bool
+}
+
+// caller is who made a call, and by which key.
+type caller struct {
+	identity.Peer
+	key []byte
+}
 
 type callerKey struct{}
 
 // Caller returns who made the call: for a forwarded one, who made it first.
 func Caller(ctx context.Context) (identity.Peer, bool) {
-	p, ok := ctx.Value(callerKey{}).(identity.Peer)
-	return p, ok
+	c, ok := ctx.Value(callerKey{}).(caller)
+	return c.Peer, ok
+}
+
+// CallerKey returns the fingerprint of the key that the caller has shown.
+func CallerKey(ctx context.Context) []byte {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c.key
 }
 
 // WithCaller returns a context in which p is the caller, for calls within the
 // process and for tests.
 func WithCaller(ctx context.Context, p identity.Peer) context.Context {
-	return context.WithValue(ctx, callerKey{}, p)
+	return context.WithValue(ctx, callerKey{}, caller{Peer: p})
 }
 
 // Metadata keys under which a follower names the caller of a forwarded call.
 // They are believed from coordinators only.
 const (
-	callerRole = "groundswell-caller-role"
-	callerID   = "groundswell-caller-id"
+	forwardedBy  = "groundswell-forwarded"
+	callerRole   = "groundswell-caller-role"
+	callerID     = "groundswell-caller-id"
+	callerPrint  = "groundswell-caller-key-bin"
+	callerBroken = "groundswell-caller-break-glass"
 )
 
 // authorise answers who calls and whether the table allows it.
@@ -84,52 +122,70 @@ func (s *server) authorise(ctx context.Context, method string) (context.Context,
 	if !ok {
 		return nil, Rule{}, Errorf(KindForbidden, "no rule allows %s", method)
 	}
-	direct, known := connected(ctx)
+	who, known := connected(ctx)
 	if !known {
 		if rule.Anonymous {
 			return ctx, rule, nil
 		}
 		return nil, Rule{}, Errorf(KindUnauthorised, "%s needs a client certificate; log in or enrol first", method)
 	}
-	caller := direct
-	if direct.Role == identity.Coordinator {
+	direct := who
+	if who.Role == identity.Coordinator {
 		if p, ok := forwarded(ctx); ok {
-			caller = p
+			who = p
 		}
 	}
-	for _, r := range rule.Roles {
-		if r == caller.Role {
-			return WithCaller(ctx, caller), rule, nil
+	if !s.forwards(rule) { // else the leader admits, who knows everybody first
+		err := s.admit(direct)
+		if err == nil {
+			err = s.admit(who)
+		}
+		if err != nil {
+			return nil, Rule{}, err
 		}
 	}
-	if rule.Anonymous {
-		return WithCaller(ctx, caller), rule, nil
+	if rule.Anonymous || slices.Contains(rule.Roles, who.Role) {
+		return context.WithValue(ctx, callerKey{}, who), rule, nil
 	}
-	return nil, Rule{}, Errorf(KindForbidden, "%s %s may not call %s", caller.Role, caller.ID, method)
+	return nil, Rule{}, Errorf(KindForbidden, "%s %s may not call %s", who.Role, who.ID, method)
+}
+
+// forwards reports whether a call is for the leader and this is another one.
+func (s *server) forwards(rule Rule) bool {
+	return rule.Leader && s.o.IsLeader != nil && !s.o.IsLeader()
+}
+
+func (s *server) admit(c caller) error {
+	if s.o.Admit == nil {
+		return nil
+	}
+	return s.o.Admit(c.Peer, c.key)
 }
 
 // connected returns the identity of the connection's verified certificate.
-func connected(ctx context.Context) (identity.Peer, bool) {
+func connected(ctx context.Context) (caller, bool) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return identity.Peer{}, false
+		return caller{}, false
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.VerifiedChains) == 0 {
-		return identity.Peer{}, false
+		return caller{}, false
 	}
-	who, err := identity.PeerOf(info.State.VerifiedChains[0][0])
-	return who, err == nil
+	leaf := info.State.VerifiedChains[0][0]
+	who, err := identity.PeerOf(leaf)
+	return caller{Peer: who, key: identity.Fingerprint(leaf)}, err == nil
 }
 
-func forwarded(ctx context.Context) (identity.Peer, bool) {
+func forwarded(ctx context.Context) (caller, bool) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	role, id := md.Get(callerRole), md.Get(callerID)
-	if len(role) != 1 || len(id) != 1 {
-		return identity.Peer{}, false
+	role, id, key := md.Get(callerRole), md.Get(callerID), md.Get(callerPrint)
+	if len(role) != 1 || len(id) != 1 || len(key) != 1 {
+		return caller{}, false
 	}
 	r, err := identity.ParseRole(role[0])
-	return identity.Peer{Role: r, ID: id[0]}, err == nil
+	p := identity.Peer{Role: r, ID: id[0], BreakGlass: len(md.Get(callerBroken)) > 0}
+	return caller{Peer: p, key: []byte(key[0])}, err == nil
 }
 
 func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
@@ -138,42 +194,123 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	if rule.Leader && s.o.IsLeader != nil && !s.o.IsLeader() {
+	if s.forwards(rule) {
 		out, err = s.o.Forward(outgoing(ctx), info.FullMethod, req)
 		return out, toStatus(err)
+	}
+	if err := s.caughtUp(ctx); err != nil {
+		return nil, toStatus(err)
 	}
 	out, err = next(ctx, req)
 	return out, toStatus(err)
 }
 
+// readBound is how long a request waits for the index that it carries.
+const readBound = 5 * time.Second
+
+// caughtUp waits until this replica has what the caller has seen elsewhere.
+func (s *server) caughtUp(ctx context.Context) error {
+	index := wanted(ctx)
+	if index == 0 || s.o.Applied == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readBound)
+	defer cancel()
+	if err := s.o.Applied(ctx, index); err != nil {
+		return Errorf(KindUnavailable, "this coordinator lags behind what you have seen elsewhere: %v; ask another", err)
+	}
+	return nil
+}
+
 // outgoing names the caller to the leader. A call that was forwarded already is
 // not forwarded again.
 func outgoing(ctx context.Context) context.Context {
-	p, ok := Caller(ctx)
+	ctx = metadata.AppendToOutgoingContext(ctx, forwardedBy, "1")
+	c, ok := ctx.Value(callerKey{}).(caller)
 	if !ok {
 		return ctx
 	}
-	return metadata.AppendToOutgoingContext(ctx, callerRole, string(p.Role), callerID, p.ID)
+	if c.BreakGlass {
+		ctx = metadata.AppendToOutgoingContext(ctx, callerBroken, "1")
+	}
+	return metadata.AppendToOutgoingContext(ctx, callerRole, string(c.Role), callerID, c.ID, callerPrint, string(c.key))
 }
 
 // WasForwarded reports whether a follower sent this call.
 func WasForwarded(ctx context.Context) bool {
-	_, ok := forwarded(ctx)
-	return ok
+	md, _ := metadata.FromIncomingContext(ctx)
+	return len(md.Get(forwardedBy)) > 0
 }
 
-func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	defer s.recovered(info.FullMethod, &err)
+// stream runs a handler until it returns, or its caller is admitted no more:
+// returning from here is what ends the stream, and with it the handler.
+func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	ctx, _, err := s.authorise(ss.Context(), info.FullMethod)
+	if err == nil {
+		err = s.caughtUp(ctx)
+	}
 	if err != nil {
 		return toStatus(err)
 	}
-	return toStatus(next(srv, &authorised{ServerStream: ss, ctx: ctx}))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	a := &authorised{ServerStream: ss, ctx: ctx, end: cancel}
+	s.track(a, true)
+	defer s.track(a, false)
+	if c, ok := ctx.Value(callerKey{}).(caller); ok { // recheck may have run before
+		if err := s.admit(c); err != nil {
+			return toStatus(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() { done <- err }()
+		defer s.recovered(info.FullMethod, &err)
+		err = next(srv, a)
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		var out ended
+		if !errors.As(context.Cause(ctx), &out) {
+			err = <-done // the client went; the handler sees that too
+			break
+		}
+		err = out.error
+	}
+	return toStatus(err)
+}
+
+// ended is the cause by which a stream ends whose caller is admitted no more.
+type ended struct{ error }
+
+func (s *server) track(a *authorised, live bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if live {
+		s.live[a] = true
+	} else {
+		delete(s.live, a)
+	}
+}
+
+func (s *server) recheck() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for a := range s.live {
+		if c, ok := a.ctx.Value(callerKey{}).(caller); ok {
+			if err := s.admit(c); err != nil {
+				a.end(ended{err})
+			}
+		}
+	}
 }
 
 type authorised struct {
 	grpc.ServerStream
 	ctx context.Context //nolint:containedctx // grpc's own way to change a stream's context
+	end context.CancelCauseFunc
 }
 
 func (a *authorised) Context() context.Context { return a.ctx }

@@ -383,6 +383,9 @@ func (x *KeysResponse) GetGossipKey() []byte {
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RaftAddress   string                 `protobuf:"bytes,1,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	ApiAddress    string                 `protobuf:"bytes,2,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
+	AgentAddress  string                 `protobuf:"bytes,3,opt,name=agent_address,json=agentAddress,proto3" json:"agent_address,omitempty"`
+	GossipAddress string                 `protobuf:"bytes,4,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -424,8 +427,31 @@ func (x *JoinRequest) GetRaftAddress() string {
 	return ""
 }
 
+func (x *JoinRequest) GetApiAddress() string {
+	if x != nil {
+		return x.ApiAddress
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetAgentAddress() string {
+	if x != nil {
+		return x.AgentAddress
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetGossipAddress() string {
+	if x != nil {
+		return x.GossipAddress
+	}
+	return ""
+}
+
 type JoinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Voter         bool                   `protobuf:"varint,1,opt,name=voter,proto3" json:"voter,omitempty"`
+	Trouble       string                 `protobuf:"bytes,2,opt,name=trouble,proto3" json:"trouble,omitempty"` // why not yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -460,6 +486,124 @@ func (*JoinResponse) Descriptor() ([]byte, []int) {
 	return file_peer_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
+func (x *JoinResponse) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *JoinResponse) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+type DescribeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeRequest) Reset() {
+	*x = DescribeRequest{}
+	mi := &file_peer_v1_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeRequest) ProtoMessage() {}
+
+func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
+func (*DescribeRequest) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+}
+
+type DescribeResponse struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Applied           uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
+	CertificateEndsMs int64                  `protobuf:"varint,3,opt,name=certificate_ends_ms,json=certificateEndsMs,proto3" json:"certificate_ends_ms,omitempty"` // wall
+	Version           string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *DescribeResponse) Reset() {
+	*x = DescribeResponse{}
+	mi := &file_peer_v1_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeResponse) ProtoMessage() {}
+
+func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
+func (*DescribeResponse) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DescribeResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetCertificateEndsMs() int64 {
+	if x != nil {
+		return x.CertificateEndsMs
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 type LogsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -470,7 +614,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +626,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +639,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LogsRequest) GetHost() string {
@@ -538,18 +682,31 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"ca_key_pem\x18\x01 \x01(\fR\bcaKeyPem\x12\x1d\n" +
 	"\n" +
-	"gossip_key\x18\x02 \x01(\fR\tgossipKey\"0\n" +
+	"gossip_key\x18\x02 \x01(\fR\tgossipKey\"\x9d\x01\n" +
 	"\vJoinRequest\x12!\n" +
-	"\fraft_address\x18\x01 \x01(\tR\vraftAddress\"\x0e\n" +
-	"\fJoinResponse\"]\n" +
+	"\fraft_address\x18\x01 \x01(\tR\vraftAddress\x12\x1f\n" +
+	"\vapi_address\x18\x02 \x01(\tR\n" +
+	"apiAddress\x12#\n" +
+	"\ragent_address\x18\x03 \x01(\tR\fagentAddress\x12%\n" +
+	"\x0egossip_address\x18\x04 \x01(\tR\rgossipAddress\">\n" +
+	"\fJoinResponse\x12\x14\n" +
+	"\x05voter\x18\x01 \x01(\bR\x05voter\x12\x18\n" +
+	"\atrouble\x18\x02 \x01(\tR\atrouble\"\x11\n" +
+	"\x0fDescribeRequest\"\x8a\x01\n" +
+	"\x10DescribeResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12.\n" +
+	"\x13certificate_ends_ms\x18\x03 \x01(\x03R\x11certificateEndsMs\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"]\n" +
 	"\vLogsRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12:\n" +
-	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xa6\x03\n" +
+	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xff\x03\n" +
 	"\vPeerService\x12T\n" +
 	"\aPropose\x12#.groundswell.peer.v1.ProposeRequest\x1a$.groundswell.peer.v1.ProposeResponse\x12[\n" +
 	"\bPresence\x12$.groundswell.peer.v1.PresenceRequest\x1a%.groundswell.peer.v1.PresenceResponse(\x010\x01\x12K\n" +
 	"\x04Keys\x12 .groundswell.peer.v1.KeysRequest\x1a!.groundswell.peer.v1.KeysResponse\x12K\n" +
-	"\x04Join\x12 .groundswell.peer.v1.JoinRequest\x1a!.groundswell.peer.v1.JoinResponse\x12J\n" +
+	"\x04Join\x12 .groundswell.peer.v1.JoinRequest\x1a!.groundswell.peer.v1.JoinResponse\x12W\n" +
+	"\bDescribe\x12$.groundswell.peer.v1.DescribeRequest\x1a%.groundswell.peer.v1.DescribeResponse\x12J\n" +
 	"\x04Logs\x12 .groundswell.peer.v1.LogsRequest\x1a\x1e.groundswell.agent.v1.LogChunk0\x01B9Z7github.com/groundswell/groundswell/proto/peer/v1;peerv1b\x06proto3"
 
 var (
@@ -564,7 +721,7 @@ func file_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_peer_v1_peer_proto_rawDescData
 }
 
-var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_peer_v1_peer_proto_goTypes = []any{
 	(*ProposeRequest)(nil),   // 0: groundswell.peer.v1.ProposeRequest
 	(*ProposeResponse)(nil),  // 1: groundswell.peer.v1.ProposeResponse
@@ -575,27 +732,31 @@ var file_peer_v1_peer_proto_goTypes = []any{
 	(*KeysResponse)(nil),     // 6: groundswell.peer.v1.KeysResponse
 	(*JoinRequest)(nil),      // 7: groundswell.peer.v1.JoinRequest
 	(*JoinResponse)(nil),     // 8: groundswell.peer.v1.JoinResponse
-	(*LogsRequest)(nil),      // 9: groundswell.peer.v1.LogsRequest
-	(*v1.Progress)(nil),      // 10: groundswell.agent.v1.Progress
-	(*v1.LogRequest)(nil),    // 11: groundswell.agent.v1.LogRequest
-	(*v1.LogChunk)(nil),      // 12: groundswell.agent.v1.LogChunk
+	(*DescribeRequest)(nil),  // 9: groundswell.peer.v1.DescribeRequest
+	(*DescribeResponse)(nil), // 10: groundswell.peer.v1.DescribeResponse
+	(*LogsRequest)(nil),      // 11: groundswell.peer.v1.LogsRequest
+	(*v1.Progress)(nil),      // 12: groundswell.agent.v1.Progress
+	(*v1.LogRequest)(nil),    // 13: groundswell.agent.v1.LogRequest
+	(*v1.LogChunk)(nil),      // 14: groundswell.agent.v1.LogChunk
 }
 var file_peer_v1_peer_proto_depIdxs = []int32{
 	2,  // 0: groundswell.peer.v1.ProposeResponse.refusals:type_name -> groundswell.peer.v1.Refusal
-	10, // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
-	11, // 2: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
+	12, // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
+	13, // 2: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
 	0,  // 3: groundswell.peer.v1.PeerService.Propose:input_type -> groundswell.peer.v1.ProposeRequest
 	3,  // 4: groundswell.peer.v1.PeerService.Presence:input_type -> groundswell.peer.v1.PresenceRequest
 	5,  // 5: groundswell.peer.v1.PeerService.Keys:input_type -> groundswell.peer.v1.KeysRequest
 	7,  // 6: groundswell.peer.v1.PeerService.Join:input_type -> groundswell.peer.v1.JoinRequest
-	9,  // 7: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
-	1,  // 8: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
-	4,  // 9: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
-	6,  // 10: groundswell.peer.v1.PeerService.Keys:output_type -> groundswell.peer.v1.KeysResponse
-	8,  // 11: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
-	12, // 12: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
-	8,  // [8:13] is the sub-list for method output_type
-	3,  // [3:8] is the sub-list for method input_type
+	9,  // 7: groundswell.peer.v1.PeerService.Describe:input_type -> groundswell.peer.v1.DescribeRequest
+	11, // 8: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
+	1,  // 9: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
+	4,  // 10: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
+	6,  // 11: groundswell.peer.v1.PeerService.Keys:output_type -> groundswell.peer.v1.KeysResponse
+	8,  // 12: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
+	10, // 13: groundswell.peer.v1.PeerService.Describe:output_type -> groundswell.peer.v1.DescribeResponse
+	14, // 14: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
+	9,  // [9:15] is the sub-list for method output_type
+	3,  // [3:9] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -612,7 +773,7 @@ func file_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_v1_peer_proto_rawDesc), len(file_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

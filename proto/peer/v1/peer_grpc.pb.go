@@ -26,6 +26,7 @@ const (
 	PeerService_Presence_FullMethodName = "/groundswell.peer.v1.PeerService/Presence"
 	PeerService_Keys_FullMethodName     = "/groundswell.peer.v1.PeerService/Keys"
 	PeerService_Join_FullMethodName     = "/groundswell.peer.v1.PeerService/Join"
+	PeerService_Describe_FullMethodName = "/groundswell.peer.v1.PeerService/Describe"
 	PeerService_Logs_FullMethodName     = "/groundswell.peer.v1.PeerService/Logs"
 )
 
@@ -42,8 +43,11 @@ type PeerServiceClient interface {
 	Presence(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PresenceRequest, PresenceResponse], error)
 	// Keys hands a newcomer the keys that every coordinator holds.
 	Keys(ctx context.Context, in *KeysRequest, opts ...grpc.CallOption) (*KeysResponse, error)
-	// Join makes the caller a voter; the leader answers it.
+	// Join makes the caller a learner once its addresses were reached from the
+	// leader, and a voter once it has caught up. It is asked until then.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	// Describe says how the coordinator that answers is.
+	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
 	// Logs reads hook output through the stream that a host has at this replica.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.LogChunk], error)
 }
@@ -99,6 +103,16 @@ func (c *peerServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...g
 	return out, nil
 }
 
+func (c *peerServiceClient) Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeResponse)
+	err := c.cc.Invoke(ctx, PeerService_Describe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerServiceClient) Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.LogChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[1], PeerService_Logs_FullMethodName, cOpts...)
@@ -131,8 +145,11 @@ type PeerServiceServer interface {
 	Presence(grpc.BidiStreamingServer[PresenceRequest, PresenceResponse]) error
 	// Keys hands a newcomer the keys that every coordinator holds.
 	Keys(context.Context, *KeysRequest) (*KeysResponse, error)
-	// Join makes the caller a voter; the leader answers it.
+	// Join makes the caller a learner once its addresses were reached from the
+	// leader, and a voter once it has caught up. It is asked until then.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	// Describe says how the coordinator that answers is.
+	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
 	// Logs reads hook output through the stream that a host has at this replica.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[v1.LogChunk]) error
 	mustEmbedUnimplementedPeerServiceServer()
@@ -156,6 +173,9 @@ func (UnimplementedPeerServiceServer) Keys(context.Context, *KeysRequest) (*Keys
 }
 func (UnimplementedPeerServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedPeerServiceServer) Describe(context.Context, *DescribeRequest) (*DescribeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Describe not implemented")
 }
 func (UnimplementedPeerServiceServer) Logs(*LogsRequest, grpc.ServerStreamingServer[v1.LogChunk]) error {
 	return status.Error(codes.Unimplemented, "method Logs not implemented")
@@ -242,6 +262,24 @@ func _PeerService_Join_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Describe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Describe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Describe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Describe(ctx, req.(*DescribeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerService_Logs_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(LogsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -271,6 +309,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Join",
 			Handler:    _PeerService_Join_Handler,
+		},
+		{
+			MethodName: "Describe",
+			Handler:    _PeerService_Describe_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -138,6 +138,13 @@ type Event struct {
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
 	//	*Event_ClusterCreated
+	//	*Event_TokenRevoked
+	//	*Event_PersonConfirmed
+	//	*Event_BreakGlassUsed
+	//	*Event_IdentityRevoked
+	//	*Event_CoordinatorRemoved
+	//	*Event_EpochBegun
+	//	*Event_EpochActivated
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -558,6 +565,69 @@ func (x *Event) GetClusterCreated() *ClusterCreated {
 	return nil
 }
 
+func (x *Event) GetTokenRevoked() *TokenRevoked {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_TokenRevoked); ok {
+			return x.TokenRevoked
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPersonConfirmed() *PersonConfirmed {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_PersonConfirmed); ok {
+			return x.PersonConfirmed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetBreakGlassUsed() *BreakGlassUsed {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_BreakGlassUsed); ok {
+			return x.BreakGlassUsed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetIdentityRevoked() *IdentityRevoked {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_IdentityRevoked); ok {
+			return x.IdentityRevoked
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetCoordinatorRemoved() *CoordinatorRemoved {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_CoordinatorRemoved); ok {
+			return x.CoordinatorRemoved
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetEpochBegun() *EpochBegun {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_EpochBegun); ok {
+			return x.EpochBegun
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetEpochActivated() *EpochActivated {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_EpochActivated); ok {
+			return x.EpochActivated
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -731,6 +801,34 @@ type Event_ClusterCreated struct {
 	ClusterCreated *ClusterCreated `protobuf:"bytes,43,opt,name=cluster_created,json=clusterCreated,proto3,oneof"`
 }
 
+type Event_TokenRevoked struct {
+	TokenRevoked *TokenRevoked `protobuf:"bytes,60,opt,name=token_revoked,json=tokenRevoked,proto3,oneof"`
+}
+
+type Event_PersonConfirmed struct {
+	PersonConfirmed *PersonConfirmed `protobuf:"bytes,61,opt,name=person_confirmed,json=personConfirmed,proto3,oneof"`
+}
+
+type Event_BreakGlassUsed struct {
+	BreakGlassUsed *BreakGlassUsed `protobuf:"bytes,62,opt,name=break_glass_used,json=breakGlassUsed,proto3,oneof"`
+}
+
+type Event_IdentityRevoked struct {
+	IdentityRevoked *IdentityRevoked `protobuf:"bytes,63,opt,name=identity_revoked,json=identityRevoked,proto3,oneof"`
+}
+
+type Event_CoordinatorRemoved struct {
+	CoordinatorRemoved *CoordinatorRemoved `protobuf:"bytes,64,opt,name=coordinator_removed,json=coordinatorRemoved,proto3,oneof"`
+}
+
+type Event_EpochBegun struct {
+	EpochBegun *EpochBegun `protobuf:"bytes,65,opt,name=epoch_begun,json=epochBegun,proto3,oneof"`
+}
+
+type Event_EpochActivated struct {
+	EpochActivated *EpochActivated `protobuf:"bytes,66,opt,name=epoch_activated,json=epochActivated,proto3,oneof"`
+}
+
 func (*Event_GroupDefined) isEvent_Fact() {}
 
 func (*Event_HostEnrolled) isEvent_Fact() {}
@@ -815,11 +913,26 @@ func (*Event_CoordinatorJoined) isEvent_Fact() {}
 
 func (*Event_ClusterCreated) isEvent_Fact() {}
 
+func (*Event_TokenRevoked) isEvent_Fact() {}
+
+func (*Event_PersonConfirmed) isEvent_Fact() {}
+
+func (*Event_BreakGlassUsed) isEvent_Fact() {}
+
+func (*Event_IdentityRevoked) isEvent_Fact() {}
+
+func (*Event_CoordinatorRemoved) isEvent_Fact() {}
+
+func (*Event_EpochBegun) isEvent_Fact() {}
+
+func (*Event_EpochActivated) isEvent_Fact() {}
+
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Person        string                 `protobuf:"bytes,4,opt,name=person,proto3" json:"person,omitempty"` // who the actor counts as, where two people are asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -871,6 +984,13 @@ func (x *Request) GetActor() string {
 func (x *Request) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *Request) GetPerson() string {
+	if x != nil {
+		return x.Person
 	}
 	return ""
 }
@@ -5728,9 +5848,10 @@ type TokenCreated struct {
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`     // public part
 	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"` // sha256 of the secret part
 	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
-	ExpiresMs     int64                  `protobuf:"varint,5,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // wall
 	Uses          int64                  `protobuf:"varint,6,opt,name=uses,proto3" json:"uses,omitempty"`
-	Name          string                 `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"` // of the operator that it makes
+	Name          string                 `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`                    // of the operator that it makes
+	LifeNs        int64                  `protobuf:"varint,8,opt,name=life_ns,json=lifeNs,proto3" json:"life_ns,omitempty"` // of FSM time, from this entry on
+	Host          string                 `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`                    // id of the known host that comes back with it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5793,13 +5914,6 @@ func (x *TokenCreated) GetRole() string {
 	return ""
 }
 
-func (x *TokenCreated) GetExpiresMs() int64 {
-	if x != nil {
-		return x.ExpiresMs
-	}
-	return 0
-}
-
 func (x *TokenCreated) GetUses() int64 {
 	if x != nil {
 		return x.Uses
@@ -5814,12 +5928,27 @@ func (x *TokenCreated) GetName() string {
 	return ""
 }
 
+func (x *TokenCreated) GetLifeNs() int64 {
+	if x != nil {
+		return x.LifeNs
+	}
+	return 0
+}
+
+func (x *TokenCreated) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 type TokenUsed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"` // identity that was issued
 	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
 	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
+	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"` // fingerprint of the key that the identity belongs to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5882,6 +6011,460 @@ func (x *TokenUsed) GetRole() string {
 	return ""
 }
 
+func (x *TokenUsed) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type TokenRevoked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRevoked) Reset() {
+	*x = TokenRevoked{}
+	mi := &file_state_v1_state_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRevoked) ProtoMessage() {}
+
+func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
+func (*TokenRevoked) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *TokenRevoked) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *TokenRevoked) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// PersonConfirmed says that a second person vouches for an operator.
+type PersonConfirmed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PersonConfirmed) Reset() {
+	*x = PersonConfirmed{}
+	mi := &file_state_v1_state_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PersonConfirmed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PersonConfirmed) ProtoMessage() {}
+
+func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
+func (*PersonConfirmed) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *PersonConfirmed) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *PersonConfirmed) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// BreakGlassUsed records the first use of a credential that was made on a
+// coordinator's own machine.
+type BreakGlassUsed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Coordinator   string                 `protobuf:"bytes,3,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // where it was used
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BreakGlassUsed) Reset() {
+	*x = BreakGlassUsed{}
+	mi := &file_state_v1_state_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BreakGlassUsed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BreakGlassUsed) ProtoMessage() {}
+
+func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
+func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *BreakGlassUsed) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BreakGlassUsed) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *BreakGlassUsed) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+type IdentityRevoked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Identity      string                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"` // role/id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityRevoked) Reset() {
+	*x = IdentityRevoked{}
+	mi := &file_state_v1_state_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityRevoked) ProtoMessage() {}
+
+func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
+func (*IdentityRevoked) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *IdentityRevoked) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *IdentityRevoked) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+type CoordinatorRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoordinatorRemoved) Reset() {
+	*x = CoordinatorRemoved{}
+	mi := &file_state_v1_state_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoordinatorRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoordinatorRemoved) ProtoMessage() {}
+
+func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
+func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *CoordinatorRemoved) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *CoordinatorRemoved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// EpochBegun is the first entry after a majority was lost or a backup restored:
+// one coordinator goes on alone with what it has.
+type EpochBegun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Coordinator   string                 `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // fingerprint of its key
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochBegun) Reset() {
+	*x = EpochBegun{}
+	mi := &file_state_v1_state_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochBegun) ProtoMessage() {}
+
+func (x *EpochBegun) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
+func (*EpochBegun) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *EpochBegun) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *EpochBegun) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *EpochBegun) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *EpochBegun) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// EpochActivated lets the cluster act again.
+type EpochActivated struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochActivated) Reset() {
+	*x = EpochActivated{}
+	mi := &file_state_v1_state_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochActivated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochActivated) ProtoMessage() {}
+
+func (x *EpochActivated) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
+func (*EpochActivated) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *EpochActivated) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *EpochActivated) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// Identity is whom a key belongs to.
+type Identity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Identity      string                 `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"` // role/id
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`           // fingerprint
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Identity) Reset() {
+	*x = Identity{}
+	mi := &file_state_v1_state_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Identity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Identity) ProtoMessage() {}
+
+func (x *Identity) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Identity.ProtoReflect.Descriptor instead.
+func (*Identity) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *Identity) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *Identity) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 // RulesRaised changes what facts mean from here on.
 type RulesRaised struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5892,7 +6475,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5904,7 +6487,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5917,7 +6500,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -5941,7 +6524,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5953,7 +6536,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5966,7 +6549,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -6015,13 +6598,14 @@ type ClusterCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	CaPem         []byte                 `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"` // certificates only, never a key
+	Founders      []*Identity            `protobuf:"bytes,3,rep,name=founders,proto3" json:"founders,omitempty"`        // the first coordinator and the first operator
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6033,7 +6617,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6046,7 +6630,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -6063,6 +6647,13 @@ func (x *ClusterCreated) GetCaPem() []byte {
 	return nil
 }
 
+func (x *ClusterCreated) GetFounders() []*Identity {
+	if x != nil {
+		return x.Founders
+	}
+	return nil
+}
+
 var File_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_state_v1_state_proto_rawDesc = "" +
@@ -6072,7 +6663,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xc6\x19\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xfe\x1d\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -6122,12 +6713,21 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
 	"\x12coordinator_joined\x18* \x01(\v2'.groundswell.state.v1.CoordinatorJoinedH\x00R\x11coordinatorJoined\x12O\n" +
-	"\x0fcluster_created\x18+ \x01(\v2$.groundswell.state.v1.ClusterCreatedH\x00R\x0eclusterCreatedB\x06\n" +
-	"\x04fact\"G\n" +
+	"\x0fcluster_created\x18+ \x01(\v2$.groundswell.state.v1.ClusterCreatedH\x00R\x0eclusterCreated\x12I\n" +
+	"\rtoken_revoked\x18< \x01(\v2\".groundswell.state.v1.TokenRevokedH\x00R\ftokenRevoked\x12R\n" +
+	"\x10person_confirmed\x18= \x01(\v2%.groundswell.state.v1.PersonConfirmedH\x00R\x0fpersonConfirmed\x12P\n" +
+	"\x10break_glass_used\x18> \x01(\v2$.groundswell.state.v1.BreakGlassUsedH\x00R\x0ebreakGlassUsed\x12R\n" +
+	"\x10identity_revoked\x18? \x01(\v2%.groundswell.state.v1.IdentityRevokedH\x00R\x0fidentityRevoked\x12[\n" +
+	"\x13coordinator_removed\x18@ \x01(\v2(.groundswell.state.v1.CoordinatorRemovedH\x00R\x12coordinatorRemoved\x12C\n" +
+	"\vepoch_begun\x18A \x01(\v2 .groundswell.state.v1.EpochBegunH\x00R\n" +
+	"epochBegun\x12O\n" +
+	"\x0fepoch_activated\x18B \x01(\v2$.groundswell.state.v1.EpochActivatedH\x00R\x0eepochActivatedB\x06\n" +
+	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"K\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06person\x18\x04 \x01(\tR\x06person\"K\n" +
 	"\x05Share\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x10\n" +
 	"\x03ppm\x18\x02 \x01(\x03R\x03ppm\x12\x1a\n" +
@@ -6584,21 +7184,50 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xc6\x01\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xda\x01\n" +
 	"\fTokenCreated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x12\n" +
-	"\x04role\x18\x04 \x01(\tR\x04role\x12\x1d\n" +
-	"\n" +
-	"expires_ms\x18\x05 \x01(\x03R\texpiresMs\x12\x12\n" +
+	"\x04role\x18\x04 \x01(\tR\x04role\x12\x12\n" +
 	"\x04uses\x18\x06 \x01(\x03R\x04uses\x12\x12\n" +
-	"\x04name\x18\a \x01(\tR\x04name\"]\n" +
+	"\x04name\x18\a \x01(\tR\x04name\x12\x17\n" +
+	"\alife_ns\x18\b \x01(\x03R\x06lifeNs\x12\x12\n" +
+	"\x04host\x18\t \x01(\tR\x04hostJ\x04\b\x05\x10\x06\"o\n" +
 	"\tTokenUsed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x12\n" +
-	"\x04role\x18\x04 \x01(\tR\x04role\"#\n" +
+	"\x04role\x18\x04 \x01(\tR\x04role\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\fR\x03key\"W\n" +
+	"\fTokenRevoked\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"^\n" +
+	"\x0fPersonConfirmed\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"X\n" +
+	"\x0eBreakGlassUsed\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12 \n" +
+	"\vcoordinator\x18\x03 \x01(\tR\vcoordinator\"f\n" +
+	"\x0fIdentityRevoked\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\tR\bidentity\"a\n" +
+	"\x12CoordinatorRemoved\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"n\n" +
+	"\n" +
+	"EpochBegun\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
+	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"_\n" +
+	"\x0eEpochActivated\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"8\n" +
+	"\bIdentity\x12\x1a\n" +
+	"\bidentity\x18\x01 \x01(\tR\bidentity\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"#\n" +
 	"\vRulesRaised\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\x03R\x05level\"\xcd\x01\n" +
 	"\x11CoordinatorJoined\x12\x12\n" +
@@ -6608,10 +7237,11 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"apiAddress\x12#\n" +
 	"\ragent_address\x18\x04 \x01(\tR\fagentAddress\x12%\n" +
 	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\x12\x14\n" +
-	"\x05rules\x18\x06 \x01(\x03R\x05rules\"7\n" +
+	"\x05rules\x18\x06 \x01(\x03R\x05rules\"s\n" +
 	"\x0eClusterCreated\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
-	"\x06ca_pem\x18\x02 \x01(\fR\x05caPemB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
+	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\x12:\n" +
+	"\bfounders\x18\x03 \x03(\v2\x1e.groundswell.state.v1.IdentityR\bfoundersB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
 
 var (
 	file_state_v1_state_proto_rawDescOnce sync.Once
@@ -6625,7 +7255,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -6695,113 +7325,134 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*RevisionSuspected)(nil),  // 65: groundswell.state.v1.RevisionSuspected
 	(*TokenCreated)(nil),       // 66: groundswell.state.v1.TokenCreated
 	(*TokenUsed)(nil),          // 67: groundswell.state.v1.TokenUsed
-	(*RulesRaised)(nil),        // 68: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 69: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 70: groundswell.state.v1.ClusterCreated
-	nil,                        // 71: groundswell.state.v1.HostEnrolled.LabelsEntry
+	(*TokenRevoked)(nil),       // 68: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 69: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 70: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 71: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 72: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 73: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 74: groundswell.state.v1.EpochActivated
+	(*Identity)(nil),           // 75: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 76: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 77: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 78: groundswell.state.v1.ClusterCreated
+	nil,                        // 79: groundswell.state.v1.HostEnrolled.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
-	1,  // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
-	19, // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
-	20, // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
-	21, // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
-	22, // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
-	23, // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
-	24, // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
-	25, // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
-	27, // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
-	28, // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
-	29, // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
-	32, // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
-	34, // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
-	41, // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
-	43, // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
-	44, // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
-	45, // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
-	46, // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
-	47, // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
-	48, // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
-	49, // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	52, // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	53, // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
-	54, // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	55, // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	57, // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	58, // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	59, // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	60, // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	62, // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	63, // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	64, // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	65, // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	68, // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
-	35, // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
-	36, // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
-	37, // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
-	38, // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
-	39, // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
-	66, // 39: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	67, // 40: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	69, // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	70, // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	12, // 43: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13, // 44: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14, // 45: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,  // 46: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,  // 47: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,  // 48: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,  // 49: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,  // 50: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,  // 51: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10, // 52: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,  // 53: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,  // 54: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,  // 55: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,  // 56: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,  // 57: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,  // 58: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,  // 59: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,  // 60: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,  // 61: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,  // 62: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,  // 63: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11, // 64: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15, // 65: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16, // 66: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17, // 67: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,  // 68: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11, // 69: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,  // 70: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,  // 71: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	71, // 72: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	2,  // 73: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,  // 74: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,  // 75: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,  // 76: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18, // 77: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	26, // 78: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,  // 79: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	30, // 80: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	31, // 81: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	33, // 82: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	33, // 83: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	40, // 84: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	42, // 85: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	50, // 86: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	51, // 87: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,  // 88: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,  // 89: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,  // 90: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	56, // 91: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	61, // 92: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,  // 93: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,  // 94: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,  // 95: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	96, // [96:96] is the sub-list for method output_type
-	96, // [96:96] is the sub-list for method input_type
-	96, // [96:96] is the sub-list for extension type_name
-	96, // [96:96] is the sub-list for extension extendee
-	0,  // [0:96] is the sub-list for field type_name
+	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
+	19,  // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
+	20,  // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
+	21,  // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
+	22,  // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
+	23,  // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
+	24,  // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
+	25,  // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
+	27,  // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
+	28,  // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
+	29,  // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
+	32,  // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
+	34,  // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
+	41,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
+	43,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
+	44,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
+	45,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
+	46,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
+	47,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
+	48,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
+	49,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
+	52,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	53,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	54,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	55,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	57,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	58,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	59,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	60,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	62,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	63,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	64,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	65,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	76,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	35,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
+	36,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
+	37,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
+	38,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
+	39,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
+	66,  // 39: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	67,  // 40: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	77,  // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	78,  // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	68,  // 43: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	69,  // 44: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	70,  // 45: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	71,  // 46: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	72,  // 47: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	73,  // 48: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	74,  // 49: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	12,  // 50: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 51: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 52: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 53: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 54: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 55: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 56: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 57: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 58: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 59: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 60: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 61: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 62: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 63: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 64: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 65: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 66: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 67: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 68: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 69: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 70: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 71: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 72: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 73: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 74: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 75: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 76: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 77: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 78: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	79,  // 79: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	2,   // 80: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 81: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 82: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 83: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 84: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	26,  // 85: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 86: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	30,  // 87: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	31,  // 88: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	33,  // 89: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	33,  // 90: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	40,  // 91: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	42,  // 92: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	50,  // 93: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	51,  // 94: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 95: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 96: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 97: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	56,  // 98: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	61,  // 99: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 100: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 101: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 102: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	2,   // 103: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 104: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 105: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 106: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 107: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	75,  // 108: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	109, // [109:109] is the sub-list for method output_type
+	109, // [109:109] is the sub-list for method input_type
+	109, // [109:109] is the sub-list for extension type_name
+	109, // [109:109] is the sub-list for extension extendee
+	0,   // [0:109] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -6852,6 +7503,13 @@ func file_state_v1_state_proto_init() {
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
 		(*Event_ClusterCreated)(nil),
+		(*Event_TokenRevoked)(nil),
+		(*Event_PersonConfirmed)(nil),
+		(*Event_BreakGlassUsed)(nil),
+		(*Event_IdentityRevoked)(nil),
+		(*Event_CoordinatorRemoved)(nil),
+		(*Event_EpochBegun)(nil),
+		(*Event_EpochActivated)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -6859,7 +7517,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   72,
+			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

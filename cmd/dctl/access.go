@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+func (c *cli) accessCommand() *cobra.Command {
+	return family("access", "Who may operate the cluster", c.accessListCommand(), c.accessConfirmCommand(), c.accessRevokeCommand())
+}
+
+func (c *cli) accessListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "Show the operators", Args: upTo(0), Example: "dctl access list",
+		Long: `Show the operators: who made whom, who vouches, and who counts as whom where two
+people are asked for. An operator counts as the person who made its token until
+somebody else has confirmed it. Break-glass credentials that were used follow.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.with(func(cl *client) error {
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListPeople, &controlv1.ListPeopleRequest{})
+				if err != nil {
+					return err
+				}
+				return c.show(out, func(w io.Writer) { printPeople(w, out) })
+			})
+		},
+	}
+}
+
+func printPeople(w io.Writer, s *controlv1.ListPeopleResponse) {
+	var rows []string
+	for _, p := range s.People {
+		state := "good"
+		switch {
+		case p.RevokedBy != "":
+			state = "REVOKED by " + p.RevokedBy
+		case p.BreakGlass:
+			state = "BREAK-GLASS, first used at " + p.UsedAt
+		}
+		rows = append(rows, cells(p.Name, dash(p.CountsAs), dash(p.MadeBy), dash(p.ConfirmedBy), moment(p.SinceMs), state))
+	}
+	_ = table(w, "NAME\tCOUNTS AS\tMADE BY\tCONFIRMED BY\tSINCE\tSTATE", rows) // a broken pipe ends the program anyway
+}
+
+func (c *cli) accessConfirmCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "confirm NAME", Short: "Vouch that an operator is a person of their own", Args: args("NAME"),
+		Example: "dctl access confirm bob -m \"sits next to me\"",
+		Long: `Vouch that an operator is a person of their own, so that approvals by them and by
+who made their token count as two. Who counts as the same person cannot; a
+break-glass credential can (see ` + "`dcoord operator --help`" + `).`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.with(func(cl *client) error {
+				req := &controlv1.ConfirmPersonRequest{Mutation: cl.mutation(""), Name: args[0]}
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ConfirmPerson, req)
+				if err != nil {
+					return err
+				}
+				return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s counts as a person of their own\n", args[0]) })
+			})
+		},
+	}
+}
+
+func (c *cli) accessRevokeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke NAME", Short: "End an operator's credential", Args: args("NAME"),
+		Example: "dctl access revoke ann -m \"laptop stolen\"",
+		Long: `End an operator's credential, at every coordinator and at once: watches that run
+end too. The name may be given to a new key with a token afterwards; the old key
+never comes back.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.revoke(cmd, "operator", args[0])
+		},
+	}
+}
+
+// revoke ends an identity.
+func (c *cli) revoke(cmd *cobra.Command, role, name string) error {
+	return c.with(func(cl *client) error {
+		req := &controlv1.RevokeIdentityRequest{Mutation: cl.mutation(""), Role: role, Name: name}
+		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.RevokeIdentity, req)
+		if err != nil {
+			return err
+		}
+		return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s is revoked\n", line(out.Identity)) })
+	})
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/internal/config"
+	"github.com/groundswell/groundswell/internal/identity"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+func (c *cli) tokenCommand() *cobra.Command {
+	return family("token", "Join tokens", c.tokenCreateCommand(), c.tokenListCommand(), c.tokenRevokeCommand())
+}
+
+func (c *cli) tokenCreateCommand() *cobra.Command {
+	req, ttl := &controlv1.CreateTokenRequest{}, config.Duration(time.Hour)
+	create := &cobra.Command{
+		Use: "create", Short: "Make a join token", Args: upTo(0),
+		Long: `Make a token with which a host, a coordinator or an operator joins. It is shown
+once. Give it by a file or the environment, never on a command line.
+
+With --host a host that the cluster knows comes back as itself, with a new key if
+it has lost its own: one whose certificate ended while it was switched off, or that
+was installed anew.`,
+		Example: `dctl token create --ttl 1h
+dctl token create --host web-7
+dctl token create --role coordinator
+dctl token create --uses 50 --ttl 1d > token
+dctl token create --role operator --name ann > ann.token`,
+	}
+	f := create.Flags()
+	f.StringVar(&req.Name, "name", "", "the person that a token of role operator is for")
+	f.StringVar(&req.Host, "host", "", "the known host that comes back with it, name or id")
+	f.StringVar(&req.Role, "role", string(identity.Agent), "who may join with it: agent, coordinator or operator")
+	f.Var(&ttl, "ttl", "how long it is good")
+	f.Int32Var(&req.Uses, "uses", 1, "how often it may be used")
+	create.RunE = func(cmd *cobra.Command, _ []string) error {
+		if _, err := identity.ParseRole(req.Role); err != nil {
+			return usage("--role: %v", err)
+		}
+		return c.with(func(cl *client) error {
+			req.Mutation, req.TtlMs = cl.mutation(""), time.Duration(ttl).Milliseconds()
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.CreateToken, req)
+			if err != nil {
+				return err
+			}
+			return c.show(out, func(w io.Writer) {
+				fmt.Fprintln(w, out.Token)
+				fmt.Fprintf(c.err, "token %s, good until %s, for %s\n", out.Id, moment(out.ExpiresMs), count(int(req.Uses), "use"))
+			})
+		})
+	}
+	return create
+}
+
+func (c *cli) tokenListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "Show the open join tokens", Args: upTo(0), Example: "dctl token list",
+		Long: "Show the open join tokens, who made them and who has joined with them. A secret is\nnever shown again.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.with(func(cl *client) error {
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListTokens, &controlv1.ListTokensRequest{})
+				if err != nil {
+					return err
+				}
+				return c.show(out, func(w io.Writer) { printTokens(w, out) })
+			})
+		},
+	}
+}
+
+func printTokens(w io.Writer, s *controlv1.ListTokensResponse) {
+	var rows []string
+	for _, t := range s.Tokens {
+		left := (time.Duration(t.LeftMs) * time.Millisecond).Round(time.Second)
+		rows = append(rows, cells(t.Id, t.Role, dash(t.Name), t.Uses, left, dash(t.Actor), dash(strings.Join(t.UsedBy, " "))))
+	}
+	_ = table(w, "ID\tROLE\tFOR\tUSES\tLEFT\tMADE BY\tUSED BY", rows) // a broken pipe ends the program anyway
+}
+
+func (c *cli) tokenRevokeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke ID", Short: "Close a join token", Args: args("ID"), Example: "dctl token revoke k3j2h1 -m \"mailed to the wrong person\"",
+		Long: "Close a join token, by its id or the beginning of it. Who has joined with it stays;\nsee `dctl access revoke` and `dctl hosts revoke`.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.with(func(cl *client) error {
+				req := &controlv1.RevokeTokenRequest{Mutation: cl.mutation(""), Id: args[0]}
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.RevokeToken, req)
+				if err != nil {
+					return err
+				}
+				return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "token %s is closed\n", args[0]) })
+			})
+		},
+	}
+}

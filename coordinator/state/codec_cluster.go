@@ -1,0 +1,118 @@
+package state
+
+import (
+	statev1 "github.com/groundswell/groundswell/proto/state/v1"
+)
+
+func encodeCluster(e ClusterEvent) *statev1.Event {
+	switch e := e.(type) {
+	case ClusterCreated:
+		return &statev1.Event{Fact: &statev1.Event_ClusterCreated{ClusterCreated: &statev1.ClusterCreated{
+			Id: e.ID, CaPem: e.CA,
+			Founders: each(e.Founders, func(f Founder) *statev1.Identity {
+				return &statev1.Identity{Identity: f.Identity, Key: f.Key}
+			}),
+		}}}
+	case CoordinatorJoined:
+		return &statev1.Event{Fact: &statev1.Event_CoordinatorJoined{CoordinatorJoined: &statev1.CoordinatorJoined{
+			Name: e.Name, RaftAddress: e.Raft, ApiAddress: e.API, AgentAddress: e.Agent, GossipAddress: e.Gossip,
+			Rules: int64(e.Rules),
+		}}}
+	case CoordinatorRemoved:
+		return &statev1.Event{Fact: &statev1.Event_CoordinatorRemoved{CoordinatorRemoved: &statev1.CoordinatorRemoved{
+			Request: encodeRequest(e.Request), Name: e.Name,
+		}}}
+	case EpochBegun:
+		return &statev1.Event{Fact: &statev1.Event_EpochBegun{EpochBegun: &statev1.EpochBegun{
+			Epoch: e.Epoch, Coordinator: e.Coordinator, Key: e.Key, Reason: e.Reason,
+		}}}
+	case EpochActivated:
+		return &statev1.Event{Fact: &statev1.Event_EpochActivated{EpochActivated: &statev1.EpochActivated{
+			Request: encodeRequest(e.Request), Epoch: e.Epoch,
+		}}}
+	}
+	return encodeIdentityFact(e)
+}
+
+// encodeIdentityFact encodes facts of tokens and identities.
+func encodeIdentityFact(e ClusterEvent) *statev1.Event {
+	switch e := e.(type) {
+	case TokenCreated:
+		return &statev1.Event{Fact: &statev1.Event_TokenCreated{TokenCreated: &statev1.TokenCreated{
+			Request: encodeRequest(e.Request), Id: e.ID, Hash: e.Hash, Role: e.Role, LifeNs: e.Life, Uses: e.Uses,
+			Name: e.Name, Host: e.Host,
+		}}}
+	case TokenUsed:
+		return &statev1.Event{Fact: &statev1.Event_TokenUsed{TokenUsed: &statev1.TokenUsed{
+			Id: e.ID, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key,
+		}}}
+	case TokenRevoked:
+		return &statev1.Event{Fact: &statev1.Event_TokenRevoked{TokenRevoked: &statev1.TokenRevoked{
+			Request: encodeRequest(e.Request), Id: e.ID,
+		}}}
+	case PersonConfirmed:
+		return &statev1.Event{Fact: &statev1.Event_PersonConfirmed{PersonConfirmed: &statev1.PersonConfirmed{
+			Request: encodeRequest(e.Request), Name: e.Name,
+		}}}
+	case IdentityRevoked:
+		return &statev1.Event{Fact: &statev1.Event_IdentityRevoked{IdentityRevoked: &statev1.IdentityRevoked{
+			Request: encodeRequest(e.Request), Identity: e.Identity,
+		}}}
+	case BreakGlassUsed:
+		return &statev1.Event{Fact: &statev1.Event_BreakGlassUsed{BreakGlassUsed: &statev1.BreakGlassUsed{
+			Name: e.Name, Key: e.Key, Coordinator: e.Coordinator,
+		}}}
+	}
+	return &statev1.Event{}
+}
+
+// decodeCluster returns nil for facts of deployments.
+func decodeCluster(p *statev1.Event) ClusterEvent {
+	switch f := p.Fact.(type) {
+	case *statev1.Event_ClusterCreated:
+		return ClusterCreated{
+			ID: f.ClusterCreated.Id, CA: f.ClusterCreated.CaPem,
+			Founders: each(f.ClusterCreated.Founders, func(i *statev1.Identity) Founder {
+				return Founder{Identity: i.Identity, Key: i.Key}
+			}),
+		}
+	case *statev1.Event_CoordinatorJoined:
+		e := f.CoordinatorJoined
+		return CoordinatorJoined{
+			Name: e.Name, Raft: e.RaftAddress, API: e.ApiAddress, Agent: e.AgentAddress, Gossip: e.GossipAddress,
+			Rules: int(e.Rules),
+		}
+	case *statev1.Event_CoordinatorRemoved:
+		return CoordinatorRemoved{Request: decodeRequest(f.CoordinatorRemoved.Request), Name: f.CoordinatorRemoved.Name}
+	case *statev1.Event_EpochBegun:
+		e := f.EpochBegun
+		return EpochBegun{Epoch: e.Epoch, Coordinator: e.Coordinator, Key: e.Key, Reason: e.Reason}
+	case *statev1.Event_EpochActivated:
+		return EpochActivated{Request: decodeRequest(f.EpochActivated.Request), Epoch: f.EpochActivated.Epoch}
+	}
+	return decodeIdentityFact(p)
+}
+
+func decodeIdentityFact(p *statev1.Event) ClusterEvent {
+	switch f := p.Fact.(type) {
+	case *statev1.Event_TokenCreated:
+		e := f.TokenCreated
+		return TokenCreated{
+			Request: decodeRequest(e.Request), ID: e.Id, Hash: e.Hash, Role: e.Role, Name: e.Name, Host: e.Host,
+			Life: e.LifeNs, Uses: e.Uses,
+		}
+	case *statev1.Event_TokenUsed:
+		e := f.TokenUsed
+		return TokenUsed{ID: e.Id, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key}
+	case *statev1.Event_TokenRevoked:
+		return TokenRevoked{Request: decodeRequest(f.TokenRevoked.Request), ID: f.TokenRevoked.Id}
+	case *statev1.Event_PersonConfirmed:
+		return PersonConfirmed{Request: decodeRequest(f.PersonConfirmed.Request), Name: f.PersonConfirmed.Name}
+	case *statev1.Event_IdentityRevoked:
+		return IdentityRevoked{Request: decodeRequest(f.IdentityRevoked.Request), Identity: f.IdentityRevoked.Identity}
+	case *statev1.Event_BreakGlassUsed:
+		e := f.BreakGlassUsed
+		return BreakGlassUsed{Name: e.Name, Key: e.Key, Coordinator: e.Coordinator}
+	}
+	return nil
+}

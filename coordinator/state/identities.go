@@ -1,0 +1,209 @@
+package state
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"github.com/groundswell/groundswell/deploy"
+)
+
+// Identity is whom a key belongs to. One identity has one key: certificates of
+// it with any other are refused.
+type Identity struct {
+	Key       []byte `json:"key"`                 // fingerprint
+	Maker     string `json:"maker,omitempty"`     // who made its token; "" for founders
+	Confirmed string `json:"confirmed,omitempty"` // who vouches for a person, beside the maker
+	Revoked   string `json:"revoked,omitempty"`   // who ended it
+	Wall      int64  `json:"wall"`
+}
+
+// BreakGlassUse is the first use of a credential that was made on a
+// coordinator's own machine.
+type BreakGlassUse struct {
+	Name        string `json:"name"`
+	Coordinator string `json:"coordinator"`
+	Revoked     string `json:"revoked,omitempty"`
+	Wall        int64  `json:"wall"`
+}
+
+// BreakGlassPerson is who a break-glass credential counts as. It is no name
+// that anybody can have.
+const BreakGlassPerson = "(break-glass)"
+
+// PersonConfirmed says that a second person vouches for an operator. A
+// break-glass credential may, by BreakGlassPerson in its request: who holds a
+// coordinator's machine could be anybody anyway.
+type PersonConfirmed struct {
+	Request deploy.Request
+	Name    string
+}
+
+// IdentityRevoked ends an identity: every certificate of it counts no more.
+type IdentityRevoked struct {
+	Request  deploy.Request
+	Identity string // role/id
+}
+
+// BreakGlassUsed records the first use of a break-glass credential.
+type BreakGlassUsed struct {
+	Name        string
+	Key         []byte
+	Coordinator string
+}
+
+func (PersonConfirmed) cluster() {}
+func (IdentityRevoked) cluster() {}
+func (BreakGlassUsed) cluster()  {}
+
+// mayTake says why a token gives no identity to a key: nobody makes one that
+// exists, but its own key comes back, and a host for which a token was made.
+func (c *Cluster) mayTake(t Token, e TokenUsed) error {
+	role, name, _ := strings.Cut(e.Subject, "/")
+	if role != t.Role || t.Host != "" && name != t.Host || role == "operator" && name != t.Name {
+		return refuse(deploy.Invalid, "the join token is not for %s", e.Subject)
+	}
+	old, known := c.Identities[e.Subject]
+	switch {
+	case known && old.Revoked != "" && bytes.Equal(old.Key, e.Key):
+		return refuse(deploy.Conflict, "the key of %s was revoked; make another one", e.Subject)
+	case !known, old.Revoked != "", bytes.Equal(old.Key, e.Key), t.Host != "":
+		return nil
+	case role == "coordinator":
+		return refuse(deploy.Exists, "%s is a member of the cluster already; a new coordinator needs another --name, "+
+			"or `dctl cluster remove %s` first", e.Subject, name)
+	}
+	return refuse(deploy.Exists, "%s has a credential, and nobody else's key gets its name; "+
+		"if it is lost, `dctl access revoke %s` first", e.Subject, name)
+}
+
+func (c *Cluster) take(t Token, e TokenUsed, at moment) {
+	if c.Identities == nil {
+		c.Identities = map[string]Identity{}
+	}
+	old, known := c.Identities[e.Subject]
+	id := old
+	if !known || old.Revoked != "" || t.Role != "operator" {
+		id = Identity{Maker: t.Maker, Wall: at.wall}
+	}
+	if known && !bytes.Equal(old.Key, e.Key) {
+		c.Ended++
+	}
+	id.Key = e.Key
+	c.Identities[e.Subject] = id
+}
+
+// Owner reports whether an identity that counts belongs to the key.
+func (c *Cluster) Owner(identity string, key []byte) bool {
+	id, ok := c.Identities[identity]
+	return ok && id.Revoked == "" && bytes.Equal(id.Key, key)
+}
+
+// Admits says why a certificate that the CA signed is not let in, nil if it is.
+// One of which nothing is known is: this replica may lag behind, and a cluster
+// that was restored from a backup knows its newest members no more.
+func (c *Cluster) Admits(identity string, key []byte, breakGlass bool) error {
+	if breakGlass {
+		if use := c.BreakGlass[hex.EncodeToString(key)]; use.Revoked != "" {
+			return refuse(deploy.Conflict, "this break-glass credential was revoked by %s", use.Revoked)
+		}
+		return nil
+	}
+	id, known := c.Identities[identity]
+	switch {
+	case known && id.Revoked != "":
+		return refuse(deploy.Conflict, "%s was revoked by %s", identity, id.Revoked)
+	case known && !bytes.Equal(id.Key, key):
+		return refuse(deploy.Conflict, "%s has another key by now; this one counts no more", identity)
+	}
+	return nil
+}
+
+// Person returns who an operator counts as where two people are asked for:
+// until somebody else has confirmed it, an identity is its maker. Those who
+// made each other in a circle are one.
+func (c *Cluster) Person(name string) string {
+	var seen []string
+	for {
+		if i := slices.Index(seen, name); i >= 0 {
+			return slices.Min(seen[i:])
+		}
+		id := c.Identities["operator/"+name]
+		if id.Maker == "" || id.Confirmed != "" {
+			return name
+		}
+		seen = append(seen, name)
+		name = id.Maker
+	}
+}
+
+func (c *Cluster) confirm(e PersonConfirmed) error {
+	key := "operator/" + e.Name
+	id, ok := c.Identities[key]
+	switch {
+	case !ok || id.Revoked != "":
+		return refuse(deploy.NotFound, "no operator %s; see `dctl access list`", e.Name)
+	case id.Confirmed == e.Request.Actor:
+		return nil // asked twice
+	case id.Maker == "" || id.Confirmed != "":
+		return refuse(deploy.Exists, "%s counts as a person already", e.Name)
+	case e.Request.Person != BreakGlassPerson && c.Person(e.Request.Actor) == c.Person(e.Name):
+		return refuse(deploy.Conflict, "%s counts as %s, as %s does: somebody else must confirm, or a break-glass credential "+
+			"(`dcoord operator`, on a coordinator's own machine)", e.Request.Actor, c.Person(e.Name), e.Name)
+	}
+	id.Confirmed = e.Request.Actor
+	c.Identities[key] = id
+	return nil
+}
+
+func (c *Cluster) revoke(e IdentityRevoked) error {
+	role, name, _ := strings.Cut(e.Identity, "/")
+	if role == "coordinator" {
+		return refuse(deploy.Invalid, "a coordinator holds the CA's key, so its certificate is the least of it: "+
+			"`dctl cluster remove %s`, then rotate the CA", name)
+	}
+	if c.Identities[e.Identity].Revoked != "" {
+		return nil
+	}
+	c.setRevoked(e.Identity, e.Request.Actor)
+	for key, use := range c.BreakGlass {
+		if role == "operator" && use.Name == name && use.Revoked == "" {
+			use.Revoked = e.Request.Actor
+			c.BreakGlass[key] = use
+		}
+	}
+	return nil
+}
+
+// setRevoked marks an identity, one of which nothing is known too.
+func (c *Cluster) setRevoked(identity, who string) {
+	if c.Identities == nil {
+		c.Identities = map[string]Identity{}
+	}
+	id := c.Identities[identity]
+	id.Revoked = someone(who)
+	c.Identities[identity] = id
+	c.Ended++
+}
+
+// someone is a name that is never empty.
+func someone(actor string) string { return cmp.Or(actor, "a coordinator") }
+
+// BreakGlassKnown reports whether the use of a break-glass credential is
+// recorded.
+func (c *Cluster) BreakGlassKnown(key []byte) bool {
+	_, known := c.BreakGlass[hex.EncodeToString(key)]
+	return known
+}
+
+func (c *Cluster) breakGlass(e BreakGlassUsed, at moment) {
+	if c.BreakGlass == nil {
+		c.BreakGlass = map[string]BreakGlassUse{}
+	}
+	key := hex.EncodeToString(e.Key)
+	if _, known := c.BreakGlass[key]; !known {
+		c.BreakGlass[key] = BreakGlassUse{Name: e.Name, Coordinator: e.Coordinator, Wall: at.wall}
+	}
+}

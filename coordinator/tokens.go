@@ -1,0 +1,131 @@
+package coordinator
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/groundswell/groundswell/coordinator/control"
+	"github.com/groundswell/groundswell/coordinator/enrol"
+	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/rpc"
+	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+)
+
+// createToken opens a join token; its secret is in the answer only.
+func (c *Coordinator) createToken(ctx context.Context, t control.TokenSpec) (control.Token, error) {
+	if t.Role == "" {
+		t.Role = string(identity.Agent)
+	}
+	if _, err := identity.ParseRole(t.Role); err != nil {
+		return control.Token{}, rpc.Errorf(rpc.KindInvalid, "%v", err)
+	}
+	if t.Name != "" {
+		if err := identity.CheckID(t.Name); err != nil {
+			return control.Token{}, rpc.Errorf(rpc.KindInvalid, "%v", err)
+		}
+	}
+	token := identity.NewToken(c.keys.ca.PEM)
+	err := c.log.cluster(ctx, state.TokenCreated{
+		Request: t.Request, ID: token.ID, Role: t.Role, Name: t.Name, Host: t.Host,
+		Hash: state.HashToken(token.Secret), Life: int64(t.Life), Uses: int64(t.Uses),
+	})
+	return control.Token{ID: token.ID, Secret: token.String(), Expires: time.Now().Add(t.Life)}, err
+}
+
+// tokenUse is a use as the log has it.
+func tokenUse(u enrol.Use, id string) state.TokenUsed {
+	return state.TokenUsed{
+		ID: u.Token.ID, Hash: state.HashToken(u.Token.Secret), Role: string(u.Role), Subject: string(u.Role) + "/" + id, Key: u.Key,
+	}
+}
+
+// subject finds whom a token makes of a key, and refuses before anything is
+// proposed what Apply would refuse.
+func (c *Coordinator) subject(u enrol.Use) (id string, err error) {
+	now := c.log.Now()
+	c.store.ViewCluster(func(s *state.Cluster) {
+		var subject string
+		if subject, err = s.Subject(tokenUse(u, ""), now); err != nil || subject == "" {
+			return
+		}
+		_, id, _ = strings.Cut(subject, "/")
+	})
+	return id, err
+}
+
+// spend uses a token up in the log, once it is sure that it would be taken.
+func (c *Coordinator) spend(ctx context.Context, u enrol.Use, id string) (err error) {
+	use, now := tokenUse(u, id), c.log.Now()
+	c.store.ViewCluster(func(s *state.Cluster) { err = s.MayUse(use, now) })
+	if err != nil {
+		return err
+	}
+	return c.log.cluster(ctx, use)
+}
+
+// membersService adds to the operators' API who belongs to the cluster.
+type membersService struct {
+	*control.Service
+	c *Coordinator
+}
+
+// ListTokens shows the open join tokens; no secret.
+func (s *membersService) ListTokens(context.Context, *controlv1.ListTokensRequest) (*controlv1.ListTokensResponse, error) {
+	out, now := &controlv1.ListTokensResponse{}, s.c.log.Now()
+	names := s.c.hostNames()
+	s.c.store.ViewCluster(func(cl *state.Cluster) {
+		for _, id := range slices.Sorted(maps.Keys(cl.Tokens)) {
+			t := cl.Tokens[id]
+			if t.Revoked != "" || t.Ends < now {
+				continue
+			}
+			v := &controlv1.JoinToken{
+				Id: id, Role: t.Role, Name: t.Name, Actor: t.Maker, Uses: t.Uses,
+				LeftMs: time.Duration(t.Ends - now).Milliseconds(), UsedBy: slices.Sorted(maps.Values(t.Used)),
+			}
+			if t.Host != "" {
+				v.Name = names(t.Host)
+			}
+			out.Tokens = append(out.Tokens, v)
+		}
+	})
+	return out, nil
+}
+
+// hostNames returns what people call hosts, by id.
+func (c *Coordinator) hostNames() func(id string) string {
+	names := map[string]string{}
+	c.store.View(func(st *deploy.State) {
+		for id, h := range st.Hosts {
+			names[id] = h.Name
+		}
+	})
+	return func(id string) string {
+		if n := names[id]; n != "" {
+			return n
+		}
+		return id
+	}
+}
+
+// RevokeToken closes a token, named by its id or the beginning of it.
+func (s *membersService) RevokeToken(ctx context.Context, r *controlv1.RevokeTokenRequest) (*controlv1.RevokeTokenResponse, error) {
+	var found []string
+	s.c.store.ViewCluster(func(cl *state.Cluster) {
+		for _, id := range slices.Sorted(maps.Keys(cl.Tokens)) {
+			if r.Id != "" && strings.HasPrefix(id, r.Id) {
+				found = append(found, id)
+			}
+		}
+	})
+	if len(found) != 1 {
+		return nil, rpc.Errorf(rpc.KindNotFound, "%d tokens begin with %q; see `dctl token list`", len(found), r.Id)
+	}
+	err := s.c.log.cluster(ctx, state.TokenRevoked{Request: s.c.request(ctx, r.Mutation), ID: found[0]})
+	return &controlv1.RevokeTokenResponse{Index: s.c.index()}, err
+}
