@@ -233,7 +233,7 @@ func (dep *Deployment) overtaken(g *Group, t *Target) bool {
 // claimed reports whether another deployment's task of the target has that
 // status: while one grants or takes back, the target is that one's to move.
 func (dep *Deployment) claimed(g *Group, t *Target, by TaskStatus) bool {
-	if len(g.open) == 1 {
+	if len(g.open) == 1 && g.open[0] == dep { // one that has ended is in none
 		return false
 	}
 	for _, o := range g.open {
