@@ -176,6 +176,11 @@ func (dep *Deployment) stopsAs() DeploymentStatus {
 	return DeploymentStatusStopped
 }
 
+// sealedAny reports whether a wave of the deployment is sealed.
+func (d *Deployment) sealedAny() bool {
+	return slices.ContainsFunc(d.Waves, func(w Wave) bool { return w.Status == WaveStatusSealed })
+}
+
 // endable reports whether the deployment, as it is now, may end so: a request
 // or a report may have come between Decide and this fact.
 func (d *Deployment) endable(to DeploymentStatus) bool {
