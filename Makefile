@@ -49,11 +49,11 @@ race: ## the concurrent packages under the race detector
 sim: ## seeded simulation of the core: SEEDS=n, or SEED=n for one
 	SEEDS=$(or $(SEEDS),2000) go test ./deploy -run TestSimulation -v -timeout 30m | grep -v '^=== '
 
-model: ## explicit-state model checking of the core, on the real code (under 3 minutes)
-	@MODEL=1 go test ./deploy -run TestModel -v -timeout 10m | grep --line-buffered -v '^=== '
+model: ## explicit-state model checking of the core, on the real code (under 10 minutes)
+	@MODEL=1 go test ./deploy -run TestModel -v -timeout 20m | grep --line-buffered -v '^=== '
 
 mutants: ## rules taken out of the source one by one, each noticed by its test
-	@MUTANTS=$(or $(MUTANT),all) go test ./internal/mutants -count 1 -v -timeout 20m | grep -E 'killed|SURVIVED|snippet|not run|^(FAIL|ok)'
+	@MUTANTS=$(or $(MUTANT),all) go test ./internal/mutants -count 1 -v -timeout 60m | grep -E 'killed|SURVIVED|snippet|not run|^(FAIL|ok)'
 
 crash: ## end the agent at every record, effect and operation: kill, full disk, failing disk, power loss
 	go test ./agent ./agent/release ./agent/journal ./hooks -run 'Crash|Kill' -v -timeout 10m | grep -E '^(---|ok|FAIL|    [a-z_]+\.go)'

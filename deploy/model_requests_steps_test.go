@@ -133,7 +133,7 @@ type choices struct {
 // step takes one step; a request is one that its configuration makes once.
 func (c *choices) step(what string, request int, do func(*stepping)) bool {
 	c.n++
-	m := move{from: c.from.id, kind: byRequest, level: uint8(c.n), at: uint8(request + 1)}
+	m := move{from: c.from.id, kind: byRequest, order: [4]uint8{uint8(c.n), uint8(c.n >> 8)}, at: uint8(request + 1)}
 	r := c.r
 	to, seen := r.memo[m]
 	if !seen {
@@ -144,9 +144,12 @@ func (c *choices) step(what string, request int, do func(*stepping)) bool {
 		if x.err != nil && r.err == nil {
 			r.err = x.err
 		}
+		if request >= 0 && x.done > 0 {
+			r.took[r.allowed[request]] = true
+		}
 		settle(x.s)
 		r.forget(x.s)
-		r.next_ = b
+		r.current = b
 		to = r.number(x.s)
 		r.memo[m] = to
 	}
@@ -172,7 +175,7 @@ func (r *requests) next(from requested, emit func(string, requested)) error {
 	r.answers(c, s)
 	for i, what := range r.allowed {
 		if from.made&(1<<i) == 0 && !slices.Contains(r.allowed[:i], what) {
-			c.n = 100 + 8*slices.Index(befalls, what)
+			c.n = 100 * (1 + slices.Index(befalls, what))
 			r.request(c, s, i, what)
 		}
 	}
@@ -189,7 +192,7 @@ func (r *requests) byItself(c *choices, s *deploy.State) bool {
 	working := false
 	for i := range r.hosts {
 		t := s.Target(hostID(i), "www")
-		if t != nil && t.Permit != deploy.PermitNone {
+		if t != nil && t.Permit != deploy.PermitNone && !t.Away {
 			working = true
 			c.step(t.Host+" is done", -1, func(x *stepping) { x.report(t.Host, nil) })
 		} else {
@@ -206,14 +209,19 @@ func (r *requests) byItself(c *choices, s *deploy.State) bool {
 	})
 }
 
-// membership is what the group's selector says: every host, or none.
+// membership is what the group's selector says: every host, or none; and who is
+// out of sight.
 func (r *requests) membership(s *deploy.State) deploy.Fleet {
 	var f deploy.Fleet
 	all := s.Groups["www/prod"].Selector == "true"
 	for i := range r.hosts {
 		id := hostID(i)
-		if s.Hosts[id] == nil {
+		h := s.Hosts[id]
+		if h == nil {
 			continue
+		}
+		if h.Unreachable {
+			f.Down = append(f.Down, id)
 		}
 		m := deploy.Membership{Host: id, App: "www", Group: "prod"}
 		switch member := s.Target(id, "www") != nil; {
@@ -246,21 +254,54 @@ func (r *requests) answers(c *choices, s *deploy.State) {
 		}
 	}
 	for i := range r.hosts {
-		c.n = 50 + 4*i
+		c.n = 50 + 6*i
 		id := hostID(i)
+		if h := s.Hosts[id]; h != nil && h.Unreachable {
+			r.returns(c, s, id)
+			continue
+		}
 		if h := s.Hosts[id]; h != nil && h.Quarantine != "" {
 			c.step(id+" is released", -1, func(x *stepping) { x.apply(deploy.HostsReleased{Hosts: []string{id}}) })
 		}
 		if t := s.Target(id, "www"); t != nil && t.Permit == deploy.PermitNone && t.Health == deploy.HealthUnhealthy {
-			c.n = 52 + 4*i
+			c.n = 53 + 6*i
 			c.step(id+" is well again", -1, func(x *stepping) {
 				x.report(id, func(p *deploy.Report) { p.Health = deploy.HealthHealthy })
 			})
 		}
 	}
-	c.n = 80
+	c.n = 90
 	if g := s.Groups["www/prod"]; g.Selector == "false" || g.NextSelector == "false" {
 		c.step("selector is corrected", -1, func(x *stepping) { x.selector("true") })
+	}
+}
+
+// returns lets a host be seen again: it did what it was told meanwhile, or could
+// not and is as it was.
+func (r *requests) returns(c *choices, s *deploy.State, id string) {
+	t := s.Target(id, "www")
+	if t == nil { // no member
+		c.step(id+" is back", -1, func(x *stepping) {
+			x.apply(deploy.TargetsReported{Items: []deploy.Report{{Host: id, Counter: 1}}})
+		})
+		return
+	}
+	for _, result := range []deploy.Result{deploy.ResultDone, deploy.ResultFailed} {
+		if result == deploy.ResultFailed && !t.Open {
+			return
+		}
+		c.step(id+" is back: "+result.String(), -1, func(x *stepping) {
+			x.report(id, func(p *deploy.Report) {
+				p.Health = deploy.HealthHealthy
+				switch {
+				case !t.Open:
+				case result == deploy.ResultDone:
+					p.Result, p.Running = result, t.Desired
+				default:
+					p.Result, p.Running = result, t.Running
+				}
+			})
+		})
 	}
 }
 
@@ -285,6 +326,8 @@ func (r *requests) request(c *choices, s *deploy.State, i int, what string) {
 		for _, d := range s.Open() {
 			c.step(d.ID+" "+what, i, func(x *stepping) { x.ask(d.ID, deploy.Verb(what)) })
 		}
+	case "rollback of a wave", "skip-hosts", "skip-zone", "take-over":
+		r.narrow(c, s, i, what)
 	case "freeze":
 		c.step("freeze", i, func(x *stepping) { x.apply(deploy.FreezeSet{Request: deploy.Request{Actor: "ann"}}) })
 	case "birth":
@@ -296,6 +339,27 @@ func (r *requests) request(c *choices, s *deploy.State, i int, what string) {
 		r.gate(c, s, i, what)
 	default:
 		r.befall(c, s, i, what)
+	}
+}
+
+// narrow makes a request about a part of a deployment, or beside another one.
+func (r *requests) narrow(c *choices, s *deploy.State, i int, what string) {
+	for _, d := range s.Open() {
+		e := deploy.RequestMade{Request: deploy.Request{Actor: "ann"}, Deployment: d.ID, Verb: deploy.Verb(what)}
+		switch what {
+		case "skip-zone":
+			e.Zone = "z"
+		case "skip-hosts":
+			e.Hosts = d.Waves[len(d.Waves)-1].Hosts
+		}
+		if what != "rollback of a wave" {
+			c.step(d.ID+" "+what, i, func(x *stepping) { x.apply(e) })
+			continue
+		}
+		for j := range d.Waves {
+			e.Verb, e.Wave = deploy.VerbRollback, d.Waves[j].Name
+			c.step(d.ID+" rollback of wave "+e.Wave, i, func(x *stepping) { x.apply(e) })
+		}
 	}
 }
 
@@ -336,15 +400,19 @@ func (r *requests) befall(c *choices, s *deploy.State, i int, what string) {
 			c.n++
 		case what == "departure":
 			c.step(id+" departs", i, func(x *stepping) { x.apply(deploy.HostLeft{Host: id, Force: true, Cause: "left"}) })
+		case what == "away" && !t.Away:
+			c.step(id+" is out of sight", i, func(x *stepping) {
+				x.apply(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: id, Counter: s.Hosts[id].Counter}}})
+			})
 		case what == "cordon":
 			c.step(id+" is cordoned", i, func(x *stepping) {
 				x.apply(deploy.HostsQuarantined{Request: deploy.Request{Actor: "ann"}, Hosts: []string{id}})
 			})
-		case what == "falls ill" && t.Permit == deploy.PermitNone && t.Health == deploy.HealthHealthy:
+		case what == "falls ill" && !t.Away && t.Permit == deploy.PermitNone && t.Health == deploy.HealthHealthy:
 			c.step(id+" falls ill", i, func(x *stepping) {
 				x.report(id, func(p *deploy.Report) { p.Health = deploy.HealthUnhealthy })
 			})
-		case what == "host fails" && t.Permit != deploy.PermitNone:
+		case what == "host fails" && !t.Away && t.Permit != deploy.PermitNone:
 			c.step(id+" fails", i, func(x *stepping) {
 				x.report(id, func(p *deploy.Report) { p.Result, p.Running, p.Health = deploy.ResultFailed, t.Running, t.Health })
 			})
