@@ -289,8 +289,11 @@ func (s *State) deploymentEnded(d *Deployment, e DeploymentEnded) error {
 		}
 	}
 	g := s.Groups[GroupKey(d.App, d.Group)]
-	if e.Status == DeploymentStatusSucceeded && g != nil {
+	switch {
+	case e.Status == DeploymentStatusSucceeded && g != nil:
 		s.succeeded(g, d)
+	case g != nil && !d.Inverse && !d.sealedAny(): // what passed nowhere is no line of a wave that was skipped
+		s.withdraw(g, d.ID, everyTarget, everyWave)
 	}
 	for i := range d.Waves {
 		if d.Waves[i].Status == WaveStatusReverting {

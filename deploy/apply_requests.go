@@ -98,14 +98,15 @@ func (s *State) verb(d *Deployment, e RequestMade) error {
 	return nil
 }
 
-// pauseBy halts by request: granted tasks finish, bake clocks stop.
+// pauseBy halts by request: granted tasks finish, bake clocks stop. One that has
+// not started has no clock yet.
 func (s *State) pauseBy(d *Deployment) {
-	if d.Status == DeploymentStatusPaused {
-		return
-	}
-	s.stopBakes(d)
-	d.Held = d.Status == DeploymentStatusPending
-	if !d.Held {
+	switch d.Status {
+	case DeploymentStatusPaused:
+	case DeploymentStatusPending:
+		d.Held = true
+	default:
+		s.stopBakes(d)
 		d.Status = DeploymentStatusPaused
 		s.resortBehind(s.group(d))
 	}

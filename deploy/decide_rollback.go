@@ -133,7 +133,11 @@ func (d *decision) asked(dep *Deployment) bool {
 			(a.Zone == "" || t.Zone == a.Zone) && (a.Wave == "" || dep.Waves[w].Name == a.Wave)
 	})
 	for _, item := range items {
-		if w := dep.Tasks[item.Host].Wave; !slices.Contains(waves, w) {
+		w := d.s.group(dep).place[item.Host] // of one that joined, and has no task yet
+		if task := dep.Tasks[item.Host]; task != nil {
+			w = task.Wave
+		}
+		if !slices.Contains(waves, w) {
 			waves = append(waves, w)
 		}
 	}

@@ -178,6 +178,11 @@ func (dep *Deployment) stopsAs() DeploymentStatus {
 	return DeploymentStatusStopped
 }
 
+// sealedAny reports whether a wave of the deployment is sealed.
+func (d *Deployment) sealedAny() bool {
+	return slices.ContainsFunc(d.Waves, func(w Wave) bool { return w.Status == WaveStatusSealed })
+}
+
 // endable reports whether the deployment, as it is now, may end so: a request
 // or a report may have come between Decide and this fact.
 func (d *Deployment) endable(to DeploymentStatus) bool {
@@ -235,7 +240,7 @@ func (dep *Deployment) overtaken(g *Group, t *Target) bool {
 // claimed reports whether another deployment's task of the target has that
 // status: while one grants or takes back, the target is that one's to move.
 func (dep *Deployment) claimed(g *Group, t *Target, by TaskStatus) bool {
-	if len(g.open) == 1 {
+	if len(g.open) == 1 && g.open[0] == dep { // one that has ended is in none
 		return false
 	}
 	for _, o := range g.open {

@@ -119,7 +119,7 @@ func (g *staggered) forget(s *deploy.State) *deploy.State {
 	group := s.Groups["www/prod"]
 	group.History = slices.Compact(group.History)
 	for _, d := range s.Deployments {
-		d.StartedAt, d.LimitFrom = epoch, epoch
+		d.StartedAt, d.LimitFrom, d.GateFail = epoch, epoch, ""
 		for i := range d.Waves {
 			w := &d.Waves[i]
 			w.Holds, w.HeldAt, w.StartedAt, w.EndedAt, w.Released = nil, epoch, epoch, 0, true

@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -22,6 +23,9 @@ import (
 // anything may be due in any order.
 const epoch = deploy.Time(1000 * time.Hour)
 
+// epochWall is the wall clock then; a model without gates leaves it at 0.
+const epochWall int64 = 1_000_000
+
 // longAgo is before anything that a timeout could wait for.
 const longAgo = deploy.Time(1)
 
@@ -33,8 +37,9 @@ type core struct {
 	rows   [][]uint32 // of each state, of each host: its target and tasks, numbered
 	rowIDs map[string]uint32
 	memo   map[move]uint32
-	err    error // the first broken invariant
-	exact  bool  // check after every fact, that equal encodings are equal states, and that a new leader decides the same
+	err    error         // the first broken invariant
+	more   func() string // what a model adds to the state that is being numbered
+	exact  bool          // check after every fact, that equal encodings are equal states, and that a new leader decides the same
 }
 
 // move is one step of the coordinator. Which fields are used depends on kind.
@@ -134,7 +139,12 @@ func (c *core) same(a, b *deploy.State) {
 	x, _ := json.Marshal(a)
 	y, _ := json.Marshal(b)
 	if string(x) != string(y) && c.err == nil {
-		c.err = fmt.Errorf("two states have one encoding:\n%s\n%s", x, y)
+		at := 0
+		for at < min(len(x), len(y)) && x[at] == y[at] {
+			at++
+		}
+		at = max(0, at-100)
+		c.err = fmt.Errorf("two states have one encoding, and differ here:\n%.200s\n%.200s", x[at:], y[at:])
 	}
 }
 
@@ -195,6 +205,11 @@ func clone(s *deploy.State) *deploy.State {
 		for i := range x.Waves {
 			w := &x.Waves[i]
 			w.Hosts, w.Holds = slices.Clone(w.Hosts), slices.Clone(w.Holds)
+			w.Watch = copied(w.Watch)
+			for key, watched := range w.Watch {
+				y := *watched
+				w.Watch[key] = &y
+			}
 		}
 		for h, t := range d.Tasks {
 			y := *t
@@ -208,6 +223,9 @@ func clone(s *deploy.State) *deploy.State {
 }
 
 func copied[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return nil
+	}
 	out := make(map[K]V, len(m))
 	for k, v := range m {
 		out[k] = v
@@ -218,7 +236,7 @@ func copied[K comparable, V any](m map[K]V) map[K]V {
 // settle makes a state canonical: no indexes, absolute times, texts for people,
 // counters, nor the memory of flapping.
 func settle(s *deploy.State) {
-	s.Index, s.MembershipIndex, s.Now, s.Wall = 1, 1, epoch, 0
+	s.Index, s.MembershipIndex, s.Now, s.Wall = 1, 1, epoch, min(s.Wall, epochWall)
 	for _, h := range s.Hosts {
 		h.Counter, h.Flaps, h.DownSince = 0, nil, just(h.DownSince, h.Unreachable)
 		for _, t := range h.Targets {
@@ -234,10 +252,10 @@ func settle(s *deploy.State) {
 		timeless(g.History)
 	}
 	for _, d := range s.Deployments {
-		d.Records, d.Cause, d.Reason, d.Attempt, d.GateFail = nil, "", "", 0, ""
+		d.Records, d.Cause, d.Reason, d.Attempt = nil, "", "", 0
 		d.CreatedAt, d.Created, d.Ended = epoch, 0, 0
 		d.StartedAt, d.EndedAt, d.PausedAt = just(d.StartedAt, true), just(d.EndedAt, true), just(d.PausedAt, true)
-		d.LimitFrom, d.AskAgain = just(d.LimitFrom, true), just(d.AskAgain, true)
+		d.LimitFrom = just(d.LimitFrom, true)
 		d.Asked = strings.Repeat("x", min(len(d.Asked), 1))
 		if d.ScopeRevert != nil {
 			x := *d.ScopeRevert
@@ -252,16 +270,34 @@ func settle(s *deploy.State) {
 		for i := range d.Waves {
 			w := &d.Waves[i]
 			baking := w.Status == deploy.WaveStatusBaking
-			w.StartedAt, w.EvidenceFrom, w.EndedAt = just(w.StartedAt, true), 0, just(w.EndedAt, true)
-			w.EvidenceSince = 0
+			w.StartedAt, w.EndedAt = just(w.StartedAt, true), just(w.EndedAt, true)
+			settleWatch(d, w)
+			w.EvidenceSince, w.EvidenceFrom = 0, min(w.EvidenceFrom, epochWall)
 			w.HeldAt = just(w.HeldAt, true)
 			w.BakeSince, w.BakeUntil = just(w.BakeSince, baking), just(w.BakeUntil, baking)
 			if baking {
 				w.BakeUntil = epoch.Add(w.BakeMin)
 			}
 		}
+		d.AskAgain = just(d.AskAgain, true)
 		for _, t := range d.Tasks {
 			t.Since, t.Wall, t.Cause, t.Failure = epoch, 0, "", nil
+		}
+	}
+}
+
+// settleWatch keeps of answers what they say, and whether they are from before
+// the wave's evidence begins, or from before the gates were to be asked again.
+func settleWatch(d *deploy.Deployment, w *deploy.Wave) {
+	for _, x := range w.Watch {
+		old, stale := x.Last.From < w.EvidenceFrom, x.At < d.AskAgain
+		x.Last = deploy.Observation{Key: x.Last.Key, Answer: x.Last.Answer}
+		x.At, x.Covered = epoch, 0
+		if !old {
+			x.Last.From, x.Last.To = epochWall, epochWall
+		}
+		if stale {
+			x.At = longAgo
 		}
 	}
 }
@@ -309,24 +345,32 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 	for i := range c.hosts {
 		b = b[:0]
 		h := s.Hosts[hostID(i)]
-		t := h.Targets["www"]
-		text(string(t.Desired))
-		text(string(t.Running))
-		text(t.Deployment)
-		b = append(b, byte(t.Gen), byte(t.Permit), byte(t.Health), byte(t.CatchUp), byte(t.Tries))
-		bit(t.Open)
-		bit(t.EverHealthy)
-		bit(t.Away)
-		bit(t.Drift != "")
-		bit(t.Declared)
-		text(t.LeftBy)
-		text(string(t.Done))
-		bit(h.Unreachable)
-		seals(t.Seals)
+		if h != nil {
+			text(h.Quarantine)
+			bit(h.Unreachable)
+			if t := h.Targets["www"]; t != nil {
+				text(string(t.Desired))
+				text(string(t.Running))
+				text(t.Deployment)
+				b = append(b, byte(t.Gen), byte(t.Permit), byte(t.Health), byte(t.CatchUp), byte(t.Tries))
+				bit(t.Open)
+				bit(t.EverHealthy)
+				bit(t.Away)
+				bit(t.Drift != "")
+				bit(t.Declared)
+				text(t.LeftBy)
+				text(string(t.Done))
+				seals(t.Seals)
+			}
+		}
 		for _, id := range ids {
+			b = append(b, '|')
 			if x := s.Deployments[id].Tasks[hostID(i)]; x != nil {
 				b = append(b, byte(x.Wave), byte(x.Status), byte(x.Gen), byte(x.Refused), byte(x.Reverts), byte(x.Phase))
 				bit(x.Counted)
+				bit(x.Left)
+				bit(x.Named)
+				bit(x.Intend)
 				text(string(x.Goal))
 			}
 		}
@@ -345,6 +389,12 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		text(g.Bad[rev])
 	}
 	text(g.Last)
+	text(g.Selector)
+	text(g.NextSelector)
+	b = append(b, byte(len(s.Freezes)), byte(s.Seq))
+	for i := range g.Layout.Waves {
+		text(strings.Join(g.Layout.Waves[i].Hosts, " "))
+	}
 	seals(g.History)
 	for _, rev := range []deploy.Digest{"v1", "v2", "v3"} {
 		text(string(g.Grades[rev]))
@@ -352,7 +402,15 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 	for _, id := range ids {
 		d := s.Deployments[id]
 		b = append(b, id...)
-		b = append(b, byte(d.Status), byte(d.Failures))
+		b = append(b, byte(d.Status), byte(d.Failures), byte(d.Seq))
+		text(d.GateFail)
+		text(d.Undoes)
+		text(string(d.Leaves))
+		text(strings.Join(d.Promoted, " "))
+		bit(d.Inverse)
+		bit(d.Pruned)
+		bit(d.LimitFrom > 0)
+		bit(d.EndedAt > 0)
 		bit(d.Granted)
 		bit(d.Undone)
 		bit(d.Asked != "")
@@ -377,13 +435,26 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 			w := &d.Waves[i]
 			b = append(b, byte(w.Status), byte(w.Planned), byte(w.Budget), byte(w.Extra), byte(len(w.Holds)))
 			bit(w.Released)
+			bit(w.EvidenceFrom == epochWall)
 			bit(w.StartedAt > 0)
 			bit(w.EndedAt > 0)
 			bit(w.HeldAt > 0)
 			for _, h := range w.Holds {
 				text(h.Text)
 			}
+			text(strings.Join(w.Hosts, " "))
+			for _, key := range slices.Sorted(maps.Keys(w.Watch)) {
+				x := w.Watch[key]
+				text(key)
+				text(string(x.Last.Answer) + string(x.Verdict))
+				b = append(b, byte(x.Fails))
+				bit(x.At == epoch)
+				bit(x.Last.From == epochWall)
+			}
 		}
+	}
+	if c.more != nil {
+		text(c.more())
 	}
 	return string(b), rows
 }

@@ -130,6 +130,9 @@ func pick[T any](r *rand.Rand, items ...T) T { return items[r.IntN(len(items))] 
 // traceHook prints every fact of a seed when set.
 var traceHook func(deploy.Time, string)
 
+// eachHook is called after every entry of a seed when set.
+var eachHook func(*sim.World)
+
 // run simulates several deployments on one random fleet, some of them in flight
 // together, with people, gates and hosts that do what they like.
 func run(seed uint64) tally {
@@ -146,6 +149,9 @@ func run(seed uint64) tally {
 	}
 	w := sim.New(seed, sim.Faults{})
 	w.Deep, w.Trace = true, traceHook
+	if eachHook != nil {
+		w.Each = func() { eachHook(w) }
+	}
 	n := pick(r, 1, 2, 3, 5, 12, 12, 40, 40, 100)
 	if r.IntN(100) == 0 {
 		n = 300

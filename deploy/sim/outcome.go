@@ -2,16 +2,17 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/groundswell/groundswell/deploy"
 )
 
-// outcomes is I11 by a model of its own: it writes down every line of a group's
+// Outcomes is I11 by a model of its own: it writes down every line of a group's
 // history as facts make it, replays them from the beginning, and says what each
 // wave must run when nothing is in flight.
-type outcomes struct {
+type Outcomes struct {
 	lines []outcome
 	bad   map[deploy.Digest]bool
 }
@@ -22,9 +23,16 @@ type outcome struct {
 	revision   deploy.Digest
 }
 
-// fact takes in one accepted fact; skipped tells for a wave that is skipped
-// whether somebody was left out of it.
-func (o *outcomes) fact(s *deploy.State, e deploy.Event) {
+// Clone returns a copy that shares nothing.
+func (o *Outcomes) Clone() *Outcomes {
+	return &Outcomes{lines: slices.Clone(o.lines), bad: maps.Clone(o.bad)}
+}
+
+// String lists the lines, oldest first, and what is bad; equal ones are equal.
+func (o *Outcomes) String() string { return fmt.Sprint(o.lines, o.bad) }
+
+// Fact takes in one accepted fact, right after it was applied to the state.
+func (o *Outcomes) Fact(s *deploy.State, e deploy.Event) {
 	if o.bad == nil {
 		o.bad = map[deploy.Digest]bool{}
 	}
@@ -70,22 +78,26 @@ func (o *outcomes) fact(s *deploy.State, e deploy.Event) {
 }
 
 // drop takes a deployment's lines out, of one wave or of all.
-func (o *outcomes) drop(deployment string, wave *string) {
+func (o *Outcomes) drop(deployment string, wave *string) {
 	o.lines = slices.DeleteFunc(o.lines, func(x outcome) bool {
 		return x.deployment == deployment && (wave == nil || x.wave == *wave || x.wave == "")
 	})
 }
 
 // leave takes a revision's lines out, of one wave or of all.
-func (o *outcomes) leave(revision deploy.Digest, wave *string) {
+func (o *Outcomes) leave(revision deploy.Digest, wave *string) {
 	o.lines = slices.DeleteFunc(o.lines, func(x outcome) bool {
 		return x.revision == revision && (wave == nil || x.wave == *wave || x.wave == "")
 	})
 }
 
-func (o *outcomes) ended(d *deploy.Deployment) {
+func (o *Outcomes) ended(d *deploy.Deployment) {
 	switch {
 	case d.Status != deploy.DeploymentStatusSucceeded:
+		sealed := slices.ContainsFunc(d.Waves, func(w deploy.Wave) bool { return w.Status == deploy.WaveStatusSealed })
+		if !sealed && !d.Inverse { // it passed nowhere
+			o.drop(d.ID, nil)
+		}
 	case !d.Inverse:
 		delete(o.bad, d.Revision)
 		o.lines = append(o.lines, outcome{d.ID, "", d.Revision})
@@ -95,7 +107,7 @@ func (o *outcomes) ended(d *deploy.Deployment) {
 }
 
 // wants replays the lines for one wave.
-func (o *outcomes) wants(wave string) deploy.Digest {
+func (o *Outcomes) wants(wave string) deploy.Digest {
 	var stack []deploy.Digest
 	for _, x := range o.lines {
 		if (x.wave == "" || x.wave == wave) && !o.bad[x.revision] {
@@ -108,8 +120,8 @@ func (o *outcomes) wants(wave string) deploy.Digest {
 	return stack[len(stack)-1]
 }
 
-// check compares the state with the model while nothing is in flight.
-func (o *outcomes) check(s *deploy.State, g *deploy.Group) error {
+// Check compares the state with the model while nothing is in flight.
+func (o *Outcomes) Check(s *deploy.State, g *deploy.Group) error {
 	if len(g.InFlight()) > 0 {
 		return nil
 	}

@@ -47,7 +47,7 @@ type World struct {
 	Gate func(deploy.Question) deploy.Observation
 
 	check    checker
-	outcomes outcomes
+	outcomes Outcomes
 	Checked  map[string]int // invariants of the history that were evaluated
 
 	turn     int
@@ -186,7 +186,7 @@ func (w *World) Propose(events ...deploy.Event) []error {
 	for i, e := range events {
 		w.Events++
 		if w.Deep && errs[i] == nil {
-			w.outcomes.fact(w.State, e)
+			w.outcomes.Fact(w.State, e)
 			if joined, ok := e.(deploy.TargetsJoined); ok {
 				w.check.joined(joined)
 			}
@@ -226,7 +226,7 @@ func (w *World) checkOutcomes(events []deploy.Event) error {
 	for _, g := range w.groups {
 		if grp := w.State.Groups[deploy.GroupKey(g.App, g.Group)]; grp != nil {
 			w.count("I11")
-			if err := w.outcomes.check(w.State, grp); err != nil {
+			if err := w.outcomes.Check(w.State, grp); err != nil {
 				return err
 			}
 		}

@@ -1,0 +1,144 @@
+package deploy_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/groundswell/groundswell/deploy"
+)
+
+// TestARollbackIsTheChoiceOfTheCore: a fact that takes back another deployment
+// than the newest one, goes elsewhere or marks something else bad is refused.
+func TestARollbackIsTheChoiceOfTheCore(t *testing.T) {
+	f := serving(t, "h1", "h2")
+	d := f.create("d2", "v2", "h1", "h2")
+	f.settle(d, "h1")
+	f.settle(d, "h2")
+	f.finish(d)
+	u, err := f.Undoable(f.Groups["www/prod"])
+	if err != nil || u != (deploy.Undo{Deployment: "d2", Revision: "v1", Bad: "v2"}) {
+		t.Fatalf("a rollback is %+v, %v", u, err)
+	}
+	back := deploy.DeploymentCreated{
+		ID: "i1", App: "www", Group: "prod", Inverse: true, Undoes: u.Deployment, Revision: u.Revision, Bad: u.Bad, Config: d.Config,
+	}
+	for _, change := range []func(*deploy.DeploymentCreated){
+		func(e *deploy.DeploymentCreated) { e.Undoes = "d1" },
+		func(e *deploy.DeploymentCreated) { e.Revision = "v2" },
+		func(e *deploy.DeploymentCreated) { e.Bad = "v1" },
+		func(e *deploy.DeploymentCreated) { e.Bad = "" },
+		func(e *deploy.DeploymentCreated) { e.Undoes = "" },
+	} {
+		other := back
+		change(&other)
+		f.refused(other)
+	}
+	f.must(back)
+}
+
+// TestASelectorWaits: who belongs to a group stays until nothing is in flight on
+// it; a correction made meanwhile leaves nothing behind.
+func TestASelectorWaits(t *testing.T) {
+	f := serving(t, "h1")
+	d := f.create("d2", "v2", "h1")
+	g := f.Groups["www/prod"]
+	sel := func(text string) {
+		f.must(deploy.GroupDefined{App: "www", Group: "prod", Selector: text, Config: g.Config})
+	}
+	sel("false")
+	sel("true")
+	f.settle(d, "h1")
+	sel("zone == 'z'")
+	if g.Selector != "true" {
+		t.Errorf("the selector is %q while a deployment is in flight", g.Selector)
+	}
+	f.finish(d)
+	if g.Selector != "zone == 'z'" || g.NextSelector != "" {
+		t.Errorf("the selector is %q, next %q, and nothing is in flight", g.Selector, g.NextSelector)
+	}
+	sel("true")
+	if g.Selector != "true" {
+		t.Errorf("the selector is %q, and nothing was in flight", g.Selector)
+	}
+}
+
+// TestABadRevisionIsBadInEveryGroup: what one group of an application took back
+// is refused in another, until a success lifts the mark.
+func TestABadRevisionIsBadInEveryGroup(t *testing.T) {
+	f := serving(t, "h1")
+	f.must(deploy.GroupDefined{App: "www", Group: "edge", Selector: "true", Config: f.Groups["www/prod"].Config})
+	f.must(deploy.HostEnrolled{Host: "e1", Name: "e1", Zone: "z"})
+	f.must(deploy.TargetsJoined{App: "www", Group: "edge", Hosts: []string{"e1"}})
+	d := f.create("d2", "v2", "h1")
+	f.settle(d, "h1")
+	f.act("d2", deploy.VerbAbortRollback)
+	f.must(deploy.RollbackStarted{Deployment: "d2", Bad: true, Items: []deploy.RevertGoal{{Host: "h1", Goal: "v1"}}})
+	edge := deploy.DeploymentCreated{
+		ID: "e2", App: "www", Group: "edge", Revision: "v2", RevName: "v2", Config: d.Config,
+		Waves: []deploy.Wave{{Name: "all", Hosts: []string{"e1"}}},
+	}
+	f.refused(edge)
+	edge.Force = true
+	f.must(edge)
+}
+
+// TestOneEntryHoldsTwoReportsOfAHost: the witness of reports looks at each item,
+// so that a later one of the same entry raises no alarm about an earlier one.
+func TestOneEntryHoldsTwoReportsOfAHost(t *testing.T) {
+	f := serving(t, "h1")
+	d := f.create("d2", "v2", "h1")
+	f.grant(d, "h1")
+	var alarms []error
+	f.Violated = func(err error) { alarms = append(alarms, err) }
+	works := deploy.Report{Host: "h1", App: "www", Counter: 100, Gen: 2, Running: "v1", Health: deploy.HealthHealthy}
+	done := deploy.Report{
+		Host: "h1", App: "www", Counter: 101, Gen: 2, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthHealthy,
+	}
+	f.must(deploy.TargetsReported{Items: []deploy.Report{works, done}})
+	if len(alarms) > 0 || d.Tasks["h1"].Status != deploy.TaskSettled {
+		t.Errorf("the task is %s, alarms %v", d.Tasks["h1"].Status, alarms)
+	}
+}
+
+// TestCanariesOfApplicationsDiffer: one host is not every application's canary.
+func TestCanariesOfApplicationsDiffer(t *testing.T) {
+	var hosts []*deploy.Host
+	for i := range 10 {
+		id := fmt.Sprint("h", i)
+		hosts = append(hosts, &deploy.Host{ID: id, Name: id, Zone: "z"})
+	}
+	specs := []deploy.WaveSpec{{Name: "one", Kind: "count", Size: deploy.Count(1)}, {Name: "rest", Kind: "remainder"}}
+	canaries := map[string]int{}
+	const apps = 200
+	for i := range apps {
+		canaries[deploy.Arrange(fmt.Sprint("app", i), specs, hosts, nil)[0].Hosts[0]]++
+	}
+	for _, h := range hosts {
+		if n := canaries[h.ID]; n < apps/len(hosts)/4 || n > 4*apps/len(hosts) {
+			t.Errorf("%s is the canary of %d of %d applications", h.ID, n, apps)
+		}
+	}
+}
+
+// TestALateYesIsRefused: when the time to approve is over, a yes comes too late
+// also before that was written down.
+func TestALateYesIsRefused(t *testing.T) {
+	f := serving(t, "h1")
+	c := f.Groups["www/prod"].Config
+	c.Gates = []deploy.Gate{{Name: "go", Approval: &deploy.ApprovalGate{Timeout: time.Hour}}}
+	c.PreGates = []string{"go"}
+	f.must(deploy.DeploymentCreated{
+		ID: "d2", App: "www", Group: "prod", Revision: "v2", Config: c, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}},
+	})
+	for range 2 { // it starts, and is held
+		for _, e := range deploy.Decide(f.State, deploy.Fleet{}, f.Now) {
+			f.must(e)
+		}
+	}
+	yes := deploy.RequestMade{Request: deploy.Request{Actor: "bob"}, Deployment: "d2", Verb: deploy.VerbApprove}
+	f.Now = f.Now.Add(time.Hour + time.Second)
+	f.refused(yes)
+	f.Now = f.Now.Add(-2 * time.Second)
+	f.must(yes)
+}
