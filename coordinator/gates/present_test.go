@@ -114,8 +114,12 @@ func testComparedPresence(t *testing.T, o *Observer, began time.Time) {
 		test, hosts string
 		want        deploy.Verdict
 	}{
-		{deploy.TestSPRT, "good-1", "pass"}, {deploy.TestSPRT, "good-1 gone", "inconclusive"}, {deploy.TestSPRT, "bad gone", "fail"},
-		{deploy.TestMannWhitney, "good-1", "pass"}, {deploy.TestMannWhitney, "good-1 gone", "inconclusive"}, {deploy.TestMannWhitney, "bad gone", "fail"},
+		{deploy.TestSPRT, "good-1", "pass"},
+		{deploy.TestSPRT, "good-1 gone", "inconclusive"},
+		{deploy.TestSPRT, "bad gone", "fail"},
+		{deploy.TestMannWhitney, "good-1", "pass"},
+		{deploy.TestMannWhitney, "good-1 gone", "inconclusive"},
+		{deploy.TestMannWhitney, "bad gone", "fail"},
 	} {
 		q := questionAbout(deploy.Gate{Compare: &deploy.CompareGate{Metric: "m", Test: c.test}}, began)
 		q.Candidates = strings.Fields(c.hosts)

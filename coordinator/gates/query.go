@@ -233,4 +233,3 @@ func worst(values []float64, g *deploy.QueryGate) string {
 	}
 	return text
 }
-
