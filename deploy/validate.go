@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -164,19 +165,42 @@ func (g *Gate) validQuery() (key string, err error) {
 	case q.Min != "" && q.Max != "" && lower > upper:
 		return wrong("min", "no value is at least %s and at most %s; exchange them", q.Min, q.Max)
 	}
-	fields, err := TemplateFields(q.Query)
-	if err != nil {
+	switch {
+	case q.Window < 0 || q.Window > longest:
+		return wrong("window", "looking back %s cannot be; use 0s to 87600h", q.Window)
+	case q.HostLabel != "" && !labelName(q.HostLabel):
+		return wrong("hostLabel", "%q is no label of Prometheus; write for instance instance or host", q.HostLabel)
+	}
+	if err := g.validTemplate(q.Query); err != nil {
 		return "prometheus", err
 	}
-	for _, f := range fields {
-		switch {
-		case f == "Host" && g.Scope != ScopeHost:
-			return wrong("prometheus", "names {{.Host}}, which only a gate of scope: host has; set it, or use {{.Hosts}}")
-		case f == "Zone" && g.Scope != ScopeHost && g.Scope != ScopeZone:
-			return wrong("prometheus", "names {{.Zone}}, which only a gate of scope: zone or host has; set it, or use {{.Hosts}}")
+	return "presence", g.validTemplate(q.Presence)
+}
+
+// labelName reports whether Prometheus takes the text for the name of a label.
+func labelName(text string) bool {
+	for i, r := range text {
+		letter := r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (i == 0 || r < '0' || r > '9') {
+			return false
 		}
 	}
-	return "", nil
+	return true
+}
+
+// validTemplate checks that a query names what a gate of its scope has.
+func (g *Gate) validTemplate(query string) error {
+	fields, err := TemplateFields(query)
+	for _, f := range fields {
+		switch {
+		case err != nil:
+		case f == "Host" && g.Scope != ScopeHost:
+			err = errors.New("names {{.Host}}, which only a gate of scope: host has; set it, or use {{.Hosts}}")
+		case f == "Zone" && g.Scope != ScopeHost && g.Scope != ScopeZone:
+			err = errors.New("names {{.Zone}}, which only a gate of scope: zone or host has; set it, or use {{.Hosts}}")
+		}
+	}
+	return err
 }
 
 func (a *ApprovalGate) valid() (key string, err error) {

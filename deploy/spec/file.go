@@ -85,9 +85,11 @@ type gateFile struct {
 	Prometheus string        `yaml:"prometheus"`
 	Max        string        `yaml:"max"` // text: a decimal stays as it is written
 	Min        string        `yaml:"min"`
+	HostLabel  string        `yaml:"hostLabel"`
+	Presence   string        `yaml:"presence"`
 	Compare    *compareFile  `yaml:"compare"`
 	Webhook    string        `yaml:"webhook"`
-	Window     string        `yaml:"window"`
+	Window     string        `yaml:"window"` // times of the day; of a query, how far it looks back
 	Approval   *approvalFile `yaml:"approval"`
 	Scope      string        `yaml:"scope" enum:"host zone wave deployment"`
 	MinSamples int           `yaml:"minSamples" min:"1"`

@@ -8,6 +8,8 @@ import (
 	"time"
 	_ "time/tzdata" // dctl runs where no time zones are installed
 
+	promql "github.com/prometheus/prometheus/promql/parser"
+
 	"github.com/groundswell/groundswell/deploy"
 )
 
@@ -30,17 +32,22 @@ var gateKeys = []string{"probe", "prometheus", "compare", "webhook", "window", "
 
 func (p *parser) gate(path, name string, f *gateFile) deploy.Gate {
 	out := deploy.Gate{
-		Name: name, Scope: f.Scope, Webhook: f.Webhook, Window: f.Window,
+		Name: name, Scope: f.Scope, Webhook: f.Webhook,
 		MinSamples: f.MinSamples, FailLimit: f.FailLimit, Interval: f.Interval,
 	}
-	asked := slices.DeleteFunc(slices.Clone(gateKeys), func(key string) bool { return !p.doc.Has(path + "." + key) })
+	asked := p.asked(path)
 	if len(asked) != 1 {
 		p.doc.Errorf(path, "asks %d questions; give exactly one of %s", len(asked), strings.Join(gateKeys, ", "))
 		return out
 	}
-	for _, key := range []string{"max", "min"} {
-		if p.doc.Has(path+"."+key) && asked[0] != "prometheus" {
-			p.doc.Errorf(path+"."+key, "bounds the value of a query, and a %s has none; remove it", asked[0])
+	for _, one := range []struct{ key, does string }{
+		{"max", "bounds the value of a query"},
+		{"min", "bounds the value of a query"},
+		{"hostLabel", "names hosts in the answer to a query"},
+		{"presence", "names hosts in the answer to a query"},
+	} {
+		if p.doc.Has(path+"."+one.key) && asked[0] != "prometheus" {
+			p.doc.Errorf(path+"."+one.key, "%s, and a %s has none; remove it", one.does, asked[0])
 		}
 	}
 	if p.doc.Has(path+".interval") && f.Interval == 0 {
@@ -50,6 +57,14 @@ func (p *parser) gate(path, name string, f *gateFile) deploy.Gate {
 	return out
 }
 
+// asked lists the questions of a gate. The window of a query is none.
+func (p *parser) asked(path string) []string {
+	query := p.doc.Has(path + ".prometheus")
+	return slices.DeleteFunc(slices.Clone(gateKeys), func(key string) bool {
+		return !p.doc.Has(path+"."+key) || key == "window" && query
+	})
+}
+
 // question reads the part of a gate that says what it asks.
 func (p *parser) question(path, key string, out *deploy.Gate, f *gateFile) {
 	at := path + "." + key
@@ -57,8 +72,7 @@ func (p *parser) question(path, key string, out *deploy.Gate, f *gateFile) {
 	case "probe":
 		out.Probe = p.probe(at, f.Probe)
 	case "prometheus":
-		out.Query = &deploy.QueryGate{Query: f.Prometheus, Max: f.Max, Min: f.Min}
-		p.filled(at, f.Prometheus, `errors:rate1m{host="{{.Host}}"}`)
+		out.Query = p.query(path, f)
 	case "compare":
 		out.Compare = &deploy.CompareGate{Metric: f.Compare.Metric, Test: f.Compare.Test, Effect: int64(f.Compare.Effect)}
 		if out.Compare.Effect == 0 {
@@ -67,6 +81,7 @@ func (p *parser) question(path, key string, out *deploy.Gate, f *gateFile) {
 	case "webhook":
 		p.webhook(at, f.Webhook)
 	case "window":
+		out.Window = f.Window
 		p.window(at, f.Window)
 	case "approval":
 		out.Approval = &deploy.ApprovalGate{Group: f.Approval.Group, Count: f.Approval.Count, Timeout: f.Approval.Timeout}
@@ -112,9 +127,13 @@ func (p *parser) metrics(path string, metrics map[string]*metricFile) []deploy.M
 		if !nameForm.MatchString(name) {
 			p.doc.Errorf(at, "%q is no name of a metric; %s", name, nameRule)
 		}
-		if m != nil && p.doc.Clean(at) {
-			out = append(out, deploy.Metric{Name: name, Total: m.Total, Bad: m.Bad, Samples: m.Samples})
+		if m == nil || !p.doc.Clean(at) {
+			continue
 		}
+		for _, one := range []struct{ key, query string }{{"total", m.Total}, {"bad", m.Bad}, {"samples", m.Samples}} {
+			p.promQL(at+"."+one.key, one.query, "a comparison needs series", promql.ValueTypeVector)
+		}
+		out = append(out, deploy.Metric{Name: name, Total: m.Total, Bad: m.Bad, Samples: m.Samples})
 	}
 	return out
 }

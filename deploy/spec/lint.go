@@ -69,7 +69,7 @@ func (p *parser) doubtConfig(path string, c *deploy.Config, written *configFile,
 	if written == nil {
 		return
 	}
-	asked, compared := map[string]bool{}, map[string]bool{}
+	asked, baked, compared := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, g := range c.PreGates {
 		asked[g] = true
 	}
@@ -77,7 +77,10 @@ func (p *parser) doubtConfig(path string, c *deploy.Config, written *configFile,
 		for _, g := range slices.Concat(w.PreGates, w.Gates) {
 			asked[g] = true
 		}
-		p.doubtWave(fmt.Sprintf("%s.waves[%d]", path, i), &w, warn)
+		for _, g := range w.Gates {
+			baked[g] = true
+		}
+		p.doubtWave(fmt.Sprintf("%s.waves[%d]", path, i), c, &w, warn)
 	}
 	for _, g := range c.Gates {
 		if !asked[g.Name] {
@@ -86,7 +89,9 @@ func (p *parser) doubtConfig(path string, c *deploy.Config, written *configFile,
 		if g.Compare != nil {
 			compared[g.Compare.Metric] = true
 		}
-		p.doubtGate(path+".gates."+g.Name, &g, warn)
+		if g.Query != nil {
+			p.doubtQuery(path+".gates."+g.Name, &g, baked[g.Name], warn)
+		}
 	}
 	for _, m := range c.Metrics {
 		if !compared[m.Name] {
@@ -96,9 +101,14 @@ func (p *parser) doubtConfig(path string, c *deploy.Config, written *configFile,
 	p.doubtPolicy(path, c, warn)
 }
 
-func (p *parser) doubtWave(path string, w *deploy.WaveSpec, warn func(path, format string, args ...any)) {
+func (p *parser) doubtWave(path string, c *deploy.Config, w *deploy.WaveSpec, warn func(path, format string, args ...any)) {
 	if len(w.Gates) > 0 && w.BakeMin == 0 {
 		warn(path, "has gates but no bake: they are asked once, and nobody watches afterwards")
+	}
+	for _, g := range c.GatesOf(w.Gates) {
+		if g.Query != nil && w.BakeMin < g.Query.Window {
+			warn(path+".bake.min", "is shorter than the %s that gate %s looks back, so the bake goes on until it answers", config.FormatDuration(g.Query.Window), g.Name)
+		}
 	}
 	if w.Early && w.BakeMax > 0 && w.BakeMax == w.BakeMin {
 		warn(path+".bake.early", "min and max are the same, so there is no early")
@@ -108,18 +118,6 @@ func (p *parser) doubtWave(path string, w *deploy.WaveSpec, warn func(path, form
 	}
 	if w.FailureBudget.Relative && w.FailureBudget.PPM == deploy.Million {
 		warn(path+".failureBudget", "the wave passes with one host that succeeds")
-	}
-}
-
-func (p *parser) doubtGate(path string, g *deploy.Gate, warn func(path, format string, args ...any)) {
-	if g.Query == nil {
-		return
-	}
-	fields, _ := deploy.TemplateFields(g.Query.Query)
-	for _, one := range []struct{ scope, field string }{{deploy.ScopeHost, "Host"}, {deploy.ScopeZone, "Zone"}} {
-		if g.Scope == one.scope && !slices.Contains(fields, one.field) && !slices.Contains(fields, "Hosts") {
-			warn(path+".prometheus", "asks the same for every %s; name it, as in {%s=\"{{.%s}}\"}", one.scope, one.scope, one.field)
-		}
 	}
 }
 

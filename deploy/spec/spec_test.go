@@ -100,7 +100,7 @@ func TestLong(t *testing.T) {
 			{
 				Name: "canary", Kind: "percent", Size: deploy.Percent(5), Balance: true,
 				BakeSpec: deploy.BakeSpec{BakeMin: 30 * time.Minute, BakeMax: 2 * time.Hour, Early: true},
-				Gates:    []string{"port", "errors-vs-baseline", "p99-vs-baseline"},
+				Gates:    []string{"port", "errors-all", "errors-vs-baseline", "p99-vs-baseline"},
 			},
 			{
 				Name: "zones", Kind: "remainder", ForEachZone: true, Parallel: []int{1, 1, 2}, OneBox: true, FailureBudget: deploy.Percent(2),
@@ -109,9 +109,17 @@ func TestLong(t *testing.T) {
 		},
 		Gates: []deploy.Gate{
 			{Name: "budget", Scope: "deployment", Query: &deploy.QueryGate{Query: "slo:error_budget:ratio", Min: "0.2"}},
-			{Name: "errors-host", Scope: "host", Query: &deploy.QueryGate{Query: `errors:rate1m{host="{{.Host}}"}`, Max: "0.01"}, MinSamples: 5},
+			{Name: "errors-all", Query: &deploy.QueryGate{
+				Query: `sum(rate(errors_total{job="www"}[5m])) / sum(rate(requests_total{job="www"}[5m]))`, Max: "0.01",
+				Window: 10 * time.Minute, HostLabel: "host", Presence: `up{host=~"{{.Hosts}}"} == 1`,
+			}},
+			{Name: "errors-host", Scope: "host", Query: &deploy.QueryGate{
+				Query: `errors:rate1m{host="{{.Host}}"}`, Max: "0.01", Window: time.Minute, HostLabel: "host",
+			}, MinSamples: 5},
 			{Name: "errors-vs-baseline", Scope: "wave", Compare: &deploy.CompareGate{Metric: "errors", Test: "sprt", Effect: 2_000_000}},
-			{Name: "errors-zone", Scope: "zone", Query: &deploy.QueryGate{Query: `errors:rate5m{zone="{{.Zone}}"}`, Max: "0.01"}, FailLimit: 2, Interval: 30 * time.Second},
+			{Name: "errors-zone", Scope: "zone", Query: &deploy.QueryGate{
+				Query: `errors:rate5m{zone="{{.Zone}}"}`, Max: "0.01", Window: 5 * time.Minute,
+			}, FailLimit: 2, Interval: 30 * time.Second},
 			{Name: "go", Scope: "deployment", Approval: &deploy.ApprovalGate{Group: "oncall", Count: 1, Timeout: 7 * 24 * time.Hour}},
 			{Name: "office-hours", Scope: "deployment", Window: "Mon-Thu 09:00-16:00, Fri 09:00-12:00 Europe/Rome"},
 			{Name: "p99-vs-baseline", Scope: "wave", Compare: &deploy.CompareGate{Metric: "latency", Test: "mannwhitney", Effect: 1_200_000}},
@@ -241,6 +249,55 @@ groups:
 	}
 	if got := spec.Lint([]byte("ap: x"), "d.yaml"); len(got) != 4 || got[0].Severity != spec.SeverityError {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestLintOfQueries: what a query cannot say, and what it looks back on.
+func TestLintOfQueries(t *testing.T) {
+	const (
+		aggregate = "is an aggregate"
+		short     = "bake.min: is shorter than the 5m that gate g looks back"
+		window    = "is shorter than the 5m that the query looks back"
+		unread    = "whose name does not say how far it looks back"
+	)
+	for gate, want := range map[string][]string{
+		`{prometheus: "errors:rate1m", max: 1}`:                                                    nil,
+		`{prometheus: "errors:rate5m", max: 1}`:                                                    {short},
+		`{prometheus: "rate(errors[5m])", max: 1}`:                                                 {short},
+		`{prometheus: "rate(errors[5m])", max: 1, window: 1m}`:                                     {window},
+		`{prometheus: "rate(errors[1m])", max: 1, window: 5m}`:                                     {short},
+		`{prometheus: "errors:share", max: 1}`:                                                     {unread},
+		`{prometheus: "errors:share", max: 1, window: 0}`:                                          nil,
+		`{prometheus: "sum(up)", max: 1}`:                                                          {aggregate},
+		`{prometheus: "sum(up) by (zone)", max: 1}`:                                                {aggregate},
+		`{prometheus: "count(up) or vector(0)", max: 1}`:                                           {aggregate},
+		`{prometheus: "scalar(up)", max: 1}`:                                                       {aggregate},
+		`{prometheus: "sum(up) by (instance)", max: 1}`:                                            nil,
+		`{prometheus: "sum(up)", max: 1, presence: "up"}`:                                          nil,
+		`{prometheus: 'sum(up{host="{{.Host}}"})', max: 1, scope: host}`:                           nil,
+		`{prometheus: 'sum by (host) (up{host=~"{{.Hosts}}"})', max: 1}`:                           nil,
+		`{prometheus: 'sum(up{host=~"{{.Hosts}}"})', max: 1}`:                                      {aggregate},
+		`{prometheus: 'sum(up{zone="{{.Zone}}"})', max: 1, scope: zone}`:                           {aggregate},
+		`{prometheus: 'sum by (host) (up)', max: 1, hostLabel: host}`:                              nil,
+		`{prometheus: 'sum by (zone) (up)', max: 1, presence: "up", hostLabel: node}`:              nil,
+		`{prometheus: 'sum(rate(errors{instance=~"{{.Hosts}}:9100"}[1m])) by (instance)', max: 1}`: nil,
+	} {
+		got := spec.Lint([]byte(`app: www
+artifacts: file:///srv/r
+groups:
+  all:
+    select: role == "x"
+    config:
+      waves: [{name: all, select: remainder, bake: {min: 2m}, gates: [g]}]
+      gates: {g: `+gate+`}
+`), "d.yaml")
+		ok := len(got) == len(want)
+		for i := range min(len(got), len(want)) {
+			ok = ok && got[i].Severity == spec.SeverityWarning && strings.Contains(got[i].Headline(), want[i])
+		}
+		if !ok {
+			t.Errorf("%s: %v, want %v", gate, got, want)
+		}
 	}
 }
 

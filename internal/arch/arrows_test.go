@@ -87,6 +87,7 @@ var external = []struct {
 	{"github.com/hashicorp/raft", "raft is fenced off by two packages", []string{"coordinator/consensus", "coordinator/state"}},
 	{"github.com/hashicorp/memberlist", "gossip is fenced off by one package", []string{"internal/gossip"}},
 	{"github.com/prometheus/client_golang/api", "one package asks Prometheus", []string{"coordinator/gates"}},
+	{"github.com/prometheus/prometheus", "one package reads PromQL, and no server is linked", []string{"deploy/spec"}},
 	{"google.golang.org/grpc/codes", "errors answer Kind(), one place maps them", []string{"internal/rpc", "proto/*"}},
 	{"google.golang.org/grpc/status", "errors answer Kind(), one place maps them", []string{"internal/rpc", "proto/*"}},
 }
