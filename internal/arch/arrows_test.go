@@ -21,7 +21,7 @@ var arrows = map[string][]string{
 	"proto/agent/v1": nil, "proto/control/v1": nil, "proto/state/v1": nil,
 	"proto/peer/v1": {"proto/agent/v1"}, // coordinators hand on what agents sent
 	"internal/arch": nil, "internal/config": nil, "internal/discover": nil, "internal/durable": nil,
-	"internal/gossip": nil, "internal/identity": nil, "internal/room": nil, "internal/s3server": nil,
+	"internal/gossip": nil, "internal/identity": nil, "internal/memory": nil, "internal/room": nil, "internal/s3server": nil,
 	"internal/rpc": {"internal/identity"},
 
 	"deploy/spec": {"deploy", "internal/config"},
@@ -58,10 +58,10 @@ var arrows = map[string][]string{
 
 	"cmd/dctl": {
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
-		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet", "internal/s3server",
+		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet", "internal/memory", "internal/s3server",
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
-	"cmd/dagent": {"agent", "artifacts", "artifacts/stores", "hooks", "internal/config", "internal/discover", "internal/identity"},
+	"cmd/dagent": {"agent", "artifacts", "artifacts/stores", "hooks", "internal/config", "internal/discover", "internal/identity", "internal/memory"},
 
 	"agent/sweep": nil, // tests alone
 
