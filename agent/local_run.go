@@ -257,7 +257,8 @@ func (d *localRun) checkSpec(t *target, dir, id string) error {
 		}
 	}
 	for _, name := range d.o.Events {
-		if e, known := hooks.ParseEvent(name); (!known || e.Scriptable() && !e.OfRunningRevision()) && len(spec.Hooks[name]) == 0 {
+		e, known := hooks.ParseEvent(name)
+		if runs := !known || e.Scriptable() && !e.OfRunningRevision(); runs && len(spec.Hooks[name]) == 0 {
 			d.warn("%s is among the events of the deployment, and %s has no script for it", name, spec.Filename)
 		}
 	}

@@ -160,7 +160,8 @@ func (t *target) noteSize(id string, m *artifacts.Manifest, err error) {
 
 // installEvents are those whose scripts a new revision needs to come up.
 var installEvents = []string{
-	hooks.BeforeInstall.String(), hooks.AfterInstall.String(), hooks.ApplicationStart.String(), hooks.ValidateService.String(),
+	hooks.BeforeInstall.String(), hooks.AfterInstall.String(), hooks.ApplicationStart.String(),
+	hooks.ValidateService.String(),
 }
 
 // checkSpec refuses, before anything is touched, an appspec that no deployment

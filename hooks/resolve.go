@@ -57,7 +57,8 @@ func inside(root, path string) error {
 		return failed(CodeMissing, "follow script %s: %w", path, err)
 	}
 	if !strings.HasPrefix(real, base+"/") {
-		return failed(CodeMissing, "script %s is a link to %s, outside the revision: nobody has verified what lies there", path, real)
+		return failed(CodeMissing, "script %s is a link to %s, outside the revision: nobody has verified what lies there",
+			path, real)
 	}
 	return nil
 }

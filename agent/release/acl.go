@@ -105,7 +105,9 @@ func (a *acl) apply(path string) error {
 	if err != nil {
 		return err
 	}
-	return a.set(uint16(st.Mode().Perm()), func(name string, data []byte) error { return unix.Lsetxattr(path, name, data, 0) })
+	return a.set(uint16(st.Mode().Perm()), func(name string, data []byte) error {
+		return unix.Lsetxattr(path, name, data, 0)
+	})
 }
 
 // set sets the list over a mode. As in CodeDeploy's agent the base entries are
@@ -143,7 +145,9 @@ func complete(list []aclEntry, mode, mask uint16) []aclEntry {
 		return slices.ContainsFunc(list, func(e aclEntry) bool { return slices.Contains(tags, e.Tag) })
 	}
 	named := has(aclUser, aclGroup)
-	for _, e := range []aclEntry{{aclUserObj, mode >> 6 & 7, aclNoID}, {aclGroupObj, mode >> 3 & 7, aclNoID}, {aclOther, mode & 7, aclNoID}} {
+	for _, e := range []aclEntry{
+		{aclUserObj, mode >> 6 & 7, aclNoID}, {aclGroupObj, mode >> 3 & 7, aclNoID}, {aclOther, mode & 7, aclNoID},
+	} {
 		if !has(e.Tag) {
 			list = append(list, e)
 		}

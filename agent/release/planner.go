@@ -50,7 +50,8 @@ func newPlanner(root, prefix string, old []string, exists hooks.FileExists, link
 	}
 	p := &planner{
 		root: real, prefix: prefix, exists: exists, links: links,
-		old: map[string]bool{}, made: map[string]bool{}, fresh: map[string]bool{}, copied: map[string]string{}, gone: map[string]bool{},
+		old: map[string]bool{}, made: map[string]bool{}, fresh: map[string]bool{}, copied: map[string]string{},
+		gone: map[string]bool{},
 	}
 	for _, path := range old {
 		p.old[path] = true
