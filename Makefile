@@ -76,7 +76,7 @@ bench: ## benchmarks of the packages
 	go test -run '^$$' -bench . -benchtime 1x ./deploy
 
 bench-agent: build ## what the agent costs, beside plain tools (3 minutes)
-	BENCH_BIN=$(CURDIR)/bin go test -count 1 -timeout 15m -run 'TestBench$$' -v ./agent | grep -vE '^(=== |---|ok|PASS)'
+	BENCH_BIN=$(CURDIR)/bin go test -count 1 -timeout 15m -run 'TestBench' -v ./agent | grep -vE '^(=== |---|ok|PASS)'
 
 bench-fleet: build ## 50 agent processes: all at once, and in 5 waves
 	bin/dctl dev --bench --agents 50

@@ -35,6 +35,66 @@ func TestBench(t *testing.T) {
 	b.print()
 }
 
+// TestBenchManyFiles measures 30,000 small files in memory, where creating them
+// is all there is, beside tar and cp.
+func TestBenchManyFiles(t *testing.T) {
+	bin := os.Getenv("BENCH_BIN")
+	if bin == "" {
+		t.Skip("only by make bench-agent")
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "bench-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	b := &bench{T: t, bin: bin, dir: dir}
+	b.many()
+	b.print()
+}
+
+const manyFiles = 30_000
+
+// many compares a cold deployment that installs all files with tar and a copy,
+// and what permissions cost with what chmod costs, five times each in turn.
+func (b *bench) many() {
+	app := filepath.Join(b.dir, "many", "app")
+	for i := range manyFiles {
+		dir := filepath.Join(app, fmt.Sprintf("d%d/e%d", i%300, i%7))
+		must(b.T, os.MkdirAll(dir, 0o755))
+		must(b.T, os.WriteFile(filepath.Join(dir, fmt.Sprintf("f%d", i)), []byte(strings.Repeat(fmt.Sprintf("file %d\n", i), 40)), 0o644))
+	}
+	dst := filepath.Join(b.dir, "dst")
+	bundle := func(name, permission string) string {
+		spec := benchHead + "files:\n  - {source: app, destination: " + dst + "}\n"
+		if permission != "" {
+			spec += "permissions:\n  - {object: " + dst + ", " + permission + "}\n"
+		}
+		must(b.T, os.WriteFile(filepath.Join(b.dir, "many", "appspec.yml"), []byte(spec), 0o644))
+		archive := filepath.Join(b.dir, name+".tgz")
+		b.run("tar", "-C", filepath.Join(b.dir, "many"), "-czf", archive, ".")
+		return archive
+	}
+	bare, mode, acls := bundle("bare", ""), bundle("mode", "mode: 640"), bundle("acls", "acls: ['u:65534:r']")
+	costs := map[string][]cost{}
+	for range 5 {
+		costs["plain"] = append(costs["plain"], b.run("sh", "-c", "mkdir t && tar -xzf $0 -C t && cp -a t/app c", bare))
+		for _, archive := range []string{bare, mode, acls} {
+			costs[archive] = append(costs[archive], b.deploy(archive, "root"))
+			must(b.T, os.RemoveAll(filepath.Join(b.dir, "root")))
+			if archive == acls {
+				costs["chmod"] = append(costs["chmod"], b.run("chmod", "-R", "o-r", dst))
+			}
+			must(b.T, os.RemoveAll(dst))
+		}
+		b.run("rm", "-r", "t", "c")
+	}
+	plain, ours, chmod := median(costs["plain"]), median(costs[bare]), median(costs["chmod"])
+	b.row("30,000 small files in memory, CPU of tar and cp", ours.cpu.Seconds()/plain.cpu.Seconds(), 1.5, "x", "ours %s, plain %s", ours, plain)
+	for archive, what := range map[string]string{mode: "a mode", acls: "an ACL"} {
+		c := median(costs[archive])
+		b.row(what+" for each of them, CPU of chmod -R", max(0, (c.cpu-ours.cpu).Seconds())/chmod.cpu.Seconds(), 3, "x", "with it %s, chmod %s", c, chmod)
+	}
+	b.row("peak memory, 30,000 files", float64(ours.rss)/1024, 64, "MB", "")
+}
+
 type bench struct {
 	*testing.T
 	bin, dir string

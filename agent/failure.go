@@ -50,7 +50,9 @@ func ofScript(event string, r hooks.Result) *failure {
 // goes into the tail whole, with its first line as the message.
 func ofStep(s task.Step, err error, took time.Duration) *failure {
 	text := err.Error()
-	f := &failure{Event: s.Event, Code: int(hooks.CodeOther), Message: clip(text, maxMessage), Duration: took, full: room.IsFull(err)}
+	f := &failure{
+		Event: s.Event, Code: int(hooks.CodeOther), Message: clip(text, maxMessage), Duration: took, full: room.IsFull(err),
+	}
 	if s.Event == "" {
 		f.Event = s.Kind.String()
 	}

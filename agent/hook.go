@@ -59,8 +59,9 @@ func (t *target) goneRevision(s task.Step) verdict {
 	if s.Revision == "" || known && (e.OfRunningRevision() || !e.Scriptable()) {
 		return ends(task.OutcomeSkipped)
 	}
-	f := ofStep(s, fmt.Errorf("the folder %s of the revision is gone, and with it the scripts of %s: did a hook remove it?",
-		t.releases.Dir(t.app, s.Revision), s.Event), 0)
+	err := fmt.Errorf("the folder %s of the revision is gone, and the scripts of %s with it: did a hook remove it?",
+		t.releases.Dir(t.app, s.Revision), s.Event)
+	f := ofStep(s, err, 0)
 	f.Code = int(hooks.CodeMissing)
 	return failedBy(f)
 }

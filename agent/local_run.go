@@ -220,19 +220,23 @@ func (d *localRun) stage(ctx context.Context, t *target, id string) error {
 	if d.bad != nil {
 		return artifacts.Permanent(d.bad)
 	}
-	return t.releases.Stage(ctx, t.app, id, func(ctx context.Context, dest string) error {
+	var staged *artifacts.Manifest
+	err := t.releases.Stage(ctx, t.app, id, func(ctx context.Context, dest string) error {
 		if err := os.Remove(dest); err != nil { // Extract makes it itself
 			return err
 		}
-		_, err := d.source.Extract(ctx, dest)
+		m, err := d.source.Extract(ctx, dest)
 		if errors.Is(err, artifacts.ErrNoSpace) && t.makeRoom(ctx, &room.Shortage{Dir: filepath.Dir(dest), Bytes: d.size()}) {
-			_, err = d.source.Extract(ctx, dest)
+			m, err = d.source.Extract(ctx, dest)
 		}
 		if err != nil {
 			return artifacts.Permanent(err)
 		}
+		staged = m
 		return artifacts.Permanent(d.checkSpec(t, dest, id))
 	})
+	t.noteSize(id, staged, err)
+	return err
 }
 
 // checkSpec refuses, before anything is touched, an appspec that cannot be
@@ -253,7 +257,8 @@ func (d *localRun) checkSpec(t *target, dir, id string) error {
 		}
 	}
 	for _, name := range d.o.Events {
-		if e, known := hooks.ParseEvent(name); (!known || e.Scriptable() && !e.OfRunningRevision()) && len(spec.Hooks[name]) == 0 {
+		e, known := hooks.ParseEvent(name)
+		if runs := !known || e.Scriptable() && !e.OfRunningRevision(); runs && len(spec.Hooks[name]) == 0 {
 			d.warn("%s is among the events of the deployment, and %s has no script for it", name, spec.Filename)
 		}
 	}

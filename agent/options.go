@@ -159,7 +159,9 @@ func (o Options) Validate() error {
 			wrong("env %q: a variable's name is letters, digits and '_', and begins with no digit", k)
 		}
 	}
-	for _, n := range []int64{int64(o.KeepReleases), o.KeepBytes, o.CacheBytes, o.KeepFree, int64(o.KeepRuns), int64(o.PruneAfter), int64(o.StopGrace)} {
+	for _, n := range []int64{
+		int64(o.KeepReleases), o.KeepBytes, o.CacheBytes, o.KeepFree, int64(o.KeepRuns), int64(o.PruneAfter), int64(o.StopGrace),
+	} {
 		if n < 0 {
 			wrong("a limit or time is negative: %d", n)
 		}

@@ -135,7 +135,8 @@ func (t *target) stage(ctx context.Context, id string) error {
 	f := artifacts.Fetcher{
 		Opener: opener, Cache: t.cache, Donors: t.donors(id), Move: true, MakeRoom: t.makeRoom, Progress: slow.moved,
 	}
-	return t.releases.Stage(ctx, t.app, id, func(ctx context.Context, dest string) error {
+	var staged *artifacts.Manifest
+	err = t.releases.Stage(ctx, t.app, id, func(ctx context.Context, dest string) error {
 		if err := os.Remove(dest); err != nil { // the fetcher makes it itself
 			return err
 		}
@@ -146,13 +147,24 @@ func (t *target) stage(ctx context.Context, id string) error {
 		if path, reason := m.OutsideLink(); path != "" && t.o.RefuseOutsideLinks {
 			return artifacts.Permanent(fmt.Errorf("%s: %s, and this host refuses that (outsideLinks)", path, reason))
 		}
+		staged = m
 		return artifacts.Permanent(t.checkSpec(dest, id))
 	})
+	t.noteSize(id, staged, err)
+	return err
+}
+
+// noteSize keeps the size of a revision that was staged just now.
+func (t *target) noteSize(id string, m *artifacts.Manifest, err error) {
+	if m != nil && err == nil {
+		t.releases.NoteSize(t.app, id, m.Bytes(), m.Len())
+	}
 }
 
 // installEvents are those whose scripts a new revision needs to come up.
 var installEvents = []string{
-	hooks.BeforeInstall.String(), hooks.AfterInstall.String(), hooks.ApplicationStart.String(), hooks.ValidateService.String(),
+	hooks.BeforeInstall.String(), hooks.AfterInstall.String(), hooks.ApplicationStart.String(),
+	hooks.ValidateService.String(),
 }
 
 // checkSpec refuses, before anything is touched, an appspec that no deployment

@@ -32,11 +32,12 @@ type target struct {
 
 	// Of the goroutine that does the steps.
 	file      briefFile
-	retryAt   time.Time                                                            // of staging that failed
-	unbreakAt time.Time                                                            // not before, see unbreak
-	local     *localRun                                                            // the deployment without a coordinator, or nil
-	ran       []hooks.Result                                                       // scripts of the step that is done
-	saw       func(s task.Step, v verdict, ran []hooks.Result, took time.Duration) // told of each step done; may be nil
+	retryAt   time.Time // of staging that failed
+	unbreakAt time.Time // not before, see unbreak
+	// the deployment without a coordinator, or nil
+	local *localRun
+	ran   []hooks.Result                                                       // scripts of the step that is done
+	saw   func(s task.Step, v verdict, ran []hooks.Result, took time.Duration) // told of each step done; may be nil
 
 	mu        sync.Mutex
 	brief     brief               // written by the steps' goroutine alone

@@ -68,7 +68,8 @@ func (c *Cache) adoptFrom(ctx context.Context, m *Manifest, dir string, missing 
 func (c *Cache) putFile(e Entry, dir string) error {
 	path := filepath.FromSlash(e.Path)
 	if st, err := os.Lstat(filepath.Join(dir, path)); err != nil || !st.Mode().IsRegular() {
-		return fmt.Errorf("%s of %s is no regular file any more: %w", e.Path, dir, ErrNotFound) // a hook made it something else
+		// a hook made it something else
+		return fmt.Errorf("%s of %s is no regular file any more: %w", e.Path, dir, ErrNotFound)
 	}
 	in, err := os.OpenInRoot(dir, path)
 	if err != nil {

@@ -43,7 +43,7 @@ func (s Source) extract(ctx context.Context, dest string) (*Manifest, error) {
 	}
 	s.once = true
 	x := &extractor{
-		root: root, owners: owners{}, files: map[string]Sum{}, kinds: map[string]EntryType{}, made: map[string]bool{".": true},
+		root: root, owners: owners{}, sums: map[string]Sum{}, made: map[string]bool{".": true},
 		buf: make([]byte, copyBuffer),
 	}
 	defer x.leave()
@@ -70,22 +70,21 @@ type extractor struct {
 	root    *os.Root
 	owners  owners
 	entries []Entry
-	files   map[string]Sum
-	kinds   map[string]EntryType
+	sums    map[string]Sum  // of files, for hard links
+	summed  int             // entries that sums knows
 	made    map[string]bool // directories
-	dir     *os.Root        // the directory of the last file
+	dir     *os.File        // the directory of the last file
 	at      string
 	buf     []byte
 }
 
 func (x *extractor) add(it item) error {
-	err := x.replace(it.Entry)
+	var err error
 	switch {
-	case err != nil:
 	case it.Type == TypeDir:
 		err = x.mkdir(it.Path)
 	case it.Type == TypeFile && it.sameAs != "":
-		it.Sum = x.files[it.sameAs]
+		it.Sum = x.sumOf(it.sameAs)
 		err = x.copyOf(it)
 	case it.Type == TypeFile:
 		it.Sum, err = x.file(it.Entry, it.open)
@@ -93,24 +92,19 @@ func (x *extractor) add(it item) error {
 	if err != nil {
 		return fmt.Errorf("entry %q: %w", it.Path, err)
 	}
-	x.kinds[it.Path] = it.Type
-	if it.Type == TypeFile {
-		x.files[it.Path] = it.Sum
-	}
 	x.entries = append(x.entries, it.Entry)
 	return nil
 }
 
-// replace makes way for an entry that an archive lists a second time.
-func (x *extractor) replace(e Entry) error {
-	was, twice := x.kinds[e.Path]
-	if !twice || was == TypeDir || e.Type == TypeDir { // refused with the whole tree, if they differ
-		return nil
+// sumOf is the content of the file that is at a path by now.
+func (x *extractor) sumOf(path string) Sum {
+	for _, e := range x.entries[x.summed:] {
+		if e.Type == TypeFile {
+			x.sums[e.Path] = e.Sum
+		}
 	}
-	if was == TypeSymlink { // not made yet
-		return nil
-	}
-	return x.root.Remove(e.Path)
+	x.summed = len(x.entries)
+	return x.sums[path]
 }
 
 // mkdir makes a directory and those above it that the archive does not list.
@@ -146,13 +140,34 @@ func (x *extractor) enter(dir string) error {
 	if err := x.mkdir(dir); err != nil {
 		return err
 	}
-	next, err := x.root.OpenRoot(dir)
+	next, err := x.root.Open(dir)
 	if err != nil {
 		return err
 	}
 	x.leave()
 	x.dir, x.at = next, dir
 	return nil
+}
+
+// create makes a file in the open directory. The name is one part of a path
+// that was judged, and no link: nothing that it says leads elsewhere. It is
+// opened by the system call itself, which costs a third of what os.Root does
+// for each file.
+func (x *extractor) create(name string) (*os.File, error) {
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	for {
+		fd, err := unix.Openat(int(x.dir.Fd()), name, flags, 0o600)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if errors.Is(err, unix.EEXIST) && unix.Unlinkat(int(x.dir.Fd()), name, 0) == nil {
+			continue // listed before: the last one counts
+		}
+		if err != nil {
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+		return os.NewFile(uintptr(fd), name), nil
+	}
 }
 
 func (x *extractor) leave() {
@@ -171,7 +186,7 @@ func (x *extractor) file(e Entry, open func() (io.ReadCloser, error)) (Sum, erro
 		return Sum{}, err
 	}
 	defer in.Close()
-	out, err := x.dir.OpenFile(path.Base(e.Path), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	out, err := x.create(path.Base(e.Path))
 	if err != nil {
 		return Sum{}, listedTwice(err)
 	}
@@ -182,7 +197,7 @@ func (x *extractor) file(e Entry, open func() (io.ReadCloser, error)) (Sum, erro
 		err = fmt.Errorf("content has %d bytes, %d are stated: %w", n, e.Size, ErrInvalid)
 	case err == nil:
 		x.owners.learn(e.Owner)
-		err = (&unpacker{owners: x.owners}).finish(out, e)
+		err = (&unpacker{owners: x.owners}).finish(x.dir, out, e)
 	}
 	return h.sum(), errors.Join(err, out.Close())
 }

@@ -30,7 +30,11 @@ type Manifest struct {
 // NewManifest sorts a copy of entries and checks it as one tree within lim.
 // An error names the entry that breaks a rule and wraps [ErrInvalid].
 func NewManifest(entries []Entry, lim Limits) (*Manifest, error) {
-	sorted := slices.Clone(entries)
+	return newManifest(slices.Clone(entries), lim)
+}
+
+// newManifest is NewManifest of entries that nobody else uses.
+func newManifest(sorted []Entry, lim Limits) (*Manifest, error) {
 	slices.SortFunc(sorted, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
 	if err := checkTree(sorted, lim); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)

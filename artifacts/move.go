@@ -75,5 +75,5 @@ func (u *unpacker) move(at *os.File, e Entry) (done bool, err error) {
 	if moved, err := u.cache.moveOut(e.Sum, at, path.Base(e.Path)); !moved || err != nil {
 		return false, err
 	}
-	return true, u.finish(in, e)
+	return true, u.finish(at, in, e)
 }

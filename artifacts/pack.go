@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -194,27 +196,28 @@ func (k *packer) manifest(src Source) (*Manifest, error) {
 }
 
 // manifest is the tree of the entries without the top directory, which is ""
-// or ends in a slash.
+// or ends in a slash. It takes the entries over.
 func (s Source) manifest(found []Entry, top string) (*Manifest, error) {
-	seen := make(map[string]int, len(found))
-	entries := make([]Entry, 0, len(found))
+	entries := found[:0]
 	for _, e := range found {
-		if e.Path = trimTop(e.Path, top); e.Path == "" {
-			continue
-		}
-		at, twice := seen[e.Path]
-		switch {
-		case !twice:
-			seen[e.Path] = len(entries)
+		if e.Path = trimTop(e.Path, top); e.Path != "" {
 			entries = append(entries, e)
-		case (entries[at].Type == TypeDir) != (e.Type == TypeDir):
-			return nil, fmt.Errorf("entry %q: is a directory and a %s: %w", e.Path, otherKind(entries[at], e), ErrInvalid)
-		default:
-			entries[at] = e // the last one counts, as for tar and unzip
 		}
 	}
-	entries = append(entries, unlisted(entries, seen)...)
-	return NewManifest(entries, s.Limits)
+	slices.SortStableFunc(entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
+	kept := entries[:0]
+	for _, e := range entries {
+		last := len(kept) - 1
+		switch {
+		case last < 0 || kept[last].Path != e.Path:
+			kept = append(kept, e)
+		case (kept[last].Type == TypeDir) != (e.Type == TypeDir):
+			return nil, fmt.Errorf("entry %q: is a directory and a %s: %w", e.Path, otherKind(kept[last], e), ErrInvalid)
+		default:
+			kept[last] = e // the last one counts, as for tar and unzip
+		}
+	}
+	return newManifest(append(kept, unlisted(kept)...), s.Limits)
 }
 
 // otherKind is what one of two entries is that is no directory.
@@ -232,16 +235,16 @@ func trimTop(p, top string) string {
 	return p[len(top):]
 }
 
-func unlisted(entries []Entry, seen map[string]int) (dirs []Entry) {
-	for _, e := range entries {
-		for i := range len(e.Path) {
-			if e.Path[i] != '/' {
-				continue
+// unlisted are the directories that sorted entries leave unsaid.
+func unlisted(sorted []Entry) (dirs []Entry) {
+	added := map[string]bool{}
+	for _, e := range sorted {
+		for dir := path.Dir(e.Path); dir != "." && !added[dir]; dir = path.Dir(dir) {
+			if _, listed := find(sorted, dir); listed {
+				break
 			}
-			if _, ok := seen[e.Path[:i]]; !ok {
-				seen[e.Path[:i]] = -1
-				dirs = append(dirs, Entry{Path: e.Path[:i], Type: TypeDir})
-			}
+			added[dir] = true
+			dirs = append(dirs, Entry{Path: dir, Type: TypeDir})
 		}
 	}
 	return dirs

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 )
@@ -29,7 +30,7 @@ func walkTar(ctx context.Context, name string, zipped, once bool, g *guard) erro
 	if _, gzipped := in.(*gunzip); zipped && !gzipped {
 		return fmt.Errorf("not a tgz archive: it does not begin as gzip does: %w", ErrInvalid)
 	}
-	t := &tarWalk{end: &endMark{r: in}, guard: g, sizes: map[string]Entry{}, once: once}
+	t := &tarWalk{end: &endMark{r: in}, guard: g, sizes: map[string]int32{}, once: once}
 	return t.run(ctx)
 }
 
@@ -37,8 +38,26 @@ type tarWalk struct {
 	end   *endMark
 	guard *guard
 	// sizes holds the files met, for hard links to them.
-	sizes map[string]Entry
+	sizes map[string]int32 // place in files
+	files []linkable
 	once  bool
+	owner *Owner // of the last file
+}
+
+// linkable is what a hard link to a file takes over.
+type linkable struct {
+	size  int64
+	mtime Time
+	mode  fs.FileMode
+	owner *Owner
+}
+
+// shared is one owner for all files that have it: an archive has few.
+func (t *tarWalk) shared(o Owner) *Owner {
+	if t.owner == nil || *t.owner != o {
+		t.owner = &o
+	}
+	return t.owner
 }
 
 func (t *tarWalk) run(ctx context.Context) error {
@@ -88,7 +107,8 @@ func (t *tarWalk) entry(h *tar.Header, r io.Reader, s *spool) error {
 		} else if it.open, err = s.hold(r, it.Size); err != nil {
 			return fmt.Errorf("entry %.300q: content (%w): %w", h.Name, err, ErrInvalid)
 		}
-		t.sizes[it.Path] = it.Entry
+		t.sizes[it.Path] = int32(len(t.files)) // at most as many as the limit of entries, which is judged before
+		t.files = append(t.files, linkable{it.Size, it.MTime, it.Mode, t.shared(it.Owner)})
 	}
 	if it.Type != TypeFile {
 		delete(t.sizes, it.Path)
@@ -125,13 +145,14 @@ func (t *tarWalk) hardLink(h *tar.Header, e Entry) (item, error) {
 	if err != nil {
 		return item{}, fmt.Errorf("entry %q: hard link: %w", h.Name, err)
 	}
-	first, ok := t.sizes[target]
+	at, ok := t.sizes[target]
 	if !ok {
 		return item{}, fmt.Errorf("entry %q: hard link to %q, which is no file before it: %w", h.Name, h.Linkname, ErrInvalid)
 	}
-	first.Path = e.Path
-	t.sizes[e.Path] = first
-	return item{Entry: first, sameAs: target}, nil
+	t.sizes[e.Path] = at
+	first := t.files[at]
+	e.Type, e.Size, e.Mode, e.MTime, e.Owner = TypeFile, first.size, first.mode, first.mtime, *first.owner
+	return item{Entry: e, sameAs: target}, nil
 }
 
 func tarType(flag byte) string {

@@ -211,6 +211,11 @@ func (u *unpacker) links(m *Manifest) error {
 		if err == nil {
 			err = u.root.Symlink(e.Target, e.Path)
 		}
+		if errors.Is(err, fs.ErrExist) { // a file of an archive that lists the name twice
+			if err = u.root.Remove(e.Path); err == nil {
+				err = u.root.Symlink(e.Target, e.Path)
+			}
+		}
 		if err == nil {
 			err = u.owners.giveLink(u.root, e)
 		}

@@ -34,7 +34,7 @@ func (u *unpacker) file(dir *os.Root, at *os.File, e Entry) error {
 		err = errors.Join(err, u.cache.Drop(e.Sum))
 	}
 	if err == nil {
-		err = u.finish(out, e)
+		err = u.finish(at, out, e)
 	}
 	return errors.Join(err, out.Close())
 }
@@ -59,9 +59,9 @@ func (u *unpacker) clone(out, in *os.File) bool {
 	return true
 }
 
-// finish sets the attributes: owner first, since a change of owner may clear
-// mode bits, and time last.
-func (u *unpacker) finish(out *os.File, e Entry) error {
+// finish sets the attributes of a file in the open directory at: owner first,
+// since a change of owner may clear mode bits, and time last.
+func (u *unpacker) finish(at, out *os.File, e Entry) error {
 	if err := u.owners.give(out, e); err != nil {
 		return err
 	}
@@ -72,8 +72,9 @@ func (u *unpacker) finish(out *os.File, e Entry) error {
 	if !stated {
 		return nil
 	}
-	at := unix.Timeval{Sec: seconds}
-	if err := unix.Futimes(int(out.Fd()), []unix.Timeval{at, at}); err != nil {
+	stamp := unix.Timespec{Sec: seconds}
+	times := []unix.Timespec{stamp, stamp}
+	if err := unix.UtimesNanoAt(int(at.Fd()), path.Base(e.Path), times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("set time: %w", err)
 	}
 	return nil

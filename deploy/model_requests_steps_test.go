@@ -127,7 +127,6 @@ type choices struct {
 	from requested
 	emit func(string, requested)
 	n    int
-	idle bool // no step of those that happen by themselves changes anything
 }
 
 // step takes one step; a request is one that its configuration makes once.

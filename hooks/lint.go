@@ -88,7 +88,8 @@ func (l *linter) event(name string, scripts []Script) {
 		field := fmt.Sprintf("hooks.%s[%d]", name, i)
 		switch {
 		case !known:
-			l.add(SeverityWarning, s.Pos, field, "no lifecycle event has this name"+didYouMean(name, EventNames())+": the script never runs")
+			near := didYouMean(name, EventNames())
+			l.add(SeverityWarning, s.Pos, field, "no lifecycle event has this name"+near+": the script never runs")
 		case !e.Scriptable():
 			l.add(SeverityWarning, s.Pos, field, "the agent does this event itself: the script never runs")
 		}

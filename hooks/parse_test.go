@@ -300,6 +300,30 @@ func TestLint(t *testing.T) {
 	}
 }
 
+// A folder is judged by whatever name it is given; what lies behind a link that
+// leads out is no part of it.
+func TestLintOfLinks(t *testing.T) {
+	h := newHost(t, hooks.Options{})
+	h.write("appspec.yml", head+"hooks:\n  AfterInstall:\n    - location: s/good.sh\n    - location: l/good.sh\n    - location: out.sh\n")
+	h.write("s/good.sh", "#!/bin/sh\n")
+	outside := filepath.Join(t.TempDir(), "x.sh")
+	for from, to := range map[string]string{"l": "s", "out.sh": outside} {
+		if err := os.Symlink(to, filepath.Join(h.root, from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(outside, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(h.root)
+	for _, dir := range []string{".", h.root, "../" + filepath.Base(h.root)} {
+		got := hooks.Lint(dir, "")
+		if len(got) != 1 || !strings.Contains(got[0].Text, "outside the revision") {
+			t.Errorf("%s: %v", dir, got)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(head + "files:\n  - {source: a, destination: /b}\npermissions:\n  - {object: /x, mode: 0644, acls: ['u:x:rw'], type: [file]}\nhooks:\n  AfterInstall:\n    - {location: a.sh, timeout: 3, runas: x, sudo: yes}\n"))
 	f.Add([]byte("a: &a [*a, {<<: *a}]\n"))

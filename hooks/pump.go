@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,15 +55,21 @@ func openPump(dir runDir, l Limits) (*pump, error) {
 	return p, nil
 }
 
-// step copies what there is now and reports whether there was anything.
+// stepTime bounds a step on each stream: the timeout of a script that writes
+// without end, on a machine that hardly keeps up, waits for no more than that
+// and one buffer.
+const stepTime = 20 * time.Millisecond
+
+// step copies what there is now, as far as its time goes, and reports whether
+// there was anything.
 func (p *pump) step() bool {
 	moved := false
 	for _, s := range p.sources {
-		for range 64 { // so that a flood on one stream leaves the other its turn
-			if !s.read(p.log) {
+		for end := time.Now().Add(stepTime); s.read(p.log); {
+			moved = true
+			if time.Now().After(end) { // so that a flood on one stream leaves the other its turn
 				break
 			}
-			moved = true
 		}
 	}
 	return moved

@@ -48,18 +48,28 @@ func scriptPath(root, location string) (string, error) {
 
 // inside refuses a path whose links lead out of root.
 func inside(root, path string) error {
-	base, err := filepath.EvalSymlinks(root)
+	base, err := resolved(root)
 	if err != nil {
 		return failed(CodeOther, "find the revision: %w", err)
 	}
-	real, err := filepath.EvalSymlinks(path)
+	real, err := resolved(path)
 	if err != nil {
 		return failed(CodeMissing, "follow script %s: %w", path, err)
 	}
-	if !strings.HasPrefix(real, base+"/") {
-		return failed(CodeMissing, "script %s is a link to %s, outside the revision: nobody has verified what lies there", path, real)
+	if rel, err := filepath.Rel(base, real); err != nil || !filepath.IsLocal(rel) {
+		return failed(CodeMissing, "script %s is a link to %s, outside the revision: nobody has verified what lies there",
+			path, real)
 	}
 	return nil
+}
+
+// resolved is the full path of a file, with no link in it.
+func resolved(path string) (string, error) {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(full)
 }
 
 // makeExecutable sets the run bits as CodeDeploy does. The file may share its

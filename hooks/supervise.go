@@ -120,7 +120,11 @@ func (s *supervisor) start() error {
 	s.reaped = make(chan struct{})
 	go s.reap(pid)
 	script, _ := identify(pid) // a script that has ended already is in exits
-	return s.dir.writeJSON("script", started{script, self, string(s.tree.cgroup)})
+	err = s.dir.writeJSON("script", started{script, self, string(s.tree.cgroup)})
+	if err != nil { // the folder was removed, or the disk is full: nobody could find the script again
+		s.tree.kill(killLimit)
+	}
+	return err
 }
 
 func (s *supervisor) id() string {

@@ -99,25 +99,43 @@ func aclPerm(s string) (bits uint16) {
 	return bits
 }
 
-// apply sets the list over the mode that path has. As in CodeDeploy's agent
-// the base entries are those of the mode, and a mask that is not stated is the
-// mode's group, not the union that setfacl works out; a default list takes its
-// base from the mode likewise, and its mask from its own group.
+// apply sets the list of a path, which is no link, over the mode that it has.
 func (a *acl) apply(path string) error {
 	st, err := os.Lstat(path)
 	if err != nil {
 		return err
 	}
-	mode := uint16(st.Mode().Perm())
-	access := complete(a.Access, mode, mode>>3&7)
-	if err := setACL(path, "system.posix_acl_access", access); err != nil || len(a.Default) == 0 {
-		return err
+	return a.set(uint16(st.Mode().Perm()), func(name string, data []byte) error {
+		return unix.Lsetxattr(path, name, data, 0)
+	})
+}
+
+// set sets the list over a mode. As in CodeDeploy's agent the base entries are
+// those of the mode, and a mask that is not stated is the mode's group, not
+// the union that setfacl works out; a default list takes its base from the mode
+// likewise, and its mask from its own group.
+func (a *acl) set(mode uint16, write func(name string, data []byte) error) error {
+	if err := write("system.posix_acl_access", encoded(complete(a.Access, mode, mode>>3&7))); err != nil {
+		return aclError(err)
+	}
+	if len(a.Default) == 0 {
+		return nil
 	}
 	group := mode >> 3 & 7
 	if i := slices.IndexFunc(a.Default, func(e aclEntry) bool { return e.Tag == aclGroupObj }); i >= 0 {
 		group = a.Default[i].Perm
 	}
-	return setACL(path, "system.posix_acl_default", complete(a.Default, mode, group))
+	return aclError(write("system.posix_acl_default", encoded(complete(a.Default, mode, group))))
+}
+
+func aclError(err error) error {
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("set acl: this file system has none: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("set acl: %w", err)
+	}
+	return nil
 }
 
 // complete adds the entries that a list needs, and puts it in order.
@@ -127,7 +145,9 @@ func complete(list []aclEntry, mode, mask uint16) []aclEntry {
 		return slices.ContainsFunc(list, func(e aclEntry) bool { return slices.Contains(tags, e.Tag) })
 	}
 	named := has(aclUser, aclGroup)
-	for _, e := range []aclEntry{{aclUserObj, mode >> 6 & 7, aclNoID}, {aclGroupObj, mode >> 3 & 7, aclNoID}, {aclOther, mode & 7, aclNoID}} {
+	for _, e := range []aclEntry{
+		{aclUserObj, mode >> 6 & 7, aclNoID}, {aclGroupObj, mode >> 3 & 7, aclNoID}, {aclOther, mode & 7, aclNoID},
+	} {
 		if !has(e.Tag) {
 			list = append(list, e)
 		}
@@ -139,20 +159,14 @@ func complete(list []aclEntry, mode, mask uint16) []aclEntry {
 	return list
 }
 
-// setACL is one system call, where setfacl is a process a file.
-func setACL(path, name string, list []aclEntry) error {
-	data := binary.LittleEndian.AppendUint32(nil, aclVersion)
+// encoded is a list as the kernel takes it: one system call a file, where
+// setfacl is a process.
+func encoded(list []aclEntry) []byte {
+	data := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+8*len(list)), aclVersion)
 	for _, e := range list {
 		data = binary.LittleEndian.AppendUint16(data, e.Tag)
 		data = binary.LittleEndian.AppendUint16(data, e.Perm)
 		data = binary.LittleEndian.AppendUint32(data, e.ID)
 	}
-	err := unix.Setxattr(path, name, data, 0)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("set acl: the file system of %s has none: %w", path, err)
-	}
-	if err != nil {
-		return fmt.Errorf("set acl: %w", err)
-	}
-	return nil
+	return data
 }

@@ -15,22 +15,23 @@ import (
 
 // carryOut does what was planned; see the package comment for the order.
 func (r *Releases) carryOut(ctx context.Context, q Request, p *plan) error {
-	if err := r.savePlan(q.App, p); err != nil {
+	if err := r.prepare(q.App, p); err != nil {
 		return err
 	}
 	if err := r.backUp(ctx, q.App, p); err != nil {
 		return errors.Join(err, r.dropPlan(q.App))
 	}
-	p.Phase = phaseArmed
-	if err := r.savePlan(q.App, p); err != nil {
+	if err := r.enter(q.App, p, phaseArmed); err != nil {
 		return err
 	}
+	c := newCopier()
+	defer c.close()
 	for i, a := range p.Actions {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		r.point(fmt.Sprintf("%s %s", a.Op, a.Path))
-		if err := a.do(ctx, i); err != nil {
+		r.before(string(a.Op), a.Path)
+		if err := a.do(ctx, c, i); err != nil {
 			return fmt.Errorf("%s %s: %w", a.Op, a.Path, err)
 		}
 	}
@@ -42,16 +43,15 @@ func (r *Releases) complete(app string, p *plan) error {
 	if err := syncTouched(p); err != nil {
 		return err
 	}
-	r.point("list")
+	r.before("list")
 	if err := r.writeList(app, p.New); err != nil {
 		return err
 	}
-	r.point("switch")
+	r.before("switch")
 	if err := r.switchTo(app, p.To); err != nil {
 		return err
 	}
-	p.Phase = phaseDone
-	return r.savePlan(app, p)
+	return r.enter(app, p, phaseDone)
 }
 
 // backUp keeps what will be replaced or removed: a second link where it can,
@@ -64,11 +64,11 @@ func (r *Releases) backUp(ctx context.Context, app string, p *plan) error {
 		if a.Op == opAccess || a.Op == opTouch || !a.Before.Exists || !a.Before.Mode.IsRegular() {
 			continue
 		}
-		r.point("backup " + a.Path)
+		r.before("backup", a.Path)
 		to := r.backup(app, i)
 		err := os.Link(a.Path, to)
 		if err != nil {
-			err = copyFile(a.Path, to, true)
+			err = copyFile(a.Path, to)
 		}
 		if err != nil {
 			return fmt.Errorf("back up %s: %w", a.Path, err)
@@ -77,7 +77,7 @@ func (r *Releases) backUp(ctx context.Context, app string, p *plan) error {
 	return syncFilesystem(r.app(app, "plan", "backup"))
 }
 
-func (a action) do(ctx context.Context, i int) error {
+func (a action) do(ctx context.Context, c *copier, i int) error {
 	switch a.Op {
 	case opMkdir:
 		err := os.Mkdir(a.Path, 0o755)
@@ -89,36 +89,30 @@ func (a action) do(ctx context.Context, i int) error {
 		}
 		return os.Chmod(a.Path, 0o755) // whatever the agent's umask is
 	case opCopy:
-		return a.copy(ctx, temporary(a.Path, i))
+		return a.copy(ctx, c, temporary(a.Path, i))
 	case opAccess:
 		return a.Access.apply(ctx, a.Path)
 	case opRemove:
 		return remove(a.Path)
 	case opTouch:
-		return touch(a.Path, a.Time)
+		return touch(a.Path, a.Touch.Time)
 	}
 	return fmt.Errorf("unknown action %q", a.Op)
 }
 
 // copy builds the file complete with owner and mode, then renames it in.
-func (a action) copy(ctx context.Context, tmp string) error {
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+func (a action) copy(ctx context.Context, c *copier, tmp string) error {
+	link, err := a.build(c, tmp)
+	if errors.Is(err, fs.ErrExist) { // left by an install that was cut off
+		if err = os.Remove(tmp); err == nil {
+			link, err = a.build(c, tmp)
+		}
 	}
-	st, err := os.Lstat(a.Source)
-	if err != nil {
-		return err
-	}
-	if st.Mode()&fs.ModeSymlink != 0 {
-		err = copyLink(a.Source, tmp)
-	} else {
-		err = copyFile(a.Source, tmp, false)
-	}
-	if err == nil && a.Access != nil {
+	if err == nil && a.Access != nil && (link || len(a.Access.Context) > 0) {
 		err = a.Access.apply(ctx, tmp)
 	}
 	if err == nil {
-		err = os.Rename(tmp, a.Path)
+		err = c.rename(tmp, a.Path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp))
@@ -126,17 +120,22 @@ func (a action) copy(ctx context.Context, tmp string) error {
 	return nil
 }
 
-func copyLink(from, to string) error {
-	target, err := os.Readlink(from)
-	if err != nil {
-		return err
+// build makes the file or link under a name that is to be free, and says
+// which. A link does not have its access yet.
+func (a action) build(c *copier, tmp string) (link bool, err error) {
+	if err := c.file(a.Source, tmp, a.Access); !errors.Is(err, syscall.ELOOP) {
+		return false, err
 	}
-	return os.Symlink(target, to)
+	target, err := os.Readlink(a.Source)
+	if err != nil {
+		return true, err
+	}
+	return true, os.Symlink(target, tmp)
 }
 
-// copyFile copies content, mode, owner and modification time, and with all
-// also the extended attributes.
-func copyFile(from, to string, all bool) error {
+// copyFile copies content, mode, owner, modification time and extended
+// attributes.
+func copyFile(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
@@ -159,9 +158,7 @@ func copyFile(from, to string, all bool) error {
 			return err
 		}
 	}
-	if all {
-		writeAttrs(to, readAttrs(from))
-	}
+	writeAttrs(to, readAttrs(from))
 	if err := os.Chmod(to, st.Mode()&modeBits); err != nil {
 		return err
 	}
@@ -191,8 +188,13 @@ func remove(path string) error {
 // syncTouched syncs each filesystem that an action has changed.
 func syncTouched(p *plan) error {
 	var devices []uint64
+	seen := ""
 	for _, a := range p.Actions {
 		dir := filepath.Dir(a.Path)
+		if dir == seen {
+			continue
+		}
+		seen = dir
 		st, err := os.Stat(dir)
 		if err != nil {
 			continue // removed: the change is in a directory above, also listed

@@ -7,7 +7,7 @@
 //	current          symlink to the folder that is installed; switched atomically
 //	installed        clean-up list: what the current revision put outside
 //	plan/            the last install until it is settled: plan and backups
-//	staged/<id>      empty; its time is when the revision was staged
+//	staged/<id>      how much the revision holds; its time is when it was staged
 //
 // An install first decides everything (conflicts, owners, permissions) without
 // touching anything, then makes the plan durable, then backs up whatever will

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/groundswell/groundswell/hooks"
@@ -36,6 +35,9 @@ func (r *Releases) Check(q Request) error {
 // CheckRoom answers the *room.Shortage that Install would fail with, as the
 // host is now, and no other mistake. It touches nothing.
 func (r *Releases) CheckRoom(q Request) error {
+	if r.surelyFits(q) {
+		return nil
+	}
 	for _, exact := range []bool{false, true} { // what stays is only compared where it matters
 		p, err := r.plan(q, exact)
 		if err != nil {
@@ -58,7 +60,7 @@ func (r *Releases) Install(ctx context.Context, q Request) error {
 		return fmt.Errorf("install %s of %s: undo what was left: %w", q.To, q.App, err)
 	}
 	p, err := r.plan(q, true)
-	if err == nil {
+	if err == nil && !r.surelyFits(q) {
 		err = r.checkRoom(q.App, p)
 	}
 	if err != nil {
@@ -120,6 +122,8 @@ func (r *Releases) planFiles(q Request, p *plan, exact bool) error {
 		return err
 	}
 	var errs []error
+	_, entries, _ := r.noted(q.App, q.To)
+	w.copies = make([]action, 0, entries+entries/16)
 	for i, f := range spec.Files {
 		if err := w.file(f); err != nil {
 			errs = append(errs, fmt.Errorf("files[%d]: %w", i, err))
@@ -139,20 +143,19 @@ func (w *planner) finish(section []hooks.Permission, p *plan, exact bool) error 
 		return err
 	}
 	for i, c := range w.copies {
-		w.copies[i].Source = filepath.Join(w.root, c.Source)
 		w.copies[i].Access = perms[w.rest(c.Path)]
 	}
-	copies := w.copies
+	p.Actions, w.copies = w.copies, nil
 	if exact {
-		copies = w.spared()
+		p.Actions = w.spared(p.Actions)
 	}
-	p.Actions = slices.Concat(w.early, w.mkdirs, copies)
+	p.Actions = slices.Insert(p.Actions, 0, append(w.early, w.mkdirs...)...)
 	for _, path := range w.order {
 		p.New = append(p.New, w.real(path))
 		if acc := perms[path]; acc != nil && w.made[path] {
-			var before prior // of one that takes the place of something else: none
-			if real := w.real(path); !w.gone[real] && !w.cleared(real) {
-				if before, err = look(real); err != nil {
+			var before prior // none of one that is made
+			if !w.fresh[path] {
+				if before, err = look(w.real(path)); err != nil {
 					return err
 				}
 			}
@@ -167,12 +170,15 @@ func (w *planner) finish(section []hooks.Permission, p *plan, exact bool) error 
 // Settle gives up the means of undoing the last install. Nothing unsettled is
 // no error.
 func (r *Releases) Settle(app string) error {
-	p, err := r.loadPlan(app)
-	if err != nil || p == nil {
-		return err
+	if _, err := os.Lstat(r.planFile(app)); errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	if p.Phase != phaseDone {
-		return fmt.Errorf("settle %s of %s: the install is not complete; undo it or install again", p.To, app)
+	is, err := r.loadPhase(app)
+	switch {
+	case err != nil:
+		return fmt.Errorf("settle %s: %w", app, err)
+	case is != phaseDone:
+		return fmt.Errorf("settle %s: the install is not complete; undo it or install again", app)
 	}
 	return r.dropPlan(app)
 }

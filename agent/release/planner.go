@@ -30,6 +30,7 @@ type planner struct {
 	links   bool // keep links to directories
 	old     map[string]bool
 	made    map[string]bool // directories of this revision
+	fresh   map[string]bool // among them, those that are not there yet, so nothing is in them
 	copied  map[string]string
 	order   []string
 	early   []action // removals that must come first
@@ -49,7 +50,8 @@ func newPlanner(root, prefix string, old []string, exists hooks.FileExists, link
 	}
 	p := &planner{
 		root: real, prefix: prefix, exists: exists, links: links,
-		old: map[string]bool{}, made: map[string]bool{}, copied: map[string]string{}, gone: map[string]bool{},
+		old: map[string]bool{}, made: map[string]bool{}, fresh: map[string]bool{}, copied: map[string]string{},
+		gone: map[string]bool{},
 	}
 	for _, path := range old {
 		p.old[path] = true
@@ -57,55 +59,67 @@ func newPlanner(root, prefix string, old []string, exists hooks.FileExists, link
 	return p, nil
 }
 
-func (p *planner) real(path string) string { return filepath.Join(p.prefix, path) }
+func (p *planner) real(path string) string {
+	if p.prefix == "/" {
+		return path // clean and absolute, as all paths of a planner are
+	}
+	return filepath.Join(p.prefix, path)
+}
 
 // rest is the inverse of real.
 func (p *planner) rest(real string) string {
+	if p.prefix == "/" {
+		return real
+	}
 	return "/" + strings.TrimPrefix(strings.TrimPrefix(real, p.prefix), "/")
 }
 
 // file plans one entry of the files section.
 func (p *planner) file(f hooks.File) error {
 	source := filepath.Join(p.root, f.Source)
-	isDir, err := p.source(source)
+	kind, err := p.source(source)
 	if err != nil {
 		return fmt.Errorf("source %q %w", f.Source, err)
 	}
 	dest := filepath.Clean(f.Destination)
-	if !isDir {
+	if !kind.IsDir() {
 		dest = filepath.Join(dest, filepath.Base(source))
 		if err := p.ancestors(dest); err != nil {
 			return err
 		}
-		return p.copy(source, dest)
+		return p.copy(source, dest, kind)
 	}
 	if err := p.ancestors(dest); err != nil {
 		return err
 	}
-	return p.tree(source, dest, nil)
+	real, err := p.follow(source)
+	if err != nil {
+		return fmt.Errorf("source %q %w", f.Source, err)
+	}
+	return p.tree(real, dest, nil)
 }
 
-// source says whether an entry's source is a directory. No link on the way to
-// it may lead out of the revision, nor the link that it is itself if that leads
-// to a directory: what lies there was never verified.
-func (p *planner) source(path string) (isDir bool, err error) {
+// source is the kind of an entry's source: a directory for a link to one. No
+// link on the way to it may lead out of the revision, nor the link that it is
+// itself if that leads to a directory: what lies there was never verified.
+func (p *planner) source(path string) (kind fs.FileMode, err error) {
 	if path != p.root {
 		if _, err := p.follow(filepath.Dir(path)); err != nil {
-			return false, err
+			return 0, err
 		}
 	}
 	st, err := os.Lstat(path)
 	if err != nil {
-		return false, fmt.Errorf("is not in the revision: %w", err)
+		return 0, fmt.Errorf("is not in the revision: %w", err)
 	}
 	if st.Mode()&fs.ModeSymlink != 0 {
 		if to, err := os.Stat(path); err != nil || !to.IsDir() {
-			return false, nil // installed as the link that it is
+			return fs.ModeSymlink, nil // installed as the link that it is
 		}
 		_, err := p.follow(path)
-		return true, err
+		return fs.ModeDir, err
 	}
-	return st.IsDir(), nil
+	return st.Mode().Type(), nil
 }
 
 // errOutside says that a link leads out of the revision.
@@ -136,13 +150,10 @@ func (p *planner) ancestors(path string) error {
 	return p.mkdir(parent)
 }
 
-// tree plans the contents of a directory. Links to directories are followed
-// inside the revision, and never in a circle: others stay links.
+// tree plans the contents of a directory, whose path has no link. Links to
+// directories are followed inside the revision, and never in a circle: others
+// stay links.
 func (p *planner) tree(source, dest string, above []string) error {
-	real, err := p.follow(source)
-	if err != nil {
-		return err
-	}
 	if err := p.mkdir(dest); err != nil {
 		return err
 	}
@@ -151,11 +162,20 @@ func (p *planner) tree(source, dest string, above []string) error {
 		return fmt.Errorf("list a directory of the revision: %w", err)
 	}
 	for _, e := range entries {
-		if err := p.entry(filepath.Join(source, e.Name()), filepath.Join(dest, e.Name()), e.Type(), append(above, real)); err != nil {
+		if err := p.entry(join(source, e.Name()), join(dest, e.Name()), e.Type(), append(above, source)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// join adds a name to a path that is clean, which filepath.Join would make sure
+// of once more for each file.
+func join(dir, name string) string {
+	if dir == "/" {
+		return dir + name
+	}
+	return dir + "/" + name
 }
 
 func (p *planner) entry(source, dest string, kind fs.FileMode, above []string) error {
@@ -165,11 +185,11 @@ func (p *planner) entry(source, dest string, kind fs.FileMode, above []string) e
 	if kind&fs.ModeSymlink != 0 && !p.links {
 		if real, err := p.follow(source); err == nil && !slices.Contains(above, real) {
 			if st, err := os.Lstat(real); err == nil && st.IsDir() {
-				return p.tree(source, dest, above)
+				return p.tree(real, dest, above)
 			}
 		}
 	}
-	return p.copy(source, dest)
+	return p.copy(source, dest, kind)
 }
 
 // mkdir plans a directory unless it is there.
@@ -180,10 +200,12 @@ func (p *planner) mkdir(path string) error {
 	if _, ok := p.copied[path]; ok {
 		return fmt.Errorf("%w: %s is needed as a directory and as a file", ErrConflict, path)
 	}
+	if p.fresh[filepath.Dir(path)] {
+		return p.make(path)
+	}
 	real := p.real(path)
 	st, err := os.Stat(real)
 	switch link, errLink := os.Readlink(real); {
-	case p.cleared(real):
 	case errLink == nil && p.old[real]: // our own link gives way to a directory
 		if err := p.vacate(real); err != nil {
 			return err
@@ -204,7 +226,13 @@ func (p *planner) mkdir(path string) error {
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
 		return fmt.Errorf("look at destination: %w", err)
 	}
-	p.mkdirs = append(p.mkdirs, action{Op: opMkdir, Path: real})
+	return p.make(path)
+}
+
+// make plans a directory where nothing is, or will be by then.
+func (p *planner) make(path string) error {
+	p.mkdirs = append(p.mkdirs, action{Op: opMkdir, Path: p.real(path)})
+	p.fresh[path] = true
 	return p.own(path)
 }
 
@@ -218,18 +246,14 @@ func (p *planner) own(path string) error {
 }
 
 // copy plans a file or symlink.
-func (p *planner) copy(source, dest string) error {
+func (p *planner) copy(source, dest string, kind fs.FileMode) error {
 	if other, ok := p.copied[dest]; ok {
 		return fmt.Errorf("%w: %s is installed twice, from %s and %s", ErrConflict, dest, p.rel(other), p.rel(source))
 	}
 	if p.made[dest] {
 		return fmt.Errorf("%w: %s is needed as a directory and as a file", ErrConflict, dest)
 	}
-	st, err := os.Lstat(source)
-	if err != nil {
-		return fmt.Errorf("look at a file of the revision: %w", err)
-	}
-	if !st.Mode().IsRegular() && st.Mode()&fs.ModeSymlink == 0 {
+	if !kind.IsRegular() && kind&fs.ModeSymlink == 0 {
 		return fmt.Errorf("%s is neither a file nor a link nor a directory", p.rel(source))
 	}
 	before, keep, err := p.target(dest)
@@ -239,11 +263,7 @@ func (p *planner) copy(source, dest string) error {
 	p.copied[dest] = source
 	p.order = append(p.order, dest)
 	p.entries++
-	a := action{Op: opCopy, Path: p.real(dest), Source: p.rel(source), Before: before}
-	if st.Mode().IsRegular() {
-		a.size = st.Size()
-	}
-	p.copies = append(p.copies, a)
+	p.copies = append(p.copies, action{Op: opCopy, Path: p.real(dest), Source: source, Before: before})
 	return nil
 }
 
@@ -253,7 +273,7 @@ func (p *planner) rel(path string) string { return strings.TrimPrefix(path, p.ro
 // foreign file there stays.
 func (p *planner) target(dest string) (before prior, keep bool, err error) {
 	real := p.real(dest)
-	if p.cleared(real) {
+	if p.fresh[filepath.Dir(dest)] {
 		return prior{}, false, nil
 	}
 	before, err = look(real)
@@ -272,17 +292,6 @@ func (p *planner) target(dest string) (before prior, keep bool, err error) {
 		return before, true, nil
 	}
 	return before, false, fmt.Errorf("%w at %s that no deployment put there (file_exists_behavior is DISALLOW)", ErrExists, real)
-}
-
-// cleared reports whether a directory above path takes the place of something
-// that goes first, so that nothing is at path by then.
-func (p *planner) cleared(path string) bool {
-	for dir := filepath.Dir(path); p.made[p.rest(dir)]; dir = filepath.Dir(dir) {
-		if p.gone[dir] {
-			return true
-		}
-	}
-	return false
 }
 
 // owned are directories that deployments made.
@@ -359,6 +368,9 @@ func (p *planner) vacate(path string) error {
 // cleanUp plans the removal of what the new revision does not have, children
 // first.
 func (p *planner) cleanUp(old []string) ([]action, error) {
+	if len(old) == 0 {
+		return nil, nil
+	}
 	stays := map[string]bool{}
 	for _, path := range p.order {
 		stays[p.real(path)] = true

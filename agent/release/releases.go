@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -33,8 +34,15 @@ type Options struct {
 // Releases is the set of revisions of every application on this host.
 type Releases struct {
 	options Options
-	// point is called before each effect; tests crash in it.
+	// point is called before each effect; tests crash in it. Nil is nothing.
 	point func(string)
+}
+
+// before says that an effect comes next.
+func (r *Releases) before(what ...string) {
+	if r.point != nil {
+		r.point(strings.Join(what, " "))
+	}
 }
 
 // New returns the releases below the root, which is made if need be.
@@ -58,7 +66,7 @@ func New(o Options) (*Releases, error) {
 	if err := durable.MkdirAll(o.InstallRoot, 0o755); err != nil {
 		return nil, fmt.Errorf("make install root: %w", err)
 	}
-	return &Releases{options: o, point: func(string) {}}, nil
+	return &Releases{options: o}, nil
 }
 
 // idPattern keeps applications and revisions plain folder names.

@@ -10,14 +10,14 @@ import (
 // spared is the copies without those that would change nothing: a file of the
 // revision before that is, byte for byte and in owner, mode and attributes,
 // what would be put in its place stays. Only its time is set.
-func (w *planner) spared() []action {
+func (w *planner) spared(copies []action) []action {
 	buf := new([2 * compareBuffer]byte)
-	all := w.copies[:0]
-	for _, a := range w.copies {
+	all := copies[:0]
+	for _, a := range copies {
 		switch touch, same := w.same(a, buf); {
 		case !same:
 			all = append(all, a)
-		case !touch.Time.Equal(touch.Was):
+		case !touch.Touch.Time.Equal(touch.Touch.Was):
 			all = append(all, touch)
 		}
 	}
@@ -28,7 +28,8 @@ func (w *planner) spared() []action {
 // cannot be read is no reason not to copy.
 func (w *planner) same(a action, buf *[2 * compareBuffer]byte) (action, bool) {
 	b := a.Before
-	if !b.Exists || !b.Mode.IsRegular() || !w.old[a.Path] || len(b.Attrs) > 0 || a.Access != nil && (a.Access.ACL != nil || len(a.Access.Context) > 0) {
+	extra := a.Access != nil && (a.Access.ACL != nil || len(a.Access.Context) > 0)
+	if !b.Exists || !b.Mode.IsRegular() || !w.old[a.Path] || len(b.Attrs) > 0 || extra {
 		return action{}, false
 	}
 	from, err := os.Open(a.Source)
@@ -46,7 +47,7 @@ func (w *planner) same(a action, buf *[2 * compareBuffer]byte) (action, bool) {
 	if errWant != nil || errIs != nil || !want.Mode().IsRegular() || want.Size() != is.Size() || !a.fits(want, is) || !equal(from, to, buf) {
 		return action{}, false
 	}
-	return action{Op: opTouch, Path: a.Path, Time: want.ModTime(), Was: is.ModTime(), Before: b}, true
+	return action{Op: opTouch, Path: a.Path, Touch: &stamps{want.ModTime(), is.ModTime()}, Before: b}, true
 }
 
 // fits says that a file has the owner and mode that the copy would have.

@@ -3,6 +3,7 @@ package release
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func (r *Releases) checkRoom(app string, p *plan) error {
 		at := d.at(filepath.Dir(a.Path))
 		switch a.Op {
 		case opCopy:
-			d.add(at, a.size, 1)
+			d.add(at, a.bytes(), 1)
 		case opMkdir:
 			d.add(at, 0, 2) // a whole block
 		case opRemove:
@@ -43,6 +44,60 @@ func (r *Releases) checkRoom(app string, p *plan) error {
 		}
 	}
 	return d.check(func(p place) bool { return p.device == home.device && sharesBlocks(own) })
+}
+
+// NoteSize keeps how much a revision that was just staged holds. It is a hint:
+// losing it costs time.
+func (r *Releases) NoteSize(app, id string, bytes int64, entries int) {
+	file := r.app(app, "staged", id)
+	st, err := os.Stat(file)
+	if err != nil {
+		return
+	}
+	if os.WriteFile(file, fmt.Appendf(nil, "%d %d\n", bytes, entries), 0o644) == nil {
+		_ = os.Chtimes(file, st.ModTime(), st.ModTime()) // its time is when the revision was staged
+	}
+}
+
+// noted is what NoteSize has kept.
+func (r *Releases) noted(app, id string) (bytes int64, entries int, known bool) {
+	text, err := os.ReadFile(r.app(app, "staged", id))
+	if err != nil {
+		return 0, 0, false
+	}
+	_, err = fmt.Sscan(string(text), &bytes, &entries)
+	return bytes, entries, err == nil && bytes >= 0 && entries >= 0 && entries <= maxPaths
+}
+
+// surelyFits answers without a plan, whose making costs as much as installing a
+// part: whether every file system that the appspec names has room for the whole
+// revision as often as it is named, and for the plan.
+func (r *Releases) surelyFits(q Request) bool {
+	bytes, entries, known := r.noted(q.App, q.To)
+	if !known || q.Spec == nil {
+		return false
+	}
+	d := demands{places: map[string]place{}, needs: map[place]need{}}
+	home := d.at(r.app(q.App))
+	old, err := r.readList(q.App)
+	if err != nil {
+		return false
+	}
+	d.add(home, int64(len(old))*planBytes+bytes, len(old)) // backups, if they cannot be links
+	for _, f := range q.Spec.Files {
+		d.add(d.at(filepath.Join(r.options.InstallRoot, f.Destination)), bytes, 2*entries)
+		d.add(home, int64(entries)*planBytes, 0)
+	}
+	return d.check(func(place) bool { return false }) == nil
+}
+
+// bytes is the size of what is copied.
+func (a action) bytes() int64 {
+	st, err := os.Lstat(a.Source)
+	if err != nil || !st.Mode().IsRegular() {
+		return 0
+	}
+	return st.Size()
 }
 
 // place is a file system, by a folder of it that is there.

@@ -23,7 +23,7 @@ func (r *Releases) Undo(ctx context.Context, app string) error {
 	if p.Phase == phasePrepared {
 		return r.dropPlan(app)
 	}
-	r.point("undo switch")
+	r.before("undo switch")
 	ours := newOwned(p.Old, p.New)
 	if err := errors.Join(r.switchBack(app, p), r.takeAway(p, ours)); err != nil {
 		return fmt.Errorf("undo install of %s: %w", app, err)
@@ -32,7 +32,7 @@ func (r *Releases) Undo(ctx context.Context, app string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		r.point(fmt.Sprintf("undo %s %s", a.Op, a.Path))
+		r.before("undo", string(a.Op), a.Path)
 		if ours.linked(a.Path) {
 			continue // a hook put a link in a directory's place: what lies behind it is not ours
 		}
@@ -43,7 +43,7 @@ func (r *Releases) Undo(ctx context.Context, app string) error {
 	if err := syncTouched(p); err != nil {
 		return fmt.Errorf("undo install of %s: %w", app, err)
 	}
-	r.point("undo list")
+	r.before("undo list")
 	if now, err := r.readList(app); err != nil || !slices.Equal(now, p.Old) {
 		if err := r.writeList(app, p.Old); err != nil {
 			return err
@@ -90,7 +90,7 @@ func (r *Releases) putBack(app string, i int, a action) error {
 		return err
 	}
 	if a.Op == opTouch {
-		return touch(a.Path, a.Was)
+		return touch(a.Path, a.Touch.Was)
 	}
 	switch b := a.Before; {
 	case a.Op == opAccess && !b.Exists:
@@ -148,7 +148,7 @@ func putFile(backup, path, tmp string) error {
 		if !errors.Is(err, syscall.EXDEV) && !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.EMLINK) {
 			return err
 		}
-		if err := copyFile(backup, tmp, true); err != nil {
+		if err := copyFile(backup, tmp); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/groundswell/groundswell/agent"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/discover"
+	"github.com/groundswell/groundswell/internal/memory"
 )
 
 func main() {
@@ -68,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // serve runs the agent until ctx ends.
 func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
-	limitMemory()
+	memory.Limit(40) // the heap of an idle agent is below 8 MiB: a tight collection costs nothing
 	log, err := s.logger(stderr)
 	if err != nil {
 		return usageError{err}
@@ -82,7 +83,7 @@ func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	o.Version, o.Log, o.Relax = buildVersion(), log, relax
+	o.Version, o.Log, o.Relax = buildVersion(), log, memory.Relax
 	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
 		o.BeatEvery = every / 3                                                    // two may be late before the service manager acts
 		o.Beat = func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) } // nobody to tell

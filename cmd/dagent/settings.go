@@ -53,7 +53,8 @@ type settings struct {
 func defaults() settings {
 	name, _ := os.Hostname() // an empty name is refused later, with the flag to set
 	return settings{
-		Name: name, Root: "/var/lib/groundswell/agent", InstallRoot: "/", GossipBind: "0.0.0.0:7103", Credentials: "presigned", OutsideLinks: "keep",
+		Name: name, Root: "/var/lib/groundswell/agent", InstallRoot: "/", GossipBind: "0.0.0.0:7103",
+		Credentials: "presigned", OutsideLinks: "keep",
 		KeepReleases: 5, CacheBytes: 2 << 30, KeepRuns: 200, PruneAfter: 3 * time.Minute, LogLevel: "info", LogFormat: "json",
 	}
 }
@@ -63,7 +64,8 @@ func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot, Env: s.Env,
 		RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
-		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree), KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
+		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
+		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
 		StopGrace: s.StopGrace, Cgroup: s.Cgroup,
 		Token: func() (identity.Token, error) { return identity.ReadToken(s.JoinTokenFile) },
 	}
@@ -139,7 +141,7 @@ func newLine() *line {
 		{"keep-releases", "`N` revisions of an application stay on disk (default 5)"},
 		{"keep-bytes", "`SIZE` that the revisions of an application may take (default any)"},
 		{"cache-bytes", "`SIZE` of the cache of bundles (default 2GiB)"},
-		{"keep-free", "`SIZE` of the disk that filling the cache in idle times leaves free (default: the largest revision here)"},
+		{"keep-free", "`SIZE` that filling the cache in idle times leaves free (default: the largest revision here)"},
 		{"keep-runs", "`N` finished hook runs keep their logs (default 200)"},
 		{"prune-after", "`TIME` without work before anything is deleted (default 3m)"},
 		{"stop-grace", "`TIME` to wait for a running hook when told to stop (default 0: the next agent adopts it)"},

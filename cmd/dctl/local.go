@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/groundswell/groundswell/agent"
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/memory"
 )
 
 func (c *cli) localCommand() *cobra.Command {
@@ -117,7 +117,8 @@ func (c *cli) refused(err error) error {
 }
 
 func (c *cli) deployHere(cmd *cobra.Command, f localFlags) error {
-	debug.SetGCPercent(40) // a host may have little memory to spare beside its application
+	memory.Limit(100) // a host may have little to spare beside its application
+	memory.DropProgram()
 	if !c.machine() {
 		f.Progress = func(e agent.LocalEvent) { c.drawEvent(e) }
 	}

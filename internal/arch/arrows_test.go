@@ -21,7 +21,7 @@ var arrows = map[string][]string{
 	"proto/agent/v1": nil, "proto/control/v1": nil, "proto/state/v1": nil,
 	"proto/peer/v1": {"proto/agent/v1"}, // coordinators hand on what agents sent
 	"internal/arch": nil, "internal/config": nil, "internal/discover": nil, "internal/durable": nil,
-	"internal/gossip": nil, "internal/room": nil, "internal/s3server": nil,
+	"internal/gossip": nil, "internal/memory": nil, "internal/room": nil, "internal/s3server": nil,
 	"internal/identity": {"internal/durable"}, // keys outlive a power cut by the same write as everything else
 	"internal/rpc":      {"internal/identity"},
 
@@ -59,10 +59,13 @@ var arrows = map[string][]string{
 
 	"cmd/dctl": {
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
-		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet", "internal/s3server",
+		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet", "internal/memory", "internal/s3server",
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
-	"cmd/dagent": {"agent", "artifacts", "artifacts/stores", "hooks", "internal/config", "internal/discover", "internal/identity"},
+	"cmd/dagent": {
+		"agent", "artifacts", "artifacts/stores", "hooks",
+		"internal/config", "internal/discover", "internal/identity", "internal/memory",
+	},
 
 	"internal/simtest": {
 		"coordinator", "agent", "artifacts", "internal/gossip", "internal/identity", "internal/rpc", "proto/control/v1",

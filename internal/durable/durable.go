@@ -9,6 +9,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,13 +23,21 @@ import (
 // the new content and its name are on disk. The temporary file is made in the
 // same directory, which must exist.
 func WriteFile(path string, data []byte, mode fs.FileMode) error {
+	return WriteTo(path, mode, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// WriteTo is WriteFile of what write writes.
+func WriteTo(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	f, err := renameio.NewPendingFile(path,
 		renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(mode))
 	if err != nil {
 		return fmt.Errorf("make a temporary file for %s: %w", path, err)
 	}
 	defer func() { _ = f.Cleanup() }()
-	if _, err := f.Write(data); err != nil {
+	if err := write(f); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := f.CloseAtomicallyReplace(); err != nil {

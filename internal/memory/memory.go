@@ -1,4 +1,5 @@
-package main
+// Package memory keeps a program small beside the applications of its host.
+package memory
 
 import (
 	"fmt"
@@ -9,34 +10,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits of the agent's own memory. An idle agent's heap is below 8 MiB, so a
-// tighter collection costs nothing; the limit holds while a large revision is
-// unpacked. GOGC and GOMEMLIMIT win.
-const (
-	gcPercent   = 40
-	memoryLimit = 56 << 20
-)
+// limit holds while a large revision is unpacked.
+const limit = 56 << 20
 
-func limitMemory() {
+// Limit bounds what the heap takes: percent is how much it may grow before it
+// is collected. GOGC and GOMEMLIMIT win.
+func Limit(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(percent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
+		debug.SetMemoryLimit(limit)
 	}
 }
 
-// relax gives memory back when the agent has become idle: the free part of the
+// Relax gives memory back when a program has become idle: the free part of the
 // heap, and the pages of the program that only its start or an install needed.
-func relax() {
+func Relax() {
 	debug.FreeOSMemory()
-	dropProgram()
+	DropProgram()
 }
 
-// dropProgram unmaps the clean, read-only pages of the program's own file. What
+// DropProgram unmaps the clean, read-only pages of the program's own file. What
 // is needed again is mapped again from the page cache, a few pages in a
 // minute; all of it was touched once, by the runtime's own start.
-func dropProgram() {
+func DropProgram() {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return // no more than a saving is lost, here and below
