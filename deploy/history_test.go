@@ -212,7 +212,8 @@ func (x *told) step() {
 		if x.r.IntN(2) == 0 {
 			h.wave = x.g.Layout.Waves[0].Name
 		}
-		x.s.withdraw(x.g, d, func(t *Target) bool { return in(t.Host) }, func(w string) bool { return h.wave == "" || w == h.wave })
+		of := func(t *Target) bool { return in(t.Host) }
+		x.s.withdraw(x.g, d, of, func(w string) bool { return h.wave == "" || w == h.wave })
 	case 8:
 		h.what = "undo"
 		x.s.withdrawRevision(x.g, d, h.revision)
@@ -251,7 +252,8 @@ func (x *told) compareUndo(r *replayed) error {
 	x.g.all = nil
 	for i := range x.n {
 		x.g.all = append(x.g.all, &Deployment{
-			ID: fmt.Sprint("d", i), Revision: x.revision(), Inverse: x.r.IntN(4) == 0, Granted: x.r.IntN(4) > 0, Undone: x.r.IntN(4) == 0,
+			ID: fmt.Sprint("d", i), Revision: x.revision(),
+			Inverse: x.r.IntN(4) == 0, Granted: x.r.IntN(4) > 0, Undone: x.r.IntN(4) == 0,
 			Status: []DeploymentStatus{
 				DeploymentStatusSucceeded, DeploymentStatusStopped, DeploymentStatusTakenOver, DeploymentStatusRolledBack,
 				DeploymentStatusCancelled, DeploymentStatusSuperseded, DeploymentStatusRunning,
@@ -261,7 +263,8 @@ func (x *told) compareUndo(r *replayed) error {
 	got, err := x.s.Undoable(x.g)
 	var newest *Deployment
 	for _, d := range x.g.all {
-		kept := d.Status == DeploymentStatusSucceeded || d.Status == DeploymentStatusStopped || d.Status == DeploymentStatusTakenOver
+		kept := slices.Contains(
+			[]DeploymentStatus{DeploymentStatusSucceeded, DeploymentStatusStopped, DeploymentStatusTakenOver}, d.Status)
 		if kept && d.Granted && !d.Inverse && !d.Undone {
 			newest = d
 		}
@@ -273,8 +276,9 @@ func (x *told) compareUndo(r *replayed) error {
 		return nil
 	}
 	goals, bad := map[string]int{}, newest.Revision
+	of := func(s Seal) bool { return s.Deployment == newest.ID || s.Revision == newest.Revision }
 	for _, t := range x.g.list {
-		if d := r.back(t.Host, func(s Seal) bool { return s.Deployment == newest.ID || s.Revision == newest.Revision }, "-"); d != "" {
+		if d := r.back(t.Host, of, "-"); d != "" {
 			goals[string(d)]++
 		}
 	}

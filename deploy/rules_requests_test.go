@@ -21,7 +21,8 @@ func TestARollbackIsTheChoiceOfTheCore(t *testing.T) {
 		t.Fatalf("a rollback is %+v, %v", u, err)
 	}
 	back := deploy.DeploymentCreated{
-		ID: "i1", App: "www", Group: "prod", Inverse: true, Undoes: u.Deployment, Revision: u.Revision, Bad: u.Bad, Config: d.Config,
+		ID: "i1", App: "www", Group: "prod", Inverse: true, Undoes: u.Deployment,
+		Revision: u.Revision, Bad: u.Bad, Config: d.Config,
 	}
 	for _, change := range []func(*deploy.DeploymentCreated){
 		func(e *deploy.DeploymentCreated) { e.Undoes = "d1" },
@@ -129,7 +130,8 @@ func TestALateYesIsRefused(t *testing.T) {
 	c.Gates = []deploy.Gate{{Name: "go", Approval: &deploy.ApprovalGate{Timeout: time.Hour}}}
 	c.PreGates = []string{"go"}
 	f.must(deploy.DeploymentCreated{
-		ID: "d2", App: "www", Group: "prod", Revision: "v2", Config: c, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}},
+		ID: "d2", App: "www", Group: "prod", Revision: "v2", Config: c,
+		Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}},
 	})
 	for range 2 { // it starts, and is held
 		for _, e := range deploy.Decide(f.State, deploy.Fleet{}, f.Now) {
@@ -157,7 +159,8 @@ func TestDriftNamesWhatHoldsIt(t *testing.T) {
 		return all[0].Why
 	}
 	f.report(deploy.Report{ // somebody changed it by hand
-		Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthHealthy, Staged: []deploy.Digest{"v1"},
+		Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthHealthy,
+		Staged: []deploy.Digest{"v1"},
 	})
 	if got := why(); got != "" {
 		t.Errorf("it is held by %q, and nothing holds it", got)
