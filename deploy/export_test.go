@@ -15,7 +15,8 @@ func CountSlowly(s *State) error {
 				return fmt.Errorf("wave %s of %s counts\n%s, by hand it is\n%s", d.Waves[i].Name, d.ID, got, counters(want))
 			}
 			if p := d.waves[i]; p.permits > 0 && p.oldest > want.oldest {
-				return fmt.Errorf("wave %s of %s has a permit since %d, its bound is %d", d.Waves[i].Name, d.ID, want.oldest, p.oldest)
+				return fmt.Errorf("wave %s of %s has a permit since %d, its bound is %d",
+					d.Waves[i].Name, d.ID, want.oldest, p.oldest)
 			}
 		}
 	}
@@ -28,9 +29,10 @@ func counters(p *progress) string {
 		b.each(func(j int) bool { out = append(out, j); return true })
 		return out
 	}
-	return fmt.Sprint(p.tasks, " failures ", p.failures, " evidence ", p.evidence, " up ", p.settledUp, " sick ", list(p.sick), p.sickCount,
-		" unstaged ", p.unstaged, list(p.waiting), " stuck ", list(p.stuck), " runs it ", list(p.runsIt), " serve ", list(p.stagedServing),
-		" do not ", list(p.stagedNotServing), " failed ", list(p.failed), " reverting ", list(p.reverting), " granted ", list(p.granted),
+	return fmt.Sprint(p.tasks, " failures ", p.failures, " evidence ", p.evidence, " up ", p.settledUp,
+		" sick ", list(p.sick), p.sickCount, " unstaged ", p.unstaged, list(p.waiting), " stuck ", list(p.stuck),
+		" runs it ", list(p.runsIt), " serve ", list(p.stagedServing), " do not ", list(p.stagedNotServing),
+		" failed ", list(p.failed), " reverting ", list(p.reverting), " granted ", list(p.granted),
 		p.permits, " away ", list(p.away), p.awayCount, " vanished ", list(p.vanished))
 }
 
@@ -67,7 +69,8 @@ func (s *State) countWave(d *Deployment, i int) *progress {
 		case TaskReverting:
 			p.reverting.set(j, t.Permit == PermitNone)
 			p.stuck.set(j, t.Permit == PermitNone && t.StageFailed == task.Goal)
-		case TaskGranted, TaskFailed, TaskBroken, TaskStageFailed, TaskLost, TaskGone, TaskSkipped, TaskCancelled, TaskReverted, TaskLeft:
+		case TaskGranted, TaskFailed, TaskBroken, TaskStageFailed, TaskLost, TaskGone,
+			TaskSkipped, TaskCancelled, TaskReverted, TaskLeft:
 		}
 	}
 	return p

@@ -1,7 +1,9 @@
 package deploy
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -302,10 +304,28 @@ func (s *State) Drift(g *Group) []Drifted {
 			x.Why = "its last generation has no result"
 		case x.Why == "" && !t.mayBeBehind(g):
 			continue // a deployment decides
+		case x.Why == "":
+			x.Why = s.catchUpHold(g, t)
 		}
 		out = append(out, x)
 	}
 	return out
+}
+
+// catchUpHold says what keeps a target from being brought up to date now: a
+// freeze, or a floor; "" when nothing does.
+func (s *State) catchUpHold(g *Group, t *Target) string {
+	if f := s.frozen(g); f != nil && !t.goesBack(g) {
+		return "frozen by " + f.Actor + reason(f.Reason)
+	}
+	var floor *floorError
+	if kind, _ := g.catchUp(t); kind == CatchUpLate {
+		x := terms{concurrent: math.MaxInt, floors: floors(g)}
+		if _, err := s.ledger(g, nil).admit(t, x); errors.As(err, &floor) {
+			return "waits: " + err.Error()
+		}
+	}
+	return ""
 }
 
 // Undo is what a rollback of a group takes back, and what to: the choice of

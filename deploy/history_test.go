@@ -212,7 +212,8 @@ func (x *told) step() {
 		if x.r.IntN(2) == 0 {
 			h.wave = x.g.Layout.Waves[0].Name
 		}
-		x.s.withdraw(x.g, d, func(t *Target) bool { return in(t.Host) }, func(w string) bool { return h.wave == "" || w == h.wave })
+		of := func(t *Target) bool { return in(t.Host) }
+		x.s.withdraw(x.g, d, of, func(w string) bool { return h.wave == "" || w == h.wave })
 	case 8:
 		h.what = "undo"
 		x.s.withdraw(x.g, d, everyTarget, everyWave)
@@ -260,7 +261,8 @@ func (x *told) compareUndo(r *replayed) error {
 	x.g.all = nil
 	for i := range x.n {
 		x.g.all = append(x.g.all, &Deployment{
-			ID: fmt.Sprint("d", i), Revision: x.revision(), Inverse: x.r.IntN(4) == 0, Granted: x.r.IntN(4) > 0, Undone: x.r.IntN(4) == 0,
+			ID: fmt.Sprint("d", i), Revision: x.revision(),
+			Inverse: x.r.IntN(4) == 0, Granted: x.r.IntN(4) > 0, Undone: x.r.IntN(4) == 0,
 			Status: []DeploymentStatus{
 				DeploymentStatusSucceeded, DeploymentStatusStopped, DeploymentStatusTakenOver, DeploymentStatusRolledBack,
 				DeploymentStatusCancelled, DeploymentStatusSuperseded, DeploymentStatusRunning,
@@ -270,7 +272,8 @@ func (x *told) compareUndo(r *replayed) error {
 	got, err := x.s.Undoable(x.g)
 	var newest *Deployment
 	for _, d := range x.g.all {
-		kept := d.Status == DeploymentStatusSucceeded || d.Status == DeploymentStatusStopped || d.Status == DeploymentStatusTakenOver
+		kept := slices.Contains(
+			[]DeploymentStatus{DeploymentStatusSucceeded, DeploymentStatusStopped, DeploymentStatusTakenOver}, d.Status)
 		if kept && d.Granted && !d.Inverse && !d.Undone {
 			newest = d
 		}

@@ -101,7 +101,8 @@ func (x *stepping) deployment(id, rev string) deploy.Event {
 		return deploy.DeploymentCreated{} // refused
 	}
 	return deploy.DeploymentCreated{
-		ID: id, App: "www", Group: "prod", Revision: deploy.Digest(rev), RevName: rev, Config: c, Waves: p.Waves, Layout: p.Layout,
+		ID: id, App: "www", Group: "prod", Revision: deploy.Digest(rev), RevName: rev, Config: c,
+		Waves: p.Waves, Layout: p.Layout,
 	}
 }
 
@@ -247,7 +248,8 @@ func (r *requests) answers(c *choices, s *deploy.State) {
 			c.step(d.ID+" abort-rollback (answer)", -1, func(x *stepping) { x.ask(d.ID, deploy.VerbAbortRollback) })
 		case d.Held || d.Status == deploy.DeploymentStatusPaused && !d.Decision:
 			c.step(d.ID+" resume (answer)", -1, func(x *stepping) { x.ask(d.ID, deploy.VerbResume) })
-			if d.Status == deploy.DeploymentStatusPaused && slices.ContainsFunc(d.Waves, func(w deploy.Wave) bool { return w.Status == deploy.WaveStatusReverted }) {
+			reverted := func(w deploy.Wave) bool { return w.Status == deploy.WaveStatusReverted }
+			if d.Status == deploy.DeploymentStatusPaused && slices.ContainsFunc(d.Waves, reverted) {
 				c.step(d.ID+" abort-rollback (answer)", -1, func(x *stepping) { x.ask(d.ID, deploy.VerbAbortRollback) })
 			}
 		}
@@ -375,7 +377,9 @@ func (r *requests) gate(c *choices, s *deploy.State, i int, what string) {
 			}
 			x.apply(deploy.GateObserved{
 				Deployment: q.Deployment, Wave: q.Wave, Gate: q.Gate.Name, Attempt: q.Attempt,
-				Items: []deploy.Observation{{Key: q.Key, From: 1, To: epochWall + at.Sub(epoch).Milliseconds(), Answer: deploy.VerdictFail, Samples: 50}},
+				Items: []deploy.Observation{{
+					Key: q.Key, From: 1, To: epochWall + at.Sub(epoch).Milliseconds(), Answer: deploy.VerdictFail, Samples: 50,
+				}},
 			})
 		})
 	}

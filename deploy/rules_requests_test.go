@@ -21,7 +21,8 @@ func TestARollbackIsTheChoiceOfTheCore(t *testing.T) {
 		t.Fatalf("a rollback is %+v, %v", u, err)
 	}
 	back := deploy.DeploymentCreated{
-		ID: "i1", App: "www", Group: "prod", Inverse: true, Undoes: u.Deployment, Revision: u.Revision, Bad: u.Bad, Config: d.Config,
+		ID: "i1", App: "www", Group: "prod", Inverse: true, Undoes: u.Deployment,
+		Revision: u.Revision, Bad: u.Bad, Config: d.Config,
 	}
 	for _, change := range []func(*deploy.DeploymentCreated){
 		func(e *deploy.DeploymentCreated) { e.Undoes = "d1" },
@@ -129,7 +130,8 @@ func TestALateYesIsRefused(t *testing.T) {
 	c.Gates = []deploy.Gate{{Name: "go", Approval: &deploy.ApprovalGate{Timeout: time.Hour}}}
 	c.PreGates = []string{"go"}
 	f.must(deploy.DeploymentCreated{
-		ID: "d2", App: "www", Group: "prod", Revision: "v2", Config: c, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}},
+		ID: "d2", App: "www", Group: "prod", Revision: "v2", Config: c,
+		Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}},
 	})
 	for range 2 { // it starts, and is held
 		for _, e := range deploy.Decide(f.State, deploy.Fleet{}, f.Now) {
@@ -141,4 +143,38 @@ func TestALateYesIsRefused(t *testing.T) {
 	f.refused(yes)
 	f.Now = f.Now.Add(-2 * time.Second)
 	f.must(yes)
+}
+
+// TestDriftNamesWhatHoldsIt: who is not brought up to date is listed with the
+// reason why nothing is done about it.
+func TestDriftNamesWhatHoldsIt(t *testing.T) {
+	f := serving(t, "h1", "h2", "h3")
+	g := f.Groups["www/prod"]
+	why := func() string {
+		t.Helper()
+		all := f.Drift(g)
+		if len(all) != 1 || all[0].Host != "h1" {
+			t.Fatalf("the drift is %+v", all)
+		}
+		return all[0].Why
+	}
+	f.report(deploy.Report{ // somebody changed it by hand
+		Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthHealthy,
+		Staged: []deploy.Digest{"v1"},
+	})
+	if got := why(); got != "" {
+		t.Errorf("it is held by %q, and nothing holds it", got)
+	}
+	f.must(deploy.FreezeSet{Request: deploy.Request{ID: "f", Actor: "ann", Reason: "feast"}})
+	if got := why(); got != "frozen by ann: feast" {
+		t.Errorf("it is held by %q, not by the freeze", got)
+	}
+	f.must(deploy.FreezeLifted{Request: deploy.Request{ID: "u", Actor: "ann"}})
+	c := g.Config
+	c.Capacity.MinHealthy = deploy.Count(2)
+	f.must(deploy.GroupDefined{App: "www", Group: "prod", Selector: "true", Config: c})
+	f.must(deploy.HostsQuarantined{Request: deploy.Request{ID: "q", Actor: "ann"}, Hosts: []string{"h2"}})
+	if got := why(); got != "waits: the group serves with 2, the floor is 2" {
+		t.Errorf("it is held by %q, not by the floor", got)
+	}
 }

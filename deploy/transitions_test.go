@@ -58,7 +58,7 @@ func statuses(s *deploy.State, f func(kind, what, now string)) {
 // transitions are the arrows of the three state machines; from "" is creation.
 var transitions = []transition{
 	{"task", "", "skipped", "left out at creation"},
-	{"task", "", "reverting", "joined with the revision that is taken back"},
+	{"task", "", "reverting", "was being born on the revision when its wave went back"},
 	{"task", "", "settled", "joined with the revision that its wave is being given"},
 	{"task", "", "waiting", "planned"},
 	{"task", "broken", "reverting", "any, also terminal: in a revert set"},
