@@ -39,6 +39,8 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
+require github.com/ulikunitz/xz v0.5.15
+
 require (
 	cel.dev/expr v0.25.2 // indirect
 	github.com/Azure/go-ntlmssp v0.1.1 // indirect

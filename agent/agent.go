@@ -107,9 +107,8 @@ func (h *host) apps() []string {
 	return slices.Sorted(maps.Keys(h.targets.byApp))
 }
 
-// keep lists the revisions of an application that a coordinator wants kept.
-func (h *host) keep(app string) []string {
-	t := h.target(app)
+// wantedKept lists the revisions that a coordinator wants kept.
+func (t *target) wantedKept() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	keep := slices.Clone(t.brief.Keep)

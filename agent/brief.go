@@ -32,6 +32,7 @@ type brief struct {
 	Started    time.Time         // the generation, wall
 	Limit      time.Duration     `json:",omitempty"`
 	Failure    *failure          `json:",omitempty"` // the first one of the generation
+	Cramped    bool              `json:",omitempty"` // a step of the generation failed on a full disk
 	Staging    *staging          `json:",omitempty"` // the last one, if it failed
 	Specs      map[string]string `json:",omitempty"` // stated names of appspecs, by id
 	Episodes   []episode         `json:",omitempty"` // newest last
@@ -68,7 +69,8 @@ func digestOf(id string) string {
 // begin takes the brief of a new generation.
 func (b *brief) begin(a *agentv1.Assignment, now time.Time) {
 	b.Generation, b.Deployment, b.Started = a.Generation, a.Deployment, now
-	b.Limit, b.Failure = time.Duration(a.TaskLimitNs), nil
+	b.Limit, b.Failure, b.Cramped = time.Duration(a.TaskLimitNs), nil, false
+	b.Staging = nil // what fails from now on is newer
 	b.learn(a)
 	b.remember()
 }

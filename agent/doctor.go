@@ -164,7 +164,7 @@ func (o Options) checkCgroup() Check {
 func checkPrograms() []Check {
 	var all []Check
 	for _, p := range []struct{ name, pkg, why string }{
-		{"setfacl", "acl", "appspecs with acls will fail"}, {"sudo", "sudo", "sudo: true needs it where the agent is not root"},
+		{"sudo", "sudo", "sudo: true needs it where the agent is not root"},
 	} {
 		if _, err := exec.LookPath(p.name); err != nil {
 			all = append(all, Check{p.name, CheckWarning, fmt.Sprintf("is missing: %s; install the package %s", p.why, p.pkg)})

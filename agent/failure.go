@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/room"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -22,6 +24,9 @@ type failure struct {
 	Message  string
 	Tail     string `json:",omitempty"`
 	Duration time.Duration
+
+	full   bool   // the disk was
+	before string // the event that the failure was found ahead of, if it was
 }
 
 // maxMessage bounds a message, in bytes; a report carries no more.
@@ -45,9 +50,15 @@ func ofScript(event string, r hooks.Result) *failure {
 // goes into the tail whole, with its first line as the message.
 func ofStep(s task.Step, err error, took time.Duration) *failure {
 	text := err.Error()
-	f := &failure{Event: s.Event, Code: int(hooks.CodeOther), Message: clip(text, maxMessage), Duration: took}
+	f := &failure{Event: s.Event, Code: int(hooks.CodeOther), Message: clip(text, maxMessage), Duration: took, full: room.IsFull(err)}
 	if s.Event == "" {
 		f.Event = s.Kind.String()
+	}
+	var missing *hooks.MissingScript
+	if errors.As(err, &missing) {
+		f.Code, f.Script, f.before = int(hooks.CodeMissing), missing.Location, missing.Event
+		f.Message = clip(missing.Error(), maxMessage)
+		return f
 	}
 	if head, _, many := strings.Cut(text, "\n"); many {
 		f.Message, f.Tail = clip(head, maxMessage), clip(text, hooks.TailSize)

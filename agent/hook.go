@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/url"
 	"path"
 	"strconv"
@@ -19,7 +20,7 @@ import (
 // adopts them instead, because the step has the same run id.
 func (t *target) hook(ctx context.Context, s task.Step) verdict {
 	if !t.releases.Has(t.app, s.Revision) {
-		return ends(task.OutcomeSkipped)
+		return t.goneRevision(s)
 	}
 	root := t.root(s.Revision)
 	spec, err := hooks.Load(root, t.brief.Specs[s.Revision])
@@ -50,6 +51,20 @@ func (t *target) hook(ctx context.Context, s task.Step) verdict {
 	return failedBy(ofScript(s.Event, r))
 }
 
+// goneRevision is a hook of a revision whose folder is gone. What takes an old
+// revision out of service is skipped: it could never be replaced otherwise. A
+// revision that is to run has failed.
+func (t *target) goneRevision(s task.Step) verdict {
+	e, known := hooks.ParseEvent(s.Event)
+	if s.Revision == "" || known && (e.OfRunningRevision() || !e.Scriptable()) {
+		return ends(task.OutcomeSkipped)
+	}
+	f := ofStep(s, fmt.Errorf("the folder %s of the revision is gone, and with it the scripts of %s: did a hook remove it?",
+		t.releases.Dir(t.app, s.Revision), s.Event), 0)
+	f.Code = int(hooks.CodeMissing)
+	return failedBy(f)
+}
+
 // nothingToRun says that the event of a step has no script, or its revision is
 // not here any more.
 func (t *target) nothingToRun(s task.Step) bool {
@@ -57,7 +72,7 @@ func (t *target) nothingToRun(s task.Step) bool {
 		return false
 	}
 	if !t.releases.Has(t.app, s.Revision) {
-		return true
+		return t.goneRevision(s).failure == nil
 	}
 	spec, err := hooks.Load(t.root(s.Revision), t.brief.Specs[s.Revision])
 	if err != nil {

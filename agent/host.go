@@ -33,11 +33,9 @@ type host struct {
 	progress chan *agentv1.Progress // soft: dropped when nobody takes it
 	janitor  *janitor
 	epoch    string // of the journal, part of every run's id
+	ballast  *ballast
 	targets  targets
 
-	// files is held for reading by whoever stages or installs, so that nothing
-	// is deleted meanwhile.
-	files sync.RWMutex
 	// moving is held by the one that changes what is installed: a plan made
 	// while another application makes the same folders would be wrong.
 	moving sync.Mutex
@@ -71,6 +69,8 @@ func (h *host) open() (err error) {
 	}); err != nil {
 		return err
 	}
+	h.ballast = &ballast{path: h.o.path("state", "ballast")}
+	h.ballast.restore()
 	if h.epoch, err = h.o.epoch(); err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
 )
 
@@ -128,6 +127,7 @@ func (j *janitor) work(ctx context.Context) error {
 		errs = append(errs, j.h.runner.Trim())
 	}
 	if sweep {
+		j.h.ballast.restore()
 		errs = append(errs, j.h.runner.Sweep(j.h.o.KeepRuns), j.h.asker.Sweep(keepAsks))
 	}
 	if prune {
@@ -138,73 +138,6 @@ func (j *janitor) work(ctx context.Context) error {
 		j.h.o.Relax()
 	}
 	return errors.Join(errs...)
-}
-
-// prune deletes revisions and cached content that nothing needs, unless
-// something is being staged or installed: then it is tried after that.
-func (j *janitor) prune(ctx context.Context) error {
-	if !j.h.files.TryLock() {
-		return nil // whoever holds it says worked at its end
-	}
-	defer j.h.files.Unlock()
-	var errs []error
-	keep := map[artifacts.Sum]struct{}{}
-	for _, app := range j.h.apps() {
-		errs = append(errs, j.pruneApp(app, keep))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err // what to keep is not known
-	}
-	_, err := j.h.cache.Prune(ctx, keep, j.h.o.CacheBytes)
-	return err
-}
-
-// refill puts into the cache what the next revisions will mostly share with
-// the running ones: staging moves files out of the cache, so that an install
-// creates each of them once, and creating is what an install costs.
-func (j *janitor) refill(ctx context.Context) error {
-	j.h.files.RLock()
-	defer j.h.files.RUnlock()
-	var errs []error
-	for _, app := range j.h.apps() {
-		errs = append(errs, j.refillApp(ctx, app))
-	}
-	return errors.Join(errs...)
-}
-
-func (j *janitor) refillApp(ctx context.Context, app string) error {
-	current, err := j.h.releases.Current(app)
-	if err != nil || current == "" {
-		return err
-	}
-	m, err := j.h.cache.Manifest(artifacts.Digest(digestOf(current)))
-	if err != nil || m.Bytes() > j.h.o.CacheBytes {
-		return nil // damaged or pruned: the next revision is fetched
-	}
-	return j.h.cache.Refill(ctx, m, j.h.releases.Dir(app, current))
-}
-
-func (j *janitor) pruneApp(app string, keep map[artifacts.Sum]struct{}) error {
-	t := j.h.journal.Target(app)
-	st := t.State()
-	spared := append(j.h.keep(app), t.LastGood, t.Previous, st.Base.Running, st.Assignment.Goal)
-	if _, err := j.h.releases.Prune(app, spared...); err != nil {
-		return err
-	}
-	list, err := j.h.releases.List(app)
-	if err != nil {
-		return err
-	}
-	for _, r := range list {
-		m, err := j.h.cache.Manifest(artifacts.Digest(digestOf(r.ID)))
-		if err != nil {
-			continue // not in the cache, or damaged there: nothing of it to keep
-		}
-		for sum := range artifacts.Keep(m) {
-			keep[sum] = struct{}{}
-		}
-	}
-	return nil
 }
 
 // ended is the result of a run, false while it is not known.

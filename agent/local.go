@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
+	"github.com/groundswell/groundswell/agent/journal"
 	"github.com/groundswell/groundswell/artifacts"
 )
 
@@ -39,6 +41,11 @@ type LocalOptions struct {
 	// Revert goes back to the former revision after a failure; without it the
 	// host stays as the failure left it.
 	Revert bool
+	// Wait is how long a state folder that another one uses is waited for.
+	// Default not at all. Waiting is called once, when that begins; it may be
+	// nil.
+	Wait    time.Duration
+	Waiting func() `json:"-"`
 	// MaxRevisions is how many stay on disk; what runs, and the last good ones,
 	// always do. Default 5.
 	MaxRevisions int
@@ -53,6 +60,26 @@ type LocalOptions struct {
 	Progress func(LocalEvent) `json:"-"`
 }
 
+// lookAgain is how often a state folder in use is tried.
+const lookAgain = 200 * time.Millisecond
+
+// open opens the state folder, and waits for it as long as it may.
+func (d *localRun) open(ctx context.Context) (*host, error) {
+	end := time.Now().Add(d.o.Wait)
+	for told := false; ; told = true {
+		h, err := openHost(d.options())
+		if !errors.Is(err, journal.ErrLocked) || !time.Now().Before(end) {
+			return h, err
+		}
+		if !told && d.o.Waiting != nil {
+			d.o.Waiting()
+		}
+		if !pause(ctx, lookAgain) {
+			return nil, errors.Join(err, ctx.Err())
+		}
+	}
+}
+
 // DeployLocal deploys a bundle on this host by the code of the agent, and
 // returns when it has ended. A deployment that fails is no error but a result;
 // wrong options, and a state folder that cannot be used, are. When ctx ends, the
@@ -63,7 +90,7 @@ func DeployLocal(ctx context.Context, o LocalOptions) (LocalResult, error) {
 	if err != nil {
 		return LocalResult{}, fmt.Errorf("check local deployment: %w", err)
 	}
-	h, err := openHost(d.options())
+	h, err := d.open(ctx)
 	if err != nil {
 		return LocalResult{}, fmt.Errorf("deploy on this host: %w", err)
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -86,7 +87,8 @@ func (d *localRun) saw(s task.Step, v verdict, ran []hooks.Result, took time.Dur
 		return
 	}
 	f := v.failure
-	d.result.Event, d.result.Code, d.result.Message, d.result.Script, d.result.Log = f.Event, hooks.Code(f.Code), f.Message, f.Script, f.Tail
+	d.result.Event = cmp.Or(f.before, f.Event)
+	d.result.Code, d.result.Message, d.result.Script, d.result.Log = hooks.Code(f.Code), f.Message, f.Script, f.Tail
 }
 
 func (d *localRun) note(s task.Step, v verdict, ran []hooks.Result, took time.Duration) {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 // localRun is a local deployment at work.
@@ -135,7 +138,8 @@ func (d *localRun) run(ctx context.Context, h *host) error {
 			d.interrupted(st.Next)
 			return t.journal.Flush()
 		}
-		if err := t.step(ctx, st); err != nil {
+		h.ballast.ease()
+		if err := t.step(ctx, st); err != nil && !(room.IsFull(err) && h.ballast.ease()) {
 			return err
 		}
 	}
@@ -153,6 +157,9 @@ func (d *localRun) prepare() {
 	if d.o.Type == "" {
 		found, err := artifacts.OpenSource(d.o.Bundle)
 		d.source.Type, d.bad = found.Type, err
+	}
+	d.source.Dropped = func(file string) {
+		d.warn("%s: its setuid or setgid bit is left out; set it by a mode in permissions", file)
 	}
 	id := plain(d.o.Deployment)
 	d.goal = id
@@ -185,7 +192,7 @@ func (d *localRun) assign() error {
 	}
 	err := t.change(func(b *brief) {
 		b.Generation, b.App, b.Group, b.Deployment, b.Started = d.gen, d.o.App, d.o.Group, d.o.Deployment, time.Now()
-		b.Failure = nil
+		b.Failure, b.Cramped = nil, false
 		b.remember()
 		names, specs := map[string]string{d.goal: d.o.Deployment}, map[string]string{}
 		if d.o.AppSpec != "" {
@@ -217,15 +224,58 @@ func (d *localRun) stage(ctx context.Context, t *target, id string) error {
 		if err := os.Remove(dest); err != nil { // Extract makes it itself
 			return err
 		}
-		if _, err := d.source.Extract(ctx, dest); err != nil {
+		_, err := d.source.Extract(ctx, dest)
+		if errors.Is(err, artifacts.ErrNoSpace) && t.makeRoom(ctx, &room.Shortage{Dir: filepath.Dir(dest), Bytes: d.size()}) {
+			_, err = d.source.Extract(ctx, dest)
+		}
+		if err != nil {
 			return artifacts.Permanent(err)
 		}
-		if _, err := hooks.Load(dest, d.o.AppSpec); err != nil {
-			return artifacts.Permanent(err)
-		}
-		return nil
+		return artifacts.Permanent(d.checkSpec(t, dest, id))
 	})
 }
+
+// checkSpec refuses, before anything is touched, an appspec that cannot be
+// read or names a script that is not there, and warns of what CodeDeploy
+// tolerates. Scripts of the events that only the next deployment runs may come
+// by then.
+func (d *localRun) checkSpec(t *target, dir, id string) error {
+	spec, err := hooks.Load(dir, d.o.AppSpec)
+	if err != nil {
+		return err
+	}
+	for _, w := range append(spec.Warnings, spec.Notices()...) {
+		d.warn("%v", w)
+	}
+	if len(d.o.Events) == 0 {
+		if err := spec.CheckEvents(hooks.EventNames()); err != nil {
+			d.warn("%v; their scripts never run", err)
+		}
+	}
+	for _, name := range d.o.Events {
+		if e, known := hooks.ParseEvent(name); (!known || e.Scriptable() && !e.OfRunningRevision()) && len(spec.Hooks[name]) == 0 {
+			d.warn("%s is among the events of the deployment, and %s has no script for it", name, spec.Filename)
+		}
+	}
+	coming := slices.DeleteFunc(slices.Clone(d.events), func(name string) bool {
+		e, _ := hooks.ParseEvent(name)
+		return e.OfRunningRevision()
+	})
+	return spec.CheckScripts(dir, t.releases.Dir(t.app, id), coming)
+}
+
+// size is about what the bundle takes unpacked.
+func (d *localRun) size() int64 {
+	st, err := os.Stat(d.source.Path)
+	if err != nil || st.IsDir() {
+		return release.DiskUse(d.source.Path)
+	}
+	return st.Size() * packing
+}
+
+// packing is how much larger than its archive a bundle of programs and texts
+// mostly is.
+const packing = 3
 
 // install checks what only a local deployment states, and installs.
 func (d *localRun) install(ctx context.Context, t *target, q release.Request) error {
@@ -240,7 +290,7 @@ func (d *localRun) install(ctx context.Context, t *target, q release.Request) er
 	}
 	behaviour, unknown := hooks.ParseFileExists(d.o.FileExists)
 	q.FileExists = behaviour
-	err := t.releases.Install(ctx, q)
+	err := t.installWithRoom(ctx, q)
 	if err != nil && unknown != nil && errors.Is(err, release.ErrExists) {
 		return fmt.Errorf("%w: %w", unknown, err)
 	}

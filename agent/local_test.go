@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -59,15 +60,51 @@ func TestLocalStop(t *testing.T) {
 	if _, err := agent.DeployLocal(t.Context(), o); !errors.Is(err, journal.ErrLocked) {
 		t.Errorf("a second deployment on the folder: %v", err)
 	}
+	patient := o
+	waits, waited := make(chan struct{}), make(chan agent.LocalResult, 1)
+	patient.Wait, patient.Waiting = time.Minute, func() { close(waits) }
+	go func() {
+		r, err := agent.DeployLocal(t.Context(), patient)
+		if err != nil {
+			t.Error(err)
+		}
+		waited <- r
+	}()
+	<-waits
 	cancel()
 	must(t, os.WriteFile(filepath.Join(dir, "go"), nil, 0o644))
 	r := <-done
 	if _, err := os.Stat(filepath.Join(dir, "ended")); err != nil || r.Result != agent.LocalFailed || r.Event != "Install" || !strings.Contains(r.Message, "told to stop") {
 		t.Fatalf("hook ended: %v, result %+v", err, r)
 	}
-	r, err := agent.DeployLocal(t.Context(), o)
-	if err != nil || r.Result != agent.LocalSucceeded || !strings.Contains(strings.Join(r.Warnings, " "), "takes over") {
-		t.Errorf("the next one: %+v, %v", r, err)
+	r = <-waited
+	if r.Result != agent.LocalSucceeded || !strings.Contains(strings.Join(r.Warnings, " "), "takes over") {
+		t.Errorf("the next one, which waited: %+v", r)
+	}
+}
+
+// The umask of whoever calls changes nothing: a hook of another user can read
+// its revision, and what is installed has the modes that were stated.
+func TestLocalUmask(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		must(t, os.Chmod(d, 0o755))
+	}
+	v1 := filepath.Join(dir, "v1")
+	must(t, os.MkdirAll(filepath.Join(v1, "app", "deep"), 0o755))
+	spec := "version: 0.0\nos: linux\nfiles:\n  - {source: app, destination: " + dir + "/dst}\n" +
+		"hooks:\n  AfterInstall:\n    - {location: s.sh, runas: nobody}\n"
+	must(t, os.WriteFile(filepath.Join(v1, "appspec.yml"), []byte(spec), 0o644))
+	must(t, os.WriteFile(filepath.Join(v1, "s.sh"), []byte("#!/bin/sh\nid -un; cat appspec.yml "+dir+"/dst/deep/f app/deep/f\n"), 0o755))
+	must(t, os.WriteFile(filepath.Join(v1, "app", "deep", "f"), []byte("f"), 0o644))
+	must(t, os.Symlink("f", filepath.Join(v1, "app", "deep", "l")))
+	defer syscall.Umask(syscall.Umask(0o077))
+	r, err := agent.DeployLocal(t.Context(), agent.LocalOptions{Bundle: v1, App: "www", Group: "g", Root: filepath.Join(dir, "root", "deep")})
+	if err != nil || r.Result != agent.LocalSucceeded {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

@@ -55,6 +55,9 @@ type Options struct {
 	GossipBind string
 	// Token is asked for the join token when the host has no identity yet.
 	Token func() (identity.Token, error)
+	// RefuseOutsideLinks refuses, when it is staged, a revision with a symlink
+	// that leads out of it. Nobody here follows one either way.
+	RefuseOutsideLinks bool
 	// OpenStore opens the store at a URL with the host's own credentials
 	// (instance role). Nil, the default: coordinators sign a URL for every
 	// object, and the host needs no credentials.
@@ -68,6 +71,10 @@ type Options struct {
 	// CacheBytes bounds what the cache holds beyond the revisions on disk.
 	// Default 2 GiB.
 	CacheBytes int64
+	// KeepFree is how much of the disk the cache leaves free when it is filled
+	// again in idle times. Default as much as the largest revision on this
+	// host takes.
+	KeepFree int64
 	// KeepRuns is how many finished hook runs keep their logs. Default 200.
 	KeepRuns int
 	// PruneAfter is how long the host must have been quiet before anything is
@@ -90,6 +97,9 @@ type Options struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	Ring *gossip.Network
 
+	// SlowStaging is how often a staging that is not done yet is a warning.
+	// Default 1 min.
+	SlowStaging time.Duration
 	// Log gets what happens. Default slog.Default().
 	Log *slog.Logger
 	// Ready is called once, when the host has its identity, gossips, and its
@@ -148,7 +158,7 @@ func (o Options) Validate() error {
 			wrong("env %q: a variable's name is letters, digits and '_', and begins with no digit", k)
 		}
 	}
-	for _, n := range []int64{int64(o.KeepReleases), o.KeepBytes, o.CacheBytes, int64(o.KeepRuns), int64(o.PruneAfter), int64(o.StopGrace)} {
+	for _, n := range []int64{int64(o.KeepReleases), o.KeepBytes, o.CacheBytes, o.KeepFree, int64(o.KeepRuns), int64(o.PruneAfter), int64(o.StopGrace)} {
 		if n < 0 {
 			wrong("a limit or time is negative: %d", n)
 		}
@@ -172,6 +182,7 @@ func (o Options) withDefaults() Options {
 	o.KeepRuns = cmp.Or(o.KeepRuns, 200)
 	o.PreferEvery = cmp.Or(o.PreferEvery, preferEvery)
 	o.PruneAfter = cmp.Or(o.PruneAfter, 3*time.Minute)
+	o.SlowStaging = cmp.Or(o.SlowStaging, time.Minute)
 	o.Log = cmp.Or(o.Log, slog.Default())
 	if o.Relax == nil {
 		o.Relax = func() {}

@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -88,6 +86,9 @@ func (t *target) stageStep(ctx context.Context, s task.Step) verdict {
 	defer done()
 	begin := time.Now()
 	err := t.stage(ctx, s.Revision)
+	if err == nil {
+		err = t.roomToInstall(ctx, s.Revision)
+	}
 	switch {
 	case err == nil:
 		return ends(task.OutcomeOK)
@@ -103,8 +104,8 @@ func (t *target) stageStep(ctx context.Context, s task.Step) verdict {
 // stage brings a revision onto the disk, complete, verified and with an appspec
 // that can be used; its application is untouched.
 func (t *target) stage(ctx context.Context, id string) error {
-	t.files.RLock()
-	defer t.files.RUnlock()
+	t.files.Lock()
+	defer t.files.Unlock()
 	if t.local != nil {
 		return t.local.stage(ctx, t, id)
 	}
@@ -114,31 +115,59 @@ func (t *target) stage(ctx context.Context, id string) error {
 	}
 	t.mu.Lock()
 	group, store := t.brief.Group, t.brief.Artifacts
+	if a := t.latest; a != nil && a.Group != "" { // what a new target is told is not on disk yet
+		group, store = a.Group, a.Artifacts
+	}
 	bandwidth := int64(0)
 	if a := t.latest; a != nil && a.Stage != nil && revisionID(a.Stage.Digest) == id {
 		bandwidth = a.StageBandwidth // ahead of a permit nobody waits
 	}
 	t.mu.Unlock()
-	opener, err := t.opener(ctx, group, store)
+	slow := &slowness{}
+	opener, err := t.opener(ctx, group, store, slow)
 	if err != nil {
 		return err
 	}
+	defer slow.watch(t, id)()
 	if bandwidth > 0 {
 		opener = limitTo(opener, bandwidth)
 	}
-	f := artifacts.Fetcher{Opener: opener, Cache: t.cache, Donors: t.donors(id), Move: true}
+	f := artifacts.Fetcher{
+		Opener: opener, Cache: t.cache, Donors: t.donors(id), Move: true, MakeRoom: t.makeRoom, Progress: slow.moved,
+	}
 	return t.releases.Stage(ctx, t.app, id, func(ctx context.Context, dest string) error {
 		if err := os.Remove(dest); err != nil { // the fetcher makes it itself
 			return err
 		}
-		if _, err := f.Stage(ctx, digest, dest); err != nil {
+		m, err := f.Stage(ctx, digest, dest)
+		if err != nil {
 			return err
 		}
-		if _, err := hooks.Load(hooks.Root(dest, ""), ""); err != nil {
-			return artifacts.Permanent(err)
+		if path, reason := m.OutsideLink(); path != "" && t.o.RefuseOutsideLinks {
+			return artifacts.Permanent(fmt.Errorf("%s: %s, and this host refuses that (outsideLinks)", path, reason))
 		}
-		return nil
+		return artifacts.Permanent(t.checkSpec(dest, id))
 	})
+}
+
+// installEvents are those whose scripts a new revision needs to come up.
+var installEvents = []string{
+	hooks.BeforeInstall.String(), hooks.AfterInstall.String(), hooks.ApplicationStart.String(), hooks.ValidateService.String(),
+}
+
+// checkSpec refuses, before anything is touched, an appspec that no deployment
+// of a coordinator can carry out: its list of events is known. The revision
+// lies in dir and will be called id.
+func (t *target) checkSpec(dir, id string) error {
+	root := hooks.Root(dir, "")
+	spec, err := hooks.Load(root, "")
+	if err == nil {
+		err = spec.CheckEvents(hooks.EventNames())
+	}
+	if err == nil {
+		err = spec.CheckScripts(root, t.releases.Dir(t.app, id), installEvents)
+	}
+	return err
 }
 
 // donors are the other revisions of the application on disk, newest first.
@@ -158,15 +187,15 @@ func (t *target) donors(id string) []artifacts.Donor {
 
 // opener reads the application's store: with the host's own credentials, or
 // by URLs that the coordinator signs.
-func (t *target) opener(ctx context.Context, group, store string) (artifacts.Opener, error) {
+func (t *target) opener(ctx context.Context, group, store string, slow *slowness) (artifacts.Opener, error) {
 	if t.o.OpenStore != nil {
 		s, err := t.o.OpenStore(ctx, store)
 		if err != nil {
 			return nil, fmt.Errorf("open store of %s: %w", t.app, err)
 		}
-		return s, nil
+		return patient{Opener: s, slow: slow}, nil
 	}
-	return patient{&artifacts.URLOpener{Sign: t.signer(group)}}, nil
+	return patient{&artifacts.URLOpener{Sign: t.signer(group)}, slow, patientFor}, nil
 }
 
 // signTimeout bounds one request for a URL.
@@ -190,28 +219,5 @@ func (t *target) signer(group string) artifacts.SignFunc {
 			return "", artifacts.Permanent(wrapped)
 		}
 		return "", wrapped
-	}
-}
-
-// patient repeats what a store or coordinator that is away for a moment could
-// not answer. Breaks in the middle of an object are the fetcher's.
-type patient struct{ artifacts.Opener }
-
-const (
-	patientFor     = 30 * time.Second
-	patientLongest = 5 * time.Second
-)
-
-// Open implements artifacts.Opener.
-func (p patient) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	b := backoff{longest: patientLongest}
-	for end := time.Now().Add(patientFor); ; {
-		body, err := p.Opener.Open(ctx, key, offset, length)
-		if err == nil || artifacts.IsPermanent(err) || time.Now().After(end) {
-			return body, err
-		}
-		if !b.wait(ctx) {
-			return nil, errors.Join(err, ctx.Err())
-		}
 	}
 }

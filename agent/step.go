@@ -101,10 +101,17 @@ func (t *target) explain(st task.State, s task.Step, v verdict) error {
 	}
 	t.o.Log.Warn("step failed", "app", t.app, "generation", s.Generation, "event", v.failure.Event,
 		"revision", s.Revision, "tolerated", s.Lenient, "script", v.failure.Script, "error", v.failure.Message)
-	if s.Lenient || st.Failure != nil || s.Kind == task.KindCheckIdle {
+	cramped := v.failure.full || t.ballast.released()
+	first := !s.Lenient && st.Failure == nil && s.Kind != task.KindCheckIdle
+	if !first && !cramped {
 		return nil
 	}
-	return t.change(func(b *brief) { b.Failure = v.failure })
+	return t.change(func(b *brief) {
+		b.Cramped = b.Cramped || cramped
+		if first {
+			b.Failure = v.failure
+		}
+	})
 }
 
 // finish makes a closed generation known.
@@ -154,8 +161,8 @@ func (t *target) tellStep(s task.Step) {
 // move changes what is installed. It is short and is never cut off half way,
 // also when the agent is told to stop.
 func (t *target) move(ctx context.Context, s task.Step) verdict {
-	t.files.RLock()
-	defer t.files.RUnlock()
+	t.files.Lock()
+	defer t.files.Unlock()
 	t.moving.Lock()
 	defer t.moving.Unlock()
 	begin, ctx := time.Now(), context.WithoutCancel(ctx)
@@ -178,19 +185,26 @@ func (t *target) move(ctx context.Context, s task.Step) verdict {
 }
 
 func (t *target) install(ctx context.Context, s task.Step) error {
-	q := release.Request{App: t.app, To: s.Revision}
-	if s.Revision != "" {
-		root := t.root(s.Revision)
-		spec, err := hooks.Load(root, t.brief.Specs[s.Revision])
-		if err != nil {
-			return err
-		}
-		q.Spec, q.Root = spec, root
+	q, err := t.request(s.Revision)
+	if err != nil {
+		return err
 	}
 	if t.local != nil {
 		return t.local.install(ctx, t, q)
 	}
-	return t.releases.Install(ctx, q)
+	return t.installWithRoom(ctx, q)
+}
+
+// request asks to have a revision, or nothing, installed.
+func (t *target) request(id string) (release.Request, error) {
+	q := release.Request{App: t.app, To: id}
+	if id == "" {
+		return q, nil
+	}
+	q.Root = t.root(id)
+	var err error
+	q.Spec, err = hooks.Load(q.Root, t.brief.Specs[id])
+	return q, err
 }
 
 // root is the folder that counts as a revision's root.

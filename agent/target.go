@@ -12,6 +12,7 @@ import (
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/durable"
+	"github.com/groundswell/groundswell/internal/room"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -23,12 +24,19 @@ type target struct {
 	wake chan struct{} // the assignment changed
 	born int64         // tells the probes of this life from those of others
 
+	// files is held by whoever stages, installs or prunes the application's
+	// revisions. An assignment is in the journal before its revision is staged,
+	// so who holds it sees what must stay. Whoever holds one only tries for
+	// another.
+	files sync.Mutex
+
 	// Of the goroutine that does the steps.
-	file    briefFile
-	retryAt time.Time                                                            // of staging that failed
-	local   *localRun                                                            // the deployment without a coordinator, or nil
-	ran     []hooks.Result                                                       // scripts of the step that is done
-	saw     func(s task.Step, v verdict, ran []hooks.Result, took time.Duration) // told of each step done; may be nil
+	file      briefFile
+	retryAt   time.Time                                                            // of staging that failed
+	unbreakAt time.Time                                                            // not before, see unbreak
+	local     *localRun                                                            // the deployment without a coordinator, or nil
+	ran       []hooks.Result                                                       // scripts of the step that is done
+	saw       func(s task.Step, v verdict, ran []hooks.Result, took time.Duration) // told of each step done; may be nil
 
 	mu        sync.Mutex
 	brief     brief               // written by the steps' goroutine alone
@@ -90,6 +98,9 @@ func (t *target) work(ctx context.Context) error {
 		if errors.Is(err, durable.ErrBroken) {
 			return err // only a new process reads the journal again
 		}
+		if room.IsFull(err) && t.ballast.ease() {
+			continue
+		}
 		if err != nil && ctx.Err() == nil {
 			t.o.Log.Error("target is stuck and tries again", "app", t.app, "error", err)
 			pause(ctx, workPause)
@@ -100,6 +111,7 @@ func (t *target) work(ctx context.Context) error {
 
 // turn does one step, or waits for something to do.
 func (t *target) turn(ctx context.Context) error {
+	t.ballast.ease()
 	if err := t.take(); err != nil {
 		return err
 	}
@@ -110,16 +122,24 @@ func (t *target) turn(ctx context.Context) error {
 	if err := errors.Join(t.journal.Flush(), t.settle(st)); err != nil {
 		return err
 	}
+	if again, err := t.unbreak(st); again || err != nil {
+		return err
+	}
 	if id, key := t.wanted(); id != "" {
 		return t.prefetch(ctx, id, key)
 	}
-	return t.idle(ctx)
+	return t.idle(ctx, st)
 }
 
-// idle waits for a new assignment, or for the time to try staging again.
-func (t *target) idle(ctx context.Context) error {
+// idle waits for a new assignment, for the time to try staging again, or for
+// room on a full disk.
+func (t *target) idle(ctx context.Context, st task.State) error {
 	var retry <-chan time.Time
-	if wait := time.Until(t.retryAt); wait > 0 {
+	wait := time.Until(t.retryAt)
+	if t.waitsForRoom(st) {
+		wait = retryRoom
+	}
+	if wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		retry = timer.C
@@ -263,11 +283,11 @@ func (t *target) report() *agentv1.Report {
 		App: t.app, Generation: t.base.Generation, Result: agentv1.Result(t.base.Result), Running: digestOf(t.base.Running),
 		Health: t.health.state, Evidence: t.health.evidence, Staged: t.staged,
 	}
-	if st := t.brief.Staging; st != nil && (t.latest == nil || t.latest.StageKey == st.Key) {
-		r.StageFailed, r.Failure = digestOf(st.Revision), st.Failure.proto()
-	}
 	if t.base.Result == task.ResultFailed || t.base.Result == task.ResultBroken {
 		r.Failure = t.brief.Failure.proto()
+	}
+	if st := t.brief.Staging; st != nil && (t.latest == nil || t.latest.StageKey == st.Key) {
+		r.StageFailed, r.Failure = digestOf(st.Revision), st.Failure.proto() // newer than the generation's
 	}
 	return r
 }

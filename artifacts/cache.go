@@ -10,7 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
+
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 // Cache keeps content on this host by its sha256, so that a revision moves
@@ -24,6 +25,7 @@ import (
 type Cache struct {
 	dir     string
 	buffers sync.Pool
+	claims  claims
 }
 
 const cacheTemp = "tmp"
@@ -67,10 +69,10 @@ func (c *Cache) Open(sum Sum) (*os.File, error) {
 func (c *Cache) Put(sum Sum, size int64, r io.Reader) error {
 	f, err := os.CreateTemp(filepath.Join(c.dir, cacheTemp), "put-") // O_EXCL, 0600
 	if err != nil {
-		return fmt.Errorf("add to cache: %w", spaceError(err))
+		return fmt.Errorf("add to cache: %w", room.Marked(err))
 	}
 	if err := c.fill(f, sum, size, r); err != nil {
-		return fmt.Errorf("add %s to cache: %w", sum, errors.Join(spaceError(err), os.Remove(f.Name())))
+		return fmt.Errorf("add %s to cache: %w", sum, errors.Join(room.Marked(err), os.Remove(f.Name())))
 	}
 	return nil
 }
@@ -157,12 +159,4 @@ func (c *Cache) PutManifest(m *Manifest) error {
 func (c *Cache) path(sum Sum) string {
 	name := sum.String()
 	return filepath.Join(c.dir, name[:2], name)
-}
-
-// spaceError marks a full disk, in whichever way the kernel says it.
-func spaceError(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
-	}
-	return err
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 // Donor is a revision unpacked on this host. Its files may have been edited
@@ -50,7 +52,7 @@ func (c *Cache) adoptFrom(ctx context.Context, m *Manifest, dir string, missing 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := c.putFile(e, filepath.Join(dir, filepath.FromSlash(e.Path)))
+		err := c.putFile(e, dir)
 		switch {
 		case errors.Is(err, ErrNoSpace):
 			return err
@@ -62,8 +64,13 @@ func (c *Cache) adoptFrom(ctx context.Context, m *Manifest, dir string, missing 
 	return nil
 }
 
-func (c *Cache) putFile(e Entry, path string) error {
-	in, err := os.Open(path)
+// putFile adds the content of an entry of the tree in dir.
+func (c *Cache) putFile(e Entry, dir string) error {
+	path := filepath.FromSlash(e.Path)
+	if st, err := os.Lstat(filepath.Join(dir, path)); err != nil || !st.Mode().IsRegular() {
+		return fmt.Errorf("%s of %s is no regular file any more: %w", e.Path, dir, ErrNotFound) // a hook made it something else
+	}
+	in, err := os.OpenInRoot(dir, path)
 	if err != nil {
 		return err
 	}
@@ -73,24 +80,24 @@ func (c *Cache) putFile(e Entry, path string) error {
 
 // Refill copies into the cache what revision m, unpacked in dir, has and the
 // cache lacks, so that the next revision can take it over. Files that were
-// edited are left out. It is for idle times: it reads the whole revision.
-func (c *Cache) Refill(ctx context.Context, m *Manifest, dir string) error {
-	missing := map[Sum]int64{}
-	var bytes int64
+// edited are left out. It is for idle times: it reads the whole revision. It
+// ends, without an error, where less than spare bytes would be left free; work
+// that begins meanwhile needs them.
+func (c *Cache) Refill(ctx context.Context, m *Manifest, dir string, spare int64) error {
+	added := 0
 	for e := range m.contents() {
-		if !c.Has(e.Sum, e.Size) {
-			missing[e.Sum] = e.Size
-			bytes += e.Size
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("refill cache from %s: %w", dir, err)
+		}
+		if c.Has(e.Sum, e.Size) || room.Check(c.dir, e.Size+spare, 1) != nil {
+			continue
+		}
+		if err := c.putFile(e, dir); err == nil { // else it was edited: the store has it
+			added++
 		}
 	}
-	if len(missing) == 0 {
+	if added == 0 {
 		return nil
-	}
-	if err := checkSpace(c.dir, bytes, len(missing)); err != nil {
-		return fmt.Errorf("refill cache: %w", err)
-	}
-	if err := c.adoptFrom(ctx, m, dir, missing, func(Sum) {}); err != nil {
-		return fmt.Errorf("refill cache from %s: %w", dir, err)
 	}
 	return c.sync() // now, not with the next revision's
 }

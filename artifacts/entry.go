@@ -3,6 +3,7 @@ package artifacts
 import (
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -30,12 +31,38 @@ type Entry struct {
 	// Size and Sum are a file's.
 	Size int64
 	Sum  Sum
-	// Target is a symlink's text: relative, and inside the tree.
+	// Target is a symlink's text, whatever it leads to. Nobody here follows it.
 	Target string
-	// MTime in Unix seconds and Owner are install attributes: zero unless an
-	// archive stated them. They are part of the identity but move no content.
-	MTime int64
+	// MTime and Owner are install attributes: zero unless an archive stated
+	// them. They are part of the identity but move no content.
+	MTime Time
 	Owner Owner
+}
+
+// Time is a file's time in whole seconds. The zero value is none; the Unix
+// epoch, which tools write to make archives reproducible, is a time.
+type Time struct {
+	stated  bool
+	seconds int64
+}
+
+// At is the time of so many Unix seconds.
+func At(seconds int64) Time { return Time{true, seconds} }
+
+// Unix is the time in seconds, and whether there is one.
+func (t Time) Unix() (seconds int64, stated bool) { return t.seconds, t.stated }
+
+// MarshalJSON writes the seconds.
+func (t Time) MarshalJSON() ([]byte, error) { return strconv.AppendInt(nil, t.seconds, 10), nil }
+
+// UnmarshalJSON reads seconds.
+func (t *Time) UnmarshalJSON(data []byte) error {
+	n, err := strconv.ParseInt(string(data), 10, 64)
+	if err != nil {
+		return fmt.Errorf("mtime %.40q is no number of seconds: %w", data, ErrInvalid)
+	}
+	*t = At(n)
+	return nil
 }
 
 // Owner is the owner that an archive stated. A host that has the named user

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 var (
@@ -15,9 +17,9 @@ var (
 	// ErrInvalid says that a name, key, manifest, index or archive breaks the
 	// rules of its format; trying again cannot help.
 	ErrInvalid = errors.New("invalid")
-	// ErrNoSpace says that the disk lacks the bytes or inodes; nothing was
-	// written.
-	ErrNoSpace = errors.New("disk full")
+	// ErrNoSpace says that the disk lacks the bytes or inodes. Where that was
+	// known before anything was written, a [room.Shortage] says how much.
+	ErrNoSpace = room.ErrFull
 )
 
 // IsNotExist reports whether err says that an object does not exist.

@@ -10,6 +10,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 // Extract unpacks the bundle into dest, which must not exist and whose parent
@@ -25,7 +27,7 @@ func (s Source) Extract(ctx context.Context, dest string) (*Manifest, error) {
 	}
 	m, err := s.extract(ctx, dest)
 	if err != nil {
-		return nil, fmt.Errorf("unpack bundle %s: %w", s.Path, errors.Join(spaceError(err), os.RemoveAll(dest)))
+		return nil, fmt.Errorf("unpack bundle %s: %w", s.Path, errors.Join(room.Marked(err), os.RemoveAll(dest)))
 	}
 	return m, nil
 }
@@ -36,8 +38,14 @@ func (s Source) extract(ctx context.Context, dest string) (*Manifest, error) {
 		return nil, err
 	}
 	defer root.Close()
+	if err := root.Chmod(".", 0o755); err != nil { // whatever the umask is
+		return nil, err
+	}
 	s.once = true
-	x := &extractor{root: root, owners: owners{}, files: map[string]Sum{}, made: map[string]bool{".": true}, buf: make([]byte, copyBuffer)}
+	x := &extractor{
+		root: root, owners: owners{}, files: map[string]Sum{}, kinds: map[string]EntryType{}, made: map[string]bool{".": true},
+		buf: make([]byte, copyBuffer),
+	}
 	defer x.leave()
 	if err := s.walk(ctx, x.add); err != nil {
 		return nil, err
@@ -63,6 +71,7 @@ type extractor struct {
 	owners  owners
 	entries []Entry
 	files   map[string]Sum
+	kinds   map[string]EntryType
 	made    map[string]bool // directories
 	dir     *os.Root        // the directory of the last file
 	at      string
@@ -70,8 +79,9 @@ type extractor struct {
 }
 
 func (x *extractor) add(it item) error {
-	var err error
+	err := x.replace(it.Entry)
 	switch {
+	case err != nil:
 	case it.Type == TypeDir:
 		err = x.mkdir(it.Path)
 	case it.Type == TypeFile && it.sameAs != "":
@@ -83,11 +93,24 @@ func (x *extractor) add(it item) error {
 	if err != nil {
 		return fmt.Errorf("entry %q: %w", it.Path, err)
 	}
+	x.kinds[it.Path] = it.Type
 	if it.Type == TypeFile {
 		x.files[it.Path] = it.Sum
 	}
 	x.entries = append(x.entries, it.Entry)
 	return nil
+}
+
+// replace makes way for an entry that an archive lists a second time.
+func (x *extractor) replace(e Entry) error {
+	was, twice := x.kinds[e.Path]
+	if !twice || was == TypeDir || e.Type == TypeDir { // refused with the whole tree, if they differ
+		return nil
+	}
+	if was == TypeSymlink { // not made yet
+		return nil
+	}
+	return x.root.Remove(e.Path)
 }
 
 // mkdir makes a directory and those above it that the archive does not list.

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 // Fetcher brings revisions into a [Cache]. Its fields must not change after
@@ -29,6 +31,9 @@ type Fetcher struct {
 	// file is then created once. What a later revision shares with this one
 	// comes from Donors, or from the cache after [Cache.Refill].
 	Move bool
+	// MakeRoom, if set, is asked to end a shortage, as by [Cache.Evict], before a
+	// staging fails by it. It reports whether it did.
+	MakeRoom func(ctx context.Context, s *room.Shortage) bool
 	// Progress, if set, is told after each file. Calls do not overlap; it must
 	// not block.
 	Progress func(Progress)
@@ -86,14 +91,21 @@ func (f *Fetcher) Fetch(ctx context.Context, d Digest) (*Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch revision: %w", err)
 	}
-	err = f.fromDonors(ctx, m)
+	if err := f.fetch(ctx, m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (f *Fetcher) fetch(ctx context.Context, m *Manifest) error {
+	err := f.fromDonors(ctx, m)
 	if err == nil {
 		err = f.contents(ctx, m)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("fetch revision %s: %w", d, err)
+		return fmt.Errorf("fetch revision %s: %w", m.Digest(), err)
 	}
-	return m, nil
+	return nil
 }
 
 func (f *Fetcher) contents(ctx context.Context, m *Manifest) error {
@@ -108,7 +120,7 @@ func (f *Fetcher) contents(ctx context.Context, m *Manifest) error {
 	if len(wants) == 0 {
 		return nil
 	}
-	if err := checkSpace(f.Cache.dir, bytes, len(wants)); err != nil {
+	if err := room.Check(f.Cache.dir, bytes, len(wants)); err != nil {
 		return err
 	}
 	x, err := f.index(ctx, m)
@@ -160,29 +172,58 @@ func orDefault(n, d int) int {
 	return d
 }
 
-// stageTries is how often a cache entry may turn out damaged, or be taken by
-// another revision that is staged at the same time, before Stage gives up.
+// stageTries is how often a cache entry may turn out damaged, or the disk full,
+// before Stage gives up.
 const stageTries = 3
 
 // Stage fetches revision d and unpacks it to dest, a path that must not
-// exist. A cache entry that turns out damaged is fetched again. On error dest
-// does not exist.
+// exist. While it runs nothing that it needs leaves the cache for another
+// staging. A cache entry that turns out damaged, or was lost, is fetched
+// again; no such error is permanent. On error dest does not exist.
 func (f *Fetcher) Stage(ctx context.Context, d Digest, dest string) (*Manifest, error) {
+	m, err := f.Manifest(ctx, d)
+	if err != nil {
+		return nil, fmt.Errorf("fetch revision: %w", err)
+	}
+	defer f.Cache.claims.claim(m)()
 	for try := 1; ; try++ {
-		m, err := f.Fetch(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		err = f.Cache.unpack(ctx, m, dest, f.mover(m))
+		again, err := f.stage(ctx, m, dest)
 		if err == nil {
 			return m, nil
 		}
-		damaged := errors.Is(err, ErrDigestMismatch) || errors.Is(err, ErrNotFound)
-		if try == stageTries || !damaged {
+		if again = again || f.madeRoom(ctx, m, err); !again || try == stageTries {
 			return nil, err
 		}
-		f.forget()
 	}
+}
+
+// stage is one try; again says that another may end better.
+func (f *Fetcher) stage(ctx context.Context, m *Manifest, dest string) (again bool, err error) {
+	if err := f.fetch(ctx, m); err != nil {
+		return false, err
+	}
+	err = f.Cache.unpack(ctx, m, dest, f.mover(m))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		f.forget()
+		return true, damaged(err) // of the cache, not of the store: nothing that lasts
+	case errors.Is(err, ErrDigestMismatch):
+		f.forget()
+		return true, err
+	}
+	return false, err
+}
+
+// madeRoom reports whether room was made after err.
+func (f *Fetcher) madeRoom(ctx context.Context, m *Manifest, err error) bool {
+	if f.MakeRoom == nil || !errors.Is(err, ErrNoSpace) {
+		return false
+	}
+	var s *room.Shortage
+	if !errors.As(err, &s) { // the kernel says no numbers
+		s = &room.Shortage{Dir: f.Cache.dir, Bytes: m.Bytes(), Files: m.Len()}
+	}
+	return f.MakeRoom(ctx, s)
 }
 
 // forget drops what was verified before: an entry has changed since.

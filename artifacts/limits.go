@@ -26,10 +26,9 @@ func (l Limits) orDefault() Limits {
 }
 
 const (
-	// maxPath and maxName are below PATH_MAX (4,096) and NAME_MAX (255), so
-	// that a release folder's own path fits in front.
-	maxPath = 2048
-	maxName = 255
-	// maxTarget bounds the text of a symlink.
-	maxTarget = 2048
+	// maxPath and maxTarget are PATH_MAX without its NUL, maxName is NAME_MAX:
+	// what tar can write below a folder. Deep ones may be too long to install.
+	maxPath   = 4095
+	maxName   = 255
+	maxTarget = 4095
 )

@@ -139,7 +139,7 @@ type entryLine struct {
 	Size   int64     `json:"size,omitempty"`
 	SHA256 string    `json:"sha256,omitempty"`
 	Target string    `json:"target,omitempty"`
-	MTime  int64     `json:"mtime,omitempty"`
+	MTime  Time      `json:"mtime,omitzero"`
 	Owner  Owner     `json:"owner,omitzero"`
 }
 

@@ -11,9 +11,9 @@ import (
 	"io"
 )
 
-// maxLine holds any legal entry: a path and a target of 2,048 bytes, each
+// maxLine holds any legal entry: a path and a target of 4,095 bytes, each
 // byte escaped to six at worst.
-const maxLine = 32 << 10
+const maxLine = 64 << 10
 
 // ParseManifest reads a canonical manifest and nothing else: bytes that
 // [Manifest.Encode] would not have written are refused, so two different

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // mover moves files from the cache into a tree instead of copying them: each
@@ -41,8 +39,19 @@ func (v *mover) last(sum Sum) bool {
 	return v.uses[sum] == 1
 }
 
-// move brings one file from the cache to its place. It answers false where
-// that is another filesystem. The place is a name in the open directory at.
+// copied is how many bytes of m the mover leaves in the cache: what several
+// places of the tree need is copied for each.
+func (v *mover) copied(m *Manifest) (bytes int64) {
+	for e := range m.All() {
+		if e.Type == TypeFile && !v.last(e.Sum) {
+			bytes += e.Size
+		}
+	}
+	return bytes
+}
+
+// move brings one file from the cache to its place, a name in the open
+// directory at. It answers false where it must be copied, see Cache.moveOut.
 func (u *unpacker) move(at *os.File, e Entry) (done bool, err error) {
 	if u.mover == nil || !u.mover.last(e.Sum) {
 		return false, nil
@@ -63,15 +72,8 @@ func (u *unpacker) move(at *os.File, e Entry) (done bool, err error) {
 			return false, err
 		}
 	}
-	err = unix.Renameat2(unix.AT_FDCWD, u.cache.path(e.Sum), int(at.Fd()), path.Base(e.Path), unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL) {
-		return false, nil // another filesystem, or one that cannot
-	}
-	if errors.Is(err, unix.ENOENT) {
-		return false, fmt.Errorf("the cache lacks %s by now: %w", e.Sum, ErrNotFound)
-	}
-	if err != nil {
-		return false, fmt.Errorf("move from the cache: %w", err)
+	if moved, err := u.cache.moveOut(e.Sum, at, path.Base(e.Path)); !moved || err != nil {
+		return false, err
 	}
 	return true, u.finish(in, e)
 }

@@ -196,20 +196,33 @@ func (k *packer) manifest(src Source) (*Manifest, error) {
 // manifest is the tree of the entries without the top directory, which is ""
 // or ends in a slash.
 func (s Source) manifest(found []Entry, top string) (*Manifest, error) {
-	seen := map[string]EntryType{}
+	seen := make(map[string]int, len(found))
 	entries := make([]Entry, 0, len(found))
 	for _, e := range found {
 		if e.Path = trimTop(e.Path, top); e.Path == "" {
 			continue
 		}
-		if seen[e.Path] == TypeDir && e.Type == TypeDir {
-			continue // archives may list a directory twice
+		at, twice := seen[e.Path]
+		switch {
+		case !twice:
+			seen[e.Path] = len(entries)
+			entries = append(entries, e)
+		case (entries[at].Type == TypeDir) != (e.Type == TypeDir):
+			return nil, fmt.Errorf("entry %q: is a directory and a %s: %w", e.Path, otherKind(entries[at], e), ErrInvalid)
+		default:
+			entries[at] = e // the last one counts, as for tar and unzip
 		}
-		seen[e.Path] = e.Type
-		entries = append(entries, e)
 	}
 	entries = append(entries, unlisted(entries, seen)...)
 	return NewManifest(entries, s.Limits)
+}
+
+// otherKind is what one of two entries is that is no directory.
+func otherKind(a, b Entry) EntryType {
+	if a.Type == TypeDir {
+		return b.Type
+	}
+	return a.Type
 }
 
 func trimTop(p, top string) string {
@@ -219,14 +232,14 @@ func trimTop(p, top string) string {
 	return p[len(top):]
 }
 
-func unlisted(entries []Entry, seen map[string]EntryType) (dirs []Entry) {
+func unlisted(entries []Entry, seen map[string]int) (dirs []Entry) {
 	for _, e := range entries {
 		for i := range len(e.Path) {
 			if e.Path[i] != '/' {
 				continue
 			}
 			if _, ok := seen[e.Path[:i]]; !ok {
-				seen[e.Path[:i]] = TypeDir
+				seen[e.Path[:i]] = -1
 				dirs = append(dirs, Entry{Path: e.Path[:i], Type: TypeDir})
 			}
 		}

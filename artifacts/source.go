@@ -9,13 +9,15 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // BundleType says how a bundle is wrapped.
 type BundleType string
 
-// The bundle types, named as CodeDeploy names them.
+// The bundle types, named as CodeDeploy names them. As for the program tar, a
+// tar may be compressed by gzip, bzip2 or xz; a tgz is.
 const (
 	BundleDirectory BundleType = "directory"
 	BundleZip       BundleType = "zip"
@@ -43,6 +45,9 @@ type Source struct {
 	// it is read as if that level were not there.
 	SpecFile string
 	Limits   Limits
+	// Dropped, if set, is told of each file whose setuid or setgid bit is left
+	// out, as it is read.
+	Dropped func(path string)
 
 	// once says that each content is read at most once, while it is visited.
 	once bool
@@ -74,7 +79,7 @@ func sniff(path string) (BundleType, error) {
 		return "", err
 	}
 	defer f.Close()
-	head := make([]byte, 262)
+	head := make([]byte, 512)
 	n, err := io.ReadFull(f, head)
 	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
 		return "", err
@@ -83,12 +88,27 @@ func sniff(path string) (BundleType, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")), bytes.HasPrefix(head, []byte("PK\x05\x06")):
 		return BundleZip, nil
-	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+	case bytes.HasPrefix(head, magicGzip):
 		return BundleTgz, nil
-	case n == 262 && string(head[257:262]) == "ustar":
+	case bytes.HasPrefix(head, magicBzip2), bytes.HasPrefix(head, magicXZ), isTarHeader(head):
 		return BundleTar, nil
 	}
-	return "", fmt.Errorf("neither a directory nor a zip, tar or tgz archive: %w", ErrInvalid)
+	return "", fmt.Errorf("neither a directory nor a zip, tar or tgz archive, nor a tar.bz2 or tar.xz: %w", ErrInvalid)
+}
+
+// isTarHeader knows a header by its checksum, which the oldest kind has too.
+func isTarHeader(head []byte) bool {
+	if len(head) < 512 {
+		return false
+	}
+	stated, err := strconv.ParseUint(string(bytes.Trim(head[148:156], " \x00")), 8, 32)
+	sum := uint64(8 * ' ') // the field itself counts as spaces
+	for i, b := range head[:512] {
+		if i < 148 || i >= 156 {
+			sum += uint64(b)
+		}
+	}
+	return err == nil && sum == stated
 }
 
 // item is one thing found in a source. Its name is clean and safe; open is
@@ -96,6 +116,8 @@ func sniff(path string) (BundleType, error) {
 type item struct {
 	Entry
 	open func() (io.ReadCloser, error)
+	// setID says that a setuid or setgid bit was left out.
+	setID bool
 	// sameAs is set for a hard link: the file, met before, whose content this
 	// one shares.
 	sameAs string
@@ -105,7 +127,7 @@ type visitor func(item) error
 
 // walk calls visit for each item, in the order of the source.
 func (s Source) walk(ctx context.Context, visit visitor) error {
-	g := &guard{left: s.Limits.orDefault().Bytes, limits: s.Limits.orDefault(), visit: visit}
+	g := &guard{left: s.Limits.orDefault().Bytes, limits: s.Limits.orDefault(), visit: visit, dropped: s.Dropped}
 	var err error
 	switch s.Type {
 	case BundleDirectory:
@@ -129,6 +151,7 @@ type guard struct {
 	entries int
 	left    int64
 	visit   visitor
+	dropped func(path string)
 }
 
 func (g *guard) item(it item) error {
@@ -140,6 +163,9 @@ func (g *guard) item(it item) error {
 			return fmt.Errorf("entry %.300q: passes the limit of %d bytes in all: %w", it.Path, g.limits.Bytes, ErrInvalid)
 		}
 		g.left -= it.Size
+	}
+	if it.setID && g.dropped != nil {
+		g.dropped(it.Path)
 	}
 	return g.visit(it)
 }
@@ -165,6 +191,9 @@ func archivePath(name string) (string, error) {
 // are masked.
 func permissions(mode fs.FileMode) fs.FileMode { return mode & fs.ModePerm }
 
+// hasSetID reports whether permissions leaves out what CodeDeploy keeps.
+func hasSetID(mode fs.FileMode) bool { return mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 }
+
 // strips returns the top directory to drop from an archive's paths, with
 // its slash, or "".
 func (s Source) strips(entries []Entry) string {
@@ -184,6 +213,24 @@ func (s Source) strips(entries []Entry) string {
 		return ""
 	}
 	return top + "/"
+}
+
+// Check judges names, kinds and links as [Pack] does, without reading a
+// content of a folder.
+func (s Source) Check(ctx context.Context) error {
+	var entries []Entry
+	s.once = true
+	err := s.walk(ctx, func(it item) error {
+		entries = append(entries, it.Entry)
+		return nil
+	})
+	if err == nil {
+		_, err = s.manifest(entries, s.strips(entries))
+	}
+	if err != nil {
+		return fmt.Errorf("bundle %s: %w", s.Path, err)
+	}
+	return nil
 }
 
 func (s Source) specNames() []string {

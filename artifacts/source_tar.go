@@ -10,26 +10,24 @@ import (
 	"io"
 	"os"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
 )
 
-// walkTar reads a tar archive, plain or through gzip, once from begin to
-// end. With once, contents are not kept for a second reading.
+// walkTar reads a tar archive once from begin to end: through gzip if zipped
+// says so, else through what it begins with, as tar does. With once, contents
+// are not kept for a second reading.
 func walkTar(ctx context.Context, name string, zipped, once bool, g *guard) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	var in io.Reader = bufio.NewReaderSize(f, 256<<10)
-	if zipped {
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return fmt.Errorf("not a tgz archive (%w): %w", err, ErrInvalid)
-		}
-		defer z.Close()
-		in = z
+	raw := bufio.NewReaderSize(f, 256<<10)
+	in, err := uncompressed(raw)
+	if err != nil {
+		return fmt.Errorf("not a tar archive (%w): %w", err, ErrInvalid)
+	}
+	if _, gzipped := in.(*gunzip); zipped && !gzipped {
+		return fmt.Errorf("not a tgz archive: it does not begin as gzip does: %w", ErrInvalid)
 	}
 	t := &tarWalk{end: &endMark{r: in}, guard: g, sizes: map[string]Entry{}, once: once}
 	return t.run(ctx)
@@ -92,6 +90,9 @@ func (t *tarWalk) entry(h *tar.Header, r io.Reader, s *spool) error {
 		}
 		t.sizes[it.Path] = it.Entry
 	}
+	if it.Type != TypeFile {
+		delete(t.sizes, it.Path)
+	}
 	return t.guard.item(it)
 }
 
@@ -114,7 +115,7 @@ func (t *tarWalk) item(h *tar.Header) (item, error) {
 	default:
 		return item{}, fmt.Errorf("entry %q: type %s cannot be part of a bundle: %w", h.Name, tarType(h.Typeflag), ErrInvalid)
 	}
-	return item{Entry: e}, nil
+	return item{Entry: e, setID: e.Type == TypeFile && hasSetID(h.FileInfo().Mode())}, nil
 }
 
 // hardLink makes a second file of the same content: releases share no inode
@@ -143,14 +144,8 @@ func tarType(flag byte) string {
 	return fmt.Sprintf("%q", flag)
 }
 
-// tarTime is 0 for the epoch too: tools that make archives reproducible
-// write it for "none".
-func tarTime(at time.Time) int64 {
-	if at.IsZero() {
-		return 0
-	}
-	return at.Unix()
-}
+// tarTime is the time that every entry of a tar states.
+func tarTime(at time.Time) Time { return At(at.Unix()) }
 
 func tarOwner(h *tar.Header) Owner {
 	if h.Uid == 0 && h.Gid == 0 {

@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"archive/zip"
+	"compress/bzip2"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // walkZip reads a zip archive by its central directory; the checksums of the
@@ -22,6 +24,8 @@ func walkZip(ctx context.Context, name string, g *guard) error {
 		return err
 	}
 	defer z.Close()
+	const methodBzip2 = 12
+	z.RegisterDecompressor(methodBzip2, func(r io.Reader) io.ReadCloser { return io.NopCloser(bzip2.NewReader(r)) })
 	for _, f := range z.File {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -41,15 +45,13 @@ func walkZip(ctx context.Context, name string, g *guard) error {
 }
 
 func zipItem(f *zip.File) (item, error) {
+	f.Name = zipName(f)
 	name, err := archivePath(f.Name)
 	if err != nil || name == "" {
 		return item{}, err
 	}
 	const encrypted = 1
-	switch {
-	case strings.Contains(f.Name, `\`):
-		return item{}, fmt.Errorf(`entry %q: the name has a \: write the zip with / between the parts: %w`, f.Name, ErrInvalid)
-	case f.Flags&encrypted != 0:
+	if f.Flags&encrypted != 0 {
 		return item{}, fmt.Errorf("entry %q: is encrypted: %w", f.Name, ErrInvalid)
 	}
 	switch mode := zipMode(f); {
@@ -62,10 +64,40 @@ func zipItem(f *zip.File) (item, error) {
 		return zipLink(f, name)
 	case mode.IsRegular():
 		e := Entry{Path: name, Type: TypeFile, Mode: permissions(mode), Size: int64(f.UncompressedSize64), MTime: zipTime(f)}
-		return item{Entry: e, open: f.Open}, nil
+		return item{Entry: e, setID: hasSetID(mode), open: f.Open}, nil
 	default:
 		return item{}, fmt.Errorf("entry %q: a %s cannot be part of a bundle: %w", f.Name, kindOf(mode), ErrInvalid)
 	}
+}
+
+// zipName is the name as unzip writes it: a zip of DOS whose names have no /
+// has \ between the parts, and what is not UTF-8 is of code page 437.
+func zipName(f *zip.File) string {
+	const dos = 0
+	name := f.Name
+	if !utf8.ValidString(name) {
+		name = fromCP437(name)
+	}
+	if f.CreatorVersion>>8 == dos && !strings.Contains(name, "/") {
+		name = strings.ReplaceAll(name, `\`, "/")
+	}
+	return name
+}
+
+// cp437 is the upper half of IBM's code page 437.
+var cp437 = []rune("ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐" +
+	"└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u00a0")
+
+func fromCP437(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c < 0x80 {
+			b.WriteByte(c)
+		} else {
+			b.WriteRune(cp437[c-0x80])
+		}
+	}
+	return b.String()
 }
 
 // zipMode is the entry's mode, or 0644 if the zip states none: archives made
@@ -95,12 +127,12 @@ func zipLink(f *zip.File, name string) (item, error) {
 	return item{Entry: Entry{Path: name, Type: TypeSymlink, Target: string(target)}}, nil
 }
 
-// zipTime is 0 if the zip states no time: no field, or the first moment that
+// zipTime is none if the zip states no time: no field, or the first moment that
 // a zip can express, which tools write for "none".
-func zipTime(f *zip.File) int64 {
+func zipTime(f *zip.File) Time {
 	first := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 	if f.ModifiedDate == 0 && f.Modified.IsZero() || f.Modified.UTC().Equal(first) || f.Modified.Year() < 1980 && f.ModifiedDate == 0 {
-		return 0
+		return Time{}
 	}
-	return f.Modified.Unix()
+	return At(f.Modified.Unix())
 }

@@ -5,18 +5,16 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode"
 )
 
 // checkTree judges entries, sorted by path, as one tree: it returns an error
-// that names the first entry which is malformed, listed twice, differs from
-// another only in letter case, lies under something that is no directory, or
-// is a symlink that leads out of the tree.
+// that names the first entry which is malformed, listed twice, or lies under
+// something that is no directory. Where a symlink leads is no matter of the
+// tree: nothing lies below one, and nobody follows it.
 func checkTree(entries []Entry, lim Limits) error {
 	if err := checkTotals(entries, lim.orDefault()); err != nil {
 		return err
 	}
-	folded := make(map[string]string, len(entries))
 	for i, e := range entries {
 		if err := e.check(); err != nil {
 			return err
@@ -24,13 +22,11 @@ func checkTree(entries []Entry, lim Limits) error {
 		if i > 0 && entries[i-1].Path >= e.Path {
 			return fmt.Errorf("entry %q: listed twice or out of order: %w", e.Path, ErrInvalid)
 		}
-		key := foldCase(e.Path)
-		if other, clash := folded[key]; clash {
-			return fmt.Errorf("entry %q: differs from %q only in letter case: rename one: %w", e.Path, other, ErrInvalid)
+		if err := checkParent(entries, e); err != nil {
+			return err
 		}
-		folded[key] = e.Path
 	}
-	return checkLinks(entries)
+	return nil
 }
 
 func checkTotals(entries []Entry, lim Limits) error {
@@ -47,19 +43,19 @@ func checkTotals(entries []Entry, lim Limits) error {
 	return nil
 }
 
-func checkLinks(entries []Entry) error {
-	for _, e := range entries {
-		if err := checkParent(entries, e); err != nil {
-			return err
-		}
+// OutsideLink returns the first symlink that leads out of the revision, with
+// the reason: an absolute one, one that climbs above the root, or one that
+// passes through such a one. A host may refuse them.
+func (m *Manifest) OutsideLink() (path, reason string) {
+	for _, e := range m.entries {
 		if e.Type != TypeSymlink {
 			continue
 		}
-		if reason := linkFault(entries, e); reason != "" {
-			return fmt.Errorf("entry %q: symlink to %q %s: %w", e.Path, e.Target, reason, ErrInvalid)
+		if reason := linkFault(m.entries, e); reason != "" {
+			return e.Path, fmt.Sprintf("symlink to %q %s", e.Target, reason)
 		}
 	}
-	return nil
+	return "", ""
 }
 
 func checkParent(entries []Entry, e Entry) error {
@@ -95,7 +91,7 @@ func linkFault(entries []Entry, e Entry) string {
 	}
 	for hops, steps := 0, 0; len(todo) > 0; {
 		if steps++; steps > maxSteps {
-			return "takes too many steps to resolve"
+			return "takes too many steps to tell where it leads"
 		}
 		part := todo[0]
 		todo = todo[1:]
@@ -112,7 +108,7 @@ func linkFault(entries []Entry, e Entry) string {
 		next, ok := find(entries, path.Join(path.Join(at...), part))
 		if ok && next.Type == TypeSymlink {
 			if hops++; hops > maxHops {
-				return "passes too many symlinks"
+				return "" // a circle leads nowhere
 			}
 			if path.IsAbs(next.Target) {
 				return "leads out of the tree"
@@ -138,11 +134,4 @@ func find(sorted []Entry, p string) (Entry, bool) {
 		return Entry{}, false
 	}
 	return sorted[i], true
-}
-
-// foldCase maps names that a case-blind file system would mix up to one key.
-// Upper then lower also joins the letters that only meet in capitals, such
-// as the long s and the Kelvin sign.
-func foldCase(p string) string {
-	return strings.Map(func(r rune) rune { return unicode.ToLower(unicode.ToUpper(r)) }, p)
 }

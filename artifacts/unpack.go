@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 // Unpack builds revision m from the cache in dest, which must not exist and
@@ -30,16 +33,31 @@ func (c *Cache) Unpack(ctx context.Context, m *Manifest, dest string) error {
 
 // unpack is Unpack; with a mover, files leave the cache where they can.
 func (c *Cache) unpack(ctx context.Context, m *Manifest, dest string, v *mover) error {
-	if err := checkSpace(filepath.Dir(dest), m.bytes, m.Len()); err != nil {
+	if err := c.checkRoom(m, filepath.Dir(dest), v); err != nil {
 		return fmt.Errorf("unpack %s: %w", m.digest, err)
 	}
 	if err := os.Mkdir(dest, 0o755); err != nil {
 		return fmt.Errorf("unpack %s: %w", m.digest, err)
 	}
 	if err := c.unpackInto(ctx, m, dest, v); err != nil {
-		return fmt.Errorf("unpack %s to %s: %w", m.digest, dest, errors.Join(spaceError(err), os.RemoveAll(dest)))
+		return fmt.Errorf("unpack %s to %s: %w", m.digest, dest, errors.Join(room.Marked(err), os.RemoveAll(dest)))
 	}
 	return nil
+}
+
+// checkRoom asks for the room of what will be created in dir: a file that
+// moves there from the cache is on the disk already.
+func (c *Cache) checkRoom(m *Manifest, dir string, v *mover) error {
+	bytes, entries := m.bytes, m.Len()
+	if v != nil && sameDevice(c.dir, dir) {
+		bytes, entries = v.copied(m), m.Len()-m.Files()
+	}
+	return room.Check(dir, bytes, entries)
+}
+
+func sameDevice(a, b string) bool {
+	var sa, sb unix.Stat_t
+	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
 }
 
 func (c *Cache) unpackInto(ctx context.Context, m *Manifest, dest string, v *mover) error {
@@ -170,12 +188,26 @@ func (u *unpacker) dir(ctx context.Context, entries []Entry) error {
 	return nil
 }
 
+// parent makes a directory and those above it that are missing.
+func (u *unpacker) parent(dir string) error {
+	if _, err := u.root.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := u.parent(path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := u.root.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return u.root.Chmod(dir, 0o755) // whatever the umask is
+}
+
 func (u *unpacker) links(m *Manifest) error {
 	for e := range m.All() {
 		if e.Type != TypeSymlink {
 			continue
 		}
-		err := u.root.MkdirAll(path.Dir(e.Path), 0o755) // an archive may not list it
+		err := u.parent(path.Dir(e.Path)) // an archive may not list it
 		if err == nil {
 			err = u.root.Symlink(e.Target, e.Path)
 		}

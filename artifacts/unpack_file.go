@@ -68,10 +68,11 @@ func (u *unpacker) finish(out *os.File, e Entry) error {
 	if err := out.Chmod(e.Mode); err != nil {
 		return err
 	}
-	if e.MTime == 0 {
+	seconds, stated := e.MTime.Unix()
+	if !stated {
 		return nil
 	}
-	at := unix.Timeval{Sec: e.MTime}
+	at := unix.Timeval{Sec: seconds}
 	if err := unix.Futimes(int(out.Fd()), []unix.Timeval{at, at}); err != nil {
 		return fmt.Errorf("set time: %w", err)
 	}

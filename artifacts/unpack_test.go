@@ -32,7 +32,7 @@ func fetched(t *testing.T, path string) (*artifacts.Cache, *artifacts.Manifest) 
 func TestUnpackMakesTheTree(t *testing.T) {
 	old := syscall.Umask(0o077) // must not matter
 	defer syscall.Umask(old)
-	cache, m := fetched(t, writeFile(t, "b.tar", tarBytes(t, sample)))
+	cache, m := fetched(t, writeFile(t, "b.zip", zipBytes(t, sample)))
 	dest := filepath.Join(t.TempDir(), "release")
 	check(t, cache.Unpack(t.Context(), m, dest))
 	for _, f := range sample {
@@ -148,7 +148,7 @@ func TestUnpackSetsTimes(t *testing.T) {
 	cache := newCache(t)
 	sum := sha256.Sum256(nil)
 	check(t, cache.Put(sum, 0, strings.NewReader("")))
-	e := artifacts.Entry{Path: "f", Type: artifacts.TypeFile, Mode: 0o4711 & 0o777, Sum: sum, MTime: at.Unix(), Owner: artifacts.Owner{UID: 65534, GID: 65534}}
+	e := artifacts.Entry{Path: "f", Type: artifacts.TypeFile, Mode: 0o4711 & 0o777, Sum: sum, MTime: artifacts.At(at.Unix()), Owner: artifacts.Owner{UID: 65534, GID: 65534}}
 	m, err := artifacts.NewManifest([]artifacts.Entry{e}, artifacts.Limits{})
 	check(t, err)
 	dest := filepath.Join(t.TempDir(), "r")

@@ -42,6 +42,7 @@ type Coordinator struct {
 	node      *consensus.Node
 	log       *replicated
 	peers     *peers
+	match     fleet.Matcher
 	fleet     *fleet.View
 	sessions  *sessions.Service
 	presence  *presence
@@ -90,6 +91,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
 		Layer: newRaftLayer(c.lis.raft, c.keys.cred.Client(), c.o.dial), FSM: c.store, Heartbeat: c.o.Heartbeat,
+		Replay:        func(last uint64) { c.store.Replayed = last },
 		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
 		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
 	})
@@ -104,7 +106,8 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.peers = &peers{cred: c.keys.cred, dialer: c.o.dialer(), store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
 	c.peers.why = (&noLeader{c: c}).why
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
-	c.fleet = fleet.New(c.store, c.matcher())
+	c.match = c.matcher()
+	c.fleet = fleet.New(c.store, c.match)
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
 	c.server = c.newServer()
@@ -192,7 +195,7 @@ func (s *agentService) Renew(ctx context.Context, r *agentv1.RenewRequest) (*age
 
 func (c *Coordinator) newControl() *control.Service {
 	return control.New(control.Options{
-		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Activity: c.activity.get, Output: c.output,
+		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: c.match, Activity: c.activity.get, Output: c.output,
 		Actor: func(ctx context.Context) string {
 			p, _ := rpc.Caller(ctx)
 			return p.ID
@@ -229,7 +232,12 @@ func (c *Coordinator) gossip() (err error) {
 func (c *Coordinator) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range []net.Listener{c.lis.api, c.lis.agents} {
-		g.Go(func() error { return c.server.Serve(l) })
+		g.Go(func() error {
+			if err := c.server.Serve(l); ctx.Err() == nil {
+				return err
+			}
+			return nil // it was stopped, perhaps before it began
+		})
 	}
 	g.Go(func() error {
 		<-ctx.Done()

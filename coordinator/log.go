@@ -17,8 +17,10 @@ import (
 // through the leader. It is the only stamper of FSM time.
 //
 // FSM time under one leader is the state's time at its barrier plus monotonic
-// time since; under the next leader it goes on from the last entry. So it
-// never jumps with a wall clock, and an hour without a leader expires nothing.
+// time since; under the next leader it goes on from the last entry, which is at
+// most a tick old while a deadline runs (see scheduler). So it never jumps with
+// a wall clock, an hour without a leader expires nothing, and a change of leader
+// costs the time without one and a second.
 type replicated struct {
 	node   *consensus.Node
 	store  *state.Store
@@ -94,6 +96,16 @@ func (l *replicated) follow(now deploy.Time) {
 // Propose commits facts of deployments; it returns once they are applied here.
 func (l *replicated) Propose(ctx context.Context, events []deploy.Event) ([]error, error) {
 	return l.propose(ctx, state.Entry{Entry: deploy.Entry{Events: events}})
+}
+
+// Tick commits the time. At a node that leads no longer it does nothing: the next
+// leader's ticks count.
+func (l *replicated) Tick(ctx context.Context) error {
+	if !l.leading() {
+		return nil
+	}
+	_, err := l.commit(ctx, state.Entry{})
+	return err
 }
 
 // cluster commits one fact about the cluster itself.

@@ -87,6 +87,12 @@ func (s *State) apply(e Event) error {
 		return s.hostsReleased(e)
 	case RevisionSuspected:
 		return s.revisionSuspected(e)
+	case RevisionProven:
+		return s.revisionProven(e)
+	case StagingRetried:
+		return s.stagingRetried(e)
+	case GateObserved:
+		return s.gateObserved(e)
 	case HostsUnreachable:
 		return s.hostsUnreachable(e)
 	case TargetsReported:
@@ -111,6 +117,8 @@ func (s *State) applyDeployment(e Event) error {
 		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.permitsGranted(d, w, e) })
 	case RollbackStarted:
 		return s.with(e.Deployment, func(d *Deployment) error { return s.rollbackStarted(d, e) })
+	case RevertExtended:
+		return s.with(e.Deployment, func(d *Deployment) error { return s.revertExtended(d, e) })
 	case TasksEnded:
 		if e.Deployment == "" {
 			return s.catchUpsEnded(e)
@@ -122,8 +130,10 @@ func (s *State) applyDeployment(e Event) error {
 		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.holdsChanged(d, w, e) })
 	case WaveReverted:
 		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.waveReverted(d, w, e) })
-	case GateObserved:
-		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.gateObserved(d, w, e) })
+	case TasksReopened:
+		return s.with(e.Deployment, func(d *Deployment) error { return s.tasksReopened(d, e) })
+	case GatesAnswered:
+		return s.with(e.Deployment, s.gatesAnswered)
 	case GateJudged:
 		return s.withWave(e.Deployment, e.Wave, func(d *Deployment, w *Wave) error { return s.gateJudged(d, w, e) })
 	case BakeStarted:

@@ -2,10 +2,11 @@ package deploy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
-// Asides: a new host gets what its wave runs (birth), and one that was lost,
+// Catch-ups: a new host gets what its wave runs (birth), and one that was lost,
 // offline, skipped or changed by hand is caught up with (late task). Both are
 // outside of every wave: they delay none, and a late task obeys the permit rule.
 const (
@@ -31,9 +32,7 @@ func (s *State) catchUpsGranted(e PermitsGranted) error {
 	if g == nil {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
 	}
-	if f := s.frozen(g); f != nil {
-		return refuse(Conflict, "a freeze by %s holds every grant", f.Actor)
-	}
+	frozen := s.frozen(g) != nil
 	x := terms{concurrent: e.Concurrent, maxZones: e.MaxZones, floors: e.Floors, exclusive: !g.Config.Capacity.SharedHost}
 	granted := 0
 	for _, item := range e.Items {
@@ -41,7 +40,7 @@ func (s *State) catchUpsGranted(e PermitsGranted) error {
 		if t == nil || t.group != g || item.Gen != t.Gen+1 || s.Now < t.RetryAt || !t.HasStaged(item.Goal) {
 			continue
 		}
-		if kind, goal := g.catchUp(t); kind != e.CatchUp || goal != item.Goal {
+		if kind, goal := g.catchUp(t); kind != e.CatchUp || goal != item.Goal || frozen && !t.goesBack(g) {
 			continue
 		}
 		led := s.ledger(g, nil)
@@ -62,7 +61,7 @@ func (s *State) catchUpsGranted(e PermitsGranted) error {
 	return changed(granted, "target", "bring up to date")
 }
 
-// catchUpsEnded applies the loss of catchingUp, and staging for them that failed,
+// catchUpsEnded applies the loss of catch-ups, and staging for them that failed,
 // which is tried again like they are.
 func (s *State) catchUpsEnded(e TasksEnded) error {
 	ended := 0
@@ -70,7 +69,7 @@ func (s *State) catchUpsEnded(e TasksEnded) error {
 		t := s.Target(item.Host, e.App)
 		if t != nil && t.Group == e.Group && item.Status == TaskStageFailed && t.StageFailed != "" && t.Gen == item.Gen && t.Permit == PermitNone {
 			s.update(t, func() {
-				t.StageFailed, t.StageReason = "", nil
+				t.stageAgain()
 				t.RetryAt = s.Now.Add(catchUpRetry << min(t.Tries, 10))
 				s.catchUpFailed(t, item.Cause)
 			})
@@ -94,6 +93,7 @@ func (s *State) catchUpsEnded(e TasksEnded) error {
 func (s *State) catchUpResult(t *Target, kind CatchUp, r *Report) {
 	if r.Result == ResultDone && t.Running == t.Desired && t.Health == HealthHealthy {
 		t.Tries, t.RetryAt = 0, 0
+		s.caughtUp(t)
 		return
 	}
 	cause := r.Result.String()
@@ -102,6 +102,46 @@ func (s *State) catchUpResult(t *Target, kind CatchUp, r *Report) {
 	}
 	s.birthFailed(t, kind)
 	s.catchUpFailed(t, cause)
+}
+
+// caughtUp gives a target that was brought up to date its place: in the wave
+// that is being given the revision it is evidence, sealed with it and taken back
+// with it like all others; else it inherits the line of history that it was
+// brought up by. It runs in update.
+func (s *State) caughtUp(t *Target) {
+	g := t.group
+	w, placed := g.place[t.Host]
+	for _, d := range slices.Backward(g.open) {
+		if !placed || d.Inverse || d.Revision != t.Running || w >= len(d.Waves) || !d.Status.Live() || d.Status == DeploymentStatusRollingBack {
+			continue
+		}
+		st, task := d.Waves[w].Status, d.Tasks[t.Host]
+		if !st.active() && st != WaveStatusSealed {
+			continue
+		}
+		if d.adopts(g, t) {
+			d.plan(t.Host, w, s.Now, s.Wall)
+			task = d.Tasks[t.Host]
+		}
+		switch task.Status {
+		case TaskWaiting, TaskLost, TaskSkipped, TaskCancelled:
+			task.Gen = t.Gen
+			s.moveTask(d, t.Host, task, TaskSettled, "brought up to date", nil)
+		case TaskGranted, TaskSettled, TaskFailed, TaskBroken, TaskStageFailed, TaskGone, TaskReverting, TaskReverted, TaskLeft:
+		}
+		if st == WaveStatusSealed {
+			t.Seals = sealed(t.Seals, Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
+		}
+		return
+	}
+	for _, line := range slices.Backward(g.History) {
+		if line.Revision == t.Running && (line.Wave == "" || placed && line.Wave == g.Layout.Waves[w].Name) {
+			if g.newest(seals{list: t.Seals, own: true}, nil) != line.Revision {
+				t.Seals = sealed(t.Seals, Seal{Deployment: line.Deployment, Revision: line.Revision, At: s.Now})
+			}
+			return
+		}
+	}
 }
 
 // catchUpFailed counts a try; after the last one the target is left alone.

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"cmp"
 	"slices"
 )
 
@@ -14,29 +13,95 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 		return refuse(NotFound, "no revision %s of %s", e.Revision.Short(), e.App)
 	case s.Deployments[e.ID] != nil || e.ID == "":
 		return refuse(Exists, "deployment id %q is taken", e.ID)
-	case g.Bad[e.Revision] != "" && !e.Force:
-		return refuse(Conflict, "revision %s is marked bad by deployment %s; deploy another one, or this with --force-bad and a reason", rev.Name, g.Bad[e.Revision])
 	}
-	if err := g.admits(e, rev); err != nil {
+	if by, where := s.bad(e.App, e.Revision); by != "" && !e.Force && !e.Inverse {
+		if where != e.Group {
+			by += " of group " + where
+		}
+		return refuse(Conflict, "revision %s is marked bad by deployment %s; deploy another one, or this with --force-bad and a reason", rev.Name, by)
+	}
+	if err := g.admits(e); err != nil {
 		return err
 	}
 	d := &Deployment{
 		ID: e.ID, App: e.App, Group: e.Group, Revision: e.Revision, RevName: e.RevName,
-		Config: e.Config, Waves: slices.Clone(e.Waves), Seed: e.Seed, Redeploy: e.Redeploy, Inverse: e.Inverse, Undo: e.Bad,
+		Config: e.Config, Waves: slices.Clone(e.Waves), Seed: e.Seed, Redeploy: e.Redeploy, Inverse: e.Inverse, Undoes: e.Undoes,
 		Fixes: e.Fixes, Without: e.Without, Preempt: e.Preempt,
-		Actor: e.Request.Actor, Person: e.Request.person(), Reason: e.Request.Reason, CreatedAt: s.Now, Created: s.Wall,
+		Actor: e.Request.Actor, Person: e.Request.Person, Reason: e.Request.Reason, CreatedAt: s.Now, Created: s.Wall,
 		Tasks: map[string]*Task{},
+	}
+	if e.Inverse {
+		return s.inverseCreated(g, d, e)
 	}
 	layout := g.Layout
 	if e.Layout == 0 {
-		layout = g.newLayout(e.Config.Waves, e.Waves, s.Index)
+		layout = newLayout(e.Config.Waves, e.Waves, s.Index)
 	}
 	d.planWaves(g, &layout, e.Skip, s.Now, s.Wall)
 	if len(d.Tasks) == 0 {
 		return refuse(Conflict, "group %s of %s has no host: no enrolled host matches %s", e.Group, e.App, g.Selector)
 	}
-	s.admitDeployment(g, d, layout, e.Bad)
+	s.admitDeployment(g, d, layout)
 	return nil
+}
+
+// inverseCreated admits a deployment that takes another back, or brings the
+// whole group to a revision that passed before. What it undoes is the choice of
+// this package, and the layout stays the group's: it has no waves of its own.
+func (s *State) inverseCreated(g *Group, d *Deployment, e DeploymentCreated) error {
+	if e.Undoes != "" {
+		u, err := s.Undoable(g)
+		if err != nil {
+			return err
+		}
+		if u != (Undo{Deployment: e.Undoes, Revision: e.Revision, Bad: e.Bad}) {
+			return refuse(Conflict, "a rollback of %s %s takes back deployment %s now, not %s; ask again", g.App, g.Name, u.Deployment, e.Undoes)
+		}
+	} else if !slices.Contains(s.Sealed(g), e.Revision) || e.Bad != "" {
+		return refuse(Conflict, "revision %s never passed on group %s, or is bad; deploy it instead", e.RevName, g.Name)
+	}
+	w := Wave{Name: "rollback", Status: WaveStatusPending}
+	for _, lw := range slices.Backward(g.Layout.Waves) { // newest waves first
+		w.Hosts = append(w.Hosts, lw.Hosts...)
+	}
+	for _, t := range g.list {
+		if _, placed := g.place[t.Host]; !placed {
+			w.Hosts = append(w.Hosts, t.Host)
+		}
+	}
+	for _, h := range w.Hosts {
+		d.Tasks[h] = &Task{Since: s.Now, Wall: s.Wall}
+	}
+	if len(d.Tasks) == 0 {
+		return refuse(Conflict, "group %s of %s has no host: no enrolled host matches %s", e.Group, e.App, g.Selector)
+	}
+	d.Waves, d.Asked = []Wave{w}, joinText(e.Request.Actor, e.Request.Reason)
+	if e.Undoes != "" {
+		d.Leaves = s.Deployments[e.Undoes].Revision
+		s.withdraw(g, e.Undoes, everyTarget, everyWave)
+		s.withdrawRevision(g, d.Leaves, everyTarget, everyWave)
+	}
+	if e.Bad != "" {
+		g.Bad[e.Bad] = d.ID
+		g.forgetGood()
+	}
+	s.admitDeployment(g, d, g.Layout)
+	return nil
+}
+
+func everyTarget(*Target) bool { return true }
+
+func everyWave(string) bool { return true }
+
+// bad returns the deployment that marked the revision bad, and its group: in
+// any group of the application.
+func (s *State) bad(app string, d Digest) (deployment, group string) {
+	for _, g := range sorted(s.Groups) {
+		if g.App == app && g.Bad[d] != "" {
+			return g.Bad[d], g.Name
+		}
+	}
+	return "", ""
 }
 
 // preGateApproval reports whether people are asked before the first wave.
@@ -58,7 +123,7 @@ func (d *Deployment) planWaves(g *Group, l *Layout, skip []Skip, now Time, wall 
 	add := func(host string, i int) {
 		task := &Task{Wave: i, Since: now, Wall: wall}
 		if x, ok := skipped[host]; ok {
-			task.Status, task.Cause, task.Intend = TaskSkipped, x.Cause, x.Intend
+			task.Status, task.Cause, task.Intend, task.Named = TaskSkipped, x.Cause, x.Intend, x.Intend
 		}
 		d.Tasks[host] = task
 	}
@@ -85,15 +150,12 @@ func (d *Deployment) planWaves(g *Group, l *Layout, skip []Skip, now Time, wall 
 }
 
 // admitDeployment makes an accepted deployment part of the state.
-func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout, bad Digest) {
+func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout) {
 	s.Seq++
 	d.Seq, g.Last = s.Seq, d.ID
 	d.From = s.Commonest(g)
 	if d.From != "" {
 		d.FromName = s.RevisionName(g.App, d.From)
-	}
-	if d.Inverse && bad != "" {
-		g.Bad[bad] = d.ID
 	}
 	if !d.Inverse && d.Config.InFlight.Queue != QueueAll {
 		for _, o := range slices.Clone(g.open) {
@@ -105,6 +167,7 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout, bad Dige
 	d.derive()
 	s.recount(g, func() {
 		g.Layout = layout
+		g.forgetGood()
 		g.place = map[string]int{}
 		for i := range layout.Waves {
 			for _, h := range layout.Waves[i].Hosts {
@@ -112,15 +175,19 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout, bad Dige
 			}
 		}
 		s.Deployments[d.ID] = d
-		s.open, g.open = append(s.open, d), append(g.open, d)
+		s.open, g.open, g.all = append(s.open, d), append(g.open, d), append(g.all, d)
 		for _, t := range g.list { // a new attempt
 			task := d.Tasks[t.Host]
 			if task == nil {
 				continue
 			}
-			t.StageFailed, t.StageReason, t.Drift, t.Tries, t.RetryAt = "", nil, "", 0, 0
+			if d.Inverse && t.Declared && t.LeftBy == "" {
+				continue // left out on purpose until the next deployment
+			}
+			t.stageAgain()
+			t.Drift, t.Declared, t.LeftBy, t.Tries, t.RetryAt = "", false, "", 0, 0
 			if task.Intend {
-				t.Drift = task.Cause
+				t.Drift, t.Declared = task.Cause, true
 			}
 		}
 	})
@@ -135,7 +202,7 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout, bad Dige
 func (s *State) setStatus(d *Deployment, to DeploymentStatus, cause string) {
 	d.Status, d.Cause = to, cause
 	s.reassignGroup(d.App, d.Group)
-	s.resortBehind(d)
+	s.resortBehind(s.group(d))
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: to.String(), Text: cause})
 }
 
@@ -157,7 +224,8 @@ func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 		d.derive()
 	})
 	s.setStatus(d, to, cause)
-	s.prune(d.App, d.Group)
+	g.prune()
+	s.selectNext(g)
 }
 
 // historyKept is how many ended deployments of a group keep their tasks and
@@ -166,15 +234,18 @@ func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 const historyKept = 50
 
 // prune drops tasks, hosts and records of all but the newest ended deployments.
-func (s *State) prune(app, group string) {
-	var full []*Deployment
-	for _, d := range sorted(s.Deployments) {
-		if d.App == app && d.Group == group && d.Status.Terminal() && !d.Pruned {
-			full = append(full, d)
+func (g *Group) prune() {
+	kept := 0
+	for _, d := range slices.Backward(g.all) {
+		if !d.Status.Terminal() {
+			continue
 		}
-	}
-	slices.SortFunc(full, func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
-	for _, d := range full[:max(0, len(full)-historyKept)] {
+		if d.Pruned {
+			return
+		}
+		if kept++; kept <= historyKept {
+			continue
+		}
 		d.Pruned, d.Tasks, d.Records = true, nil, nil
 		for i := range d.Waves {
 			d.Waves[i].Hosts, d.Waves[i].Watch = nil, nil
@@ -190,13 +261,13 @@ func (s *State) deploymentStarted(d *Deployment) error {
 	if live := s.group(d); d.Held || len(s.startHolds(d, live)) > 0 {
 		return refuse(Conflict, "deployment %s cannot start yet", d.ID)
 	}
-	d.StartedAt = s.Now
+	d.StartedAt, d.LimitFrom = s.Now, s.Now
 	s.setStatus(d, DeploymentStatusRunning, "")
 	return nil
 }
 
 func (s *State) deploymentPaused(d *Deployment, e DeploymentPaused) error {
-	if d.Status != DeploymentStatusRunning && !(d.Status == DeploymentStatusPaused && (d.ScopeRevert != nil || d.Decision)) {
+	if d.Status != DeploymentStatusRunning && d.Status != DeploymentStatusPaused {
 		return refuse(Conflict, "deployment %s is %s", d.ID, d.Status)
 	}
 	if d.ScopeRevert != nil && !slices.ContainsFunc(d.Waves, func(w Wave) bool { return w.Status == WaveStatusReverting }) {
@@ -219,10 +290,7 @@ func (s *State) deploymentEnded(d *Deployment, e DeploymentEnded) error {
 	}
 	g := s.Groups[GroupKey(d.App, d.Group)]
 	if e.Status == DeploymentStatusSucceeded && g != nil {
-		delete(g.Bad, d.Revision)
-		if !d.Inverse {
-			g.Succeeded = sealed(g.Succeeded, Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
-		}
+		s.succeeded(g, d)
 	}
 	for i := range d.Waves {
 		if d.Waves[i].Status == WaveStatusReverting {
@@ -232,4 +300,83 @@ func (s *State) deploymentEnded(d *Deployment, e DeploymentEnded) error {
 	}
 	s.end(d, e.Status, e.Cause)
 	return nil
+}
+
+// succeeded writes into history what the group runs from now on.
+func (s *State) succeeded(g *Group, d *Deployment) {
+	if d.Inverse {
+		s.wentBack(g, d)
+		return
+	}
+	for _, other := range sorted(s.Groups) {
+		if other.App == g.App { // a mark is lifted by a success, wherever it was made
+			delete(other.Bad, d.Revision)
+			other.forgetGood()
+		}
+	}
+	line := Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now}
+	g.seal(line)
+	for _, t := range g.list { // also of a wave that a person let pass
+		task := d.Tasks[t.Host]
+		settled := task != nil && task.Status == TaskSettled && t.Running == d.Revision
+		if settled && g.newest(seals{list: t.Seals, own: true}, nil) != d.Revision {
+			t.Seals = sealed(t.Seals, line)
+		}
+	}
+	delete(g.Grades, d.Revision)
+	if d.Config.WatchAfter == 0 {
+		g.Grades[d.Revision] = GradeProven
+	}
+}
+
+// wentBack writes into history what an inverse deployment brought back: on its
+// targets, also those that are away and come back to it later; and for the whole
+// group where it brought all of it to one revision. What was deployed since that
+// revision first passed is undone by it.
+func (s *State) wentBack(g *Group, d *Deployment) {
+	for _, t := range g.list {
+		task := d.Tasks[t.Host]
+		if task == nil || task.gone() || t.Declared {
+			continue
+		}
+		if goal, _ := d.backTo(g, t); goal != "" && g.newest(seals{list: t.Seals, own: true}, nil) != goal {
+			t.Seals = sealed(t.Seals, Seal{Deployment: d.ID, Revision: goal, At: s.Now})
+		}
+	}
+	d.undo(g)
+	if d.Undoes == "" {
+		g.seal(Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
+	}
+}
+
+// undo marks the deployments that an inverse one has taken back: what it names,
+// with everything of the same revision, or all since its goal first passed.
+func (d *Deployment) undo(g *Group) {
+	passed := false
+	for _, o := range g.all {
+		switch {
+		case o.Inverse || o.Seq >= d.Seq:
+		case d.Undoes != "":
+			o.Undone = o.Undone || o.Revision == d.Leaves
+		case passed:
+			o.Undone = true
+		}
+		passed = passed || o.Revision == d.Revision && o.Status == DeploymentStatusSucceeded
+	}
+}
+
+// backTo is where an inverse deployment takes a target.
+func (d *Deployment) backTo(g *Group, t *Target) (back, past Digest) {
+	if d.Undoes == "" {
+		return d.Revision, ""
+	}
+	return g.without(t, d.Undoes, d.Leaves)
+}
+
+// selectNext lets a selector that was changed meanwhile take effect once nothing
+// is in flight on the group.
+func (s *State) selectNext(g *Group) {
+	if g.NextSelector != "" && len(g.open) == 0 {
+		g.Selector, g.NextSelector, s.MembershipIndex = g.NextSelector, "", s.Index
+	}
 }

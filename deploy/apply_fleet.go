@@ -13,7 +13,14 @@ func (s *State) groupDefined(e GroupDefined) error {
 		g.derive(nil)
 		s.Groups[g.Key()] = g
 	}
-	g.Selector, g.Artifacts, g.Config, g.Source = e.Selector, e.Artifacts, e.Config, e.Source
+	g.Artifacts, g.Config, g.Source = e.Artifacts, e.Config, e.Source
+	g.NextSelector = ""
+	switch {
+	case len(g.open) == 0 || g.Selector == "":
+		g.Selector = e.Selector
+	case e.Selector != g.Selector: // who belongs to the group stays until nothing is in flight
+		g.NextSelector = e.Selector
+	}
 	g.DefinedAt = s.Wall
 	s.reassignGroup(e.App, e.Group)
 	return nil
@@ -103,7 +110,8 @@ func (s *State) isolate(h *Host, on bool) {
 		s.update(t, func() {
 			t.Quarantined = on
 			if !on {
-				t.Tries, t.RetryAt, t.Drift = 0, 0, ""
+				t.Tries, t.RetryAt = 0, 0
+				t.undrift()
 			}
 		})
 	}
@@ -199,14 +207,21 @@ func (s *State) joinWave(g *Group, host string, wave int) {
 	g.Layout.Waves[wave].Hosts = append(g.Layout.Waves[wave].Hosts, host)
 	g.place[host] = wave
 	for _, d := range g.open {
-		if wave < len(d.Waves) && d.Waves[wave].Status.waits() && d.Tasks[host] == nil && d.forward() {
+		if !d.Inverse && wave < len(d.Waves) && d.Waves[wave].Status.waits() && d.forward() &&
+			(d.Tasks[host] == nil || d.Tasks[host].Status == TaskGone) {
 			d.plan(host, wave, s.Now, s.Wall)
 		}
 	}
 }
 
-// plan adds a task at the end of a wave.
+// plan adds a task at the end of a wave. A host that departed and is back gets
+// its own again.
 func (d *Deployment) plan(host string, wave int, now Time, wall int64) {
+	if old := d.Tasks[host]; old != nil && old.Status == TaskGone {
+		d.waves[old.Wave].tasks[TaskGone]--
+		d.Tasks[host] = &Task{Wave: old.Wave, Since: now, Wall: wall}
+		return
+	}
 	d.order[host] = len(d.Waves[wave].Hosts)
 	d.Waves[wave].Hosts = append(d.Waves[wave].Hosts, host)
 	d.Tasks[host] = &Task{Wave: wave, Since: now, Wall: wall}
@@ -224,7 +239,7 @@ func (s *State) targetMoved(e TargetMoved) error {
 		return refuse(Conflict, "host %s cannot be moved", e.Host)
 	}
 	for _, d := range g.open {
-		if !d.Waves[e.From].Status.waits() || d.Waves[e.To].Status.Passed() {
+		if d.Inverse || !d.Waves[e.From].Status.waits() || d.Waves[e.To].Status.Passed() {
 			return refuse(Conflict, "deployment %s holds a wave that host %s would move between", d.ID, e.Host)
 		}
 	}
@@ -394,7 +409,7 @@ func (s *State) moveTask(d *Deployment, host string, task *Task, to TaskStatus, 
 	}
 	if to.Failure() && to != TaskLost {
 		if t := s.Target(host, d.App); t != nil {
-			t.Drift = to.String() + " in " + d.ID // until a retry or the next deployment
+			t.Drift, t.Declared = to.String()+" in "+d.ID, false // until a retry or the next deployment
 		}
 	}
 	if d.Config.Stage.Prefetch == "none" {

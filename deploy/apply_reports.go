@@ -7,7 +7,16 @@ import (
 
 func (s *State) targetsReported(e TargetsReported) error {
 	for i := range e.Items {
-		s.reported(&e.Items[i])
+		r := &e.Items[i]
+		if s.Violated == nil {
+			s.reported(r)
+			continue
+		}
+		check := s.witnessReport(r) // of each item: one entry may hold several of a host
+		s.reported(r)
+		if err := check(); err != nil {
+			s.Violated(err)
+		}
 	}
 	return nil
 }
@@ -38,15 +47,35 @@ func (s *State) reported(r *Report) {
 		return
 	}
 	s.remove(t)
+	failed := t.StageFailed
 	t.Counter, t.Staged = r.Counter, r.Staged
 	t.StageFailed, t.StageReason = r.StageFailed, nil
 	if r.StageFailed != "" {
 		t.StageReason = r.Failure
+		if t.StageFailed != failed {
+			t.StageFailedAt = s.Now
+		}
 	}
 	if ended := s.closeGeneration(t, r); ended != nil {
 		s.taskResult(ended, t, r)
 	}
+	s.returned(t)
 	s.add(t)
+}
+
+// returned makes a target evidence again that was lost after it took the
+// revision, or came to it late; that it was counted stays. It runs between
+// remove and add.
+func (s *State) returned(t *Target) {
+	for _, d := range s.openOn(t) {
+		task := d.Tasks[t.Host]
+		if task == nil || task.Status != TaskLost || task.Goal != "" || !t.proved(d.Revision) {
+			continue
+		}
+		if st := d.Waves[task.Wave].Status; st.active() || st == WaveStatusHeld {
+			s.moveTask(d, t.Host, task, TaskSettled, "is back on it", nil)
+		}
+	}
 }
 
 // valid reports whether result and health have values that mean something. An
@@ -71,6 +100,9 @@ func (s *State) closeGeneration(t *Target, r *Report) *Deployment {
 	if t.Open && r.Result != ResultNone {
 		if t.Permit != PermitNone {
 			ended, kind = s.Deployments[t.Deployment], t.CatchUp
+		}
+		if t.Permit != PermitNone && r.Result == ResultDone && r.Running == t.Desired {
+			t.Done = t.Desired
 		}
 		t.Open, t.Permit, t.CatchUp = false, PermitNone, CatchUpNone
 	}

@@ -3,6 +3,7 @@ package deploy
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 func (s *State) requestMade(d *Deployment, e RequestMade) error {
@@ -90,7 +91,7 @@ func (s *State) verb(d *Deployment, e RequestMade) error {
 	case VerbAbortLeave:
 		return s.abortLeave(d, "aborted, hosts keep what they run")
 	case VerbAbortRollback:
-		s.abortRollback(d)
+		s.abortRollback(d, joinText(e.Request.Actor, e.Request.Reason))
 	default:
 		return refuse(Invalid, "unknown request %q", e.Verb)
 	}
@@ -106,7 +107,7 @@ func (s *State) pauseBy(d *Deployment) {
 	d.Held = d.Status == DeploymentStatusPending
 	if !d.Held {
 		d.Status = DeploymentStatusPaused
-		s.resortBehind(d)
+		s.resortBehind(s.group(d))
 	}
 }
 
@@ -133,13 +134,15 @@ func (s *State) stopBakes(d *Deployment) {
 	}
 }
 
-// goOn makes a paused deployment run, its bake clocks where they stopped.
+// goOn makes a paused deployment run, its clocks where they stopped. Gates are
+// asked once more before anything is granted.
 func (s *State) goOn(d *Deployment) {
 	if d.Status != DeploymentStatusPaused {
 		return
 	}
 	if d.PausedAt > 0 {
 		gap := s.Now.Sub(d.PausedAt)
+		d.LimitFrom = d.LimitFrom.Add(gap)
 		for i := range d.Waves {
 			if w := &d.Waves[i]; w.Status == WaveStatusBaking {
 				w.BakeUntil, w.BakeSince = w.BakeUntil.Add(gap), w.BakeSince.Add(gap)
@@ -147,11 +150,15 @@ func (s *State) goOn(d *Deployment) {
 		}
 	}
 	d.Status, d.Decision, d.DecideBy, d.PausedAt, d.Cause = DeploymentStatusRunning, false, 0, 0, ""
-	s.resortBehind(d)
+	d.AskAgain = max(s.Now, 1)
+	if s.unanswered(d) == "" {
+		d.AskAgain = 0
+	}
+	s.resortBehind(s.group(d))
 }
 
-// retry opens what failed or was taken back again and goes on. What gates said
-// before is void.
+// retry opens what failed or was taken back again and goes on, with new evidence,
+// bakes, promotions and deadlines: what was before is void.
 func (s *State) retry(d *Deployment) {
 	if d.Status != DeploymentStatusPaused {
 		return
@@ -162,7 +169,10 @@ func (s *State) retry(d *Deployment) {
 	for i := range d.Waves {
 		w := &d.Waves[i]
 		w.Extra, d.Failures = 0, d.Failures-w.Extra
-		w.Watch = nil
+		s.evidenceAnew(w)
+		if !w.Status.waits() {
+			d.Promoted = slices.DeleteFunc(d.Promoted, func(p string) bool { return strings.HasPrefix(p, w.Name+"/") })
+		}
 		switch {
 		case w.Status == WaveStatusReverted && d.passedOn(s.group(d), i):
 			s.setWave(d, i, WaveStatusSkipped, "a newer deployment has it")
@@ -180,6 +190,15 @@ func (s *State) retry(d *Deployment) {
 		}
 	}
 	s.goOn(d)
+	d.LimitFrom = s.Now
+	for i := range d.Waves {
+		switch w := &d.Waves[i]; {
+		case w.Status == WaveStatusBaking:
+			w.BakeSince, w.BakeUntil = s.Now, s.Now.Add(w.BakeMin)
+		case w.Status.waits():
+			w.HeldAt = 0
+		}
+	}
 }
 
 // reopen lets the failed and reverted tasks of a wave wait again, and sets the
@@ -197,12 +216,13 @@ func (s *State) reopen(d *Deployment, i int, to WaveStatus) {
 				task.Counted = false
 				d.Failures--
 			}
-			t.StageFailed, t.StageReason, t.Drift = "", nil, ""
-			task.Refused, task.Goal, task.Phase = 0, "", 0
+			t.stageAgain()
+			t.undrift()
+			task.Refused, task.Reverts, task.Goal, task.Phase = 0, 0, "", 0
 			s.moveTask(d, h, task, TaskWaiting, "retry", nil)
 		})
 	}
-	w.Watch = nil
+	s.evidenceAnew(w)
 	if w.Status != to {
 		w.StartedAt = s.Now
 		s.setWave(d, i, to, "opened again")
@@ -246,12 +266,12 @@ func (s *State) approve(d *Deployment, e RequestMade) error {
 	var last error
 	given := false
 	for _, g := range waiting {
-		if err := d.mayApprove(g, e); err != nil {
+		if err := d.mayApprove(g, e, s.Now); err != nil {
 			last = err
 			continue
 		}
 		d.Approvals = append(d.Approvals, Approval{
-			Gate: g.Name, Actor: e.Request.Actor, Person: e.Request.person(), Reason: e.Request.Reason, Wall: s.Wall,
+			Gate: g.Name, Actor: e.Request.Actor, Person: e.Request.Person, Reason: e.Request.Reason, Wall: s.Wall,
 		})
 		given = true
 	}
@@ -262,13 +282,16 @@ func (s *State) approve(d *Deployment, e RequestMade) error {
 }
 
 // mayApprove says why somebody's yes to a gate does not count.
-func (d *Deployment) mayApprove(g *Gate, e RequestMade) error {
+func (d *Deployment) mayApprove(g *Gate, e RequestMade, now Time) error {
 	who := e.Request.Actor
 	if e.Request.person() == cmp.Or(d.Person, d.Actor) {
 		return refuse(Conflict, "%s asked for deployment %s; somebody else must approve it%s", d.Actor, d.ID, sameAs(who, d.Actor))
 	}
 	if g.Approval.Group != "" && !slices.Contains(e.Groups, g.Approval.Group) {
 		return refuse(Conflict, "gate %s needs somebody of group %s; %s is not in it", g.Name, g.Approval.Group, who)
+	}
+	if d.overdueFor(g, now) {
+		return refuse(Conflict, "the time to approve gate %s is over; the deployment counts as rejected, deploy again", g.Name)
 	}
 	for _, a := range d.Approvals {
 		if a.Gate == g.Name && cmp.Or(a.Person, a.Actor) == e.Request.person() {
@@ -300,7 +323,7 @@ func (s *State) skipZone(d *Deployment, e RequestMade, no func(string) error) er
 		}
 		s.update(t, func() {
 			s.uncount(d, task)
-			task.Intend, t.Drift = true, "zone "+e.Zone+" was skipped"
+			task.Intend, task.Named, t.Drift, t.Declared = true, true, "zone "+e.Zone+" was skipped", true
 			s.moveTask(d, h, task, TaskSkipped, t.Drift, nil)
 		})
 		n++
@@ -332,7 +355,10 @@ func (s *State) skipHosts(d *Deployment, e RequestMade, no func(string) error) e
 		if t == nil || task == nil || task.gone() || task.Status != TaskWaiting {
 			continue
 		}
-		s.update(t, func() { s.moveTask(d, h, task, TaskSkipped, joinText(e.Request.Actor, e.Request.Reason), nil) })
+		s.update(t, func() {
+			task.Named = true
+			s.moveTask(d, h, task, TaskSkipped, joinText(e.Request.Actor, e.Request.Reason), nil)
+		})
 		n++
 	}
 	if n == 0 {
@@ -423,14 +449,14 @@ func (s *State) abortLeave(d *Deployment, cause string) error {
 	return nil
 }
 
-func (s *State) abortRollback(d *Deployment) {
+func (s *State) abortRollback(d *Deployment, asked string) {
 	switch d.Status {
 	case DeploymentStatusRollingBack:
 	case DeploymentStatusPending:
 		s.end(d, DeploymentStatusCancelled, "aborted")
 	default:
-		d.Abort, d.ScopeRevert, d.RequestedRevert, d.Decision, d.DecideBy, d.TakenBy = true, nil, nil, false, 0, ""
-		s.setStatus(d, DeploymentStatusRollingBack, "rollback requested")
+		d.Asked, d.ScopeRevert, d.RequestedRevert, d.Decision, d.DecideBy, d.TakenBy = asked, nil, nil, false, 0, ""
+		s.setStatus(d, DeploymentStatusRollingBack, "rollback requested "+asked)
 	}
 }
 

@@ -35,7 +35,7 @@ func (s *State) permitsGranted(d *Deployment, w *Wave, e PermitsGranted) error {
 func (s *State) grantable(d *Deployment, w *Wave, t *Target, task *Task, goal Digest) bool {
 	switch task.Status {
 	case TaskWaiting:
-		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying && d.ScopeRevert == nil &&
+		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying && d.ScopeRevert == nil && d.AskAgain == 0 &&
 			goal == task.goal(d) && t.HasStaged(goal) && !t.Quarantined && !d.claimed(t.group, t, TaskReverting)
 	case TaskReverting:
 		back := d.Status == DeploymentStatusRollingBack || d.ScopeRevert != nil && d.Status != DeploymentStatusStopping
@@ -48,7 +48,8 @@ func (s *State) grantable(d *Deployment, w *Wave, t *Target, task *Task, goal Di
 func (s *State) grant(d *Deployment, t *Target, task *Task, item Grant) {
 	s.update(t, func() {
 		t.Gen, t.Open, t.Permit, t.Desired = item.Gen, true, item.Kind, item.Goal
-		t.Deployment, t.GrantedAt, t.CatchUp, t.Drift, t.Tries, t.RetryAt = d.ID, s.Now, CatchUpNone, "", 0, 0
+		t.Deployment, t.GrantedAt, t.CatchUp, t.Tries, t.RetryAt = d.ID, s.Now, CatchUpNone, 0, 0
+		t.Drift, t.Declared, t.LeftBy, d.Granted = "", false, "", true
 		task.Gen, task.Failure = item.Gen, keepFailure(task)
 		if task.Status == TaskWaiting {
 			d.Waves[task.Wave].Released = true
@@ -69,6 +70,7 @@ func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
 	g := s.group(d)
 	if e.Bad {
 		g.Bad[d.Revision] = d.ID
+		g.forgetGood()
 	}
 	if e.Scope != "" && e.Scope != ScopeAll {
 		return s.scopeReverted(d, e)
@@ -80,6 +82,7 @@ func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
 	d.RevertSet, d.ScopeRevert, d.RequestedRevert = true, nil, nil
 	d.Decision, d.DecideBy = false, 0
 	s.setStatus(d, DeploymentStatusRollingBack, e.Cause)
+	s.adopt(d, e.Items)
 	with := map[int]bool{} // a wave that was not entered may hold hosts that run the revision by another way
 	for _, item := range e.Items {
 		if task := d.Tasks[item.Host]; task != nil {
@@ -91,7 +94,10 @@ func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
 			s.setWave(d, i, WaveStatusReverting, "")
 		}
 	}
-	s.withdraw(d, func(*Target) bool { return true }, nil)
+	s.withdraw(g, d.ID, everyTarget, everyWave)
+	for _, past := range e.Past {
+		s.withdrawRevision(g, past, everyTarget, everyWave)
+	}
 	s.revertItems(d, e.Items)
 	s.cancelWaiting(d, "rolled back")
 	return nil
@@ -113,13 +119,13 @@ func (s *State) scopeReverted(d *Deployment, e RollbackStarted) error {
 	}
 	d.ScopeRevert, d.RequestedRevert = &Reversion{Scope: e.Scope, Cause: e.Cause, Then: then, Until: e.Until}, nil
 	s.stopBakes(d)
-	touched := map[string]bool{}
+	g, inSet := s.group(d), map[string]bool{}
 	for _, item := range e.Items {
-		touched[item.Host] = true
+		inSet[item.Host] = true
 	}
 	for _, i := range e.Waves {
 		s.setWave(d, i, WaveStatusReverting, e.Cause)
-		for _, o := range s.group(d).open { // what a newer one had begun here begins anew
+		for _, o := range g.open { // what a newer one had begun here begins anew
 			if o.Seq > d.Seq && i < len(o.Waves) && o.Waves[i].Status == WaveStatusReverted {
 				s.reopen(o, i, WaveStatusPending)
 				for j := range o.Waves {
@@ -130,34 +136,59 @@ func (s *State) scopeReverted(d *Deployment, e RollbackStarted) error {
 			}
 		}
 	}
-	s.withdraw(d, func(t *Target) bool { return touched[t.Host] }, e.Waves)
+	s.adopt(d, e.Items)
+	of := func(t *Target) bool { return inSet[t.Host] }
+	in := func(wave string) bool {
+		return slices.ContainsFunc(e.Waves, func(i int) bool { return d.Waves[i].Name == wave })
+	}
+	s.withdraw(g, d.ID, of, in)
+	for _, past := range e.Past {
+		s.withdrawRevision(g, past, of, in)
+	}
 	s.revertItems(d, e.Items)
 	s.reassignGroup(d.App, d.Group)
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: "reverting " + e.Scope, Text: e.Cause})
 	return nil
 }
 
-// withdraw takes the deployment's own seals back: of the targets, and of the
-// given waves of the layout (nil is every one).
-func (s *State) withdraw(d *Deployment, of func(*Target) bool, waves []int) {
+// adopt makes tasks for targets of a revert set that have none: they joined
+// while the revision was being given to their wave.
+func (s *State) adopt(d *Deployment, items []RevertGoal) {
 	g := s.group(d)
-	own := func(seal Seal) bool { return seal.Deployment == d.ID }
-	for i := range g.Layout.Waves {
-		if waves == nil || slices.Contains(waves, i) {
-			g.Layout.Waves[i].Seals = slices.DeleteFunc(g.Layout.Waves[i].Seals, own)
+	for _, item := range items {
+		if t := g.target(item.Host); t != nil && d.adopts(g, t) {
+			s.update(t, func() { d.plan(t.Host, g.place[t.Host], s.Now, s.Wall) })
 		}
 	}
-	for _, t := range g.list {
-		if of(t) {
-			t.Seals = slices.DeleteFunc(t.Seals, own)
-		}
+}
+
+// revertExtended adds targets to an open revert set: who came back, or joined,
+// with the revision that is being taken back.
+func (s *State) revertExtended(d *Deployment, e RevertExtended) error {
+	if d.Status != DeploymentStatusRollingBack || !d.RevertSet {
+		return refuse(Conflict, "deployment %s is %s and takes nothing back", d.ID, d.Status)
 	}
-	s.resortBehind(d)
+	g, n := s.group(d), 0
+	s.adopt(d, e.Items)
+	for _, item := range e.Items {
+		t, task := g.target(item.Host), d.Tasks[item.Host]
+		if t == nil || task == nil || task.gone() || !d.straggles(g, t, task, item.Goal) {
+			continue
+		}
+		if st := d.Waves[task.Wave].Status; st != WaveStatusReverting {
+			s.setWave(d, task.Wave, WaveStatusReverting, "")
+		}
+		s.revert(d, t, task, item.Goal)
+		n++
+	}
+	return changed(n, "host", "take back")
 }
 
 func (s *State) revertItems(d *Deployment, items []RevertGoal) {
+	g := s.group(d)
 	for _, item := range items {
-		if t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]; t != nil && task != nil && !task.gone() && !d.claimed(t.group, t, TaskGranted) && !d.claimed(t.group, t, TaskReverting) {
+		t, task := g.target(item.Host), d.Tasks[item.Host]
+		if t != nil && task != nil && !task.gone() && !d.claimed(g, t, TaskGranted) && !d.claimed(g, t, TaskReverting) {
 			s.revert(d, t, task, item.Goal)
 		}
 	}
@@ -182,6 +213,7 @@ func (s *State) revert(d *Deployment, t *Target, task *Task, goal Digest) {
 			return
 		}
 		task.Goal, task.Phase = goal, 0
+		task.Reverts++
 		s.moveTask(d, t.Host, task, TaskReverting, "to "+s.RevisionName(d.App, goal), nil)
 		if t.Permit == PermitNone {
 			return
@@ -202,7 +234,7 @@ func (s *State) tasksEnded(d *Deployment, e TasksEnded) error {
 			if item.Status == TaskLost && t.Permit != PermitNone {
 				t.Permit, t.Health = PermitNone, HealthUnknown // never healthy, and Gen stays open
 			}
-			if task.Status.Terminal() { // left without a goal while it held a permit
+			if task.Status.Terminal() && task.Status != TaskSettled { // left without a goal while it held a permit
 				return
 			}
 			var f *Failure
@@ -220,12 +252,13 @@ func (s *State) tasksEnded(d *Deployment, e TasksEnded) error {
 func (s *State) endable(d *Deployment, t *Target, task *Task, item TaskEnd) bool {
 	switch item.Status {
 	case TaskSettled:
-		return task.Status == TaskWaiting && task.Phase == 0 && !d.Redeploy && t.Running == d.Revision && t.Serving()
+		return task.Status == TaskWaiting && task.Phase == 0 && !d.Redeploy && t.proved(d.Revision)
 	case TaskStageFailed, TaskSkipped:
 		return task.Status == TaskWaiting
 	case TaskLost:
 		if t.Permit == PermitNone {
-			return task.Status == TaskReverting
+			gone := task.Status == TaskSettled && t.Away && d.Waves[task.Wave].Status.active()
+			return task.Status == TaskReverting || gone
 		}
 		return t.Gen == item.Gen && t.Deployment == d.ID
 	case TaskReverted:
@@ -235,4 +268,30 @@ func (s *State) endable(d *Deployment, t *Target, task *Task, item TaskEnd) bool
 	default:
 		return false
 	}
+}
+
+// tasksReopened lets targets act again that could not when they were left out.
+func (s *State) tasksReopened(d *Deployment, e TasksReopened) error {
+	n := 0
+	for _, h := range e.Hosts {
+		t, task := s.Target(h, d.App), d.Tasks[h]
+		if t == nil || task == nil || !d.reopens(t, task) {
+			continue
+		}
+		s.update(t, func() { s.moveTask(d, h, task, TaskWaiting, "can act again", nil) })
+		n++
+	}
+	return changed(n, "host", "take in again")
+}
+
+// stagingRetried lets targets stage once more what they could not.
+func (s *State) stagingRetried(e StagingRetried) error {
+	n := 0
+	for _, h := range e.Hosts {
+		if t := s.Target(h, e.App); t != nil && t.Group == e.Group && t.StageFailed != "" {
+			s.update(t, t.stageAgain)
+			n++
+		}
+	}
+	return changed(n, "host", "stage again")
 }

@@ -7,7 +7,7 @@ import (
 
 // holdsChanged records why a wave that is next is not entered.
 func (s *State) holdsChanged(d *Deployment, w *Wave, e HoldsChanged) error {
-	if d.Status != DeploymentStatusRunning || !w.Status.waits() || !d.entered(e.Wave) {
+	if d.Status != DeploymentStatusRunning || !w.Status.waits() && !(w.Status.active() && d.deserted(e.Wave)) || !d.entered(e.Wave) {
 		return refuse(Conflict, "wave %s is %s and not held", w.Name, w.Status)
 	}
 	w.Holds = e.Holds
@@ -23,13 +23,15 @@ func (s *State) holdsChanged(d *Deployment, w *Wave, e HoldsChanged) error {
 }
 
 func (s *State) waveStarted(d *Deployment, w *Wave, e WaveStarted) error {
-	if d.Status != DeploymentStatusRunning || !w.Status.waits() || !d.entered(e.Wave) || d.ScopeRevert != nil {
+	if d.Status != DeploymentStatusRunning || !w.Status.waits() || !d.entered(e.Wave) || d.ScopeRevert != nil || d.AskAgain != 0 {
 		return refuse(Conflict, "wave %s is %s and cannot start", w.Name, w.Status)
 	}
 	if holds := s.orderHolds(d, s.group(d), e.Wave); len(holds) > 0 {
 		return refuse(Conflict, "wave %s waits: %s", w.Name, holds[0].Text)
 	}
-	w.StartedAt, w.StartedWall, w.Budget, w.Holds = s.Now, s.Wall, e.Budget, nil
+	w.StartedAt, w.Budget, w.Holds = s.Now, e.Budget, nil
+	s.evidenceAnew(w)
+	w.Planned = d.waves[e.Wave].total()
 	s.setWave(d, e.Wave, WaveStatusDeploying, "")
 	return nil
 }
@@ -43,10 +45,9 @@ func (s *State) setWave(d *Deployment, i int, to WaveStatus, text string) {
 	s.record(d, Record{Subject: "wave", Wave: i, To: to.String(), Text: text})
 }
 
-// resortBehind sorts out anew which targets of the deployment's group may need an
+// resortBehind sorts out anew which targets of the group may need a
 // catch-up, after a change of status that they depend on.
-func (s *State) resortBehind(d *Deployment) {
-	g := s.group(d)
+func (s *State) resortBehind(g *Group) {
 	for i := range g.Layout.Waves {
 		s.resortWave(g, i)
 	}
@@ -73,7 +74,8 @@ func (s *State) resortWave(g *Group, i int) {
 
 func (s *State) bakeStarted(d *Deployment, w *Wave, e BakeStarted) error {
 	p := d.waves[e.Wave]
-	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusDeploying || p.open() > 0 || p.tasks[TaskSettled] == 0 || p.failures+w.Extra > w.Budget || d.ScopeRevert != nil {
+	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusDeploying || p.open() > 0 || p.evidence == 0 || p.failures+w.Extra > w.Budget ||
+		d.ScopeRevert != nil || d.AskAgain != 0 {
 		return refuse(Conflict, "wave %s is not ready to bake", w.Name)
 	}
 	w.BakeUntil, w.BakeSince = e.Until, s.Now
@@ -87,7 +89,7 @@ func (s *State) bakeStarted(d *Deployment, w *Wave, e BakeStarted) error {
 func (s *State) waveSealed(d *Deployment, w *Wave, e WaveSealed) error {
 	p := d.waves[e.Wave]
 	early := s.Now < w.BakeUntil && !d.promoted(w.Name, "bake")
-	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusBaking || d.ScopeRevert != nil || early || d.failing(w) ||
+	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusBaking || d.ScopeRevert != nil || d.AskAgain != 0 || early || d.failing(w) ||
 		p.failures+w.Extra > w.Budget || p.sickCount > 0 && d.Config.OnFailure.Gate.Do != ActionContinue || p.tasks[TaskSettled] == 0 {
 		return refuse(Conflict, "wave %s is not ready to be sealed", w.Name)
 	}
@@ -100,30 +102,34 @@ func (s *State) waveSealed(d *Deployment, w *Wave, e WaveSealed) error {
 		t.host.assignedAt = s.Index
 		t.Seals = sealed(t.Seals, seal)
 	}
-	s.sealLayout(d, e.Wave, seal)
+	s.sealWave(d, e.Wave, seal)
 	w.EndedAt = s.Now
 	s.setWave(d, e.Wave, WaveStatusSealed, fmt.Sprintf("%d of %d hosts", p.tasks[TaskSettled], p.total()))
 	return nil
 }
 
-// sealLayout remembers what was sealed in a wave, for targets without history.
-func (s *State) sealLayout(d *Deployment, i int, seal Seal) {
-	if l := &s.group(d).Layout; i < len(l.Waves) {
-		l.Waves[i].Seals = sealed(l.Waves[i].Seals, seal)
-		for _, h := range l.Waves[i].Hosts {
-			s.Hosts[h].assignedAt = s.Index // those without history go by it
-		}
+// sealWave writes into the group's history what passed in a wave of the layout.
+func (s *State) sealWave(d *Deployment, i int, seal Seal) {
+	g := s.group(d)
+	if i >= len(g.Layout.Waves) {
+		return
+	}
+	seal.Wave = g.Layout.Waves[i].Name
+	g.seal(seal)
+	for _, h := range g.Layout.Waves[i].Hosts {
+		s.Hosts[h].assignedAt = s.Index // those without history of their own go by it
 	}
 }
 
 func (s *State) waveSkipped(d *Deployment, w *Wave, e WaveSkipped) error {
 	p := d.waves[e.Wave]
-	if d.Status != DeploymentStatusRunning || p.open() > 0 || p.tasks[TaskSettled] > 0 ||
-		!w.Status.waits() && !w.Status.active() || w.Status.waits() && p.failures+w.Extra > 0 || d.ScopeRevert != nil || !d.entered(e.Wave) {
+	busy := p.open() > 0 && !d.promoted(w.Name, holdTargets)
+	if d.Status != DeploymentStatusRunning || busy || p.evidence > 0 || p.tasks[TaskGranted]+p.tasks[TaskReverting] > 0 ||
+		!w.Status.waits() && !w.Status.active() || w.Status.waits() && p.failures+w.Extra > w.Budget || d.ScopeRevert != nil || !d.entered(e.Wave) {
 		return refuse(Conflict, "wave %s has work", w.Name)
 	}
-	if p.tasks[TaskSkipped] == 0 { // unless it was skipped by a person
-		s.sealLayout(d, e.Wave, Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
+	if p.tasks[TaskSkipped] == 0 { // unless somebody was left out of it
+		s.sealWave(d, e.Wave, Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
 	}
 	w.EndedAt, w.Holds = s.Now, nil
 	s.setWave(d, e.Wave, WaveStatusSkipped, e.Cause)

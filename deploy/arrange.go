@@ -6,11 +6,17 @@ import (
 	"strings"
 )
 
-// Arrange turns wave specs into waves with hosts. It is deterministic: the same
-// hosts in any order give the same waves. Every host is in exactly one wave;
-// the last spec takes what is left.
-func Arrange(specs []WaveSpec, hosts []*Host) []Wave {
-	l := &layout{pool: slices.Clone(hosts), all: len(hosts), zones: map[string]int{}}
+// Arrange turns wave specs into waves with the hosts of an application's group.
+// It is deterministic: the same hosts in any order give the same waves. Every
+// host is in exactly one wave; the last spec takes what is left. A wave of a
+// count or percentage takes hosts that can act, else it would be no canary: idle
+// tells who cannot, nil is nobody. Which of them is a hash of application and
+// host, so that one host is not every application's canary.
+func Arrange(app string, specs []WaveSpec, hosts []*Host, idle func(*Host) bool) []Wave {
+	if idle == nil {
+		idle = func(*Host) bool { return false }
+	}
+	l := &layout{app: app, idle: idle, pool: slices.Clone(hosts), all: len(hosts), zones: map[string]int{}}
 	slices.SortFunc(l.pool, func(a, b *Host) int {
 		return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
@@ -25,6 +31,8 @@ func Arrange(specs []WaveSpec, hosts []*Host) []Wave {
 }
 
 type layout struct {
+	app   string
+	idle  func(*Host) bool
 	pool  []*Host        // not yet placed, by zone and name
 	all   int            // hosts in the group
 	zones map[string]int // hosts in each zone of the group
@@ -59,7 +67,7 @@ func (l *layout) placeZones(spec WaveSpec) {
 			if !ok {
 				break
 			}
-			l.add(spec, spec.Name+"/"+zone, zone, l.pickIn(len(l.pool), zone, ""))
+			l.add(spec, spec.Name+"/"+zone, zone, l.inZone(zone))
 		}
 		l.batch++
 	}
@@ -90,15 +98,22 @@ func (l *layout) zone(zone string, spec WaveSpec) string {
 }
 
 // lightest returns the zone with the fewest targets of the group among those
-// that still have unplaced hosts; ties go by name.
+// that still have unplaced hosts, first of all hosts that can act; ties go by name.
 func (l *layout) lightest() (string, bool) {
-	best, found := "", false
+	var best *Host
+	less := func(a, b *Host) bool {
+		return cmp.Or(cmp.Compare(count(l.idle(a)), count(l.idle(b))), cmp.Compare(l.zones[a.Zone], l.zones[b.Zone]),
+			cmp.Compare(a.Zone, b.Zone)) < 0
+	}
 	for _, h := range l.pool {
-		if !found || l.zones[h.Zone] < l.zones[best] || l.zones[h.Zone] == l.zones[best] && h.Zone < best {
-			best, found = h.Zone, true
+		if best == nil || less(h, best) {
+			best = h
 		}
 	}
-	return best, found
+	if best == nil {
+		return "", false
+	}
+	return best.Zone, true
 }
 
 // take removes the hosts that a spec selects from the pool.
@@ -109,6 +124,10 @@ func (l *layout) take(spec WaveSpec) []*Host {
 		n = spec.Size.Count
 	case "percent":
 		n = max(1, spec.Size.Up(l.all))
+	case "remainder":
+		out := l.pool
+		l.pool = nil
+		return out
 	}
 	zone := l.zone(spec.Zone, spec)
 	if spec.Balance && zone == "" {
@@ -177,13 +196,27 @@ func (l *layout) pickIn(n int, zone, prefer string) []*Host {
 	return l.from(in, n, prefer)
 }
 
-// from removes up to n of the given hosts from the pool.
+// inZone removes every host of the zone, in order.
+func (l *layout) inZone(zone string) []*Host {
+	var out []*Host
+	l.pool = slices.DeleteFunc(l.pool, func(h *Host) bool {
+		if h.Zone == zone {
+			out = append(out, h)
+		}
+		return h.Zone == zone
+	})
+	return out
+}
+
+// from removes up to n of the given hosts from the pool: of those that can act,
+// preferred ones first, by the hash.
 func (l *layout) from(in []*Host, n int, prefer string) []*Host {
-	if key, val, ok := strings.Cut(prefer, "="); ok {
-		slices.SortStableFunc(in, func(a, b *Host) int {
-			return cmp.Compare(preferred(b, key, val), preferred(a, key, val))
-		})
-	}
+	key, val, _ := strings.Cut(prefer, "=")
+	wanted := func(h *Host) int { return count(prefer != "" && h.Labels[key] == val) }
+	slices.SortStableFunc(in, func(a, b *Host) int {
+		return cmp.Or(cmp.Compare(count(l.idle(a)), count(l.idle(b))), cmp.Compare(wanted(b), wanted(a)),
+			cmp.Compare(hash(l.app+"/"+a.ID), hash(l.app+"/"+b.ID)))
+	})
 	in = in[:min(max(n, 0), len(in))]
 	picked := make(map[*Host]bool, len(in))
 	for _, h := range in {
@@ -191,11 +224,4 @@ func (l *layout) from(in []*Host, n int, prefer string) []*Host {
 	}
 	l.pool = slices.DeleteFunc(l.pool, func(h *Host) bool { return picked[h] })
 	return in
-}
-
-func preferred(h *Host, key, val string) int {
-	if h.Labels[key] == val {
-		return 1
-	}
-	return 0
 }

@@ -64,7 +64,7 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 		}
 	}
 	if kind, goal := g.catchUp(t); kind != CatchUpNone && !staging && !t.HasStaged(goal) {
-		a.Stage, a.StageName, a.StageKey = goal, s.RevisionName(t.App, goal), fmt.Sprintf("%s.%s.%d.%d", kind, goal.Short(), g.Layout.Version, t.Tries)
+		a.Stage, a.StageName, a.StageKey = goal, s.RevisionName(t.App, goal), fmt.Sprintf("%s.%s.%d.%d", kind, goal.Short(), g.Layout.Version, t.StageTries)
 	}
 	a.Gates, a.StopFail = probes(config.GatesOf(gates)), config.StopFailure == "fail"
 	if !t.Open {
@@ -106,33 +106,38 @@ func (s *State) stage(a *Assignment, d *Deployment, t *Target, task *Task) {
 	}
 	if goal != "" {
 		a.Stage, a.StageName = goal, s.RevisionName(t.App, goal)
-		a.StageKey = fmt.Sprintf("%s.%d", d.ID, d.Attempt)
+		a.StageKey = fmt.Sprintf("%s.%d.%d", d.ID, d.Attempt, t.StageTries)
 		a.Bandwidth = d.Config.Stage.Bandwidth
 	}
 }
 
-// keep lists what the target is about to run, its last good revision and that
-// one's predecessor.
+// keep lists what the target is about to run, its last good revision, that one's
+// predecessor, and a proven one: the way back that retention must not remove.
 func (s *State) keep(t *Target) []Digest {
 	var out []Digest
+	add := func(d Digest) {
+		if d != "" && !slices.Contains(out, d) {
+			out = append(out, d)
+		}
+	}
 	g := s.Groups[GroupKey(t.App, t.Group)]
 	for _, d := range g.open {
 		if task := d.Tasks[t.Host]; d.Status != DeploymentStatusPending && task != nil && !task.gone() && !task.Status.Terminal() {
-			out = append(out, task.goal(d))
+			add(task.goal(d))
 		}
 	}
+	good, _ := g.wayBack(t, nil, nil)
+	add(good)
 	known := len(out)
-	if good := t.lastGood(nil); good != "" && !slices.Contains(out, good) {
-		out = append(out, good)
-	}
 	for _, seal := range slices.Backward(t.Seals) {
-		if g.Bad[seal.Revision] == "" && !slices.Contains(out, seal.Revision) {
-			out = append(out, seal.Revision)
-		}
-		if len(out) == known+2 {
-			break
+		if g.Bad[seal.Revision] == "" && len(out) <= known {
+			add(seal.Revision)
 		}
 	}
+	before, _ := g.wayBack(t, func(seal Seal) bool { return seal.Revision != good }, nil)
+	proven, _ := g.wayBack(t, func(seal Seal) bool { return g.Grades[seal.Revision] == GradeProven }, nil)
+	add(before)
+	add(proven)
 	return out
 }
 

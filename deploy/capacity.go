@@ -63,14 +63,15 @@ func (l *ledger) admit(t *Target, x terms) (Permit, error) {
 	if err := l.mutex(t, x); err != nil {
 		return PermitNone, err
 	}
-	if !t.Serving() {
+	if !t.Serving() && !t.aside() {
 		return PermitConditional, nil
 	}
 	for _, f := range x.floors {
 		if f.Zone != "" && f.Zone != t.Zone {
 			continue
 		}
-		if s := l.g.usage(f.Zone).serving - l.disabled[f.Zone]; s-1 < f.Min {
+		s := l.g.usage(f.Zone).serving - l.disabled[f.Zone] + count(t.aside()) // who is not counted takes nothing away
+		if s-1 < f.Min {
 			return PermitNone, &floorError{Zone: f.Zone, Serving: s, Min: f.Min}
 		}
 	}
@@ -81,7 +82,7 @@ func (l *ledger) admit(t *Target, x terms) (Permit, error) {
 func (l *ledger) take(t *Target, kind Permit, x terms) {
 	for _, z := range []string{"", t.Zone} {
 		l.taken[z]++
-		if kind == PermitNormal {
+		if kind == PermitNormal && t.Serving() {
 			l.disabled[z]++
 		}
 		if t.Zone == "" {
@@ -115,7 +116,7 @@ func (l *ledger) busy(zone string) bool { return l.g.usage(zone).permits+l.taken
 func (l *ledger) mutex(t *Target, x terms) error {
 	if len(l.hosts) > 0 {
 		if alone, granted := l.hosts[t.Host]; granted && (alone || x.exclusive) {
-			return fmt.Errorf("%s was granted a permit just now", t.Host)
+			return fmt.Errorf("%s was granted a permit just now", t.host.Name)
 		}
 	}
 	if len(t.host.Targets) == 1 {
@@ -123,7 +124,7 @@ func (l *ledger) mutex(t *Target, x terms) error {
 	}
 	for app, other := range sorted(t.host.Targets) {
 		if other.Permit != PermitNone && (x.exclusive || l.s.exclusive(other)) {
-			return fmt.Errorf("%s holds a permit for %s", t.Host, app)
+			return fmt.Errorf("%s is busy with application %s, and one of the two wants the host alone", t.host.Name, app)
 		}
 	}
 	return nil

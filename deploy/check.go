@@ -153,6 +153,14 @@ func Witness(s *State, e Event) func() error {
 	switch e := e.(type) {
 	case PermitsGranted:
 		return s.witnessGrants(e)
+	case DeploymentCreated:
+		return s.witnessCreated(e)
+	case DeploymentEnded:
+		if d := s.Deployments[e.Deployment]; d != nil && !d.Status.Terminal() {
+			return func() error { return s.checkEnd(d) }
+		}
+	case GateJudged:
+		return func() error { return s.checkVerdict(e) }
 	case WaveStarted:
 		if d := s.Deployments[e.Deployment]; d != nil && e.Wave < len(d.Waves) {
 			was := d.Waves[e.Wave].Status
@@ -167,8 +175,6 @@ func Witness(s *State, e Event) func() error {
 		if d := s.Deployments[e.Deployment]; d != nil {
 			return func() error { return s.checkSettled(d, e.Items) }
 		}
-	case TargetsReported:
-		return s.witnessReports(e)
 	}
 	return nil
 }
@@ -287,9 +293,107 @@ func (s *State) checkStart(d *Deployment, i int, was WaveStatus) error {
 		return nil
 	}
 	for _, o := range s.group(d).open {
-		if o.Seq < d.Seq && (!o.Waves[i].Status.Passed() || o.Status != DeploymentStatusRunning) {
-			return fmt.Errorf("I4: wave %s of %s was entered while %s is %s there and %s", d.Waves[i].Name, d.ID, o.ID, o.Waves[i].Status, o.Status)
+		if o.Seq < d.Seq && (o.Inverse || !o.Waves[i].Status.Passed() || o.Status != DeploymentStatusRunning) {
+			return fmt.Errorf("I4: wave %s of %s was entered while %s is %s", d.Waves[i].Name, d.ID, o.ID, o.Status)
 		}
+	}
+	for j := range i {
+		if d.Waves[j].Batch < d.Waves[i].Batch && !s.judgedOrMeant(d, j) {
+			return fmt.Errorf("I13: wave %s of %s was entered, and nobody of %s was judged", d.Waves[i].Name, d.ID, d.Waves[j].Name)
+		}
+	}
+	return nil
+}
+
+// judgedOrMeant is I13 of one wave that was passed: somebody settled in it, or
+// everybody left it, or people let it pass by its name or its hosts' names, or it
+// is a newer deployment's.
+func (s *State) judgedOrMeant(d *Deployment, j int) bool {
+	w, p := &d.Waves[j], d.waves[j]
+	if w.BakeMin == 0 && len(w.Gates) == 0 || w.Status != WaveStatusSkipped {
+		return true
+	}
+	return p.tasks[TaskGone] == p.total() || d.promoted(w.Name, holdTargets) || d.leftOutByName(j) || d.passedOn(s.group(d), j) ||
+		p.tasks[TaskSettled] > 0
+}
+
+// witnessCreated is I12: the waves of a deployment are those of its config, and
+// a way back changes no layout.
+func (s *State) witnessCreated(e DeploymentCreated) func() error {
+	g := s.Groups[GroupKey(e.App, e.Group)]
+	if g == nil || s.Deployments[e.ID] != nil {
+		return nil
+	}
+	version := g.Layout.Version
+	return func() error {
+		d := s.Deployments[e.ID]
+		switch {
+		case d == nil:
+			return nil
+		case d.Inverse && g.Layout.Version != version:
+			return fmt.Errorf("I12: %s takes %s back and made a layout of its own", d.ID, g.Key())
+		case d.Inverse:
+			return nil
+		}
+		for i := range d.Waves {
+			w := &d.Waves[i]
+			if w.Spec >= len(d.Config.Waves) {
+				return fmt.Errorf("I12: wave %s of %s is of no spec of its config", w.Name, d.ID)
+			}
+			spec := &d.Config.Waves[w.Spec]
+			named := w.Name == spec.Name || w.Name == spec.Name+"/"+w.Zone
+			if !named || w.BakeSpec != spec.BakeSpec || !slices.Equal(w.Gates, spec.Gates) || w.OneBox != spec.OneBox {
+				return fmt.Errorf("I12: wave %s of %s is not as its config has it", w.Name, d.ID)
+			}
+		}
+		return nil
+	}
+}
+
+// checkEnd is I14: a deployment that ended rolled back left nobody who can be
+// reached on its revision, unless it names who.
+func (s *State) checkEnd(d *Deployment) error {
+	g := s.group(d)
+	back := d.Status == DeploymentStatusRolledBack || d.Inverse && d.Status == DeploymentStatusSucceeded
+	if !back || g == nil {
+		return nil
+	}
+	for _, t := range g.list {
+		task := d.Tasks[t.Host]
+		if t.Away || t.Declared || task == nil && !d.adopts(g, t) || d.overtaken(g, t) {
+			continue
+		}
+		goal := d.Revision
+		if d.Inverse {
+			goal, _ = d.backTo(g, t)
+		} else if back, _ := g.wayBack(t, nil, nil); back != "" {
+			goal = back
+		}
+		if task != nil {
+			switch task.Status { // these are named at the end
+			case TaskBroken, TaskLost, TaskLeft:
+				continue
+			case TaskGone:
+				task = nil
+			case TaskWaiting, TaskGranted, TaskSettled, TaskFailed, TaskStageFailed, TaskSkipped, TaskCancelled, TaskReverting, TaskReverted:
+			}
+		}
+		if d.straggles(g, t, task, goal) {
+			return fmt.Errorf("I14: %s has ended %s, and %s runs %s", d.ID, d.Status, t.Host, t.Running.Short())
+		}
+	}
+	return nil
+}
+
+// checkVerdict is I16: no verdict rests on evidence from before its attempt.
+func (s *State) checkVerdict(e GateJudged) error {
+	d := s.Deployments[e.Deployment]
+	if d == nil || e.Wave < 0 || e.Wave >= len(d.Waves) {
+		return nil
+	}
+	w := &d.Waves[e.Wave]
+	if x := w.Watch[watchKey(e.Gate, e.Key)]; x != nil && w.Status.judged() && x.Last.From < w.EvidenceFrom {
+		return fmt.Errorf("I16: gate %s of %s was judged by what it saw before wave %s was entered or tried again", e.Gate, d.ID, w.Name)
 	}
 	return nil
 }
@@ -316,40 +420,42 @@ func (s *State) checkSettled(d *Deployment, items []TaskEnd) error {
 	for _, item := range items {
 		t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]
 		if item.Status == TaskSettled && t != nil && task != nil && task.Status == TaskSettled && task.Since == s.Now &&
-			(t.Running != d.Revision || t.Health != HealthHealthy) {
+			(!t.proved(d.Revision)) {
 			return fmt.Errorf("S14: %s counts as settled in %s and runs %s, %s", item.Host, d.ID, t.Running.Short(), t.Health)
 		}
 	}
 	return nil
 }
 
-// witnessReports is S10 and S14 for results: a late report changes no task, and
-// no task settles without a report of the revision.
-func (s *State) witnessReports(e TargetsReported) func() error {
-	type key struct{ d, host string }
-	was := map[key]TaskStatus{}
-	for i := range e.Items {
-		for _, d := range s.open {
-			if task := d.Tasks[e.Items[i].Host]; task != nil {
-				was[key{d.ID, e.Items[i].Host}] = task.Status
-			}
+// sawDone reports whether the log granted the target the revision, saw it done,
+// and the report says that it serves it.
+func (s *State) sawDone(r *Report, d Digest) bool {
+	t := s.Target(r.Host, r.App)
+	return t != nil && t.Done == d && r.Running == d && r.Health == HealthHealthy
+}
+
+// witnessReport is S10 and S14 for one report, to be called before it is applied
+// and its test after: a late report changes no task, and no task settles without
+// a report of the revision.
+func (s *State) witnessReport(r *Report) func() error {
+	was := map[string]TaskStatus{}
+	for _, d := range s.open {
+		if task := d.Tasks[r.Host]; task != nil && d.App == r.App {
+			was[d.ID] = task.Status
 		}
 	}
 	return func() error {
-		for i := range e.Items {
-			r := &e.Items[i]
-			for _, d := range s.open {
-				task := d.Tasks[r.Host]
-				old, ok := was[key{d.ID, r.Host}]
-				if task == nil || !ok || d.App != r.App || task.Status == old {
-					continue
-				}
-				switch {
-				case r.Gen < task.Gen:
-					return fmt.Errorf("S10: a report of generation %d moved task %s of %s, which is at %d", r.Gen, r.Host, d.ID, task.Gen)
-				case task.Status == TaskSettled && (r.Running != d.Revision || r.Health != HealthHealthy || r.Result != ResultDone):
-					return fmt.Errorf("S14: %s settled in %s by a report of %s, %s", r.Host, d.ID, r.Running.Short(), r.Health)
-				}
+		for _, d := range s.open {
+			task := d.Tasks[r.Host]
+			old, ok := was[d.ID]
+			if task == nil || !ok || task.Status == old {
+				continue
+			}
+			switch {
+			case r.Gen < task.Gen:
+				return fmt.Errorf("S10: a report of generation %d moved task %s of %s, which is at %d", r.Gen, r.Host, d.ID, task.Gen)
+			case task.Status == TaskSettled && !s.sawDone(r, d.Revision):
+				return fmt.Errorf("S14: %s settled in %s by a report of %s, %s", r.Host, d.ID, r.Running.Short(), r.Health)
 			}
 		}
 		return nil

@@ -154,6 +154,13 @@ type QueryGate struct {
 	Query string `json:"query"`
 	Max   string `json:"max,omitempty"` // decimal text: state holds no floating point
 	Min   string `json:"min,omitempty"`
+	// Window is how far back an answer looks; no verdict before the wave is as old.
+	Window time.Duration `json:"window,omitempty"`
+	// HostLabel is the label that holds a host's name: every host that the question
+	// is about must have a series. "" is instance, for answers that have it.
+	HostLabel string `json:"host_label,omitempty"`
+	// Presence asks, for an aggregate, which hosts are in it; a template as Query.
+	Presence string `json:"presence,omitempty"`
 }
 
 // CompareGate compares hosts on the new revision with hosts on the old one.

@@ -3,6 +3,7 @@ package deploy
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -14,7 +15,7 @@ const grantBatch = 500
 // nothing. The caller proposes them as one entry and asks again until Decide
 // returns none; then it waits for a change or for NextWake.
 func Decide(s *State, f Fleet, now Time) []Event {
-	d := &decision{s: s, now: now, down: map[string]bool{}, hosts: map[string]bool{}, ledgers: map[*Group]*ledger{}, revertBegins: map[*Group]bool{}}
+	d := &decision{s: s, now: now, down: map[string]bool{}, hosts: map[string]bool{}, ledgers: map[*Group]*ledger{}, revertBegins: map[*Group]bool{}, illOf: map[*Group]map[Digest]bool{}}
 	for _, h := range f.Down {
 		d.down[h] = true
 	}
@@ -38,6 +39,8 @@ type decision struct {
 	down         map[string]bool
 	hosts        map[string]bool // granted in this call, for the host mutex
 	ledgers      map[*Group]*ledger
+	illOf        map[*Group]map[Digest]bool
+	past         []Digest        // revisions that the ways back of the last revert set lead past
 	revertBegins map[*Group]bool // a revert set begins: what newer deployments go back to changes
 	forward      []openWave      // waves that may be granted permits forward
 	backward     []openWave      // waves with targets to take back
@@ -95,7 +98,7 @@ func (d *decision) deployment(dep *Deployment) {
 // waits or is in its way, and the first wave is free.
 func (d *decision) start(dep *Deployment) {
 	g := d.s.group(dep)
-	if dep.Preempt && !d.preempt(dep, g) {
+	if d.overdue(dep) || dep.Preempt && !d.preempt(dep, g) {
 		return
 	}
 	if !dep.Held && len(d.s.startHolds(dep, g)) == 0 {
@@ -127,14 +130,20 @@ func (d *decision) preempt(dep *Deployment, g *Group) bool {
 // follows its own facts through the waves, so that one entry seals a wave,
 // opens the next and grants its first permits.
 func (d *decision) run(dep *Deployment) {
-	if d.asked(dep) || d.failures(dep) {
+	if d.asked(dep) || d.failures(dep) || d.overdue(dep) {
 		return
 	}
 	if dep.ScopeRevert != nil {
 		d.revertScope(dep)
 		return
 	}
-	if limit := dep.Config.Timeouts.Deployment; limit > 0 && d.now.Sub(dep.StartedAt) >= limit {
+	if dep.AskAgain != 0 {
+		if d.s.unanswered(dep) == "" {
+			d.emit(GatesAnswered{Deployment: dep.ID})
+		}
+		return
+	}
+	if limit := dep.Config.Timeouts.Deployment; limit > 0 && d.now.Sub(dep.LimitFrom) >= limit {
 		d.pause(dep, fmt.Sprintf("not done within %s", limit))
 		return
 	}
@@ -162,10 +171,12 @@ func (d *decision) run(dep *Deployment) {
 	d.finish(dep, status)
 }
 
-// paused goes on taking back a scope, and ends a decision that nobody took.
+// paused acts on gates that fail meanwhile, goes on taking back a scope, and ends
+// a decision that nobody took, and an approval that nobody gave.
 func (d *decision) paused(dep *Deployment) {
 	switch {
-	case d.asked(dep):
+	case d.asked(dep) || d.overdue(dep):
+	case d.verdicts(dep):
 	case dep.ScopeRevert != nil:
 		d.revertScope(dep)
 	case dep.Decision && dep.DecideBy > 0 && d.now >= dep.DecideBy:
@@ -189,11 +200,59 @@ func (d *decision) finish(dep *Deployment, status []WaveStatus) {
 			sealed++
 		}
 	}
-	end := DeploymentEnded{Deployment: dep.ID, Status: DeploymentStatusSucceeded}
+	end := DeploymentEnded{Deployment: dep.ID, Status: DeploymentStatusSucceeded, Cause: d.remainder(dep)}
 	if sealed == 0 {
-		end.Status, end.Cause = DeploymentStatusStopped, "no target left"
+		end.Status, end.Cause = DeploymentStatusStopped, "no target left"+semicolon(d.remainder(dep))
 	}
 	d.emit(end)
+}
+
+// remainder names who was left out of a deployment that ends, and who does not
+// serve in it; "" when there is nobody.
+func (d *decision) remainder(dep *Deployment) string {
+	var out, down []string
+	for i := range dep.Waves {
+		n := dep.waves[i].tasks
+		if n[TaskSkipped]+n[TaskBroken]+n[TaskFailed]+n[TaskLost]+n[TaskStageFailed] == 0 {
+			continue
+		}
+		for _, h := range dep.Waves[i].Hosts {
+			t, task := d.s.Target(h, dep.App), dep.Tasks[h]
+			if t == nil || task.gone() {
+				continue
+			}
+			if task.Status == TaskSkipped {
+				out = append(out, fmt.Sprintf("%s (%s)", d.s.hostName(h), task.Cause))
+			} else if task.Status.Failure() && !t.Serving() {
+				down = append(down, fmt.Sprintf("%s (%s)", d.s.hostName(h), task.Status))
+			}
+		}
+	}
+	text := ""
+	if len(out) > 0 {
+		text = "left out: " + few(out)
+	}
+	if len(down) > 0 {
+		text += semicolon("not serving: " + few(down))
+	}
+	return strings.TrimPrefix(text, "; ")
+}
+
+// semicolon puts a text after another.
+func semicolon(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "; " + text
+}
+
+// few lists the first names of many.
+func few(names []string) string {
+	const most = 20
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
 
 // endTasks ends tasks that nobody will report on: unreachable or silent hosts,
@@ -218,8 +277,20 @@ func (d *decision) endTasks(dep *Deployment) bool {
 func (d *decision) lost(dep *Deployment, i int) []TaskEnd {
 	var out []TaskEnd
 	p, limits := dep.waves[i], dep.Config.Timeouts
+	if dep.Waves[i].Status.active() {
+		p.vanished.each(func(j int) bool {
+			h := dep.Waves[i].Hosts[j]
+			if t := d.s.Target(h, dep.App); d.away(h, limits.LostAfter) {
+				out = append(out, TaskEnd{
+					Host: h, Status: TaskLost, Gen: t.Gen, Counter: t.Counter,
+					Cause: fmt.Sprintf("unreachable for %s after it took the revision", limits.LostAfter),
+				})
+			}
+			return true
+		})
+	}
 	if p.permits == 0 || p.awayCount == 0 && d.now < p.oldest.Add(limits.Task) {
-		return nil
+		return out
 	}
 	p.granted.each(func(j int) bool {
 		h := dep.Waves[i].Hosts[j]
@@ -256,6 +327,7 @@ func (d *decision) unstaged(dep *Deployment, i int) []TaskEnd {
 	p.stuck.each(func(j int) bool {
 		h := w.Hosts[j]
 		switch {
+		case dep.Tasks[h].Status != TaskWaiting:
 		case d.s.Target(h, dep.App).Quarantined:
 			out = append(out, TaskEnd{Host: h, Status: TaskSkipped, Counter: d.s.Target(h, dep.App).Counter, Cause: "the host is quarantined"})
 		case d.s.Target(h, dep.App).StageFailed == dep.Tasks[h].goal(dep):

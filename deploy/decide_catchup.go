@@ -1,14 +1,15 @@
 package deploy
 
-// catchingUp grants what behind need, group by group.
+// catchUps grants what targets that are behind need, group by group.
 func (d *decision) catchUps() {
 	for _, g := range sorted(d.s.Groups) {
 		if len(g.catchingUp) > 0 {
 			d.catchUpsLost(g)
 		}
-		if len(g.behind) == 0 || d.s.frozen(g) != nil || d.revertBegins[g] {
+		if len(g.behind) == 0 || d.revertBegins[g] {
 			continue // or a revert set begins, and what targets should run changes
 		}
+		frozen := d.s.frozen(g) != nil
 		led, x := d.ledger(g), d.groupTerms(g)
 		var births, late []Grant
 		var unstaged []TaskEnd
@@ -22,6 +23,9 @@ func (d *decision) catchUps() {
 				if t.StageFailed == goal {
 					unstaged = append(unstaged, TaskEnd{Host: host, Status: TaskStageFailed, Gen: t.Gen, Counter: t.Counter, Cause: "the bundle could not be staged"})
 				}
+				continue
+			}
+			if frozen && !t.goesBack(g) {
 				continue
 			}
 			grant := Grant{Host: host, Gen: t.Gen + 1, Kind: PermitConditional, Goal: goal}
@@ -57,7 +61,7 @@ func (d *decision) emitCatchUps(g *Group, kind CatchUp, x terms, items []Grant) 
 	}
 }
 
-// catchUpsLost ends the permits of catchingUp that nobody will report on.
+// catchUpsLost ends the permits of catch-ups that nobody will report on.
 func (d *decision) catchUpsLost(g *Group) {
 	var items []TaskEnd
 	limits := g.Config.Timeouts

@@ -18,12 +18,11 @@ type failure struct {
 // failures acts on the first failed gate or exceeded budget, and reports
 // whether there is one.
 func (d *decision) failures(dep *Deployment) bool {
+	if d.verdicts(dep) {
+		return true
+	}
 	for i := range dep.Waves {
-		st := dep.Waves[i].Status
-		if !st.active() && st != WaveStatusSealed {
-			continue
-		}
-		if d.sick(dep, i) || d.judged(dep, i) || st.active() && (d.overBudget(dep, i) || d.barrierMissed(dep, i)) {
+		if dep.Waves[i].Status.active() && (d.overBudget(dep, i) || d.barrierMissed(dep, i)) {
 			return true
 		}
 	}
@@ -37,6 +36,17 @@ func (d *decision) failures(dep *Deployment) bool {
 				wave: i, action: dep.Config.OnFailure.Wave, zones: d.failedZones(dep, i),
 				cause: fmt.Sprintf("%d hosts failed, the budget of the deployment is %d%s", dep.Failures, total.Down(len(dep.Tasks)), d.because(dep, i)),
 			})
+		}
+	}
+	return false
+}
+
+// verdicts acts on the first gate of a wave that fails, also while the deployment
+// is paused: a verdict is taken when it is known.
+func (d *decision) verdicts(dep *Deployment) bool {
+	for i := range dep.Waves {
+		if dep.Waves[i].Status.judged() && (d.sick(dep, i) || d.judged(dep, i)) {
+			return true
 		}
 	}
 	return false
@@ -168,9 +178,14 @@ func (d *decision) sick(dep *Deployment, i int) bool {
 		}
 		return true
 	})
+	before := len(d.out)
 	d.emit(GateJudged{Deployment: dep.ID, Wave: i, Gate: gate, Key: f.hosts[0], Verdict: VerdictFail, Evidence: text})
 	f.cause = fmt.Sprintf("gate %s failed in wave %s (%s)", gate, w.Name, text)
-	return d.act(dep, f)
+	if !d.act(dep, f) {
+		d.out = d.out[:before] // nothing follows, and it is known
+		return false
+	}
+	return true
 }
 
 // judged makes a verdict of the failing answers of observed gates and acts on
@@ -223,6 +238,13 @@ func (d *decision) act(dep *Deployment, f failure) bool {
 	if f.action.Do == ActionContinue {
 		return false
 	}
+	waits := dep.Status == DeploymentStatusPaused && dep.Decision // people know of it, or of another failure
+	pause := func(cause string) bool {
+		if !waits {
+			d.pause(dep, cause)
+		}
+		return !waits
+	}
 	scope := f.action.Scope
 	if scope == ScopeGate {
 		scope = f.scope
@@ -231,25 +253,23 @@ func (d *decision) act(dep *Deployment, f failure) bool {
 		scope = ScopeAll
 	}
 	if f.action.Do != ActionRollback {
-		d.pause(dep, f.cause)
-		return true
+		return pause(f.cause)
 	}
 	if r := d.s.Revisions[dep.App][dep.Revision]; r != nil && r.Unsafe {
-		d.pause(dep, f.cause+"; the revision is marked as not safe to roll back from")
-		return true
+		return pause(f.cause + "; the revision is marked as not safe to roll back from")
 	}
 	items, anyGood := d.revertSet(dep, f.within(scope))
 	switch {
 	case !anyGood:
-		d.pause(dep, f.cause+"; no last good revision to go back to")
+		return pause(f.cause + "; no last good revision to go back to")
 	case scope == ScopeAll:
 		d.rollbackAll(dep, f.cause, items)
 	case len(items) == 0:
-		d.pause(dep, f.cause+"; nothing to take back")
+		return pause(f.cause + "; nothing to take back")
 	default:
 		d.emit(RollbackStarted{
 			Deployment: dep.ID, Cause: f.cause, Scope: scope, Then: f.action.Then, Waves: []int{f.wave},
-			Until: d.decideBy(dep), Items: items,
+			Until: d.decideBy(dep), Past: d.past, Items: items,
 		})
 	}
 	return true
@@ -273,6 +293,7 @@ func (f *failure) within(scope string) func(int, *Target) bool {
 
 func everything(int, *Target) bool { return true }
 
+// pause asks people for a decision.
 func (d *decision) pause(dep *Deployment, cause string) {
 	d.emit(DeploymentPaused{Deployment: dep.ID, Cause: cause, Until: d.decideBy(dep)})
 }

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -27,7 +28,7 @@ func (d *decision) membership(f Fleet) {
 	}
 	for key, hosts := range sorted(leaves) {
 		if g := d.s.Groups[key]; g != nil {
-			d.emit(TargetsLeft{App: g.App, Group: g.Name, Hosts: hosts, Cause: "labels no longer match"})
+			d.emit(TargetsLeft{App: g.App, Group: g.Name, Hosts: hosts, Cause: "the selector no longer matches"})
 		}
 	}
 	for key, hosts := range sorted(joins) {
@@ -101,22 +102,48 @@ func (d *decision) forget(f Fleet) {
 	}
 }
 
-// suspect notes that a revision fails after its deployment has succeeded.
+// suspect notes that a revision fails after its deployment has succeeded, by its
+// hosts or by its gates, and that one has been watched for long enough.
 func (d *decision) suspect() {
 	for _, g := range sorted(d.s.Groups) {
 		dep := d.s.Deployments[g.Last]
-		if dep == nil || g.usage("").unhealthy == 0 || dep.Status != DeploymentStatusSucceeded || dep.Suspect != "" ||
-			dep.Config.WatchAfter == 0 || d.now.Sub(dep.EndedAt) > dep.Config.WatchAfter {
+		if dep == nil || dep.Config.WatchAfter == 0 || dep.Status != DeploymentStatusSucceeded || dep.Inverse || dep.Suspect != "" {
 			continue
 		}
-		var sick []string
-		for _, h := range g.Hosts() {
-			if t := d.s.Target(h, g.App); t.Health == HealthUnhealthy && t.Running == dep.Revision {
-				sick = append(sick, d.s.hostName(h)+": "+t.Evidence)
+		if !dep.watched(g, d.now) {
+			if g.Grades[dep.Revision] == GradeNone && !dep.Pruned {
+				d.emit(RevisionProven{Deployment: dep.ID})
 			}
+			continue
 		}
-		if len(sick) > 0 {
-			d.emit(RevisionSuspected{Deployment: dep.ID, Text: fmt.Sprintf("%d hosts are unhealthy (%s)", len(sick), sick[0])})
+		if text := d.suspicion(g, dep); text != "" {
+			d.emit(RevisionSuspected{Deployment: dep.ID, Text: text})
 		}
 	}
+}
+
+// suspicion says what speaks against a deployment that is watched; "" nothing.
+func (d *decision) suspicion(g *Group, dep *Deployment) string {
+	for i := range dep.Waves {
+		w := &dep.Waves[i]
+		for _, x := range sorted(w.Watch) {
+			gate := dep.Config.gate(x.Gate)
+			if gate != nil && slices.Contains(w.Gates, x.Gate) && x.failing(gate) {
+				return fmt.Sprintf("gate %s fails in wave %s%s (%s)", x.Gate, w.Name, d.keyName(gate, x.Last.Key), x.Last.text())
+			}
+		}
+	}
+	if g.usage("").unhealthy == 0 {
+		return ""
+	}
+	var sick []string
+	for _, t := range g.list {
+		if t.Health == HealthUnhealthy && t.Running == dep.Revision {
+			sick = append(sick, d.s.hostName(t.Host)+": "+t.Evidence)
+		}
+	}
+	if len(sick) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d hosts are unhealthy (%s)", len(sick), sick[0])
 }

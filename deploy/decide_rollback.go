@@ -1,21 +1,25 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // revertSet lists where each target in scope that the deployment touched goes,
 // newest waves first, and whether any target in scope has a last good revision.
-// A target that another deployment is changing, or that a newer one has settled,
-// is that one's to move.
+// A target that joined with the revision is one of them. One that another
+// deployment is changing, or that a newer one has settled, is that one's to
+// move; one that was left out on purpose keeps what it runs.
 func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool, bad ...Digest) (items []RevertGoal, anyGood bool) {
 	g := d.s.group(dep)
+	d.past = nil
 	for i := range slices.Backward(dep.Waves) {
 		for _, h := range dep.Waves[i].Hosts {
 			t, task := d.s.Target(h, dep.App), dep.Tasks[h]
-			if t == nil || task == nil || task.gone() || task.Wave != i || !in(i, t) || dep.overtaken(g, t) {
+			if t == nil || task == nil || task.gone() || task.Wave != i || !in(i, t) || dep.overtaken(g, t) || t.Declared {
 				continue
 			}
 			goal := d.goal(dep, t, bad)
@@ -25,25 +29,66 @@ func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool,
 			}
 		}
 	}
+	for _, t := range g.list {
+		if !dep.adopts(g, t) || !t.movesTo(dep.Revision) || !in(g.place[t.Host], t) || dep.overtaken(g, t) {
+			continue
+		}
+		goal := d.goal(dep, t, bad)
+		anyGood = anyGood || goal != ""
+		if goal != t.Running || t.Open {
+			items = append(items, RevertGoal{Host: t.Host, Goal: goal})
+		}
+	}
 	return items, anyGood
 }
 
 // goal is where a target goes when the deployment is undone: its last good
-// revision without the deployment's own seals and without the revision itself
+// revision without the deployment's own lines and without the revision itself
 // unless it was there before, nor anything that turns bad with it.
+// What the way leads past is noted in d.past.
 func (d *decision) goal(dep *Deployment, t *Target, bad []Digest) Digest {
+	back, past := d.goalPast(dep, t, bad)
+	if past != "" && !slices.Contains(d.past, past) {
+		d.past = append(d.past, past)
+	}
+	return back
+}
+
+func (d *decision) goalPast(dep *Deployment, t *Target, bad []Digest) (back, past Digest) {
+	g := t.group
 	if dep.Inverse {
-		if dep.Undo == "" || t.Running != dep.Undo {
-			return dep.Revision
-		}
-		return d.s.LastGood(t, "")
+		return dep.backTo(g, t)
 	}
 	isBad := func(seal Seal) bool { return slices.Contains(bad, seal.Revision) }
-	g := t.lastGood(func(seal Seal) bool { return seal.Deployment == dep.ID || isBad(seal) })
-	if g == dep.Revision && !dep.Redeploy {
-		return t.lastGood(func(seal Seal) bool { return seal.Revision == dep.Revision || isBad(seal) })
+	shaky := func(r Digest) bool { return d.ill(g)[r] }
+	back, past = g.wayBack(t, func(seal Seal) bool { return seal.Deployment != dep.ID && !isBad(seal) }, shaky)
+	if back == dep.Revision && !dep.Redeploy {
+		return g.wayBack(t, func(seal Seal) bool { return seal.Revision != dep.Revision && !isBad(seal) }, shaky)
 	}
-	return g
+	return back, past
+}
+
+// ill lists the revisions that most of the group's targets that run them say
+// they are not well on: no way back leads to them while a proven one is there.
+// What is proven is not doubted for an incident.
+func (d *decision) ill(g *Group) map[Digest]bool {
+	if d.illOf[g] != nil {
+		return d.illOf[g]
+	}
+	well, unwell := map[string]int{}, map[string]int{}
+	for _, t := range g.list {
+		if t.Open || t.Quarantined {
+			continue
+		}
+		well[string(t.Running)] += count(t.Health == HealthHealthy)
+		unwell[string(t.Running)] += count(t.Health == HealthUnhealthy)
+	}
+	out := map[Digest]bool{}
+	for r, n := range sorted(unwell) {
+		out[Digest(r)] = n > 0 && n >= well[r] && g.Grades[Digest(r)] != GradeProven
+	}
+	d.illOf[g] = out
+	return out
 }
 
 // rollbackAll takes the whole deployment back, marks its revision bad, and with
@@ -62,14 +107,15 @@ func (d *decision) rollbackAll(dep *Deployment, cause string, items []RevertGoal
 	if len(revoked) > 0 {
 		items, _ = d.revertSet(dep, everything, bad...)
 	}
-	d.emit(RollbackStarted{Deployment: dep.ID, Cause: cause, Bad: !dep.Inverse, Scope: ScopeAll, Items: items})
+	isBad := func(o *Deployment) bool { return !o.Inverse && !g.sealedBefore(o.Revision, o.ID) }
+	d.emit(RollbackStarted{Deployment: dep.ID, Cause: cause, Bad: isBad(dep), Scope: ScopeAll, Past: d.past, Items: items})
 	for _, o := range revoked {
 		if o.RevertSet {
 			continue
 		}
 		items, _ := d.revertSet(o, everything, bad...)
 		d.emit(RollbackStarted{
-			Deployment: o.ID, Cause: "revoked by the rollback of " + dep.RevName, Bad: true, Scope: ScopeAll, RevokedBy: dep.ID, Items: items,
+			Deployment: o.ID, Cause: "revoked by the rollback of " + dep.RevName, Bad: isBad(o), Scope: ScopeAll, RevokedBy: dep.ID, Past: d.past, Items: items,
 		})
 	}
 }
@@ -93,7 +139,7 @@ func (d *decision) asked(dep *Deployment) bool {
 	}
 	slices.Sort(waves)
 	d.emit(RollbackStarted{
-		Deployment: dep.ID, Cause: a.Cause, Scope: a.Scope, Then: ThenPause, Waves: waves, Until: d.decideBy(dep), Items: items,
+		Deployment: dep.ID, Cause: a.Cause, Scope: a.Scope, Then: ThenPause, Waves: waves, Until: d.decideBy(dep), Past: d.past, Items: items,
 	})
 	return true
 }
@@ -104,6 +150,7 @@ func (d *decision) revertScope(dep *Deployment) {
 	if d.reverted(dep) {
 		return
 	}
+	d.restage(dep)
 	open := false
 	for i := range slices.Backward(dep.Waves) {
 		if dep.Waves[i].Status == WaveStatusReverting {
@@ -170,13 +217,60 @@ func (d *decision) rollback(dep *Deployment) {
 	if d.reverted(dep) {
 		return
 	}
+	d.restage(dep)
 	open := 0
 	for i := range slices.Backward(dep.Waves) {
 		open += dep.waves[i].tasks[TaskReverting]
 		d.backward = append(d.backward, openWave{dep, i})
 	}
-	if open == 0 && dep.held() == 0 {
-		d.endRollback(dep)
+	if open > 0 || dep.held() > 0 {
+		return
+	}
+	if items := d.stragglers(dep); len(items) > 0 {
+		d.emit(RevertExtended{Deployment: dep.ID, Items: items})
+		return
+	}
+	d.endRollback(dep)
+}
+
+// stragglers are reachable targets that run what is being taken back, although
+// the set is done: they joined with it, or were away.
+func (d *decision) stragglers(dep *Deployment) []RevertGoal {
+	var out []RevertGoal
+	g := d.s.group(dep)
+	for _, t := range g.list {
+		task := dep.Tasks[t.Host]
+		if d.down[t.Host] || task == nil && !dep.adopts(g, t) || dep.overtaken(g, t) {
+			continue
+		}
+		if goal := d.goal(dep, t, nil); dep.straggles(g, t, task, goal) {
+			out = append(out, RevertGoal{Host: t.Host, Goal: goal})
+		}
+	}
+	return out
+}
+
+// restageAfter is how long after a failure the bundle of a way back is fetched
+// again, doubled up to sixteen times; without end, for there is no other way.
+const restageAfter = 30 * time.Second
+
+// restages is when the target may fetch again what it failed to stage.
+func (t *Target) restages() Time { return t.StageFailedAt.Add(restageAfter << min(t.StageTries, 4)) }
+
+// restage lets targets that go back fetch once more what they could not.
+func (d *decision) restage(dep *Deployment) {
+	var hosts []string
+	for i := range dep.Waves {
+		dep.waves[i].stuck.each(func(j int) bool {
+			h := dep.Waves[i].Hosts[j]
+			if t := d.s.Target(h, dep.App); dep.Tasks[h].Status == TaskReverting && d.now >= t.restages() {
+				hosts = append(hosts, h)
+			}
+			return true
+		})
+	}
+	if len(hosts) > 0 {
+		d.emit(StagingRetried{App: dep.App, Group: dep.Group, Hosts: hosts})
 	}
 }
 
@@ -203,6 +297,23 @@ func (d *decision) reverted(dep *Deployment) bool {
 	return len(items) > 0
 }
 
+// wentTo names the revision that most targets of a rollback went back to.
+func (d *decision) wentTo(dep *Deployment) string {
+	goals := map[string]int{}
+	for _, t := range d.s.group(dep).list {
+		if task := dep.Tasks[t.Host]; task != nil && task.Goal != "" {
+			goals[string(task.Goal)]++
+		}
+	}
+	if goal := commonest(goals); goal != "" {
+		return d.s.RevisionName(dep.App, goal)
+	}
+	if dep.Inverse {
+		return dep.RevName
+	}
+	return cmp.Or(dep.FromName, "what was there before")
+}
+
 // endRollback ends a rollback and lists who is not back.
 func (d *decision) endRollback(dep *Deployment) {
 	var list []string
@@ -218,7 +329,11 @@ func (d *decision) endRollback(dep *Deployment) {
 			}
 		}
 	}
-	end := DeploymentEnded{Deployment: dep.ID, Status: DeploymentStatusRolledBack, Cause: dep.Cause + notBack(list)}
+	cause := dep.Cause
+	if dep.Asked != "" {
+		cause = fmt.Sprintf("rolled back to %s, as asked %s", d.wentTo(dep), dep.Asked)
+	}
+	end := DeploymentEnded{Deployment: dep.ID, Status: DeploymentStatusRolledBack, Cause: cause + notBack(list)}
 	switch {
 	case dep.Inverse:
 		end.Status = DeploymentStatusSucceeded

@@ -21,11 +21,14 @@ type Deployment struct {
 	Status          DeploymentStatus `json:"status"`
 	Cause           string           `json:"cause,omitempty"`
 	Decision        bool             `json:"decision,omitempty"` // paused by a failure, waits for a person
-	Abort           bool             `json:"abort,omitempty"`    // a rollback of all was requested
 	RevertSet       bool             `json:"revert,omitempty"`   // the revert set is committed
 	Attempt         int              `json:"attempt,omitempty"`  // rises with each retry
 	Inverse         bool             `json:"inverse,omitempty"`
-	Undo            Digest           `json:"undo,omitempty"` // of an inverse deployment: what it takes back
+	Undoes          string           `json:"undoes,omitempty"`  // of an inverse deployment: the one that it takes back; "": all go to Revision
+	Leaves          Digest           `json:"leaves,omitempty"`  // of an inverse deployment: the revision of the one that it takes back
+	Undone          bool             `json:"undone,omitempty"`  // an inverse deployment took it back
+	Granted         bool             `json:"granted,omitempty"` // a permit of it was granted: targets may run its revision
+	Asked           string           `json:"asked,omitempty"`   // who wants all of it back, and why; "" nobody
 	Redeploy        bool             `json:"redeploy,omitempty"`
 	Seed            uint64           `json:"seed"`
 	Actor           string           `json:"actor,omitempty"`
@@ -40,13 +43,15 @@ type Deployment struct {
 	Records         []Record         `json:"records,omitempty"`
 	Pruned          bool             `json:"pruned,omitempty"` // ended long ago: tasks, hosts and records are dropped
 	StartedAt       Time             `json:"started_at,omitempty"`
-	DecideBy        Time             `json:"decide_by,omitempty"` // the decision's end; 0 waits for ever
-	Fixes           []Digest         `json:"fixes,omitempty"`     // revisions whose rollback does not revoke this one
-	Without         []Digest         `json:"without,omitempty"`   // revisions that it is known not to contain
+	LimitFrom       Time             `json:"limit_from,omitempty"` // start of timeouts.deployment, moved on by pauses, anew at a retry
+	AskAgain        Time             `json:"ask_again,omitempty"`  // gates must answer after this, before anything goes on
+	DecideBy        Time             `json:"decide_by,omitempty"`  // the decision's end; 0 waits for ever
+	Fixes           []Digest         `json:"fixes,omitempty"`      // revisions whose rollback does not revoke this one
+	Without         []Digest         `json:"without,omitempty"`    // revisions that it is known not to contain
 	Preempt         bool             `json:"preempt,omitempty"`
-	TakenBy         string           `json:"taken_by,omitempty"` // the newer deployment that takes over
-	ScopeRevert     *Reversion       `json:"scoped,omitempty"`   // an open revert set that is not of all
-	RequestedRevert *Reversion       `json:"asked,omitempty"`    // a scope that a person wants back
+	TakenBy         string           `json:"taken_by,omitempty"`  // the newer deployment that takes over
+	ScopeRevert     *Reversion       `json:"scoped,omitempty"`    // an open revert set that is not of all
+	RequestedRevert *Reversion       `json:"requested,omitempty"` // a scope that a person wants back
 	Approvals       []Approval       `json:"approvals,omitempty"`
 	Promoted        []string         `json:"promoted,omitempty"` // holds that count as passed, see holdKey
 	Suspect         string           `json:"suspect,omitempty"`  // what was seen after it succeeded
@@ -91,6 +96,61 @@ func (d *Deployment) derive() {
 			}
 		}
 	}
+}
+
+// watched reports whether gates go on asking about the deployment, which
+// succeeded: it is the newest of its group, not suspected, and watchAfter runs.
+func (d *Deployment) watched(g *Group, now Time) bool {
+	return g != nil && g.Last == d.ID && d.Status == DeploymentStatusSucceeded && !d.Inverse && !d.Pruned && d.Suspect == "" &&
+		g.Grades[d.Revision] == GradeNone && now.Sub(d.EndedAt) < d.Config.WatchAfter
+}
+
+// deserted reports whether no target of the wave is left that could act: none is
+// to come, and none that settled gives evidence.
+func (d *Deployment) deserted(i int) bool {
+	p := d.waves[i]
+	return p.open() == 0 && p.evidence == 0 && p.failures+d.Waves[i].Extra <= d.Waves[i].Budget
+}
+
+// reopens reports whether a target that was left out by no person's name can
+// act again, in a wave that has nobody else.
+func (d *Deployment) reopens(t *Target, task *Task) bool {
+	w := &d.Waves[task.Wave]
+	return task.Status == TaskSkipped && !task.Named && !task.Intend && !t.Away && !t.Quarantined && w.Status.waits() && d.forward()
+}
+
+// adopts reports whether a target that has no task in the deployment could get
+// one: it joined after the waves were planned.
+func (d *Deployment) adopts(g *Group, t *Target) bool {
+	w, placed := g.place[t.Host]
+	task := d.Tasks[t.Host]
+	return placed && !d.Inverse && w < len(d.Waves) && (task == nil || task.Status == TaskGone)
+}
+
+// revertTries is how often a target is put into the same revert set: one that
+// gives no result is left to its late task and listed.
+const revertTries = 3
+
+// straggles reports whether a target that can be reached still runs what the
+// deployment takes back, and could go to the goal. A nil task is one to be made.
+func (d *Deployment) straggles(g *Group, t *Target, task *Task, goal Digest) bool {
+	if t.Away || t.Declared || goal == "" || t.Running == goal && !t.Open {
+		return false
+	}
+	if task != nil {
+		if task.Reverts >= revertTries {
+			return false
+		}
+		switch task.Status {
+		case TaskGranted, TaskReverting, TaskBroken, TaskLeft:
+			return false
+		case TaskWaiting, TaskSettled, TaskFailed, TaskStageFailed, TaskLost, TaskGone, TaskSkipped, TaskCancelled, TaskReverted:
+		}
+	}
+	if d.Inverse {
+		return t.Running != "" && (d.Leaves == "" || t.movesTo(d.Leaves))
+	}
+	return t.movesTo(d.Revision)
 }
 
 // forward reports whether the deployment may still give its revision to hosts.
@@ -309,7 +369,8 @@ func (dep *Deployment) rehearsable(g *Group, i int) bool {
 
 // rehearsalGoal is the revision that a rehearsal goes back to, or "".
 func (dep *Deployment) rehearsalGoal(t *Target) Digest {
-	return t.lastGood(func(seal Seal) bool { return seal.Deployment == dep.ID || seal.Revision == dep.Revision })
+	back, _ := t.group.wayBack(t, func(seal Seal) bool { return seal.Deployment != dep.ID && seal.Revision != dep.Revision }, nil)
+	return back
 }
 
 // prefetches reports whether the target of a waiting task may fetch now: all of

@@ -35,6 +35,14 @@ func Describe(e Event) string {
 		return fmt.Sprintf("HostsReleased %s %s", list(e.Hosts), cmp.Or(e.Cause, "by "+e.Request.Actor))
 	case GroupDeleted:
 		return fmt.Sprintf("GroupDeleted %s/%s by %s", e.App, e.Group, e.Request.Actor)
+	case RevisionProven:
+		return "RevisionProven " + e.Deployment
+	case StagingRetried:
+		return fmt.Sprintf("StagingRetried %s/%s %s", e.App, e.Group, list(e.Hosts))
+	case TasksReopened:
+		return fmt.Sprintf("TasksReopened %s %s", e.Deployment, list(e.Hosts))
+	case GatesAnswered:
+		return "GatesAnswered " + e.Deployment
 	case FreezeSet:
 		return "FreezeSet by " + e.Request.Actor
 	case FreezeLifted:
@@ -62,6 +70,9 @@ func describeReports(e TargetsReported) string {
 func describeDeployment(e Event) string {
 	switch e := e.(type) {
 	case DeploymentCreated:
+		if e.Inverse {
+			return fmt.Sprintf("DeploymentCreated %s rollback of=%s to=%s", e.ID, cmp.Or(e.Undoes, "all"), e.RevName)
+		}
 		var waves []string
 		for _, w := range e.Waves {
 			waves = append(waves, fmt.Sprintf("%s=%s", w.Name, list(w.Hosts)))
@@ -116,6 +127,12 @@ func describeDeployment(e Event) string {
 			items = append(items, h.Text)
 		}
 		return fmt.Sprintf("HoldsChanged %d (%s)", e.Wave, strings.Join(items, "; "))
+	case RevertExtended:
+		var items []string
+		for _, g := range e.Items {
+			items = append(items, g.Host+"→"+string(g.Goal))
+		}
+		return fmt.Sprintf("RevertExtended %s %s", e.Deployment, list(items))
 	case WaveReverted:
 		return fmt.Sprintf("WaveReverted %d", e.Wave)
 	case TakenOver:

@@ -104,9 +104,10 @@ type DeploymentCreated struct {
 	Waves      []Wave
 	Seed       uint64
 	Redeploy   bool
-	Force      bool // deploy a revision that is marked bad
-	Inverse    bool // a rollback as a deployment of its own
-	Bad        Digest
+	Force      bool     // deploy a revision that is marked bad
+	Inverse    bool     // a rollback as a deployment of its own
+	Undoes     string   // of an inverse one: the deployment that it takes back, the choice of Undoable; "" brings all to Revision
+	Bad        Digest   // of an inverse one: what is marked bad by it
 	Layout     uint64   // version of the group's layout that the waves follow; 0 makes a new one
 	Fixes      []Digest // revisions that this one repairs: their rollback does not revoke it
 	Without    []Digest // revisions that this one is known not to contain
@@ -255,6 +256,14 @@ type RollbackStarted struct {
 	Waves      []int
 	Until      Time // the decision that follows must be taken by then; 0 waits for ever
 	RevokedBy  string
+	Past       []Digest // suspect revisions that the ways back lead past: nothing in scope comes to them by itself
+	Items      []RevertGoal
+}
+
+// RevertExtended adds targets to the open revert set of a deployment that rolls
+// back: they joined, or came back, with what is being taken back.
+type RevertExtended struct {
+	Deployment string
 	Items      []RevertGoal
 }
 
@@ -310,6 +319,7 @@ type Observation struct {
 	Samples   int     `json:"samples,omitempty"`
 	Answer    Verdict `json:"answer"`
 	Final     bool    `json:"final,omitempty"` // a sequential test that has decided
+	Few       bool    `json:"few,omitempty"`   // inconclusive for want of samples alone: whoever should answer did
 	Detail    string  `json:"detail,omitempty"`
 }
 
@@ -347,6 +357,27 @@ type HostsReleased struct {
 	Hosts   []string
 	Cause   string
 }
+
+// RevisionProven says that watchAfter has gone by without suspicion: the
+// revision is a way back that can be trusted.
+type RevisionProven struct{ Deployment string }
+
+// StagingRetried lets targets stage once more what they could not.
+type StagingRetried struct {
+	App, Group string
+	Hosts      []string
+}
+
+// TasksReopened lets targets take part again that were left out because they
+// could not act, while their wave has nobody else.
+type TasksReopened struct {
+	Deployment string
+	Hosts      []string
+}
+
+// GatesAnswered says that every gate has answered since a person let the
+// deployment go on: grants may follow.
+type GatesAnswered struct{ Deployment string }
 
 // RevisionSuspected says that a revision fails after its deployment succeeded.
 // It changes nothing but the history.
@@ -447,8 +478,13 @@ func (FreezeLifted) event()       {}
 func (HoldsChanged) event()       {}
 func (TargetMoved) event()        {}
 func (TakenOver) event()          {}
+func (RevertExtended) event()     {}
 func (WaveReverted) event()       {}
 func (GateObserved) event()       {}
 func (HostsQuarantined) event()   {}
 func (HostsReleased) event()      {}
+func (RevisionProven) event()     {}
+func (StagingRetried) event()     {}
+func (TasksReopened) event()      {}
+func (GatesAnswered) event()      {}
 func (RevisionSuspected) event()  {}

@@ -169,13 +169,127 @@ func (d *Deployment) promotable(i int) []string {
 	var out []string
 	if w.Status == WaveStatusBaking {
 		out = append(out, "bake")
+		for _, name := range w.Gates {
+			if gate := d.Config.gate(name); gate != nil && gate.Observed() {
+				out = append(out, name)
+			}
+		}
 	}
 	if w.Status == WaveStatusDeploying && w.OneBox && d.waves[i].settledUp > 0 && !d.oneBoxPassed(i) {
 		out = append(out, w.Gates...)
 	}
 	for _, h := range w.Holds {
-		if h.Kind == "window" || h.Kind == "gate" {
+		if h.Kind == "window" || h.Kind == "gate" || h.Kind == holdTargets {
 			out = append(out, h.Name)
+		}
+	}
+	return out
+}
+
+// approvalEnds is when the gate's time to be approved is over for a wave that
+// it holds, or for a deployment that waits to take over others; 0 is never. It
+// passes while the deployment is paused too: it is people's.
+func (d *Deployment) approvalEnds(i int, gate *Gate) Time {
+	if gate.Approval == nil || gate.Approval.Timeout == 0 {
+		return 0
+	}
+	w := &d.Waves[i]
+	switch {
+	case d.Status == DeploymentStatusPending && d.Preempt && i == 0:
+		return d.CreatedAt.Add(gate.Approval.Timeout)
+	case w.Status == WaveStatusHeld && slices.ContainsFunc(w.Holds, func(h Hold) bool { return h.Name == gate.Name }):
+		return w.HeldAt.Add(gate.Approval.Timeout)
+	}
+	return 0
+}
+
+// overdueFor reports whether the gate's time to be approved is over.
+func (d *Deployment) overdueFor(gate *Gate, now Time) bool {
+	for i := range d.Waves {
+		if end := d.approvalEnds(i, gate); end > 0 && now >= end {
+			return true
+		}
+	}
+	return false
+}
+
+// overdue names an approval that was not given in time, or "".
+func (d *Deployment) overdue(now Time) string {
+	for i := range d.Waves {
+		if !d.Waves[i].Status.waits() {
+			continue
+		}
+		for _, name := range d.preGates(i) {
+			gate := d.Config.gate(name)
+			if gate == nil || gate.Approval == nil || d.approved(gate) {
+				continue
+			}
+			if end := d.approvalEnds(i, gate); end > 0 && now >= end {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// unanswered names a gate that has not answered since the deployment was let go
+// on; "" when every one has.
+func (s *State) unanswered(d *Deployment) string {
+	g := s.group(d)
+	for i := range d.Waves {
+		w := &d.Waves[i]
+		if !d.asks(i) || d.shadowed(g, i) {
+			continue
+		}
+		for _, name := range w.Gates {
+			gate := d.Config.gate(name)
+			if gate == nil || !gate.Observed() {
+				continue
+			}
+			for key := range sorted(s.asked(d, i, gate)) {
+				if x := w.Watch[watchKey(name, key)]; x == nil || x.At < d.AskAgain {
+					return name
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// asks reports whether the gates of wave i are asked now: some of its hosts give
+// evidence, or it is about to be tried again.
+func (d *Deployment) asks(i int) bool {
+	st := d.Waves[i].Status
+	return st.judged() && (d.waves[i].evidence > 0 || d.AskAgain != 0 && st.active())
+}
+
+// asked lists the names of the hosts that run the revision, by the key of each
+// scope that the gate is asked about in a wave. Before a wave that was taken back
+// is tried again, a gate that speaks of more than the revision's own hosts is
+// asked about all that are to take it.
+func (s *State) asked(d *Deployment, i int, gate *Gate) map[string][]string {
+	out := map[string][]string{}
+	again := d.AskAgain != 0 && d.waves[i].evidence == 0 && gate.Compare == nil && gate.scope() != ScopeHost
+	for j := range d.Waves {
+		if j != i && gate.scope() != ScopeDeployment {
+			continue
+		}
+		for _, h := range d.Waves[j].Hosts {
+			t, task := s.Target(h, d.App), d.Tasks[h]
+			if t == nil || task == nil || task.gone() || t.Quarantined {
+				continue
+			}
+			if (task.Status != TaskSettled || t.Running != d.Revision) && !(again && task.Status == TaskWaiting) {
+				continue
+			}
+			key := ""
+			switch gate.scope() {
+			case ScopeHost:
+				key = h
+			case ScopeZone:
+				key = t.Zone
+			}
+			out[key] = append(out[key], s.hostName(h))
 		}
 	}
 	return out
@@ -226,6 +340,7 @@ type evidence struct {
 	samples int
 	watched []*Watched
 	every   []time.Duration // interval of each
+	need    []time.Duration // of each: what its answers must cover
 }
 
 // evidence sums up the observed gates of wave i, over every scope of theirs.
@@ -242,9 +357,15 @@ func (dep *Deployment) evidence(i int) evidence {
 			if x.Gate != name {
 				continue
 			}
-			if task := dep.Tasks[x.Last.Key]; gate.scope() == ScopeHost && (task == nil || task.gone() || task.Status != TaskSettled) {
-				continue // the host departed, or is on its way
+			need := w.BakeMin
+			if gate.scope() == ScopeHost {
+				task := dep.Tasks[x.Last.Key]
+				if task == nil || task.gone() || task.Status != TaskSettled {
+					continue // the host departed, or is on its way
+				}
+				need = min(need, x.At.Sub(max(w.BakeSince, task.Since))) // less of who joined in the bake
 			}
+			e.need = append(e.need, need)
 			asked++
 			samples += x.Last.Samples
 			e.watched, e.every = append(e.watched, x), append(e.every, gate.every())
@@ -261,14 +382,31 @@ func (dep *Deployment) evidence(i int) evidence {
 	return e
 }
 
-// covered reports whether answers cover 95 % of the bake and none is stale.
-func (e *evidence) covered(now Time, w *Wave) bool {
+// uncovered is how much of the bake answers still have to cover, the most of all
+// gates, or a moment when one is stale: answers must cover 95 % of the minimum,
+// so a gap prolongs the bake by its length.
+func (e *evidence) uncovered(now Time, w *Wave) time.Duration {
+	left := time.Duration(0)
 	for i, x := range e.watched {
-		if x.At < w.BakeSince || now.Sub(x.At) > 2*e.every[i] || x.Covered*100 < x.At.Sub(w.BakeSince)*95 {
-			return false
+		if x.At < w.BakeSince || now.Sub(x.At) > 2*e.every[i] {
+			left = max(left, e.every[i])
 		}
+		left = max(left, e.need[i]*95/100-x.Covered)
 	}
-	return true
+	return left
+}
+
+// short says, in words, what a bake that is over still lacks.
+func (e *evidence) short(w *Wave, now Time) string {
+	switch {
+	case e.open == "health":
+		return "some hosts do not say how they are"
+	case e.open != "":
+		return "gate " + e.open + " is inconclusive"
+	case e.samples < w.Samples:
+		return fmt.Sprintf("%d of %d samples", e.samples, w.Samples)
+	}
+	return fmt.Sprintf("answers of gates are %s short of the bake", short(e.uncovered(now, w)))
 }
 
 func reason(text string) string {

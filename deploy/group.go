@@ -17,13 +17,18 @@ type Group struct {
 	Source    string            `json:"source,omitempty"`
 	DefinedAt int64             `json:"defined_at"` // wall
 	Members   map[string]bool   `json:"members,omitempty"`
-	Bad       map[Digest]string `json:"bad,omitempty"`  // revision -> deployment that failed
-	Last      string            `json:"last,omitempty"` // newest deployment
+	Bad       map[Digest]string `json:"bad,omitempty"`    // revision -> deployment that failed
+	Grades    map[Digest]Grade  `json:"grades,omitempty"` // proven and suspect revisions; see Grade
+	Last      string            `json:"last,omitempty"`   // newest deployment
 	Layout    Layout            `json:"layout,omitzero"`
-	Succeeded []Seal            `json:"succeeded,omitempty"` // revisions that went through, oldest first
+	History   []Seal            `json:"history,omitempty"` // what passed, oldest first; see seal
+	// NextSelector takes the place of Selector once no deployment is in flight.
+	NextSelector string `json:"next_selector,omitempty"`
 
 	use        map[string]*usage   // by zone, "" the whole group; derived
-	open       []*Deployment       // not terminal, oldest first; derived
+	all        []*Deployment       // oldest first; derived
+	open       []*Deployment       // of these, not terminal; derived
+	good       []Digest            // of each wave of the layout, see goodIn; derived, nil when it must be found anew
 	place      map[string]int      // of its hosts: their wave in the layout; derived
 	behind     map[string]struct{} // hosts that may need a catch-up; derived
 	catchingUp map[string]struct{} // hosts whose open generation is a catch-up; derived
@@ -42,8 +47,9 @@ func (g *Group) Key() string { return GroupKey(g.App, g.Name) }
 func GroupKey(app, group string) string { return app + "/" + group }
 
 // derive builds the group's indexes; its targets are counted by State.add.
-func (g *Group) derive(open []*Deployment) {
-	g.use, g.open, g.place = nil, nil, map[string]int{}
+// It is given every deployment of the state, oldest first.
+func (g *Group) derive(all []*Deployment) {
+	g.use, g.all, g.open, g.good, g.place = nil, nil, nil, nil, map[string]int{}
 	g.behind, g.catchingUp, g.targets = map[string]struct{}{}, map[string]struct{}{}, map[string]*Target{}
 	g.list = nil
 	if g.Members == nil { // empty ones are left out of a snapshot
@@ -52,14 +58,20 @@ func (g *Group) derive(open []*Deployment) {
 	if g.Bad == nil {
 		g.Bad = map[Digest]string{}
 	}
+	if g.Grades == nil {
+		g.Grades = map[Digest]Grade{}
+	}
 	for i := range g.Layout.Waves {
 		for _, h := range g.Layout.Waves[i].Hosts {
 			g.place[h] = i
 		}
 	}
-	for _, d := range open {
+	for _, d := range all {
 		if d.App == g.App && d.Group == g.Name {
-			g.open = append(g.open, d)
+			g.all = append(g.all, d)
+			if !d.Status.Terminal() {
+				g.open = append(g.open, d)
+			}
 		}
 	}
 }
@@ -83,8 +95,18 @@ func (g *Group) target(host string) *Target { return g.targets[host] }
 // InFlight returns the group's deployments that have not ended, oldest first.
 func (g *Group) InFlight() []*Deployment { return g.open }
 
+// sharing returns the deployments in flight that share the layout: all but
+// those that take something back, which have no waves of their own.
+func (g *Group) sharing() []*Deployment {
+	if len(g.open) > 0 && g.open[0].Inverse { // none is created while another is in flight
+		return g.open[1:]
+	}
+	return g.open
+}
+
 // admits tests a new deployment against those in flight on the group.
-func (g *Group) admits(e DeploymentCreated, rev *Revision) error {
+func (g *Group) admits(e DeploymentCreated) error {
+	shared := len(g.sharing()) > 0
 	for _, d := range g.open {
 		name := fmt.Sprintf("deployment %s of %s to %s is in flight (%s)", d.ID, d.RevName, e.Group, d.Status)
 		switch {
@@ -94,7 +116,7 @@ func (g *Group) admits(e DeploymentCreated, rev *Revision) error {
 			return refuse(Conflict, "%s; take that one back with `dctl abort %s --rollback`", name, d.ID)
 		case e.Config.InFlight.Queue == QueueReject:
 			return refuse(Conflict, "%s, and the config says `inFlight.queue: reject`; wait for it, or abort it", name)
-		case e.Layout == 0:
+		case e.Layout == 0 && shared:
 			return refuse(Conflict, "%s; deployments in flight share their waves: plan again", name)
 		}
 	}
@@ -112,7 +134,7 @@ func (g *Group) admits(e DeploymentCreated, rev *Revision) error {
 func (g *Group) intend(d *Deployment) {
 	for _, t := range g.list {
 		if d.Tasks[t.Host] != nil && t.Drift == "" && t.Running == d.Revision && t.Running != g.want(t) {
-			t.Drift = "left as it is by " + d.ID
+			t.Drift, t.Declared, t.LeftBy = "left as it is by "+d.ID, true, d.ID
 		}
 	}
 }
@@ -137,6 +159,11 @@ func (s *State) Commonest(g *Group) Digest {
 			n[string(t.Running)]++
 		}
 	}
+	return commonest(n)
+}
+
+// commonest returns the key with the highest count; of equal ones the first.
+func commonest(n map[string]int) Digest {
 	best, most := "", 0
 	for d, c := range sorted(n) {
 		if c > most {

@@ -123,7 +123,9 @@ func TestAnAcknowledgedRequestIsNotOverrun(t *testing.T) {
 		f.act("d1", verb)
 		f.refused(deploy.WaveSealed{Deployment: "d1"})
 		f.refused(deploy.DeploymentEnded{Deployment: "d1", Status: deploy.DeploymentStatusSucceeded})
-		f.refused(deploy.DeploymentPaused{Deployment: "d1", Cause: "decided before"})
+		if verb != deploy.VerbPause { // a pause that asks for a decision is still one
+			f.refused(deploy.DeploymentPaused{Deployment: "d1", Cause: "decided before"})
+		}
 		if d.Status != want {
 			t.Errorf("after %s: %s", verb, d.Status)
 		}
@@ -374,7 +376,7 @@ func TestHostsWithoutZone(t *testing.T) {
 	for i, z := range []string{"", "a", "a", "b", "b", "b"} {
 		hosts = append(hosts, &deploy.Host{ID: fmt.Sprint("h", i), Name: fmt.Sprint("h", i), Zone: z})
 	}
-	waves := deploy.Arrange([]deploy.WaveSpec{{Name: "zones", Kind: "remainder", ForEachZone: true}}, hosts)
+	waves := deploy.Arrange("www", []deploy.WaveSpec{{Name: "zones", Kind: "remainder", ForEachZone: true}}, hosts, nil)
 	if len(waves) != 3 || len(waves[0].Hosts) != 1 || len(waves[2].Hosts) != 3 {
 		t.Errorf("waves %+v", waves)
 	}
@@ -466,4 +468,27 @@ func TestOldSnapshotsKeepTheirBakes(t *testing.T) {
 	if got := deploy.Decide(f.State, deploy.Fleet{}, f.Now.Add(time.Hour)); len(got) == 0 {
 		t.Error("after the hour nothing follows")
 	}
+}
+
+// TestABadRevisionIsAskedForInEveryGroup: what failed and went back in one group
+// of an application needs force in another too; a forced success lifts the mark.
+func TestABadRevisionIsAskedForInEveryGroup(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	d := f.create("d1", "v1", "h1")
+	f.settle(d, "h1")
+	f.finish(d)
+	bad := f.create("d2", "v2", "h1")
+	f.settle(bad, "h1")
+	f.must(deploy.RollbackStarted{Deployment: "d2", Bad: true, Items: []deploy.RevertGoal{{Host: "h1", Goal: "v1"}}})
+	g := f.Groups["www/prod"]
+	f.must(deploy.GroupDefined{App: "www", Group: "other", Selector: "false", Config: g.Config})
+	f.must(deploy.HostEnrolled{Host: "x1", Name: "x1", Zone: "z"})
+	f.must(deploy.TargetsJoined{App: "www", Group: "other", Hosts: []string{"x1"}})
+	e := deploy.DeploymentCreated{
+		ID: "d3", App: "www", Group: "other", Revision: "v2", RevName: "v2", Config: g.Config,
+		Waves: []deploy.Wave{{Name: g.Config.Waves[0].Name, Hosts: []string{"x1"}, Share: g.Config.Waves[0].FailureBudget}},
+	}
+	f.refused(e)
+	e.Force = true
+	f.must(e)
 }

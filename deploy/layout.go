@@ -10,14 +10,14 @@ type Layout struct {
 	Waves   []LayoutWave `json:"waves,omitempty"`
 }
 
-// LayoutWave is one wave of a layout with its hosts and what was sealed in it.
+// LayoutWave is one wave of a layout with its hosts. What was sealed in it
+// stands in the group's history, under its name.
 type LayoutWave struct {
 	Name  string   `json:"name"`
 	Zone  string   `json:"zone,omitempty"`
 	Batch int      `json:"batch"`
 	Spec  int      `json:"spec"` // position of the spec that made it
 	Hosts []string `json:"hosts"`
-	Seals []Seal   `json:"seals,omitempty"`
 }
 
 // waveOf is the wave that a host belongs to which joined after the layout was
@@ -61,18 +61,13 @@ func (l *Layout) compatible(specs []WaveSpec) bool {
 	})
 }
 
-// newLayout makes the layout that the planned waves describe. What was sealed
-// in a wave of the same name stays with it.
-func (g *Group) newLayout(specs []WaveSpec, waves []Wave, version uint64) Layout {
+// newLayout makes the layout that the planned waves describe.
+func newLayout(specs []WaveSpec, waves []Wave, version uint64) Layout {
 	l := Layout{Version: version, Specs: specs}
 	for _, w := range waves {
-		one := LayoutWave{Name: w.Name, Zone: w.Zone, Batch: w.Batch, Spec: w.Spec, Hosts: slices.Clone(w.Hosts)}
-		for _, old := range g.Layout.Waves {
-			if old.Name == w.Name {
-				one.Seals = old.Seals
-			}
-		}
-		l.Waves = append(l.Waves, one)
+		l.Waves = append(l.Waves, LayoutWave{
+			Name: w.Name, Zone: w.Zone, Batch: w.Batch, Spec: w.Spec, Hosts: slices.Clone(w.Hosts),
+		})
 	}
 	return l
 }

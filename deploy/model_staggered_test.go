@@ -116,12 +116,10 @@ func (g *staggered) forget(s *deploy.State) *deploy.State {
 			t.Desired, t.Deployment = t.Running, ""
 		}
 	}
-	for i := range s.Groups["www/prod"].Layout.Waves {
-		w := &s.Groups["www/prod"].Layout.Waves[i]
-		w.Seals = slices.Compact(w.Seals)
-	}
+	group := s.Groups["www/prod"]
+	group.History = slices.Compact(group.History)
 	for _, d := range s.Deployments {
-		d.StartedAt = epoch
+		d.StartedAt, d.LimitFrom = epoch, epoch
 		for i := range d.Waves {
 			w := &d.Waves[i]
 			w.Holds, w.HeldAt, w.StartedAt, w.EndedAt, w.Released = nil, epoch, epoch, 0, true
@@ -206,8 +204,9 @@ func (g *staggered) check(id uint32) error {
 				return err
 			}
 		}
-		if !slices.IsSortedFunc(group.Layout.Waves[w].Seals, func(a, b deploy.Seal) int { return strings.Compare(a.Deployment, b.Deployment) }) {
-			return fmt.Errorf("I4: wave %d was sealed out of order: %v", w, group.Layout.Waves[w].Seals)
+		seals := sealsOf(group, w)
+		if !slices.IsSortedFunc(seals, func(a, b deploy.Seal) int { return strings.Compare(a.Deployment, b.Deployment) }) {
+			return fmt.Errorf("I4: wave %d was sealed out of order: %v", w, seals)
 		}
 	}
 	if g.core.hosts-down < g.floor {
@@ -221,7 +220,7 @@ func (g *staggered) check(id uint32) error {
 func (g *staggered) confined(s *deploy.State, w int, t *deploy.Target) error {
 	group := s.Groups["www/prod"]
 	is := func(seal deploy.Seal) bool { return seal.Revision == t.Desired }
-	if t.Desired == "v1" || group.Bad[t.Desired] != "" || slices.ContainsFunc(group.Layout.Waves[w].Seals, is) || slices.ContainsFunc(t.Seals, is) {
+	if t.Desired == "v1" || group.Bad[t.Desired] != "" || slices.ContainsFunc(sealsOf(group, w), is) || slices.ContainsFunc(t.Seals, is) {
 		return nil
 	}
 	for _, d := range s.Deployments {
@@ -312,4 +311,9 @@ func TestModelStaggered(t *testing.T) {
 			return
 		}
 	}
+}
+
+// sealsOf returns what the group's history has of one wave.
+func sealsOf(g *deploy.Group, wave int) []deploy.Seal {
+	return slices.DeleteFunc(slices.Clone(g.History), func(s deploy.Seal) bool { return s.Wave != g.Layout.Waves[wave].Name })
 }

@@ -81,6 +81,9 @@ func (c *core) take(m move, do func(*deploy.State) error) uint32 {
 
 // facts applies facts one by one, each witnessed.
 func (c *core) facts(s *deploy.State, at deploy.Time, events ...deploy.Event) error {
+	var broken error
+	s.Violated = func(err error) { broken = err }
+	defer func() { s.Violated = nil }()
 	for _, e := range events {
 		witness := deploy.Witness(s, e)
 		s.ApplyEntry(s.Index+1, deploy.Entry{At: at, Events: []deploy.Event{e}})
@@ -88,6 +91,9 @@ func (c *core) facts(s *deploy.State, at deploy.Time, events ...deploy.Event) er
 			if err := witness(); err != nil {
 				return fmt.Errorf("%s: %w", deploy.Describe(e), err)
 			}
+		}
+		if broken != nil {
+			return fmt.Errorf("%s: %w", deploy.Describe(e), broken)
 		}
 		if !c.exact {
 			continue
@@ -175,11 +181,11 @@ func clone(s *deploy.State) *deploy.State {
 	for key, g := range s.Groups {
 		x := *g
 		x.Members, x.Bad = copied(g.Members), copied(g.Bad)
-		x.Succeeded = slices.Clone(g.Succeeded)
+		x.History, x.Grades = slices.Clone(g.History), copied(g.Grades)
 		x.Layout.Waves = slices.Clone(g.Layout.Waves)
 		for i := range x.Layout.Waves {
 			w := &x.Layout.Waves[i]
-			w.Hosts, w.Seals = slices.Clone(w.Hosts), slices.Clone(w.Seals)
+			w.Hosts = slices.Clone(w.Hosts)
 		}
 		out.Groups[key] = &x
 	}
@@ -216,7 +222,7 @@ func settle(s *deploy.State) {
 	for _, h := range s.Hosts {
 		h.Counter, h.Flaps, h.DownSince = 0, nil, just(h.DownSince, h.Unreachable)
 		for _, t := range h.Targets {
-			t.Counter, t.Evidence, t.RetryAt, t.StageReason = 0, "", 0, nil
+			t.Counter, t.Evidence, t.RetryAt, t.StageReason, t.StageTries, t.StageFailedAt = 0, "", 0, nil, 0, 0
 			t.GrantedAt = just(1, t.Permit != deploy.PermitNone)
 			timeless(t.Seals)
 			if t.Drift != "" {
@@ -225,15 +231,14 @@ func settle(s *deploy.State) {
 		}
 	}
 	for _, g := range s.Groups {
-		timeless(g.Succeeded)
-		for i := range g.Layout.Waves {
-			timeless(g.Layout.Waves[i].Seals)
-		}
+		timeless(g.History)
 	}
 	for _, d := range s.Deployments {
 		d.Records, d.Cause, d.Reason, d.Attempt, d.GateFail = nil, "", "", 0, ""
 		d.CreatedAt, d.Created, d.Ended = epoch, 0, 0
 		d.StartedAt, d.EndedAt, d.PausedAt = just(d.StartedAt, true), just(d.EndedAt, true), just(d.PausedAt, true)
+		d.LimitFrom, d.AskAgain = just(d.LimitFrom, true), just(d.AskAgain, true)
+		d.Asked = strings.Repeat("x", min(len(d.Asked), 1))
 		if d.ScopeRevert != nil {
 			x := *d.ScopeRevert
 			x.Cause = ""
@@ -247,7 +252,8 @@ func settle(s *deploy.State) {
 		for i := range d.Waves {
 			w := &d.Waves[i]
 			baking := w.Status == deploy.WaveStatusBaking
-			w.StartedAt, w.StartedWall, w.EndedAt = just(w.StartedAt, true), 0, just(w.EndedAt, true)
+			w.StartedAt, w.EvidenceFrom, w.EndedAt = just(w.StartedAt, true), 0, just(w.EndedAt, true)
+			w.EvidenceSince = 0
 			w.HeldAt = just(w.HeldAt, true)
 			w.BakeSince, w.BakeUntil = just(w.BakeSince, baking), just(w.BakeUntil, baking)
 			if baking {
@@ -289,6 +295,7 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		for _, x := range list {
 			text(x.Deployment)
 			text(string(x.Revision))
+			text(x.Wave)
 		}
 		b = append(b, 0)
 	}
@@ -311,11 +318,14 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		bit(t.EverHealthy)
 		bit(t.Away)
 		bit(t.Drift != "")
+		bit(t.Declared)
+		text(t.LeftBy)
+		text(string(t.Done))
 		bit(h.Unreachable)
 		seals(t.Seals)
 		for _, id := range ids {
 			if x := s.Deployments[id].Tasks[hostID(i)]; x != nil {
-				b = append(b, byte(x.Wave), byte(x.Status), byte(x.Gen), byte(x.Refused), byte(x.Phase))
+				b = append(b, byte(x.Wave), byte(x.Status), byte(x.Gen), byte(x.Refused), byte(x.Reverts), byte(x.Phase))
 				bit(x.Counted)
 				text(string(x.Goal))
 			}
@@ -335,16 +345,19 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		text(g.Bad[rev])
 	}
 	text(g.Last)
-	seals(g.Succeeded)
-	for i := range g.Layout.Waves {
-		seals(g.Layout.Waves[i].Seals)
+	seals(g.History)
+	for _, rev := range []deploy.Digest{"v1", "v2", "v3"} {
+		text(string(g.Grades[rev]))
 	}
 	for _, id := range ids {
 		d := s.Deployments[id]
 		b = append(b, id...)
 		b = append(b, byte(d.Status), byte(d.Failures))
+		bit(d.Granted)
+		bit(d.Undone)
+		bit(d.Asked != "")
+		bit(d.AskAgain != 0)
 		bit(d.Decision)
-		bit(d.Abort)
 		bit(d.RevertSet)
 		bit(d.Held)
 		bit(d.StartedAt > 0)
@@ -362,7 +375,7 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		}
 		for i := range d.Waves {
 			w := &d.Waves[i]
-			b = append(b, byte(w.Status), byte(w.Budget), byte(w.Extra), byte(len(w.Holds)))
+			b = append(b, byte(w.Status), byte(w.Planned), byte(w.Budget), byte(w.Extra), byte(len(w.Holds)))
 			bit(w.Released)
 			bit(w.StartedAt > 0)
 			bit(w.EndedAt > 0)

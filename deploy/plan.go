@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 		}
 	}
 	c := &in.Config.Capacity
-	if err := p.waves(g, in.Config.Waves, hosts); err != nil {
+	if err := p.waves(g, in, hosts); err != nil {
 		return Planned{}, err
 	}
 	p.Concurrent = max(1, c.MaxConcurrent.Down(len(hosts)))
@@ -69,13 +70,20 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 
 // waves lays the hosts out, or takes the layout that deployments in flight
 // follow: budgets, gates and bakes are this config's, order and hosts are not.
-func (p *Planned) waves(g *Group, specs []WaveSpec, hosts []*Host) error {
-	if len(g.open) == 0 {
-		p.Waves = Arrange(specs, hosts)
+func (p *Planned) waves(g *Group, in PlanInput, hosts []*Host) error {
+	specs, shared := in.Config.Waves, g.sharing()
+	if len(shared) == 0 {
+		skipped := map[string]bool{}
+		for _, x := range in.Skip {
+			skipped[x.Host] = true
+		}
+		p.Waves = Arrange(g.App, specs, hosts, func(h *Host) bool {
+			return h.Unreachable || h.Quarantine != "" || skipped[h.ID]
+		})
 		return nil
 	}
 	if !g.Layout.compatible(specs) {
-		d := g.open[0]
+		d := shared[0]
 		return refuse(Conflict, "the config selects other waves than deployment %s of %s, which is in flight (%s); deployments in flight share their waves: wait for it, or abort it", d.ID, d.RevName, d.Status)
 	}
 	p.Layout = g.Layout.Version
@@ -186,8 +194,8 @@ func (p *Planned) holds(s *State, g *Group, in PlanInput) {
 			p.Holds = append(p.Holds, fmt.Sprintf("gate %s is open %s", name, gate.Window))
 		}
 	}
-	if by := g.Bad[in.Revision]; by != "" && !in.Force {
-		p.Holds = append(p.Holds, fmt.Sprintf("revision %s is marked bad by deployment %s", s.RevisionName(in.App, in.Revision), by))
+	if by, where := s.bad(in.App, in.Revision); by != "" && !in.Force {
+		p.Holds = append(p.Holds, fmt.Sprintf("revision %s is marked bad by deployment %s of group %s", s.RevisionName(in.App, in.Revision), by, where))
 	}
 }
 
@@ -220,7 +228,10 @@ func Holds(s *State, d *Deployment, now Time) []string {
 		}
 		return append(out, text)
 	case d.Status == DeploymentStatusPaused:
-		return append(out, "paused by an operator")
+		return append(append(out, "paused by an operator"), d.approvalHolds(now)...)
+	}
+	if d.AskAgain != 0 && d.Status == DeploymentStatusRunning {
+		out = append(out, "asks gate "+s.unanswered(d)+" once more before it goes on")
 	}
 	for i := range d.Waves {
 		w := &d.Waves[i]
@@ -233,12 +244,36 @@ func Holds(s *State, d *Deployment, now Time) []string {
 			out = append(out, s.revertHolds(d, i)...)
 		case WaveStatusHeld:
 			for _, h := range w.Holds {
-				out = append(out, w.Name+": "+h.Text)
+				out = append(out, w.Name+": "+h.Text+d.approvalLeft(i, h, now))
 			}
 		case WaveStatusPending, WaveStatusSealed, WaveStatusSkipped, WaveStatusReverted:
 		}
 	}
 	return out
+}
+
+// approvalHolds lists the approvals whose time passes while the deployment is
+// paused.
+func (d *Deployment) approvalHolds(now Time) []string {
+	var out []string
+	for i := range d.Waves {
+		for _, h := range d.Waves[i].Holds {
+			if left := d.approvalLeft(i, h, now); left != "" {
+				out = append(out, d.Waves[i].Name+": "+h.Text+left)
+			}
+		}
+	}
+	return out
+}
+
+// approvalLeft says how long an approval may still be given; "" for ever, or it
+// is none.
+func (d *Deployment) approvalLeft(i int, h Hold, now Time) string {
+	gate := d.Config.gate(h.Name)
+	if gate == nil || d.approvalEnds(i, gate) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", within %s", max(0, d.approvalEnds(i, gate).Sub(now)).Round(time.Second))
 }
 
 // revertHolds names whom a reverting wave waits for.
@@ -249,10 +284,57 @@ func (s *State) revertHolds(d *Deployment, i int) []string {
 		return nil
 	}
 	out := []string{fmt.Sprintf("%s: %d hosts go back", w.Name, n)}
+	if text := s.stagingHold(d, i); text != "" {
+		return append(out, text)
+	}
 	if p.granted.empty() {
 		out = append(out, s.floorHold(d, w))
 	}
 	return out
+}
+
+// stagingHold names whom a reverting wave waits for because the bundle cannot be
+// fetched; staging for a way back is tried without end.
+func (s *State) stagingHold(d *Deployment, i int) string {
+	var hosts []string
+	why := ""
+	d.waves[i].reverting.each(func(j int) bool {
+		h := d.Waves[i].Hosts[j]
+		if t := s.Target(h, d.App); t.StageFailed != "" && t.StageFailed == d.Tasks[h].Goal {
+			hosts = append(hosts, s.hostName(h))
+			if t.StageReason != nil {
+				why = ": " + t.StageReason.Message
+			}
+		}
+		return true
+	})
+	if len(hosts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s: the artifact cannot be fetched by %s%s; tried again", d.Waves[i].Name, few(hosts), why)
+}
+
+// grantHold says why no target of a deploying wave gets a permit: what stands in
+// the way of the first one.
+func (s *State) grantHold(d *Deployment, i int) string {
+	w, p, g := &d.Waves[i], d.waves[i], s.group(d)
+	x := terms{
+		concurrent: max(1, d.Config.Capacity.MaxConcurrent.Down(g.usage("").members)), maxZones: d.Config.Capacity.MaxZones,
+		floors: floors(g), exclusive: !d.Config.Capacity.SharedHost,
+	}
+	text := ""
+	for _, set := range []bitset{p.stagedNotServing, p.stagedServing} {
+		set.each(func(j int) bool {
+			if t := s.Target(w.Hosts[j], d.App); text == "" && t.canAct() {
+				var floor *floorError
+				if _, err := s.ledger(g, nil).admit(t, x); err != nil && !errors.As(err, &floor) {
+					text = w.Name + ": " + err.Error()
+				}
+			}
+			return false
+		})
+	}
+	return cmp.Or(text, s.floorHold(d, w))
 }
 
 // pendingHolds says why a deployment has not started.
@@ -280,19 +362,30 @@ func (s *State) bakeHold(d *Deployment, i int, now Time) string {
 	if left := w.BakeUntil.Sub(now); left > 0 {
 		return fmt.Sprintf("%s: bakes for %s more", w.Name, left.Round(time.Second))
 	}
-	if n := p.evidence - p.settledUp; n > 0 {
-		return fmt.Sprintf("%s: no health from %d of %d hosts", w.Name, n, p.evidence)
+	e, until := d.evidence(i), w.BakeSince.Add(w.Max()).Sub(now).Round(time.Second)
+	if n := p.evidence - p.settledUp; n > 0 && !p.covered() {
+		return fmt.Sprintf("%s: no health from %d of %d hosts%s", w.Name, n, p.evidence, d.undecided(until))
 	}
-	e := d.evidence(i)
 	switch {
-	case e.open != "":
-		return fmt.Sprintf("%s: gate %s is inconclusive; waits until %s, then `onInconclusive: %s`", w.Name, e.open, short(w.Max()), cmp.Or(d.Config.OnInconclusive, "hold"))
-	case e.samples < w.Samples:
-		return fmt.Sprintf("%s: %d of %d samples", w.Name, e.samples, w.Samples)
-	case !e.covered(now, w):
-		return w.Name + ": answers cover less than 95 % of the bake"
+	case e.open != "" || e.samples < w.Samples:
+		return fmt.Sprintf("%s: %s%s", w.Name, e.short(w, now), d.undecided(until))
+	case e.uncovered(now, w) > 0:
+		return fmt.Sprintf("%s: bakes for %s more, until answers of its gates cover %s", w.Name,
+			e.uncovered(now, w).Round(time.Second), short(w.BakeMin))
 	}
 	return w.Name + ": bake is over"
+}
+
+// undecided says what becomes of a bake that stays so.
+func (d *Deployment) undecided(left time.Duration) string {
+	then := cmp.Or(d.Config.OnInconclusive, "hold")
+	switch {
+	case left > 0:
+		return fmt.Sprintf("; for %s more, then `onInconclusive: %s`", left, then)
+	case then == "hold":
+		return "; `onInconclusive: hold` waits for `promote`"
+	}
+	return ""
 }
 
 // waveHolds names whom a deploying wave waits for.
@@ -323,7 +416,7 @@ func (s *State) waveHolds(d *Deployment, i int) []string {
 		return append(out, fmt.Sprintf("%s: the gates of its first host have not passed", w.Name))
 	}
 	if p.granted.empty() && (!p.stagedServing.empty() || !p.stagedNotServing.empty()) {
-		out = append(out, s.floorHold(d, w))
+		out = append(out, s.grantHold(d, i))
 	}
 	return slices.Compact(out)
 }
@@ -339,7 +432,14 @@ func (s *State) floorHold(d *Deployment, w *Wave) string {
 			if n++; n > 5 {
 				return text + "; ..."
 			}
-			text += "; " + s.hostName(id) + " is " + t.Health.String()
+			why := t.Health.String()
+			switch {
+			case t.Quarantined:
+				why = "kept out: " + t.host.Quarantine
+			case t.Permit != PermitNone || t.Open:
+				why = "at work"
+			}
+			text += "; " + t.host.Name + " is " + why
 		}
 	}
 	return text

@@ -50,7 +50,7 @@ type progress struct {
 	sickCount        int
 	unstaged         int    // waiting tasks without a verified copy
 	waiting          bitset // the same
-	stuck            bitset // waiting tasks whose staging failed or whose host is unreachable
+	stuck            bitset // tasks that wait and cannot stage, or whose host is unreachable; that go back and cannot stage
 	runsIt           bitset // waiting tasks whose target runs the revision already and serves
 	stagedServing    bitset // waiting tasks, staged, target serves
 	stagedNotServing bitset // waiting tasks, staged, target does not serve
@@ -61,6 +61,7 @@ type progress struct {
 	oldest           Time   // no permit is older; a lower bound, exact when the set was empty
 	away             bitset // open tasks, and permits, whose host is unreachable
 	awayCount        int
+	vanished         bitset // settled tasks whose host is unreachable
 }
 
 // leave counts a task that has no target any more.
@@ -111,18 +112,19 @@ type counted struct {
 
 // countedTask is what a target adds to the counters of one open deployment.
 type countedTask struct {
-	p       *progress
-	at      int
-	status  TaskStatus
-	failure bool
-	seen    bool // settled, and its host is not quarantined
-	up      bool
-	sick    bool
-	stuck   bool
-	kind    waitKind
-	reverts bool
-	permit  bool
-	away    bool
+	p        *progress
+	at       int
+	status   TaskStatus
+	failure  bool
+	seen     bool // settled, and its host is not quarantined
+	up       bool
+	sick     bool
+	stuck    bool
+	kind     waitKind
+	reverts  bool
+	permit   bool
+	away     bool
+	vanished bool
 }
 
 // waitKind says in which set a waiting task is.
@@ -219,14 +221,14 @@ func (d *Deployment) contribution(t *Target, task *Task) countedTask {
 	switch task.Status {
 	case TaskSettled:
 		on := t.Running == d.Revision
-		c.seen = !t.Quarantined
+		c.seen, c.vanished = !t.Quarantined, t.Away
 		c.up = c.seen && on && t.Health == HealthHealthy
 		c.sick = c.seen && on && t.Health == HealthUnhealthy && t.Permit == PermitNone
 	case TaskWaiting:
 		goal := task.goal(d)
 		c.stuck = t.StageFailed == goal || t.Away || t.Quarantined
 		switch {
-		case task.Phase == 0 && t.Running == d.Revision && t.Serving() && !d.Redeploy:
+		case task.Phase == 0 && t.proved(d.Revision) && !d.Redeploy:
 			c.kind = waitRunsIt
 		case !t.HasStaged(goal):
 			c.kind = waitUnstaged
@@ -237,6 +239,7 @@ func (d *Deployment) contribution(t *Target, task *Task) countedTask {
 		}
 	case TaskReverting:
 		c.reverts = t.Permit == PermitNone
+		c.stuck = c.reverts && t.StageFailed == task.Goal
 	case TaskGranted, TaskFailed, TaskBroken, TaskStageFailed, TaskLost, TaskGone,
 		TaskSkipped, TaskCancelled, TaskReverted, TaskLeft:
 	}
@@ -285,6 +288,9 @@ func (c *countedTask) apply(by int) {
 	if c.permit {
 		p.granted.set(c.at, on)
 		p.permits += by
+	}
+	if c.vanished {
+		p.vanished.set(c.at, on)
 	}
 	if c.away {
 		p.away.set(c.at, on)

@@ -37,6 +37,15 @@ func Questions(s *State, now Time) (due []Question, wait time.Duration) {
 			q.deployment(dep)
 		}
 	}
+	for _, g := range sorted(s.Groups) {
+		if dep := s.Deployments[g.Last]; dep != nil && dep.Status.Terminal() && dep.watched(g, now) {
+			for i := range dep.Waves {
+				if dep.Waves[i].Status == WaveStatusSealed {
+					q.wave(dep, i)
+				}
+			}
+		}
+	}
 	return q.due, q.wait
 }
 
@@ -64,8 +73,8 @@ func (q *questions) deployment(dep *Deployment) {
 					q.ask(dep, i, gate, "", nil)
 				}
 			}
-		case w.Status.active() || w.Status == WaveStatusSealed:
-			if p := dep.waves[i]; p.evidence > 0 && !dep.shadowed(g, i) {
+		case w.Status.judged():
+			if dep.asks(i) && !dep.shadowed(g, i) {
 				q.wave(dep, i)
 			}
 		}
@@ -80,27 +89,7 @@ func (q *questions) wave(dep *Deployment, i int) {
 		if gate == nil || !gate.Observed() {
 			continue
 		}
-		settled := map[string][]string{} // by key
-		for j := range dep.Waves {
-			if j != i && gate.scope() != ScopeDeployment {
-				continue
-			}
-			for _, h := range dep.Waves[j].Hosts {
-				t, task := q.s.Target(h, dep.App), dep.Tasks[h]
-				if t == nil || task == nil || task.Status != TaskSettled || task.Left || t.Running != dep.Revision || t.Quarantined {
-					continue
-				}
-				key := ""
-				switch gate.scope() {
-				case ScopeHost:
-					key = h
-				case ScopeZone:
-					key = t.Zone
-				}
-				settled[key] = append(settled[key], q.s.hostName(h))
-			}
-		}
-		for key, hosts := range sorted(settled) {
+		for key, hosts := range sorted(q.s.asked(dep, i, gate)) {
 			q.ask(dep, i, gate, key, hosts)
 		}
 	}
@@ -110,8 +99,16 @@ func (q *questions) wave(dep *Deployment, i int) {
 func (q *questions) ask(dep *Deployment, i int, gate *Gate, key string, hosts []string) {
 	w := &dep.Waves[i]
 	if x := w.Watch[watchKey(gate.Name, key)]; x != nil {
-		if at := x.At.Add(gate.every()); at > q.now {
+		if at := x.At.Add(gate.every()); at > q.now && x.At >= dep.AskAgain {
 			if left := at.Sub(q.now); q.wait == 0 || left < q.wait {
+				q.wait = left
+			}
+			return
+		}
+	}
+	if gate.Query != nil && !w.Status.waits() {
+		if left := w.EvidenceSince.Add(gate.Query.Window).Sub(q.now); left > 0 { // it would look at what was before
+			if q.wait == 0 || left < q.wait {
 				q.wait = left
 			}
 			return
@@ -123,7 +120,7 @@ func (q *questions) ask(dep *Deployment, i int, gate *Gate, key string, hosts []
 	}
 	one := Question{
 		Deployment: dep.ID, Attempt: dep.Attempt, Wave: i, Gate: *gate, App: dep.App, Group: dep.Group, WaveName: w.Name,
-		Revision: dep.RevName, Base: dep.FromName, Key: key, Candidates: hosts, Since: w.StartedWall, Interval: gate.every(),
+		Revision: dep.RevName, Base: dep.FromName, Key: key, Candidates: hosts, Since: w.EvidenceFrom, Interval: gate.every(),
 	}
 	switch gate.scope() {
 	case ScopeHost:

@@ -17,7 +17,7 @@ import (
 	"github.com/groundswell/groundswell/deploy/sim"
 )
 
-// seeds returns how many seeds to run and the first one: SEEDS and SEED.
+// seeds returns the first and the last seed to run: SEEDS from BASE, or SEED alone.
 func seeds(t *testing.T, n int) (first, last uint64) {
 	t.Helper()
 	if v := os.Getenv("SEED"); v != "" {
@@ -27,6 +27,14 @@ func seeds(t *testing.T, n int) (first, last uint64) {
 		}
 		return s, s
 	}
+	base := uint64(1)
+	if v := os.Getenv("BASE"); v != "" {
+		b, err := strconv.ParseUint(v, 10, 64)
+		if err != nil {
+			t.Fatalf("BASE=%s: %v", v, err)
+		}
+		base = b
+	}
 	if v := os.Getenv("SEEDS"); v != "" {
 		m, err := strconv.Atoi(v)
 		if err != nil {
@@ -34,7 +42,7 @@ func seeds(t *testing.T, n int) (first, last uint64) {
 		}
 		n = m
 	}
-	return 1, uint64(n)
+	return base, base + uint64(n) - 1
 }
 
 // TestSimulation runs random fleets, configs and faults and checks every
@@ -66,12 +74,17 @@ func TestSimulation(t *testing.T) {
 			t.Errorf("seed %d: %v\n  repro: SEED=%d go test ./deploy -run TestSimulation", r.seed, r.err, r.seed)
 		}
 	}
-	t.Logf("%d seeds, %.0f simulated hours, %d facts, %d violations; deployments ended %v",
-		last-first+1, total.hours, total.events, total.broken, total.ends)
+	t.Logf("%d seeds from %d, %.0f simulated hours, %d facts, %d violations; deployments ended %v; done %v; evaluated %v",
+		last-first+1, first, total.hours, total.events, total.broken, total.ends, total.done, total.proofs)
 	if first != last {
 		for _, s := range []deploy.DeploymentStatus{deploy.DeploymentStatusSucceeded, deploy.DeploymentStatusRolledBack, deploy.DeploymentStatusStopped, deploy.DeploymentStatusTakenOver, deploy.DeploymentStatusSuperseded, deploy.DeploymentStatusCancelled} {
 			if total.ends[s] == 0 {
 				t.Errorf("no seed ended %s: the simulation is vacuous", s)
+			}
+		}
+		for _, what := range []string{"rollback", "rollback --to", "turnover", "selector", "promote", "retry", "pause", "cordon", "back with another disk"} {
+			if total.done[what] == 0 {
+				t.Errorf("nobody did %s: the simulation is vacuous", what)
 			}
 		}
 	}
@@ -87,12 +100,20 @@ type tally struct {
 	events int
 	broken int
 	ends   map[deploy.DeploymentStatus]int
+	done   map[string]int // requests and faults
+	proofs map[string]int // invariants of the history, evaluated
 	err    error
 }
 
 func (a *tally) add(b tally) {
 	if a.ends == nil {
-		a.ends = map[deploy.DeploymentStatus]int{}
+		a.ends, a.done, a.proofs = map[deploy.DeploymentStatus]int{}, map[string]int{}, map[string]int{}
+	}
+	for what, n := range b.done {
+		a.done[what] += n
+	}
+	for what, n := range b.proofs {
+		a.proofs[what] += n
 	}
 	a.hours += b.hours
 	a.events += b.events
@@ -149,13 +170,14 @@ func run(seed uint64) tally {
 		}
 		return o
 	}
-	s := &story{w: w, r: r, config: c, zones: zones, hosts: n}
-	for i := 0; i < 12 && out.err == nil; i++ {
+	s := &story{w: w, r: r, config: c, zones: zones, hosts: n, done: map[string]int{}}
+	for i := 0; i < 20 && out.err == nil; i++ {
 		s.step()
-		out.err = w.Run(time.Duration(r.IntN(900))*time.Second, nil)
+		out.err = w.Run(time.Duration(r.IntN(pick(r, 3, 30, 120, 300, 900)))*time.Second, nil)
 	}
 	w.SetFaults(sim.Faults{})
 	w.Gate = nil
+	w.Select("www", "prod", sim.SelectAll)
 	if out.err == nil {
 		out.err = conclude(w, r)
 	}
@@ -165,6 +187,7 @@ func run(seed uint64) tally {
 	for _, d := range w.State.Deployments {
 		out.ends[d.Status]++
 	}
+	out.done, out.proofs = s.done, w.Checked
 	out.hours, out.events = time.Duration(w.Now).Hours(), w.Events
 	if out.err == nil {
 		out.err = reload(w.State)
@@ -179,6 +202,14 @@ type story struct {
 	config        deploy.Config
 	zones, hosts  int
 	deploys, asks int
+	done          map[string]int
+}
+
+// begin and done count what was asked or done to the fleet, and was accepted.
+func (s *story) did(what string, err error) {
+	if err == nil {
+		s.done[what]++
+	}
 }
 
 func (s *story) step() {
@@ -193,10 +224,20 @@ func (s *story) step() {
 	}
 	zone := fmt.Sprintf("z%d", r.IntN(s.zones))
 	req := func() deploy.Request { s.asks++; return deploy.Request{ID: fmt.Sprint("x", s.asks), Actor: "ann"} }
-	switch r.IntN(16) {
-	case 0, 1, 2, 3, 4:
+	rev := func() string { return fmt.Sprintf("v%d", r.IntN(8)) }
+	ask := func(e deploy.RequestMade) { e.Deployment = id; s.did(string(e.Verb), w.Ask(e)) }
+	did := func(what string, e deploy.Event) { s.did(what, w.Propose(e)[0]) }
+	what := r.IntN(22)
+	if d := w.State.Deployments[id]; d != nil && r.IntN(3) > 0 { // what is in flight is what people act on
+		what = pick(r, 6, 7, 7, 8, 9, 10, 11, 16, 17)
+		if d.Status == deploy.DeploymentStatusPaused {
+			what = pick(r, 6, 6, 7, 8, 10, 10, 16)
+		}
+	}
+	switch what {
+	case 0, 1, 2, 3:
 		s.deploys++
-		_ = w.Deploy("www", "prod", fmt.Sprintf("d%d", s.deploys), fmt.Sprintf("v%d", r.IntN(8)), func(e *deploy.DeploymentCreated) {
+		s.did("deploy", w.Deploy("www", "prod", fmt.Sprintf("d%d", s.deploys), rev(), func(e *deploy.DeploymentCreated) {
 			e.Config = s.config
 			e.Config.InFlight = deploy.InFlight{Serial: r.IntN(3) == 0, Queue: pick(r, "", deploy.QueueAll, deploy.QueueLatest)}
 			e.Force, e.Redeploy = r.IntN(3) == 0, r.IntN(6) == 0
@@ -204,38 +245,95 @@ func (s *story) step() {
 				e.Fixes = []deploy.Digest{w.State.Deployments[id].Revision}
 			}
 			e.Preempt = r.IntN(4) == 0
-			if host != "" && r.IntN(4) == 0 {
+			if host != "" && r.IntN(3) == 0 {
 				e.Skip = []deploy.Skip{{Host: host, Cause: "offline", Intend: r.IntN(2) == 0}}
 			}
-		})
+		}))
+	case 4:
+		s.deploys++
+		s.did("rollback", w.Rollback("www", "prod", fmt.Sprintf("d%d", s.deploys), "", "any"))
 	case 5:
-		_ = w.Act(id, pick(r, deploy.VerbPause, deploy.VerbResume, deploy.VerbRetry, deploy.VerbPromote))
+		s.deploys++
+		s.did("rollback --to", w.Rollback("www", "prod", fmt.Sprintf("d%d", s.deploys), rev(), "none"))
 	case 6:
-		_ = w.Act(id, pick(r, deploy.VerbAbortLeave, deploy.VerbAbortRollback, deploy.VerbTakeOver))
+		ask(deploy.RequestMade{Verb: pick(r, deploy.VerbPause, deploy.VerbResume, deploy.VerbRetry)})
 	case 7:
-		_ = w.Ask(deploy.RequestMade{Request: deploy.Request{Actor: pick(r, "ann", "bob", "sim")}, Deployment: id, Verb: pick(r, deploy.VerbApprove, deploy.VerbApprove, deploy.VerbReject)})
+		wave := ""
+		if d := w.State.Deployments[id]; d != nil && len(d.Waves) > 0 && r.IntN(2) == 0 {
+			wave = pick(r, d.Waves...).Name
+		}
+		ask(deploy.RequestMade{Verb: deploy.VerbPromote, Wave: wave})
 	case 8:
-		_ = w.Ask(deploy.RequestMade{Deployment: id, Verb: pick(r, deploy.VerbSkipZone, deploy.VerbRollback), Zone: zone})
+		ask(deploy.RequestMade{Verb: pick(r, deploy.VerbAbortLeave, deploy.VerbAbortRollback, deploy.VerbTakeOver)})
 	case 9:
-		_ = w.Ask(deploy.RequestMade{Deployment: id, Verb: deploy.VerbSkipHosts, Hosts: []string{host}})
+		ask(deploy.RequestMade{
+			Request: deploy.Request{Actor: pick(r, "ann", "bob", "sim")}, Verb: pick(r, deploy.VerbApprove, deploy.VerbApprove, deploy.VerbReject),
+		})
 	case 10:
-		w.Propose(deploy.FreezeSet{Request: req()})
+		ask(deploy.RequestMade{Verb: pick(r, deploy.VerbSkipZone, deploy.VerbRollback), Zone: zone})
 	case 11:
-		w.Propose(deploy.FreezeLifted{Request: req()})
+		ask(deploy.RequestMade{Verb: deploy.VerbSkipHosts, Hosts: []string{host}})
 	case 12:
-		w.Propose(deploy.HostsQuarantined{Request: req(), Hosts: []string{host}})
+		did("freeze", deploy.FreezeSet{Request: req()})
+		if r.IntN(2) == 0 {
+			_ = w.Run(time.Duration(r.IntN(600))*time.Second, nil)
+			did("unfreeze", deploy.FreezeLifted{Request: req()})
+		}
 	case 13:
-		w.Propose(deploy.HostsReleased{Request: req(), Hosts: []string{host}})
+		did("unfreeze", deploy.FreezeLifted{Request: req()})
 	case 14:
-		s.hosts++
-		w.AddHost(fmt.Sprintf("h%d", s.hosts), zone, nil)
+		did("cordon", deploy.HostsQuarantined{Request: req(), Hosts: []string{host}})
+		if r.IntN(2) == 0 {
+			_ = w.Run(time.Duration(r.IntN(600))*time.Second, nil)
+			did("uncordon", deploy.HostsReleased{Request: req(), Hosts: []string{host}})
+		}
 	case 15:
-		if r.IntN(2) == 0 && len(w.Hosts()) > 1 {
-			_ = w.Leave(host)
-		} else {
-			_ = w.Change(host, deploy.Digest(fmt.Sprintf("v%d", r.IntN(8))))
+		did("uncordon", deploy.HostsReleased{Request: req(), Hosts: []string{host}})
+	case 16, 17:
+		s.join(zone)
+	case 18:
+		if len(w.Hosts()) > 1 {
+			s.did("leave", w.Leave(host))
+		}
+	case 19:
+		s.did("changed by hand", w.Change(host, deploy.Digest(rev())))
+	case 20:
+		if r.IntN(3) == 0 {
+			s.turnover()
+		} else if host != "" {
+			w.Swap(host, deploy.Digest(rev()), time.Duration(r.IntN(1200))*time.Second)
+			s.did("back with another disk", nil)
+		}
+	case 21:
+		w.Select("www", "prod", pick(r, sim.SelectHalf, sim.SelectNone, sim.SelectAll, sim.SelectAll))
+		s.did("selector", nil)
+		if r.IntN(2) == 0 { // a typo, corrected a few seconds later
+			_ = w.Run(time.Duration(r.IntN(30))*time.Second, nil)
+			w.Select("www", "prod", sim.SelectAll)
 		}
 	}
+}
+
+func (s *story) join(zone string) {
+	s.hosts++
+	s.w.AddHost(fmt.Sprintf("h%d", s.hosts), zone, nil)
+	s.did("join", nil)
+}
+
+// turnover replaces every host of a small fleet: new ones join, the old ones go.
+func (s *story) turnover() {
+	old := s.w.Hosts()
+	if len(old) > 12 {
+		return
+	}
+	for i := range old {
+		s.join(fmt.Sprintf("z%d", i%s.zones))
+	}
+	_ = s.w.Run(time.Duration(s.r.IntN(300))*time.Second, nil)
+	for _, h := range old {
+		s.did("leave", s.w.Leave(h))
+	}
+	s.did("turnover", nil)
 }
 
 // deadline bounds how long a deployment can take once the fleet behaves and

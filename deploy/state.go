@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -84,16 +85,15 @@ func (s *State) Rebuild() {
 			s.flapping[id] = struct{}{}
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(s.Deployments)) {
-		d := s.Deployments[id]
+	all := slices.SortedFunc(maps.Values(s.Deployments), func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, d := range all {
 		d.derive()
 		if !d.Status.Terminal() {
 			s.open = append(s.open, d)
 		}
 	}
-	slices.SortFunc(s.open, func(a, b *Deployment) int { return int(a.Seq) - int(b.Seq) })
 	for _, k := range slices.Sorted(maps.Keys(s.Groups)) {
-		s.Groups[k].derive(s.open)
+		s.Groups[k].derive(all)
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
 		h := s.Hosts[id]

@@ -4,31 +4,36 @@ import "slices"
 
 // Target is one application on one host.
 type Target struct {
-	Host        string   `json:"host"`
-	App         string   `json:"app"`
-	Group       string   `json:"group"`
-	Zone        string   `json:"zone"`
-	Desired     Digest   `json:"desired,omitempty"`
-	Gen         uint64   `json:"gen"`
-	Open        bool     `json:"open,omitempty"` // Gen has no result yet
-	Permit      Permit   `json:"permit,omitempty"`
-	Deployment  string   `json:"deployment,omitempty"` // that granted Gen
-	GrantedAt   Time     `json:"granted_at,omitempty"`
-	Health      Health   `json:"health,omitempty"`
-	Evidence    string   `json:"evidence,omitempty"`
-	EverHealthy bool     `json:"ever_healthy,omitempty"`
-	Running     Digest   `json:"running,omitempty"`
-	Counter     uint64   `json:"counter"`
-	Away        bool     `json:"away,omitempty"` // its host is unreachable
-	Staged      []Digest `json:"staged,omitempty"`
-	StageFailed Digest   `json:"stage_failed,omitempty"`
-	StageReason *Failure `json:"stage_reason,omitempty"`
-	Seals       []Seal   `json:"seals,omitempty"` // oldest first, at most sealMemory
-	Quarantined bool     `json:"quarantined,omitempty"`
-	CatchUp     CatchUp  `json:"catch_up,omitempty"` // what the open generation is for, if for no task
-	Tries       int      `json:"tries,omitempty"`    // catchingUp that failed in a row
-	RetryAt     Time     `json:"retry_at,omitempty"` // no catch-up before
-	Drift       string   `json:"drift,omitempty"`    // why it is not brought to what its wave runs
+	Host          string   `json:"host"`
+	App           string   `json:"app"`
+	Group         string   `json:"group"`
+	Zone          string   `json:"zone"`
+	Desired       Digest   `json:"desired,omitempty"`
+	Gen           uint64   `json:"gen"`
+	Open          bool     `json:"open,omitempty"` // Gen has no result yet
+	Permit        Permit   `json:"permit,omitempty"`
+	Deployment    string   `json:"deployment,omitempty"` // that granted Gen
+	GrantedAt     Time     `json:"granted_at,omitempty"`
+	Health        Health   `json:"health,omitempty"`
+	Evidence      string   `json:"evidence,omitempty"`
+	EverHealthy   bool     `json:"ever_healthy,omitempty"`
+	Running       Digest   `json:"running,omitempty"`
+	Counter       uint64   `json:"counter"`
+	Away          bool     `json:"away,omitempty"` // its host is unreachable
+	Staged        []Digest `json:"staged,omitempty"`
+	StageFailed   Digest   `json:"stage_failed,omitempty"`
+	StageFailedAt Time     `json:"stage_failed_at,omitempty"`
+	StageReason   *Failure `json:"stage_reason,omitempty"`
+	Seals         []Seal   `json:"seals,omitempty"` // what passed on it, oldest first, at most sealMemory
+	Done          Digest   `json:"done,omitempty"`  // what this log granted it last and saw done
+	Quarantined   bool     `json:"quarantined,omitempty"`
+	CatchUp       CatchUp  `json:"catch_up,omitempty"`    // what the open generation is for, if for no task
+	Tries         int      `json:"tries,omitempty"`       // catch-ups that failed in a row
+	StageTries    int      `json:"stage_tries,omitempty"` // stagings that failed and are to be tried again
+	RetryAt       Time     `json:"retry_at,omitempty"`    // no catch-up before
+	Drift         string   `json:"drift,omitempty"`       // why it is not brought to what its wave runs
+	Declared      bool     `json:"declared,omitempty"`    // the drift is meant: a person left the target out, or as it is
+	LeftBy        string   `json:"left_by,omitempty"`     // the stopped deployment that left it on its revision; a rollback takes it along
 
 	host  *Host    // derived
 	group *Group   // derived; nil when the target belongs to no defined group
@@ -40,8 +45,42 @@ func (t *Target) Serving() bool {
 	return t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open && !t.Quarantined
 }
 
+// canAct reports whether work can be given to the target now.
+func (t *Target) canAct() bool { return !t.Away && !t.Quarantined }
+
+// proved reports whether the target serves the revision by a grant of this log
+// that was seen done. What an agent says by itself is no proof: a liar would
+// pass for a canary.
+func (t *Target) proved(d Digest) bool { return t.Running == d && t.Done == d && t.Serving() }
+
+// aside reports whether the target serves and is kept out of every count: its
+// host is quarantined. A conditional permit would be refused by it.
+func (t *Target) aside() bool {
+	return t.Quarantined && t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open
+}
+
 // HasStaged reports whether the target holds a verified copy of the revision.
 func (t *Target) HasStaged(d Digest) bool { return d != "" && slices.Contains(t.Staged, d) }
+
+// movesTo reports whether the target runs the revision, or is on its way to it.
+func (t *Target) movesTo(d Digest) bool {
+	return t.Running == d || t.Open && t.Permit != PermitNone && t.Desired == d
+}
+
+// undrift forgets why the target is left alone, unless a person meant it.
+func (t *Target) undrift() {
+	if !t.Declared {
+		t.Drift = ""
+	}
+}
+
+// stageAgain lets a bundle that could not be staged be tried once more.
+func (t *Target) stageAgain() {
+	if t.StageFailed != "" {
+		t.StageTries++
+	}
+	t.StageFailed, t.StageReason = "", nil
+}
 
 // Target returns the target, or nil.
 func (s *State) Target(host, app string) *Target {
@@ -91,6 +130,8 @@ func (t *Target) mayBeBehind(g *Group) bool {
 			planned = true
 		case !task.Status.Terminal(), task.Status == TaskSettled && t.Running == d.Revision:
 			return false
+		case task.awayInRevert() && d.Status != DeploymentStatusRollingBack:
+			// it missed the way back and takes it now, whatever the deployment waits for
 		case task.Status.Failure() && task.Status != TaskLost, task.Intend:
 			return false
 		case task.Status == TaskSkipped && d.Waves[task.Wave].Status.active():
@@ -99,7 +140,7 @@ func (t *Target) mayBeBehind(g *Group) bool {
 			return false
 		}
 	}
-	good := g.lastGoodWave(w, nil)
+	good := g.goodIn(w)
 	if !born {
 		return good != "" || active
 	}
@@ -107,6 +148,15 @@ func (t *Target) mayBeBehind(g *Group) bool {
 		return false // a deployment comes to it; nobody pulls it back first, unless what it runs is bad
 	}
 	return good != "" && t.Running != good || active && t.Running != fresh
+}
+
+// goesBack reports whether a catch-up of the target is a way back, which no
+// freeze holds: it runs what was taken back while it was away, or what is bad.
+func (t *Target) goesBack(g *Group) bool {
+	return g.Bad[t.Running] != "" || slices.ContainsFunc(g.open, func(d *Deployment) bool {
+		task := d.Tasks[t.Host]
+		return task != nil && task.awayInRevert() && t.Running != task.Goal
+	})
 }
 
 // catchUp says what a target needs outside of every deployment, and toward what.

@@ -8,8 +8,10 @@ type Task struct {
 	Goal    Digest     `json:"goal,omitempty"`    // of a revert
 	Counted bool       `json:"counted,omitempty"` // against the budgets
 	Left    bool       `json:"left,omitempty"`    // the target departed after the task had failed
+	Reverts int        `json:"reverts,omitempty"` // how often it was put into a revert set since the last retry
 	Refused int        `json:"refused,omitempty"` // permits handed back since the last retry
 	Phase   int        `json:"phase,omitempty"`   // of a rehearsal: 0 new, 1 old, 2 new again
+	Named   bool       `json:"named,omitempty"`   // a person named it to be left out
 	Intend  bool       `json:"intend,omitempty"`  // skipped on purpose: not caught up
 	Since   Time       `json:"since"`
 	Wall    int64      `json:"wall"`
@@ -20,6 +22,10 @@ type Task struct {
 // gone reports whether the task has no target any more. A host of that name
 // that joins again is a new target, without a task.
 func (t *Task) gone() bool { return t.Status == TaskGone || t.Left }
+
+// awayInRevert reports whether the target could not be reached when it should
+// have gone back.
+func (t *Task) awayInRevert() bool { return t.Status == TaskLost && t.Goal != "" }
 
 // goal is what the task moves its target to now.
 func (task *Task) goal(dep *Deployment) Digest {

@@ -58,6 +58,7 @@ func statuses(s *deploy.State, f func(kind, what, now string)) {
 // transitions are the arrows of the three state machines; from "" is creation.
 var transitions = []transition{
 	{"task", "", "skipped", "left out at creation"},
+	{"task", "", "settled", "joined with the revision that its wave is being given"},
 	{"task", "", "waiting", "planned"},
 	{"task", "broken", "reverting", "any, also terminal: in a revert set"},
 	{"task", "broken", "waiting", "retry"},
@@ -90,6 +91,12 @@ var transitions = []transition{
 	{"task", "stage-failed", "waiting", "retry"},
 	{"task", "waiting", "cancelled", "abort, supersede"},
 	{"task", "waiting", "gone", "any non-terminal: host departs"},
+	{"task", "lost", "settled", "comes back on the revision"},
+	{"task", "settled", "lost", "unreachable for lostAfter after it took the revision"},
+	{"task", "skipped", "settled", "late"},
+	{"task", "skipped", "waiting", "can act again, in a wave that has nobody else"},
+	{"wave", "baking", "held", "nobody in it can act"},
+	{"wave", "deploying", "held", "nobody in it can act"},
 	{"task", "waiting", "granted", "permit committed"},
 	{"task", "waiting", "reverting", "in a revert set: runs the revision by another way"},
 	{"task", "waiting", "settled", "runs the revision already"},

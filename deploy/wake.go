@@ -37,7 +37,7 @@ func (w *wake) deployment(s *State, dep *Deployment) {
 		w.at(dep.DecideBy)
 	}
 	if running && limits.Deployment > 0 {
-		w.at(dep.StartedAt.Add(limits.Deployment))
+		w.at(dep.LimitFrom.Add(limits.Deployment))
 	}
 	for i := range dep.Waves {
 		p, wave := dep.waves[i], &dep.Waves[i]
@@ -54,11 +54,19 @@ func (w *wake) deployment(s *State, dep *Deployment) {
 		if running && wave.Status == WaveStatusDeploying && !wave.Released && dep.Config.Stage.Barrier == "deployment" {
 			w.at(wave.StartedAt.Add(limits.Stage))
 		}
-		for _, h := range wave.Holds {
-			if gate := dep.Config.gate(h.Name); gate != nil && gate.Approval != nil && gate.Approval.Timeout > 0 {
-				w.at(wave.HeldAt.Add(gate.Approval.Timeout))
+		if wave.Status.waits() {
+			for _, name := range dep.preGates(i) {
+				if gate := dep.Config.gate(name); gate != nil {
+					w.at(dep.approvalEnds(i, gate))
+				}
 			}
 		}
+		p.stuck.each(func(j int) bool {
+			if h := wave.Hosts[j]; dep.Tasks[h].Status == TaskReverting {
+				w.at(s.Target(h, dep.App).restages())
+			}
+			return true
+		})
 		w.tasks(s, dep, i)
 		w.hosts(s, dep, i)
 	}
@@ -83,17 +91,22 @@ func (w *wake) tasks(s *State, dep *Deployment, i int) {
 
 // hosts adds the moments at which unreachable hosts become lost.
 func (w *wake) hosts(s *State, dep *Deployment, i int) {
-	dep.waves[i].away.each(func(j int) bool {
-		if h := s.Hosts[dep.Waves[i].Hosts[j]]; h != nil && h.Unreachable {
-			w.at(h.DownSince.Add(dep.Config.Timeouts.LostAfter))
-		}
-		return true
-	})
+	for _, set := range []bitset{dep.waves[i].away, dep.waves[i].vanished} {
+		set.each(func(j int) bool {
+			if h := s.Hosts[dep.Waves[i].Hosts[j]]; h != nil && h.Unreachable {
+				w.at(h.DownSince.Add(dep.Config.Timeouts.LostAfter))
+			}
+			return true
+		})
+	}
 }
 
 // group adds the moments at which catchingUp time out or may be tried again.
 func (w *wake) group(s *State, g *Group) {
 	limits := g.Config.Timeouts
+	if dep := s.Deployments[g.Last]; dep != nil && dep.watched(g, w.now) {
+		w.at(dep.EndedAt.Add(dep.Config.WatchAfter))
+	}
 	for host := range sorted(g.catchingUp) {
 		t := g.targets[host]
 		if t.Permit != PermitNone {

@@ -18,24 +18,29 @@ type Wave struct {
 	PreGates []string `json:"pre_gates,omitempty"`
 	Gates    []string `json:"gates,omitempty"`
 	BakeSpec
-	Status      WaveStatus    `json:"status"`
-	Budget      int           `json:"budget"` // failure budget in tasks, fixed at the start
-	StartedAt   Time          `json:"started_at,omitempty"`
-	StartedWall int64         `json:"started_wall,omitempty"` // Unix milliseconds
-	BakeUntil   Time          `json:"bake_until,omitempty"`
-	EndedAt     Time          `json:"ended_at,omitempty"`
-	HeldAt      Time          `json:"held_at,omitempty"`    // since when it could be entered but for its holds
-	Holds       []Hold        `json:"holds,omitempty"`      // why it is not entered
-	Released    bool          `json:"released,omitempty"`   // its first permit was granted: the barrier is passed
-	Extra       int           `json:"extra,omitempty"`      // births in it that failed
-	BakeSince   Time          `json:"bake_since,omitempty"` // start of the clock, moved on by pauses
-	Rehearsed   time.Duration `json:"rehearsed,omitempty"`  // how long a rollback of one host took
+	Status        WaveStatus    `json:"status"`
+	Budget        int           `json:"budget"` // failure budget in tasks, fixed at the start
+	StartedAt     Time          `json:"started_at,omitempty"`
+	EvidenceSince Time          `json:"evidence_since,omitempty"` // the same moment in FSM time
+	EvidenceFrom  int64         `json:"evidence_from,omitempty"`  // Unix milliseconds: no verdict looks at what was before
+	Planned       int           `json:"planned,omitempty"`        // tasks when it was entered, without who joined since
+	BakeUntil     Time          `json:"bake_until,omitempty"`
+	EndedAt       Time          `json:"ended_at,omitempty"`
+	HeldAt        Time          `json:"held_at,omitempty"`    // since when it could be entered but for its holds
+	Holds         []Hold        `json:"holds,omitempty"`      // why it is not entered
+	Released      bool          `json:"released,omitempty"`   // its first permit was granted: the barrier is passed
+	Extra         int           `json:"extra,omitempty"`      // births in it that failed
+	BakeSince     Time          `json:"bake_since,omitempty"` // start of the clock, moved on by pauses
+	Rehearsed     time.Duration `json:"rehearsed,omitempty"`  // how long a rollback of one host took
 	// Watch holds the answers of its gates, by watchKey.
 	Watch map[string]*Watched `json:"watch,omitempty"`
 }
 
 // active reports whether the wave is being given the revision.
 func (w WaveStatus) active() bool { return w == WaveStatusDeploying || w == WaveStatusBaking }
+
+// judged reports whether gates speak about the wave.
+func (w WaveStatus) judged() bool { return w.active() || w == WaveStatusSealed }
 
 // waits reports whether the wave has not been entered.
 func (w WaveStatus) waits() bool { return w == WaveStatusPending || w == WaveStatusHeld }
@@ -80,4 +85,10 @@ func (dep *Deployment) preGates(i int) []string {
 		return dep.Waves[i].PreGates
 	}
 	return append(slices.Clone(dep.Config.PreGates), dep.Waves[i].PreGates...)
+}
+
+// evidenceAnew voids what gates have seen of the wave: verdicts rest on what
+// comes from here on.
+func (s *State) evidenceAnew(w *Wave) {
+	w.Watch, w.EvidenceFrom, w.EvidenceSince = nil, s.Wall, s.Now
 }

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -47,9 +48,17 @@ func ParseRlimit(name, value string) (uint64, error) {
 	return n, nil
 }
 
+// confined is a confinement over the limits of a user.
+type confined struct {
+	Confinement
+	user map[int]limitPair
+	// stuck is set when this process could not get its own limits back.
+	stuck *bool
+}
+
 // start starts argv with what the confinement takes away. The limits are the
 // supervisor's own while it forks, and only then.
-func (c Confinement) start(argv []string, attr *os.ProcAttr) (p *os.Process, err error) {
+func (c confined) start(argv []string, attr *os.ProcAttr) (p *os.Process, err error) {
 	restore, err := c.limit()
 	defer restore()
 	if err != nil {
@@ -73,22 +82,38 @@ func (c Confinement) start(argv []string, attr *os.ProcAttr) (p *os.Process, err
 }
 
 // limit sets the limits; restore brings the former ones back.
-func (c Confinement) limit() (restore func(), err error) {
+func (c confined) limit() (restore func(), err error) {
 	before := map[int]syscall.Rlimit{}
 	restore = func() {
 		for which, was := range before {
-			_ = syscall.Setrlimit(which, &was) // a hard limit once lowered stays so without root
+			if syscall.Setrlimit(which, &was) != nil { // lowered once, a hard limit stays so without CAP_SYS_RESOURCE
+				*c.stuck = true
+			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Rlimits)) {
-		which, want := rlimits[name], c.Rlimits[name]
+	wanted := maps.Clone(c.user)
+	if wanted == nil {
+		wanted = map[int]limitPair{}
+	}
+	for name, want := range c.Rlimits {
+		n := int64(min(want, infinity)) // as unlimited is
+		wanted[rlimits[name]] = limitPair{n, n}
+	}
+	for _, which := range slices.Sorted(maps.Keys(wanted)) {
 		var was syscall.Rlimit
 		if err := syscall.Getrlimit(which, &was); err != nil {
-			return restore, fmt.Errorf("set limit %s: %w", name, err)
+			return restore, fmt.Errorf("set resource limit %d of the script: %w", which, err)
 		}
+		now := wanted[which].over(was)
 		before[which] = was
-		if err := syscall.Setrlimit(which, &syscall.Rlimit{Cur: want, Max: want}); err != nil {
-			return restore, fmt.Errorf("set limit %s of the script: %w", name, err)
+		err := syscall.Setrlimit(which, &now)
+		if _, users := c.user[which]; users && errors.Is(err, syscall.EPERM) { // in a container: as far as it goes
+			now.Max = min(now.Max, was.Max)
+			now.Cur = min(now.Cur, now.Max)
+			err = syscall.Setrlimit(which, &now)
+		}
+		if err != nil {
+			return restore, fmt.Errorf("set resource limit %d of the script to %d: %w", which, now.Cur, err)
 		}
 	}
 	return restore, nil

@@ -278,3 +278,32 @@ func TestConfinement(t *testing.T) {
 		}
 	}
 }
+
+// A script of another user sees what `su USER -c` gives: the environment of the
+// host, and the limits of the user, over which those of the agent go.
+func TestRunAsIsALogin(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	h := newHost(t, hooks.Options{Confine: hooks.Confinement{Rlimits: map[string]uint64{"core": 4096}}})
+	environment, limits := filepath.Join(h.dir, "environment"), filepath.Join(h.dir, "limits.conf")
+	for file, text := range map[string]string{
+		environment: "DATABASE_URL=postgres://db\n", limits: "nobody - nofile 4321\nnobody soft core 0\nnobody hard nproc 9999\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hooks.SetLogin(h.runner, environment, limits)
+	const script = "#!/bin/sh\necho \"$DATABASE_URL $USER $SHELL\"; ulimit -n; ulimit -c; grep processes /proc/self/limits\n"
+	r := h.run(hooks.Script{RunAs: "nobody"}, script)
+	for _, want := range []string{"postgres://db nobody /bin/sh", "]4321", "]8", "9999"} {
+		if !strings.Contains(strings.ReplaceAll(r.Tail, " ", ""), strings.ReplaceAll(want, " ", "")) {
+			t.Errorf("runas lacks %s:\n%s %s", want, r.Message, r.Tail)
+		}
+	}
+	r = h.run(hooks.Script{}, script)
+	if strings.Contains(r.Tail, "postgres") || strings.Contains(r.Tail, "4321") {
+		t.Errorf("without runas:\n%s", r.Tail)
+	}
+}

@@ -44,13 +44,14 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$`)
 // handed on.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// variables is the whole environment of a script run by u, sorted.
-func (e Env) variables(u *user.User) []string {
-	all := map[string]string{
-		"PATH": defaultPath, "LANG": "C.UTF-8", "SHELL": "/bin/sh",
-		"HOME": u.HomeDir, "USER": u.Username, "LOGNAME": u.Username,
-		"PWD": e.Root,
+// variables is the whole environment of a script run by u, sorted. With a
+// login it has what changing to the user gives.
+func (e Env) variables(u *user.User, l *login) []string {
+	all := map[string]string{"PATH": defaultPath, "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
+	if l != nil {
+		l.asLogin(u, all)
 	}
+	maps.Copy(all, map[string]string{"HOME": u.HomeDir, "USER": u.Username, "LOGNAME": u.Username, "PWD": e.Root})
 	maps.Copy(all, e.Extra)
 	maps.Copy(all, e.deployment())
 	list := make([]string, 0, len(all))

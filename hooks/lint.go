@@ -47,7 +47,7 @@ func Lint(dir, stated string) []Finding {
 		return loadFindings(err)
 	}
 	l := &linter{dir: dir, file: spec.Filename}
-	for _, w := range spec.Warnings {
+	for _, w := range append(spec.Warnings, spec.Notices()...) {
 		l.findings = append(l.findings, Finding{w, SeverityWarning})
 	}
 	for i, f := range spec.Files {
@@ -88,7 +88,7 @@ func (l *linter) event(name string, scripts []Script) {
 		field := fmt.Sprintf("hooks.%s[%d]", name, i)
 		switch {
 		case !known:
-			l.add(SeverityWarning, s.Pos, field, "no lifecycle event has this name: the script never runs")
+			l.add(SeverityWarning, s.Pos, field, "no lifecycle event has this name"+didYouMean(name, EventNames())+": the script never runs")
 		case !e.Scriptable():
 			l.add(SeverityWarning, s.Pos, field, "the agent does this event itself: the script never runs")
 		}

@@ -119,6 +119,9 @@ func lastText(s string) string {
 		return s
 	}
 	s = s[len(s)-TailSize:]
+	if _, whole, more := strings.Cut(s, "\n"); more {
+		return whole // it begins with a line, unless one is longer than all
+	}
 	for len(s) > 0 && !utf8.RuneStart(s[0]) {
 		s = s[1:]
 	}

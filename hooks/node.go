@@ -1,7 +1,9 @@
 package hooks
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -69,6 +71,17 @@ func (p *parser) merge(f *fields, from *yaml.Node, field string, depth int) {
 				p.collect(f, c, field, depth+1)
 			}
 		}
+	}
+}
+
+// keys warns of keys that nobody reads: CodeDeploy ignores them, and so do we.
+// Those that begin with "x-" or "." are where people keep anchors.
+func (p *parser) keys(m fields, field string, legal ...string) {
+	for _, key := range m.keys {
+		if slices.Contains(legal, key.Value) || strings.HasPrefix(key.Value, "x-") || strings.HasPrefix(key.Value, ".") {
+			continue
+		}
+		p.warn(key, join(field, key.Value), "unknown key, which is ignored"+didYouMean(key.Value, legal))
 	}
 }
 

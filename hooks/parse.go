@@ -70,6 +70,7 @@ func (p *parser) top(root *yaml.Node, spec *AppSpec) {
 	if !ok {
 		return
 	}
+	p.keys(m, "", "version", "os", "files", "file_exists_behavior", "permissions", "hooks")
 	p.version(m)
 	p.os(m)
 	spec.Files = p.files(m.get("files"))

@@ -24,6 +24,7 @@ func (p *parser) files(n *yaml.Node) []File {
 }
 
 func (p *parser) fileEntry(m fields, field string) (File, bool) {
+	p.keys(m, field, "source", "destination")
 	before := len(p.problems)
 	f := File{
 		Source:      p.text(m.get("source"), field+".source"),

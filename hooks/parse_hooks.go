@@ -36,6 +36,7 @@ func (p *parser) script(item *yaml.Node, field string) (Script, bool) {
 	if !ok {
 		return Script{}, false
 	}
+	p.keys(m, field, "location", "timeout", "runas", "sudo", "idempotent")
 	before := len(p.problems)
 	s := Script{
 		Location:   strings.TrimSpace(p.text(m.get("location"), field+".location")),
@@ -83,22 +84,4 @@ func (p *parser) boolean(n *yaml.Node, field string) bool {
 		p.at(n, field, "invalid value "+quoted(n)+": use true or false")
 	}
 	return true
-}
-
-// CheckEvents refuses hooks for names that are not in known, the list of
-// events that a deployment states. Without such a list unknown names are
-// tolerated and never run, so there is nothing to call.
-func (s *AppSpec) CheckEvents(known []string) error {
-	var bad []string
-	for name := range s.Hooks {
-		if !slices.Contains(known, name) {
-			bad = append(bad, name)
-		}
-	}
-	if len(bad) == 0 {
-		return nil
-	}
-	slices.Sort(bad)
-	return fmt.Errorf("check hooks of %s: unknown lifecycle events %s: the deployment has %s",
-		s.Filename, strings.Join(bad, ", "), strings.Join(known, ", "))
 }

@@ -3,6 +3,7 @@ package hooks
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ func (p *parser) permissions(n *yaml.Node) []Permission {
 }
 
 func (p *parser) permission(m fields, field string) Permission {
+	p.keys(m, field, "object", "pattern", "except", "owner", "group", "mode", "acls", "context", "type")
 	perm := Permission{
 		Object:  p.object(m, field+".object"),
 		Pattern: p.text(m.get("pattern"), field+".pattern"),
@@ -113,6 +115,7 @@ func (p *parser) context(n *yaml.Node, field string) *Context {
 	if !ok {
 		return nil
 	}
+	p.keys(m, field, "user", "name", "type", "range")
 	c := &Context{
 		User:  p.text(m.get("user"), field+".user"),
 		Type:  p.text(m.get("type"), field+".type"),
@@ -124,7 +127,59 @@ func (p *parser) context(n *yaml.Node, field string) *Context {
 	if c.Type == "" {
 		p.at(m.node, field+".type", "missing: a context needs a type")
 	}
+	if problem := rangeFault(c.Range); problem != "" {
+		p.at(m.get("range"), field+".range", "invalid range "+quoted(m.get("range"))+": "+problem)
+	}
 	return c
+}
+
+// levelPattern is one level of an SELinux range: a sensitivity and categories.
+var levelPattern = regexp.MustCompile(`^s(\d{1,4})(?::c\d{1,4}(?:[.,]c\d{1,4})*)?$`)
+
+// rangeFault says what is wrong with LOW[-HIGH], each a level such as s0 or
+// s0:c0.c255,c512.
+func rangeFault(text string) string {
+	if text == "" {
+		return ""
+	}
+	last := uint64(0)
+	levels := strings.Split(text, "-")
+	for _, level := range levels {
+		m := levelPattern.FindStringSubmatch(level)
+		if m == nil || len(levels) > 2 {
+			return "it must be a level such as s0 or s0:c0.c255, or two with - between"
+		}
+		sensitivity, _ := strconv.ParseUint(m[1], 10, 32) // digits
+		_, categories, _ := strings.Cut(level, ":")
+		switch {
+		case sensitivity > 15:
+			return "a sensitivity is s0 to s15"
+		case sensitivity < last:
+			return "the low level comes first"
+		}
+		if problem := categoriesFault(categories); problem != "" {
+			return problem
+		}
+		last = sensitivity
+	}
+	return ""
+}
+
+func categoriesFault(text string) string {
+	for part := range strings.SplitSeq(text, ",") {
+		low := uint64(0)
+		for i, c := range strings.Split(part, ".") {
+			n, _ := strconv.ParseUint(strings.TrimPrefix(c, "c"), 10, 32) // digits, or nothing
+			switch {
+			case n > 1023:
+				return "a category is c0 to c1023"
+			case i > 1 || i == 1 && n <= low:
+				return "categories with . between are the first and the last of a row"
+			}
+			low = n
+		}
+	}
+	return ""
 }
 
 func (p *parser) acls(n *yaml.Node, field string) []ACL {

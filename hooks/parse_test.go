@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +227,45 @@ func TestOrderEvents(t *testing.T) {
 		got, err := hooks.OrderEvents(strings.Split(given, ","))
 		if strings.Join(got, ",") != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %v, %v", given, got, err)
+		}
+	}
+}
+
+// What CodeDeploy ignores is a warning that names the near key.
+func TestUnknownKeys(t *testing.T) {
+	s, err := hooks.Parse([]byte(head+"x-anchors: {}\nResources: []\nfiles:\n  - {source: a, destination: /b, file: c}\n"+
+		"permissions:\n  - {object: /x, mod: 644}\nhooks:\n  AfterInstall:\n    - {location: a, runsas: x}\n"), "appspec.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range s.Warnings {
+		got = append(got, w.Error())
+	}
+	want := []string{
+		"appspec.yml:4:1: Resources: unknown key, which is ignored",
+		"appspec.yml:6:34: files[0].file: unknown key, which is ignored",
+		"appspec.yml:8:18: permissions[0].mod: unknown key, which is ignored (did you mean mode?)",
+		"appspec.yml:11:21: hooks.AfterInstall[0].runsas: unknown key, which is ignored (did you mean runas?)",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	err = (&hooks.AppSpec{Filename: "a", Hooks: map[string][]hooks.Script{"AplicationStop": nil, "Zzz": nil}}).CheckEvents(hooks.EventNames())
+	if err == nil || !strings.Contains(err.Error(), "AplicationStop (did you mean ApplicationStop?), Zzz:") {
+		t.Error(err)
+	}
+}
+
+func TestContextRanges(t *testing.T) {
+	for text, legal := range map[string]bool{
+		"s0": true, "s0-s0:c0.c1023": true, "s0:c1,c3.c5": true, "s15": true, "s16": false, "s0:c1024": false, "s1-s0": false,
+		"s0:c5.c5": false, "s0:c5.c3": false, "s0-s1-s2": false, "x": false, "s0:c1.c2.c3": false, "s0 ": false,
+	} {
+		spec := head + "permissions:\n  - {object: /x, context: {type: t, range: '" + text + "'}}\n"
+		_, err := hooks.Parse([]byte(spec), "appspec.yml")
+		if (err == nil) != legal || err != nil && !strings.Contains(err.Error(), "permissions[0].context.range: invalid range") {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -24,7 +24,8 @@ func failed(code Code, format string, args ...any) *failure {
 	return &failure{code, fmt.Errorf(format, args...)}
 }
 
-// scriptPath returns the absolute path of the script at location in root.
+// scriptPath returns the absolute path of the script at location in root. No
+// link on the way may lead out of root: what lies there was never verified.
 func scriptPath(root, location string) (string, error) {
 	if escapes(location) {
 		return "", failed(CodeMissing, "script location %q is outside the revision: name a file in it", location)
@@ -33,7 +34,7 @@ func scriptPath(root, location string) (string, error) {
 	st, err := os.Stat(path)
 	switch {
 	case err == nil && st.Mode().IsRegular():
-		return path, nil
+		return path, inside(root, path)
 	case err == nil:
 		return "", failed(CodeMissing, "script %s is not a regular file", path)
 	}
@@ -43,6 +44,22 @@ func scriptPath(root, location string) (string, error) {
 		}
 	}
 	return "", failed(CodeMissing, "script does not exist at the expected location %s: %w", path, err)
+}
+
+// inside refuses a path whose links lead out of root.
+func inside(root, path string) error {
+	base, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return failed(CodeOther, "find the revision: %w", err)
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return failed(CodeMissing, "follow script %s: %w", path, err)
+	}
+	if !strings.HasPrefix(real, base+"/") {
+		return failed(CodeMissing, "script %s is a link to %s, outside the revision: nobody has verified what lies there", path, real)
+	}
+	return nil
 }
 
 // makeExecutable sets the run bits as CodeDeploy does. The file may share its

@@ -38,6 +38,9 @@ type order struct {
 	Limits   Limits
 	Cgroup   string
 	Confine  Confinement
+	// UserLimits are those of the user that the script changes to, by resource;
+	// Confine wins.
+	UserLimits map[int]limitPair `json:",omitempty"`
 }
 
 // started is what the supervisor knows about the script once it runs.

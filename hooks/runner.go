@@ -20,6 +20,7 @@ type Runner struct {
 	dir     string
 	options Options
 	cgroup  string
+	login   login
 	spares  spares
 }
 
@@ -56,7 +57,7 @@ func NewRunner(o Options) (*Runner, error) {
 	}
 	o.Binary = cmp.Or(o.Binary, "/proc/self/exe")
 	o.Limits = o.Limits.withDefaults()
-	r := &Runner{dir: dir, options: o}
+	r := &Runner{dir: dir, options: o, login: hostLogin}
 	switch o.Cgroup {
 	case "off":
 	case "":
@@ -195,10 +196,19 @@ func (r *Runner) order(s Script, env Env) (order, error) {
 		}
 	}
 	env.Extra = extra
-	vars := env.variables(u)
+	var l *login
+	var limits map[int]limitPair
+	if s.RunAs != "" {
+		l = &r.login
+		if os.Geteuid() == 0 { // who is not may not raise one
+			limits = r.login.limitsOf(u)
+		}
+	}
+	vars := env.variables(u, l)
 	return order{
 		Location: s.Location, Event: env.Event, Path: path, Sudo: sudo(s, vars), Dir: root, Env: vars,
 		Timeout: cmp.Or(s.Timeout, DefaultTimeout), Cred: cred, Limits: r.options.Limits, Cgroup: r.cgroup, Confine: r.options.Confine,
+		UserLimits: limits,
 	}, nil
 }
 

@@ -189,7 +189,7 @@ func serve() error {
 			fmt.Fprintln(os.Stderr, err)
 		}
 		answer := byte(spent)
-		if err == nil && s.alone() {
+		if err == nil && s.alone() && !s.stuck {
 			answer = reusable
 		}
 		_, errTell := conn.Write([]byte{answer})

@@ -39,6 +39,7 @@ type supervisor struct {
 	signals chan os.Signal
 	exits   chan syscall.WaitStatus
 	reaped  chan struct{} // closed when no child is left; nil before the first
+	stuck   bool          // with limits of the script: no other may run here
 	begin   time.Time
 }
 
@@ -163,7 +164,12 @@ func (s *supervisor) execIn(c cgroup) (int, error) {
 		Dir: s.order.Dir, Env: s.order.Env, Sys: sys,
 		Files: []*os.File{stdin, s.pump.sources[0].file, s.pump.sources[1].file},
 	}
-	return s.order.Confine.execScript(append(s.order.Sudo, s.order.Path), attr)
+	return s.confined().execScript(append(s.order.Sudo, s.order.Path), attr)
+}
+
+// confined is what is taken from the script, or given to its user.
+func (s *supervisor) confined() confined {
+	return confined{s.order.Confine, s.order.UserLimits, &s.stuck}
 }
 
 // busyRetries bounds the wait for a script that another process, forked while
@@ -171,7 +177,7 @@ func (s *supervisor) execIn(c cgroup) (int, error) {
 const busyRetries = 50
 
 // execScript starts argv; a script without a #! line is run by /bin/sh.
-func (c Confinement) execScript(argv []string, attr *os.ProcAttr) (int, error) {
+func (c confined) execScript(argv []string, attr *os.ProcAttr) (int, error) {
 	for try := 0; ; try++ {
 		p, err := c.start(argv, attr)
 		switch {

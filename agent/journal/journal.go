@@ -142,6 +142,13 @@ func (t *Target) highest() uint64 {
 	return top
 }
 
+// Retry records that a broken target tries its way back again, see task.Retry.
+func (j *Journal) Retry(app string, number int) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.append(entry{App: app, Record: &task.Record{Retried: &task.Retry{Number: number}}})
+}
+
 // Begin records that a step is begun; only then may it be done. It is durable
 // on return, with everything before it.
 func (j *Journal) Begin(app string, s task.Step) error {

@@ -15,11 +15,6 @@ import (
 	"github.com/groundswell/groundswell/hooks"
 )
 
-func selinux() bool {
-	_, err := os.Stat("/sys/fs/selinux/enforce")
-	return err == nil
-}
-
 // look records what is at path, links not followed.
 func look(path string) (prior, error) {
 	st, err := os.Lstat(path)
@@ -108,9 +103,9 @@ func (a *access) apply(ctx context.Context, path string) error {
 			return fmt.Errorf("set mode: %w", err)
 		}
 	}
-	if len(a.ACL) > 0 {
-		if err := run(ctx, "setfacl", "-b", "-m", strings.Join(a.ACL, ","), "--", path); err != nil {
-			return fmt.Errorf("set acl: %w", err)
+	if a.ACL != nil {
+		if err := a.ACL.apply(path); err != nil {
+			return err
 		}
 	}
 	if len(a.Context) > 0 {

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/room"
 )
 
 // Request is one install.
@@ -28,30 +29,51 @@ type Request struct {
 // Check works the install out and touches nothing: it answers the conflict or
 // mistake that Install would fail with.
 func (r *Releases) Check(q Request) error {
-	_, err := r.plan(q)
+	_, err := r.plan(q, true)
 	return err
+}
+
+// CheckRoom answers the *room.Shortage that Install would fail with, as the
+// host is now, and no other mistake. It touches nothing.
+func (r *Releases) CheckRoom(q Request) error {
+	for _, exact := range []bool{false, true} { // what stays is only compared where it matters
+		p, err := r.plan(q, exact)
+		if err != nil {
+			return nil // Install says so; hooks before it may mend it
+		}
+		if err = r.checkRoom(q.App, p); err == nil || exact {
+			return err
+		}
+	}
+	return nil
 }
 
 // Install moves the application to a revision: files, clean-up of what the
 // revision before had installed, and the switch. On return all of it is
-// durable and can be undone until Settle. An error before the first change
-// leaves everything as it was; after a later one, and after a crash, call Undo
-// or Install again, which undoes first.
+// durable and can be undone until Settle. After an error everything is as it
+// was, unless the error says that this failed too; then, and after a crash,
+// call Undo, or Install again, which undoes first.
 func (r *Releases) Install(ctx context.Context, q Request) error {
 	if err := r.Undo(ctx, q.App); err != nil {
 		return fmt.Errorf("install %s of %s: undo what was left: %w", q.To, q.App, err)
 	}
-	p, err := r.plan(q)
+	p, err := r.plan(q, true)
+	if err == nil {
+		err = r.checkRoom(q.App, p)
+	}
 	if err != nil {
 		return fmt.Errorf("install %s of %s: %w", q.To, q.App, err)
 	}
 	if err := r.carryOut(ctx, q, p); err != nil {
+		err = errors.Join(room.Marked(err), r.Undo(context.WithoutCancel(ctx), q.App))
 		return fmt.Errorf("install %s of %s: %w", q.To, q.App, err)
 	}
 	return nil
 }
 
-func (r *Releases) plan(q Request) (*plan, error) {
+// plan works an install out. Exact compares files that are there already, and
+// leaves alone those that would not change.
+func (r *Releases) plan(q Request, exact bool) (*plan, error) {
 	if err := checkName("an application", q.App); err != nil {
 		return nil, err
 	}
@@ -70,7 +92,7 @@ func (r *Releases) plan(q Request) (*plan, error) {
 	if !r.Has(q.App, q.To) {
 		return nil, fmt.Errorf("the folder %s is gone; stage the revision again: %w", r.Dir(q.App, q.To), os.ErrNotExist)
 	}
-	return p, r.planFiles(q, p)
+	return p, r.planFiles(q, p, exact)
 }
 
 func (r *Releases) planRemoval(p *plan) error {
@@ -80,7 +102,7 @@ func (r *Releases) planRemoval(p *plan) error {
 	return err
 }
 
-func (r *Releases) planFiles(q Request, p *plan) error {
+func (r *Releases) planFiles(q Request, p *plan, exact bool) error {
 	spec := q.Spec
 	if spec == nil {
 		spec = &hooks.AppSpec{}
@@ -106,12 +128,12 @@ func (r *Releases) planFiles(q Request, p *plan) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return w.finish(spec.Permissions, p)
+	return w.finish(spec.Permissions, p, exact)
 }
 
 // finish puts the plan in order: what is in the way, directories, files,
 // directories' permissions, and last what is no longer wanted.
-func (w *planner) finish(section []hooks.Permission, p *plan) error {
+func (w *planner) finish(section []hooks.Permission, p *plan, exact bool) error {
 	perms, err := w.permissions(section)
 	if err != nil {
 		return err
@@ -120,13 +142,19 @@ func (w *planner) finish(section []hooks.Permission, p *plan) error {
 		w.copies[i].Source = filepath.Join(w.root, c.Source)
 		w.copies[i].Access = perms[w.rest(c.Path)]
 	}
-	p.Actions = slices.Concat(w.early, w.mkdirs, w.spared())
+	copies := w.copies
+	if exact {
+		copies = w.spared()
+	}
+	p.Actions = slices.Concat(w.early, w.mkdirs, copies)
 	for _, path := range w.order {
 		p.New = append(p.New, w.real(path))
 		if acc := perms[path]; acc != nil && w.made[path] {
-			before, err := look(w.real(path))
-			if err != nil {
-				return err
+			var before prior // of one that takes the place of something else: none
+			if real := w.real(path); !w.gone[real] && !w.cleared(real) {
+				if before, err = look(real); err != nil {
+					return err
+				}
 			}
 			p.Actions = append(p.Actions, action{Op: opAccess, Path: w.real(path), Access: acc, Before: before})
 		}

@@ -1,11 +1,8 @@
 package release
 
 import (
-	"errors"
 	"fmt"
-	"os/exec"
 	"os/user"
-	"path"
 	"strconv"
 	"strings"
 
@@ -79,11 +76,26 @@ func selects(perm hooks.Permission, path string) bool {
 	return perm.Pattern == "**" || direct && glob(perm.Pattern, rest)
 }
 
-// glob is fnmatch on one name; a leading dot is nothing special, and a pattern
-// that is none matches nothing.
+// glob matches one name; * stands for any letters, a leading dot is nothing
+// special, and nothing else is, as in CodeDeploy's agent.
 func glob(pattern, name string) bool {
-	ok, err := path.Match(strings.ReplaceAll(pattern, "[!", "[^"), name)
-	return err == nil && ok
+	head, rest, wild := strings.Cut(pattern, "*")
+	if !wild {
+		return pattern == name
+	}
+	name, ok := strings.CutPrefix(name, head)
+	if !ok {
+		return false
+	}
+	parts := strings.Split(rest, "*")
+	for _, part := range parts[:len(parts)-1] {
+		at := strings.Index(name, part)
+		if at < 0 {
+			return false
+		}
+		name = name[at+len(part):]
+	}
+	return strings.HasSuffix(name, parts[len(parts)-1])
 }
 
 func hasDefaultACL(perm hooks.Permission) bool {
@@ -100,47 +112,45 @@ func resolve(perm hooks.Permission) (*access, error) {
 	acc := &access{UID: -1, GID: -1, Mode: perm.Mode}
 	var err error
 	if perm.Owner != "" {
-		if acc.UID, err = number(perm.Owner, "owner", func(s string) (string, error) {
-			u, err := user.Lookup(s)
-			if err != nil {
-				return "", err
-			}
-			return u.Uid, nil
-		}); err != nil {
+		if acc.UID, err = userID(perm.Owner, "owner"); err != nil {
 			return nil, err
 		}
 	}
 	if perm.Group != "" {
-		if acc.GID, err = number(perm.Group, "group", func(s string) (string, error) {
-			g, err := user.LookupGroup(s)
-			if err != nil {
-				return "", err
-			}
-			return g.Gid, nil
-		}); err != nil {
+		if acc.GID, err = groupID(perm.Group, "group"); err != nil {
 			return nil, err
 		}
 	}
-	for _, a := range perm.ACLs {
-		acc.ACL = append(acc.ACL, a.Entry)
-	}
-	if len(acc.ACL) > 0 {
-		if _, err := exec.LookPath("setfacl"); err != nil {
-			return nil, errors.New("acls need the program setfacl, which this host does not have: install the package acl")
-		}
+	if acc.ACL, err = resolveACL(perm.ACLs); err != nil {
+		return nil, err
 	}
 	acc.Context = contextArgs(perm.Context)
 	return acc, nil
 }
 
-func number(name, what string, lookup func(string) (string, error)) (int, error) {
-	id, err := lookup(name)
-	if err != nil {
-		id = name // a number needs no entry in a table
+// userID is the number of a user of this host; a number needs no entry. What
+// says in an error what the user is for.
+func userID(name, what string) (int, error) {
+	u, err := user.Lookup(name)
+	if err == nil {
+		name = u.Uid
 	}
-	n, errNumber := strconv.ParseUint(id, 10, 32)
-	if errNumber != nil {
-		return 0, fmt.Errorf("%s %q is unknown on this host: %w", what, name, err)
+	return number(name, what, err)
+}
+
+// groupID is the number of a group of this host; a number needs no entry.
+func groupID(name, what string) (int, error) {
+	g, err := user.LookupGroup(name)
+	if err == nil {
+		name = g.Gid
+	}
+	return number(name, what, err)
+}
+
+func number(id, what string, why error) (int, error) {
+	n, err := strconv.ParseUint(id, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q is unknown on this host: %w", what, id, why)
 	}
 	return int(n), nil
 }
@@ -148,7 +158,7 @@ func number(name, what string, lookup func(string) (string, error)) (int, error)
 // contextArgs is empty on a host without SELinux, where a context has no
 // meaning and an appspec that states one must still install.
 func contextArgs(c *hooks.Context) []string {
-	if c == nil || !selinux() {
+	if c == nil || !hooks.SELinux() {
 		return nil
 	}
 	return chconArgs(c)

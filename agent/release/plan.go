@@ -56,6 +56,8 @@ type action struct {
 	Was  time.Time `json:",omitzero"`
 	// Before is what Undo makes true again.
 	Before prior
+
+	size int64 // of what is copied, while it is planned
 }
 
 // prior is what was at a path.
@@ -72,7 +74,7 @@ type prior struct {
 type access struct {
 	UID, GID int
 	Mode     *uint32  `json:",omitempty"`
-	ACL      []string `json:",omitempty"`
+	ACL      *acl     `json:",omitempty"`
 	Context  []string `json:",omitempty"` // arguments of chcon
 }
 

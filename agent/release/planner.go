@@ -67,12 +67,12 @@ func (p *planner) rest(real string) string {
 // file plans one entry of the files section.
 func (p *planner) file(f hooks.File) error {
 	source := filepath.Join(p.root, f.Source)
-	st, err := os.Stat(source)
+	isDir, err := p.source(source)
 	if err != nil {
-		return fmt.Errorf("source %q is not in the revision: %w", f.Source, err)
+		return fmt.Errorf("source %q %w", f.Source, err)
 	}
 	dest := filepath.Clean(f.Destination)
-	if !st.IsDir() {
+	if !isDir {
 		dest = filepath.Join(dest, filepath.Base(source))
 		if err := p.ancestors(dest); err != nil {
 			return err
@@ -83,6 +83,46 @@ func (p *planner) file(f hooks.File) error {
 		return err
 	}
 	return p.tree(source, dest, nil)
+}
+
+// source says whether an entry's source is a directory. No link on the way to
+// it may lead out of the revision, nor the link that it is itself if that leads
+// to a directory: what lies there was never verified.
+func (p *planner) source(path string) (isDir bool, err error) {
+	if path != p.root {
+		if _, err := p.follow(filepath.Dir(path)); err != nil {
+			return false, err
+		}
+	}
+	st, err := os.Lstat(path)
+	if err != nil {
+		return false, fmt.Errorf("is not in the revision: %w", err)
+	}
+	if st.Mode()&fs.ModeSymlink != 0 {
+		if to, err := os.Stat(path); err != nil || !to.IsDir() {
+			return false, nil // installed as the link that it is
+		}
+		_, err := p.follow(path)
+		return true, err
+	}
+	return st.IsDir(), nil
+}
+
+// errOutside says that a link leads out of the revision.
+var errOutside = errors.New("outside the revision, where nothing is verified")
+
+// follow resolves the links of a path and refuses those that lead out.
+func (p *planner) follow(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("is not in the revision: %w", err)
+	case err != nil:
+		return "", fmt.Errorf("cannot be followed: %w", err)
+	case real != p.root && !strings.HasPrefix(real, p.root+"/"):
+		return "", fmt.Errorf("leads through %s to %s, %w", path, real, errOutside)
+	}
+	return real, nil
 }
 
 func (p *planner) ancestors(path string) error {
@@ -96,18 +136,12 @@ func (p *planner) ancestors(path string) error {
 	return p.mkdir(parent)
 }
 
-// tree plans the contents of a directory. Links to directories are followed,
-// inside the revision and never in a circle.
+// tree plans the contents of a directory. Links to directories are followed
+// inside the revision, and never in a circle: others stay links.
 func (p *planner) tree(source, dest string, above []string) error {
-	real, err := filepath.EvalSymlinks(source)
+	real, err := p.follow(source)
 	if err != nil {
-		return fmt.Errorf("follow %s: %w", source, err)
-	}
-	if real != p.root && !strings.HasPrefix(real, p.root+"/") {
-		return fmt.Errorf("%s leads to %s, outside the revision", source, real)
-	}
-	if slices.Contains(above, real) {
-		return fmt.Errorf("%s leads back to a directory above it", source)
+		return err
 	}
 	if err := p.mkdir(dest); err != nil {
 		return err
@@ -129,8 +163,10 @@ func (p *planner) entry(source, dest string, kind fs.FileMode, above []string) e
 		return p.tree(source, dest, above)
 	}
 	if kind&fs.ModeSymlink != 0 && !p.links {
-		if st, err := os.Stat(source); err == nil && st.IsDir() {
-			return p.tree(source, dest, above)
+		if real, err := p.follow(source); err == nil && !slices.Contains(above, real) {
+			if st, err := os.Lstat(real); err == nil && st.IsDir() {
+				return p.tree(source, dest, above)
+			}
 		}
 	}
 	return p.copy(source, dest)
@@ -147,6 +183,7 @@ func (p *planner) mkdir(path string) error {
 	real := p.real(path)
 	st, err := os.Stat(real)
 	switch link, errLink := os.Readlink(real); {
+	case p.cleared(real):
 	case errLink == nil && p.old[real]: // our own link gives way to a directory
 		if err := p.vacate(real); err != nil {
 			return err
@@ -202,7 +239,11 @@ func (p *planner) copy(source, dest string) error {
 	p.copied[dest] = source
 	p.order = append(p.order, dest)
 	p.entries++
-	p.copies = append(p.copies, action{Op: opCopy, Path: p.real(dest), Source: p.rel(source), Before: before})
+	a := action{Op: opCopy, Path: p.real(dest), Source: p.rel(source), Before: before}
+	if st.Mode().IsRegular() {
+		a.size = st.Size()
+	}
+	p.copies = append(p.copies, a)
 	return nil
 }
 
@@ -212,6 +253,9 @@ func (p *planner) rel(path string) string { return strings.TrimPrefix(path, p.ro
 // foreign file there stays.
 func (p *planner) target(dest string) (before prior, keep bool, err error) {
 	real := p.real(dest)
+	if p.cleared(real) {
+		return prior{}, false, nil
+	}
 	before, err = look(real)
 	switch {
 	case err != nil || !before.Exists:
@@ -228,6 +272,49 @@ func (p *planner) target(dest string) (before prior, keep bool, err error) {
 		return before, true, nil
 	}
 	return before, false, fmt.Errorf("%w at %s that no deployment put there (file_exists_behavior is DISALLOW)", ErrExists, real)
+}
+
+// cleared reports whether a directory above path takes the place of something
+// that goes first, so that nothing is at path by then.
+func (p *planner) cleared(path string) bool {
+	for dir := filepath.Dir(path); p.made[p.rest(dir)]; dir = filepath.Dir(dir) {
+		if p.gone[dir] {
+			return true
+		}
+	}
+	return false
+}
+
+// owned are directories that deployments made.
+type owned struct {
+	paths map[string]bool
+	links map[string]bool // whether a link has taken their place, as found
+}
+
+func newOwned(paths ...[]string) owned {
+	o := owned{map[string]bool{}, map[string]bool{}}
+	for _, list := range paths {
+		for _, path := range list {
+			o.paths[path] = true
+		}
+	}
+	return o
+}
+
+// linked reports whether a directory of ours above path has become a link by
+// now, which an application or a hook did: what lies behind it is not ours.
+func (o owned) linked(path string) bool {
+	dir := filepath.Dir(path)
+	if dir == path || !o.paths[dir] {
+		return false
+	}
+	if is, known := o.links[dir]; known {
+		return is
+	}
+	st, err := os.Lstat(dir)
+	is := err == nil && st.Mode()&fs.ModeSymlink != 0 || o.linked(dir)
+	o.links[dir] = is
+	return is
 }
 
 // vanishing reports whether everything at and below path is on the clean-up
@@ -277,8 +364,9 @@ func (p *planner) cleanUp(old []string) ([]action, error) {
 		stays[p.real(path)] = true
 	}
 	var all []action
+	ours := newOwned(old)
 	for _, path := range slices.Backward(old) {
-		if stays[path] || p.gone[path] {
+		if stays[path] || p.gone[path] || ours.linked(path) {
 			continue
 		}
 		before, err := look(path)

@@ -47,21 +47,9 @@ func (r *Releases) List(app string) ([]Revision, error) {
 // (the last good one and the one before, says the caller) always stay. It must
 // not run while the application is staged or installed.
 func (r *Releases) Prune(app string, keep ...string) ([]string, error) {
-	all, err := r.List(app)
+	all, keep, err := r.kept(app, keep)
 	if err != nil {
 		return nil, err
-	}
-	current, err := r.Current(app)
-	if err != nil {
-		return nil, err
-	}
-	keep = append(slices.Clone(keep), current)
-	p, err := r.loadPlan(app)
-	if err != nil {
-		return nil, err
-	}
-	if p != nil {
-		keep = append(keep, p.From, p.To)
 	}
 	var deleted []string
 	for _, id := range r.surplus(app, all, keep) {
@@ -73,6 +61,48 @@ func (r *Releases) Prune(app string, keep ...string) ([]string, error) {
 	return deleted, r.sweepStaging(app)
 }
 
+// Evict deletes revisions, the oldest first, until enough answers true: the
+// disk is full. What Prune never deletes stays. It may be called while a
+// revision that is not there yet is staged.
+func (r *Releases) Evict(app string, enough func() bool, keep ...string) error {
+	all, keep, err := r.kept(app, keep)
+	if err != nil {
+		return err
+	}
+	for _, rev := range slices.Backward(all) {
+		if enough() {
+			return nil
+		}
+		if !slices.Contains(keep, rev.ID) {
+			if err := r.delete(app, rev.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// kept lists the revisions on disk, newest first, and adds to keep those that
+// always stay.
+func (r *Releases) kept(app string, keep []string) (all []Revision, stay []string, err error) {
+	if all, err = r.List(app); err != nil {
+		return nil, nil, err
+	}
+	current, err := r.Current(app)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := r.loadPlan(app)
+	if err != nil {
+		return nil, nil, err
+	}
+	stay = append(slices.Clone(keep), current)
+	if p != nil {
+		stay = append(stay, p.From, p.To)
+	}
+	return all, stay, nil
+}
+
 // surplus lists what is beyond the limits. Revisions that must stay use up
 // room like any other.
 func (r *Releases) surplus(app string, all []Revision, keep []string) []string {
@@ -81,7 +111,7 @@ func (r *Releases) surplus(app string, all []Revision, keep []string) []string {
 		if r.options.KeepBytes == 0 {
 			return 0
 		}
-		return diskUse(r.Dir(app, id))
+		return DiskUse(r.Dir(app, id))
 	}
 	for _, rev := range all {
 		if slices.Contains(keep, rev.ID) {
@@ -129,8 +159,8 @@ func (r *Releases) sweepStaging(app string) error {
 	return nil
 }
 
-// diskUse adds up the sizes of the files; files that vanish meanwhile are 0.
-func diskUse(dir string) int64 {
+// DiskUse adds up the sizes of the files below dir; files that vanish meanwhile are 0.
+func DiskUse(dir string) int64 {
 	var sum int64
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil {

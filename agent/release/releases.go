@@ -55,7 +55,7 @@ func New(o Options) (*Releases, error) {
 	if err := durable.MkdirAll(o.Root, 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of releases: %w", err)
 	}
-	if err := os.MkdirAll(o.InstallRoot, 0o755); err != nil {
+	if err := durable.MkdirAll(o.InstallRoot, 0o755); err != nil {
 		return nil, fmt.Errorf("make install root: %w", err)
 	}
 	return &Releases{options: o, point: func(string) {}}, nil

@@ -28,7 +28,7 @@ func (w *planner) spared() []action {
 // cannot be read is no reason not to copy.
 func (w *planner) same(a action, buf *[2 * compareBuffer]byte) (action, bool) {
 	b := a.Before
-	if !b.Exists || !b.Mode.IsRegular() || !w.old[a.Path] || len(b.Attrs) > 0 || a.Access != nil && (len(a.Access.ACL) > 0 || len(a.Access.Context) > 0) {
+	if !b.Exists || !b.Mode.IsRegular() || !w.old[a.Path] || len(b.Attrs) > 0 || a.Access != nil && (a.Access.ACL != nil || len(a.Access.Context) > 0) {
 		return action{}, false
 	}
 	from, err := os.Open(a.Source)

@@ -13,7 +13,8 @@ import (
 // Undo puts back exactly what was there before the install that is not
 // settled: files, directories, clean-up list and switch. It may be called in
 // any state, after a crash in itself too, and as often as one likes; nothing
-// unsettled is no error.
+// unsettled is no error. It works on a full disk: what the install added goes
+// first, and what is as it was is not written again.
 func (r *Releases) Undo(ctx context.Context, app string) error {
 	p, err := r.loadPlan(app)
 	if err != nil || p == nil {
@@ -23,7 +24,8 @@ func (r *Releases) Undo(ctx context.Context, app string) error {
 		return r.dropPlan(app)
 	}
 	r.point("undo switch")
-	if err := r.switchBack(app, p); err != nil {
+	ours := newOwned(p.Old, p.New)
+	if err := errors.Join(r.switchBack(app, p), r.takeAway(p, ours)); err != nil {
 		return fmt.Errorf("undo install of %s: %w", app, err)
 	}
 	for i, a := range slices.Backward(p.Actions) {
@@ -31,6 +33,9 @@ func (r *Releases) Undo(ctx context.Context, app string) error {
 			return err
 		}
 		r.point(fmt.Sprintf("undo %s %s", a.Op, a.Path))
+		if ours.linked(a.Path) {
+			continue // a hook put a link in a directory's place: what lies behind it is not ours
+		}
 		if err := r.putBack(app, i, a); err != nil {
 			return fmt.Errorf("undo install of %s: put back %s: %w", app, a.Path, err)
 		}
@@ -39,19 +44,44 @@ func (r *Releases) Undo(ctx context.Context, app string) error {
 		return fmt.Errorf("undo install of %s: %w", app, err)
 	}
 	r.point("undo list")
-	if err := r.writeList(app, p.Old); err != nil {
-		return err
+	if now, err := r.readList(app); err != nil || !slices.Equal(now, p.Old) {
+		if err := r.writeList(app, p.Old); err != nil {
+			return err
+		}
 	}
 	return r.dropPlan(app)
+}
+
+// takeAway removes what the install put where nothing was, and what it had not
+// finished: that gives the room which putting back may take.
+func (r *Releases) takeAway(p *plan, ours owned) error {
+	for i, a := range p.Actions {
+		if a.Op != opCopy || ours.linked(a.Path) {
+			continue
+		}
+		if err := remove(temporary(a.Path, i)); err != nil {
+			return err
+		}
+		if !a.Before.Exists {
+			if err := remove(a.Path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // switchBack points current to where it was. A folder that was deleted by
 // hand meanwhile must not keep the files from being put back.
 func (r *Releases) switchBack(app string, p *plan) error {
-	if p.From != "" && !r.Has(app, p.From) {
-		return r.switchTo(app, "")
+	to := p.From
+	if to != "" && !r.Has(app, to) {
+		to = ""
 	}
-	return r.switchTo(app, p.From)
+	if now, err := r.Current(app); err == nil && now == to {
+		return nil
+	}
+	return r.switchTo(app, to)
 }
 
 // putBack makes one path again what it was before the action.

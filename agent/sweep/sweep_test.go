@@ -55,6 +55,8 @@ func deploy(text string) {
 //	S7  what is current is, byte for byte, what a bundle holds
 //	S8  current leads to a complete revision, or to nothing before the first
 //	C   each installed file is that of one revision or the other, whole
+//	U   a deployment that came to its end on a full disk leaves exactly what
+//	    was there before it, or exactly what it was to bring
 //	R   the next deployment succeeds and leaves what a deployment leaves that
 //	    nothing has disturbed: no temporary file, plan, or half folder
 func TestSweep(t *testing.T) {
@@ -95,7 +97,8 @@ type way struct {
 	errno  syscall.Errno
 	sticky bool
 	power  bool
-	sample int // points when not all are tried
+	full   bool // the disk is really full from then on, until the end
+	sample int  // points when not all are tried
 }
 
 var ways = []way{
@@ -103,6 +106,7 @@ var ways = []way{
 	{name: "enospc", errno: syscall.ENOSPC, sticky: true, sample: 6},
 	{name: "eio", errno: syscall.EIO, sample: 6},
 	{name: "power", power: true, sample: 4},
+	{name: "full", full: true, sample: 10},
 }
 
 // points are the operations to try: all, but a full disk only fails those that
@@ -349,8 +353,8 @@ const workers = 3
 
 // sweep tries the operations.
 func (w *world) sweep(t *testing.T, how way, operations []int) tally {
-	if how.power && w.image == "" {
-		t.Logf("sweep_%s_power: not tried, no loop devices or ext4 here", w.name)
+	if (how.power || how.full) && w.image == "" {
+		t.Logf("sweep_%s_%s: not tried, no loop devices or ext4 here", w.name, how.name)
 		return tally{}
 	}
 	var mu sync.Mutex
@@ -386,8 +390,8 @@ func (w *world) sweep(t *testing.T, how way, operations []int) tally {
 // the new revision, or, every second time, of the old one.
 func (w *world) try(t *testing.T, how way, n int) (reached, msg string) {
 	name := how.name + "-" + strconv.Itoa(n)
-	if how.power {
-		return w.tryPower(t, name, n)
+	if how.power || how.full {
+		return w.tryDisk(t, name, n, how)
 	}
 	p := w.fresh(t, name)
 	defer func() { _ = os.RemoveAll(p.dir) }()
@@ -425,8 +429,8 @@ func (w *world) takeOver(t *testing.T, p *point, n int) string {
 	return ""
 }
 
-// tryPower is try on a disk of its own that loses power.
-func (w *world) tryPower(t *testing.T, name string, n int) (reached, msg string) {
+// tryDisk is try on a disk of its own, which loses power or has no room left.
+func (w *world) tryDisk(t *testing.T, name string, n int, how way) (reached, msg string) {
 	p := w.point(t, name)
 	defer func() { _ = os.RemoveAll(p.dir) }()
 	image := filepath.Join(p.dir, "disk")
@@ -454,6 +458,10 @@ func (w *world) tryPower(t *testing.T, name string, n int) (reached, msg string)
 	if err != nil {
 		return "", err.Error()
 	}
+	if how.full {
+		defer func() { _ = umount() }()
+		return w.runFull(t, p, cmd, n)
+	}
 	got, err := run(cmd, fault{at: n, before: func() { msg = shutdown(p.fs) }})
 	if err := umount(); err != nil || msg != "" {
 		return got.hit, fmt.Sprintf("lose power: %s %v", msg, err)
@@ -466,6 +474,64 @@ func (w *world) tryPower(t *testing.T, name string, n int) (reached, msg string)
 	}
 	defer func() { _ = umount() }()
 	return got.hit, w.takeOver(t, p, n)
+}
+
+// endless is when a deployment on a full disk counts as one that never ends.
+const endless = time.Minute
+
+// runFull runs a deployment whose disk is full from operation n on, looks at
+// what it leaves, makes room and lets the next one take over.
+func (w *world) runFull(t *testing.T, p *point, cmd *exec.Cmd, n int) (reached, msg string) {
+	filler := filepath.Join(p.fs, "filler")
+	var watchdog *time.Timer
+	got, err := run(cmd, fault{at: n, live: true, before: func() {
+		msg = fill(filler)
+		watchdog = time.AfterFunc(endless, func() { _ = cmd.Process.Kill() })
+	}})
+	if watchdog == nil && err == nil {
+		return "", "" // the number of operations varies by a few
+	}
+	if err != nil || msg != "" {
+		return got.hit, fmt.Sprintf("run on a full disk: %s %v", msg, err)
+	}
+	if !watchdog.Stop() {
+		return got.hit, "does not end"
+	}
+	if msg := w.check(p); msg != "" {
+		return got.hit, "as it was left: " + msg
+	}
+	var r agent.LocalResult
+	out, err := os.ReadFile(p.result())
+	if err == nil && json.Unmarshal(out, &r) == nil && r.Event != "" || r.Result == agent.LocalSucceeded {
+		if now := p.snapshot(t); now != w.want["v1"] && now != w.want["v2"] {
+			return got.hit, "U: as it was left after " + string(out) + now + "want\n" + w.want["v1"]
+		}
+	}
+	if err := os.Remove(filler); err != nil {
+		return got.hit, err.Error()
+	}
+	return got.hit, w.takeOver(t, p, n)
+}
+
+// fill takes all the room of a disk, also what is set aside for root.
+func fill(file string) string {
+	f, err := os.Create(file)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; size /= 2 {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			return err.Error()
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // shutdown cuts the power of an ext4: what is not on disk by now never will be.

@@ -22,6 +22,8 @@ type fault struct {
 	sticky bool
 	// before is called when the operation is about to begin.
 	before func()
+	// live lets the process go on behind before.
+	live bool
 }
 
 // traced is what a run under a fault came to.
@@ -184,7 +186,7 @@ func (t *tracer) syscall(pid int) bool {
 		}
 	}
 	if t.fault.errno == 0 {
-		return true
+		return !t.fault.live
 	}
 	if !spares[strings.Fields(name)[0]] {
 		t.failing[pid] = true

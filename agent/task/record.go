@@ -6,6 +6,7 @@ type Record struct {
 	Assigned *Assignment `json:",omitempty"`
 	Begin    *Step       `json:",omitempty"`
 	End      *End        `json:",omitempty"`
+	Retried  *Retry      `json:",omitempty"`
 }
 
 // Base is what a closed history has come to. It begins a list of records.
@@ -18,6 +19,16 @@ type Base struct {
 	// World is set when the generation was closed over a target that is still
 	// disturbed (broken, or a permit was withdrawn in the middle).
 	World *World `json:",omitempty"`
+	// Assigned is what a broken target was about, for a Retry.
+	Assigned *Assignment `json:",omitempty"`
+}
+
+// Retry opens the generation of a broken target again: what kept it from going
+// back is gone, such as a full disk. It needs no permit, since the application
+// is out of service already. A target that is not broken ignores it.
+type Retry struct {
+	// Number is above that of every step of the generation so far.
+	Number int
 }
 
 // End is how the step begun last has ended.

@@ -86,6 +86,9 @@ func (m *machine) apply(r Record) error {
 		return nil
 	case r.End != nil:
 		return m.end(*r.End)
+	case r.Retried != nil:
+		m.retried(*r.Retried)
+		return nil
 	}
 	return fmt.Errorf("the record is empty")
 }
@@ -117,6 +120,23 @@ func (m *machine) adopt(a Assignment) {
 	m.accepted, m.closed, m.number, m.tries, m.stages = false, false, 0, 0, 0
 	m.failure, m.detail, m.warnings = nil, "", nil
 	m.program = forward(a, m.world, fresh)
+}
+
+// retried plans the way back of a broken target anew. The permit was handed
+// back with the report, so a newer assignment inherits none.
+func (m *machine) retried(r Retry) {
+	if !m.closed || m.base.Result != ResultBroken || m.base.Assigned == nil {
+		return
+	}
+	a := *m.base.Assigned
+	a.Permit = PermitNone
+	m.assignment, m.accepted, m.closed = a, true, false
+	m.number, m.tries, m.stages = r.Number, 1, 0
+	m.failure, m.detail, m.warnings = nil, "", nil
+	m.program = revert(a, m.world, 2) // it may run by halves: stop it first
+	if a.Revert {
+		m.program = again(a, m.world)
+	}
 }
 
 func (m *machine) next() Step {
@@ -182,6 +202,9 @@ func (m *machine) succeeded(s Step) {
 		m.base = Base{Running: s.Revision, Generation: s.Generation, Result: s.Result}
 		if w := m.world; w.Disturbed() {
 			m.base.World = &w
+		}
+		if a := m.assignment; s.Result == ResultBroken {
+			m.base.Assigned = &a
 		}
 	case KindWait, KindStage, KindCheckIdle, KindHook, KindInstall, KindProbe, KindUndo, KindSettle:
 	}

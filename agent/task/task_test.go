@@ -359,3 +359,46 @@ func TestNonsenseWaits(t *testing.T) {
 		t.Error("unknown numbers have no name")
 	}
 }
+
+// A target that is broken tries its way back again, after compaction too, with
+// steps that were never numbered before, and without a permit to hand on.
+func TestRetryOfABrokenTarget(t *testing.T) {
+	for _, c := range []struct {
+		assign         task.Assignment
+		fail, then     string
+		result         task.Result
+		running, trace string
+	}{
+		{
+			task.Assignment{Generation: 11, Permit: task.PermitNormal, Goal: "v2"}, "ApplicationStart v1 back", "", task.ResultFailed, "v1",
+			"ApplicationStop v1 back; ApplicationStart v1 back; ValidateService v1 back; probe v1; settle v1; report v1 failed",
+		},
+		{
+			task.Assignment{Generation: 11, Permit: task.PermitNormal, Goal: "v2", Revert: true}, "install v2", "", task.ResultDone, "v2",
+			strings.ReplaceAll(in, " v2;", " v2 back;"),
+		},
+	} {
+		g := runs(t, "v1").assign(c.assign)
+		g.fail[c.fail], g.fail["AfterInstall v2"] = 3, 1
+		g.finish()
+		s := g.state()
+		if s.Base.Result != task.ResultBroken || s.Base.Assigned == nil {
+			t.Fatalf("not broken: %+v", s.Base)
+		}
+		g.records, g.trace = []task.Record{{Base: &s.Base}, {Retried: &task.Retry{Number: 1000}}}, nil
+		if s := g.state(); s.Next.Number != 1001 || s.Assignment.Permit != task.PermitNone || s.Base.Result != task.ResultBroken {
+			t.Errorf("retried: %+v", s)
+		}
+		got := g.finish()
+		if s := g.state(); s.Base.Result != c.result || s.Base.Running != c.running || s.Base.World != nil {
+			t.Errorf("%s: %+v", got, s.Base)
+		}
+		if c.result == task.ResultFailed && got != c.trace {
+			t.Errorf("%s\nwant\n%s", got, c.trace)
+		}
+		g.records = append(g.records, task.Record{Retried: &task.Retry{Number: 2000}})
+		if s := g.state(); s.Next.Kind != task.KindWait {
+			t.Errorf("a target that is not broken was retried: %+v", s.Next)
+		}
+	}
+}

@@ -34,9 +34,11 @@ type settings struct {
 	Env           map[string]string `yaml:"env"`
 	RunAs         []string          `yaml:"runAs"`
 	Credentials   string            `yaml:"credentials" enum:"presigned instance-role"`
+	OutsideLinks  string            `yaml:"outsideLinks" enum:"keep refuse"`
 	KeepReleases  int               `yaml:"keepReleases" min:"2"`
 	KeepBytes     config.Size       `yaml:"keepBytes"`
 	CacheBytes    config.Size       `yaml:"cacheBytes"`
+	KeepFree      config.Size       `yaml:"keepFree"`
 	KeepRuns      int               `yaml:"keepRuns" min:"1"`
 	PruneAfter    time.Duration     `yaml:"pruneAfter"`
 	StopGrace     time.Duration     `yaml:"stopGrace"`
@@ -51,7 +53,7 @@ type settings struct {
 func defaults() settings {
 	name, _ := os.Hostname() // an empty name is refused later, with the flag to set
 	return settings{
-		Name: name, Root: "/var/lib/groundswell/agent", InstallRoot: "/", GossipBind: "0.0.0.0:7103", Credentials: "presigned",
+		Name: name, Root: "/var/lib/groundswell/agent", InstallRoot: "/", GossipBind: "0.0.0.0:7103", Credentials: "presigned", OutsideLinks: "keep",
 		KeepReleases: 5, CacheBytes: 2 << 30, KeepRuns: 200, PruneAfter: 3 * time.Minute, LogLevel: "info", LogFormat: "json",
 	}
 }
@@ -61,10 +63,11 @@ func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot, Env: s.Env,
 		RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
-		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
+		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree), KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
 		StopGrace: s.StopGrace, Cgroup: s.Cgroup,
 		Token: func() (identity.Token, error) { return identity.ReadToken(s.JoinTokenFile) },
 	}
+	o.RefuseOutsideLinks = s.OutsideLinks == "refuse"
 	if s.Credentials == "instance-role" {
 		o.OpenStore = stores.Open
 	}
@@ -132,9 +135,11 @@ func newLine() *line {
 		{"gossip-bind", "`ADDRESS` of gossip, TCP and UDP; port 0 takes a free one (default 0.0.0.0:7103)"},
 		{"join-token-file", "`FILE` with the join token, - for standard input; else GROUNDSWELL_JOIN_TOKEN"},
 		{"credentials", "how bundles are read: presigned (by URLs from the coordinator, default) or instance-role `HOW`"},
+		{"outside-links", "what becomes of symlinks that lead out of their revision: keep (default) or refuse `HOW`"},
 		{"keep-releases", "`N` revisions of an application stay on disk (default 5)"},
 		{"keep-bytes", "`SIZE` that the revisions of an application may take (default any)"},
 		{"cache-bytes", "`SIZE` of the cache of bundles (default 2GiB)"},
+		{"keep-free", "`SIZE` of the disk that filling the cache in idle times leaves free (default: the largest revision here)"},
 		{"keep-runs", "`N` finished hook runs keep their logs (default 200)"},
 		{"prune-after", "`TIME` without work before anything is deleted (default 3m)"},
 		{"stop-grace", "`TIME` to wait for a running hook when told to stop (default 0: the next agent adopts it)"},

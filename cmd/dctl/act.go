@@ -174,6 +174,19 @@ func (c *cli) confirm(question string) error {
 	return nil
 }
 
+// confirmHard asks a person about something that a program must have said with
+// --yes.
+func (c *cli) confirmHard(what, question string) error {
+	if c.flags.yes {
+		return nil
+	}
+	if c.flags.noInput || !c.inTTY || !c.outTTY {
+		return &exitError{code: exitRefused, text: what + "; say --yes to do it"}
+	}
+	fmt.Fprintln(c.err, line(what))
+	return c.confirm(question)
+}
+
 func (c *cli) rollbackCommand() *cobra.Command {
 	var app, group, to, zone, wave string
 	var detach, all bool

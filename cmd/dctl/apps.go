@@ -64,7 +64,11 @@ func appRows(apps []*controlv1.App) []string {
 func running(g *controlv1.Group) string {
 	var out []string
 	for _, r := range g.Running {
-		out = append(out, fmt.Sprintf("%s ×%d", r.Name, r.Hosts))
+		text := fmt.Sprintf("%s ×%d", r.Name, r.Hosts)
+		if r.Grade == "suspect" || r.Grade == "bad" {
+			text += " (" + r.Grade + ")"
+		}
+		out = append(out, text)
 	}
 	return strings.Join(out, ", ")
 }
@@ -95,7 +99,11 @@ func (c *cli) appsShow() *cobra.Command {
 func printApp(w io.Writer, a *controlv1.App) {
 	var rows []string
 	for _, g := range a.GetGroups() {
-		rows = append(rows, cells(g.Name, g.Selector, g.Config, g.Artifacts))
+		selector := g.Selector
+		if g.NextSelector != "" {
+			selector += " (then: " + g.NextSelector + ")"
+		}
+		rows = append(rows, cells(g.Name, selector, g.Config, g.Artifacts))
 	}
 	_ = table(w, "GROUP\tSELECT\tCONFIG\tARTIFACTS", rows) // a broken pipe ends the program anyway
 	fmt.Fprintln(w)
@@ -109,6 +117,16 @@ func printApp(w io.Writer, a *controlv1.App) {
 			}
 			drift = append(drift, cells(g.Name, x.Host, x.Runs, x.Wants, why))
 		}
+	}
+	var grades []string
+	for _, g := range a.GetGroups() {
+		for _, r := range g.Running {
+			grades = append(grades, cells(g.Name, r.Name, r.Hosts, r.Grade))
+		}
+	}
+	if len(grades) > 0 {
+		fmt.Fprintln(w)
+		_ = table(w, "GROUP\tRUNS\tHOSTS\tGRADE", grades) // a broken pipe ends the program anyway
 	}
 	if len(drift) > 0 {
 		fmt.Fprintln(w)
@@ -154,10 +172,21 @@ func (c *cli) appsApply() *cobra.Command {
 			return err
 		}
 		return c.with(func(cl *client) error {
-			req := &controlv1.ApplyAppRequest{Mutation: cl.mutation(""), Source: data, Filename: name, DryRun: dryRun}
+			req := &controlv1.ApplyAppRequest{Mutation: cl.mutation(""), Source: data, Filename: name, DryRun: true}
 			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ApplyApp, req)
 			if err != nil {
 				return err
+			}
+			if !dryRun {
+				if len(out.Leaving) > 0 {
+					if err := c.confirmHard(leavingText(out.Leaving), "Let them leave?"); err != nil {
+						return err
+					}
+				}
+				req.DryRun, req.MayLeave = false, len(out.Leaving) > 0
+				if out, err = call(cmd.Context(), cl, controlv1.ControlServiceClient.ApplyApp, req); err != nil {
+					return err
+				}
 			}
 			return c.show(out, func(w io.Writer) { printApplied(w, out, dryRun) })
 		})
@@ -174,7 +203,30 @@ func printApplied(w io.Writer, r *controlv1.ApplyAppResponse, dryRun bool) {
 	if len(r.Changed) > 0 {
 		changed = "changed: " + strings.Join(r.Changed, ", ")
 	}
+	if dryRun && len(r.Leaving) > 0 {
+		fmt.Fprintln(w, line(leavingText(r.Leaving)))
+	}
 	fmt.Fprintln(w, line(fmt.Sprintf("%s %s with groups %s; %s", did, r.App, strings.Join(r.Groups, ", "), changed)))
+}
+
+// leavingText says how many hosts leave which group; what runs on them is not
+// touched.
+func leavingText(all []*controlv1.Leaving) string {
+	var out []string
+	for _, l := range all {
+		text := fmt.Sprintf("%d of %d hosts leave group %s: %s", len(l.Hosts), l.Of, l.Group, strings.Join(l.Hosts[:min(len(l.Hosts), 5)], ", "))
+		if len(l.Hosts) > 5 {
+			text += ", ..."
+		}
+		if int(l.Of) == len(l.Hosts) {
+			text += " (nobody is left in it)"
+		}
+		if l.Waits {
+			text += " (once nothing is in flight on it)"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, "; ")
 }
 
 // readFile reads a file or standard input.

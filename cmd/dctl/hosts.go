@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -95,22 +96,28 @@ func hostRow(h *controlv1.Host) string {
 }
 
 func (c *cli) hostsShow() *cobra.Command {
-	return &cobra.Command{
+	var why bool
+	cmd := &cobra.Command{
 		Use: "show HOST", Short: "Show one host", Args: args("HOST"),
-		Example: "dctl hosts show web-07",
+		Long: "Show one host: what each application runs there, what it should run (DESIRED), and\n" +
+			"with --why what says so: a deployment in flight, the history of its wave, or a person\n" +
+			"who left it out.",
+		Example: "dctl hosts show web-07\ndctl hosts show web-07 --why",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(func(cl *client) error {
 				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetHost, &controlv1.GetHostRequest{Host: args[0]})
 				if err != nil {
 					return err
 				}
-				return c.show(out.Host, func(w io.Writer) { printHost(w, out.Host) })
+				return c.show(out.Host, func(w io.Writer) { printHost(w, out.Host, why) })
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&why, "why", false, "say why each application should run what it should")
+	return cmd
 }
 
-func printHost(w io.Writer, h *controlv1.Host) {
+func printHost(w io.Writer, h *controlv1.Host, why bool) {
 	var labels []string
 	for _, k := range slices.Sorted(maps.Keys(h.GetLabels())) {
 		labels = append(labels, k+"="+h.Labels[k])
@@ -126,6 +133,11 @@ func printHost(w io.Writer, h *controlv1.Host) {
 		rows = append(rows, cells(t.App, t.Group, t.Running, t.Desired, t.LastGood, t.Health, t.Permit, t.Evidence))
 	}
 	_ = table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows) // a broken pipe ends the program anyway
+	for _, t := range h.GetTargets() {
+		if why {
+			fmt.Fprintln(w, line(fmt.Sprintf("%s should run %s: %s", t.App, cmp.Or(t.Desired, "nothing"), t.Why)))
+		}
+	}
 }
 
 func (c *cli) hostsCordon(use, short string, lift bool) *cobra.Command {

@@ -51,6 +51,7 @@ appspec writes them. Exit code 0: succeeded, 1: failed, 2: wrong flags. With
 	fl.StringVar(&f.onFailure, "on-failure", "leave", "leave the host as the failure left it, or revert to the former revision")
 	fl.StringVar(&f.stop, "stop", "fail", "when a stop script of the running revision fails: fail or continue")
 	fl.IntVar(&f.maxRevisions, "max-revisions", 5, "revisions that stay on disk")
+	fl.DurationVar(&f.Wait, "wait", 0, "how long to wait for another deployment that uses --root (default: not at all)")
 	fl.StringVar(&f.AppSpec, "appspec", "", "name of the appspec in the bundle (default appspec.yml, else appspec.yaml)")
 	fl.StringVar(&f.Deployment, "deployment-id", "", "id of the deployment (default: made up)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -76,6 +77,9 @@ func (f *localFlags) check(cmd *cobra.Command) error {
 	}
 	if !slices.Contains([]string{"fail", "continue"}, f.stop) {
 		return usage("--stop %q is not legal; use fail or continue", f.stop)
+	}
+	if f.Wait < 0 {
+		return usage("--wait %s is not legal; use a time such as 5m", f.Wait)
 	}
 	if f.maxRevisions < 1 {
 		return usage("--max-revisions %d is not legal; at least 1 stays on disk", f.maxRevisions)
@@ -116,6 +120,9 @@ func (c *cli) deployHere(cmd *cobra.Command, f localFlags) error {
 	debug.SetGCPercent(40) // a host may have little memory to spare beside its application
 	if !c.machine() {
 		f.Progress = func(e agent.LocalEvent) { c.drawEvent(e) }
+	}
+	f.Waiting = func() {
+		fmt.Fprintf(c.err, "waiting up to %s for the deployment that uses %s\n", f.Wait, f.Root)
 	}
 	r, err := agent.DeployLocal(cmd.Context(), f.LocalOptions)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/groundswell/groundswell/agent"
@@ -115,6 +116,37 @@ func TestLocalLint(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	if got := newCluster(t).call("local", "lint", good, "--type", "rar"); got.code != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A misspelt event is a warning here, where no list of events is known, and is
+// refused at push, where it is.
+func TestMisspeltEvent(t *testing.T) {
+	spec := "version: 0.0\nos: linux\nhooks:\n  ApplicatiionStart:\n    - {location: s.sh, runas: nobody-at-all}\n"
+	dir := writeBundle(t, map[string]string{"appspec.yml": spec, "s.sh": "#!/bin/sh\n"})
+	const near = "ApplicatiionStart (did you mean ApplicationStart?)"
+	got := newCluster(t).call("local", "lint", dir)
+	if got.code != 0 || !strings.Contains(got.out, "did you mean ApplicationStart?") || !strings.Contains(got.out, `user "nobody-at-all" is not known`) {
+		t.Errorf("lint: %+v", got)
+	}
+	got = newCluster(t).call("local", "deploy", "--root", t.TempDir(), "--app", "a", "--group", "g", "--bundle", dir)
+	if got.code != 0 || !strings.Contains(got.out, near) {
+		t.Errorf("local: %+v", got)
+	}
+	got = newCluster(t).call("revisions", "push", dir, "--app", "a", "--rev", "v1")
+	if got.code != 2 || !strings.Contains(got.err, near) {
+		t.Errorf("push: %+v", got)
+	}
+}
+
+// A folder is judged as its archive would be.
+func TestLintOfAFolder(t *testing.T) {
+	dir := writeBundle(t, map[string]string{"appspec.yml": "version: 0.0\nos: linux\n"})
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := newCluster(t).call("local", "lint", dir); got.code != 1 || !strings.Contains(got.out, "named pipe") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -59,10 +59,16 @@ func lint(cmd *cobra.Command, path string, kind artifacts.BundleType, spec strin
 	if kind != "" {
 		src = artifacts.Source{Path: path, Type: kind}
 	}
-	if src.Type == artifacts.BundleDirectory {
-		return hooks.Lint(path, spec), nil
-	}
 	src.SpecFile = spec
+	if src.Type == artifacts.BundleDirectory {
+		findings := hooks.Lint(path, spec)
+		if err := src.Check(cmd.Context()); err != nil {
+			findings = append(findings, hooks.Finding{
+				Problem: hooks.Problem{File: path, Text: err.Error()}, Severity: hooks.SeverityError,
+			})
+		}
+		return findings, nil
+	}
 	tmp, err := os.MkdirTemp("", "dctl-lint-")
 	if err != nil {
 		return nil, fmt.Errorf("make a folder to unpack to: %w", err)

@@ -127,7 +127,13 @@ func (c *cli) source(ctx context.Context, f *pushFlags) (artifacts.Source, error
 	if err != nil {
 		return src, err
 	}
-	for _, w := range parsed.Warnings {
+	if err := parsed.CheckEvents(hooks.EventNames()); err != nil { // hosts refuse it
+		return src, usage("%s: %v", f.path, err)
+	}
+	src.Dropped = func(file string) {
+		fmt.Fprintln(c.err, "warning: "+clean(file)+": its setuid or setgid bit is left out; set it by a mode in permissions")
+	}
+	for _, w := range append(parsed.Warnings, parsed.Notices()...) {
 		fmt.Fprintln(c.err, "warning: "+clean(w.Error()))
 	}
 	return src, nil

@@ -87,6 +87,17 @@ func (p *plainRenderer) batch(s *story, records []*controlv1.Record) {
 	fmt.Fprintln(p.out, clock(r.ElapsedMs), text)
 }
 
+// gateText says what a gate answered.
+func gateText(answer string) string {
+	switch answer {
+	case "pass":
+		return "gate passed"
+	case "fail":
+		return "gate failed"
+	}
+	return "gate " + answer
+}
+
 // recordText is a record as a sentence on one line.
 func recordText(r *controlv1.Record) string {
 	var what string
@@ -96,7 +107,7 @@ func recordText(r *controlv1.Record) string {
 	case "task", "host":
 		what = place(r) + " " + r.To
 	case "gate":
-		what = "gate " + map[bool]string{true: "passed", false: "failed"}[r.To == "pass"] + " in wave " + r.Wave
+		what = gateText(r.To) + " in wave " + r.Wave
 	case "request":
 		what = "request " + r.To
 	default:
@@ -146,14 +157,22 @@ func (p *plainRenderer) end(s *story) {
 func ending(d *controlv1.Deployment) string {
 	of := fmt.Sprintf("%s %s on %s", d.App, d.Revision, d.Group)
 	switch {
+	case d.Inverse && d.Terminal && d.Broken > 0:
+		return fmt.Sprintf("ROLLBACK FAILED on %s: %s; %s", count(int(d.Broken), "host"), of, d.Cause)
+	case d.Inverse && d.Status == "succeeded":
+		return d.Cause + ": " + d.App + " on " + d.Group
+	case d.Status == "succeeded" && d.Broken > 0:
+		return fmt.Sprintf("DONE, but %s does not serve: %s; %s", count(int(d.Broken), "host"), of, d.Cause)
+	case d.Status == "succeeded" && d.Cause != "":
+		return "done: " + of + "; " + d.Cause
 	case d.Status == "succeeded":
 		return "done: " + of
 	case len(d.WaitsFor) > 0 && !d.Terminal:
 		return "waits for approval: " + strings.Join(d.WaitsFor, ", ")
 	case d.Status == "rolled_back" && d.Broken > 0:
 		return fmt.Sprintf("ROLLBACK FAILED on %s: %s", count(int(d.Broken), "host"), of)
-	case d.Status == "rolled_back" && d.Inverse:
-		return "done, rolled back to " + of
+	case d.Status == "rolled_back" && d.Asked != "":
+		return d.Cause + ": " + d.App + " on " + d.Group
 	case d.Status == "rolled_back":
 		return "FAILED and rolled back: " + of
 	case d.Status == "paused":

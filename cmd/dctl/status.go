@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -201,6 +202,20 @@ func taskText(t *controlv1.Task) string {
 	return t.Cause
 }
 
+// statusText is the status in a list: a rollback that was asked for, and what
+// was seen after a success, belong to it.
+func statusText(d *controlv1.Deployment) string {
+	switch {
+	case d.Suspect != "":
+		return d.Status + ", SUSPECT"
+	case d.Inverse && d.Status == "succeeded":
+		return "rolled back to"
+	case d.Asked != "" && d.Status == "rolled_back":
+		return d.Status + ", as asked"
+	}
+	return d.Status
+}
+
 func (c *cli) historyCommand() *cobra.Command {
 	var app, group string
 	var limit int32
@@ -218,7 +233,7 @@ func (c *cli) historyCommand() *cobra.Command {
 				return err
 			}
 			return list(c, "deployments", out.Deployments, "ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
-				return cells(d.Id, d.App, d.Group, d.Revision, d.Status, moment(d.CreatedMs), clock(d.ElapsedMs), d.Actor, d.Reason)
+				return cells(d.Id, d.App, d.Group, d.Revision, statusText(d), moment(d.CreatedMs), clock(d.ElapsedMs), d.Actor, cmp.Or(d.Reason, d.Asked))
 			})
 		})
 	}

@@ -13,9 +13,14 @@ func over(d *controlv1.Deployment) bool {
 }
 
 // verdict is the exit code of a deployment's state. Going back is the purpose
-// of an inverse deployment; of any other it is a failure, however clean.
+// of an inverse deployment; of any other it is a failure, however clean. Hosts
+// that serve neither what was deployed nor what was there before are no success.
 func verdict(d *controlv1.Deployment) int {
 	switch {
+	case d.Inverse && d.Terminal && d.Broken > 0:
+		return exitBroken
+	case d.Status == "succeeded" && d.Broken > 0:
+		return exitHalted
 	case d.Status == "succeeded":
 		return exitDone
 	case d.Status == "rolled_back" && d.Broken > 0:

@@ -38,7 +38,10 @@ type Options struct {
 	// error of theirs is Open's. Nil looks at nothing.
 	CheckSnapshot func(io.Reader) error
 	CheckEntry    func([]byte) error
-	Log           io.Writer // raft's own log; nil discards it
+	// Replay is told the last index on disk before raft starts: what is applied up
+	// to it was applied before, by this node or by others. Nil is not told.
+	Replay func(last uint64)
+	Log    io.Writer // raft's own log; nil discards it
 }
 
 // Node is one server of the raft cluster. All methods may be called
@@ -105,6 +108,13 @@ func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
 	c.SnapshotThreshold = 8192
 	c.NoLegacyTelemetry = true
 	c.Logger = log
+	if o.Replay != nil {
+		last, err := store.LastIndex()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("read the log's end: %w", err), transport.Close())
+		}
+		o.Replay(last)
+	}
 	r, err := raft.NewRaft(c, o.FSM, store, store, snaps, transport)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start raft in %s: %w", o.Dir, err), transport.Close())

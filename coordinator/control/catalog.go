@@ -29,10 +29,18 @@ func (s *Service) ApplyApp(ctx context.Context, r *controlv1.ApplyAppRequest) (*
 			if g := st.Groups[deploy.GroupKey(d.App, d.Group)]; g == nil || g.Source != d.Source {
 				out.Changed = append(out.Changed, d.Group)
 			}
+			if l := s.leaving(st, &d); l != nil {
+				out.Leaving = append(out.Leaving, l)
+			}
 		}
 	})
 	if r.DryRun {
 		return out, nil
+	}
+	if len(out.Leaving) > 0 && !r.MayLeave {
+		l := out.Leaving[0]
+		return nil, refuse(deploy.Conflict, "%d of %d hosts leave group %s by its new selector (%s); say that they may",
+			len(l.Hosts), l.Of, l.Group, strings.Join(l.Hosts[:min(len(l.Hosts), 3)], ", "))
 	}
 	req := s.request(ctx, r.Mutation)
 	var events []deploy.Event
@@ -49,6 +57,25 @@ func (s *Service) ApplyApp(ctx context.Context, r *controlv1.ApplyAppRequest) (*
 	}
 	out.Index = s.index()
 	return out, err
+}
+
+// leaving lists the hosts that a definition takes out of its group; nil for none.
+func (s *Service) leaving(st *deploy.State, d *deploy.GroupDefined) *controlv1.Leaving {
+	g := st.Groups[deploy.GroupKey(d.App, d.Group)]
+	if g == nil || g.Selector == d.Selector {
+		return nil
+	}
+	out := &controlv1.Leaving{Group: d.Group, Of: int32(len(g.Members)), Waits: len(g.InFlight()) > 0}
+	for _, id := range g.Hosts() {
+		if h := st.Hosts[id]; h != nil && !s.o.Match(d.Selector, h) {
+			out.Hosts = append(out.Hosts, h.Name)
+		}
+	}
+	if len(out.Hosts) == 0 {
+		return nil
+	}
+	slices.Sort(out.Hosts)
+	return out
 }
 
 // ListApps returns every application with its groups.
@@ -157,7 +184,7 @@ func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
 	u := g.Usage("")
 	out := &controlv1.Group{
 		Name: g.Name, Selector: g.Selector, Artifacts: g.Artifacts, Config: g.Config.Name, Hosts: int32(len(g.Members)),
-		Serving: int32(u.Serving), Source: g.Source, LastDeployment: g.Last,
+		Serving: int32(u.Serving), Source: g.Source, LastDeployment: g.Last, NextSelector: g.NextSelector,
 	}
 	if d := st.Deployments[g.Last]; d != nil {
 		out.LastStatus = d.Status.String()
@@ -181,7 +208,9 @@ func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
 		}
 	}
 	for _, d := range slices.Sorted(maps.Keys(running)) {
-		out.Running = append(out.Running, &controlv1.RevisionCount{Name: st.RevisionName(g.App, d), Digest: string(d), Hosts: running[d]})
+		out.Running = append(out.Running, &controlv1.RevisionCount{
+			Name: st.RevisionName(g.App, d), Digest: string(d), Hosts: running[d], Grade: string(g.Grade(d)),
+		})
 	}
 	return out
 }
@@ -309,7 +338,9 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 			App: app, Group: t.Group, RunningDigest: string(t.Running), Health: t.Health.String(), Evidence: t.Evidence,
 			Generation: t.Gen, Permit: t.Permit.String(),
 		}
-		for to, d := range map[*string]deploy.Digest{&v.Running: t.Running, &v.Desired: t.Desired, &v.LastGood: st.LastGood(t, "")} {
+		wants := st.Wants(t)
+		v.Why = wants.Why
+		for to, d := range map[*string]deploy.Digest{&v.Running: t.Running, &v.Desired: wants.Revision, &v.LastGood: st.LastGood(t)} {
 			if d != "" {
 				*to = st.RevisionName(app, d)
 			}

@@ -127,7 +127,7 @@ func TestPlanChangesNothing(t *testing.T) {
 func TestActAndRollbackOfWhatIsInFlight(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.c.Rollback(t.Context(), &controlv1.RollbackRequest{App: "www"})
-	w.refused(err, deploy.Conflict, "no last good revision")
+	w.refused(err, deploy.Conflict, "nothing that could be taken back")
 	d, err := w.create("v3", "r")
 	if err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 		return planned{}, err
 	}
 	plan, err := deploy.Plan(st, deploy.PlanInput{
-		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy, Force: r.ForceBad,
+		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy, Force: r.ForceBad, Skip: skip,
 	})
 	if err != nil {
 		return planned{}, err
@@ -406,34 +406,33 @@ func rollbackIn(st *deploy.State, r *controlv1.RollbackRequest, req deploy.Reque
 		}
 		return deploy.RequestMade{Request: req, Deployment: d.ID, Verb: deploy.VerbAbortRollback}, d.ID, nil
 	}
-	goal, bad, err := rollbackGoal(st, g, r.To)
+	e, err := inverse(st, g, r.To)
 	if err != nil {
 		return nil, "", err
 	}
-	return deploy.DeploymentCreated{
-		Request: req, ID: id, App: g.App, Group: g.Name, Revision: goal.Digest, RevName: goal.Name, Config: g.Config,
-		Waves: []deploy.Wave{{Name: "rollback", Hosts: g.Hosts()}}, Inverse: true, Bad: bad,
-	}, id, nil
+	e.Request, e.ID = req, id
+	return e, id, nil
 }
 
-// rollbackGoal returns where to go, and which revision to mark bad.
-func rollbackGoal(st *deploy.State, g *deploy.Group, to string) (*deploy.Revision, deploy.Digest, error) {
-	current, sealed := st.Commonest(g), st.Sealed(g)
+// inverse is the deployment that takes the group back: from the newest one that
+// changed it, which deploy chooses, or to a revision that passed before.
+func inverse(st *deploy.State, g *deploy.Group, to string) (deploy.DeploymentCreated, error) {
+	e := deploy.DeploymentCreated{App: g.App, Group: g.Name, Config: g.Config, Inverse: true}
 	if to == "" {
-		goal := st.Revisions[g.App][before(sealed, current)]
-		if goal == nil {
-			return nil, "", refuse(deploy.Conflict, "group %s of %s has no last good revision before %s", g.Name, g.App, st.RevisionName(g.App, current))
+		u, err := st.Undoable(g)
+		if err != nil {
+			return e, err
 		}
-		return goal, current, nil
+		e.Revision, e.RevName, e.Undoes, e.Bad = u.Revision, st.RevisionName(g.App, u.Revision), u.Deployment, u.Bad
+		return e, nil
 	}
 	goal, err := revision(st, g, to)
 	if err != nil {
-		return nil, "", err
+		return e, err
 	}
-	for _, d := range sealed {
-		if d == goal.Digest {
-			return goal, "", nil
-		}
+	if !slices.Contains(st.Sealed(g), goal.Digest) {
+		return e, refuse(deploy.Conflict, "revision %s was never sealed on group %s, or is bad; deploy it instead", goal.Name, g.Name)
 	}
-	return nil, "", refuse(deploy.Conflict, "revision %s was never sealed on group %s, or is bad; deploy it instead", goal.Name, g.Name)
+	e.Revision, e.RevName = goal.Digest, goal.Name
+	return e, nil
 }

@@ -75,6 +75,8 @@ type Options struct {
 	Groups func(actor string) []string
 	// Parse reads a deploy.yaml into group definitions.
 	Parse func(source []byte, filename string) ([]deploy.GroupDefined, error)
+	// Match says whether a selector, which Parse has read, matches a host.
+	Match func(selector string, h *deploy.Host) bool
 	// Activity says what a host is doing for an application.
 	Activity func(host, app string) (Activity, bool)
 	// Output reads hook output through the session of the host.
@@ -111,8 +113,11 @@ func refuse(k deploy.RefusalKind, format string, args ...any) error {
 
 // request turns a mutation into the log's form.
 func (s *Service) request(ctx context.Context, m *controlv1.Mutation) deploy.Request {
-	person, _ := s.o.Person(ctx)
-	return deploy.Request{ID: m.GetRequestId(), Actor: s.o.Actor(ctx), Reason: m.GetReason(), Person: person}
+	r := deploy.Request{ID: m.GetRequestId(), Actor: s.o.Actor(ctx), Reason: m.GetReason()}
+	if person, _ := s.o.Person(ctx); person != r.Actor {
+		r.Person = person
+	}
+	return r
 }
 
 // propose appends one fact and returns its refusal.

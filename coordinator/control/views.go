@@ -57,7 +57,7 @@ func decided(st *deploy.State, d *deploy.Deployment, now deploy.Time, out *contr
 	for _, f := range d.Fixes {
 		out.Fixes = append(out.Fixes, st.RevisionName(d.App, f))
 	}
-	out.TakenBy, out.Suspect, out.Preempt = d.TakenBy, d.Suspect, d.Preempt
+	out.TakenBy, out.Suspect, out.Preempt, out.Asked = d.TakenBy, d.Suspect, d.Preempt, d.Asked
 }
 
 func waveView(st *deploy.State, d *deploy.Deployment, i int, now deploy.Time) *controlv1.Wave {
@@ -116,7 +116,7 @@ func (s *Service) taskViews(st *deploy.State, d *deploy.Deployment, all bool) (o
 			if t == nil {
 				continue
 			}
-			if t.Status == deploy.TaskBroken || t.Status == deploy.TaskLost && d.Status == deploy.DeploymentStatusRolledBack {
+			if t.Status == deploy.TaskBroken || t.Status == deploy.TaskLost && t.Goal != "" {
 				broken++
 			}
 			if all || rank(t.Status) < 3 {

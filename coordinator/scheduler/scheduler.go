@@ -26,6 +26,8 @@ type Fleet interface {
 type Log interface {
 	// Propose returns once the facts are applied here, with their refusals.
 	Propose(ctx context.Context, events []deploy.Event) ([]error, error)
+	// Tick commits FSM time and nothing else; nobody is woken by it.
+	Tick(ctx context.Context) error
 	// Now is FSM time by this leader's monotonic clock.
 	Now() deploy.Time
 }
@@ -43,6 +45,10 @@ type Scheduler struct {
 const (
 	retryPause = 50 * time.Millisecond
 	idle       = 5 * time.Second
+	// A leader that goes takes the time since the last entry with it. So while a
+	// deadline runs, the time is committed this often: a failover costs the time
+	// without a leader and this much.
+	tick = time.Second
 )
 
 // Run decides until ctx ends or the log is lost; it returns nil in the first
@@ -53,12 +59,20 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		fleet, now := s.Fleet.Snapshot(), s.Log.Now()
 		var events []deploy.Event
 		wait := idle
+		old := time.Duration(0) // how long ago the last entry was stamped, while a deadline runs
 		s.State.View(func(st *deploy.State) {
 			events = deploy.Decide(st, fleet, now)
 			if at, ok := deploy.NextWake(st, now); ok {
-				wait = min(wait, max(at.Sub(now), retryPause))
+				old = now.Sub(st.Now)
+				wait = min(wait, max(at.Sub(now), retryPause), max(tick-old, retryPause))
 			}
 		})
+		if len(events) == 0 && old >= tick {
+			if err := s.Log.Tick(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("commit the time: %w", err)
+			}
+			continue
+		}
 		if len(events) == 0 {
 			pause(ctx, wait, changed, moved)
 			continue

@@ -145,7 +145,9 @@ func encodeGate(g deploy.Gate) *statev1.Gate {
 		MinSamples: int64(g.MinSamples), FailLimit: int64(g.FailLimit), AskInterval: int64(g.Interval),
 	}
 	if q := g.Query; q != nil {
-		m.Query = &statev1.QueryGate{Query: q.Query, Max: q.Max, Min: q.Min}
+		m.Query = &statev1.QueryGate{
+			Query: q.Query, Max: q.Max, Min: q.Min, Window: int64(q.Window), HostLabel: q.HostLabel, Presence: q.Presence,
+		}
 	}
 	if c := g.Compare; c != nil {
 		m.Compare = &statev1.CompareGate{Metric: c.Metric, Test: c.Test, Effect: c.Effect}
@@ -167,7 +169,9 @@ func decodeGate(m *statev1.Gate) deploy.Gate {
 		MinSamples: int(m.MinSamples), FailLimit: int(m.FailLimit), Interval: time.Duration(m.AskInterval),
 	}
 	if q := m.Query; q != nil {
-		g.Query = &deploy.QueryGate{Query: q.Query, Max: q.Max, Min: q.Min}
+		g.Query = &deploy.QueryGate{
+			Query: q.Query, Max: q.Max, Min: q.Min, Window: time.Duration(q.Window), HostLabel: q.HostLabel, Presence: q.Presence,
+		}
 	}
 	if c := m.Compare; c != nil {
 		g.Compare = &deploy.CompareGate{Metric: c.Metric, Test: c.Test, Effect: c.Effect}

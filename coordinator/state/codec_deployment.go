@@ -33,11 +33,15 @@ func encodeDeploymentFact(e deploy.Event) *statev1.Event {
 	case deploy.RollbackStarted:
 		return &statev1.Event{Fact: &statev1.Event_RollbackStarted{RollbackStarted: &statev1.RollbackStarted{
 			Deployment: e.Deployment, Cause: e.Cause, Bad: e.Bad, Scope: e.Scope, Then: e.Then,
-			Waves: int64s(e.Waves), Until: int64(e.Until), RevokedBy: e.RevokedBy,
-			Items: each(e.Items, func(i deploy.RevertGoal) *statev1.RevertGoal {
-				return &statev1.RevertGoal{Host: i.Host, Goal: string(i.Goal)}
-			}),
+			Waves: int64s(e.Waves), Until: int64(e.Until), RevokedBy: e.RevokedBy, Past: texts(e.Past),
+			Items: each(e.Items, encodeGoal),
 		}}}
+	case deploy.RevertExtended:
+		return &statev1.Event{Fact: &statev1.Event_RevertExtended{RevertExtended: &statev1.RevertExtended{
+			Deployment: e.Deployment, Items: each(e.Items, encodeGoal),
+		}}}
+	case deploy.RevisionProven:
+		return &statev1.Event{Fact: &statev1.Event_RevisionProven{RevisionProven: &statev1.RevisionProven{Deployment: e.Deployment}}}
 	case deploy.RevisionSuspected:
 		return &statev1.Event{Fact: &statev1.Event_RevisionSuspected{RevisionSuspected: &statev1.RevisionSuspected{Deployment: e.Deployment, Text: e.Text}}}
 	case deploy.DeploymentPaused:
@@ -76,11 +80,13 @@ func decodeDeploymentFact(p *statev1.Event) deploy.Event {
 		e := f.RollbackStarted
 		return deploy.RollbackStarted{
 			Deployment: e.Deployment, Cause: e.Cause, Bad: e.Bad, Scope: e.Scope, Then: e.Then,
-			Waves: ints(e.Waves), Until: deploy.Time(e.Until), RevokedBy: e.RevokedBy,
-			Items: each(e.Items, func(i *statev1.RevertGoal) deploy.RevertGoal {
-				return deploy.RevertGoal{Host: i.Host, Goal: deploy.Digest(i.Goal)}
-			}),
+			Waves: ints(e.Waves), Until: deploy.Time(e.Until), RevokedBy: e.RevokedBy, Past: digests(e.Past),
+			Items: each(e.Items, decodeGoal),
 		}
+	case *statev1.Event_RevertExtended:
+		return deploy.RevertExtended{Deployment: f.RevertExtended.Deployment, Items: each(f.RevertExtended.Items, decodeGoal)}
+	case *statev1.Event_RevisionProven:
+		return deploy.RevisionProven{Deployment: f.RevisionProven.Deployment}
 	case *statev1.Event_RevisionSuspected:
 		return deploy.RevisionSuspected{Deployment: f.RevisionSuspected.Deployment, Text: f.RevisionSuspected.Text}
 	case *statev1.Event_DeploymentPaused:
@@ -93,10 +99,18 @@ func decodeDeploymentFact(p *statev1.Event) deploy.Event {
 	return nil
 }
 
+func encodeGoal(i deploy.RevertGoal) *statev1.RevertGoal {
+	return &statev1.RevertGoal{Host: i.Host, Goal: string(i.Goal)}
+}
+
+func decodeGoal(i *statev1.RevertGoal) deploy.RevertGoal {
+	return deploy.RevertGoal{Host: i.Host, Goal: deploy.Digest(i.Goal)}
+}
+
 func encodeCreated(e *deploy.DeploymentCreated) *statev1.DeploymentCreated {
 	return &statev1.DeploymentCreated{
 		Request: encodeRequest(e.Request), Id: e.ID, App: e.App, Group: e.Group, Revision: string(e.Revision),
-		RevName: e.RevName, Config: encodeConfig(&e.Config), Waves: each(e.Waves, encodeWave), Seed: e.Seed,
+		RevName: e.RevName, Config: encodeConfig(&e.Config), Waves: each(e.Waves, encodeWave), Seed: e.Seed, Undoes: e.Undoes,
 		Redeploy: e.Redeploy, Force: e.Force, Inverse: e.Inverse, Bad: string(e.Bad), Layout: e.Layout,
 		Fixes: texts(e.Fixes), Without: texts(e.Without), Preempt: e.Preempt,
 		Skip: each(e.Skip, func(s deploy.Skip) *statev1.Skip {
@@ -108,7 +122,7 @@ func encodeCreated(e *deploy.DeploymentCreated) *statev1.DeploymentCreated {
 func decodeCreated(m *statev1.DeploymentCreated) deploy.Event {
 	return deploy.DeploymentCreated{
 		Request: decodeRequest(m.Request), ID: m.Id, App: m.App, Group: m.Group, Revision: deploy.Digest(m.Revision),
-		RevName: m.RevName, Config: decodeConfig(m.Config), Waves: each(m.Waves, decodeWave), Seed: m.Seed,
+		RevName: m.RevName, Config: decodeConfig(m.Config), Waves: each(m.Waves, decodeWave), Seed: m.Seed, Undoes: m.Undoes,
 		Redeploy: m.Redeploy, Force: m.Force, Inverse: m.Inverse, Bad: deploy.Digest(m.Bad), Layout: m.Layout,
 		Fixes: digests(m.Fixes), Without: digests(m.Without), Preempt: m.Preempt,
 		Skip: each(m.Skip, func(s *statev1.Skip) deploy.Skip {

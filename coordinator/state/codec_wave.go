@@ -37,6 +37,16 @@ func encodeWaveFact(e deploy.Event) *statev1.Event {
 		return &statev1.Event{Fact: &statev1.Event_GateObserved{GateObserved: &statev1.GateObserved{
 			Deployment: e.Deployment, Wave: int64(e.Wave), Gate: e.Gate, Attempt: int64(e.Attempt), Items: each(e.Items, encodeObservation),
 		}}}
+	case deploy.TasksReopened:
+		return &statev1.Event{Fact: &statev1.Event_TasksReopened{TasksReopened: &statev1.TasksReopened{
+			Deployment: e.Deployment, Hosts: e.Hosts,
+		}}}
+	case deploy.StagingRetried:
+		return &statev1.Event{Fact: &statev1.Event_StagingRetried{StagingRetried: &statev1.StagingRetried{
+			App: e.App, Group: e.Group, Hosts: e.Hosts,
+		}}}
+	case deploy.GatesAnswered:
+		return &statev1.Event{Fact: &statev1.Event_GatesAnswered{GatesAnswered: &statev1.GatesAnswered{Deployment: e.Deployment}}}
 	case deploy.GateJudged:
 		return &statev1.Event{Fact: &statev1.Event_GateJudged{GateJudged: &statev1.GateJudged{
 			Deployment: e.Deployment, Wave: int64(e.Wave), Gate: e.Gate, Key: e.Key, Evidence: e.Evidence,
@@ -83,6 +93,13 @@ func decodeWaveFact(p *statev1.Event) deploy.Event {
 		return deploy.GateObserved{
 			Deployment: e.Deployment, Wave: int(e.Wave), Gate: e.Gate, Attempt: int(e.Attempt), Items: each(e.Items, decodeObservation),
 		}
+	case *statev1.Event_TasksReopened:
+		return deploy.TasksReopened{Deployment: f.TasksReopened.Deployment, Hosts: f.TasksReopened.Hosts}
+	case *statev1.Event_StagingRetried:
+		e := f.StagingRetried
+		return deploy.StagingRetried{App: e.App, Group: e.Group, Hosts: e.Hosts}
+	case *statev1.Event_GatesAnswered:
+		return deploy.GatesAnswered{Deployment: f.GatesAnswered.Deployment}
 	case *statev1.Event_GateJudged:
 		e := f.GateJudged
 		return deploy.GateJudged{Deployment: e.Deployment, Wave: int(e.Wave), Gate: e.Gate, Key: e.Key, Evidence: e.Evidence, Verdict: verdict(e)}
@@ -140,13 +157,13 @@ func decodeGrants(m *statev1.PermitsGranted) deploy.Event {
 func encodeObservation(o deploy.Observation) *statev1.Observation {
 	return &statev1.Observation{
 		Key: o.Key, FromMs: o.From, ToMs: o.To, Question: o.Question, Value: o.Value, Threshold: o.Threshold,
-		Samples: int64(o.Samples), Answer: string(o.Answer), Final: o.Final, Detail: o.Detail,
+		Samples: int64(o.Samples), Answer: string(o.Answer), Final: o.Final, Detail: o.Detail, Few: o.Few,
 	}
 }
 
 func decodeObservation(m *statev1.Observation) deploy.Observation {
 	return deploy.Observation{
 		Key: m.Key, From: m.FromMs, To: m.ToMs, Question: m.Question, Value: m.Value, Threshold: m.Threshold,
-		Samples: int(m.Samples), Answer: deploy.Verdict(m.Answer), Final: m.Final, Detail: m.Detail,
+		Samples: int(m.Samples), Answer: deploy.Verdict(m.Answer), Final: m.Final, Detail: m.Detail, Few: m.Few,
 	}
 }

@@ -54,6 +54,11 @@ func every() []deploy.Event {
 		deploy.HostsReleased{},
 		deploy.RevisionSuspected{},
 		deploy.RulesRaised{},
+		deploy.RevertExtended{},
+		deploy.RevisionProven{},
+		deploy.StagingRetried{},
+		deploy.TasksReopened{},
+		deploy.GatesAnswered{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()
@@ -67,7 +72,7 @@ func every() []deploy.Event {
 // soft fields are set by Apply and never travel in a fact.
 var soft = map[string][]string{
 	"Wave": {
-		"Status", "Budget", "StartedAt", "StartedWall", "BakeUntil", "EndedAt", "HeldAt", "Holds", "Released",
+		"Status", "Budget", "StartedAt", "EvidenceFrom", "EvidenceSince", "Planned", "BakeUntil", "EndedAt", "HeldAt", "Holds", "Released",
 		"Extra", "BakeSince", "Rehearsed", "Watch",
 	},
 }

@@ -29,8 +29,10 @@ type Store struct {
 
 	// Report is called with every invariant that an entry breaks; any is a bug.
 	// It is set before the store is used, must not block nor use the store.
-	Report func(error)
-	broken int
+	// Entries up to Replayed are old news: whoever applied them first has told.
+	Report   func(error)
+	Replayed uint64
+	broken   int
 }
 
 // New returns an empty store that applies rules up to level known: what a build
@@ -56,7 +58,7 @@ func (s *Store) ViewCluster(f func(*Cluster)) {
 	f(s.cluster)
 }
 
-// Changed returns a channel that is closed when the next entry is applied.
+// Changed returns a channel that is closed when the next entry with facts is applied.
 // Take it before reading: then no change is missed.
 func (s *Store) Changed() <-chan struct{} {
 	s.mu.RLock()
@@ -84,6 +86,9 @@ func (a Applied) Err() error {
 // violated counts a broken invariant. The replica goes on: all others apply the
 // same, and stopping a fleet is worse than a wrong decision that is known.
 func (s *Store) violated(err error) {
+	if s.state.Index <= s.Replayed {
+		return
+	}
 	s.broken++
 	if s.Report != nil {
 		s.Report(err)
@@ -115,8 +120,10 @@ func (s *Store) Apply(l *raft.Log) any {
 	for _, c := range e.Cluster {
 		out.Refusals = append(out.Refusals, s.cluster.apply(c, moment{s.state.Now, s.state.Wall}))
 	}
-	close(s.changed)
-	s.changed = make(chan struct{})
+	if len(out.Refusals) > 0 { // a tick changes nothing that anybody waits for
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
 	return out
 }
 

@@ -12,6 +12,14 @@ type checker struct {
 	ran  map[string]map[string]bool // deployment -> hosts that ran its revision when it was created
 }
 
+// joined forgets the generation of hosts that are new targets: they begin with
+// what their agents report.
+func (c *checker) joined(e deploy.TargetsJoined) {
+	for _, h := range e.Hosts {
+		delete(c.gens, [2]string{h, e.App})
+	}
+}
+
 // after tests the invariants that need the truth about the hosts, or the past:
 // I5, I6 and I7.
 func (c *checker) after(w *World) error {
@@ -60,7 +68,7 @@ func (c *checker) wave(w *World, h *host, t *deploy.Target) error {
 			return fmt.Errorf("I5: %s runs %s, which wave %s of %s has not been given", t.Host, h.running, d.Waves[task.Wave].Name, d.ID)
 		}
 	}
-	good := w.State.LastGood(t, "")
+	good := w.State.LastGood(t)
 	if good == "" {
 		return nil
 	}
@@ -77,11 +85,7 @@ func (c *checker) wave(w *World, h *host, t *deploy.Target) error {
 // sealedBefore reports whether the revision had been on the target, its wave or
 // the group before this deployment: then nothing in flight brought it.
 func sealedBefore(g *deploy.Group, t *deploy.Target, d *deploy.Deployment) bool {
-	lists := [][]deploy.Seal{t.Seals, g.Succeeded}
-	for i := range g.Layout.Waves {
-		lists = append(lists, g.Layout.Waves[i].Seals)
-	}
-	for _, seals := range lists {
+	for _, seals := range [][]deploy.Seal{t.Seals, g.History} {
 		for _, s := range seals {
 			if s.Revision == d.Revision && s.Deployment != d.ID {
 				return true

@@ -13,6 +13,10 @@ import (
 // Args are the key=value arguments of one command of a scenario.
 type Args map[string]string
 
+// app is the application of every scenario. The hash that chooses canaries puts
+// its hosts h1 to h7 in this order and before h8 to h12.
+const app = "lozlice"
+
 // Session runs the commands of a scenario on one world and returns the trace
 // of each.
 type Session struct {
@@ -48,12 +52,15 @@ func NewSession(seed uint64) *Session {
 //	hosts n=6 zones=a,b,c          enrol hosts h1..h6, zones in turn
 //	join host=h7 zone=a            a new host; leave host=h7 ends it gracefully
 //	group min=66% concurrent=1 ... with one wave a line: "rest:remainder,bake=1m"
-//	deploy rev=v1 id=d1            create a deployment; fixes=, skip=, keep=, pre=, preempt, redeploy, inflight=, queue=, undo=
+//	deploy rev=v1 id=d1            create a deployment; fixes=, skip=, keep=, pre=, preempt, redeploy, inflight=, queue=;
+//	                               undo=v2 rolls the group back from v2 to rev, undo=none to rev
 //	script host=h1 rev=v2 how=fail
-//	gate name=errors answer=fail   what a gate answers from now on, key= for one zone or host
+//	gate name=errors answer=fail   what a gate answers from now on (pass, fail, inconclusive, few samples), key= for one zone or host
 //	sight host=h1 up=false
 //	change host=h1 rev=v1          by hand, behind the coordinators' back
 //	install host=h1 rev=v0         the same, and it has not been reported yet
+//	swap host=h1 rev=v0 for=1m     away, and back with that on a disk that holds nothing else
+//	select hosts=half              the group's selector: half, false or true
 //	cordon host=h1                 release host=h1 ends it
 //	freeze                         unfreeze ends it
 //	act id=d1 verb=pause           zone=, wave=, gate=, actor=, hosts=, fixes=, by=
@@ -81,7 +88,7 @@ func (s *Session) run(cmd string, args Args) error {
 		if err != nil {
 			return err
 		}
-		s.World.Define("www", "prod", c)
+		s.World.Define(app, "prod", c)
 		return s.World.Run(time.Second, nil)
 	case "deploy":
 		return s.deploy(args)
@@ -115,6 +122,16 @@ func (s *Session) disturb(cmd string, args Args) error {
 		return nil
 	case "sight":
 		s.World.Sight(host, args["up"] == "true")
+		return nil
+	case "swap":
+		away, err := time.ParseDuration(args["for"])
+		if err != nil {
+			return err
+		}
+		s.World.Swap(host, deploy.Digest(args["rev"]), away)
+		return nil
+	case "select":
+		s.World.Select(app, "prod", args["hosts"])
 		return nil
 	case "install":
 		return s.World.Install(host, deploy.Digest(args["rev"]))
@@ -152,6 +169,9 @@ func (s *Session) answer(q deploy.Question) deploy.Observation {
 	if !ok || v == "" {
 		v = deploy.VerdictPass
 	}
+	if v == "few" {
+		return deploy.Observation{Answer: deploy.VerdictInconclusive, Few: true, Samples: 1}
+	}
 	return deploy.Observation{Answer: v, Final: q.Gate.Compare != nil && v != deploy.VerdictInconclusive, Samples: 100}
 }
 
@@ -163,14 +183,10 @@ func (a Args) list(key string) []string {
 }
 
 func (s *Session) deploy(args Args) error {
-	if bad := args["undo"]; bad != "" {
-		g := s.World.State.Groups[deploy.GroupKey("www", "prod")]
-		return s.World.Propose(deploy.DeploymentCreated{
-			Request: s.request(), ID: args["id"], App: "www", Group: "prod", Revision: deploy.Digest(args["rev"]), RevName: args["rev"],
-			Config: g.Config, Waves: []deploy.Wave{{Name: "rollback", Hosts: g.Hosts()}}, Inverse: true, Bad: deploy.Digest(bad),
-		})[0]
+	if undo := args["undo"]; undo != "" {
+		return s.World.Rollback(app, "prod", args["id"], args["rev"], undo)
 	}
-	return s.World.Deploy("www", "prod", args["id"], args["rev"], func(e *deploy.DeploymentCreated) {
+	return s.World.Deploy(app, "prod", args["id"], args["rev"], func(e *deploy.DeploymentCreated) {
 		for _, rev := range args.list("fixes") {
 			e.Fixes = append(e.Fixes, deploy.Digest(rev))
 		}
@@ -231,7 +247,7 @@ func (s *Session) runFor(args Args) error {
 // halted reports whether the newest deployment in flight, if any is, waits for
 // a person.
 func (s *Session) halted() bool {
-	d := s.World.State.Newest("www", "prod")
+	d := s.World.State.Newest(app, "prod")
 	return d == nil || d.Decision
 }
 

@@ -100,7 +100,10 @@ func (p *parser) gates(c *deploy.Config) {
 			c.Gates = append(c.Gates, g)
 		}
 	}
-	add("query", func(g *deploy.Gate) { g.Query = &deploy.QueryGate{Query: g.Name, Max: "1"} })
+	add("query", func(g *deploy.Gate) {
+		g.Query = &deploy.QueryGate{Query: g.Name, Max: "1"}
+		p.duration("range", &g.Query.Window)
+	})
 	add("compare", func(g *deploy.Gate) {
 		g.Compare = &deploy.CompareGate{Metric: g.Name, Test: deploy.TestSPRT}
 		c.Metrics = append(c.Metrics, deploy.Metric{Name: g.Name, Total: `total{host=~"{{.Hosts}}"}`, Bad: `bad{host=~"{{.Hosts}}"}`})

@@ -21,6 +21,8 @@ type World struct {
 	State *deploy.State
 	Now   deploy.Time
 	Trace func(at deploy.Time, line string) // called for every fact; nil is silent
+	// Record is called with every entry before it is applied; nil is not.
+	Record func(index uint64, e deploy.Entry)
 	// Deep checks every invariant after every entry, at a cost linear in the fleet.
 	Deep bool
 
@@ -44,7 +46,9 @@ type World struct {
 	// Gate answers a gate that the coordinators ask; nil passes every one.
 	Gate func(deploy.Question) deploy.Observation
 
-	check checker
+	check    checker
+	outcomes outcomes
+	Checked  map[string]int // invariants of the history that were evaluated
 
 	turn     int
 	assigned map[string]assigned
@@ -161,11 +165,17 @@ func (w *World) Sight(id string, up bool) {
 // Propose applies facts of one entry and delivers what follows from them.
 func (w *World) Propose(events ...deploy.Event) []error {
 	w.index++
+	if w.Deep && w.State.Violated == nil {
+		w.State.Violated = w.fail
+	}
 	var witness func() error
 	if w.Deep && len(events) == 1 {
 		witness = deploy.Witness(w.State, events[0])
 	}
-	entry := deploy.Entry{At: w.Now, Wall: time.Duration(w.Now).Milliseconds(), Events: events}
+	entry := deploy.Entry{Rules: w.State.Rules, At: w.Now, Wall: time.Duration(w.Now).Milliseconds(), Events: events}
+	if w.Record != nil {
+		w.Record(w.index, entry)
+	}
 	errs := w.State.ApplyEntry(w.index, entry)
 	if witness != nil {
 		if err := witness(); err != nil {
@@ -175,6 +185,12 @@ func (w *World) Propose(events ...deploy.Event) []error {
 	w.Entries++
 	for i, e := range events {
 		w.Events++
+		if w.Deep && errs[i] == nil {
+			w.outcomes.fact(w.State, e)
+			if joined, ok := e.(deploy.TargetsJoined); ok {
+				w.check.joined(joined)
+			}
+		}
 		if w.Trace != nil && (w.Quiet == nil || !w.Quiet(e)) {
 			line := w.about(e) + deploy.Describe(e)
 			if errs[i] != nil {
@@ -188,11 +204,52 @@ func (w *World) Propose(events ...deploy.Event) []error {
 		w.Each()
 	}
 	if w.Deep {
-		if err := errors.Join(deploy.Check(w.State), w.checkTouched(), w.check.after(w)); err != nil {
+		if err := errors.Join(deploy.Check(w.State), w.checkTouched(), w.check.after(w), w.checkOutcomes(events)); err != nil {
 			w.fail(err)
 		}
 	}
 	return errs
+}
+
+// checkOutcomes is I11 after every fact that ends something.
+func (w *World) checkOutcomes(events []deploy.Event) error {
+	ended := slices.ContainsFunc(events, func(e deploy.Event) bool {
+		switch e.(type) {
+		case deploy.DeploymentEnded, deploy.TargetsJoined, deploy.RequestMade:
+			return true
+		}
+		return false
+	})
+	if !ended {
+		return nil
+	}
+	for _, g := range w.groups {
+		if grp := w.State.Groups[deploy.GroupKey(g.App, g.Group)]; grp != nil {
+			w.count("I11")
+			if err := w.outcomes.check(w.State, grp); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *World) count(what string) {
+	if w.Checked == nil {
+		w.Checked = map[string]int{}
+	}
+	w.Checked[what]++
+}
+
+// checkHolds is I15: when nothing is left to happen, every deployment that has
+// not ended says whom or what it waits for.
+func (w *World) checkHolds() {
+	for _, d := range w.State.Open() {
+		w.count("I15")
+		if len(deploy.Holds(w.State, d, w.Now)) == 0 {
+			w.fail(fmt.Errorf("I15: deployment %s is %s, nothing happens any more, and nothing is named that it waits for", d.ID, d.Status))
+		}
+	}
 }
 
 // about names the deployment of a fact that does not, while several are open.
@@ -276,7 +333,8 @@ func (w *World) decide() {
 		if w.chance(w.faults.Leader) {
 			w.NewLeader()
 		}
-		fleet := deploy.Fleet{Joins: w.joins()}
+		var fleet deploy.Fleet
+		fleet.Joins, fleet.Leaves = w.membership()
 		if w.Now >= w.blind {
 			fleet.Down = w.away
 		}
@@ -322,30 +380,50 @@ func (w *World) Reload() error {
 	return deploy.Check(back)
 }
 
-// joins says which hosts no group has as a target yet.
-func (w *World) joins() []deploy.Membership {
-	if len(w.order) == w.joined() {
-		return nil
+// Selectors that a group may have: everybody, every second host, nobody.
+const (
+	SelectAll  = "true"
+	SelectHalf = "half"
+	SelectNone = "false"
+)
+
+// selects reports whether a group's selector, as committed, matches a host.
+func selects(selector, host string) bool {
+	switch selector {
+	case SelectNone:
+		return false
+	case SelectHalf:
+		return (host[len(host)-1]-'0')%2 == 0
 	}
-	var out []deploy.Membership
-	for _, g := range w.groups {
+	return true
+}
+
+// membership says which hosts a group's selector matches that are no targets of
+// it yet, and which targets it matches no longer.
+func (w *World) membership() (joins, leaves []deploy.Membership) {
+	for _, m := range w.groups {
+		g := w.State.Groups[deploy.GroupKey(m.App, m.Group)]
+		if g == nil || g.Selector == SelectAll && len(g.Members) == len(w.order) {
+			continue
+		}
 		for _, id := range w.order {
-			if w.State.Target(id, g.App) == nil {
-				out = append(out, deploy.Membership{App: g.App, Group: g.Group, Host: id})
+			one := deploy.Membership{App: m.App, Group: m.Group, Host: id}
+			is, should := w.State.Target(id, m.App) != nil, selects(g.Selector, id)
+			if should && !is {
+				joins = append(joins, one)
+			} else if is && !should {
+				leaves = append(leaves, one)
 			}
 		}
 	}
-	return out
+	return joins, leaves
 }
 
-func (w *World) joined() int {
-	n := len(w.order) // without groups nobody joins
-	for _, g := range w.groups {
-		if grp := w.State.Groups[deploy.GroupKey(g.App, g.Group)]; grp != nil {
-			n = len(grp.Members)
-		}
+// Select changes the group's selector; its config stays.
+func (w *World) Select(app, group, selector string) {
+	if g := w.State.Groups[deploy.GroupKey(app, group)]; g != nil {
+		w.Propose(deploy.GroupDefined{App: app, Group: group, Selector: selector, Config: g.Config})
 	}
-	return n
 }
 
 // Define makes a group that every host belongs to.
@@ -353,7 +431,7 @@ func (w *World) Define(app, group string, c deploy.Config) {
 	if m := (deploy.Membership{App: app, Group: group}); !slices.Contains(w.groups, m) {
 		w.groups = append(w.groups, m)
 	}
-	w.Propose(deploy.GroupDefined{App: app, Group: group, Selector: "true", Config: c})
+	w.Propose(deploy.GroupDefined{App: app, Group: group, Selector: SelectAll, Config: c})
 	w.decide()
 }
 
@@ -372,11 +450,41 @@ func (w *World) Deploy(app, group, id, rev string, with ...func(*deploy.Deployme
 	for _, set := range with {
 		set(&e)
 	}
-	plan, err := deploy.Plan(w.State, deploy.PlanInput{App: app, Group: group, Revision: d, Config: e.Config, Force: e.Force})
+	plan, err := deploy.Plan(w.State, deploy.PlanInput{App: app, Group: group, Revision: d, Config: e.Config, Force: e.Force, Skip: e.Skip})
 	if err != nil {
 		return err
 	}
 	e.Request, e.Waves, e.Layout = deploy.Request{ID: "create-" + id, Actor: "sim"}, plan.Waves, plan.Layout
+	return w.Propose(e)[0]
+}
+
+// Rollback takes the group back by an inverse deployment, as a person asks for
+// it: to rev because of a name, or (undo other than "none") from the newest
+// deployment, which must have brought the revision undo, to where it leads.
+func (w *World) Rollback(app, group, id, rev, undo string) error {
+	g := w.State.Groups[deploy.GroupKey(app, group)]
+	if g == nil {
+		return fmt.Errorf("no group %s", group)
+	}
+	w.seq++
+	e := deploy.DeploymentCreated{
+		Request: deploy.Request{ID: fmt.Sprint("rollback-", w.seq), Actor: "sim"}, ID: id, App: app, Group: group,
+		Revision: deploy.Digest(rev), RevName: rev, Config: g.Config, Inverse: true,
+	}
+	if undo == "none" {
+		return w.Propose(e)[0]
+	}
+	u, err := w.State.Undoable(g)
+	if err != nil {
+		return err
+	}
+	e.Undoes, e.Bad = u.Deployment, u.Bad
+	if was := w.State.Deployments[u.Deployment].Revision; undo != "any" && was != deploy.Digest(undo) {
+		return fmt.Errorf("a rollback takes back %s (%s), not %s", was, u.Deployment, undo)
+	}
+	if rev == "" {
+		e.Revision, e.RevName = u.Revision, string(u.Revision)
+	}
 	return w.Propose(e)[0]
 }
 
@@ -402,6 +510,22 @@ func (w *World) Leave(id string) error {
 	w.order = slices.DeleteFunc(w.order, func(x string) bool { return x == id })
 	w.away = slices.DeleteFunc(w.away, func(x string) bool { return x == id })
 	return w.Propose(deploy.HostLeft{Host: id, Cause: "left", Force: true})[0]
+}
+
+// Swap lets a host come back with something else on disk: restored from a backup,
+// or deployed to while nobody saw it.
+func (w *World) Swap(id string, rev deploy.Digest, away time.Duration) {
+	h := w.hosts[id]
+	if h == nil || h.working != 0 || !h.up {
+		return
+	}
+	w.Sight(id, false)
+	w.after(away, func() {
+		if w.hosts[id] == h && h.working == 0 {
+			h.running, h.serves, h.byHand, h.staged, h.stageKey = rev, rev != "", true, nil, ""
+		}
+		w.Sight(id, true)
+	})
 }
 
 // Change changes what a host runs by hand, behind the coordinators' back.
@@ -481,6 +605,9 @@ func (w *World) Run(limit time.Duration, stop func() bool) error {
 		}
 		if len(w.queue) > 0 && (!ok || w.queue[0].at <= next) {
 			next, ok = w.queue[0].at, true
+		}
+		if !ok {
+			w.checkHolds()
 		}
 		if !ok || next > end {
 			w.Now = max(w.Now, end)

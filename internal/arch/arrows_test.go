@@ -17,11 +17,11 @@ const module = "github.com/groundswell/groundswell/"
 // import of ours. A pattern ending in /* means any package below. Anything
 // absent is forbidden.
 var arrows = map[string][]string{
-	"deploy": nil, "hooks": nil, "artifacts": nil,
+	"deploy": nil, "hooks": nil, "artifacts": {"internal/room"},
 	"proto/agent/v1": nil, "proto/control/v1": nil, "proto/state/v1": nil,
 	"proto/peer/v1": {"proto/agent/v1"}, // coordinators hand on what agents sent
 	"internal/arch": nil, "internal/config": nil, "internal/discover": nil, "internal/durable": nil,
-	"internal/gossip": nil, "internal/s3server": nil,
+	"internal/gossip": nil, "internal/room": nil, "internal/s3server": nil,
 	"internal/identity": {"internal/durable"}, // keys outlive a power cut by the same write as everything else
 	"internal/rpc":      {"internal/identity"},
 
@@ -48,11 +48,11 @@ var arrows = map[string][]string{
 
 	"agent/task":    nil,
 	"agent/journal": {"agent/task", "internal/durable"},
-	"agent/release": {"artifacts", "hooks", "internal/durable"},
+	"agent/release": {"artifacts", "hooks", "internal/durable", "internal/room"},
 	"agent/probe":   {"hooks"},
 	"agent": {
 		"agent/*", "artifacts", "hooks", "proto/agent/v1",
-		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable",
+		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable", "internal/room",
 	},
 
 	"internal/devfleet": {"proto/control/v1", "internal/rpc", "internal/identity", "internal/s3server"},

@@ -251,19 +251,24 @@ func (f *Fleet) Token(ctx context.Context, role string, uses int) (string, error
 	return out.Token, nil
 }
 
-func (f *Fleet) startAgents(ctx context.Context) error {
-	free, err := ports(f.o.Agents)
+func (f *Fleet) startAgents(ctx context.Context) error { return f.AddAgents(ctx, f.o.Agents) }
+
+// AddAgents starts n more agents with names and zones of their own, and waits
+// until they are connected.
+func (f *Fleet) AddAgents(ctx context.Context, n int) error {
+	free, err := ports(n)
 	if err != nil {
 		return err
 	}
-	token, err := f.Token(ctx, "agent", f.o.Agents)
+	token, err := f.Token(ctx, "agent", n)
 	if err != nil {
 		return err
 	}
-	for i := range f.o.Agents {
+	have := len(f.Hosts)
+	for i := have; i < have+n; i++ {
 		zone := string(rune('a' + i%f.o.Zones))
 		h := &Host{
-			Name: fmt.Sprintf("www-%02d", i+1), Zone: "eu-1" + zone, Port: free[i],
+			Name: fmt.Sprintf("www-%02d", i+1), Zone: "eu-1" + zone, Port: free[i-have],
 			Labels: map[string]string{},
 		}
 		h.Dir = filepath.Join(f.o.Dir, "hosts", h.Name)

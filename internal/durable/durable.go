@@ -55,8 +55,8 @@ func SyncDir(dir string) error {
 	return nil
 }
 
-// MkdirAll makes dir and its missing parents with mode, and makes each new
-// name durable.
+// MkdirAll makes dir and its missing parents with mode, whatever the umask is,
+// and makes each new name durable.
 func MkdirAll(dir string, mode fs.FileMode) error {
 	if st, err := os.Stat(dir); err == nil && st.IsDir() {
 		return nil
@@ -67,7 +67,11 @@ func MkdirAll(dir string, mode fs.FileMode) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+	err := os.Mkdir(dir, mode)
+	if err == nil {
+		err = os.Chmod(dir, mode) // whatever the umask is
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	return SyncDir(parent)

@@ -59,6 +59,9 @@ func start(t *testing.T, coordinators, agents int) *world {
 		Dir: dir, Bin: bin, Coordinators: coordinators, Agents: agents, Zones: min(3, agents), Keep: true,
 	}, t.Logf)
 	t.Cleanup(func() {
+		if !t.Failed() {
+			quiet(t, f)
+		}
 		if t.Failed() {
 			dump(t, dir)
 		}
@@ -164,8 +167,17 @@ func btoi(b bool) int {
 // running reads which revision every host's current release is.
 func (w *world) running() map[string]string {
 	w.Helper()
+	out, err := releases(w.fleet)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return out
+}
+
+// releases reads which revision of hello every host's current release is.
+func releases(f *devfleet.Fleet) (map[string]string, error) {
 	out := map[string]string{}
-	for _, h := range w.fleet.Hosts {
+	for _, h := range f.Hosts {
 		found, _ := filepath.Glob(filepath.Join(h.Dir, "root", "hello", "current", "revision"))
 		if len(found) == 0 {
 			found, _ = filepath.Glob(filepath.Join(h.Dir, "root", "*", "hello", "current", "revision"))
@@ -174,12 +186,12 @@ func (w *world) running() map[string]string {
 		if len(found) == 1 {
 			b, err := os.ReadFile(found[0])
 			if err != nil {
-				w.Fatal(err)
+				return nil, err
 			}
 			out[h.Name] = strings.TrimSpace(string(b))
 		}
 	}
-	return out
+	return out, nil
 }
 
 // all checks that every host runs the revision.

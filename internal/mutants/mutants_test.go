@@ -52,13 +52,13 @@ var table = []mutant{
 	{"failure count lost on failover", "deploy/deployment.go", "`json:\"failures\"`", "`json:\"-\"`", "./deploy", "^TestAFailoverForgetsNothing$"},
 	{"freeze does not hold grants", "deploy/apply_tasks.go", "frozen && task.Status != TaskReverting {", "frozen && task.Status == TaskGranted {", "./deploy", "^TestAFreezeHoldsGrantsButNoWayBack$"},
 	{"freeze holds the way back", "deploy/apply_tasks.go", "frozen && task.Status != TaskReverting {", "frozen {", "./deploy", "^TestAFreezeHoldsGrantsButNoWayBack$"},
-	{"bad revision admitted", "deploy/apply_deployment.go", "case g.Bad[e.Revision] != \"\" && !e.Force:", "case false:", "./deploy", "^TestARollbackRevokesWhatContainsIt$"},
-	{"sealed without coverage", "deploy/decide_waves.go", "baked < w.BakeMin || !p.covered()", "baked < w.BakeMin", "./deploy", "^TestNothingIsDueTwice$"},
-	{"sealed early", "deploy/apply_waves.go", "d.ScopeRevert != nil || early || d.failing(w)", "d.ScopeRevert != nil || early && s == nil || d.failing(w)", "./deploy", "^TestAFailoverForgetsNothing$"},
+	{"bad revision admitted", "deploy/apply_deployment.go", "by != \"\" && !e.Force && !e.Inverse {", "false && by != \"\" && where != \"\" {", "./deploy", "^TestARollbackRevokesWhatContainsIt$"},
+	{"sealed without coverage", "deploy/decide_waves.go", "case !p.covered():", "case false:", "./deploy", "^TestNothingIsDueTwice$"},
+	{"sealed early", "deploy/apply_waves.go", "d.AskAgain != 0 || early || d.failing(w)", "d.AskAgain != 0 || early && s == nil || d.failing(w)", "./deploy", "^TestAFailoverForgetsNothing$"},
 	{"requester approves", "deploy/apply_requests.go", "case e.Request.Actor == d.Actor:", "case false:", "./deploy", "^TestFourEyes$"},
 	{"one person approves twice", "deploy/apply_requests.go", "return a.Gate == g.Name && a.Actor == e.Request.Actor", "return false", "./deploy", "^TestFourEyes$"},
 	{"retry beside an older deployment", "deploy/apply_requests.go", "w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), i)) > 0:", "false:", "./deploy", staggered + deep},
-	{"a failed wave that waits is skipped", "deploy/decide_waves.go", "p.tasks[TaskSettled] == 0 && p.failures+w.Extra == 0 {", "p.tasks[TaskSettled] == 0 {", "./deploy", "^TestAFailureBeforeAWaveIsNotSkipped$"},
+	{"a failed wave that waits is skipped", "deploy/deployment.go", "p.evidence == 0 && p.failures+d.Waves[i].Extra <= d.Waves[i].Budget", "p.evidence == 0", "./deploy", "^TestAFailureBeforeAWaveIsNotSkipped$"},
 }
 
 // TestMutants applies every mutant and runs the test that must kill it. Without

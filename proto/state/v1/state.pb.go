@@ -129,6 +129,11 @@ type Event struct {
 	//	*Event_HostsReleased
 	//	*Event_RevisionSuspected
 	//	*Event_RulesRaised
+	//	*Event_RevertExtended
+	//	*Event_StagingRetried
+	//	*Event_TasksReopened
+	//	*Event_GatesAnswered
+	//	*Event_RevisionProven
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -479,6 +484,51 @@ func (x *Event) GetRulesRaised() *RulesRaised {
 	return nil
 }
 
+func (x *Event) GetRevertExtended() *RevertExtended {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RevertExtended); ok {
+			return x.RevertExtended
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetStagingRetried() *StagingRetried {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_StagingRetried); ok {
+			return x.StagingRetried
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTasksReopened() *TasksReopened {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_TasksReopened); ok {
+			return x.TasksReopened
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetGatesAnswered() *GatesAnswered {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_GatesAnswered); ok {
+			return x.GatesAnswered
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRevisionProven() *RevisionProven {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RevisionProven); ok {
+			return x.RevisionProven
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -714,6 +764,26 @@ type Event_RulesRaised struct {
 	RulesRaised *RulesRaised `protobuf:"bytes,33,opt,name=rules_raised,json=rulesRaised,proto3,oneof"`
 }
 
+type Event_RevertExtended struct {
+	RevertExtended *RevertExtended `protobuf:"bytes,34,opt,name=revert_extended,json=revertExtended,proto3,oneof"`
+}
+
+type Event_StagingRetried struct {
+	StagingRetried *StagingRetried `protobuf:"bytes,35,opt,name=staging_retried,json=stagingRetried,proto3,oneof"`
+}
+
+type Event_TasksReopened struct {
+	TasksReopened *TasksReopened `protobuf:"bytes,36,opt,name=tasks_reopened,json=tasksReopened,proto3,oneof"`
+}
+
+type Event_GatesAnswered struct {
+	GatesAnswered *GatesAnswered `protobuf:"bytes,37,opt,name=gates_answered,json=gatesAnswered,proto3,oneof"`
+}
+
+type Event_RevisionProven struct {
+	RevisionProven *RevisionProven `protobuf:"bytes,38,opt,name=revision_proven,json=revisionProven,proto3,oneof"`
+}
+
 type Event_TokenCreated struct {
 	// Facts of the cluster itself, kept beside deploy's state.
 	TokenCreated *TokenCreated `protobuf:"bytes,40,opt,name=token_created,json=tokenCreated,proto3,oneof"`
@@ -824,6 +894,16 @@ func (*Event_HostsReleased) isEvent_Fact() {}
 func (*Event_RevisionSuspected) isEvent_Fact() {}
 
 func (*Event_RulesRaised) isEvent_Fact() {}
+
+func (*Event_RevertExtended) isEvent_Fact() {}
+
+func (*Event_StagingRetried) isEvent_Fact() {}
+
+func (*Event_TasksReopened) isEvent_Fact() {}
+
+func (*Event_GatesAnswered) isEvent_Fact() {}
+
+func (*Event_RevisionProven) isEvent_Fact() {}
 
 func (*Event_TokenCreated) isEvent_Fact() {}
 
@@ -2083,6 +2163,9 @@ type QueryGate struct {
 	Query         string                 `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
 	Max           string                 `protobuf:"bytes,2,opt,name=max,proto3" json:"max,omitempty"`
 	Min           string                 `protobuf:"bytes,3,opt,name=min,proto3" json:"min,omitempty"`
+	Window        int64                  `protobuf:"varint,4,opt,name=window,proto3" json:"window,omitempty"` // nanoseconds that an answer looks back
+	HostLabel     string                 `protobuf:"bytes,5,opt,name=host_label,json=hostLabel,proto3" json:"host_label,omitempty"`
+	Presence      string                 `protobuf:"bytes,6,opt,name=presence,proto3" json:"presence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2134,6 +2217,27 @@ func (x *QueryGate) GetMax() string {
 func (x *QueryGate) GetMin() string {
 	if x != nil {
 		return x.Min
+	}
+	return ""
+}
+
+func (x *QueryGate) GetWindow() int64 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *QueryGate) GetHostLabel() string {
+	if x != nil {
+		return x.HostLabel
+	}
+	return ""
+}
+
+func (x *QueryGate) GetPresence() string {
+	if x != nil {
+		return x.Presence
 	}
 	return ""
 }
@@ -2898,6 +3002,7 @@ type DeploymentCreated struct {
 	Without       []string               `protobuf:"bytes,16,rep,name=without,proto3" json:"without,omitempty"`
 	Preempt       bool                   `protobuf:"varint,17,opt,name=preempt,proto3" json:"preempt,omitempty"`
 	Skip          []*Skip                `protobuf:"bytes,18,rep,name=skip,proto3" json:"skip,omitempty"`
+	Undoes        string                 `protobuf:"bytes,19,opt,name=undoes,proto3" json:"undoes,omitempty"` // of an inverse one: the deployment that it takes back
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3056,6 +3161,13 @@ func (x *DeploymentCreated) GetSkip() []*Skip {
 		return x.Skip
 	}
 	return nil
+}
+
+func (x *DeploymentCreated) GetUndoes() string {
+	if x != nil {
+		return x.Undoes
+	}
+	return ""
 }
 
 type Skip struct {
@@ -3637,6 +3749,7 @@ type RollbackStarted struct {
 	Waves         []int64                `protobuf:"varint,7,rep,packed,name=waves,proto3" json:"waves,omitempty"`
 	Until         int64                  `protobuf:"varint,8,opt,name=until,proto3" json:"until,omitempty"`
 	RevokedBy     string                 `protobuf:"bytes,9,opt,name=revoked_by,json=revokedBy,proto3" json:"revoked_by,omitempty"`
+	Past          []string               `protobuf:"bytes,10,rep,name=past,proto3" json:"past,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3734,6 +3847,265 @@ func (x *RollbackStarted) GetRevokedBy() string {
 	return ""
 }
 
+func (x *RollbackStarted) GetPast() []string {
+	if x != nil {
+		return x.Past
+	}
+	return nil
+}
+
+type RevertExtended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Items         []*RevertGoal          `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertExtended) Reset() {
+	*x = RevertExtended{}
+	mi := &file_state_v1_state_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertExtended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertExtended) ProtoMessage() {}
+
+func (x *RevertExtended) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertExtended.ProtoReflect.Descriptor instead.
+func (*RevertExtended) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RevertExtended) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *RevertExtended) GetItems() []*RevertGoal {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type StagingRetried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Hosts         []string               `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagingRetried) Reset() {
+	*x = StagingRetried{}
+	mi := &file_state_v1_state_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagingRetried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagingRetried) ProtoMessage() {}
+
+func (x *StagingRetried) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagingRetried.ProtoReflect.Descriptor instead.
+func (*StagingRetried) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *StagingRetried) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *StagingRetried) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *StagingRetried) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type TasksReopened struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Hosts         []string               `protobuf:"bytes,2,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TasksReopened) Reset() {
+	*x = TasksReopened{}
+	mi := &file_state_v1_state_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TasksReopened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TasksReopened) ProtoMessage() {}
+
+func (x *TasksReopened) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TasksReopened.ProtoReflect.Descriptor instead.
+func (*TasksReopened) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *TasksReopened) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *TasksReopened) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type GatesAnswered struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatesAnswered) Reset() {
+	*x = GatesAnswered{}
+	mi := &file_state_v1_state_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatesAnswered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatesAnswered) ProtoMessage() {}
+
+func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatesAnswered.ProtoReflect.Descriptor instead.
+func (*GatesAnswered) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *GatesAnswered) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+type RevisionProven struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevisionProven) Reset() {
+	*x = RevisionProven{}
+	mi := &file_state_v1_state_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevisionProven) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevisionProven) ProtoMessage() {}
+
+func (x *RevisionProven) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevisionProven.ProtoReflect.Descriptor instead.
+func (*RevisionProven) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RevisionProven) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
 type TaskEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -3747,7 +4119,7 @@ type TaskEnd struct {
 
 func (x *TaskEnd) Reset() {
 	*x = TaskEnd{}
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3759,7 +4131,7 @@ func (x *TaskEnd) String() string {
 func (*TaskEnd) ProtoMessage() {}
 
 func (x *TaskEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3772,7 +4144,7 @@ func (x *TaskEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEnd.ProtoReflect.Descriptor instead.
 func (*TaskEnd) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TaskEnd) GetHost() string {
@@ -3822,7 +4194,7 @@ type TasksEnded struct {
 
 func (x *TasksEnded) Reset() {
 	*x = TasksEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3834,7 +4206,7 @@ func (x *TasksEnded) String() string {
 func (*TasksEnded) ProtoMessage() {}
 
 func (x *TasksEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +4219,7 @@ func (x *TasksEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksEnded.ProtoReflect.Descriptor instead.
 func (*TasksEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TasksEnded) GetDeployment() string {
@@ -3888,7 +4260,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3900,7 +4272,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3913,7 +4285,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HostDown) GetHost() string {
@@ -3939,7 +4311,7 @@ type HostsUnreachable struct {
 
 func (x *HostsUnreachable) Reset() {
 	*x = HostsUnreachable{}
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3951,7 +4323,7 @@ func (x *HostsUnreachable) String() string {
 func (*HostsUnreachable) ProtoMessage() {}
 
 func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3964,7 +4336,7 @@ func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsUnreachable.ProtoReflect.Descriptor instead.
 func (*HostsUnreachable) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HostsUnreachable) GetItems() []*HostDown {
@@ -3989,7 +4361,7 @@ type GateJudged struct {
 
 func (x *GateJudged) Reset() {
 	*x = GateJudged{}
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +4373,7 @@ func (x *GateJudged) String() string {
 func (*GateJudged) ProtoMessage() {}
 
 func (x *GateJudged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +4386,7 @@ func (x *GateJudged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateJudged.ProtoReflect.Descriptor instead.
 func (*GateJudged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GateJudged) GetDeployment() string {
@@ -4077,7 +4449,7 @@ type BakeStarted struct {
 
 func (x *BakeStarted) Reset() {
 	*x = BakeStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4089,7 +4461,7 @@ func (x *BakeStarted) String() string {
 func (*BakeStarted) ProtoMessage() {}
 
 func (x *BakeStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4102,7 +4474,7 @@ func (x *BakeStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BakeStarted.ProtoReflect.Descriptor instead.
 func (*BakeStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *BakeStarted) GetDeployment() string {
@@ -4136,7 +4508,7 @@ type WaveSealed struct {
 
 func (x *WaveSealed) Reset() {
 	*x = WaveSealed{}
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4148,7 +4520,7 @@ func (x *WaveSealed) String() string {
 func (*WaveSealed) ProtoMessage() {}
 
 func (x *WaveSealed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4161,7 +4533,7 @@ func (x *WaveSealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSealed.ProtoReflect.Descriptor instead.
 func (*WaveSealed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WaveSealed) GetDeployment() string {
@@ -4189,7 +4561,7 @@ type WaveSkipped struct {
 
 func (x *WaveSkipped) Reset() {
 	*x = WaveSkipped{}
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4573,7 @@ func (x *WaveSkipped) String() string {
 func (*WaveSkipped) ProtoMessage() {}
 
 func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4586,7 @@ func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSkipped.ProtoReflect.Descriptor instead.
 func (*WaveSkipped) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WaveSkipped) GetDeployment() string {
@@ -4249,7 +4621,7 @@ type DeploymentPaused struct {
 
 func (x *DeploymentPaused) Reset() {
 	*x = DeploymentPaused{}
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4261,7 +4633,7 @@ func (x *DeploymentPaused) String() string {
 func (*DeploymentPaused) ProtoMessage() {}
 
 func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4274,7 +4646,7 @@ func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentPaused.ProtoReflect.Descriptor instead.
 func (*DeploymentPaused) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeploymentPaused) GetDeployment() string {
@@ -4309,7 +4681,7 @@ type DeploymentEnded struct {
 
 func (x *DeploymentEnded) Reset() {
 	*x = DeploymentEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4321,7 +4693,7 @@ func (x *DeploymentEnded) String() string {
 func (*DeploymentEnded) ProtoMessage() {}
 
 func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4334,7 +4706,7 @@ func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentEnded.ProtoReflect.Descriptor instead.
 func (*DeploymentEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DeploymentEnded) GetDeployment() string {
@@ -4373,7 +4745,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4385,7 +4757,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4398,7 +4770,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Failure) GetEvent() string {
@@ -4469,7 +4841,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4481,7 +4853,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4494,7 +4866,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Report) GetHost() string {
@@ -4583,7 +4955,7 @@ type TargetsReported struct {
 
 func (x *TargetsReported) Reset() {
 	*x = TargetsReported{}
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4595,7 +4967,7 @@ func (x *TargetsReported) String() string {
 func (*TargetsReported) ProtoMessage() {}
 
 func (x *TargetsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4608,7 +4980,7 @@ func (x *TargetsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsReported.ProtoReflect.Descriptor instead.
 func (*TargetsReported) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TargetsReported) GetItems() []*Report {
@@ -4629,7 +5001,7 @@ type GroupDeleted struct {
 
 func (x *GroupDeleted) Reset() {
 	*x = GroupDeleted{}
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4641,7 +5013,7 @@ func (x *GroupDeleted) String() string {
 func (*GroupDeleted) ProtoMessage() {}
 
 func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4654,7 +5026,7 @@ func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDeleted.ProtoReflect.Descriptor instead.
 func (*GroupDeleted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GroupDeleted) GetRequest() *Request {
@@ -4689,7 +5061,7 @@ type FreezeSet struct {
 
 func (x *FreezeSet) Reset() {
 	*x = FreezeSet{}
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4701,7 +5073,7 @@ func (x *FreezeSet) String() string {
 func (*FreezeSet) ProtoMessage() {}
 
 func (x *FreezeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4714,7 +5086,7 @@ func (x *FreezeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeSet.ProtoReflect.Descriptor instead.
 func (*FreezeSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *FreezeSet) GetRequest() *Request {
@@ -4749,7 +5121,7 @@ type FreezeLifted struct {
 
 func (x *FreezeLifted) Reset() {
 	*x = FreezeLifted{}
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4761,7 +5133,7 @@ func (x *FreezeLifted) String() string {
 func (*FreezeLifted) ProtoMessage() {}
 
 func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4774,7 +5146,7 @@ func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
 func (*FreezeLifted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *FreezeLifted) GetRequest() *Request {
@@ -4809,7 +5181,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4821,7 +5193,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4834,7 +5206,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Hold) GetKind() string {
@@ -4869,7 +5241,7 @@ type HoldsChanged struct {
 
 func (x *HoldsChanged) Reset() {
 	*x = HoldsChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4881,7 +5253,7 @@ func (x *HoldsChanged) String() string {
 func (*HoldsChanged) ProtoMessage() {}
 
 func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4894,7 +5266,7 @@ func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
 func (*HoldsChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *HoldsChanged) GetDeployment() string {
@@ -4931,7 +5303,7 @@ type TargetMoved struct {
 
 func (x *TargetMoved) Reset() {
 	*x = TargetMoved{}
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4943,7 +5315,7 @@ func (x *TargetMoved) String() string {
 func (*TargetMoved) ProtoMessage() {}
 
 func (x *TargetMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4956,7 +5328,7 @@ func (x *TargetMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
 func (*TargetMoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TargetMoved) GetApp() string {
@@ -5004,7 +5376,7 @@ type TakenOver struct {
 
 func (x *TakenOver) Reset() {
 	*x = TakenOver{}
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5016,7 +5388,7 @@ func (x *TakenOver) String() string {
 func (*TakenOver) ProtoMessage() {}
 
 func (x *TakenOver) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5029,7 +5401,7 @@ func (x *TakenOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
 func (*TakenOver) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TakenOver) GetDeployment() string {
@@ -5056,7 +5428,7 @@ type WaveReverted struct {
 
 func (x *WaveReverted) Reset() {
 	*x = WaveReverted{}
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5068,7 +5440,7 @@ func (x *WaveReverted) String() string {
 func (*WaveReverted) ProtoMessage() {}
 
 func (x *WaveReverted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5081,7 +5453,7 @@ func (x *WaveReverted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
 func (*WaveReverted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WaveReverted) GetDeployment() string {
@@ -5110,13 +5482,14 @@ type Observation struct {
 	Answer        string                 `protobuf:"bytes,8,opt,name=answer,proto3" json:"answer,omitempty"`
 	Final         bool                   `protobuf:"varint,9,opt,name=final,proto3" json:"final,omitempty"`
 	Detail        string                 `protobuf:"bytes,10,opt,name=detail,proto3" json:"detail,omitempty"`
+	Few           bool                   `protobuf:"varint,11,opt,name=few,proto3" json:"few,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5128,7 +5501,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5141,7 +5514,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Observation) GetKey() string {
@@ -5214,6 +5587,13 @@ func (x *Observation) GetDetail() string {
 	return ""
 }
 
+func (x *Observation) GetFew() bool {
+	if x != nil {
+		return x.Few
+	}
+	return false
+}
+
 type GateObserved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
@@ -5227,7 +5607,7 @@ type GateObserved struct {
 
 func (x *GateObserved) Reset() {
 	*x = GateObserved{}
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5239,7 +5619,7 @@ func (x *GateObserved) String() string {
 func (*GateObserved) ProtoMessage() {}
 
 func (x *GateObserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5252,7 +5632,7 @@ func (x *GateObserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
 func (*GateObserved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GateObserved) GetDeployment() string {
@@ -5301,7 +5681,7 @@ type HostsQuarantined struct {
 
 func (x *HostsQuarantined) Reset() {
 	*x = HostsQuarantined{}
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5313,7 +5693,7 @@ func (x *HostsQuarantined) String() string {
 func (*HostsQuarantined) ProtoMessage() {}
 
 func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5326,7 +5706,7 @@ func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
 func (*HostsQuarantined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *HostsQuarantined) GetRequest() *Request {
@@ -5361,7 +5741,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5373,7 +5753,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5386,7 +5766,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -5420,7 +5800,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5432,7 +5812,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5445,7 +5825,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -5478,7 +5858,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5490,7 +5870,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5503,7 +5883,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -5575,7 +5955,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5587,7 +5967,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5600,7 +5980,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -5648,7 +6028,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5660,7 +6040,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5673,7 +6053,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -5701,7 +6081,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5713,7 +6093,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5726,7 +6106,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -5756,7 +6136,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5768,7 +6148,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5781,7 +6161,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -5815,7 +6195,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5827,7 +6207,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5840,7 +6220,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -5867,7 +6247,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5879,7 +6259,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5892,7 +6272,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -5923,7 +6303,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5935,7 +6315,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5948,7 +6328,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -5990,7 +6370,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6002,7 +6382,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6015,7 +6395,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -6043,7 +6423,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6055,7 +6435,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6068,7 +6448,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -6095,7 +6475,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6107,7 +6487,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6120,7 +6500,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -6144,7 +6524,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6156,7 +6536,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6169,7 +6549,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -6225,7 +6605,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6237,7 +6617,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6250,7 +6630,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -6283,7 +6663,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xef\x1a\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xfe\x1d\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -6323,7 +6703,12 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x11hosts_quarantined\x18\x1e \x01(\v2&.groundswell.state.v1.HostsQuarantinedH\x00R\x10hostsQuarantined\x12L\n" +
 	"\x0ehosts_released\x18\x1f \x01(\v2#.groundswell.state.v1.HostsReleasedH\x00R\rhostsReleased\x12X\n" +
 	"\x12revision_suspected\x18  \x01(\v2'.groundswell.state.v1.RevisionSuspectedH\x00R\x11revisionSuspected\x12F\n" +
-	"\frules_raised\x18! \x01(\v2!.groundswell.state.v1.RulesRaisedH\x00R\vrulesRaised\x12I\n" +
+	"\frules_raised\x18! \x01(\v2!.groundswell.state.v1.RulesRaisedH\x00R\vrulesRaised\x12O\n" +
+	"\x0frevert_extended\x18\" \x01(\v2$.groundswell.state.v1.RevertExtendedH\x00R\x0erevertExtended\x12O\n" +
+	"\x0fstaging_retried\x18# \x01(\v2$.groundswell.state.v1.StagingRetriedH\x00R\x0estagingRetried\x12L\n" +
+	"\x0etasks_reopened\x18$ \x01(\v2#.groundswell.state.v1.TasksReopenedH\x00R\rtasksReopened\x12L\n" +
+	"\x0egates_answered\x18% \x01(\v2#.groundswell.state.v1.GatesAnsweredH\x00R\rgatesAnswered\x12O\n" +
+	"\x0frevision_proven\x18& \x01(\v2$.groundswell.state.v1.RevisionProvenH\x00R\x0erevisionProven\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -6455,11 +6840,15 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"minSamples\x12\x1d\n" +
 	"\n" +
 	"fail_limit\x18\x11 \x01(\x03R\tfailLimit\x12!\n" +
-	"\fask_interval\x18\x12 \x01(\x03R\vaskInterval\"E\n" +
+	"\fask_interval\x18\x12 \x01(\x03R\vaskInterval\"\x98\x01\n" +
 	"\tQueryGate\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x10\n" +
 	"\x03max\x18\x02 \x01(\tR\x03max\x12\x10\n" +
-	"\x03min\x18\x03 \x01(\tR\x03min\"Q\n" +
+	"\x03min\x18\x03 \x01(\tR\x03min\x12\x16\n" +
+	"\x06window\x18\x04 \x01(\x03R\x06window\x12\x1d\n" +
+	"\n" +
+	"host_label\x18\x05 \x01(\tR\thostLabel\x12\x1a\n" +
+	"\bpresence\x18\x06 \x01(\tR\bpresence\"Q\n" +
 	"\vCompareGate\x12\x16\n" +
 	"\x06metric\x18\x01 \x01(\tR\x06metric\x12\x12\n" +
 	"\x04test\x18\x02 \x01(\tR\x04test\x12\x16\n" +
@@ -6524,7 +6913,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05files\x18\x06 \x01(\x03R\x05files\x12\x18\n" +
 	"\amessage\x18\a \x01(\tR\amessage\x12\x1a\n" +
 	"\bancestry\x18\b \x03(\tR\bancestry\x12\x16\n" +
-	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xa7\x04\n" +
+	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xbf\x04\n" +
 	"\x11DeploymentCreated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
@@ -6544,7 +6933,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05fixes\x18\x0f \x03(\tR\x05fixes\x12\x18\n" +
 	"\awithout\x18\x10 \x03(\tR\awithout\x12\x18\n" +
 	"\apreempt\x18\x11 \x01(\bR\apreempt\x12.\n" +
-	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\"H\n" +
+	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\x12\x16\n" +
+	"\x06undoes\x18\x13 \x01(\tR\x06undoes\"H\n" +
 	"\x04Skip\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x16\n" +
@@ -6601,7 +6991,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"RevertGoal\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
-	"\x04goal\x18\x02 \x01(\tR\x04goal\"\x86\x02\n" +
+	"\x04goal\x18\x02 \x01(\tR\x04goal\"\x9a\x02\n" +
 	"\x0fRollbackStarted\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -6614,7 +7004,31 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05waves\x18\a \x03(\x03R\x05waves\x12\x14\n" +
 	"\x05until\x18\b \x01(\x03R\x05until\x12\x1d\n" +
 	"\n" +
-	"revoked_by\x18\t \x01(\tR\trevokedBy\"w\n" +
+	"revoked_by\x18\t \x01(\tR\trevokedBy\x12\x12\n" +
+	"\x04past\x18\n" +
+	" \x03(\tR\x04past\"h\n" +
+	"\x0eRevertExtended\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x126\n" +
+	"\x05items\x18\x02 \x03(\v2 .groundswell.state.v1.RevertGoalR\x05items\"N\n" +
+	"\x0eStagingRetried\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05hosts\x18\x03 \x03(\tR\x05hosts\"E\n" +
+	"\rTasksReopened\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x14\n" +
+	"\x05hosts\x18\x02 \x03(\tR\x05hosts\"/\n" +
+	"\rGatesAnswered\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\"0\n" +
+	"\x0eRevisionProven\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\"w\n" +
 	"\aTaskEnd\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x10\n" +
@@ -6736,7 +7150,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12\x12\n" +
-	"\x04wave\x18\x02 \x01(\x03R\x04wave\"\xfd\x01\n" +
+	"\x04wave\x18\x02 \x01(\x03R\x04wave\"\x8f\x02\n" +
 	"\vObservation\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x17\n" +
 	"\afrom_ms\x18\x02 \x01(\x03R\x06fromMs\x12\x13\n" +
@@ -6748,7 +7162,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06answer\x18\b \x01(\tR\x06answer\x12\x14\n" +
 	"\x05final\x18\t \x01(\bR\x05final\x12\x16\n" +
 	"\x06detail\x18\n" +
-	" \x01(\tR\x06detail\"\xa9\x01\n" +
+	" \x01(\tR\x06detail\x12\x10\n" +
+	"\x03few\x18\v \x01(\bR\x03few\"\xa9\x01\n" +
 	"\fGateObserved\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -6840,7 +7255,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -6877,46 +7292,51 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*PermitsGranted)(nil),     // 32: groundswell.state.v1.PermitsGranted
 	(*RevertGoal)(nil),         // 33: groundswell.state.v1.RevertGoal
 	(*RollbackStarted)(nil),    // 34: groundswell.state.v1.RollbackStarted
-	(*TaskEnd)(nil),            // 35: groundswell.state.v1.TaskEnd
-	(*TasksEnded)(nil),         // 36: groundswell.state.v1.TasksEnded
-	(*HostDown)(nil),           // 37: groundswell.state.v1.HostDown
-	(*HostsUnreachable)(nil),   // 38: groundswell.state.v1.HostsUnreachable
-	(*GateJudged)(nil),         // 39: groundswell.state.v1.GateJudged
-	(*BakeStarted)(nil),        // 40: groundswell.state.v1.BakeStarted
-	(*WaveSealed)(nil),         // 41: groundswell.state.v1.WaveSealed
-	(*WaveSkipped)(nil),        // 42: groundswell.state.v1.WaveSkipped
-	(*DeploymentPaused)(nil),   // 43: groundswell.state.v1.DeploymentPaused
-	(*DeploymentEnded)(nil),    // 44: groundswell.state.v1.DeploymentEnded
-	(*Failure)(nil),            // 45: groundswell.state.v1.Failure
-	(*Report)(nil),             // 46: groundswell.state.v1.Report
-	(*TargetsReported)(nil),    // 47: groundswell.state.v1.TargetsReported
-	(*GroupDeleted)(nil),       // 48: groundswell.state.v1.GroupDeleted
-	(*FreezeSet)(nil),          // 49: groundswell.state.v1.FreezeSet
-	(*FreezeLifted)(nil),       // 50: groundswell.state.v1.FreezeLifted
-	(*Hold)(nil),               // 51: groundswell.state.v1.Hold
-	(*HoldsChanged)(nil),       // 52: groundswell.state.v1.HoldsChanged
-	(*TargetMoved)(nil),        // 53: groundswell.state.v1.TargetMoved
-	(*TakenOver)(nil),          // 54: groundswell.state.v1.TakenOver
-	(*WaveReverted)(nil),       // 55: groundswell.state.v1.WaveReverted
-	(*Observation)(nil),        // 56: groundswell.state.v1.Observation
-	(*GateObserved)(nil),       // 57: groundswell.state.v1.GateObserved
-	(*HostsQuarantined)(nil),   // 58: groundswell.state.v1.HostsQuarantined
-	(*HostsReleased)(nil),      // 59: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 60: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 61: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 62: groundswell.state.v1.TokenUsed
-	(*TokenRevoked)(nil),       // 63: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 64: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 65: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 66: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 67: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 68: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 69: groundswell.state.v1.EpochActivated
-	(*Identity)(nil),           // 70: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 71: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 72: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 73: groundswell.state.v1.ClusterCreated
-	nil,                        // 74: groundswell.state.v1.HostEnrolled.LabelsEntry
+	(*RevertExtended)(nil),     // 35: groundswell.state.v1.RevertExtended
+	(*StagingRetried)(nil),     // 36: groundswell.state.v1.StagingRetried
+	(*TasksReopened)(nil),      // 37: groundswell.state.v1.TasksReopened
+	(*GatesAnswered)(nil),      // 38: groundswell.state.v1.GatesAnswered
+	(*RevisionProven)(nil),     // 39: groundswell.state.v1.RevisionProven
+	(*TaskEnd)(nil),            // 40: groundswell.state.v1.TaskEnd
+	(*TasksEnded)(nil),         // 41: groundswell.state.v1.TasksEnded
+	(*HostDown)(nil),           // 42: groundswell.state.v1.HostDown
+	(*HostsUnreachable)(nil),   // 43: groundswell.state.v1.HostsUnreachable
+	(*GateJudged)(nil),         // 44: groundswell.state.v1.GateJudged
+	(*BakeStarted)(nil),        // 45: groundswell.state.v1.BakeStarted
+	(*WaveSealed)(nil),         // 46: groundswell.state.v1.WaveSealed
+	(*WaveSkipped)(nil),        // 47: groundswell.state.v1.WaveSkipped
+	(*DeploymentPaused)(nil),   // 48: groundswell.state.v1.DeploymentPaused
+	(*DeploymentEnded)(nil),    // 49: groundswell.state.v1.DeploymentEnded
+	(*Failure)(nil),            // 50: groundswell.state.v1.Failure
+	(*Report)(nil),             // 51: groundswell.state.v1.Report
+	(*TargetsReported)(nil),    // 52: groundswell.state.v1.TargetsReported
+	(*GroupDeleted)(nil),       // 53: groundswell.state.v1.GroupDeleted
+	(*FreezeSet)(nil),          // 54: groundswell.state.v1.FreezeSet
+	(*FreezeLifted)(nil),       // 55: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 56: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 57: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 58: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 59: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 60: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 61: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 62: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 63: groundswell.state.v1.HostsQuarantined
+	(*HostsReleased)(nil),      // 64: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 65: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 66: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 67: groundswell.state.v1.TokenUsed
+	(*TokenRevoked)(nil),       // 68: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 69: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 70: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 71: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 72: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 73: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 74: groundswell.state.v1.EpochActivated
+	(*Identity)(nil),           // 75: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 76: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 77: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 78: groundswell.state.v1.ClusterCreated
+	nil,                        // 79: groundswell.state.v1.HostEnrolled.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -6932,101 +7352,107 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	29,  // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
 	32,  // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
 	34,  // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
-	36,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
-	38,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
-	39,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
-	40,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
-	41,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
-	42,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
-	43,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
-	44,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	47,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	48,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
-	49,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	50,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	52,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	53,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	54,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	55,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	57,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	58,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	59,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	60,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	71,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
-	61,  // 34: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	62,  // 35: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	72,  // 36: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	73,  // 37: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	63,  // 38: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	64,  // 39: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	65,  // 40: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	66,  // 41: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	67,  // 42: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	68,  // 43: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	69,  // 44: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	12,  // 45: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 46: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 47: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 48: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 49: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 50: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 51: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 52: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 53: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 54: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 55: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 56: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 57: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 58: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 59: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 60: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 61: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 62: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 63: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 64: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 65: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 66: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 67: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 68: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 69: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 70: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 71: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 72: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 73: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	74,  // 74: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	2,   // 75: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 76: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 77: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 78: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 79: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	26,  // 80: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 81: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	30,  // 82: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	31,  // 83: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	33,  // 84: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	35,  // 85: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	37,  // 86: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	45,  // 87: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	46,  // 88: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 89: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 90: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 91: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	51,  // 92: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	56,  // 93: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 94: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 95: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 96: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	2,   // 97: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 98: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 99: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 100: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 101: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	70,  // 102: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	103, // [103:103] is the sub-list for method output_type
-	103, // [103:103] is the sub-list for method input_type
-	103, // [103:103] is the sub-list for extension type_name
-	103, // [103:103] is the sub-list for extension extendee
-	0,   // [0:103] is the sub-list for field type_name
+	41,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
+	43,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
+	44,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
+	45,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
+	46,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
+	47,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
+	48,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
+	49,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
+	52,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	53,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	54,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	55,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	57,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	58,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	59,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	60,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	62,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	63,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	64,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	65,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	76,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	35,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
+	36,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
+	37,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
+	38,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
+	39,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
+	66,  // 39: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	67,  // 40: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	77,  // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	78,  // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	68,  // 43: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	69,  // 44: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	70,  // 45: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	71,  // 46: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	72,  // 47: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	73,  // 48: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	74,  // 49: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	12,  // 50: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 51: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 52: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 53: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 54: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 55: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 56: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 57: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 58: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 59: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 60: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 61: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 62: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 63: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 64: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 65: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 66: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 67: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 68: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 69: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 70: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 71: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 72: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 73: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 74: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 75: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 76: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 77: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 78: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	79,  // 79: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	2,   // 80: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 81: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 82: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 83: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 84: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	26,  // 85: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 86: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	30,  // 87: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	31,  // 88: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	33,  // 89: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	33,  // 90: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	40,  // 91: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	42,  // 92: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	50,  // 93: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	51,  // 94: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 95: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 96: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 97: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	56,  // 98: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	61,  // 99: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 100: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 101: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 102: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	2,   // 103: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 104: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 105: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 106: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 107: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	75,  // 108: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	109, // [109:109] is the sub-list for method output_type
+	109, // [109:109] is the sub-list for method input_type
+	109, // [109:109] is the sub-list for extension type_name
+	109, // [109:109] is the sub-list for extension extendee
+	0,   // [0:109] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -7068,6 +7494,11 @@ func file_state_v1_state_proto_init() {
 		(*Event_HostsReleased)(nil),
 		(*Event_RevisionSuspected)(nil),
 		(*Event_RulesRaised)(nil),
+		(*Event_RevertExtended)(nil),
+		(*Event_StagingRetried)(nil),
+		(*Event_TasksReopened)(nil),
+		(*Event_GatesAnswered)(nil),
+		(*Event_RevisionProven)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -7086,7 +7517,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   75,
+			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
