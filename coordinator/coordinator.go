@@ -66,8 +66,10 @@ func Run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	c := &Coordinator{o: o, activity: &activity{last: map[[2]string]control.Activity{}}, stores: newStores(o.Store),
-		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}}}
+	c := &Coordinator{
+		o: o, activity: &activity{last: map[[2]string]control.Activity{}}, stores: newStores(o.Store),
+		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}},
+	}
 	if err := c.open(ctx); err != nil {
 		return errors.Join(err, c.close())
 	}

@@ -17,8 +17,17 @@ import (
 // everyClusterFact returns one filled value of each kind.
 func everyClusterFact() []ClusterEvent {
 	kinds := []ClusterEvent{
-		ClusterCreated{}, CoordinatorJoined{}, CoordinatorRemoved{}, TokenCreated{}, TokenUsed{}, TokenRevoked{},
-		PersonConfirmed{}, IdentityRevoked{}, BreakGlassUsed{}, EpochBegun{}, EpochActivated{},
+		ClusterCreated{},
+		CoordinatorJoined{},
+		CoordinatorRemoved{},
+		TokenCreated{},
+		TokenUsed{},
+		TokenRevoked{},
+		PersonConfirmed{},
+		IdentityRevoked{},
+		BreakGlassUsed{},
+		EpochBegun{},
+		EpochActivated{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()
