@@ -8,7 +8,7 @@ PKGS   := ./...
 LEAN   := -trimpath -ldflags '-s -w' -tags grpcnotrace
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full check race sim model mutants fuzz bench bench-agent bench-fleet fmt generate arch e2e tidy clean crash
+.PHONY: help build demo test test-full check race sim model mutants fuzz bench bench-agent bench-fleet fmt generate arch e2e soak tidy clean crash
 
 help: ## print this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -46,8 +46,15 @@ generate-current:
 race: ## the concurrent packages under the race detector
 	go test -race -timeout 10m ./coordinator/... ./internal/rpc ./internal/gossip ./artifacts ./cmd/dctl
 
-sim: ## seeded simulation of the core: SEEDS=n, or SEED=n for one
-	SEEDS=$(or $(SEEDS),2000) go test ./deploy -run TestSimulation -v -timeout 30m | grep -v '^=== '
+sim: ## seeded simulation of the core: SEEDS=n from BASE=n, in SHARDS=n after each other, or SEED=n for one
+	@for i in $$(seq 0 $$(($(or $(SHARDS),1) - 1))); do \
+	  BASE=$$(($(or $(BASE),1) + i * $(or $(SEEDS),2000))) SEEDS=$(or $(SEEDS),2000) \
+	    go test ./deploy -count 1 -run TestSimulation -v -timeout 90m | grep -v '^=== ' || exit 1; done
+
+soak: build ## what takes too long for CI: 20,000 seeds from two bases, every fleet looked at again after 30 s
+	$(MAKE) sim SEEDS=5000 SHARDS=4
+	$(MAKE) sim SEEDS=5000 SHARDS=4 BASE=1000001
+	$(MAKE) e2e QUIET=30s
 
 model: ## explicit-state model checking of the core, on the real code (under 3 minutes)
 	@MODEL=1 go test ./deploy -run TestModel -v -timeout 10m | grep --line-buffered -v '^=== '
@@ -74,8 +81,8 @@ bench-agent: build ## what the agent costs, beside plain tools (3 minutes)
 bench-fleet: build ## 50 agent processes: all at once, and in 5 waves
 	bin/dctl dev --bench --agents 50
 
-e2e: build ## end-to-end tests with real processes
-	go test -count 1 -timeout 280s ./internal/e2e
+e2e: build ## end-to-end tests with real processes; every fleet is looked at again after QUIET (10s)
+	QUIET=$(or $(QUIET),10s) go test -count 1 -timeout 30m ./internal/e2e
 
 arch: ## the rules of the house, and the longest files and functions
 	go test ./internal/arch -run . -v | grep -E 'lines|FAIL|ok|median|_test.go'

@@ -92,14 +92,15 @@ type Options struct {
 	// host's, "off" uses none.
 	Cgroup string
 
+	// SlowStaging is how often a staging that is not done yet is a warning.
+	// Default 1 min.
+	SlowStaging time.Duration
+
 	// Dial replaces TCP, for tests in memory; nil is TCP. Ring replaces gossip's
 	// sockets in the same way.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	Ring *gossip.Network
 
-	// SlowStaging is how often a staging that is not done yet is a warning.
-	// Default 1 min.
-	SlowStaging time.Duration
 	// Log gets what happens. Default slog.Default().
 	Log *slog.Logger
 	// Ready is called once, when the host has its identity, gossips, and its

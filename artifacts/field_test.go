@@ -73,8 +73,14 @@ func TestOutsideLinks(t *testing.T) {
 	victim := filepath.Join(t.TempDir(), "victim")
 	check(t, os.WriteFile(victim, []byte("safe"), 0o600))
 	files := []file{
-		{name: "bin/python3", link: victim}, {name: "storage", link: "/mnt/efs"}, {name: "up", link: "../../x"}, {name: "a", link: "b"},
-		{name: "b", link: "a"}, {name: "lib64", link: "lib"}, {name: "lib/f", data: "f"}, {name: "deep/l", link: "../storage/x"},
+		{name: "bin/python3", link: victim},
+		{name: "storage", link: "/mnt/efs"},
+		{name: "up", link: "../../x"},
+		{name: "a", link: "b"},
+		{name: "b", link: "a"},
+		{name: "lib64", link: "lib"},
+		{name: "lib/f", data: "f"},
+		{name: "deep/l", link: "../storage/x"},
 	}
 	want := map[string]string{
 		"bin/python3": "-> " + victim, "storage": "-> /mnt/efs", "up": "-> ../../x", "a": "-> b", "b": "-> a", "lib64": "-> lib", "lib/f": "f",
@@ -121,8 +127,15 @@ func TestNamesThatDifferInCase(t *testing.T) {
 // The last entry of a name counts, whatever it is.
 func TestEntriesListedTwice(t *testing.T) {
 	files := []file{
-		{name: "a", data: "old"}, {name: "f2l", data: "old"}, {name: "l2f", link: "a"}, {name: "d/x", data: "old"}, {name: "d/"},
-		{name: "a", data: "new"}, {name: "f2l", link: "a"}, {name: "l2f", data: "new"}, {name: "d/./x", data: "new"},
+		{name: "a", data: "old"},
+		{name: "f2l", data: "old"},
+		{name: "l2f", link: "a"},
+		{name: "d/x", data: "old"},
+		{name: "d/"},
+		{name: "a", data: "new"},
+		{name: "f2l", link: "a"},
+		{name: "l2f", data: "new"},
+		{name: "d/./x", data: "new"},
 	}
 	want := map[string]string{"a": "new", "f2l": "-> a", "l2f": "new", "d/x": "new"}
 	for name, data := range map[string][]byte{"tar": tarBytes(t, files), "zip": zipBytes(t, files)} {
@@ -131,7 +144,8 @@ func TestEntriesListedTwice(t *testing.T) {
 		same(t, name, unpacked(t, src), want)
 	}
 	hard := rawTar(t, []tar.Header{
-		{Name: "a", Mode: 0o644, Size: 3, Typeflag: tar.TypeReg}, {Name: "h", Typeflag: tar.TypeLink, Linkname: "a"},
+		{Name: "a", Mode: 0o644, Size: 3, Typeflag: tar.TypeReg},
+		{Name: "h", Typeflag: tar.TypeLink, Linkname: "a"},
 		{Name: "a", Mode: 0o644, Size: 3, Typeflag: tar.TypeReg},
 	}, func(i int) string { return []string{"old", "", "new"}[i] })
 	src, err := artifacts.OpenSource(writeFile(t, "b", hard))

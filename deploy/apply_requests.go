@@ -266,12 +266,16 @@ func (s *State) approve(d *Deployment, e RequestMade) error {
 	var last error
 	given := false
 	for _, g := range waiting {
-		if err := d.mayApprove(g, e, s.Now); err != nil {
+		err := d.mayApprove(g, e)
+		if err == nil && d.overdueFor(g, s.Now) {
+			err = refuse(Conflict, "the time to approve gate %s is over; the deployment counts as rejected, deploy again", g.Name)
+		}
+		if err != nil {
 			last = err
 			continue
 		}
 		d.Approvals = append(d.Approvals, Approval{
-			Gate: g.Name, Actor: e.Request.Actor, Person: e.Request.Person, Reason: e.Request.Reason, Wall: s.Wall,
+			Gate: g.Name, Actor: e.Request.Actor, Person: e.Request.person(), Reason: e.Request.Reason, Wall: s.Wall,
 		})
 		given = true
 	}
@@ -282,16 +286,13 @@ func (s *State) approve(d *Deployment, e RequestMade) error {
 }
 
 // mayApprove says why somebody's yes to a gate does not count.
-func (d *Deployment) mayApprove(g *Gate, e RequestMade, now Time) error {
+func (d *Deployment) mayApprove(g *Gate, e RequestMade) error {
 	who := e.Request.Actor
 	if e.Request.person() == cmp.Or(d.Person, d.Actor) {
 		return refuse(Conflict, "%s asked for deployment %s; somebody else must approve it%s", d.Actor, d.ID, sameAs(who, d.Actor))
 	}
 	if g.Approval.Group != "" && !slices.Contains(e.Groups, g.Approval.Group) {
 		return refuse(Conflict, "gate %s needs somebody of group %s; %s is not in it", g.Name, g.Approval.Group, who)
-	}
-	if d.overdueFor(g, now) {
-		return refuse(Conflict, "the time to approve gate %s is over; the deployment counts as rejected, deploy again", g.Name)
 	}
 	for _, a := range d.Approvals {
 		if a.Gate == g.Name && cmp.Or(a.Person, a.Actor) == e.Request.person() {

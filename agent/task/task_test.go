@@ -370,11 +370,13 @@ func TestRetryOfABrokenTarget(t *testing.T) {
 		running, trace string
 	}{
 		{
-			task.Assignment{Generation: 11, Permit: task.PermitNormal, Goal: "v2"}, "ApplicationStart v1 back", "", task.ResultFailed, "v1",
+			task.Assignment{Generation: 11, Permit: task.PermitNormal, Goal: "v2"},
+			"ApplicationStart v1 back", "", task.ResultFailed, "v1",
 			"ApplicationStop v1 back; ApplicationStart v1 back; ValidateService v1 back; probe v1; settle v1; report v1 failed",
 		},
 		{
-			task.Assignment{Generation: 11, Permit: task.PermitNormal, Goal: "v2", Revert: true}, "install v2", "", task.ResultDone, "v2",
+			task.Assignment{Generation: 11, Permit: task.PermitNormal, Goal: "v2", Revert: true},
+			"install v2", "", task.ResultDone, "v2",
 			strings.ReplaceAll(in, " v2;", " v2 back;"),
 		},
 	} {

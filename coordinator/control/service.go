@@ -113,11 +113,8 @@ func refuse(k deploy.RefusalKind, format string, args ...any) error {
 
 // request turns a mutation into the log's form.
 func (s *Service) request(ctx context.Context, m *controlv1.Mutation) deploy.Request {
-	r := deploy.Request{ID: m.GetRequestId(), Actor: s.o.Actor(ctx), Reason: m.GetReason()}
-	if person, _ := s.o.Person(ctx); person != r.Actor {
-		r.Person = person
-	}
-	return r
+	person, _ := s.o.Person(ctx)
+	return deploy.Request{ID: m.GetRequestId(), Actor: s.o.Actor(ctx), Reason: m.GetReason(), Person: person}
 }
 
 // propose appends one fact and returns its refusal.

@@ -213,26 +213,15 @@ func (r *run) commit(ctx context.Context, first deploy.GateObserved) error {
 }
 
 // ask returns the answer to one question. Whatever goes wrong is inconclusive,
-// with the reason in Detail.
+// with the reason in Detail. No answer begins before q.Since: it would be void.
 func (o *Observer) ask(ctx context.Context, q *deploy.Question) deploy.Observation {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	now := time.Now()
-	out := deploy.Observation{Key: q.Key, From: q.Since, To: now.UnixMilli(), Answer: deploy.VerdictInconclusive}
-	var err error
-	switch kind := q.Gate.Kind(); kind {
-	case deploy.GateQuery:
-		err = o.sources.query(ctx, q, &out)
-	case deploy.GateCompare:
-		err = o.sources.compare(ctx, q, &out)
-	case deploy.GateWebhook:
-		err = o.sources.webhook(ctx, q, &out)
-	case deploy.GateWindow:
-		err = window(q.Gate.Window, now, &out)
-	case deploy.GateProbe, deploy.GateApproval:
-		err = fmt.Errorf("a %s is not asked by coordinators", kind)
+	out := deploy.Observation{
+		Key: q.Key, From: q.Since, To: max(now.UnixMilli(), q.Since), Answer: deploy.VerdictInconclusive,
 	}
-	if err != nil {
+	if err := o.answer(ctx, q, now, &out); err != nil {
 		out.Answer, out.Final, out.Detail = deploy.VerdictInconclusive, false, err.Error()
 	}
 	out.Question, out.Value, out.Detail = tidy(out.Question, 4096), tidy(out.Value, 256), tidy(out.Detail, 512)
@@ -240,4 +229,24 @@ func (o *Observer) ask(ctx context.Context, q *deploy.Question) deploy.Observati
 		o.Asked(q.Gate.Kind(), out.Answer)
 	}
 	return out
+}
+
+func (o *Observer) answer(ctx context.Context, q *deploy.Question, now time.Time, out *deploy.Observation) error {
+	kind := q.Gate.Kind()
+	if behind := time.UnixMilli(q.Since).Sub(now); behind >= time.Millisecond && kind != deploy.GateWindow {
+		return fmt.Errorf("the clock of this coordinator is %s behind the start of the evidence; set it by NTP",
+			behind.Truncate(time.Millisecond))
+	}
+	switch kind {
+	case deploy.GateQuery:
+		return o.sources.query(ctx, q, out)
+	case deploy.GateCompare:
+		return o.sources.compare(ctx, q, out)
+	case deploy.GateWebhook:
+		return o.sources.webhook(ctx, q, out)
+	case deploy.GateWindow:
+		return window(q.Gate.Window, now, out)
+	case deploy.GateProbe, deploy.GateApproval:
+	}
+	return fmt.Errorf("a %s is not asked by coordinators", kind)
 }

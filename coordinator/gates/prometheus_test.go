@@ -27,7 +27,7 @@ type hosts struct {
 }
 
 // Hosts good-1 to good-3 and restarts (whose counters fall to 0 every 4 seconds)
-// are well, bad fails half of its 20 requests a second and is slow, void has no
+// are well, slow is too and is scraped every 2 seconds, bad fails half of its 20 requests a second and is slow, void has no
 // numbers, and quiet no requests.
 func (h *hosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	host := strings.Trim(r.URL.Path, "/")
@@ -67,9 +67,12 @@ func startPrometheus(t *testing.T) string {
 	t.Cleanup(fleet.Close)
 	dir := t.TempDir()
 	config := "global: {scrape_interval: 100ms, scrape_timeout: 100ms}\nscrape_configs:\n- job_name: hosts\n  static_configs:\n"
-	for _, host := range []string{"good-1", "good-2", "good-3", "restarts", "bad", "void", "quiet"} {
-		config += fmt.Sprintf("  - {targets: [%q], labels: {host: %s, zone: %s, __metrics_path__: /%s}}\n",
-			strings.TrimPrefix(fleet.URL, "http://"), host, host[:1], host)
+	for _, host := range []string{"good-1", "good-2", "good-3", "restarts", "bad", "void", "quiet", "slow"} {
+		if host == "slow" {
+			config += "- job_name: slow\n  scrape_interval: 2s\n  static_configs:\n"
+		}
+		config += fmt.Sprintf("  - {targets: [%q], labels: {host: %s, instance: %q, zone: %s, __metrics_path__: /%s}}\n",
+			strings.TrimPrefix(fleet.URL, "http://"), host, host+":9100", host[:1], host)
 	}
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -103,7 +106,7 @@ func startPrometheus(t *testing.T) string {
 		defer resp.Body.Close()
 		var body bytes.Buffer
 		_, _ = body.ReadFrom(resp.Body)
-		if strings.Contains(body.String(), `"7"`) {
+		if strings.Contains(body.String(), `"8"`) {
 			return ""
 		}
 		return body.String()
@@ -126,7 +129,7 @@ func until(t *testing.T, what string, missing func() string) {
 func questionAbout(g deploy.Gate, since time.Time) *deploy.Question {
 	return &deploy.Question{
 		Gate: g, Since: since.UnixMilli(), Host: "bad", Zone: "g", WaveName: "one-box",
-		Candidates: []string{"good-1", "restarts"}, Baseline: []string{"good-2", "good-3"},
+		Candidates: []string{"good-1"}, Baseline: []string{"good-2", "good-3"},
 		Metric: deploy.Metric{
 			Name: "m", Total: `requests_total{host=~"{{.Hosts}}"}`, Bad: `errors_total{host=~"{{.Hosts}}"}`,
 			Samples: `latency:p99{host=~"{{.Hosts}}"}`,
@@ -143,6 +146,10 @@ func TestPrometheus(t *testing.T) {
 	t.Run("latency", func(t *testing.T) { testLatency(t, o, began) })
 	t.Run("expressions", func(t *testing.T) { testExpressions(t, o, began) })
 	t.Run("counters", func(t *testing.T) { testCounters(t, o, began) })
+	t.Run("presence", func(t *testing.T) { testPresence(t, o, began) })
+	t.Run("few", func(t *testing.T) { testFew(t, o) })
+	t.Run("window", func(t *testing.T) { testLooksBack(t, o) })
+	t.Run("compared", func(t *testing.T) { testComparedPresence(t, o, began) })
 }
 
 func testQueries(t *testing.T, o *Observer, began time.Time) {
@@ -161,12 +168,12 @@ func testQueries(t *testing.T, o *Observer, began time.Time) {
 		{`errors:rate1m{host="void"}`, "0.01", "0", "inconclusive", "NaN", "a value is no number"},
 		{`errors:rate1m{host="nobody"}`, "0.01", "", "inconclusive", "", "no data"},
 		{`busy{host="quiet"}`, "0.01", "", "inconclusive", "", "no data"},
-		{`scalar(errors:rate1m{host="bad"})`, "1", "", "inconclusive", "", "scalar"},
-		{`errors:rate1m{host="bad"}[5m]`, "1", "", "inconclusive", "", "bad_data"},
+		{`errors:rate1m{host="bad"}[5m]`, "1", "", "inconclusive", "", "the query gives a matrix"},
 		{`errors:rate1m{{`, "1", "", "inconclusive", "", "is not closed"},
 		{`sum(`, "1", "", "inconclusive", "", "parse error"},
 	} {
 		q := questionAbout(deploy.Gate{Query: &deploy.QueryGate{Query: c.query, Max: c.max, Min: c.min}}, began)
+		q.Candidates = nil // whom a query must speak of is tested below
 		got := o.ask(t.Context(), q)
 		if got.Answer != c.want || got.Value != c.value || !strings.Contains(got.Detail, c.detail) || got.Final {
 			t.Errorf("%s, max %q, min %q: %+v", c.query, c.max, c.min, got)
@@ -186,10 +193,14 @@ func testExpressions(t *testing.T, o *Observer, began time.Time) {
 	}{
 		{`avg(errors:rate1m{host=~"{{.Hosts}}"})`, "pass", "0.001", ""},
 		{`errors:rate1m{host="{{.Host}}"} * 2`, "fail", "1", ""},
+		{`scalar(errors:rate1m{host="{{.Host}}"})`, "fail", "0.5", ""},
 		{`up{host="bad"} / 0`, "fail", "+Inf", ""},
 		{`0 * up{host="bad"} / 0`, "inconclusive", "NaN", "a value is no number"},
 	} {
 		q := questionAbout(deploy.Gate{Query: &deploy.QueryGate{Query: c.query, Max: "0.01"}}, began)
+		if !strings.Contains(c.query, "Hosts") {
+			q.Candidates = []string{"bad"}
+		}
 		until(t, c.query, func() string {
 			got := o.ask(t.Context(), q)
 			if got.Answer == c.want && got.Value == c.value && got.Detail == c.detail && got.Samples > 0 && got.Samples < 5 {
@@ -206,14 +217,18 @@ func testSamples(t *testing.T, o *Observer) {
 	for _, query := range []string{`errors:rate1m{host="bad"}`, `errors:rate1m{host="bad"} + 0`} {
 		now := time.Now()
 		g := deploy.Gate{Query: &deploy.QueryGate{Query: query, Max: "0.01"}, MinSamples: 3}
-		if got := o.ask(t.Context(), questionAbout(g, now)); got.Answer != deploy.VerdictInconclusive || !strings.Contains(got.Detail, "3 are needed") || got.Value != "0.5" {
+		q := questionAbout(g, now)
+		q.Candidates = []string{"bad"}
+		if got := o.ask(t.Context(), q); got.Answer != deploy.VerdictInconclusive || !strings.Contains(got.Detail, "3 are needed") || got.Value != "0.5" {
 			t.Errorf("%s at the start: %+v", query, got)
 		}
 	}
 	start := time.Now()
 	plain := deploy.Gate{Query: &deploy.QueryGate{Query: `errors:rate1m{host="bad"}`, Max: "0.01"}, MinSamples: 3}
 	until(t, "three scrapes", func() string {
-		got := o.ask(t.Context(), questionAbout(plain, start))
+		q := questionAbout(plain, start)
+		q.Candidates = []string{"bad"}
+		got := o.ask(t.Context(), q)
 		if got.Answer == deploy.VerdictFail && got.Samples >= 3 {
 			return ""
 		}
@@ -300,7 +315,7 @@ func testCounters(t *testing.T, o *Observer, began time.Time) {
 	out.To = time.Now().UnixMilli()
 	over := spanOf(q, &out)
 	sum := func(host string) float64 {
-		steps, err := o.sources.increases(context.Background(), q, q.Metric.Total, []string{host}, over)
+		steps, _, err := o.sources.increases(context.Background(), q, q.Metric.Total, []string{host}, over)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,7 +17,7 @@ import (
 func quietFor(t *testing.T) time.Duration {
 	text := os.Getenv("QUIET")
 	if text == "" {
-		return 2 * time.Second
+		return time.Second
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
