@@ -105,7 +105,10 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	c.peers = &peers{cred: c.keys.cred, dialer: c.o.dialer(), store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
+	c.peers = &peers{
+		cred: c.keys.cred, dialer: c.o.dialer(), store: c.store, node: c.node,
+		conns: map[string]*grpc.ClientConn{},
+	}
 	c.peers.why = (&noLeader{c: c}).why
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
 	c.match = c.matcher()
