@@ -55,8 +55,8 @@ var table = []mutant{
 	{"bad revision admitted", "deploy/apply_deployment.go", "by != \"\" && !e.Force && !e.Inverse {", "false && by != \"\" && where != \"\" {", "./deploy", "^TestARollbackRevokesWhatContainsIt$"},
 	{"sealed without coverage", "deploy/decide_waves.go", "case !p.covered():", "case false:", "./deploy", "^TestNothingIsDueTwice$"},
 	{"sealed early", "deploy/apply_waves.go", "d.AskAgain != 0 || early || d.failing(w)", "d.AskAgain != 0 || early && s == nil || d.failing(w)", "./deploy", "^TestAFailoverForgetsNothing$"},
-	{"requester approves", "deploy/apply_requests.go", "case e.Request.Actor == d.Actor:", "case false:", "./deploy", "^TestFourEyes$"},
-	{"one person approves twice", "deploy/apply_requests.go", "return a.Gate == g.Name && a.Actor == e.Request.Actor", "return false", "./deploy", "^TestFourEyes$"},
+	{"requester approves", "deploy/apply_requests.go", "if e.Request.person() == cmp.Or(d.Person, d.Actor) {", "if false {", "./deploy", "^TestFourEyes$"},
+	{"one person approves twice", "deploy/apply_requests.go", "if a.Gate == g.Name && cmp.Or(a.Person, a.Actor) == e.Request.person() {", "if false {", "./deploy", "^TestFourEyes$"},
 	{"retry beside an older deployment", "deploy/apply_requests.go", "w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), i)) > 0:", "false:", "./deploy", staggered + deep},
 	{"a failed wave that waits is skipped", "deploy/deployment.go", "p.evidence == 0 && p.failures+d.Waves[i].Extra <= d.Waves[i].Budget", "p.evidence == 0", "./deploy", "^TestAFailureBeforeAWaveIsNotSkipped$"},
 }
