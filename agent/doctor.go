@@ -126,13 +126,16 @@ func (o Options) checkIdentity() Check {
 	case err != nil:
 		return Check{"identity", CheckFailed, fmt.Sprintf("%v; remove %s and enrol anew", err, o.path("identity"))}
 	case cred.Valid(time.Now()) != nil:
-		return Check{"identity", CheckFailed, fmt.Sprintf("%v; bring the host back as itself with the token of `dctl token create --host %s`",
+		return Check{"identity", CheckFailed, fmt.Sprintf(
+			"%v; bring the host back as itself with the token of `dctl token create --host %s`",
 			cred.Valid(time.Now()), o.Name)}
 	case time.Now().After(cred.RenewAt()):
-		return Check{"identity", CheckWarning, fmt.Sprintf("the certificate was due for renewal at %s and ends in %s, at %s: is a coordinator within reach?",
+		return Check{"identity", CheckWarning, fmt.Sprintf(
+			"the certificate was due for renewal at %s and ends in %s, at %s: is a coordinator within reach?",
 			cred.RenewAt().Format(time.RFC3339), lifeLeft(cred), cred.Ends().Format(time.RFC3339))}
 	}
-	return Check{"identity", CheckOK, fmt.Sprintf("enrolled; the certificate lives for another %s, until %s, and is renewed from %s",
+	return Check{"identity", CheckOK, fmt.Sprintf(
+		"enrolled; the certificate lives for another %s, until %s, and is renewed from %s",
 		lifeLeft(cred), cred.Ends().Format(time.RFC3339), cred.RenewAt().Format(time.RFC3339))}
 }
 

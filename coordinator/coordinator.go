@@ -105,7 +105,10 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	c.peers = &peers{cred: c.keys.cred, dialer: c.o.dialer(), store: c.store, node: c.node, conns: map[string]*grpc.ClientConn{}}
+	c.peers = &peers{
+		cred: c.keys.cred, dialer: c.o.dialer(), store: c.store, node: c.node,
+		conns: map[string]*grpc.ClientConn{},
+	}
 	c.peers.why = (&noLeader{c: c}).why
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
 	c.match = c.matcher()
@@ -234,7 +237,12 @@ func (c *Coordinator) gossip() (err error) {
 func (c *Coordinator) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range []net.Listener{c.lis.api, c.lis.agents} {
-		g.Go(func() error { return c.server.Serve(l) })
+		g.Go(func() error {
+			if err := c.server.Serve(l); ctx.Err() == nil {
+				return err
+			}
+			return nil // it was stopped, perhaps before it began
+		})
 	}
 	g.Go(func() error {
 		<-ctx.Done()

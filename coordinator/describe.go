@@ -30,7 +30,9 @@ const describeBound = time.Second
 
 // describeAll asks every coordinator how it is, at once. Who does not answer is
 // not in the result.
-func (c *Coordinator) describeAll(ctx context.Context, members []state.Coordinator) map[string]*peerv1.DescribeResponse {
+func (c *Coordinator) describeAll(
+	ctx context.Context, members []state.Coordinator,
+) map[string]*peerv1.DescribeResponse {
 	ctx, cancel := context.WithTimeout(ctx, describeBound)
 	defer cancel()
 	out := map[string]*peerv1.DescribeResponse{c.o.Name: c.describe()}

@@ -160,7 +160,8 @@ func (o *Options) ownIdentity(fsm *state.Store) error {
 	dir := filepath.Join(o.Dir, identityDir)
 	caPEM, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
 	if err != nil {
-		return fmt.Errorf("%s lacks the keys of a coordinator of the cluster (ca.key, gossip.key, identity/ca.crt): %w", o.Dir, err)
+		return fmt.Errorf("%s lacks the keys of a coordinator of the cluster (ca.key, gossip.key, identity/ca.crt): %w",
+			o.Dir, err)
 	}
 	same := false
 	fsm.ViewCluster(func(c *state.Cluster) { same = bytes.Equal(c.CA, caPEM) })
@@ -198,7 +199,8 @@ func (c *Coordinator) beginEpoch(ctx context.Context) error {
 	if c.o.epoch <= now {
 		return nil
 	}
-	c.o.Log.Warn("a new epoch begins; the cluster observes until `dctl cluster activate`", "epoch", c.o.epoch, "reason", c.o.reason)
+	c.o.Log.Warn("a new epoch begins; the cluster observes until `dctl cluster activate`",
+		"epoch", c.o.epoch, "reason", c.o.reason)
 	return c.log.cluster(ctx, state.EpochBegun{
 		Epoch: c.o.epoch, Coordinator: c.o.Name, Key: c.keys.cred.Fingerprint(), Reason: c.o.reason,
 	})

@@ -35,8 +35,8 @@ func (s *peerService) Join(ctx context.Context, r *peerv1.JoinRequest) (*peerv1.
 
 func (s *peerService) join(ctx context.Context, m state.Coordinator) (*peerv1.JoinResponse, error) {
 	if err := s.c.reach(ctx, m); err != nil {
-		return nil, rpc.Errorf(rpc.KindConflict, "%s cannot reach %s: %v; nothing was changed. Is its --advertise right, and are its ports open?",
-			s.c.o.Name, m.Name, err)
+		return nil, rpc.Errorf(rpc.KindConflict, "%s cannot reach %s: %v; nothing was changed. "+
+			"Is its --advertise right, and are its ports open?", s.c.o.Name, m.Name, err)
 	}
 	servers, err := s.c.node.Servers()
 	if err != nil {

@@ -256,8 +256,13 @@ func (o *Options) joinKeys(ctx context.Context) (*keys, error) {
 }
 
 // enrolWith verifies the CA by the token before the token is shown to anyone.
-func (o *Options) enrolWith(ctx context.Context, t identity.Token, r *agentv1.EnrolRequest) (*agentv1.EnrolResponse, error) {
-	open, err := rpc.Dial(o.Join, &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, ServerName: identity.ServerName}, //nolint:gosec // only to read public certificates, which the token's hash verifies
+func (o *Options) enrolWith(
+	ctx context.Context, t identity.Token, r *agentv1.EnrolRequest,
+) (*agentv1.EnrolResponse, error) {
+	open, err := rpc.Dial(o.Join, &tls.Config{
+		MinVersion: tls.VersionTLS13, ServerName: identity.ServerName,
+		InsecureSkipVerify: true, //nolint:gosec // only to read public certificates, which the token's hash verifies
+	},
 		o.dialer()...)
 	if err != nil {
 		return nil, err

@@ -100,7 +100,8 @@ func (o *Options) Validate() error {
 		bad("--name: %w", err)
 	}
 	if o.CertificateLife != 0 && o.CertificateLife < identity.ShortestLife {
-		bad("certificateLife: %s is too short to be renewed in time; use at least %s", o.CertificateLife, identity.ShortestLife)
+		bad("certificateLife: %s is too short to be renewed in time; use at least %s",
+			o.CertificateLife, identity.ShortestLife)
 	}
 	if o.Dir == "" {
 		bad("--dir: a coordinator needs a folder for its state")

@@ -140,7 +140,9 @@ func (c *Coordinator) founders() ([]state.Founder, error) {
 
 // ListPeople shows the operators, and the break-glass credentials that were
 // used.
-func (s *membersService) ListPeople(context.Context, *controlv1.ListPeopleRequest) (*controlv1.ListPeopleResponse, error) {
+func (s *membersService) ListPeople(
+	context.Context, *controlv1.ListPeopleRequest,
+) (*controlv1.ListPeopleResponse, error) {
 	out := &controlv1.ListPeopleResponse{}
 	s.c.store.ViewCluster(func(cl *state.Cluster) {
 		for _, key := range slices.Sorted(maps.Keys(cl.Identities)) {
@@ -150,7 +152,8 @@ func (s *membersService) ListPeople(context.Context, *controlv1.ListPeopleReques
 			}
 			id := cl.Identities[key]
 			out.People = append(out.People, &controlv1.Person{
-				Name: name, MadeBy: id.Maker, ConfirmedBy: id.Confirmed, CountsAs: cl.Person(name), RevokedBy: id.Revoked, SinceMs: id.Wall,
+				Name: name, MadeBy: id.Maker, ConfirmedBy: id.Confirmed, CountsAs: cl.Person(name),
+				RevokedBy: id.Revoked, SinceMs: id.Wall,
 			})
 		}
 		for _, key := range slices.Sorted(maps.Keys(cl.BreakGlass)) {
@@ -164,13 +167,17 @@ func (s *membersService) ListPeople(context.Context, *controlv1.ListPeopleReques
 }
 
 // ConfirmPerson vouches for an operator.
-func (s *membersService) ConfirmPerson(ctx context.Context, r *controlv1.ConfirmPersonRequest) (*controlv1.ConfirmPersonResponse, error) {
+func (s *membersService) ConfirmPerson(
+	ctx context.Context, r *controlv1.ConfirmPersonRequest,
+) (*controlv1.ConfirmPersonResponse, error) {
 	err := s.c.log.cluster(ctx, state.PersonConfirmed{Request: s.c.request(ctx, r.Mutation), Name: r.Name})
 	return &controlv1.ConfirmPersonResponse{Index: s.c.index()}, err
 }
 
 // RevokeIdentity ends every certificate of a person or of a host, for good.
-func (s *membersService) RevokeIdentity(ctx context.Context, r *controlv1.RevokeIdentityRequest) (*controlv1.RevokeIdentityResponse, error) {
+func (s *membersService) RevokeIdentity(
+	ctx context.Context, r *controlv1.RevokeIdentityRequest,
+) (*controlv1.RevokeIdentityResponse, error) {
 	id := r.Name
 	switch role, err := identity.ParseRole(r.Role); {
 	case err != nil:
@@ -217,5 +224,6 @@ func (c *Coordinator) hostID(name string) (string, error) {
 	case 0:
 		return "", rpc.Errorf(rpc.KindNotFound, "no host %s; see `dctl hosts`", name)
 	}
-	return "", rpc.Errorf(rpc.KindInvalid, "%d hosts are called %s; say which by its id: %s", len(found), name, strings.Join(found, ", "))
+	return "", rpc.Errorf(rpc.KindInvalid, "%d hosts are called %s; say which by its id: %s",
+		len(found), name, strings.Join(found, ", "))
 }

@@ -65,7 +65,8 @@ func (c *Coordinator) mayRemove(servers []membership.Server, r *controlv1.Remove
 	case r.Mutation.GetReason() == "":
 		return rpc.Errorf(rpc.KindInvalid, "--force needs a reason (-m): %v", err)
 	}
-	c.o.Log.Warn("a coordinator is removed against the guard of the quorum", "name", r.Name, "reason", r.Mutation.GetReason(), "guard", err)
+	c.o.Log.Warn("a coordinator is removed against the guard of the quorum",
+		"name", r.Name, "reason", r.Mutation.GetReason(), "guard", err)
 	return nil
 }
 

@@ -35,7 +35,8 @@ func (o *Options) resume() error {
 	switch {
 	case err == nil:
 		if err := json.Unmarshal(data, &s); err != nil {
-			return fmt.Errorf("read %s: %w; remove it if this coordinator is a member, else empty %s", o.startingFile(), err, o.Dir)
+			return fmt.Errorf("read %s: %w; remove it if this coordinator is a member, else empty %s",
+				o.startingFile(), err, o.Dir)
 		}
 		return o.goOn(s)
 	case !errors.Is(err, fs.ErrNotExist):

@@ -40,7 +40,8 @@ func (c *Coordinator) createToken(ctx context.Context, t control.TokenSpec) (con
 // tokenUse is a use as the log has it.
 func tokenUse(u enrol.Use, id string) state.TokenUsed {
 	return state.TokenUsed{
-		ID: u.Token.ID, Hash: state.HashToken(u.Token.Secret), Role: string(u.Role), Subject: string(u.Role) + "/" + id, Key: u.Key,
+		ID: u.Token.ID, Hash: state.HashToken(u.Token.Secret), Role: string(u.Role),
+		Subject: string(u.Role) + "/" + id, Key: u.Key,
 	}
 }
 
@@ -75,7 +76,9 @@ type membersService struct {
 }
 
 // ListTokens shows the open join tokens; no secret.
-func (s *membersService) ListTokens(context.Context, *controlv1.ListTokensRequest) (*controlv1.ListTokensResponse, error) {
+func (s *membersService) ListTokens(
+	context.Context, *controlv1.ListTokensRequest,
+) (*controlv1.ListTokensResponse, error) {
 	out, now := &controlv1.ListTokensResponse{}, s.c.log.Now()
 	names := s.c.hostNames()
 	s.c.store.ViewCluster(func(cl *state.Cluster) {
@@ -114,7 +117,9 @@ func (c *Coordinator) hostNames() func(id string) string {
 }
 
 // RevokeToken closes a token, named by its id or the beginning of it.
-func (s *membersService) RevokeToken(ctx context.Context, r *controlv1.RevokeTokenRequest) (*controlv1.RevokeTokenResponse, error) {
+func (s *membersService) RevokeToken(
+	ctx context.Context, r *controlv1.RevokeTokenRequest,
+) (*controlv1.RevokeTokenResponse, error) {
 	var found []string
 	s.c.store.ViewCluster(func(cl *state.Cluster) {
 		for _, id := range slices.Sorted(maps.Keys(cl.Tokens)) {

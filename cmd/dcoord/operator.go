@@ -46,7 +46,8 @@ make a token for a person, or to confirm one (` + "`dctl access confirm`" + `), 
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(stdout, "%s\ngood until %s; give it to dctl with --credentials\n", out, ends.UTC().Format(time.RFC3339))
+		_, err = fmt.Fprintf(stdout, "%s\ngood until %s; give it to dctl with --credentials\n",
+			out, ends.UTC().Format(time.RFC3339))
 		return err
 	}
 	return cmd

@@ -10,7 +10,8 @@ import (
 )
 
 func (c *cli) accessCommand() *cobra.Command {
-	return family("access", "Who may operate the cluster", c.accessListCommand(), c.accessConfirmCommand(), c.accessRevokeCommand())
+	return family("access", "Who may operate the cluster",
+		c.accessListCommand(), c.accessConfirmCommand(), c.accessRevokeCommand())
 }
 
 func (c *cli) accessListCommand() *cobra.Command {

@@ -28,7 +28,8 @@ func (c *cli) clusterCommand() *cobra.Command {
 			})
 		},
 	}
-	return family("cluster", "The coordinators", status, c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand())
+	return family("cluster", "The coordinators", status,
+		c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand())
 }
 
 func (c *cli) clusterRemoveCommand() *cobra.Command {
@@ -60,10 +61,12 @@ dctl cluster remove c3 --force -m "the rack burnt down, c2 is on its way"`,
 }
 
 func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
-	fmt.Fprintln(w, line(fmt.Sprintf("cluster %s  version %s  epoch %d  term %d  index %d", s.ClusterId, s.Version, s.Epoch, s.Term, s.Index)))
+	fmt.Fprintln(w, line(fmt.Sprintf("cluster %s  version %s  epoch %d  term %d  index %d",
+		s.ClusterId, s.Version, s.Epoch, s.Term, s.Index)))
 	fmt.Fprintf(w, "%s, %d connected, %s in flight\n", count(int(s.Hosts), "host"), s.Connected, count(int(s.Deployments), "deployment"))
 	if s.Held != "" {
-		fmt.Fprintf(w, "HELD in epoch %d: %s; hosts report and nothing is decided until `dctl cluster activate %d`\n", s.Epoch, line(s.Held), s.Epoch)
+		fmt.Fprintf(w, "HELD in epoch %d: %s; hosts report and nothing is decided until `dctl cluster activate %d`\n",
+			s.Epoch, line(s.Held), s.Epoch)
 	}
 	fmt.Fprintf(w, "quorum %d of %s", s.Quorum, count(voters(s), "voter"))
 	if len(s.Missing) > 0 {
@@ -83,7 +86,8 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 		if !m.Alive {
 			alive = "DEAD"
 		}
-		rows = append(rows, cells(m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs), m.Version))
+		rows = append(rows, cells(
+			m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs), m.Version))
 	}
 	_ = table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERTIFICATE\tVERSION", rows) // a broken pipe ends the program anyway
 	printTroubles(w, s)

@@ -20,7 +20,8 @@ const backupPatience = 10 * time.Minute
 
 func (c *cli) clusterBackupCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "backup FILE", Short: "Save the replicated state", Args: args("FILE"), Example: "dctl cluster backup prod.backup",
+		Use: "backup FILE", Short: "Save the replicated state", Args: args("FILE"),
+		Example: "dctl cluster backup prod.backup",
 		Long: `Save the replicated state as of now, with a checksum: applications, deployments,
 hosts, tokens' hashes, identities' fingerprints. It holds no key: save ca.key,
 gossip.key and identity/ of one coordinator's folder elsewhere, once. To restore it:

@@ -15,8 +15,12 @@ const (
 )
 
 // CreateToken opens a join token. The secret is in the answer only.
-func (s *Service) CreateToken(ctx context.Context, r *controlv1.CreateTokenRequest) (*controlv1.CreateTokenResponse, error) {
-	t := TokenSpec{Request: s.request(ctx, r.Mutation), Role: r.Role, Life: time.Hour, Uses: max(1, int(r.Uses)), Name: r.Name}
+func (s *Service) CreateToken(
+	ctx context.Context, r *controlv1.CreateTokenRequest,
+) (*controlv1.CreateTokenResponse, error) {
+	t := TokenSpec{
+		Request: s.request(ctx, r.Mutation), Role: r.Role, Life: time.Hour, Uses: max(1, int(r.Uses)), Name: r.Name,
+	}
 	if r.TtlMs != 0 {
 		t.Life = time.Duration(r.TtlMs) * time.Millisecond
 	}

@@ -112,7 +112,7 @@ func (s *Service) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.
 		return nil, invalid{errors.New("only a client with a certificate can renew it")}
 	}
 	if p.BreakGlass {
-		return nil, invalid{errors.New("a break-glass credential is not renewed; make another one on a coordinator's machine")}
+		return nil, invalid{errors.New("a break-glass credential is not renewed; make another on a coordinator's machine")}
 	}
 	asked, err := identity.RequestFingerprint(r.CsrDer)
 	if err != nil {

@@ -76,7 +76,8 @@ func MayRemove(servers []Server, name string) error {
 	if n := len(alive) + len(missing); n == 0 {
 		return fmt.Errorf("%s is the only voter: without it there is no cluster", name)
 	} else if len(alive) < Quorum(n) {
-		return fmt.Errorf("without %s there are %d voters, %d must answer and %d do (missing: %s): nothing could be decided any more",
+		return fmt.Errorf("without %s there are %d voters, %d must answer and %d do (missing: %s): "+
+			"nothing could be decided any more",
 			name, n, Quorum(n), len(alive), strings.Join(missing, ", "))
 	}
 	return nil

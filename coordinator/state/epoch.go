@@ -50,7 +50,8 @@ func (c *Cluster) beginEpoch(e EpochBegun, at moment) {
 
 func (c *Cluster) activate(e EpochActivated) error {
 	if e.Epoch != c.Epoch {
-		return refuse(deploy.Conflict, "the cluster is in epoch %d, not %d; look at `dctl cluster status` again", c.Epoch, e.Epoch)
+		return refuse(deploy.Conflict, "the cluster is in epoch %d, not %d; look at `dctl cluster status` again",
+			c.Epoch, e.Epoch)
 	}
 	c.Held = ""
 	return nil

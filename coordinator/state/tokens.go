@@ -103,12 +103,13 @@ func (c *Cluster) usable(e TokenUsed, now deploy.Time) (Token, error) {
 	t, ok := c.Tokens[e.ID]
 	switch {
 	case !ok || t.Revoked != "" || t.Ends < now:
-		return t, refuse(deploy.Invalid, "the join token is unknown, revoked or expired; make a new one with `dctl token create`")
+		return t, refuse(deploy.Invalid,
+			"the join token is unknown, revoked or expired; make a new one with `dctl token create`")
 	case subtle.ConstantTimeCompare(t.Hash, e.Hash) != 1:
 		return t, refuse(deploy.Invalid, "the join token is wrong: its secret does not match; copy it again whole")
 	case t.Role != e.Role:
-		return t, refuse(deploy.Invalid, "the join token is for the role %s, not %s; make one with `dctl token create --role %s`",
-			t.Role, e.Role, e.Role)
+		return t, refuse(deploy.Invalid,
+			"the join token is for the role %s, not %s; make one with `dctl token create --role %s`", t.Role, e.Role, e.Role)
 	}
 	return t, nil
 }

@@ -66,6 +66,10 @@ func New(t testing.TB, life time.Duration) *Cluster {
 	return c
 }
 
+// settle is longer than any probe of gossip: one that is under way ends by its
+// own timer, and time stands still once the test has ended.
+const settle = 10 * time.Second
+
 func (c *Cluster) stopAll() {
 	for name := range c.agents {
 		c.StopAgent(name)
@@ -73,6 +77,7 @@ func (c *Cluster) stopAll() {
 	for name := range c.coordinators {
 		c.StopCoordinator(name)
 	}
+	time.Sleep(settle)
 }
 
 // pace of raft: ten times the usual one, for the sake of the machine. Each
