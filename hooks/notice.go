@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/groundswell/groundswell/internal/near"
 )
 
 // EventNames are the names of all lifecycle events in their order: what an
@@ -113,37 +115,8 @@ func (s *AppSpec) CheckScripts(dir, named string, events []string) error {
 
 // didYouMean is a question about the nearest legal name, or nothing.
 func didYouMean(name string, legal []string) string {
-	if len(name) > 64 { // nobody's slip of the finger
-		return ""
+	if best := near.Name(name, legal); best != "" {
+		return " (did you mean " + best + "?)"
 	}
-	best, least := "", max(2, len(name)/3)+1
-	for _, l := range legal {
-		if d := distance(strings.ToLower(name), strings.ToLower(l)); d < least {
-			best, least = l, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return " (did you mean " + best + "?)"
-}
-
-// distance is how many letters have to be put, taken or changed.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+	return ""
 }

@@ -70,7 +70,8 @@ break-glass credential can (see ` + "`dcoord operator --help`" + `).`,
 func (c *cli) accessRevokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke NAME", Short: "End an operator's credential", Args: args("NAME"),
-		Example: "dctl access revoke ann -m \"laptop stolen\"",
+		SuggestFor: []string{"delete", "remove", "rm"},
+		Example:    "dctl access revoke ann -m \"laptop stolen\"",
 		Long: `End an operator's credential, at every coordinator and at once: watches that run
 end too. The name may be given to a new key with a token afterwards; the old key
 never comes back.`,
@@ -88,6 +89,6 @@ func (c *cli) revoke(cmd *cobra.Command, role, name string) error {
 		if err != nil {
 			return err
 		}
-		return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s is revoked\n", line(out.Identity)) })
+		return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s %s is revoked (%s)\n", role, name, line(out.Identity)) })
 	})
 }

@@ -36,6 +36,7 @@ func (c *cli) clusterRemoveCommand() *cobra.Command {
 	force := false
 	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Take a coordinator out of the cluster", Args: args("NAME"),
+		SuggestFor: []string{"delete", "forget", "rm"},
 		Long: `Take a coordinator out of the cluster, running or dead. It is refused if those that
 stay and answer are no quorum; --force, with a reason, says that you know better.
 The name is free afterwards: a new machine joins under it with a token. A coordinator

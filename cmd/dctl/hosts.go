@@ -161,8 +161,9 @@ func (c *cli) hostsCordon(use, short string, lift bool) *cobra.Command {
 func (c *cli) hostsForget() *cobra.Command {
 	return &cobra.Command{
 		Use: "forget HOST", Short: "Take a dead host out of its groups", Args: args("HOST"),
-		Long:    "Take a host that is gone for good out of its groups. It no longer counts for capacity.\nA host that is only unreachable comes back by itself and need not be forgotten.",
-		Example: "dctl hosts forget web-07 --reason \"terminated\"",
+		SuggestFor: []string{"delete", "remove", "rm"},
+		Long:       "Take a host that is gone for good out of its groups. It no longer counts for capacity.\nA host that is only unreachable comes back by itself and need not be forgotten.",
+		Example:    "dctl hosts forget web-07 --reason \"terminated\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.confirm("Forget host " + args[0] + "? It no longer counts for capacity."); err != nil {
 				return err

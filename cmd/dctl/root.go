@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/groundswell/groundswell/internal/config"
+	"github.com/groundswell/groundswell/internal/near"
 )
 
 func (c *cli) root() *cobra.Command {
@@ -55,8 +56,14 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 		}
 	}
 	hint := "see `" + cmd.CommandPath() + " --help`"
-	if near := config.Nearest(name, known); near != "" {
-		hint = fmt.Sprintf("did you mean `%s %s`?", cmd.CommandPath(), near)
+	meant := near.Name(name, known)
+	for _, sub := range cmd.Commands() {
+		if slices.Contains(sub.SuggestFor, name) {
+			meant = sub.Name()
+		}
+	}
+	if meant != "" {
+		hint = fmt.Sprintf("did you mean `%s %s`?", cmd.CommandPath(), meant)
 	}
 	return usage("unknown command %q of %s; %s", name, cmd.CommandPath(), hint)
 }
@@ -72,8 +79,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	collect := func(f *pflag.Flag) { known = append(known, f.Name) }
 	cmd.Flags().VisitAll(collect)
 	cmd.InheritedFlags().VisitAll(collect)
-	if near := config.Nearest(name, known); near != "" {
-		return usage("unknown flag --%s of %s; did you mean --%s?", name, cmd.CommandPath(), near)
+	if meant := near.Name(name, known); meant != "" {
+		return usage("unknown flag --%s of %s; did you mean --%s?", name, cmd.CommandPath(), meant)
 	}
 	return usage("unknown flag --%s of %s; see `%s --help`", name, cmd.CommandPath(), cmd.CommandPath())
 }

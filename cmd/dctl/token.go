@@ -86,7 +86,8 @@ func printTokens(w io.Writer, s *controlv1.ListTokensResponse) {
 func (c *cli) tokenRevokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke ID", Short: "Close a join token", Args: args("ID"),
-		Example: "dctl token revoke k3j2h1 -m \"mailed to the wrong person\"",
+		SuggestFor: []string{"delete", "remove", "rm"},
+		Example:    "dctl token revoke k3j2h1 -m \"mailed to the wrong person\"",
 		Long: `Close a join token, by its id or the beginning of it. Who has joined with it stays;
 see ` + "`dctl access revoke` and `dctl hosts revoke`" + `.`,
 		RunE: func(cmd *cobra.Command, args []string) error {

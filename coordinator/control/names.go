@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/near"
 )
 
 // groups returns all groups by key.
@@ -95,14 +96,14 @@ func before(sealed []deploy.Digest, current deploy.Digest) deploy.Digest {
 
 // suggest names up to three of the names that are closest to what was typed.
 func suggest(typed string, names []string) string {
-	type near struct {
+	type close struct {
 		name string
 		d    int
 	}
-	var all []near
+	var all []close
 	for _, n := range slices.Compact(slices.Sorted(slices.Values(names))) {
-		if d := distance(typed, n); d <= max(2, len(typed)/2) || commonPrefix(typed, n) >= 4 {
-			all = append(all, near{n, d})
+		if d := near.Distance(typed, n); d <= max(2, len(typed)/2) || commonPrefix(typed, n) >= 4 {
+			all = append(all, close{n, d})
 		}
 	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].d < all[j].d })
@@ -122,27 +123,6 @@ func commonPrefix(a, b string) int {
 		n++
 	}
 	return n
-}
-
-// distance is the number of single-character edits between two short names.
-func distance(a, b string) int {
-	a, b = a[:min(len(a), 64)], b[:min(len(b), 64)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
 
 // deployment finds a deployment by id or unique prefix, or the newest of an

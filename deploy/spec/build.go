@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/groundswell/groundswell/deploy"
-	"github.com/groundswell/groundswell/internal/config"
+	"github.com/groundswell/groundswell/internal/near"
 )
 
 func errorf(format string, args ...any) error { return fmt.Errorf(format, args...) }
@@ -110,8 +110,8 @@ func (p *parser) groupConfig(path string, ref configRef, named map[string]deploy
 	if !ok && p.doc.Clean(path) && !p.doc.Has("configs."+ref.name) {
 		known := append(slices.Sorted(maps.Keys(named)), deploy.BuiltinNames()...)
 		hint := "known are " + strings.Join(known, ", ")
-		if near := config.Nearest(ref.name, known); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
+		if meant := near.Name(ref.name, known); meant != "" {
+			hint = fmt.Sprintf("did you mean %q?", meant)
 		}
 		p.doc.Errorf(path, "no config is named %q; %s", ref.name, hint)
 	}

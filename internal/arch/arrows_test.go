@@ -17,15 +17,15 @@ const module = "github.com/groundswell/groundswell/"
 // import of ours. A pattern ending in /* means any package below. Anything
 // absent is forbidden.
 var arrows = map[string][]string{
-	"deploy": nil, "hooks": nil, "artifacts": {"internal/room"},
+	"deploy": nil, "hooks": {"internal/near"}, "artifacts": {"internal/room"},
 	"proto/agent/v1": nil, "proto/control/v1": nil, "proto/state/v1": nil,
 	"proto/peer/v1": {"proto/agent/v1"}, // coordinators hand on what agents sent
-	"internal/arch": nil, "internal/config": nil, "internal/discover": nil, "internal/durable": nil,
-	"internal/gossip": nil, "internal/memory": nil, "internal/room": nil, "internal/s3server": nil,
+	"internal/arch": nil, "internal/config": {"internal/near"}, "internal/discover": nil, "internal/durable": nil,
+	"internal/gossip": nil, "internal/memory": nil, "internal/near": nil, "internal/room": nil, "internal/s3server": nil,
 	"internal/identity": {"internal/durable"}, // keys outlive a power cut by the same write as everything else
 	"internal/rpc":      {"internal/identity"},
 
-	"deploy/spec": {"deploy", "internal/config"},
+	"deploy/spec": {"deploy", "internal/config", "internal/near"},
 	"deploy/sim":  {"deploy"},
 
 	"artifacts/dirstore": {"artifacts"}, "artifacts/s3store": {"artifacts"}, "artifacts/miniostore": {"artifacts"},
@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"coordinator/gates":     {"deploy"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
 	"coordinator/sessions":  {"deploy", "proto/agent/v1"},
-	"coordinator/control":   {"deploy", "deploy/spec", "deploy/sim", "artifacts", "proto/control/v1"},
+	"coordinator/control":   {"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/near", "proto/control/v1"},
 	"coordinator/enrol":     {"internal/identity", "proto/agent/v1"},
 	"coordinator": {
 		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable",
@@ -59,7 +59,8 @@ var arrows = map[string][]string{
 
 	"cmd/dctl": {
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
-		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet", "internal/memory", "internal/s3server",
+		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
+		"internal/memory", "internal/near", "internal/s3server",
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
 	"cmd/dagent": {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/groundswell/groundswell/internal/near"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -139,10 +140,10 @@ func (d *Document) unknown(key *yaml.Node, path string, t reflect.Type) {
 	}
 	known := keysOf(t)
 	text := fmt.Sprintf("unknown key %q", key.Value)
-	if near := Nearest(key.Value, known); near != "" {
-		text += fmt.Sprintf("; did you mean %q?", near)
-	} else if near = Nearest(key.Value, laterKeys(t)); near != "" {
-		text += fmt.Sprintf("; the nearest, %q, is not supported yet", near)
+	if meant := near.Name(key.Value, known); meant != "" {
+		text += fmt.Sprintf("; did you mean %q?", meant)
+	} else if meant = near.Name(key.Value, laterKeys(t)); meant != "" {
+		text += fmt.Sprintf("; the nearest, %q, is not supported yet", meant)
 	} else {
 		text += "; known are " + list(known)
 	}

@@ -1,13 +1,14 @@
-package config
+// Package near finds the name that somebody most likely meant.
+package near
 
 import "strings"
 
-// Nearest returns the word of known that text most likely meant, or "" if none
+// Name returns the word of known that text most likely meant, or "" if none
 // is near. Case, '-' and '_' do not count.
-func Nearest(text string, known []string) string {
+func Name(text string, known []string) string {
 	best, found := "", max(1, len(text)/3)+1
 	for _, k := range known {
-		if d := distance(fold(text), fold(k)); d < found {
+		if d := Distance(fold(text), fold(k)); d < found {
 			best, found = k, d
 		}
 	}
@@ -18,9 +19,9 @@ func fold(s string) string {
 	return strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(s))
 }
 
-// distance counts the letters to insert, delete, replace or swap with their
-// neighbour to make b of a.
-func distance(a, b string) int {
+// Distance counts the letters to insert, delete, replace or swap with their
+// neighbour to make b of a; beyond 100 letters it does not look, and says 100.
+func Distance(a, b string) int {
 	if len(a) > 100 || len(b) > 100 {
 		return 100
 	}
