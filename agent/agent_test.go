@@ -80,7 +80,8 @@ func TestFailingHookReverts(t *testing.T) {
 	if r.Running != v1.Digest || r.Health != agentv1.Health_HEALTH_HEALTHY || w.installed() != "v1" {
 		t.Errorf("not back on v1: %v, installed %q", r, w.installed())
 	}
-	if f.GetEvent() != "ApplicationStart" || f.Script != "ApplicationStart.sh" || f.Code != 4 || f.Exit != "exit status 3" ||
+	if f.GetEvent() != "ApplicationStart" || f.Script != "ApplicationStart.sh" || f.Code != 4 ||
+		f.Exit != "exit status 3" ||
 		!strings.Contains(f.Tail, "no luck with the database") || len(f.Tail) > 2048 {
 		t.Errorf("failure %v", f)
 	}
@@ -129,7 +130,8 @@ func TestStageFailure(t *testing.T) {
 		return len(w.reports) > before && w.reports[len(w.reports)-1].StageFailed == missing.Digest
 	})
 	r = w.result(w.grant(missing), agentv1.Result_RESULT_FAILED)
-	if r.Failure.GetEvent() != "DownloadBundle" || r.Health != agentv1.Health_HEALTH_HEALTHY || strings.Contains(w.out(), "ApplicationStop") {
+	if r.Failure.GetEvent() != "DownloadBundle" || r.Health != agentv1.Health_HEALTH_HEALTHY ||
+		strings.Contains(w.out(), "ApplicationStop") {
 		t.Errorf("a goal that cannot be staged: %v; hooks\n%s", r, w.out())
 	}
 }
@@ -164,7 +166,11 @@ func TestBadAppspecFailsStaging(t *testing.T) {
 func app(t *testing.T) (url string, status *atomic.Int32) {
 	status = &atomic.Int32{}
 	status.Store(200)
-	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(int(status.Load())) }))
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter,
+		_ *http.Request,
+	) {
+		rw.WriteHeader(int(status.Load()))
+	}))
 	t.Cleanup(s.Close)
 	return s.URL, status
 }
@@ -205,7 +211,10 @@ func TestWithoutPermitIsIdle(t *testing.T) {
 	w.grant(w.push("v0", whole())) // an old generation is never acted on, but answered
 	n := 0
 	w.with(func() { n = len(w.reports) })
-	w.until("the state told again", func() bool { return len(w.reports) > n || w.reports[len(w.reports)-1].Counter > r.Counter })
+	w.until("the state told again", func() bool {
+		return len(w.reports) > n ||
+			w.reports[len(w.reports)-1].Counter > r.Counter
+	})
 	if strings.Contains(w.out(), "v0") {
 		t.Errorf("an older generation was acted on:\n%s", w.out())
 	}
@@ -231,7 +240,8 @@ func TestHealth(t *testing.T) {
 	w.start()
 	w.until("a report of the next life", func() bool { return len(w.reports) > n })
 	w.with(func() {
-		if r := w.reports[n]; r.Health != agentv1.Health_HEALTH_UNHEALTHY || r.Generation != 1 || r.Result != agentv1.Result_RESULT_DONE {
+		if r := w.reports[n]; r.Health != agentv1.Health_HEALTH_UNHEALTHY || r.Generation != 1 ||
+			r.Result != agentv1.Result_RESULT_DONE {
 			t.Errorf("the first report of the next life is %v", r)
 		}
 	})
@@ -248,7 +258,8 @@ func TestProbeFailureReverts(t *testing.T) {
 	w.sees("rollback v2>v1")
 	status.Store(200)
 	f := w.result(gen, agentv1.Result_RESULT_FAILED).Failure
-	if f.GetEvent() != "ValidateService" || f.Script != "probe smoke" || !strings.Contains(f.Message, "status 500, want 200") {
+	if f.GetEvent() != "ValidateService" || f.Script != "probe smoke" ||
+		!strings.Contains(f.Message, "status 500, want 200") {
 		t.Errorf("failure %v", f)
 	}
 }
@@ -264,7 +275,8 @@ func TestRetargetMidTask(t *testing.T) {
 	w.grant(w.push("v2", whole()), probing(url), long) // would be probed for hours
 	w.sees("ValidateService v2")
 	status.Store(200)
-	r := w.result(w.grant(v1, probing(url), func(a *agentv1.Assignment) { a.Rollback = true }), agentv1.Result_RESULT_DONE)
+	r := w.result(w.grant(v1, probing(url), func(a *agentv1.Assignment) { a.Rollback = true }),
+		agentv1.Result_RESULT_DONE)
 	if r.Running != v1.Digest || w.installed() != "v1" {
 		t.Errorf("re-targeted to v1: %v, installed %q", r, w.installed())
 	}
@@ -357,8 +369,12 @@ func TestRemovedApplicationGoesOn(t *testing.T) {
 	if w.installed() != "v1" || strings.Contains(w.out(), "ApplicationStop") {
 		t.Error("a removed application was touched")
 	}
-	w.assign(&agentv1.Assignment{App: "www", Group: "prod", Generation: 0}) // it comes back to a coordinator that knows nothing
-	r := w.report("its state", func(r *agentv1.Report) bool { return len(w.reports) > n && r.Counter >= w.reports[n].Counter })
+	// it comes back to a coordinator that knows nothing
+	w.assign(&agentv1.Assignment{App: "www", Group: "prod", Generation: 0})
+	r := w.report("its state", func(r *agentv1.Report) bool {
+		return len(w.reports) > n &&
+			r.Counter >= w.reports[n].Counter
+	})
 	if r.Generation != 1 || r.Result != agentv1.Result_RESULT_DONE {
 		t.Errorf("came back as %v", r)
 	}
@@ -487,7 +503,10 @@ func TestOneAgentAFolder(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	_, err := agent.New(agent.Options{Name: "a b", Coordinators: []string{"nowhere"}, Env: map[string]string{"1": ""}, KeepRuns: -1})
+	_, err := agent.New(agent.Options{
+		Name: "a b", Coordinators: []string{"nowhere"}, Env: map[string]string{"1": ""},
+		KeepRuns: -1,
+	})
 	for _, want := range []string{`name "a b"`, "--zone", "--root", "nowhere", `env "1"`, "negative"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in: %v", want, err)

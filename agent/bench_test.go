@@ -59,7 +59,8 @@ func (b *bench) many() {
 	for i := range manyFiles {
 		dir := filepath.Join(app, fmt.Sprintf("d%d/e%d", i%300, i%7))
 		must(b.T, os.MkdirAll(dir, 0o755))
-		must(b.T, os.WriteFile(filepath.Join(dir, fmt.Sprintf("f%d", i)), []byte(strings.Repeat(fmt.Sprintf("file %d\n", i), 40)), 0o644))
+		must(b.T, os.WriteFile(filepath.Join(dir, fmt.Sprintf("f%d", i)),
+			[]byte(strings.Repeat(fmt.Sprintf("file %d\n", i), 40)), 0o644))
 	}
 	dst := filepath.Join(b.dir, "dst")
 	bundle := func(name, permission string) string {
@@ -87,10 +88,12 @@ func (b *bench) many() {
 		b.run("rm", "-r", "t", "c")
 	}
 	plain, ours, chmod := median(costs["plain"]), median(costs[bare]), median(costs["chmod"])
-	b.row("30,000 small files in memory, CPU of tar and cp", ours.cpu.Seconds()/plain.cpu.Seconds(), 1.5, "x", "ours %s, plain %s", ours, plain)
+	b.row("30,000 small files in memory, CPU of tar and cp", ours.cpu.Seconds()/plain.cpu.Seconds(), 1.5, "x",
+		"ours %s, plain %s", ours, plain)
 	for archive, what := range map[string]string{mode: "a mode", acls: "an ACL"} {
 		c := median(costs[archive])
-		b.row(what+" for each of them, CPU of chmod -R", max(0, (c.cpu-ours.cpu).Seconds())/chmod.cpu.Seconds(), 3, "x", "with it %s, chmod %s", c, chmod)
+		b.row(what+" for each of them, CPU of chmod -R", max(0, (c.cpu-ours.cpu).Seconds())/chmod.cpu.Seconds(), 3, "x",
+			"with it %s, chmod %s", c, chmod)
 	}
 	b.row("peak memory, 30,000 files", float64(ours.rss)/1024, 64, "MB", "")
 }
@@ -121,7 +124,8 @@ func (b *bench) print() {
 			mark = "  OVER THE LIMIT"
 			b.Errorf("%s: %.3g %s, limit %.3g", r.what, r.value, r.unit, r.limit)
 		}
-		fmt.Fprintf(&out, "%-52s %7.2f %-3s %5.2f %-3s %s%s\n", r.what, r.value, r.unit, r.limit, r.unit, r.detail, mark)
+		fmt.Fprintf(&out, "%-52s %7.2f %-3s %5.2f %-3s %s%s\n", r.what, r.value, r.unit, r.limit, r.unit,
+			r.detail, mark)
 	}
 	b.Log(out.String())
 }
@@ -146,7 +150,8 @@ func (b *bench) run(name string, args ...string) cost {
 }
 
 func (b *bench) deploy(bundle, root string) cost {
-	return b.run(filepath.Join(b.bin, "dctl"), "local", "deploy", "--app", "www", "--group", "g", "--root", filepath.Join(b.dir, root), "--bundle", bundle, "-o", "json")
+	return b.run(filepath.Join(b.bin, "dctl"), "local", "deploy", "--app", "www", "--group", "g", "--root",
+		filepath.Join(b.dir, root), "--bundle", bundle, "-o", "json")
 }
 
 // median of an odd number of tries, by CPU.
@@ -162,7 +167,10 @@ func (b *bench) small() {
 	dir := filepath.Join(b.dir, "small")
 	must(b.T, os.Mkdir(dir, 0o755))
 	spec := benchHead + "files:\n  - {source: /, destination: " + b.dir + "/small-dst}\nhooks:\n"
-	for _, e := range []string{"BeforeInstall", "AfterInstall", "ApplicationStart", "ValidateService", "ApplicationStop"} {
+	for _, e := range []string{
+		"BeforeInstall", "AfterInstall", "ApplicationStart", "ValidateService",
+		"ApplicationStop",
+	} {
 		spec += "  " + e + ":\n    - location: h.sh\n"
 	}
 	for name, text := range map[string]string{"appspec.yml": spec, "h.sh": "#!/bin/sh\n", "a": "1"} {
@@ -174,7 +182,8 @@ func (b *bench) small() {
 		walls = append(walls, b.deploy(dir, "small-root").wall)
 	}
 	slices.Sort(walls)
-	b.row("3 files, 5 no-op hooks, dctl local deploy, wall", walls[0].Seconds(), 0.15, "s", "least of 9: other load only adds; median %.3f s", walls[4].Seconds())
+	b.row("3 files, 5 no-op hooks, dctl local deploy, wall", walls[0].Seconds(), 0.15, "s",
+		"least of 9: other load only adds; median %.3f s", walls[4].Seconds())
 }
 
 // tree writes 2,006 files of 100 MB that compress to about a third.
@@ -229,7 +238,8 @@ func (b *bench) large() {
 		must(b.T, os.RemoveAll(filepath.Join(b.dir, "copied-dst")))
 	}
 	p, o, c := median(plain), median(ours), median(both)
-	b.row("2,006 files, 100 MB, tgz, cold, CPU of plain tools", o.cpu.Seconds()/p.cpu.Seconds(), 1.2, "x", "ours %s, plain %s", o, p)
+	b.row("2,006 files, 100 MB, tgz, cold, CPU of plain tools", o.cpu.Seconds()/p.cpu.Seconds(), 1.2, "x",
+		"ours %s, plain %s", o, p)
 	b.row("the same with the files copy", c.cpu.Seconds()/p.cpu.Seconds(), 2.4, "x", "ours %s", c)
 	b.row("peak memory of dctl local deploy, 100 MB", float64(max(o.rss, c.rss))/1024, 64, "MB", "")
 	big := filepath.Join(b.dir, "huge")
@@ -239,7 +249,10 @@ func (b *bench) large() {
 	b.row("the same with 500 MB in 5 files", float64(huge.rss)/1024, 64, "MB", "%s", huge)
 	must(b.T, os.RemoveAll(big))
 	must(b.T, os.RemoveAll(filepath.Join(b.dir, "huge-root")))
-	for _, name := range []string{"plain0", "plain1", "plain2", "bare-root0", "bare-root1", "bare-root2", "copied-root0", "copied-root1", "copied-root2"} {
+	for _, name := range []string{
+		"plain0", "plain1", "plain2", "bare-root0", "bare-root1", "bare-root2",
+		"copied-root0", "copied-root1", "copied-root2",
+	} {
 		must(b.T, os.RemoveAll(filepath.Join(b.dir, name)))
 	}
 }
@@ -277,7 +290,8 @@ func (b *bench) fleet() {
 	w.until("the cache is refilled", func() bool { return countFiles(refilled) > 2006 })
 	d.calm()
 	warm := d.measure(w, second)
-	b.row("dagent, cold, CPU of plain tools", cold.cpu.Seconds()/p.cpu.Seconds(), 1.2, "x", "ours %s, plain %s", cold, p)
+	b.row("dagent, cold, CPU of plain tools", cold.cpu.Seconds()/p.cpu.Seconds(), 1.2, "x", "ours %s, plain %s",
+		cold, p)
 	b.row("dagent, 1 % changed, CPU of its plain work", warm.cpu.Seconds()/p.cpu.Seconds(), 0.3, "x", "ours %s", warm)
 	d.measure(w, third)
 	b.row("dagent, peak memory, 500 MB", float64(d.status("VmHWM"))/1024, 64, "MB", "")
@@ -301,7 +315,8 @@ type daemon struct {
 }
 
 func (b *bench) daemon(w *world) *daemon {
-	cmd := exec.Command(filepath.Join(b.bin, "dagent"), "--name", "bench", "--zone", "a", "--root", w.o.Root, "--install-root", w.o.InstallRoot,
+	cmd := exec.Command(filepath.Join(b.bin, "dagent"), "--name", "bench", "--zone", "a", "--root", w.o.Root,
+		"--install-root", w.o.InstallRoot,
 		"--gossip-bind", "127.0.0.1:0", "--coordinator", w.addr, "--prune-after", "2s", "--log-level", "warn")
 	cmd.Env = append(os.Environ(), "GROUNDSWELL_JOIN_TOKEN="+w.token.String())
 	cmd.Stderr = w.log

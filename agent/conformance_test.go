@@ -50,7 +50,8 @@ func TestConformance(t *testing.T) {
 	}
 	elsewhere, never := listedCases(t, ran)
 	testscript.Run(t, testscript.Params{Files: files, Setup: conformanceHost, Cmds: conformanceCommands()})
-	t.Logf("conformance: %d cases in %d scripts run here, %d by other tests, %d not applicable", len(ran), len(files), elsewhere, never)
+	t.Logf("conformance: %d cases in %d scripts run here, %d by other tests, %d not applicable", len(ran), len(files),
+		elsewhere, never)
 }
 
 type conformanceCase struct {
@@ -99,7 +100,8 @@ func listedCases(t *testing.T, ran map[string]bool) (elsewhere, never int) {
 				hasTest(t, f[0], f[2], test)
 			}
 		default:
-			t.Errorf("ids.txt: %q is neither an id, nor `ID in PACKAGE TEST…`, nor `ID never WHY`", strings.TrimSpace(line))
+			t.Errorf("ids.txt: %q is neither an id, nor `ID in PACKAGE TEST…`, nor `ID never WHY`",
+				strings.TrimSpace(line))
 		}
 	}
 	return elsewhere, never

@@ -118,7 +118,8 @@ func (f *fake) Enrol(_ context.Context, r *agentv1.EnrolRequest) (*agentv1.Enrol
 		return nil, err
 	}
 	return &agentv1.EnrolResponse{
-		HostId: id, CertificatePem: cert, CaPem: f.ca.PEM, GossipKey: bytes.Repeat([]byte{7}, 32), Coordinators: []string{f.addr}, GossipSeeds: f.seeds, ClusterId: "test",
+		HostId: id, CertificatePem: cert, CaPem: f.ca.PEM, GossipKey: bytes.Repeat([]byte{7},
+			32), Coordinators: []string{f.addr}, GossipSeeds: f.seeds, ClusterId: "test",
 	}, nil
 }
 

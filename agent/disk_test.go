@@ -35,7 +35,8 @@ func (w *world) big(name string, mib int, b bundle) *agentv1.Revision {
 		must(w.T, os.WriteFile(filepath.Join(dir, event+".sh"), []byte("#!/bin/sh\n"+script), 0o755))
 	}
 	must(w.T, os.Mkdir(filepath.Join(dir, "d"), 0o755))
-	must(w.T, os.WriteFile(filepath.Join(dir, "d", "data"), []byte(strings.Repeat(name+"\n", mib<<20/(len(name)+1))), 0o644))
+	must(w.T, os.WriteFile(filepath.Join(dir, "d", "data"),
+		[]byte(strings.Repeat(name+"\n", mib<<20/(len(name)+1))), 0o644))
 	must(w.T, os.WriteFile(filepath.Join(dir, "d", "revision"), []byte(name), 0o644))
 	must(w.T, os.WriteFile(filepath.Join(dir, "appspec.yml"), []byte(spec), 0o644))
 	return w.pushDir(dir, name)
@@ -109,7 +110,10 @@ func TestBrokenOnAFullDisk(t *testing.T) {
 	dir := w.onDisk(28)
 	w.start()
 	filler, state := filepath.Join(dir, "filler"), filepath.Join(dir, "state")
-	start := bundle{"ApplicationStart": "head -c 5000000 /dev/zero >" + state + " || exit 1\n", "ApplicationStop": "rm -f " + state + "\n"}
+	start := bundle{
+		"ApplicationStart": "head -c 5000000 /dev/zero >" + state + " || exit 1\n",
+		"ApplicationStop":  "rm -f " + state + "\n",
+	}
 	v1 := w.big("v1", 2, start)
 	w.done(v1)
 	start["AfterInstall"] = "while head -c 65536 /dev/zero >>" + filler + "; do :; done; exit 1\n"
@@ -137,6 +141,7 @@ func TestDeadStoreIsAWarning(t *testing.T) {
 	rev := w.push("v1", whole())
 	w.prefetch(rev, "k")
 	w.until("a warning", func() bool {
-		return strings.Contains(w.log.String(), "the store does not answer") && strings.Contains(w.log.String(), "revision=v1")
+		return strings.Contains(w.log.String(), "the store does not answer") &&
+			strings.Contains(w.log.String(), "revision=v1")
 	})
 }

@@ -52,7 +52,10 @@ func Doctor(ctx context.Context, o Options) []Check {
 		all = append(all, checkCoordinator(ctx, address))
 	}
 	if len(o.Coordinators) == 0 {
-		all = append(all, Check{"coordinators", CheckWarning, "none is configured: a host that is not enrolled yet needs one (coordinators, --coordinator)"})
+		all = append(all, Check{
+			"coordinators", CheckWarning,
+			"none is configured: a host that is not enrolled yet needs one (coordinators, --coordinator)",
+		})
 	}
 	return all
 }
@@ -75,11 +78,18 @@ func (o Options) checkRoot() Check {
 	}
 	f, err := os.CreateTemp(dir, ".groundswell-doctor-")
 	if err != nil {
-		return Check{"state folder", CheckFailed, fmt.Sprintf("cannot write to %s, where %s lies: %v", dir, o.Root, err)}
+		return Check{
+			"state folder", CheckFailed,
+			fmt.Sprintf("cannot write to %s, where %s lies: %v", dir, o.Root, err),
+		}
 	}
 	err = errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), f.Sync(), f.Close(), os.Remove(f.Name()))
 	if err != nil {
-		return Check{"state folder", CheckFailed, fmt.Sprintf("the file system of %s cannot keep a journal (lock, sync): %v; put root on a local disk", dir, err)}
+		return Check{
+			"state folder", CheckFailed,
+			fmt.Sprintf("the file system of %s cannot keep a journal (lock, sync): %v; put root on a local disk",
+				dir, err),
+		}
 	}
 	return Check{"state folder", CheckOK, o.Root}
 }
@@ -95,7 +105,8 @@ func (o Options) checkSpace() Check {
 	}
 	free := s.Bavail * uint64(s.Bsize)
 	if free < leastSpace || s.Files > 0 && s.Ffree < 100_000 {
-		return Check{"disk", CheckWarning, fmt.Sprintf("%d MB and %d inodes are free below %s: revisions may not fit", free>>20, s.Ffree, dir)}
+		return Check{"disk", CheckWarning, fmt.Sprintf("%d MB and %d inodes are free below %s: revisions may not fit",
+			free>>20, s.Ffree, dir)}
 	}
 	return Check{"disk", CheckOK, fmt.Sprintf("%d MB are free", free>>20)}
 }
@@ -122,7 +133,10 @@ func (o Options) checkIdentity() Check {
 	cred, err := identity.Load(o.path("identity"))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return Check{"identity", CheckWarning, "not enrolled: start the agent with a join token (dctl token create --role agent)"}
+		return Check{
+			"identity", CheckWarning,
+			"not enrolled: start the agent with a join token (dctl token create --role agent)",
+		}
 	case err != nil:
 		return Check{"identity", CheckFailed, fmt.Sprintf("%v; remove %s and enrol anew", err, o.path("identity"))}
 	case cred.Valid(time.Now()) != nil:
@@ -170,7 +184,10 @@ func checkPrograms() []Check {
 		{"sudo", "sudo", "sudo: true needs it where the agent is not root"},
 	} {
 		if _, err := exec.LookPath(p.name); err != nil {
-			all = append(all, Check{p.name, CheckWarning, fmt.Sprintf("is missing: %s; install the package %s", p.why, p.pkg)})
+			all = append(all, Check{
+				p.name, CheckWarning,
+				fmt.Sprintf("is missing: %s; install the package %s", p.why, p.pkg),
+			})
 		}
 	}
 	return all
@@ -182,11 +199,17 @@ func checkCoordinator(ctx context.Context, address string) Check {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return Check{"coordinator", CheckFailed, fmt.Sprintf("%s is out of reach: %v; look at its port for agents, firewalls and DNS", address, err)}
+		return Check{
+			"coordinator", CheckFailed,
+			fmt.Sprintf("%s is out of reach: %v; look at its port for agents, firewalls and DNS", address, err),
+		}
 	}
 	_ = conn.Close()
 	if _, err := roots(ctx, address); err != nil {
-		return Check{"coordinator", CheckFailed, fmt.Sprintf("%s answers, but not as a coordinator does: %v", address, err)}
+		return Check{
+			"coordinator", CheckFailed,
+			fmt.Sprintf("%s answers, but not as a coordinator does: %v", address, err),
+		}
 	}
 	return Check{"coordinator", CheckOK, address}
 }

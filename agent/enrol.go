@@ -33,7 +33,8 @@ func (a *Agent) identify(ctx context.Context) (*identity.Credential, error) {
 		if err = cred.Valid(time.Now()); err == nil {
 			return cred, nil
 		}
-		err = fmt.Errorf("%w; a new join token brings the host back as itself: `dctl token create --host %s`", err, a.o.Name)
+		err = fmt.Errorf("%w; a new join token brings the host back as itself: `dctl token create --host %s`", err,
+			a.o.Name)
 	case errors.Is(err, fs.ErrNotExist):
 		err = errors.New("this host is not enrolled")
 	default:

@@ -35,7 +35,8 @@ const maxMessage = 1024
 // ofScript is the failure of a hook.
 func ofScript(event string, r hooks.Result) *failure {
 	f := &failure{
-		Event: event, Script: r.Script, Code: int(r.Code), Message: clip(r.Message, maxMessage), Tail: r.Tail, Duration: r.Duration,
+		Event: event, Script: r.Script, Code: int(r.Code), Message: clip(r.Message,
+			maxMessage), Tail: r.Tail, Duration: r.Duration,
 	}
 	switch {
 	case r.Signal != 0:
@@ -51,7 +52,8 @@ func ofScript(event string, r hooks.Result) *failure {
 func ofStep(s task.Step, err error, took time.Duration) *failure {
 	text := err.Error()
 	f := &failure{
-		Event: s.Event, Code: int(hooks.CodeOther), Message: clip(text, maxMessage), Duration: took, full: room.IsFull(err),
+		Event: s.Event, Code: int(hooks.CodeOther), Message: clip(text,
+			maxMessage), Duration: took, full: room.IsFull(err),
 	}
 	if s.Event == "" {
 		f.Event = s.Kind.String()

@@ -33,14 +33,16 @@ func gates(list []*agentv1.Probe) []gate {
 		g := gate{Name: p.Name, Probe: probe.Probe{
 			HTTP: p.Http, Expect: int(p.Expect), TCP: p.Tcp,
 			Consecutive: cmp.Or(int(p.Consecutive), 1), Failures: cmp.Or(int(p.Failures), probeFailures),
-			Interval: cmp.Or(time.Duration(p.IntervalNs), probeInterval), Timeout: cmp.Or(time.Duration(p.TimeoutNs), probeTimeout),
+			Interval: cmp.Or(time.Duration(p.IntervalNs), probeInterval), Timeout: cmp.Or(time.Duration(p.TimeoutNs),
+				probeTimeout),
 		}}
 		switch len(p.Command) {
 		case 0:
 		case 1:
 			g.Probe.Command = p.Command[0]
 		default:
-			g.Wrong = fmt.Sprintf("command %q: a command probe is one script of the revision, without arguments", p.Command)
+			g.Wrong = fmt.Sprintf("command %q: a command probe is one script of the revision, without arguments",
+				p.Command)
 		}
 		out = append(out, g)
 	}
@@ -60,7 +62,8 @@ func (g gate) expand(env map[string]string) gate {
 	}
 	g.Probe.HTTP, g.Probe.TCP = os.Expand(g.Probe.HTTP, value), os.Expand(g.Probe.TCP, value)
 	if len(missing) > 0 {
-		g.Wrong = fmt.Sprintf("%s uses ${%s}, which the agent's env does not set", g.what(), strings.Join(missing, "}, ${"))
+		g.Wrong = fmt.Sprintf("%s uses ${%s}, which the agent's env does not set", g.what(),
+			strings.Join(missing, "}, ${"))
 	}
 	if err := g.Probe.Validate(); err != nil && g.Wrong == "" {
 		g.Wrong = err.Error()

@@ -113,7 +113,8 @@ func (t *target) limit(s task.Step, id string) (stop func()) {
 		for _, run := range t.runs() {
 			if strings.HasPrefix(run.id, id+".") {
 				if err := t.runner.Stop(run.id); err != nil {
-					t.o.Log.Warn("script not stopped at the task's time limit", "app", t.app, "run", run.id, "error", err)
+					t.o.Log.Warn("script not stopped at the task's time limit", "app", t.app, "run", run.id,
+						"error", err)
 				}
 			}
 		}

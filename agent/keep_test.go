@@ -33,7 +33,8 @@ func TestPruneKeepsWhatCounts(t *testing.T) {
 		return len(list) == 2
 	})
 	for _, rev := range all[2:] { // what runs and the one before
-		if _, err := os.Stat(filepath.Join(w.o.Root, "releases", "www", "releases", strings.TrimPrefix(rev.Digest, "sha256:"))); err != nil {
+		if _, err := os.Stat(filepath.Join(w.o.Root, "releases", "www", "releases",
+			strings.TrimPrefix(rev.Digest, "sha256:"))); err != nil {
 			t.Errorf("%s is gone: %v", rev.Name, err)
 		}
 	}
@@ -72,7 +73,10 @@ func TestFindsCoordinatorsByGossip(t *testing.T) {
 	w := newWorld(t)
 	second := newFake(t, w.ca)
 	ring, err := gossip.Open(gossip.Options{
-		Self: gossip.Member{ID: "c2", Role: "coordinator", Agent: second.addr}, Bind: "127.0.0.1:0", Key: bytes.Repeat([]byte{7}, 32),
+		Self: gossip.Member{
+			ID: "c2", Role: "coordinator",
+			Agent: second.addr,
+		}, Bind: "127.0.0.1:0", Key: bytes.Repeat([]byte{7}, 32),
 	})
 	must(t, err)
 	t.Cleanup(func() { _ = ring.Close() })
@@ -185,7 +189,10 @@ func TestTwoApplications(t *testing.T) {
 	w.gen = 0
 	w.done(v1) // one application's hook holds up no other
 	must(t, os.WriteFile(filepath.Join(w.dir, "out.go"), nil, 0o644))
-	w.report("slow ends too", func(r *agentv1.Report) bool { return r.App == "slow" && r.Result == agentv1.Result_RESULT_DONE })
+	w.report("slow ends too", func(r *agentv1.Report) bool {
+		return r.App == "slow" &&
+			r.Result == agentv1.Result_RESULT_DONE
+	})
 }
 
 func TestLostJournalTakesNoOldResult(t *testing.T) {

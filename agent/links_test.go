@@ -16,13 +16,15 @@ func TestOutsideLinksOfAHost(t *testing.T) {
 		w.o.RefuseOutsideLinks = refuse
 		w.start()
 		dir := t.TempDir()
-		must(t, os.WriteFile(filepath.Join(dir, "appspec.yml"), []byte("version: 0.0\nos: linux\nfiles:\n  - {source: d, destination: /srv}\n"), 0o644))
+		must(t, os.WriteFile(filepath.Join(dir, "appspec.yml"),
+			[]byte("version: 0.0\nos: linux\nfiles:\n  - {source: d, destination: /srv}\n"), 0o644))
 		must(t, os.Mkdir(filepath.Join(dir, "d"), 0o755))
 		must(t, os.Symlink("/usr/bin/python3", filepath.Join(dir, "d", "python3")))
 		rev := w.pushDir(dir, "venv")
 		if refuse {
 			r := w.result(w.grant(rev), agentv1.Result_RESULT_FAILED)
-			if !strings.Contains(r.Failure.Message, `d/python3: symlink to "/usr/bin/python3" is absolute, and this host refuses that`) {
+			if !strings.Contains(r.Failure.Message,
+				`d/python3: symlink to "/usr/bin/python3" is absolute, and this host refuses that`) {
 				t.Errorf("%v", r.Failure)
 			}
 			continue

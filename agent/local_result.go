@@ -100,7 +100,8 @@ func (d *localRun) note(s task.Step, v verdict, ran []hooks.Result, took time.Du
 			e.Result = LocalSucceeded // there is no load balancer to ask
 		}
 		if s.Revision != "" && !d.t.releases.Has(d.t.app, s.Revision) {
-			d.warn("%s skipped: the folder %s of the running revision is gone", s.Event, d.t.releases.Dir(d.t.app, s.Revision))
+			d.warn("%s skipped: the folder %s of the running revision is gone", s.Event,
+				d.t.releases.Dir(d.t.app, s.Revision))
 		}
 	case v.outcome.OK():
 		e.Result = LocalSucceeded
@@ -109,7 +110,8 @@ func (d *localRun) note(s task.Step, v verdict, ran []hooks.Result, took time.Du
 	}
 	for _, r := range ran {
 		e.Scripts = append(e.Scripts, LocalScript{
-			Script: r.Script, Code: r.Code, Exit: ofScript(s.Event, r).Exit, Seconds: r.Duration.Seconds(), Message: r.Message,
+			Script: r.Script, Code: r.Code, Exit: ofScript(s.Event,
+				r).Exit, Seconds: r.Duration.Seconds(), Message: r.Message,
 			LogFile: r.Log, Notice: r.Notice,
 		})
 	}

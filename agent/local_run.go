@@ -34,7 +34,12 @@ type localRun struct {
 }
 
 func newLocalRun(o LocalOptions) (*localRun, error) {
-	for _, f := range []struct{ name, value string }{{"bundle", o.Bundle}, {"app", o.App}, {"group", o.Group}, {"root", o.Root}} {
+	for _, f := range []struct{ name, value string }{
+		{"bundle", o.Bundle},
+		{"app", o.App},
+		{"group", o.Group},
+		{"root", o.Root},
+	} {
 		if f.value == "" {
 			return nil, fmt.Errorf("%s is missing", f.name)
 		}
@@ -181,7 +186,8 @@ func (d *localRun) assign() error {
 	st := t.journal.Target(t.app).State()
 	d.gen = max(st.Base.Generation, st.Assignment.Generation) + 1
 	if st.Next.Kind != task.KindWait {
-		d.warn("an earlier deployment (%s) was cut off in %s: this one takes over from there", t.brief.Deployment, d.eventOf(st.Next))
+		d.warn("an earlier deployment (%s) was cut off in %s: this one takes over from there", t.brief.Deployment,
+			d.eventOf(st.Next))
 	}
 	a := task.Assignment{
 		Generation: d.gen, Permit: task.PermitNormal, App: t.app, Deployment: d.o.Deployment, Goal: d.goal, Traffic: true,
@@ -226,7 +232,8 @@ func (d *localRun) stage(ctx context.Context, t *target, id string) error {
 			return err
 		}
 		m, err := d.source.Extract(ctx, dest)
-		if errors.Is(err, artifacts.ErrNoSpace) && t.makeRoom(ctx, &room.Shortage{Dir: filepath.Dir(dest), Bytes: d.size()}) {
+		if errors.Is(err, artifacts.ErrNoSpace) &&
+			t.makeRoom(ctx, &room.Shortage{Dir: filepath.Dir(dest), Bytes: d.size()}) {
 			m, err = d.source.Extract(ctx, dest)
 		}
 		if err != nil {

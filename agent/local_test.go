@@ -39,7 +39,10 @@ func local(t *testing.T, event, script string) agent.LocalOptions {
 	must(t, os.MkdirAll(filepath.Join(dir, "v1"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "v1", "appspec.yml"), []byte(spec), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "v1", "h.sh"), []byte("#!/bin/sh\ncd "+dir+"\n"+script), 0o755))
-	return agent.LocalOptions{Bundle: filepath.Join(dir, "v1"), App: "www", Group: "g", Root: filepath.Join(dir, "root")}
+	return agent.LocalOptions{
+		Bundle: filepath.Join(dir, "v1"), App: "www", Group: "g",
+		Root: filepath.Join(dir, "root"),
+	}
 }
 
 // F21: told to stop while a hook runs, the hook ends and nothing more begins;
@@ -74,7 +77,8 @@ func TestLocalStop(t *testing.T) {
 	cancel()
 	must(t, os.WriteFile(filepath.Join(dir, "go"), nil, 0o644))
 	r := <-done
-	if _, err := os.Stat(filepath.Join(dir, "ended")); err != nil || r.Result != agent.LocalFailed || r.Event != "Install" || !strings.Contains(r.Message, "told to stop") {
+	if _, err := os.Stat(filepath.Join(dir, "ended")); err != nil || r.Result != agent.LocalFailed ||
+		r.Event != "Install" || !strings.Contains(r.Message, "told to stop") {
 		t.Fatalf("hook ended: %v, result %+v", err, r)
 	}
 	r = <-waited
@@ -98,11 +102,15 @@ func TestLocalUmask(t *testing.T) {
 	spec := "version: 0.0\nos: linux\nfiles:\n  - {source: app, destination: " + dir + "/dst}\n" +
 		"hooks:\n  AfterInstall:\n    - {location: s.sh, runas: nobody}\n"
 	must(t, os.WriteFile(filepath.Join(v1, "appspec.yml"), []byte(spec), 0o644))
-	must(t, os.WriteFile(filepath.Join(v1, "s.sh"), []byte("#!/bin/sh\nid -un; cat appspec.yml "+dir+"/dst/deep/f app/deep/f\n"), 0o755))
+	must(t, os.WriteFile(filepath.Join(v1, "s.sh"),
+		[]byte("#!/bin/sh\nid -un; cat appspec.yml "+dir+"/dst/deep/f app/deep/f\n"), 0o755))
 	must(t, os.WriteFile(filepath.Join(v1, "app", "deep", "f"), []byte("f"), 0o644))
 	must(t, os.Symlink("f", filepath.Join(v1, "app", "deep", "l")))
 	defer syscall.Umask(syscall.Umask(0o077))
-	r, err := agent.DeployLocal(t.Context(), agent.LocalOptions{Bundle: v1, App: "www", Group: "g", Root: filepath.Join(dir, "root", "deep")})
+	r, err := agent.DeployLocal(t.Context(), agent.LocalOptions{
+		Bundle: v1, App: "www", Group: "g",
+		Root: filepath.Join(dir, "root", "deep"),
+	})
 	if err != nil || r.Result != agent.LocalSucceeded {
 		t.Errorf("%+v, %v", r, err)
 	}

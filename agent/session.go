@@ -66,7 +66,8 @@ func (s *session) open(ctx context.Context, cancel context.CancelFunc, c agentv1
 	if err != nil {
 		return err
 	}
-	if err := stream.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
+	if err := stream.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: hello}}); err != nil &&
+		!errors.Is(err, io.EOF) {
 		return fmt.Errorf("say hello: %s", rpc.Text(err))
 	}
 	first, err := stream.Recv()

@@ -191,7 +191,10 @@ func (t *target) donors(id string) []artifacts.Donor {
 	var donors []artifacts.Donor
 	for _, r := range all {
 		if r.ID != id {
-			donors = append(donors, artifacts.Donor{Digest: artifacts.Digest(digestOf(r.ID)), Dir: t.releases.Dir(t.app, r.ID)})
+			donors = append(donors, artifacts.Donor{
+				Digest: artifacts.Digest(digestOf(r.ID)),
+				Dir:    t.releases.Dir(t.app, r.ID),
+			})
 		}
 	}
 	return donors

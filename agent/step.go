@@ -124,7 +124,8 @@ func (t *target) finish(s task.Step) {
 		t.health = closed(base, t.brief, t.health)
 	}
 	t.mu.Unlock()
-	t.o.Log.Info("generation closed", "app", t.app, "generation", s.Generation, "result", s.Result.String(), "running", s.Revision)
+	t.o.Log.Info("generation closed", "app", t.app, "generation", s.Generation, "result", s.Result.String(), "running",
+		s.Revision)
 	t.publish(base)
 	t.janitor.worked(t.app)
 }

@@ -89,7 +89,8 @@ func newWorld(t *testing.T) *world {
 	w.o = agent.Options{
 		Name: "web-1", Zone: "a", Labels: map[string]string{"role": "web"}, Root: filepath.Join(w.dir, "root"),
 		InstallRoot: filepath.Join(w.dir, "fs"), GossipBind: "127.0.0.1:0", Coordinators: []string{w.addr},
-		Env: map[string]string{"OUT": filepath.Join(w.dir, "out")}, Cgroup: "off", Log: slog.New(slog.NewTextHandler(w.log, nil)),
+		Env: map[string]string{"OUT": filepath.Join(w.dir,
+			"out")}, Cgroup: "off", Log: slog.New(slog.NewTextHandler(w.log, nil)),
 		Token: func() (identity.Token, error) { return w.token, nil },
 	}
 	t.Cleanup(func() {
@@ -189,7 +190,8 @@ func (w *world) prefetch(rev *agentv1.Revision, key string) {
 func (w *world) grant(rev *agentv1.Revision, edit ...func(*agentv1.Assignment)) uint64 {
 	w.gen++
 	a := &agentv1.Assignment{
-		App: "www", Group: "prod", Deployment: fmt.Sprintf("d-%d", w.gen), Generation: w.gen, Permit: agentv1.Permit_PERMIT_NORMAL,
+		App: "www", Group: "prod", Deployment: fmt.Sprintf("d-%d",
+			w.gen), Generation: w.gen, Permit: agentv1.Permit_PERMIT_NORMAL,
 		Goal: rev, Artifacts: "file:///store", TaskLimitNs: int64(time.Minute),
 	}
 	for _, e := range edit {

@@ -105,7 +105,8 @@ func (c *Cache) copyVerified(w io.Writer, sum Sum, size int64, r io.Reader) erro
 	h := hasher{sha256.New()}
 	// The struct hides ReadFrom and WriteTo, which would bypass the hash's
 	// share of the buffer.
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, struct{ io.Reader }{io.LimitReader(r, size+1)}, buf[:])
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)},
+		struct{ io.Reader }{io.LimitReader(r, size+1)}, buf[:])
 	if err != nil {
 		return err
 	}

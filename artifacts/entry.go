@@ -111,7 +111,8 @@ func (e Entry) checkFields() error {
 		}
 	case TypeSymlink:
 		bare.Target, bare.Owner = e.Target, e.Owner
-		if e.Target == "" || len(e.Target) > maxTarget || !utf8.ValidString(e.Target) || strings.ContainsRune(e.Target, 0) {
+		if e.Target == "" || len(e.Target) > maxTarget || !utf8.ValidString(e.Target) ||
+			strings.ContainsRune(e.Target, 0) {
 			return fmt.Errorf("a symlink whose target is not UTF-8 of 1 to %d bytes: %w", maxTarget, ErrInvalid)
 		}
 	default:

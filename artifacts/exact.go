@@ -27,7 +27,8 @@ func (e *exactReader) Read(p []byte) (int, error) {
 	e.left -= int64(n)
 	switch {
 	case err == io.EOF && e.left > 0:
-		return n, Permanent(fmt.Errorf("%s: ended after %d of %d bytes: %w", e.what, e.size-e.left, e.size, io.ErrUnexpectedEOF))
+		return n, Permanent(fmt.Errorf("%s: ended after %d of %d bytes: %w", e.what, e.size-e.left, e.size,
+			io.ErrUnexpectedEOF))
 	case err == io.EOF:
 		err = nil // the next call says so
 	case err == nil && e.left == 0:

@@ -191,7 +191,8 @@ func (x *extractor) file(e Entry, open func() (io.ReadCloser, error)) (Sum, erro
 		return Sum{}, listedTwice(err)
 	}
 	h := hasher{sha256.New()}
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(out, h)}, struct{ io.Reader }{io.LimitReader(in, e.Size+1)}, x.buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(out, h)},
+		struct{ io.Reader }{io.LimitReader(in, e.Size+1)}, x.buf)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF) || err == nil && n != e.Size:
 		err = fmt.Errorf("content has %d bytes, %d are stated: %w", n, e.Size, ErrInvalid)

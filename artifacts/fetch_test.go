@@ -37,7 +37,8 @@ func TestFetchReportsProgress(t *testing.T) {
 	}}
 	_, err := f.Fetch(t.Context(), pushed.Digest)
 	check(t, err)
-	if last.Files != last.TotalFiles || last.Bytes != last.TotalBytes || last.Received < last.Bytes/2 || last.Files < 300 {
+	if last.Files != last.TotalFiles || last.Bytes != last.TotalBytes || last.Received < last.Bytes/2 ||
+		last.Files < 300 {
 		t.Errorf("last progress %+v", last)
 	}
 }
@@ -103,11 +104,24 @@ func TestFetchFaults(t *testing.T) {
 		"manifest corrupted":  {on(prefix("manifests/"), 2, corrupt), "", nil},
 		"index corrupted":     {on(prefix("indexes/"), 2, corrupt), "", nil},
 		"always corrupted":    {on(pack, always, corrupt), "from packs/", nil},
-		"always truncated":    {on(pack, always, func(r io.ReadCloser) (io.ReadCloser, error) { return truncated(r, 0), nil }), "from packs/", io.ErrUnexpectedEOF},
-		"pack missing":        {on(pack, always, gone), "from packs/", artifacts.ErrNotFound},
-		"index missing":       {on(prefix("indexes/"), always, gone), "index of " + string(pushed.Digest), artifacts.ErrNotFound},
-		"manifest missing":    {on(prefix("manifests/"), always, gone), "manifest " + string(pushed.Digest), artifacts.ErrNotFound},
-		"manifest bad":        {on(prefix("manifests/"), always, corrupt), "manifest " + string(pushed.Digest), artifacts.ErrDigestMismatch},
+		"always truncated": {on(pack, always,
+			func(r io.ReadCloser) (io.ReadCloser, error) {
+				return truncated(r, 0),
+					nil
+			}), "from packs/", io.ErrUnexpectedEOF},
+		"pack missing": {on(pack, always, gone), "from packs/", artifacts.ErrNotFound},
+		"index missing": {
+			on(prefix("indexes/"), always, gone), "index of " + string(pushed.Digest),
+			artifacts.ErrNotFound,
+		},
+		"manifest missing": {
+			on(prefix("manifests/"), always, gone), "manifest " + string(pushed.Digest),
+			artifacts.ErrNotFound,
+		},
+		"manifest bad": {
+			on(prefix("manifests/"), always, corrupt), "manifest " + string(pushed.Digest),
+			artifacts.ErrDigestMismatch,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cache := newCache(t)
@@ -193,7 +207,11 @@ func TestSecondInstallNeedsNoStore(t *testing.T) {
 
 func TestVerifyNamesTheFirstBadFile(t *testing.T) {
 	s := newStore(t)
-	pushed := push(t, s, writeDir(t, []file{{name: "a", data: noise(100)}, {name: "b", data: noise(100)}, {name: "c", data: noise(100)}}))
+	pushed := push(t, s, writeDir(t, []file{
+		{name: "a", data: noise(100)},
+		{name: "b", data: noise(100)},
+		{name: "c", data: noise(100)},
+	}))
 	x, err := artifacts.LoadIndex(t.Context(), s, pushed.Digest)
 	check(t, err)
 	key := x.Packs()[0]
@@ -206,11 +224,13 @@ func TestVerifyNamesTheFirstBadFile(t *testing.T) {
 	data[250] ^= 1 // of c
 	check(t, s.Put(t.Context(), key, bytes.NewReader(data), int64(len(data))))
 	err = artifacts.Verify(t.Context(), s, pushed.Digest)
-	if !errors.Is(err, artifacts.ErrDigestMismatch) || !strings.Contains(err.Error(), `2 bad files, the first: file "b"`) {
+	if !errors.Is(err, artifacts.ErrDigestMismatch) ||
+		!strings.Contains(err.Error(), `2 bad files, the first: file "b"`) {
 		t.Errorf("verify: %v", err)
 	}
 	check(t, s.Delete(t.Context(), key))
-	if err := artifacts.Verify(t.Context(), s, pushed.Digest); !artifacts.IsNotExist(err) || !strings.Contains(err.Error(), key) {
+	if err := artifacts.Verify(t.Context(), s, pushed.Digest); !artifacts.IsNotExist(err) ||
+		!strings.Contains(err.Error(), key) {
 		t.Errorf("verify without the pack: %v", err)
 	}
 }

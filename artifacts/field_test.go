@@ -87,7 +87,8 @@ func TestOutsideLinks(t *testing.T) {
 		"deep/l": "-> ../storage/x",
 	}
 	for name, path := range map[string]string{
-		"directory": writeDir(t, files), "tar": writeFile(t, "b", tarBytes(t, files)), "zip": writeFile(t, "b", zipBytes(t, files)),
+		"directory": writeDir(t, files), "tar": writeFile(t, "b", tarBytes(t, files)), "zip": writeFile(t, "b",
+			zipBytes(t, files)),
 	} {
 		src, err := artifacts.OpenSource(path)
 		check(t, err)
@@ -171,11 +172,13 @@ func TestCompressedTars(t *testing.T) {
 		src, err := artifacts.OpenSource(path)
 		check(t, err)
 		for _, kind := range []artifacts.BundleType{src.Type, artifacts.BundleTar} {
-			same(t, name+" as "+string(kind), unpacked(t, artifacts.Source{Path: path, Type: kind}), map[string]string{"a": strings.Repeat("1", 3000)})
+			same(t, name+" as "+string(kind), unpacked(t, artifacts.Source{Path: path, Type: kind}),
+				map[string]string{"a": strings.Repeat("1", 3000)})
 		}
 	}
 	for name, data := range map[string][]byte{
-		"garbage behind gzip": append(slices.Clone(gz), "garbage"...), "bzip2 cut": cut(cases["bzip2"]), "xz cut": cut(cases["xz"]),
+		"garbage behind gzip": append(slices.Clone(gz),
+			"garbage"...), "bzip2 cut": cut(cases["bzip2"]), "xz cut": cut(cases["xz"]),
 	} {
 		if data == nil {
 			continue
@@ -207,7 +210,10 @@ func rawNames(t *testing.T, creator uint16, names ...string) []byte {
 	t.Helper()
 	var headers []zip.FileHeader
 	for _, name := range names {
-		headers = append(headers, zip.FileHeader{Name: name, NonUTF8: true, CreatorVersion: creator << 8, ExternalAttrs: 0o100644 << 16})
+		headers = append(headers, zip.FileHeader{
+			Name: name, NonUTF8: true, CreatorVersion: creator << 8,
+			ExternalAttrs: 0o100644 << 16,
+		})
 	}
 	return rawZip(t, headers, func(i int) string { return names[i] })
 }

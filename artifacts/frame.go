@@ -11,7 +11,8 @@ import (
 // newEncoder compresses whole frames with a window that every host can
 // afford to decode. The frame's own checksum is left out: sha256 decides.
 func newEncoder() (*zstd.Encoder, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxWindow), zstd.WithEncoderCRC(false))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxWindow),
+		zstd.WithEncoderCRC(false))
 	if err != nil {
 		return nil, fmt.Errorf("open zstd encoder: %w", err)
 	}
@@ -21,7 +22,8 @@ func newEncoder() (*zstd.Encoder, error) {
 // newDecoder reads one stream at a time without goroutines of its own, in
 // about maxWindow of memory; a frame that wants more is an error.
 func newDecoder() (*zstd.Decoder, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return nil, fmt.Errorf("open zstd decoder: %w", err)
 	}

@@ -41,7 +41,8 @@ func hostile(t testing.TB) map[string]struct {
 	both("dot dot at the end", `"a/.."`, file{name: "a/..", data: "x"})
 	both("absolute", `"/etc/cron.d/evil"`, file{name: "/etc/cron.d/evil", data: "x"})
 	both("parent is a file", `"a/b"`, file{name: "a", data: "1"}, file{name: "a/b", data: "2"})
-	both("parent is a symlink", `"out/passwd"`, file{name: "dir/"}, file{name: "out", link: "dir"}, file{name: "out/passwd", data: "x"})
+	both("parent is a symlink", `"out/passwd"`, file{name: "dir/"}, file{name: "out", link: "dir"},
+		file{name: "out/passwd", data: "x"})
 	both("file and directory", `"a"`, file{name: "a/"}, file{name: "a", data: "x"})
 	both("long part", "longer than 255", file{name: strings.Repeat("n", 256), data: "x"})
 	both("long path", "longer than 4095", file{name: strings.Repeat("abcdefg/", 600) + "x", data: "x"})
@@ -62,7 +63,10 @@ func hostile(t testing.TB) map[string]struct {
 	header("hard link to nothing", `"h"`, tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "later"})
 
 	header("not UTF-8", `"bad\xff"`, tar.Header{Name: "bad\xff", Typeflag: tar.TypeReg, Format: tar.FormatGNU})
-	whole := tarBytes(t, []file{{name: "first", data: strings.Repeat("a", 1000)}, {name: "second", data: strings.Repeat("b", 1000)}})
+	whole := tarBytes(t, []file{
+		{name: "first", data: strings.Repeat("a", 1000)},
+		{name: "second", data: strings.Repeat("b", 1000)},
+	})
 	out["tar cut in an entry"] = bundle{artifacts.BundleTar, whole[:2*512+1024+100], `"second"`}
 	out["tar cut between entries"] = bundle{artifacts.BundleTar, whole[:512+1024], `"first"`}
 	out["tar cut in a header"] = bundle{artifacts.BundleTar, whole[:512+1024+200], `"first"`}
@@ -125,7 +129,8 @@ func TestHostileArchives(t *testing.T) {
 				t.Errorf("%v: does not say %s", err, b.want)
 			}
 			parent := t.TempDir()
-			_, err = artifacts.Source{Path: path, Type: b.kind}.Extract(t.Context(), filepath.Join(parent, "a/b/release"))
+			_, err = artifacts.Source{Path: path, Type: b.kind}.Extract(t.Context(),
+				filepath.Join(parent, "a/b/release"))
 			if err == nil || !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("unpacked to nowhere: %v", err)
 			}
@@ -144,7 +149,12 @@ func TestHostileArchives(t *testing.T) {
 
 // What Extract makes is what Pack, Fetch and Unpack make: one digest, one tree.
 func TestExtract(t *testing.T) {
-	top := []file{{name: "rev-1/"}, {name: "rev-1/appspec.yml", data: "version: 0.0\n"}, {name: "rev-1/rev-1/x", data: "1"}, {name: "rev-1/l", link: "rev-1/x"}}
+	top := []file{
+		{name: "rev-1/"},
+		{name: "rev-1/appspec.yml", data: "version: 0.0\n"},
+		{name: "rev-1/rev-1/x", data: "1"},
+		{name: "rev-1/l", link: "rev-1/x"},
+	}
 	tarred := tarBytes(t, sample)
 	for name, src := range map[string]artifacts.Source{
 		"directory": {Path: writeDir(t, sample), Type: artifacts.BundleDirectory},
@@ -153,7 +163,10 @@ func TestExtract(t *testing.T) {
 		"zip":       {Path: writeFile(t, "b", zipBytes(t, sample)), Type: artifacts.BundleZip},
 		"top":       {Path: writeFile(t, "b", tarBytes(t, top)), Type: artifacts.BundleTar},
 		"hard link": {Path: writeFile(t, "b", rawTar(t, []tar.Header{
-			{Name: "a", Mode: 0o600, Size: 3, Typeflag: tar.TypeReg}, {Name: "d/b", Typeflag: tar.TypeLink, Linkname: "a"},
+			{Name: "a", Mode: 0o600, Size: 3, Typeflag: tar.TypeReg}, {
+				Name: "d/b", Typeflag: tar.TypeLink,
+				Linkname: "a",
+			},
 		}, func(int) string { return "abc" })), Type: artifacts.BundleTar},
 	} {
 		dest := filepath.Join(t.TempDir(), "r")
@@ -177,11 +190,13 @@ func TestLimits(t *testing.T) {
 		{Type: artifacts.BundleDirectory, Path: writeDir(t, files)},
 	} {
 		src.Limits.Bytes = 1 << 20
-		if _, err := pack(t, src); !errors.Is(err, artifacts.ErrInvalid) || !strings.Contains(err.Error(), "limit of 1048576 bytes") {
+		if _, err := pack(t, src); !errors.Is(err, artifacts.ErrInvalid) ||
+			!strings.Contains(err.Error(), "limit of 1048576 bytes") {
 			t.Errorf("%s: bytes: %v", src.Type, err)
 		}
 		src.Limits = artifacts.Limits{Entries: 1}
-		if _, err := pack(t, src); !errors.Is(err, artifacts.ErrInvalid) || !strings.Contains(err.Error(), "more than 1 entries") {
+		if _, err := pack(t, src); !errors.Is(err, artifacts.ErrInvalid) ||
+			!strings.Contains(err.Error(), "more than 1 entries") {
 			t.Errorf("%s: entries: %v", src.Type, err)
 		}
 	}
@@ -190,7 +205,8 @@ func TestLimits(t *testing.T) {
 func TestDirectoryRefusesWhatIsNoFile(t *testing.T) {
 	dir := writeDir(t, sample)
 	check(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
-	if _, err := pack(t, artifacts.Source{Path: dir, Type: artifacts.BundleDirectory}); err == nil || !strings.Contains(err.Error(), `"pipe": a named pipe`) {
+	if _, err := pack(t, artifacts.Source{Path: dir, Type: artifacts.BundleDirectory}); err == nil ||
+		!strings.Contains(err.Error(), `"pipe": a named pipe`) {
 		t.Errorf("named pipe: %v", err)
 	}
 	check(t, os.Remove(filepath.Join(dir, "pipe")))
@@ -198,13 +214,15 @@ func TestDirectoryRefusesWhatIsNoFile(t *testing.T) {
 	l, err := net.Listen("unix", "sock")
 	check(t, err)
 	defer l.Close()
-	if _, err := pack(t, artifacts.Source{Path: dir, Type: artifacts.BundleDirectory}); err == nil || !strings.Contains(err.Error(), `"sock": a socket`) {
+	if _, err := pack(t, artifacts.Source{Path: dir, Type: artifacts.BundleDirectory}); err == nil ||
+		!strings.Contains(err.Error(), `"sock": a socket`) {
 		t.Errorf("socket: %v", err)
 	}
 }
 
 func TestDirectorySkipsGit(t *testing.T) {
-	dir := writeDir(t, append(sample, file{name: ".git/config", data: "x"}, file{name: "sub/.git", data: "gitdir: x"}, file{name: ".gitignore", data: "x"}))
+	dir := writeDir(t, append(sample, file{name: ".git/config", data: "x"}, file{name: "sub/.git", data: "gitdir: x"},
+		file{name: ".gitignore", data: "x"}))
 	m, err := pack(t, artifacts.Source{Path: dir, Type: artifacts.BundleDirectory})
 	check(t, err)
 	for _, path := range []string{".git", ".git/config", "sub/.git"} {
@@ -224,16 +242,27 @@ func TestTopDirectory(t *testing.T) {
 		spec  string
 		want  string
 	}{
-		"dropped":          {[]file{{name: "top/appspec.yml", data: "x"}, {name: "top/a", data: "x"}}, "", "appspec.yml"},
+		"dropped": {
+			[]file{{name: "top/appspec.yml", data: "x"}, {name: "top/a", data: "x"}},
+			"",
+			"appspec.yml",
+		},
 		"dropped for yaml": {[]file{{name: "top/appspec.yaml", data: "x"}}, "", "appspec.yaml"},
 		"other spec":       {[]file{{name: "top/my.yml", data: "x"}}, "my.yml", "my.yml"},
 		"nested spec":      {[]file{{name: "top/conf/x.yml", data: "x"}}, "conf/x.yml", "conf/x.yml"},
 		"two levels":       {[]file{{name: "one/two/appspec.yml", data: "x"}}, "", "one/two/appspec.yml"},
-		"a file beside":    {[]file{{name: "top/appspec.yml", data: "x"}, {name: "beside", data: "x"}}, "", "top/appspec.yml"},
-		"no spec":          {[]file{{name: "top/a", data: "x"}}, "", "top/a"},
-		"spec is a link":   {[]file{{name: "top/appspec.yml", link: "a"}, {name: "top/a", data: "x"}}, "", "top/a"},
+		"a file beside": {
+			[]file{{name: "top/appspec.yml", data: "x"}, {name: "beside", data: "x"}},
+			"",
+			"top/appspec.yml",
+		},
+		"no spec":        {[]file{{name: "top/a", data: "x"}}, "", "top/a"},
+		"spec is a link": {[]file{{name: "top/appspec.yml", link: "a"}, {name: "top/a", data: "x"}}, "", "top/a"},
 	} {
-		src := artifacts.Source{Path: writeFile(t, "b", tarBytes(t, c.files)), Type: artifacts.BundleTar, SpecFile: c.spec}
+		src := artifacts.Source{
+			Path: writeFile(t, "b", tarBytes(t, c.files)), Type: artifacts.BundleTar,
+			SpecFile: c.spec,
+		}
 		m, err := pack(t, src)
 		check(t, err)
 		if _, ok := m.Lookup(c.want); !ok {
@@ -253,11 +282,17 @@ func TestAttributes(t *testing.T) {
 	at := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
 	headers := []tar.Header{
 		{Name: "plain", Mode: 0o640, Typeflag: tar.TypeReg},
-		{Name: "stated", Mode: 0o6755, Typeflag: tar.TypeReg, Size: 1, ModTime: at, Uid: 1001, Gid: 1002, Uname: "deploy", Gname: "www"},
+		{
+			Name: "stated", Mode: 0o6755, Typeflag: tar.TypeReg, Size: 1, ModTime: at, Uid: 1001, Gid: 1002,
+			Uname: "deploy", Gname: "www",
+		},
 		{Name: "hard", Typeflag: tar.TypeLink, Linkname: "stated"},
 		{Name: "root", Mode: 0o600, Typeflag: tar.TypeReg, ModTime: time.Unix(0, 0), Uname: "root", Gname: "root"},
 	}
-	m, err := pack(t, artifacts.Source{Path: writeFile(t, "b", rawTar(t, headers, func(int) string { return "x" })), Type: artifacts.BundleTar})
+	m, err := pack(t, artifacts.Source{
+		Path: writeFile(t, "b", rawTar(t, headers, func(int) string { return "x" })),
+		Type: artifacts.BundleTar,
+	})
 	check(t, err)
 	owner := artifacts.Owner{UID: 1001, GID: 1002, User: "deploy", Group: "www"}
 	for path, want := range map[string]artifacts.Entry{
@@ -275,7 +310,8 @@ func TestAttributes(t *testing.T) {
 	none := zip.FileHeader{Name: "none"} // FAT, no time
 	timed := zip.FileHeader{Name: "timed", Modified: at}
 	timed.SetMode(0o755 | fs.ModeSetuid)
-	m, err = pack(t, artifacts.Source{Path: writeFile(t, "b", rawZip(t, []zip.FileHeader{none, timed}, func(int) string { return "" })), Type: artifacts.BundleZip})
+	m, err = pack(t, artifacts.Source{Path: writeFile(t, "b",
+		rawZip(t, []zip.FileHeader{none, timed}, func(int) string { return "" })), Type: artifacts.BundleZip})
 	check(t, err)
 	if e, _ := m.Lookup("none"); e.Mode != 0o644 || e.MTime != (artifacts.Time{}) {
 		t.Errorf("zip without attributes: %+v, want readable", e)
@@ -287,7 +323,8 @@ func TestAttributes(t *testing.T) {
 
 func TestOpenSourceRefusals(t *testing.T) {
 	for name, path := range map[string]string{
-		"text": writeFile(t, "x.zip", []byte("hello")), "empty": writeFile(t, "x.tar", nil), "missing": "/no/such/bundle",
+		"text": writeFile(t, "x.zip", []byte("hello")), "empty": writeFile(t, "x.tar",
+			nil), "missing": "/no/such/bundle",
 	} {
 		if _, err := artifacts.OpenSource(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want an error that names it", name, err)

@@ -51,7 +51,8 @@ func (x *Index) check(size int64, parts []part) error {
 			return fmt.Errorf("pack number %d of %d: %w", p.pack, len(x.packs), ErrInvalid)
 		}
 		if !p.fits(x.packs[p.pack].size) || p.size > size {
-			return fmt.Errorf("a part of %d bytes as %d+%d in %s: out of bounds: %w", p.size, p.offset, p.stored, x.packs[p.pack].sum, ErrInvalid)
+			return fmt.Errorf("a part of %d bytes as %d+%d in %s: out of bounds: %w", p.size, p.offset, p.stored,
+				x.packs[p.pack].sum, ErrInvalid)
 		}
 		size -= p.size
 	}

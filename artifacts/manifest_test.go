@@ -67,7 +67,8 @@ func TestManifestText(t *testing.T) {
 	check(t, m.Encode(&text))
 	want := `{"format":"groundswell.manifest.v1","entries":4}
 {"path":"appspec.yml","type":"file","mode":"0644","size":23,"sha256":"`
-	if !strings.HasPrefix(text.String(), want) || !strings.HasSuffix(text.String(), `{"path":"bin/current","type":"symlink","target":"app"}`+"\n") {
+	if !strings.HasPrefix(text.String(), want) ||
+		!strings.HasSuffix(text.String(), `{"path":"bin/current","type":"symlink","target":"app"}`+"\n") {
 		t.Errorf("manifest:\n%s", text.String())
 	}
 	again, err := artifacts.ParseManifest(&text, artifacts.Limits{})
@@ -116,7 +117,10 @@ func TestManifestRefusals(t *testing.T) {
 }
 
 func TestDigestForms(t *testing.T) {
-	for _, s := range []string{"", "sha256:", "sha256:xyz", "md5:" + zeroSum, "sha256:" + zeroSum[1:], "sha256:" + strings.Repeat("A", 64), "sha256:" + strings.Repeat("g", 64)} {
+	for _, s := range []string{
+		"", "sha256:", "sha256:xyz", "md5:" + zeroSum, "sha256:" + zeroSum[1:],
+		"sha256:" + strings.Repeat("A", 64), "sha256:" + strings.Repeat("g", 64),
+	} {
 		if _, err := artifacts.ParseDigest(s); !errors.Is(err, artifacts.ErrInvalid) {
 			t.Errorf("digest %q: %v, want ErrInvalid", s, err)
 		}

@@ -100,7 +100,10 @@ func TestEditedDonor(t *testing.T) {
 	check(t, os.WriteFile(filepath.Join(one, "appspec.yml"), []byte("version: 0.0\nos: evil!\n"), 0))
 	check(t, cache.Refill(context.Background(), m, one, 0))
 	ranges := 0
-	f = &artifacts.Fetcher{Opener: reads(s, &ranges), Cache: cache, Move: true, Donors: []artifacts.Donor{{Digest: first.Digest, Dir: one}}}
+	f = &artifacts.Fetcher{
+		Opener: reads(s, &ranges), Cache: cache, Move: true,
+		Donors: []artifacts.Donor{{Digest: first.Digest, Dir: one}},
+	}
 	two := filepath.Join(t.TempDir(), "two")
 	_, err = f.Stage(t.Context(), first.Digest, two)
 	check(t, err)
@@ -189,11 +192,14 @@ func TestStageMakesRoom(t *testing.T) {
 	cache, err := artifacts.OpenCache(filepath.Join(dir, "cache"))
 	check(t, err)
 	asked := 0
-	f := artifacts.Fetcher{Opener: s, Cache: cache, Move: true, MakeRoom: func(_ context.Context, lack *room.Shortage) bool {
-		asked++
-		check(t, os.Remove(ballast))
-		return lack.Over()
-	}}
+	f := artifacts.Fetcher{
+		Opener: s, Cache: cache, Move: true,
+		MakeRoom: func(_ context.Context, lack *room.Shortage) bool {
+			asked++
+			check(t, os.Remove(ballast))
+			return lack.Over()
+		},
+	}
 	// Twice its size is not there: what was fetched moves.
 	m, err := f.Stage(t.Context(), pushed.Digest, filepath.Join(dir, "one"))
 	check(t, err)

@@ -212,7 +212,8 @@ func (s Source) manifest(found []Entry, top string) (*Manifest, error) {
 		case last < 0 || kept[last].Path != e.Path:
 			kept = append(kept, e)
 		case (kept[last].Type == TypeDir) != (e.Type == TypeDir):
-			return nil, fmt.Errorf("entry %q: is a directory and a %s: %w", e.Path, otherKind(kept[last], e), ErrInvalid)
+			return nil, fmt.Errorf("entry %q: is a directory and a %s: %w", e.Path, otherKind(kept[last], e),
+				ErrInvalid)
 		default:
 			kept[last] = e // the last one counts, as for tar and unzip
 		}

@@ -92,7 +92,8 @@ func (p *puller) job(ctx context.Context, dec *zstd.Decoder, j job) error {
 		if attempt < p.attempts && !IsPermanent(err) {
 			continue
 		}
-		err = fmt.Errorf("file %q (sha256 %s) from %s: attempt %d: %w", j[0].path, j[0].sum, p.where(j[0]), max(attempt, 1), err)
+		err = fmt.Errorf("file %q (sha256 %s) from %s: attempt %d: %w", j[0].path, j[0].sum, p.where(j[0]),
+			max(attempt, 1), err)
 		if err = p.failed(j[0], err); err != nil {
 			return err
 		}

@@ -43,7 +43,8 @@ func TestPushOrderAndIdempotence(t *testing.T) {
 	s := &recorder{Store: newStore(t)}
 	dir := writeDir(t, sample)
 	first := push(t, s, dir)
-	if len(s.puts) != 3 || !strings.HasPrefix(s.puts[0], "packs/") || s.puts[1] != artifacts.IndexKey(first.Digest) || s.puts[2] != artifacts.ManifestKey(first.Digest) {
+	if len(s.puts) != 3 || !strings.HasPrefix(s.puts[0], "packs/") || s.puts[1] != artifacts.IndexKey(first.Digest) ||
+		s.puts[2] != artifacts.ManifestKey(first.Digest) {
 		t.Errorf("puts %v, want pack, index, manifest", s.puts)
 	}
 	if first.Files != 5 || first.UploadedBytes == 0 || first.UploadedBytes != first.StoredBytes {
@@ -83,7 +84,11 @@ func TestPushThatFailsLeavesNoRevision(t *testing.T) {
 // packs, then changes one small file, a mode and a time.
 func TestPushMovesOnlyChanges(t *testing.T) {
 	s := newStore(t)
-	files := append([]file{{name: "big", data: noise(100<<20 + 5)}, {name: "middle", data: noise(200_000)}, {name: "zeros", data: strings.Repeat("\x00", 40<<20)}}, sample...)
+	files := append([]file{
+		{name: "big", data: noise(100<<20 + 5)},
+		{name: "middle", data: noise(200_000)},
+		{name: "zeros", data: strings.Repeat("\x00", 40<<20)},
+	}, sample...)
 	dir := writeDir(t, files)
 	first := push(t, s, dir)
 	if first.StoredBytes > 101<<20 || first.StoredBytes < 100<<20 {

@@ -160,7 +160,8 @@ func (g *guard) item(it item) error {
 	}
 	if it.Type == TypeFile && it.sameAs == "" {
 		if it.Size < 0 || it.Size > g.left {
-			return fmt.Errorf("entry %.300q: passes the limit of %d bytes in all: %w", it.Path, g.limits.Bytes, ErrInvalid)
+			return fmt.Errorf("entry %.300q: passes the limit of %d bytes in all: %w", it.Path, g.limits.Bytes,
+				ErrInvalid)
 		}
 		g.left -= it.Size
 	}
@@ -272,7 +273,8 @@ func (s Source) ReadFile(ctx context.Context, name string) ([]byte, error) {
 
 func readItem(it item) ([]byte, error) {
 	if it.Size > maxRead {
-		return nil, fmt.Errorf("entry %q: %d bytes, more than the %d that can be read at once: %w", it.Path, it.Size, maxRead, ErrInvalid)
+		return nil, fmt.Errorf("entry %q: %d bytes, more than the %d that can be read at once: %w", it.Path, it.Size,
+			maxRead, ErrInvalid)
 	}
 	r, err := it.open()
 	if err != nil {

@@ -64,7 +64,10 @@ func dirItem(root *os.Root, name string, d fs.DirEntry) (item, error) {
 		return item{Entry: Entry{Path: name, Type: TypeSymlink, Target: target}}, nil
 	case mode.IsRegular():
 		e := Entry{Path: name, Type: TypeFile, Mode: permissions(mode), Size: info.Size()}
-		return item{Entry: e, setID: hasSetID(mode), open: func() (io.ReadCloser, error) { return root.Open(name) }}, nil
+		return item{
+			Entry: e, setID: hasSetID(mode),
+			open: func() (io.ReadCloser, error) { return root.Open(name) },
+		}, nil
 	default:
 		return item{}, fmt.Errorf("entry %q: a %s cannot be part of a bundle: %w", name, kindOf(mode), ErrInvalid)
 	}

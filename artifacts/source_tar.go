@@ -100,7 +100,8 @@ func (t *tarWalk) entry(h *tar.Header, r io.Reader, s *spool) error {
 	}
 	if it.Type == TypeFile && it.sameAs == "" {
 		if it.Size > t.guard.left { // before it is spooled to disk
-			return fmt.Errorf("entry %.300q: passes the limit of %d bytes in all: %w", h.Name, t.guard.limits.Bytes, ErrInvalid)
+			return fmt.Errorf("entry %.300q: passes the limit of %d bytes in all: %w", h.Name, t.guard.limits.Bytes,
+				ErrInvalid)
 		}
 		if t.once {
 			it.open = func() (io.ReadCloser, error) { return io.NopCloser(r), nil }
@@ -133,7 +134,8 @@ func (t *tarWalk) item(h *tar.Header) (item, error) {
 	case tar.TypeLink:
 		return t.hardLink(h, e)
 	default:
-		return item{}, fmt.Errorf("entry %q: type %s cannot be part of a bundle: %w", h.Name, tarType(h.Typeflag), ErrInvalid)
+		return item{}, fmt.Errorf("entry %q: type %s cannot be part of a bundle: %w", h.Name, tarType(h.Typeflag),
+			ErrInvalid)
 	}
 	return item{Entry: e, setID: e.Type == TypeFile && hasSetID(h.FileInfo().Mode())}, nil
 }
@@ -147,7 +149,8 @@ func (t *tarWalk) hardLink(h *tar.Header, e Entry) (item, error) {
 	}
 	at, ok := t.sizes[target]
 	if !ok {
-		return item{}, fmt.Errorf("entry %q: hard link to %q, which is no file before it: %w", h.Name, h.Linkname, ErrInvalid)
+		return item{}, fmt.Errorf("entry %q: hard link to %q, which is no file before it: %w", h.Name, h.Linkname,
+			ErrInvalid)
 	}
 	t.sizes[e.Path] = at
 	first := t.files[at]

@@ -63,7 +63,10 @@ func zipItem(f *zip.File) (item, error) {
 	case mode&fs.ModeSymlink != 0:
 		return zipLink(f, name)
 	case mode.IsRegular():
-		e := Entry{Path: name, Type: TypeFile, Mode: permissions(mode), Size: int64(f.UncompressedSize64), MTime: zipTime(f)}
+		e := Entry{
+			Path: name, Type: TypeFile, Mode: permissions(mode), Size: int64(f.UncompressedSize64),
+			MTime: zipTime(f),
+		}
 		return item{Entry: e, setID: hasSetID(mode), open: f.Open}, nil
 	default:
 		return item{}, fmt.Errorf("entry %q: a %s cannot be part of a bundle: %w", f.Name, kindOf(mode), ErrInvalid)
@@ -131,7 +134,8 @@ func zipLink(f *zip.File, name string) (item, error) {
 // a zip can express, which tools write for "none".
 func zipTime(f *zip.File) Time {
 	first := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
-	if f.ModifiedDate == 0 && f.Modified.IsZero() || f.Modified.UTC().Equal(first) || f.Modified.Year() < 1980 && f.ModifiedDate == 0 {
+	if f.ModifiedDate == 0 && f.Modified.IsZero() || f.Modified.UTC().Equal(first) || f.Modified.Year() < 1980 &&
+		f.ModifiedDate == 0 {
 		return Time{}
 	}
 	return At(f.Modified.Unix())

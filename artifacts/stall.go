@@ -17,7 +17,9 @@ type stallReader struct {
 	timer  *time.Timer
 }
 
-func newStallReader(ctx context.Context, cancel context.CancelCauseFunc, body io.ReadCloser, limit time.Duration) *stallReader {
+func newStallReader(ctx context.Context, cancel context.CancelCauseFunc, body io.ReadCloser,
+	limit time.Duration,
+) *stallReader {
 	stalled := func() { cancel(fmt.Errorf("no byte arrived for %s", limit)) }
 	return &stallReader{ctx: ctx, cancel: cancel, body: body, limit: limit, timer: time.AfterFunc(limit, stalled)}
 }

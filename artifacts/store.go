@@ -63,7 +63,8 @@ func CheckKey(key string) error {
 	}
 	for part := range strings.SplitSeq(key, "/") {
 		if part == "" || part[0] == '.' || strings.ContainsFunc(part, notKeyRune) {
-			return fmt.Errorf("object key %q: part %q is not made of a-z 0-9 - _ . without a leading dot: %w", key, part, ErrInvalid)
+			return fmt.Errorf("object key %q: part %q is not made of a-z 0-9 - _ . without a leading dot: %w", key,
+				part, ErrInvalid)
 		}
 	}
 	return nil
@@ -77,7 +78,8 @@ func notKeyRune(r rune) bool {
 // error wraps [ErrInvalid].
 func CheckRange(key string, offset, length int64) error {
 	if offset < 0 || length == 0 || length < -1 {
-		return fmt.Errorf("open %s: range %d+%d: offset must be at least 0 and length positive or -1: %w", key, offset, length, ErrInvalid)
+		return fmt.Errorf("open %s: range %d+%d: offset must be at least 0 and length positive or -1: %w", key, offset,
+			length, ErrInvalid)
 	}
 	return nil
 }

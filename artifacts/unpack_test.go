@@ -83,7 +83,8 @@ func TestHookEdits(t *testing.T) {
 	three := filepath.Join(t.TempDir(), "three")
 	check(t, cache.Unpack(t.Context(), m, three))
 	check(t, artifacts.VerifyTree(three, m))
-	if err := artifacts.VerifyTree(one, m); !errors.Is(err, artifacts.ErrDigestMismatch) || !strings.Contains(err.Error(), `"appspec.yml"`) {
+	if err := artifacts.VerifyTree(one, m); !errors.Is(err, artifacts.ErrDigestMismatch) ||
+		!strings.Contains(err.Error(), `"appspec.yml"`) {
 		t.Errorf("the edited tree: %v", err)
 	}
 }
@@ -115,7 +116,8 @@ func TestDamagedCache(t *testing.T) {
 		damage()
 		dest := filepath.Join(t.TempDir(), "r")
 		err := cache.Unpack(t.Context(), m, dest)
-		if !errors.Is(err, artifacts.ErrDigestMismatch) && !errors.Is(err, artifacts.ErrNotFound) || !strings.Contains(err.Error(), `"bin/app"`) && !strings.Contains(err.Error(), `"lib/deep/copy"`) {
+		if !errors.Is(err, artifacts.ErrDigestMismatch) && !errors.Is(err, artifacts.ErrNotFound) ||
+			!strings.Contains(err.Error(), `"bin/app"`) && !strings.Contains(err.Error(), `"lib/deep/copy"`) {
 			t.Errorf("%s: unpack: %v", name, err)
 		}
 		if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
@@ -148,7 +150,10 @@ func TestUnpackSetsTimes(t *testing.T) {
 	cache := newCache(t)
 	sum := sha256.Sum256(nil)
 	check(t, cache.Put(sum, 0, strings.NewReader("")))
-	e := artifacts.Entry{Path: "f", Type: artifacts.TypeFile, Mode: 0o4711 & 0o777, Sum: sum, MTime: artifacts.At(at.Unix()), Owner: artifacts.Owner{UID: 65534, GID: 65534}}
+	e := artifacts.Entry{
+		Path: "f", Type: artifacts.TypeFile, Mode: 0o4711 & 0o777, Sum: sum,
+		MTime: artifacts.At(at.Unix()), Owner: artifacts.Owner{UID: 65534, GID: 65534},
+	}
 	m, err := artifacts.NewManifest([]artifacts.Entry{e}, artifacts.Limits{})
 	check(t, err)
 	dest := filepath.Join(t.TempDir(), "r")
@@ -168,7 +173,8 @@ func TestUnpackChecksSpaceFirst(t *testing.T) {
 	m, err := artifacts.NewManifest([]artifacts.Entry{e}, artifacts.Limits{Bytes: 1 << 61})
 	check(t, err)
 	dest := filepath.Join(t.TempDir(), "r")
-	if err := newCache(t).Unpack(t.Context(), m, dest); !errors.Is(err, artifacts.ErrNoSpace) || !strings.Contains(err.Error(), "disk full") {
+	if err := newCache(t).Unpack(t.Context(), m, dest); !errors.Is(err, artifacts.ErrNoSpace) ||
+		!strings.Contains(err.Error(), "disk full") {
 		t.Errorf("%v, want ErrNoSpace", err)
 	}
 }
@@ -180,13 +186,25 @@ func TestVerifyTreeNamesTheFirstDifference(t *testing.T) {
 		want   string
 	}{
 		"missing": {func(d string) error { return os.Remove(filepath.Join(d, "empty")) }, `"empty": is missing`},
-		"foreign": {func(d string) error { return os.WriteFile(filepath.Join(d, "aaa"), nil, 0o600) }, `"aaa" is not part`},
+		"foreign": {
+			func(d string) error { return os.WriteFile(filepath.Join(d, "aaa"), nil, 0o600) },
+			`"aaa" is not part`,
+		},
 		"first": {func(d string) error {
 			return errors.Join(os.Remove(filepath.Join(d, "empty")), os.Mkdir(filepath.Join(d, "b"), 0o700))
 		}, `"b" is not part`},
-		"mode":    {func(d string) error { return os.Chmod(filepath.Join(d, "bin/app"), 0o777) }, `"bin/app": has mode 777`},
-		"setuid":  {func(d string) error { return os.Chmod(filepath.Join(d, "bin/app"), 0o750|fs.ModeSetuid) }, `"bin/app": has mode`},
-		"content": {func(d string) error { return os.WriteFile(filepath.Join(d, "empty"), []byte("x"), 0o644) }, `"empty"`},
+		"mode": {
+			func(d string) error { return os.Chmod(filepath.Join(d, "bin/app"), 0o777) },
+			`"bin/app": has mode 777`,
+		},
+		"setuid": {
+			func(d string) error { return os.Chmod(filepath.Join(d, "bin/app"), 0o750|fs.ModeSetuid) },
+			`"bin/app": has mode`,
+		},
+		"content": {
+			func(d string) error { return os.WriteFile(filepath.Join(d, "empty"), []byte("x"), 0o644) },
+			`"empty"`,
+		},
 		"link": {func(d string) error {
 			os.Remove(filepath.Join(d, "lib/up"))
 			return os.Symlink("deep", filepath.Join(d, "lib/up"))
@@ -199,7 +217,8 @@ func TestVerifyTreeNamesTheFirstDifference(t *testing.T) {
 		dest := filepath.Join(t.TempDir(), "r")
 		check(t, cache.Unpack(t.Context(), m, dest))
 		check(t, c.change(dest))
-		if err := artifacts.VerifyTree(dest, m); !errors.Is(err, artifacts.ErrDigestMismatch) || !strings.Contains(err.Error(), c.want) {
+		if err := artifacts.VerifyTree(dest, m); !errors.Is(err, artifacts.ErrDigestMismatch) ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
@@ -211,12 +230,14 @@ func TestPrune(t *testing.T) {
 	f := &artifacts.Fetcher{Opener: s, Cache: cache}
 	keep, err := f.Fetch(t.Context(), push(t, s, writeDir(t, sample)).Digest)
 	check(t, err)
-	_, err = f.Fetch(t.Context(), push(t, s, writeDir(t, append(sample, file{name: "other", data: noise(50_000)}, file{name: "more", data: noise(50_000)}))).Digest)
+	_, err = f.Fetch(t.Context(), push(t, s, writeDir(t,
+		append(sample, file{name: "other", data: noise(50_000)}, file{name: "more", data: noise(50_000)}))).Digest)
 	check(t, err)
 	if freed, err := cache.Prune(t.Context(), artifacts.Keep(keep), 1<<30); err != nil || freed != 0 {
 		t.Errorf("with room for all: freed %d, %v", freed, err)
 	}
-	if freed, err := cache.Prune(t.Context(), artifacts.Keep(keep), 60_000); err != nil || freed < 50_000 || freed > 55_000 {
+	if freed, err := cache.Prune(t.Context(), artifacts.Keep(keep), 60_000); err != nil || freed < 50_000 ||
+		freed > 55_000 {
 		t.Errorf("with room for one: freed %d, %v", freed, err)
 	}
 	if _, err := cache.Prune(t.Context(), artifacts.Keep(keep), 0); err != nil {

@@ -121,7 +121,8 @@ func FileRange(f *os.File, offset, length int64) (io.ReadCloser, error) {
 		length = info.Size() - offset
 	}
 	if length < 0 || offset > info.Size()-length {
-		return nil, Permanent(fmt.Errorf("range %d+%d of %d bytes: %w", offset, length, info.Size(), io.ErrUnexpectedEOF))
+		return nil, Permanent(fmt.Errorf("range %d+%d of %d bytes: %w", offset, length, info.Size(),
+			io.ErrUnexpectedEOF))
 	}
 	return struct {
 		io.Reader
@@ -192,7 +193,8 @@ func wantRange(offset, length int64) string {
 
 func badStatus(resp *http.Response) error {
 	err := fmt.Errorf("the server answered %s", resp.Status)
-	transient := resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout
+	transient := resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests ||
+		resp.StatusCode == http.StatusRequestTimeout
 	if transient {
 		return err
 	}

@@ -69,12 +69,19 @@ func TestURLWrongAnswers(t *testing.T) {
 		want      string
 		permanent bool
 	}{
-		"ignores the range": {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { io.WriteString(w, text) }, "200", true},
+		"ignores the range": {func(w http.ResponseWriter, _ *http.Request,
+			_ http.HandlerFunc,
+		) {
+			io.WriteString(w, text)
+		}, "200", true},
 		"other range": {func(w http.ResponseWriter, r *http.Request, right http.HandlerFunc) {
 			r.Header.Set("Range", "bytes=0-3")
 			right(w, r)
 		}, `"bytes 0-3/10"`, false},
-		"no range stated": {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(206) }, `got ""`, false},
+		"no range stated": {
+			func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(206) },
+			`got ""`, false,
+		},
 		"breaks off": {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 			w.Header().Set("Content-Range", "bytes 3-6/10")
 			w.Header().Set("Content-Length", "4")
@@ -86,11 +93,26 @@ func TestURLWrongAnswers(t *testing.T) {
 			w.WriteHeader(206)
 			io.WriteString(w, "34")
 		}, "after 2 of 4 bytes", false},
-		"404":               {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(404) }, "object not found", true},
-		"403":               {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(403) }, "expired", true},
-		"400":               {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(400) }, "400", true},
-		"503":               {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(503) }, "503", false},
-		"429":               {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(429) }, "429", false},
+		"404": {
+			func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(404) },
+			"object not found", true,
+		},
+		"403": {
+			func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(403) },
+			"expired", true,
+		},
+		"400": {
+			func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(400) },
+			"400", true,
+		},
+		"503": {
+			func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(503) },
+			"503", false,
+		},
+		"429": {
+			func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { w.WriteHeader(429) },
+			"429", false,
+		},
 		"redirect to file":  {redirect("file:///etc/passwd"), "redirect from http to file", true},
 		"redirect to https": {redirect("https://127.0.0.1:1/x?" + secret), "redirect from http to https", true},
 		"redirects in a circle": {func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
@@ -157,7 +179,8 @@ func TestURLStall(t *testing.T) {
 	})
 	defer close(release)
 	o.Stall = 20 * time.Millisecond
-	if _, err := read(t, o, 3, 4); err == nil || !strings.Contains(err.Error(), "no byte arrived for 20ms") || artifacts.IsPermanent(err) {
+	if _, err := read(t, o, 3, 4); err == nil || !strings.Contains(err.Error(), "no byte arrived for 20ms") ||
+		artifacts.IsPermanent(err) {
 		t.Errorf("stalled body: %v", err)
 	}
 }
@@ -182,7 +205,10 @@ func TestURLForms(t *testing.T) {
 			t.Errorf("%s: %v, want %q", to, err, want)
 		}
 	}
-	o := &artifacts.URLOpener{Sign: func(context.Context, string) (string, error) { return "", errors.New("coordinator gone") }}
+	o := &artifacts.URLOpener{Sign: func(context.Context, string) (string, error) {
+		return "",
+			errors.New("coordinator gone")
+	}}
 	if _, err := read(t, o, 0, 1); err == nil || !strings.Contains(err.Error(), "coordinator gone") {
 		t.Errorf("failing signer: %v", err)
 	}

@@ -88,7 +88,9 @@ func operator(t *testing.T, n *node) (*grpc.ClientConn, controlv1.ControlService
 }
 
 // enrolled returns the credential of a new identity, made with a token.
-func enrolled(t *testing.T, n *node, c controlv1.ControlServiceClient, role, name string) (*identity.Credential, *agentv1.EnrolResponse) {
+func enrolled(t *testing.T, n *node, c controlv1.ControlServiceClient, role,
+	name string,
+) (*identity.Credential, *agentv1.EnrolResponse) {
 	t.Helper()
 	ctx := t.Context()
 	out, err := c.CreateToken(ctx, &controlv1.CreateTokenRequest{Role: role})
@@ -163,15 +165,18 @@ func TestWhoMayCallWhat(t *testing.T) {
 	ctx := t.Context()
 
 	asAgent := dial(t, n.addr.API, agent.Client())
-	if _, err := controlv1.NewControlServiceClient(asAgent).ListHosts(ctx, &controlv1.ListHostsRequest{}); rpc.Kind(err) != rpc.KindForbidden {
+	if _, err := controlv1.NewControlServiceClient(asAgent).ListHosts(ctx,
+		&controlv1.ListHostsRequest{}); rpc.Kind(err) != rpc.KindForbidden {
 		t.Errorf("an agent may list hosts: %v", err)
 	}
-	if _, err := peerv1.NewPeerServiceClient(asAgent).Keys(ctx, &peerv1.KeysRequest{}); rpc.Kind(err) != rpc.KindForbidden {
+	if _, err := peerv1.NewPeerServiceClient(asAgent).Keys(ctx,
+		&peerv1.KeysRequest{}); rpc.Kind(err) != rpc.KindForbidden {
 		t.Errorf("an agent may have the CA's key: %v", err)
 	}
 	conf := agent.Client()
 	conf.GetClientCertificate = nil
-	if _, err := controlv1.NewControlServiceClient(dial(t, n.addr.API, conf)).ListApps(ctx, &controlv1.ListAppsRequest{}); rpc.Kind(err) != rpc.KindUnauthorised {
+	if _, err := controlv1.NewControlServiceClient(dial(t, n.addr.API, conf)).ListApps(ctx,
+		&controlv1.ListAppsRequest{}); rpc.Kind(err) != rpc.KindUnauthorised {
 		t.Errorf("a call without certificate: %v", err)
 	}
 	other, err := identity.NewCA("other")
@@ -191,7 +196,8 @@ func TestWhoMayCallWhat(t *testing.T) {
 	conf.RootCAs = agent.Client().RootCAs
 	short, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	if _, err := controlv1.NewControlServiceClient(dial(t, n.addr.API, conf)).ListApps(short, &controlv1.ListAppsRequest{}); err == nil {
+	if _, err := controlv1.NewControlServiceClient(dial(t, n.addr.API, conf)).ListApps(short,
+		&controlv1.ListAppsRequest{}); err == nil {
 		t.Error("a certificate of another CA was accepted")
 	}
 
@@ -203,7 +209,10 @@ func TestWhoMayCallWhat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := session.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: &agentv1.Hello{Name: "web-1", Zone: "a", Labels: map[string]string{"role": "web"}}}}); err != nil {
+	if err := session.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: &agentv1.Hello{
+		Name: "web-1", Zone: "a",
+		Labels: map[string]string{"role": "web"},
+	}}}); err != nil {
 		t.Fatal(err)
 	}
 	if down, err := session.Recv(); err != nil || down.GetWelcome() == nil {
@@ -278,7 +287,11 @@ func TestRestartKeepsEverything(t *testing.T) {
 	dir := t.TempDir()
 	n := start(t, Options{Name: "c1", Dir: dir, Bootstrap: true})
 	_, control := operator(t, n)
-	if _, err := control.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{App: "www", Name: "v1", Digest: "sha256:" + strings.Repeat("a", 64)}); err != nil {
+	if _, err := control.RegisterRevision(t.Context(),
+		&controlv1.RegisterRevisionRequest{
+			App: "www", Name: "v1",
+			Digest: "sha256:" + strings.Repeat("a", 64),
+		}); err != nil {
 		t.Fatal(err)
 	}
 	n.stop()
@@ -303,7 +316,10 @@ func TestKeysAreSecret(t *testing.T) {
 }
 
 func TestWrongOptions(t *testing.T) {
-	good := Options{Name: "c", Dir: "d", API: "127.0.0.1:1", Agents: "127.0.0.1:2", Raft: "127.0.0.1:3", Gossip: "127.0.0.1:4"}
+	good := Options{
+		Name: "c", Dir: "d", API: "127.0.0.1:1", Agents: "127.0.0.1:2", Raft: "127.0.0.1:3",
+		Gossip: "127.0.0.1:4",
+	}
 	for flag, change := range map[string]func(*Options){
 		"--name":      func(o *Options) { o.Name = "a b" },
 		"--dir":       func(o *Options) { o.Dir = "" },
@@ -355,7 +371,8 @@ func TestMetricsSayHowLongCertificatesLive(t *testing.T) {
 			found[name] = v
 		}
 	}
-	if own, ca := found[`{certificate="coordinator"}`], found[`{certificate="ca"}`]; own < 7100 || own > 7200 || ca < 9*365*86400 {
+	if own, ca := found[`{certificate="coordinator"}`], found[`{certificate="ca"}`]; own < 7100 || own > 7200 ||
+		ca < 9*365*86400 {
 		t.Errorf("certificates live for %v", found)
 	}
 }

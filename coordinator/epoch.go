@@ -115,7 +115,8 @@ func readBackup(file string) (header, []byte, error) {
 		return h, nil, fmt.Errorf("read backup: %w", err)
 	}
 	if sum := sha256.Sum256(b); len(b) != h.Bytes || hex.EncodeToString(sum[:]) != h.SHA256 {
-		return h, nil, fmt.Errorf("%s is damaged: %d of %d bytes, or other ones than were written", file, len(b), h.Bytes)
+		return h, nil, fmt.Errorf("%s is damaged: %d of %d bytes, or other ones than were written", file, len(b),
+			h.Bytes)
 	}
 	return h, b, nil
 }
@@ -137,7 +138,8 @@ func Restore(dir, name, file, reason string, epoch uint64) (uint64, error) {
 		return 0, err
 	}
 	if consensus.HasState(filepath.Join(dir, "raft")) {
-		return 0, fmt.Errorf("%s holds a log already; move %s away to restore a backup", dir, filepath.Join(dir, "raft"))
+		return 0, fmt.Errorf("%s holds a log already; move %s away to restore a backup", dir,
+			filepath.Join(dir, "raft"))
 	}
 	if err := o.note(starting{Interrupted: "dcoord restore"}); err != nil {
 		return 0, err

@@ -134,7 +134,8 @@ func TestRecoverALostMajority(t *testing.T) {
 	if _, err := Recover(dir, "c1", "drill", 1); err == nil || !strings.Contains(err.Error(), "use a higher one") {
 		t.Errorf("into the same epoch: %v", err)
 	}
-	if err := refused(t, Options{Name: "c1", Dir: dir}); err == nil || !strings.Contains(err.Error(), "was interrupted; run it again") {
+	if err := refused(t, Options{Name: "c1", Dir: dir}); err == nil ||
+		!strings.Contains(err.Error(), "was interrupted; run it again") {
 		t.Errorf("a recovery that was interrupted: %v", err)
 	}
 	if epoch, err := Recover(dir, "c1", "drill", 0); err != nil || epoch != 2 {
@@ -156,7 +157,8 @@ func TestRestoreABackup(t *testing.T) {
 	for _, n := range nodes {
 		n.stop()
 	}
-	if _, err := Restore(dir, "c1", file, "drill", 0); err == nil || !strings.Contains(err.Error(), "holds a log already") {
+	if _, err := Restore(dir, "c1", file, "drill", 0); err == nil ||
+		!strings.Contains(err.Error(), "holds a log already") {
 		t.Errorf("onto a log: %v", err)
 	}
 	// Everything is lost but the keys that every coordinator has, and not its own.

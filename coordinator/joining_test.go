@@ -86,7 +86,8 @@ func TestUnreachableNewcomer(t *testing.T) {
 	first := start(t, Options{Name: "c1", Dir: t.TempDir(), Bootstrap: true})
 	_, admin := operator(t, first)
 	o := Options{
-		Name: "c2", Dir: t.TempDir(), Join: []string{first.addr.API}, Token: coordinatorToken(t, admin), Advertise: "192.0.2.1",
+		Name: "c2", Dir: t.TempDir(), Join: []string{first.addr.API}, Token: coordinatorToken(t,
+			admin), Advertise: "192.0.2.1",
 	}
 	log, stop := begin(t, o)
 	eventually(t, "c2 is told why it is no voter", func() bool {
@@ -165,7 +166,8 @@ func TestInterruptedBootstrap(t *testing.T) {
 			return n.Close()
 		},
 		"before its own certificate": func(dir string) error {
-			return errors.Join(os.RemoveAll(filepath.Join(dir, "raft")), os.Remove(filepath.Join(dir, identityDir, "tls.crt")))
+			return errors.Join(os.RemoveAll(filepath.Join(dir, "raft")),
+				os.Remove(filepath.Join(dir, identityDir, "tls.crt")))
 		},
 		"before its first key": func(dir string) error {
 			return errors.Join(
@@ -254,7 +256,10 @@ func TestRemoveCoordinator(t *testing.T) {
 		t.Errorf("after the removal: %v", s)
 	}
 	// Its name comes back with a token, on another machine.
-	start(t, Options{Name: "c3", Dir: t.TempDir(), Join: []string{nodes[1].addr.API}, Token: coordinatorToken(t, admin)})
+	start(t, Options{
+		Name: "c3", Dir: t.TempDir(), Join: []string{nodes[1].addr.API},
+		Token: coordinatorToken(t, admin),
+	})
 	if s := status(t, admin); len(s.Coordinators) != 3 || len(s.Missing) != 0 {
 		t.Errorf("after its successor has joined: %v", s)
 	}
@@ -280,8 +285,10 @@ func TestNoLeaderNamesTheMissing(t *testing.T) {
 	eventually(t, "c1 leads no more and says why", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		_, err := admin.RegisterRevision(ctx, &controlv1.RegisterRevisionRequest{App: "a", Name: "v", Digest: "sha256:" + strings.Repeat("a", 64)})
-		return err != nil && strings.Contains(err.Error(), "of 3 voters c2, c3 do not answer; 2 must be there and 1 are (c1)")
+		_, err := admin.RegisterRevision(ctx,
+			&controlv1.RegisterRevisionRequest{App: "a", Name: "v", Digest: "sha256:" + strings.Repeat("a", 64)})
+		return err != nil && strings.Contains(err.Error(),
+			"of 3 voters c2, c3 do not answer; 2 must be there and 1 are (c1)")
 	})
 	s := status(t, admin)
 	if !slices.Equal(s.Missing, []string{"c2", "c3"}) || s.Quorum != 2 || s.Leader != "" || len(s.Coordinators) != 3 {

@@ -153,7 +153,8 @@ func (l *replicated) forward(ctx context.Context, e state.Entry) ([]error, error
 	}
 	out, err := leader.Propose(ctx, &peerv1.ProposeRequest{Entry: data})
 	if err != nil {
-		return nil, rpc.Errorf(rpc.Kind(err), "forward %d facts to the leader: %s", len(e.Events)+len(e.Cluster), rpc.Text(err))
+		return nil, rpc.Errorf(rpc.Kind(err), "forward %d facts to the leader: %s", len(e.Events)+len(e.Cluster),
+			rpc.Text(err))
 	}
 	refusals := make([]error, len(e.Events)+len(e.Cluster))
 	for i, r := range out.Refusals {

@@ -120,7 +120,10 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	once := create(&controlv1.CreateTokenRequest{Role: "operator", Name: "ann"})
-	for role, want := range map[string]string{"agent": "not agent", "coordinator": "not coordinator", "": "unknown role"} {
+	for role, want := range map[string]string{
+		"agent": "not agent", "coordinator": "not coordinator",
+		"": "unknown role",
+	} {
 		_, err := join(t, nodes[1], once.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: role, Name: "x"})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("as %q: %v", role, err)
@@ -136,7 +139,8 @@ func TestTokens(t *testing.T) {
 			ann = k
 		}
 	}
-	if ann.GetUses() != 1 || ann.GetActor() != "admin" || ann.GetName() != "ann" || len(ann.GetUsedBy()) > 0 || ann.GetLeftMs() <= 0 {
+	if ann.GetUses() != 1 || ann.GetActor() != "admin" || ann.GetName() != "ann" || len(ann.GetUsedBy()) > 0 ||
+		ann.GetLeftMs() <= 0 {
 		t.Errorf("the token after it was refused: %v", ann)
 	}
 	if people, err := admin.ListPeople(ctx, &controlv1.ListPeopleRequest{}); err != nil || len(people.People) != 1 {
@@ -147,7 +151,8 @@ func TestTokens(t *testing.T) {
 	if _, err := admin.RevokeToken(ctx, &controlv1.RevokeTokenRequest{Id: gone.Id[:5]}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := join(t, nodes[2], gone.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err == nil || !strings.Contains(err.Error(), "revoked") {
+	if _, err := join(t, nodes[2], gone.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err == nil ||
+		!strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked token: %v", err)
 	}
 	if _, err := admin.RevokeToken(ctx, &controlv1.RevokeTokenRequest{Id: "zzz"}); rpc.Kind(err) != rpc.KindNotFound {
@@ -256,13 +261,16 @@ func TestBreakGlass(t *testing.T) {
 		}
 		return ""
 	}
-	if _, err := admin.ConfirmPerson(t.Context(), &controlv1.ConfirmPersonRequest{Name: "ann"}); rpc.Kind(err) != rpc.KindConflict || countsAs() != "admin" {
+	if _, err := admin.ConfirmPerson(t.Context(),
+		&controlv1.ConfirmPersonRequest{Name: "ann"}); rpc.Kind(err) != rpc.KindConflict || countsAs() != "admin" {
 		t.Errorf("admin vouched for whom admin made: %v, counts as %s", err, countsAs())
 	}
-	if _, err := glass.ConfirmPerson(t.Context(), &controlv1.ConfirmPersonRequest{Name: "ann"}); err != nil || countsAs() != "ann" {
+	if _, err := glass.ConfirmPerson(t.Context(), &controlv1.ConfirmPersonRequest{Name: "ann"}); err != nil ||
+		countsAs() != "ann" {
 		t.Errorf("break-glass: %v, counts as %s", err, countsAs())
 	}
-	if _, err := admin.RevokeIdentity(t.Context(), &controlv1.RevokeIdentityRequest{Role: "operator", Name: "root"}); err != nil {
+	if _, err := admin.RevokeIdentity(t.Context(),
+		&controlv1.RevokeIdentityRequest{Role: "operator", Name: "root"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := glass.ListApps(t.Context(), &controlv1.ListAppsRequest{}); rpc.Kind(err) != rpc.KindUnauthorised {
@@ -331,7 +339,10 @@ func TestRevokedEverywhere(t *testing.T) {
 		_, err := ann.ListApps(ctx, &controlv1.ListAppsRequest{})
 		return rpc.Kind(err) == rpc.KindUnauthorised
 	})
-	if _, err := ann.RegisterRevision(ctx, &controlv1.RegisterRevisionRequest{App: "a", Name: "v", Digest: "d"}); rpc.Kind(err) != rpc.KindUnauthorised {
+	if _, err := ann.RegisterRevision(ctx, &controlv1.RegisterRevisionRequest{
+		App: "a", Name: "v",
+		Digest: "d",
+	}); rpc.Kind(err) != rpc.KindUnauthorised {
 		t.Errorf("a forwarded call of a revoked person: %v", err)
 	}
 	again, err := agentv1.NewAgentServiceClient(dial(t, nodes[0].addr.Agents, host.Client())).Session(ctx)
@@ -342,7 +353,10 @@ func TestRevokedEverywhere(t *testing.T) {
 		t.Errorf("a new session of a revoked host: %v", err)
 	}
 	for _, bad := range []*controlv1.RevokeIdentityRequest{
-		{Role: "operator", Name: "nobody"}, {Role: "agent", Name: "nobody"}, {Role: "coordinator", Name: "c1"}, {Role: "x", Name: "c1"},
+		{Role: "operator", Name: "nobody"}, {Role: "agent", Name: "nobody"}, {
+			Role: "coordinator",
+			Name: "c1",
+		}, {Role: "x", Name: "c1"},
 	} {
 		if _, err := admin.RevokeIdentity(ctx, bad); err == nil {
 			t.Errorf("%v was revoked", bad)
@@ -375,7 +389,8 @@ func TestKeysAreForMembers(t *testing.T) {
 		if _, err := peer.Keys(t.Context(), &peerv1.KeysRequest{}); err == nil {
 			t.Errorf("the keys were given to a false %s", name)
 		}
-		if _, err := peer.Propose(t.Context(), &peerv1.ProposeRequest{}); err == nil || rpc.Kind(err) == rpc.KindInternal {
+		if _, err := peer.Propose(t.Context(), &peerv1.ProposeRequest{}); err == nil ||
+			rpc.Kind(err) == rpc.KindInternal {
 			t.Errorf("a false %s may propose: %v", name, err)
 		}
 	}
@@ -410,12 +425,14 @@ func TestReadYourWrites(t *testing.T) {
 	for i := range 18 {
 		name := "v" + string(rune('A'+i))
 		wrote, err := clients[i%3].RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{
-			App: "www", Name: name, Digest: "sha256:" + strings.Repeat("a", 62) + string("0123456789"[i/10]) + string("0123456789"[i%10]),
+			App: "www", Name: name, Digest: "sha256:" + strings.Repeat("a",
+				62) + string("0123456789"[i/10]) + string("0123456789"[i%10]),
 		})
 		if err != nil || wrote.Index == 0 {
 			t.Fatalf("index %d, %v", wrote.GetIndex(), err)
 		}
-		revs, err := clients[(i+1)%3].ListRevisions(t.Context(), &controlv1.ListRevisionsRequest{App: "www", Name: name})
+		revs, err := clients[(i+1)%3].ListRevisions(t.Context(),
+			&controlv1.ListRevisionsRequest{App: "www", Name: name})
 		if err != nil || len(revs.Revisions) != 1 {
 			t.Fatalf("write %d at c%d is not read at c%d: %v, %v", i, i%3+1, (i+1)%3+1, revs, err)
 		}

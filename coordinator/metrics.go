@@ -33,7 +33,8 @@ func (c *Coordinator) metrics(w http.ResponseWriter, r *http.Request) {
 	gauge("raft_applied_index", "Index of the last applied entry.", float64(c.node.Applied()), nil)
 	gauge("raft_leader", "1 when this coordinator leads.", b2f(c.log.leading()), nil)
 	gauge("agents_connected", "Agent streams at this coordinator.", float64(len(c.sessions.Connected())), nil)
-	gauge("invariant_violations", "Invariants that entries of the log have broken; any is a bug.", float64(c.store.Violations()), nil)
+	gauge("invariant_violations", "Invariants that entries of the log have broken; any is a bug.",
+		float64(c.store.Violations()), nil)
 	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.cred.Ends()).Seconds(),
 		prometheus.Labels{"certificate": "coordinator"})
 	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.ca.Ends()).Seconds(),
@@ -57,7 +58,8 @@ func (c *Coordinator) metrics(w http.ResponseWriter, r *http.Request) {
 		}
 	})
 	for k, n := range ended {
-		gauge("deployments_total", "Deployments that ended, by result.", n, prometheus.Labels{"app": k.app, "group": k.group, "result": k.result})
+		gauge("deployments_total", "Deployments that ended, by result.", n,
+			prometheus.Labels{"app": k.app, "group": k.group, "result": k.result})
 	}
 	promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 }

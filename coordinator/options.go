@@ -118,7 +118,8 @@ func (o *Options) Validate() error {
 	}
 	if o.Debug != "" {
 		if host, _, err := net.SplitHostPort(o.Debug); err != nil || !net.ParseIP(host).IsLoopback() {
-			bad("--debug %q: metrics and profiles are not protected, so they are served on a loopback address only", o.Debug)
+			bad("--debug %q: metrics and profiles are not protected, so they are served on a loopback address only",
+				o.Debug)
 		}
 	}
 	if o.Bootstrap && len(o.Join) > 0 {

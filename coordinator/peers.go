@@ -221,7 +221,9 @@ func (s *peerService) Logs(r *peerv1.LogsRequest, out peerv1.PeerService_LogsSer
 }
 
 // output reads hook output wherever the host's stream is.
-func (c *Coordinator) output(ctx context.Context, host string, q control.LogQuery, each func(control.HookOutput) error) error {
+func (c *Coordinator) output(ctx context.Context, host string, q control.LogQuery,
+	each func(control.HookOutput) error,
+) error {
 	r := &agentv1.LogRequest{App: q.App, Deployment: q.Deployment, Event: q.Event, Failed: q.Failed, Follow: q.Follow}
 	send := func(m *agentv1.LogChunk) error {
 		return each(control.HookOutput{Event: m.Event, Script: m.Script, Data: m.Data})
@@ -248,7 +250,9 @@ func (c *Coordinator) output(ctx context.Context, host string, q control.LogQuer
 	return rpc.Errorf(rpc.KindUnavailable, "host %s has no session at any coordinator, so its output cannot be read now; the reason of a failure is in `dctl status`", name)
 }
 
-func (c *Coordinator) remoteOutput(ctx context.Context, api string, r *peerv1.LogsRequest, send func(*agentv1.LogChunk) error) error {
+func (c *Coordinator) remoteOutput(ctx context.Context, api string, r *peerv1.LogsRequest,
+	send func(*agentv1.LogChunk) error,
+) error {
 	cc, err := c.peers.dial(api)
 	if err != nil {
 		return err

@@ -35,7 +35,8 @@ func (c *Coordinator) admit(p identity.Peer, key []byte) error {
 		})
 		switch {
 		case !created: // a replica that has not read its log yet
-			return rpc.Errorf(rpc.KindUnavailable, "this coordinator does not know the cluster's members yet; try again")
+			return rpc.Errorf(rpc.KindUnavailable,
+				"this coordinator does not know the cluster's members yet; try again")
 		case !known:
 			return rpc.Errorf(rpc.KindUnavailable, "%s is no coordinator of this cluster that this one knows", p.ID)
 		}

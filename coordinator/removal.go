@@ -49,7 +49,8 @@ func (s *membersService) RemoveCoordinator(
 // mayRemove guards the quorum. Force overrides it with a reason, but never for
 // the only voter.
 func (c *Coordinator) mayRemove(servers []membership.Server, r *controlv1.RemoveCoordinatorRequest) error {
-	if !c.isMember(r.Name) && !slices.ContainsFunc(servers, func(s membership.Server) bool { return s.Name == r.Name }) {
+	if !c.isMember(r.Name) && !slices.ContainsFunc(servers,
+		func(s membership.Server) bool { return s.Name == r.Name }) {
 		var names []string
 		for _, s := range servers {
 			names = append(names, s.Name)

@@ -21,7 +21,8 @@ func (c *Coordinator) raiseRules(ctx context.Context) error {
 		var now int
 		c.store.View(func(s *deploy.State) { now = s.Rules })
 		if known > now {
-			if _, err := c.log.Propose(ctx, []deploy.Event{deploy.RulesRaised{Level: now + 1}}); err != nil && ctx.Err() == nil {
+			if _, err := c.log.Propose(ctx, []deploy.Event{deploy.RulesRaised{Level: now + 1}}); err != nil &&
+				ctx.Err() == nil {
 				return fmt.Errorf("raise the rules of the log to %d: %w", now+1, err)
 			}
 			continue

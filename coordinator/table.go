@@ -15,7 +15,8 @@ func table() rpc.Table {
 	read, lead := rpc.Rule{Roles: people}, rpc.Rule{Roles: people, Leader: true}
 	return rpc.Table{
 		agentv1.EnrolmentService_Roots_FullMethodName: {Anonymous: true},
-		agentv1.EnrolmentService_Enrol_FullMethodName: {Anonymous: true, Leader: true}, // a fresh token works everywhere
+		// a fresh token works everywhere
+		agentv1.EnrolmentService_Enrol_FullMethodName: {Anonymous: true, Leader: true},
 
 		agentv1.AgentService_Session_FullMethodName:      {Roles: agents},
 		agentv1.AgentService_SignArtifact_FullMethodName: {Roles: agents},

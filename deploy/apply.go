@@ -182,9 +182,11 @@ func request(e Event) (Request, string) {
 	case RevisionRegistered:
 		return e.Request, "revision " + e.App + " " + e.Name + " " + string(e.Digest)
 	case DeploymentCreated:
-		return e.Request, fmt.Sprint("deployment ", e.App, " ", e.Group, " ", e.Revision, " ", e.Inverse, e.Fixes, e.Preempt)
+		return e.Request, fmt.Sprint("deployment ", e.App, " ", e.Group, " ", e.Revision, " ", e.Inverse, e.Fixes,
+			e.Preempt)
 	case RequestMade:
-		return e.Request, fmt.Sprint("verb ", e.Deployment, " ", e.Verb, " ", e.Gate, " ", e.Zone, " ", e.Wave, e.Hosts, e.Fixes, e.By)
+		return e.Request, fmt.Sprint("verb ", e.Deployment, " ", e.Verb, " ", e.Gate, " ", e.Zone, " ", e.Wave, e.Hosts,
+			e.Fixes, e.By)
 	case GroupDeleted:
 		return e.Request, "group-deleted " + e.App + " " + e.Group
 	case FreezeSet:

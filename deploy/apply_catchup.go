@@ -33,7 +33,10 @@ func (s *State) catchUpsGranted(e PermitsGranted) error {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
 	}
 	frozen := s.frozen(g) != nil
-	x := terms{concurrent: e.Concurrent, maxZones: e.MaxZones, floors: e.Floors, exclusive: !g.Config.Capacity.SharedHost}
+	x := terms{
+		concurrent: e.Concurrent, maxZones: e.MaxZones, floors: e.Floors,
+		exclusive: !g.Config.Capacity.SharedHost,
+	}
 	granted := 0
 	for _, item := range e.Items {
 		t := s.Target(item.Host, e.App)
@@ -67,7 +70,8 @@ func (s *State) catchUpsEnded(e TasksEnded) error {
 	ended := 0
 	for _, item := range e.Items {
 		t := s.Target(item.Host, e.App)
-		if t != nil && t.Group == e.Group && item.Status == TaskStageFailed && t.StageFailed != "" && t.Gen == item.Gen && t.Permit == PermitNone {
+		if t != nil && t.Group == e.Group && item.Status == TaskStageFailed && t.StageFailed != "" &&
+			t.Gen == item.Gen && t.Permit == PermitNone {
 			s.update(t, func() {
 				t.stageAgain()
 				t.RetryAt = s.Now.Add(catchUpRetry << min(t.Tries, 10))
@@ -112,7 +116,8 @@ func (s *State) caughtUp(t *Target) {
 	g := t.group
 	w, placed := g.place[t.Host]
 	for _, d := range slices.Backward(g.open) {
-		if !placed || d.Inverse || d.Revision != t.Running || w >= len(d.Waves) || !d.Status.Live() || d.Status == DeploymentStatusRollingBack {
+		if !placed || d.Inverse || d.Revision != t.Running || w >= len(d.Waves) || !d.Status.Live() ||
+			d.Status == DeploymentStatusRollingBack {
 			continue
 		}
 		st, task := d.Waves[w].Status, d.Tasks[t.Host]

@@ -55,7 +55,8 @@ func (s *State) inverseCreated(g *Group, d *Deployment, e DeploymentCreated) err
 			return err
 		}
 		if u != (Undo{Deployment: e.Undoes, Revision: e.Revision, Bad: e.Bad}) {
-			return refuse(Conflict, "a rollback of %s %s takes back deployment %s now, not %s; ask again", g.App, g.Name, u.Deployment, e.Undoes)
+			return refuse(Conflict, "a rollback of %s %s takes back deployment %s now, not %s; ask again", g.App,
+				g.Name, u.Deployment, e.Undoes)
 		}
 	} else if !slices.Contains(s.Sealed(g), e.Revision) || e.Bad != "" {
 		return refuse(Conflict, "revision %s never passed on group %s, or is bad; deploy it instead", e.RevName, g.Name)
@@ -270,7 +271,8 @@ func (s *State) deploymentPaused(d *Deployment, e DeploymentPaused) error {
 	if d.Status != DeploymentStatusRunning && d.Status != DeploymentStatusPaused {
 		return refuse(Conflict, "deployment %s is %s", d.ID, d.Status)
 	}
-	if d.ScopeRevert != nil && !slices.ContainsFunc(d.Waves, func(w Wave) bool { return w.Status == WaveStatusReverting }) {
+	if d.ScopeRevert != nil && !slices.ContainsFunc(d.Waves,
+		func(w Wave) bool { return w.Status == WaveStatusReverting }) {
 		d.ScopeRevert = nil // the scope is back
 	}
 	s.stopBakes(d)

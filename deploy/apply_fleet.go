@@ -33,7 +33,8 @@ func (s *State) groupDeleted(e GroupDeleted) error {
 	}
 	if len(g.open) > 0 {
 		d := g.open[0]
-		return refuse(Conflict, "deployment %s of %s to %s has not ended (%s); wait for it, or abort it", d.ID, d.RevName, g.Name, d.Status)
+		return refuse(Conflict, "deployment %s of %s to %s has not ended (%s); wait for it, or abort it", d.ID,
+			d.RevName, g.Name, d.Status)
 	}
 	s.MembershipIndex = s.Index
 	for _, h := range g.Hosts() {
@@ -185,7 +186,10 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 		if h == nil || h.Targets[e.App] != nil {
 			continue
 		}
-		t := &Target{Host: id, App: e.App, Group: e.Group, Zone: h.Zone, Away: h.Unreachable, Quarantined: h.Quarantine != ""}
+		t := &Target{
+			Host: id, App: e.App, Group: e.Group, Zone: h.Zone, Away: h.Unreachable,
+			Quarantined: h.Quarantine != "",
+		}
 		if h.Targets == nil {
 			h.Targets = map[string]*Target{}
 		}
@@ -327,7 +331,8 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 	}
 	for _, r := range sortedRevisions(all) {
 		if r.Digest != e.Digest && slices.Contains(r.Names, e.Name) {
-			return refuse(Exists, "revision %s of %s is already %s; a revision is immutable, push under a new name", e.Name, e.App, r.Digest)
+			return refuse(Exists, "revision %s of %s is already %s; a revision is immutable, push under a new name",
+				e.Name, e.App, r.Digest)
 		}
 	}
 	r := all[e.Digest]

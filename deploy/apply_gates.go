@@ -54,7 +54,10 @@ func (s *State) watched(d *Deployment, w *Wave, e GateObserved, x *Watched, gate
 		x.Covered += min(s.Now.Sub(from), 2*gate.every())
 	}
 	if x.Last.Answer != item.Answer || x.At == 0 {
-		s.record(d, Record{Subject: "gate", Wave: e.Wave, Host: hostKey(gate, item.Key), To: string(item.Answer), Text: e.Gate + ": " + item.Question + ": " + item.text()})
+		s.record(d, Record{
+			Subject: "gate", Wave: e.Wave, Host: hostKey(gate, item.Key), To: string(item.Answer),
+			Text: e.Gate + ": " + item.Question + ": " + item.text(),
+		})
 	}
 	switch item.Answer {
 	case VerdictFail:
@@ -108,7 +111,10 @@ func (s *State) revisionProven(e RevisionProven) error {
 	g.Grades[d.Revision] = GradeProven
 	s.reassignGroup(d.App, d.Group)
 	if !d.Pruned {
-		s.record(d, Record{Subject: "deployment", Wave: -1, To: "proven", Text: "watched for " + short(d.Config.WatchAfter) + " without suspicion"})
+		s.record(d, Record{
+			Subject: "deployment", Wave: -1, To: "proven",
+			Text: "watched for " + short(d.Config.WatchAfter) + " without suspicion",
+		})
 	}
 	return nil
 }

@@ -196,7 +196,8 @@ func (s *State) rehearse(d *Deployment, t *Target, task *Task) bool {
 	case 1:
 		w.Rehearsed = s.Now.Sub(t.GrantedAt)
 		task.Phase, task.Goal = 2, ""
-		s.moveTask(d, t.Host, task, TaskWaiting, fmt.Sprintf("a rollback takes %s; deploys again", w.Rehearsed.Round(time.Millisecond)), nil)
+		s.moveTask(d, t.Host, task, TaskWaiting,
+			fmt.Sprintf("a rollback takes %s; deploys again", w.Rehearsed.Round(time.Millisecond)), nil)
 		return true
 	}
 	task.Phase = 0

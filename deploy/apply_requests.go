@@ -16,7 +16,10 @@ func (s *State) requestMade(d *Deployment, e RequestMade) error {
 			what += " " + part
 		}
 	}
-	s.record(d, Record{Subject: "request", Wave: -1, To: string(e.Verb) + what, Text: joinText(e.Request.Actor, e.Request.Reason)})
+	s.record(d, Record{
+		Subject: "request", Wave: -1, To: string(e.Verb) + what,
+		Text: joinText(e.Request.Actor, e.Request.Reason),
+	})
 	return nil
 }
 
@@ -252,7 +255,8 @@ func (s *State) promote(d *Deployment, e RequestMade) error {
 		}
 	}
 	if !found {
-		return refuse(Conflict, "deployment %s has no wave that bakes or is held%s; see `dctl status %s`", d.ID, named(e.Gate), d.ID)
+		return refuse(Conflict, "deployment %s has no wave that bakes or is held%s; see `dctl status %s`", d.ID,
+			named(e.Gate), d.ID)
 	}
 	return nil
 }
@@ -290,14 +294,16 @@ func (s *State) approve(d *Deployment, e RequestMade) error {
 func (d *Deployment) mayApprove(g *Gate, e RequestMade) error {
 	who := e.Request.Actor
 	if e.Request.person() == cmp.Or(d.Person, d.Actor) {
-		return refuse(Conflict, "%s asked for deployment %s; somebody else must approve it%s", d.Actor, d.ID, sameAs(who, d.Actor))
+		return refuse(Conflict, "%s asked for deployment %s; somebody else must approve it%s", d.Actor, d.ID,
+			sameAs(who, d.Actor))
 	}
 	if g.Approval.Group != "" && !slices.Contains(e.Groups, g.Approval.Group) {
 		return refuse(Conflict, "gate %s needs somebody of group %s; %s is not in it", g.Name, g.Approval.Group, who)
 	}
 	for _, a := range d.Approvals {
 		if a.Gate == g.Name && cmp.Or(a.Person, a.Actor) == e.Request.person() {
-			return refuse(Conflict, "%s approved gate %s already; it needs different people%s", a.Actor, g.Name, sameAs(who, a.Actor))
+			return refuse(Conflict, "%s approved gate %s already; it needs different people%s", a.Actor, g.Name,
+				sameAs(who, a.Actor))
 		}
 	}
 	return nil
@@ -320,7 +326,8 @@ func (s *State) skipZone(d *Deployment, e RequestMade, no func(string) error) er
 	n := 0
 	for h, task := range sorted(d.Tasks) {
 		t := s.Target(h, d.App)
-		if t == nil || t.Zone != e.Zone || task.gone() || t.Permit != PermitNone || task.Status == TaskSettled || d.Waves[task.Wave].Status.Passed() {
+		if t == nil || t.Zone != e.Zone || task.gone() || t.Permit != PermitNone || task.Status == TaskSettled ||
+			d.Waves[task.Wave].Status.Passed() {
 			continue
 		}
 		s.update(t, func() {
@@ -380,7 +387,8 @@ func (s *State) takeOver(d *Deployment, e RequestMade) error {
 	if by != "" {
 		return refuse(Conflict, "%s is no newer deployment in flight on %s", by, d.Group)
 	}
-	return refuse(Conflict, "no newer deployment is in flight on %s; deploy a repair first (--fixes %s)", d.Group, d.RevName)
+	return refuse(Conflict, "no newer deployment is in flight on %s; deploy a repair first (--fixes %s)", d.Group,
+		d.RevName)
 }
 
 // takenOver lets the deployment stop and its targets stay until the newer one
@@ -430,7 +438,10 @@ func (s *State) ask(d *Deployment, e RequestMade) error {
 		}
 		for _, h := range w.Hosts {
 			if t := s.Target(h, d.App); t != nil && (e.Zone == "" || t.Zone == e.Zone) {
-				d.RequestedRevert = &Reversion{Scope: scope, Zone: e.Zone, Wave: e.Wave, Cause: "asked for " + joinText(e.Request.Actor, e.Request.Reason)}
+				d.RequestedRevert = &Reversion{
+					Scope: scope, Zone: e.Zone, Wave: e.Wave,
+					Cause: "asked for " + joinText(e.Request.Actor, e.Request.Reason),
+				}
 				return nil
 			}
 		}

@@ -15,7 +15,8 @@ func (s *State) permitsGranted(d *Deployment, w *Wave, e PermitsGranted) error {
 	led := s.ledger(g, nil) // every item is committed before the next is tested
 	for _, item := range e.Items {
 		t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]
-		if t == nil || task == nil || task.gone() || task.Wave != e.Wave || item.Gen != t.Gen+1 || !s.grantable(d, w, t, task, item.Goal) ||
+		if t == nil || task == nil || task.gone() || task.Wave != e.Wave || item.Gen != t.Gen+1 ||
+			!s.grantable(d, w, t, task, item.Goal) ||
 			frozen && task.Status != TaskReverting {
 			continue
 		}
@@ -35,7 +36,8 @@ func (s *State) permitsGranted(d *Deployment, w *Wave, e PermitsGranted) error {
 func (s *State) grantable(d *Deployment, w *Wave, t *Target, task *Task, goal Digest) bool {
 	switch task.Status {
 	case TaskWaiting:
-		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying && d.ScopeRevert == nil && d.AskAgain == 0 &&
+		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying && d.ScopeRevert == nil &&
+			d.AskAgain == 0 &&
 			goal == task.goal(d) && t.HasStaged(goal) && !t.Quarantined && !d.claimed(t.group, t, TaskReverting)
 	case TaskReverting:
 		back := d.Status == DeploymentStatusRollingBack || d.ScopeRevert != nil && d.Status != DeploymentStatusStopping
@@ -56,7 +58,10 @@ func (s *State) grant(d *Deployment, t *Target, task *Task, item Grant) {
 			s.moveTask(d, t.Host, task, TaskGranted, item.Kind.String(), nil)
 			return
 		}
-		s.record(d, Record{Subject: "task", Wave: task.Wave, Host: t.Host, To: "granted", Text: "back to " + s.RevisionName(d.App, item.Goal)})
+		s.record(d, Record{
+			Subject: "task", Wave: task.Wave, Host: t.Host, To: "granted",
+			Text: "back to " + s.RevisionName(d.App, item.Goal),
+		})
 	})
 }
 

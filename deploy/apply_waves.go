@@ -7,7 +7,8 @@ import (
 
 // holdsChanged records why a wave that is next is not entered.
 func (s *State) holdsChanged(d *Deployment, w *Wave, e HoldsChanged) error {
-	if d.Status != DeploymentStatusRunning || !w.Status.waits() && !(w.Status.active() && d.deserted(e.Wave)) || !d.entered(e.Wave) {
+	if d.Status != DeploymentStatusRunning || !w.Status.waits() && !(w.Status.active() && d.deserted(e.Wave)) ||
+		!d.entered(e.Wave) {
 		return refuse(Conflict, "wave %s is %s and not held", w.Name, w.Status)
 	}
 	w.Holds = e.Holds
@@ -23,7 +24,8 @@ func (s *State) holdsChanged(d *Deployment, w *Wave, e HoldsChanged) error {
 }
 
 func (s *State) waveStarted(d *Deployment, w *Wave, e WaveStarted) error {
-	if d.Status != DeploymentStatusRunning || !w.Status.waits() || !d.entered(e.Wave) || d.ScopeRevert != nil || d.AskAgain != 0 {
+	if d.Status != DeploymentStatusRunning || !w.Status.waits() || !d.entered(e.Wave) || d.ScopeRevert != nil ||
+		d.AskAgain != 0 {
 		return refuse(Conflict, "wave %s is %s and cannot start", w.Name, w.Status)
 	}
 	if holds := s.orderHolds(d, s.group(d), e.Wave); len(holds) > 0 {
@@ -74,7 +76,8 @@ func (s *State) resortWave(g *Group, i int) {
 
 func (s *State) bakeStarted(d *Deployment, w *Wave, e BakeStarted) error {
 	p := d.waves[e.Wave]
-	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusDeploying || p.open() > 0 || p.evidence == 0 || p.failures+w.Extra > w.Budget ||
+	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusDeploying || p.open() > 0 || p.evidence == 0 ||
+		p.failures+w.Extra > w.Budget ||
 		d.ScopeRevert != nil || d.AskAgain != 0 {
 		return refuse(Conflict, "wave %s is not ready to bake", w.Name)
 	}
@@ -89,8 +92,10 @@ func (s *State) bakeStarted(d *Deployment, w *Wave, e BakeStarted) error {
 func (s *State) waveSealed(d *Deployment, w *Wave, e WaveSealed) error {
 	p := d.waves[e.Wave]
 	early := s.Now < w.BakeUntil && !d.promoted(w.Name, "bake")
-	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusBaking || d.ScopeRevert != nil || d.AskAgain != 0 || early || d.failing(w) ||
-		p.failures+w.Extra > w.Budget || p.sickCount > 0 && d.Config.OnFailure.Gate.Do != ActionContinue || p.tasks[TaskSettled] == 0 {
+	if d.Status != DeploymentStatusRunning || w.Status != WaveStatusBaking || d.ScopeRevert != nil || d.AskAgain != 0 ||
+		early || d.failing(w) ||
+		p.failures+w.Extra > w.Budget || p.sickCount > 0 && d.Config.OnFailure.Gate.Do != ActionContinue ||
+		p.tasks[TaskSettled] == 0 {
 		return refuse(Conflict, "wave %s is not ready to be sealed", w.Name)
 	}
 	seal := Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now}
@@ -124,8 +129,10 @@ func (s *State) sealWave(d *Deployment, i int, seal Seal) {
 func (s *State) waveSkipped(d *Deployment, w *Wave, e WaveSkipped) error {
 	p := d.waves[e.Wave]
 	busy := p.open() > 0 && !d.promoted(w.Name, holdTargets)
-	if d.Status != DeploymentStatusRunning || busy || p.evidence > 0 || p.tasks[TaskGranted]+p.tasks[TaskReverting] > 0 ||
-		!w.Status.waits() && !w.Status.active() || w.Status.waits() && p.failures+w.Extra > w.Budget || d.ScopeRevert != nil || !d.entered(e.Wave) {
+	if d.Status != DeploymentStatusRunning || busy || p.evidence > 0 ||
+		p.tasks[TaskGranted]+p.tasks[TaskReverting] > 0 ||
+		!w.Status.waits() && !w.Status.active() || w.Status.waits() && p.failures+w.Extra > w.Budget ||
+		d.ScopeRevert != nil || !d.entered(e.Wave) {
 		return refuse(Conflict, "wave %s has work", w.Name)
 	}
 	if p.tasks[TaskSkipped] == 0 { // unless somebody was left out of it

@@ -64,7 +64,8 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 		}
 	}
 	if kind, goal := g.catchUp(t); kind != CatchUpNone && !staging && !t.HasStaged(goal) {
-		a.Stage, a.StageName, a.StageKey = goal, s.RevisionName(t.App, goal), fmt.Sprintf("%s.%s.%d.%d", kind, goal.Short(), g.Layout.Version, t.StageTries)
+		a.Stage, a.StageName, a.StageKey = goal, s.RevisionName(t.App, goal), fmt.Sprintf("%s.%s.%d.%d", kind,
+			goal.Short(), g.Layout.Version, t.StageTries)
 	}
 	a.Gates, a.StopFail = probes(config.GatesOf(gates)), config.StopFailure == "fail"
 	if !t.Open {
@@ -77,7 +78,8 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 	}
 	if d := s.Deployments[t.Deployment]; d != nil {
 		task := d.Tasks[t.Host]
-		a.Rollback = d.Status == DeploymentStatusRollingBack || task != nil && (task.Status == TaskReverting || task.Phase == 1)
+		a.Rollback = d.Status == DeploymentStatusRollingBack || task != nil &&
+			(task.Status == TaskReverting || task.Phase == 1)
 		a.TaskLimit = int64(d.Config.Timeouts.Task)
 	}
 	return a
@@ -122,7 +124,8 @@ func (s *State) keep(t *Target) []Digest {
 	}
 	g := s.Groups[GroupKey(t.App, t.Group)]
 	for _, d := range g.open {
-		if task := d.Tasks[t.Host]; d.Status != DeploymentStatusPending && task != nil && !task.gone() && !task.Status.Terminal() {
+		if task := d.Tasks[t.Host]; d.Status != DeploymentStatusPending && task != nil && !task.gone() &&
+			!task.Status.Terminal() {
 			add(task.goal(d))
 		}
 	}

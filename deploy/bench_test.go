@@ -29,7 +29,10 @@ func newDriver(n, fails int) *driver {
 	c.Capacity.MaxZones = 0
 	c.Waves = nil
 	spec := func(name, kind string, p int) deploy.WaveSpec {
-		return deploy.WaveSpec{Name: name, Kind: kind, Size: deploy.Percent(p), Balance: true, BakeSpec: deploy.BakeSpec{BakeMin: time.Hour}, FailureBudget: deploy.Percent(5)}
+		return deploy.WaveSpec{
+			Name: name, Kind: kind, Size: deploy.Percent(p), Balance: true,
+			BakeSpec: deploy.BakeSpec{BakeMin: time.Hour}, FailureBudget: deploy.Percent(5),
+		}
 	}
 	for _, p := range []int{1, 2, 5, 10, 25} {
 		c.Waves = append(c.Waves, spec(fmt.Sprint("w", p), "percent", p))
@@ -74,7 +77,10 @@ func (d *driver) deploy(id string) deploy.DeploymentStatus {
 	if err != nil {
 		panic(err)
 	}
-	d.apply(deploy.DeploymentCreated{ID: id, App: "www", Group: "prod", Revision: "v1", RevName: "v1", Config: g.Config, Waves: plan.Waves})
+	d.apply(deploy.DeploymentCreated{
+		ID: id, App: "www", Group: "prod", Revision: "v1", RevName: "v1", Config: g.Config,
+		Waves: plan.Waves,
+	})
 	for range 1_000_000 {
 		events := deploy.Decide(d.s, deploy.Fleet{}, d.now)
 		if len(events) == 0 {

@@ -124,7 +124,8 @@ func (l *ledger) mutex(t *Target, x terms) error {
 	}
 	for app, other := range sorted(t.host.Targets) {
 		if other.Permit != PermitNone && (x.exclusive || l.s.exclusive(other)) {
-			return fmt.Errorf("%s is busy with application %s, and one of the two wants the host alone", t.host.Name, app)
+			return fmt.Errorf("%s is busy with application %s, and one of the two wants the host alone",
+				t.host.Name, app)
 		}
 	}
 	return nil

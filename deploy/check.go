@@ -94,9 +94,11 @@ func (s *State) checkDeployment(d *Deployment) error {
 			return fmt.Errorf("task %s of %s has no target and is %s", h, d.ID, task.Status)
 		}
 		if t != nil && task.Status == TaskGranted && (t.Permit == PermitNone || t.Gen != task.Gen) {
-			return fmt.Errorf("task %s of %s is granted generation %d, its target is at %d with permit %s", h, d.ID, task.Gen, t.Gen, t.Permit)
+			return fmt.Errorf("task %s of %s is granted generation %d, its target is at %d with permit %s", h, d.ID,
+				task.Gen, t.Gen, t.Permit)
 		}
-		if t != nil && !task.gone() && t.Permit != PermitNone && t.Deployment == d.ID && task.Status.Terminal() && task.Status != TaskLeft {
+		if t != nil && !task.gone() && t.Permit != PermitNone && t.Deployment == d.ID && task.Status.Terminal() &&
+			task.Status != TaskLeft {
 			return fmt.Errorf("task %s of %s is %s and holds a permit", h, d.ID, task.Status)
 		}
 		counted += count(task.Counted)
@@ -137,8 +139,10 @@ func (s *State) checkWave(d *Deployment, i int) error {
 		return nil
 	}
 	for j := range i {
-		if before := &d.Waves[j]; before.Batch < w.Batch && !before.Status.Passed() && before.Status != WaveStatusReverting && before.Status != WaveStatusReverted {
-			return fmt.Errorf("S12: wave %s of %s is %s while %s is %s", w.Name, d.ID, w.Status, before.Name, before.Status)
+		if before := &d.Waves[j]; before.Batch < w.Batch && !before.Status.Passed() &&
+			before.Status != WaveStatusReverting && before.Status != WaveStatusReverted {
+			return fmt.Errorf("S12: wave %s of %s is %s while %s is %s", w.Name, d.ID, w.Status, before.Name,
+				before.Status)
 		}
 	}
 	return nil
@@ -199,7 +203,8 @@ func Assert(s *State, e Event) func() error {
 			}
 			for _, f := range p.Floors {
 				if u := g.usage(f.Zone); (f.Zone == "" || f.Zone == t.Zone) && u.serving < f.Min {
-					return fmt.Errorf("I1: a grant to %s leaves %d serving in zone %q of %s, the floor is %d", item.Host, u.serving, f.Zone, g.Key(), f.Min)
+					return fmt.Errorf("I1: a grant to %s leaves %d serving in zone %q of %s, the floor is %d",
+						item.Host, u.serving, f.Zone, g.Key(), f.Min)
 				}
 			}
 			if n := g.usage("").permits; n > p.Concurrent {
@@ -259,7 +264,8 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 		}
 		for _, f := range e.Floors {
 			if d := after[f.Zone]; d != nil && normal[f.Zone] && d.serving < f.Min {
-				return fmt.Errorf("I1: grants in zone %q of %s leave %d of %d serving, the floor is %d", f.Zone, g.Key(), d.serving, before[f.Zone].serving, f.Min)
+				return fmt.Errorf("I1: grants in zone %q of %s leave %d of %d serving, the floor is %d", f.Zone,
+					g.Key(), d.serving, before[f.Zone].serving, f.Min)
 			}
 		}
 		if p := after[""].permits; e.CatchUp != CatchUpBirth && granted > 0 && p > e.Concurrent {
@@ -271,7 +277,8 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 			was += count(z != "" && before[z] != nil && before[z].permits > 0)
 		}
 		if e.MaxZones > 0 && zones > e.MaxZones && zones > was {
-			return fmt.Errorf("I2: permits are out in %d zones of %s, at most %d may have them", zones, g.Key(), e.MaxZones)
+			return fmt.Errorf("I2: permits are out in %d zones of %s, at most %d may have them", zones, g.Key(),
+				e.MaxZones)
 		}
 		return nil
 	}
@@ -299,7 +306,8 @@ func (s *State) checkStart(d *Deployment, i int, was WaveStatus) error {
 	}
 	for j := range i {
 		if d.Waves[j].Batch < d.Waves[i].Batch && !s.judgedOrMeant(d, j) {
-			return fmt.Errorf("I13: wave %s of %s was entered, and nobody of %s was judged", d.Waves[i].Name, d.ID, d.Waves[j].Name)
+			return fmt.Errorf("I13: wave %s of %s was entered, and nobody of %s was judged", d.Waves[i].Name, d.ID,
+				d.Waves[j].Name)
 		}
 	}
 	return nil
@@ -313,7 +321,8 @@ func (s *State) judgedOrMeant(d *Deployment, j int) bool {
 	if w.BakeMin == 0 && len(w.Gates) == 0 || w.Status != WaveStatusSkipped {
 		return true
 	}
-	return p.tasks[TaskGone] == p.total() || d.promoted(w.Name, holdTargets) || d.leftOutByName(j) || d.passedOn(s.group(d), j) ||
+	return p.tasks[TaskGone] == p.total() || d.promoted(w.Name, holdTargets) || d.leftOutByName(j) ||
+		d.passedOn(s.group(d), j) ||
 		p.tasks[TaskSettled] > 0
 }
 
@@ -393,7 +402,8 @@ func (s *State) checkVerdict(e GateJudged) error {
 	}
 	w := &d.Waves[e.Wave]
 	if x := w.Watch[watchKey(e.Gate, e.Key)]; x != nil && w.Status.judged() && x.Last.From < w.EvidenceFrom {
-		return fmt.Errorf("I16: gate %s of %s was judged by what it saw before wave %s was entered or tried again", e.Gate, d.ID, w.Name)
+		return fmt.Errorf("I16: gate %s of %s was judged by what it saw before wave %s was entered or tried again",
+			e.Gate, d.ID, w.Name)
 	}
 	return nil
 }
@@ -404,11 +414,13 @@ func (s *State) checkSeal(d *Deployment, i int, was WaveStatus) error {
 		return nil
 	}
 	if s.Now.Sub(w.BakeSince) < w.BakeMin && !d.promoted(w.Name, "bake") {
-		return fmt.Errorf("S12: wave %s of %s was sealed after %s, its bake is %s", w.Name, d.ID, s.Now.Sub(w.BakeSince), w.BakeMin)
+		return fmt.Errorf("S12: wave %s of %s was sealed after %s, its bake is %s", w.Name, d.ID,
+			s.Now.Sub(w.BakeSince), w.BakeMin)
 	}
 	for _, h := range w.Hosts {
 		t, task := s.Target(h, d.App), d.Tasks[h]
-		if t != nil && task.Status == TaskSettled && task.Wave == i && task.Gen > 0 && t.Permit == PermitNone && len(t.Seals) == 0 {
+		if t != nil && task.Status == TaskSettled && task.Wave == i && task.Gen > 0 && t.Permit == PermitNone &&
+			len(t.Seals) == 0 {
 			return fmt.Errorf("S12: %s settled in wave %s of %s and was not sealed", h, w.Name, d.ID)
 		}
 	}
@@ -421,7 +433,8 @@ func (s *State) checkSettled(d *Deployment, items []TaskEnd) error {
 		t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]
 		if item.Status == TaskSettled && t != nil && task != nil && task.Status == TaskSettled && task.Since == s.Now &&
 			(!t.proved(d.Revision)) {
-			return fmt.Errorf("S14: %s counts as settled in %s and runs %s, %s", item.Host, d.ID, t.Running.Short(), t.Health)
+			return fmt.Errorf("S14: %s counts as settled in %s and runs %s, %s", item.Host, d.ID, t.Running.Short(),
+				t.Health)
 		}
 	}
 	return nil
@@ -453,9 +466,11 @@ func (s *State) witnessReport(r *Report) func() error {
 			}
 			switch {
 			case r.Gen < task.Gen:
-				return fmt.Errorf("S10: a report of generation %d moved task %s of %s, which is at %d", r.Gen, r.Host, d.ID, task.Gen)
+				return fmt.Errorf("S10: a report of generation %d moved task %s of %s, which is at %d", r.Gen, r.Host,
+					d.ID, task.Gen)
 			case task.Status == TaskSettled && !s.sawDone(r, d.Revision):
-				return fmt.Errorf("S14: %s settled in %s by a report of %s, %s", r.Host, d.ID, r.Running.Short(), r.Health)
+				return fmt.Errorf("S14: %s settled in %s by a report of %s, %s", r.Host, d.ID, r.Running.Short(),
+					r.Health)
 			}
 		}
 		return nil

@@ -92,8 +92,10 @@ func CompareErrors(candidate, baseline []Counts, effect int64) Comparison {
 	out.Final = out.Verdict != VerdictInconclusive
 	out.Samples = int(mine.Requests)
 	out.Value = fmt.Sprintf("errors %s, baseline %s", mine, theirs)
-	out.Threshold = fmt.Sprintf("effect %sx: log likelihood ratio %s fails, %s passes", number(t.k), number(t.failAt()), number(passAt()))
-	out.Detail = fmt.Sprintf("log likelihood ratio %s, %s against a share of %s%%", number(t.ratio), number(t.wald), number(100*ErrorFloor))
+	out.Threshold = fmt.Sprintf("effect %sx: log likelihood ratio %s fails, %s passes", number(t.k), number(t.failAt()),
+		number(passAt()))
+	out.Detail = fmt.Sprintf("log likelihood ratio %s, %s against a share of %s%%", number(t.ratio), number(t.wald),
+		number(100*ErrorFloor))
 	return out
 }
 
@@ -196,7 +198,8 @@ func CompareLatency(candidate, baseline []Sample, effect int64) Comparison {
 
 // inOrder returns the numbers among the samples in the order of time.
 func inOrder(in []Sample) []Sample {
-	out := slices.DeleteFunc(slices.Clone(in), func(s Sample) bool { return math.IsNaN(s.Value) || math.IsInf(s.Value, 0) })
+	out := slices.DeleteFunc(slices.Clone(in),
+		func(s Sample) bool { return math.IsNaN(s.Value) || math.IsInf(s.Value, 0) })
 	slices.SortStableFunc(out, func(a, b Sample) int { return int(max(-1, min(1, a.At-b.At))) })
 	return out
 }

@@ -110,18 +110,60 @@ func TestErrorRatesOfCompareErrors(t *testing.T) {
 		{"equal, 0.1%", steadily(20, 0.001), steadily(220, 0.001), 600, none, [2]float64{0.5, 1}, 12_000, 12_000},
 		{"equal, 1%", steadily(20, 0.01), steadily(220, 0.01), 600, none, [2]float64{0.9, 1}, 12_000, 12_000},
 		{"equal, 20%", steadily(20, 0.2), steadily(220, 0.2), 100, none, [2]float64{0.9, 1}, 12_000, 12_000},
-		{"equal, both rise, traffic swings", wave(20, 0.01), wave(220, 0.01), 600, none, [2]float64{0.9, 1}, 12_000, 12_000},
-		{"better: 0.5% beside 1%", steadily(20, 0.005), steadily(220, 0.01), 600, [2]float64{0, 0.005}, [2]float64{0.95, 1}, 12_000, 12_000},
-		{"wave larger than the baseline, equal, 1%", steadily(220, 0.01), steadily(20, 0.01), 300, none, any, 66_000, 66_000},
-		{"worse by the effect: 2% beside 1%", steadily(20, 0.02), steadily(220, 0.01), 600, [2]float64{0.9, 1}, [2]float64{0, deploy.CompareBeta}, 3000, 12_000},
-		{"worse by the effect: 0.2% beside 0.1%", steadily(20, 0.002), steadily(220, 0.001), 600, [2]float64{0.3, 1}, [2]float64{0, deploy.CompareBeta}, 12_000, 12_000},
-		{"5% beside 1%", steadily(20, 0.05), steadily(220, 0.01), 600, [2]float64{0.99, 1}, [2]float64{0, 0.01}, 300, 1000},
-		{"1% beside none", steadily(20, 0.01), steadily(220, 0), 600, [2]float64{0.95, 1}, [2]float64{0, deploy.CompareBeta}, 1200, 3000},
+		{
+			"equal, both rise, traffic swings", wave(20, 0.01), wave(220, 0.01), 600, none,
+			[2]float64{0.9, 1},
+			12_000,
+			12_000,
+		},
+		{
+			"better: 0.5% beside 1%", steadily(20, 0.005), steadily(220, 0.01), 600,
+			[2]float64{0, 0.005},
+			[2]float64{0.95, 1},
+			12_000, 12_000,
+		},
+		{
+			"wave larger than the baseline, equal, 1%", steadily(220, 0.01), steadily(20, 0.01), 300, none, any, 66_000,
+			66_000,
+		},
+		{
+			"worse by the effect: 2% beside 1%", steadily(20, 0.02), steadily(220, 0.01), 600,
+			[2]float64{0.9, 1},
+			[2]float64{0, deploy.CompareBeta},
+			3000, 12_000,
+		},
+		{
+			"worse by the effect: 0.2% beside 0.1%", steadily(20, 0.002), steadily(220, 0.001), 600,
+			[2]float64{0.3, 1},
+			[2]float64{0, deploy.CompareBeta},
+			12_000, 12_000,
+		},
+		{
+			"5% beside 1%", steadily(20, 0.05), steadily(220, 0.01), 600,
+			[2]float64{0.99, 1},
+			[2]float64{0, 0.01},
+			300, 1000,
+		},
+		{
+			"1% beside none", steadily(20, 0.01), steadily(220, 0), 600,
+			[2]float64{0.95, 1},
+			[2]float64{0, deploy.CompareBeta},
+			1200, 3000,
+		},
 		{"50% beside none", steadily(20, 0.5), steadily(220, 0), 30, [2]float64{1, 1}, none, 40, 60},
 		{"50% beside 1%", steadily(20, 0.5), steadily(220, 0.01), 30, [2]float64{1, 1}, none, 40, 60},
 		{"all beside none, 1 req/s beside 11", steadily(1, 0.999), steadily(11, 0), 60, [2]float64{1, 1}, none, 12, 14},
-		{"scraped every 15 s, equal, 1%", scraped(0, 0, 0.01), scraped(1, 11, 0.01), 600, none, [2]float64{0.9, 1}, 12_000, 12_000},
-		{"scraped every 15 s, 50% beside 1%", scraped(0, 0, 0.5), scraped(1, 11, 0.01), 60, [2]float64{1, 1}, none, 600, 600},
+		{
+			"scraped every 15 s, equal, 1%", scraped(0, 0, 0.01), scraped(1, 11, 0.01), 600, none,
+			[2]float64{0.9, 1},
+			12_000, 12_000,
+		},
+		{
+			"scraped every 15 s, 50% beside 1%", scraped(0, 0, 0.5), scraped(1, 11, 0.01), 60,
+			[2]float64{1, 1},
+			none,
+			600, 600,
+		},
 		{"bad after 5 good minutes: 50% beside 1%", func(s int) (int64, float64) {
 			if s < 300 {
 				return 20, 0.01
@@ -152,7 +194,8 @@ func TestErrorRatesOfCompareErrors(t *testing.T) {
 func TestErrorRatesOfCompareLatency(t *testing.T) {
 	const runs, scrapes = 500, 240
 	var table strings.Builder
-	fmt.Fprintf(&table, compareHead, "latency: 1 host beside 11, effect 1.2x", "fail", "pass", "neither", "median", "99%")
+	fmt.Fprintf(&table, compareHead, "latency: 1 host beside 11, effect 1.2x", "fail", "pass", "neither",
+		"median", "99%")
 	for _, c := range []struct {
 		name             string
 		ratio            float64
@@ -161,7 +204,12 @@ func TestErrorRatesOfCompareLatency(t *testing.T) {
 	}{
 		{"half as slow", 0.5, [2]float64{0, 0}, [2]float64{1, 1}, 0, 0},
 		{"equal", 1, [2]float64{0, 0.001}, [2]float64{0.99, 1}, 240, 240},
-		{"slower by exactly the effect", 1.2, [2]float64{0, deploy.CompareAlpha}, [2]float64{0, deploy.CompareBeta}, 240, 240},
+		{
+			"slower by exactly the effect", 1.2,
+			[2]float64{0, deploy.CompareAlpha},
+			[2]float64{0, deploy.CompareBeta},
+			240, 240,
+		},
 		{"1.5x", 1.5, [2]float64{0.98, 1}, [2]float64{0, 0.001}, 60, 200},
 		{"2x", 2, [2]float64{1, 1}, [2]float64{0, 0}, 25, 40},
 		{"5x", 5, [2]float64{1, 1}, [2]float64{0, 0}, 20, 20},
@@ -200,13 +248,15 @@ func TestCompareWithoutEvidence(t *testing.T) {
 		"no buckets":          deploy.CompareErrors(nil, nil, 2_000_000),
 		"no baseline buckets": deploy.CompareErrors([]deploy.Counts{{Requests: 1e6}}, nil, 2_000_000),
 		"no requests":         deploy.CompareErrors(make([]deploy.Counts, 9), make([]deploy.Counts, 9), 2_000_000),
-		"errors, no baseline": deploy.CompareErrors([]deploy.Counts{{Requests: 100, Errors: 50}}, []deploy.Counts{{}}, 2_000_000),
-		"negative counters":   deploy.CompareErrors([]deploy.Counts{{Requests: -5, Errors: -9}}, []deploy.Counts{{Requests: -1, Errors: 7}}, 2_000_000),
-		"no values":           deploy.CompareLatency(nil, nil, 1_200_000),
-		"few values":          deploy.CompareLatency(many(19, 9), many(19, 1), 1_200_000),
-		"no baseline values":  deploy.CompareLatency(many(50, 9), nil, 1_200_000),
-		"no numbers":          deploy.CompareLatency(many(50, math.NaN()), many(50, math.Inf(1)), 1_200_000),
-		"later baseline":      deploy.CompareLatency(many(25, 9), []deploy.Sample{{At: 1e9, Value: 1}}, 1_200_000),
+		"errors, no baseline": deploy.CompareErrors([]deploy.Counts{{Requests: 100, Errors: 50}}, []deploy.Counts{{}},
+			2_000_000),
+		"negative counters": deploy.CompareErrors([]deploy.Counts{{Requests: -5, Errors: -9}},
+			[]deploy.Counts{{Requests: -1, Errors: 7}}, 2_000_000),
+		"no values":          deploy.CompareLatency(nil, nil, 1_200_000),
+		"few values":         deploy.CompareLatency(many(19, 9), many(19, 1), 1_200_000),
+		"no baseline values": deploy.CompareLatency(many(50, 9), nil, 1_200_000),
+		"no numbers":         deploy.CompareLatency(many(50, math.NaN()), many(50, math.Inf(1)), 1_200_000),
+		"later baseline":     deploy.CompareLatency(many(25, 9), []deploy.Sample{{At: 1e9, Value: 1}}, 1_200_000),
 	} {
 		if c.Verdict != deploy.VerdictInconclusive || c.Final {
 			t.Errorf("%s: %+v", name, c)
@@ -237,13 +287,15 @@ func TestCompareIsAskedAgain(t *testing.T) {
 		}
 		first = c
 	}
-	if !strings.HasPrefix(first.Value, "errors ") || first.Samples > 40 || !first.Final || first.Threshold != "effect 2x: log likelihood ratio 5.298 fails, -3.689 passes" {
+	if !strings.HasPrefix(first.Value, "errors ") || first.Samples > 40 || !first.Final ||
+		first.Threshold != "effect 2x: log likelihood ratio 5.298 fails, -3.689 passes" {
 		t.Errorf("%+v", first)
 	}
 	c := deploy.CompareLatency(slow, fast, 1_200_000)
 	slices.Reverse(slow)
 	slices.Reverse(fast)
-	if again := deploy.CompareLatency(slow, fast, 1_200_000); again != c || c.Verdict != deploy.VerdictFail || c.Samples != deploy.FirstLook {
+	if again := deploy.CompareLatency(slow, fast, 1_200_000); again != c || c.Verdict != deploy.VerdictFail ||
+		c.Samples != deploy.FirstLook {
 		t.Errorf("%+v, reversed %+v", c, again)
 	}
 }

@@ -66,7 +66,8 @@ type Config struct {
 	InFlight           InFlight       `json:"in_flight,omitzero"`
 	Timeouts           Timeouts       `json:"timeouts"`
 	WatchAfter         time.Duration  `json:"watch_after,omitempty"`
-	StopFailure        string         `json:"stop_failure,omitempty"` // continue | fail: when ApplicationStop of the old revision fails
+	// continue | fail: when ApplicationStop of the old revision fails
+	StopFailure string `json:"stop_failure,omitempty"`
 }
 
 // Capacity says how much of a group may be out of service.
@@ -309,10 +310,13 @@ func (c *Config) gate(name string) *Gate {
 func Builtin(name string) (Config, bool) {
 	all := Action{Do: ActionRollback, Scope: ScopeAll}
 	c := Config{
-		Name:        name,
-		Capacity:    Capacity{SmallFleet: "relax", MaxConcurrent: Percent(100)},
-		Waves:       []WaveSpec{{Name: "all", Kind: "remainder"}},
-		OnFailure:   FailureAction{Host: Action{Do: ActionRollback, Scope: ScopeHost}, Wave: all, Gate: all, Test: all, Bake: all},
+		Name:     name,
+		Capacity: Capacity{SmallFleet: "relax", MaxConcurrent: Percent(100)},
+		Waves:    []WaveSpec{{Name: "all", Kind: "remainder"}},
+		OnFailure: FailureAction{
+			Host: Action{Do: ActionRollback, Scope: ScopeHost}, Wave: all, Gate: all, Test: all,
+			Bake: all,
+		},
 		Rollback:    RollbackPolicy{MaxConcurrent: Percent(33)},
 		Timeouts:    DefaultTimeouts(),
 		StopFailure: "continue",
@@ -336,7 +340,10 @@ func Builtin(name string) (Config, bool) {
 		c.Waves = []WaveSpec{
 			{Name: "one-box", Kind: "count", Size: Count(1), Zone: "lightest", BakeSpec: bake},
 			{Name: "canary", Kind: "percent", Size: Percent(5), Balance: true, BakeSpec: bake},
-			{Name: "zones", Kind: "remainder", ForEachZone: true, OneBox: true, FailureBudget: Percent(2), BakeSpec: bake},
+			{
+				Name: "zones", Kind: "remainder", ForEachZone: true, OneBox: true, FailureBudget: Percent(2),
+				BakeSpec: bake,
+			},
 		}
 		if name == "staged" {
 			c.OnFailure.Wave = Action{Do: ActionRollback, Scope: ScopeZone, Then: ThenPause}
@@ -356,5 +363,8 @@ func BuiltinNames() []string {
 
 // DefaultTimeouts returns the timeouts of a config that names none.
 func DefaultTimeouts() Timeouts {
-	return Timeouts{Stage: 15 * time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute, ForgetAfter: 30 * time.Minute}
+	return Timeouts{
+		Stage: 15 * time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute,
+		ForgetAfter: 30 * time.Minute,
+	}
 }

@@ -15,7 +15,10 @@ const grantBatch = 500
 // nothing. The caller proposes them as one entry and asks again until Decide
 // returns none; then it waits for a change or for NextWake.
 func Decide(s *State, f Fleet, now Time) []Event {
-	d := &decision{s: s, now: now, down: map[string]bool{}, hosts: map[string]bool{}, ledgers: map[*Group]*ledger{}, revertBegins: map[*Group]bool{}, illOf: map[*Group]map[Digest]bool{}}
+	d := &decision{
+		s: s, now: now, down: map[string]bool{}, hosts: map[string]bool{}, ledgers: map[*Group]*ledger{},
+		revertBegins: map[*Group]bool{}, illOf: map[*Group]map[Digest]bool{},
+	}
 	for _, h := range f.Down {
 		d.down[h] = true
 	}
@@ -261,7 +264,8 @@ func (d *decision) endTasks(dep *Deployment) bool {
 	var items []TaskEnd
 	for i := range dep.Waves {
 		items = append(items, d.lost(dep, i)...)
-		if dep.Status == DeploymentStatusRunning && dep.ScopeRevert == nil && dep.Waves[i].Status == WaveStatusDeploying {
+		if dep.Status == DeploymentStatusRunning && dep.ScopeRevert == nil &&
+			dep.Waves[i].Status == WaveStatusDeploying {
 			items = append(items, d.unstaged(dep, i)...)
 			items = append(items, d.settled(dep, i)...)
 		}
@@ -322,14 +326,20 @@ func (d *decision) unstaged(dep *Deployment, i int) []TaskEnd {
 	var out []TaskEnd
 	p, w, limits := dep.waves[i], &dep.Waves[i], dep.Config.Timeouts
 	end := func(h, cause string) {
-		out = append(out, TaskEnd{Host: h, Status: TaskStageFailed, Counter: d.s.Target(h, dep.App).Counter, Cause: cause})
+		out = append(out, TaskEnd{
+			Host: h, Status: TaskStageFailed, Counter: d.s.Target(h, dep.App).Counter,
+			Cause: cause,
+		})
 	}
 	p.stuck.each(func(j int) bool {
 		h := w.Hosts[j]
 		switch {
 		case dep.Tasks[h].Status != TaskWaiting:
 		case d.s.Target(h, dep.App).Quarantined:
-			out = append(out, TaskEnd{Host: h, Status: TaskSkipped, Counter: d.s.Target(h, dep.App).Counter, Cause: "the host is quarantined"})
+			out = append(out, TaskEnd{
+				Host: h, Status: TaskSkipped, Counter: d.s.Target(h, dep.App).Counter,
+				Cause: "the host is quarantined",
+			})
 		case d.s.Target(h, dep.App).StageFailed == dep.Tasks[h].goal(dep):
 			end(h, "the bundle could not be staged")
 		case d.away(h, limits.LostAfter):

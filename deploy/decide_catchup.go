@@ -21,7 +21,11 @@ func (d *decision) catchUps() {
 			}
 			if !t.HasStaged(goal) {
 				if t.StageFailed == goal {
-					unstaged = append(unstaged, TaskEnd{Host: host, Status: TaskStageFailed, Gen: t.Gen, Counter: t.Counter, Cause: "the bundle could not be staged"})
+					unstaged = append(unstaged,
+						TaskEnd{
+							Host: host, Status: TaskStageFailed, Gen: t.Gen, Counter: t.Counter,
+							Cause: "the bundle could not be staged",
+						})
 				}
 				continue
 			}
@@ -68,7 +72,10 @@ func (d *decision) catchUpsLost(g *Group) {
 	for host := range sorted(g.catchingUp) {
 		t := d.s.Target(host, g.App)
 		if t.Permit != PermitNone && (d.away(host, limits.LostAfter) || d.now.Sub(t.GrantedAt) >= limits.Task) {
-			items = append(items, TaskEnd{Host: host, Status: TaskLost, Gen: t.Gen, Counter: t.Counter, Cause: "no result"})
+			items = append(items, TaskEnd{
+				Host: host, Status: TaskLost, Gen: t.Gen, Counter: t.Counter,
+				Cause: "no result",
+			})
 		}
 	}
 	if len(items) > 0 {

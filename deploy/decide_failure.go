@@ -34,7 +34,8 @@ func (d *decision) failures(dep *Deployment) bool {
 		if p := dep.waves[i]; dep.Waves[i].Status.active() && p.failures+dep.Waves[i].Extra > 0 {
 			return d.act(dep, failure{
 				wave: i, action: dep.Config.OnFailure.Wave, zones: d.failedZones(dep, i),
-				cause: fmt.Sprintf("%d hosts failed, the budget of the deployment is %d%s", dep.Failures, total.Down(len(dep.Tasks)), d.because(dep, i)),
+				cause: fmt.Sprintf("%d hosts failed, the budget of the deployment is %d%s", dep.Failures,
+					total.Down(len(dep.Tasks)), d.because(dep, i)),
 			})
 		}
 	}
@@ -63,7 +64,8 @@ func (d *decision) overBudget(dep *Deployment, i int) bool {
 		})
 	}
 	host := dep.Config.OnFailure.Host
-	if failed == 0 || host.Do == "" || host.Do == ActionContinue || host.Do == ActionRollback && host.Scope == ScopeHost {
+	if failed == 0 || host.Do == "" || host.Do == ActionContinue || host.Do == ActionRollback &&
+		host.Scope == ScopeHost {
 		return false // the host went back by itself
 	}
 	return d.act(dep, failure{
@@ -75,7 +77,8 @@ func (d *decision) overBudget(dep *Deployment, i int) bool {
 // barrierMissed acts when too few targets could be staged for the quorum.
 func (d *decision) barrierMissed(dep *Deployment, i int) bool {
 	p, w, stage := dep.waves[i], &dep.Waves[i], dep.Config.Stage
-	if w.Status != WaveStatusDeploying || w.Released || p.unstaged > 0 || stage.Barrier == "" || stage.Barrier == "none" {
+	if w.Status != WaveStatusDeploying || w.Released || p.unstaged > 0 || stage.Barrier == "" ||
+		stage.Barrier == "none" {
 		return false
 	}
 	have, need, of := dep.quorum(i)
@@ -84,7 +87,8 @@ func (d *decision) barrierMissed(dep *Deployment, i int) bool {
 	}
 	return d.act(dep, failure{
 		wave: i, action: dep.Config.OnFailure.Wave, zones: d.failedZones(dep, i),
-		cause: fmt.Sprintf("wave %s: %d of %d targets are staged, the quorum is %d%s", w.Name, have, of, need, d.because(dep, i)),
+		cause: fmt.Sprintf("wave %s: %d of %d targets are staged, the quorum is %d%s", w.Name, have, of, need,
+			d.because(dep, i)),
 	})
 }
 
@@ -202,7 +206,10 @@ func (d *decision) judged(dep *Deployment, i int) bool {
 		}
 		action := dep.actionFor(gate, w)
 		if x.Verdict != VerdictFail {
-			d.emit(GateJudged{Deployment: dep.ID, Wave: i, Gate: x.Gate, Key: x.Last.Key, Verdict: VerdictFail, Evidence: x.Last.Question + ": " + x.Last.text()})
+			d.emit(GateJudged{
+				Deployment: dep.ID, Wave: i, Gate: x.Gate, Key: x.Last.Key, Verdict: VerdictFail,
+				Evidence: x.Last.Question + ": " + x.Last.text(),
+			})
 		}
 		f := failure{wave: i, action: action, scope: gate.scope(), zones: d.waveZones(dep, i)}
 		switch gate.scope() {
@@ -214,7 +221,8 @@ func (d *decision) judged(dep *Deployment, i int) bool {
 		case ScopeZone:
 			f.zones = []string{x.Last.Key}
 		}
-		f.cause = fmt.Sprintf("gate %s failed in wave %s%s (%s)", x.Gate, w.Name, d.keyName(gate, x.Last.Key), x.Last.text())
+		f.cause = fmt.Sprintf("gate %s failed in wave %s%s (%s)", x.Gate, w.Name, d.keyName(gate, x.Last.Key),
+			x.Last.text())
 		if d.act(dep, f) {
 			return true
 		}

@@ -90,7 +90,8 @@ func (d *decision) forget(f Fleet) {
 		}
 		after, busy := time.Duration(0), false
 		for _, t := range sorted(h.Targets) {
-			if t.group == nil || len(t.group.open) > 0 || t.Permit != PermitNone || t.group.Config.Timeouts.ForgetAfter == 0 {
+			if t.group == nil || len(t.group.open) > 0 || t.Permit != PermitNone ||
+				t.group.Config.Timeouts.ForgetAfter == 0 {
 				busy = true
 				break
 			}
@@ -107,7 +108,8 @@ func (d *decision) forget(f Fleet) {
 func (d *decision) suspect() {
 	for _, g := range sorted(d.s.Groups) {
 		dep := d.s.Deployments[g.Last]
-		if dep == nil || dep.Config.WatchAfter == 0 || dep.Status != DeploymentStatusSucceeded || dep.Inverse || dep.Suspect != "" {
+		if dep == nil || dep.Config.WatchAfter == 0 || dep.Status != DeploymentStatusSucceeded || dep.Inverse ||
+			dep.Suspect != "" {
 			continue
 		}
 		if !dep.watched(g, d.now) {
@@ -129,7 +131,8 @@ func (d *decision) suspicion(g *Group, dep *Deployment) string {
 		for _, x := range sorted(w.Watch) {
 			gate := dep.Config.gate(x.Gate)
 			if gate != nil && slices.Contains(w.Gates, x.Gate) && x.failing(gate) {
-				return fmt.Sprintf("gate %s fails in wave %s%s (%s)", x.Gate, w.Name, d.keyName(gate, x.Last.Key), x.Last.text())
+				return fmt.Sprintf("gate %s fails in wave %s%s (%s)", x.Gate, w.Name, d.keyName(gate, x.Last.Key),
+					x.Last.text())
 			}
 		}
 	}

@@ -105,8 +105,10 @@ func (d *decision) granting(w openWave) *granting {
 		}
 	}
 	limit := grantBatch
-	if (wave.OneBox || wave.Rehearse && wave.Rehearsed == 0 && w.dep.rehearsable(grp, w.wave)) && !w.dep.oneBoxPassed(w.wave) {
-		if limit = 1 - p.permits; limit <= 0 || wave.OneBox && p.settledUp > 0 { // the first host's gates have not passed
+	if (wave.OneBox || wave.Rehearse && wave.Rehearsed == 0 && w.dep.rehearsable(grp, w.wave)) &&
+		!w.dep.oneBoxPassed(w.wave) {
+		// the first host's gates have not passed
+		if limit = 1 - p.permits; limit <= 0 || wave.OneBox && p.settledUp > 0 {
 			return nil
 		}
 	}
@@ -124,7 +126,8 @@ func (g *granting) try(host string) bool {
 		return false
 	}
 	t, goal := g.d.s.Target(host, g.dep.App), g.dep.Tasks[host].goal(g.dep)
-	if t == nil || t.host.Unreachable || t.Quarantined && g.dep.Tasks[host].Status == TaskWaiting || !t.HasStaged(goal) {
+	if t == nil || t.host.Unreachable || t.Quarantined && g.dep.Tasks[host].Status == TaskWaiting ||
+		!t.HasStaged(goal) {
 		return true
 	}
 	if g.dep.claimed(g.led.g, t, TaskReverting) {

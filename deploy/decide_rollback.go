@@ -13,13 +13,16 @@ import (
 // A target that joined with the revision is one of them. One that another
 // deployment is changing, or that a newer one has settled, is that one's to
 // move; one that was left out on purpose keeps what it runs.
-func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool, bad ...Digest) (items []RevertGoal, anyGood bool) {
+func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool,
+	bad ...Digest,
+) (items []RevertGoal, anyGood bool) {
 	g := d.s.group(dep)
 	d.past = nil
 	for i := range slices.Backward(dep.Waves) {
 		for _, h := range dep.Waves[i].Hosts {
 			t, task := d.s.Target(h, dep.App), dep.Tasks[h]
-			if t == nil || task == nil || task.gone() || task.Wave != i || !in(i, t) || dep.overtaken(g, t) || t.Declared {
+			if t == nil || task == nil || task.gone() || task.Wave != i || !in(i, t) || dep.overtaken(g, t) ||
+				t.Declared {
 				continue
 			}
 			goal := d.goal(dep, t, bad)
@@ -108,7 +111,10 @@ func (d *decision) rollbackAll(dep *Deployment, cause string, items []RevertGoal
 		items, _ = d.revertSet(dep, everything, bad...)
 	}
 	isBad := func(o *Deployment) bool { return !o.Inverse && !g.sealedBefore(o.Revision, o.ID) }
-	d.emit(RollbackStarted{Deployment: dep.ID, Cause: cause, Bad: isBad(dep), Scope: ScopeAll, Past: d.past, Items: items})
+	d.emit(RollbackStarted{
+		Deployment: dep.ID, Cause: cause, Bad: isBad(dep), Scope: ScopeAll, Past: d.past,
+		Items: items,
+	})
 	for _, o := range revoked {
 		if o.RevertSet {
 			continue
@@ -187,7 +193,8 @@ func (d *decision) notBack(dep *Deployment) string {
 			continue
 		}
 		for _, h := range dep.Waves[i].Hosts {
-			if task := dep.Tasks[h]; task.Goal != "" && (task.Status == TaskBroken || task.Status == TaskLost) || task.Status == TaskLeft {
+			if task := dep.Tasks[h]; task.Goal != "" && (task.Status == TaskBroken || task.Status == TaskLost) ||
+				task.Status == TaskLeft {
 				out = append(out, fmt.Sprintf("%s %s", d.s.hostName(h), task.Status))
 			}
 		}
@@ -288,9 +295,15 @@ func (d *decision) reverted(dep *Deployment) bool {
 			t, task := d.s.Target(h, dep.App), dep.Tasks[h]
 			switch {
 			case t.Running == task.Goal && t.Serving():
-				items = append(items, TaskEnd{Host: h, Status: TaskReverted, Counter: t.Counter, Cause: "runs it already"})
+				items = append(items, TaskEnd{
+					Host: h, Status: TaskReverted, Counter: t.Counter,
+					Cause: "runs it already",
+				})
 			case d.away(h, dep.Config.Timeouts.LostAfter):
-				items = append(items, TaskEnd{Host: h, Status: TaskLost, Gen: t.Gen, Counter: t.Counter, Cause: "unreachable"})
+				items = append(items, TaskEnd{
+					Host: h, Status: TaskLost, Gen: t.Gen, Counter: t.Counter,
+					Cause: "unreachable",
+				})
 			}
 			return true
 		})

@@ -28,7 +28,10 @@ func (d *decision) overdue(dep *Deployment) bool {
 	name := dep.overdue(d.now)
 	if name != "" {
 		d.emit(RequestMade{
-			Request: Request{Actor: "coordinator", Reason: "gate " + name + " was not approved in time"}, Deployment: dep.ID,
+			Request: Request{
+				Actor:  "coordinator",
+				Reason: "gate " + name + " was not approved in time",
+			}, Deployment: dep.ID,
 			Verb: VerbReject, Gate: name,
 		})
 	}
@@ -159,7 +162,8 @@ func (d *decision) replacement(dep *Deployment, g *Group, i int) (TargetMoved, b
 		}
 		for _, h := range dep.Waves[j].Hosts {
 			t, task := d.s.Target(h, dep.App), dep.Tasks[h]
-			if t != nil && task != nil && !task.gone() && task.Wave == j && task.Status == TaskWaiting && t.Permit == PermitNone && t.canAct() {
+			if t != nil && task != nil && !task.gone() && task.Wave == j && task.Status == TaskWaiting &&
+				t.Permit == PermitNone && t.canAct() {
 				return TargetMoved{App: g.App, Group: g.Name, Host: h, From: j, To: i}, true
 			}
 		}
@@ -221,11 +225,15 @@ func (d *decision) seal(dep *Deployment, i int) WaveStatus {
 		return seal()
 	case "fail":
 		f := failure{wave: i, action: dep.Config.OnFailure.Bake, zones: d.waveZones(dep, i), scope: ScopeWave}
-		f.cause = fmt.Sprintf("wave %s: %s after %s, and the config says `onInconclusive: fail`", w.Name, why, short(w.Max()))
+		f.cause = fmt.Sprintf("wave %s: %s after %s, and the config says `onInconclusive: fail`", w.Name, why,
+			short(w.Max()))
 		if f.action.Do == ActionContinue {
 			return seal()
 		}
-		d.emit(GateJudged{Deployment: dep.ID, Wave: i, Gate: e.open, Verdict: VerdictInconclusive, Evidence: why + " after " + short(w.Max())})
+		d.emit(GateJudged{
+			Deployment: dep.ID, Wave: i, Gate: e.open, Verdict: VerdictInconclusive,
+			Evidence: why + " after " + short(w.Max()),
+		})
 		d.act(dep, f)
 	}
 	return WaveStatusBaking

@@ -7,56 +7,61 @@ import (
 
 // Deployment is one revision travelling through one group.
 type Deployment struct {
-	ID              string           `json:"id"`
-	Seq             uint64           `json:"seq"`
-	App             string           `json:"app"`
-	Group           string           `json:"group"`
-	Revision        Digest           `json:"revision"`
-	RevName         string           `json:"rev_name"`
-	From            Digest           `json:"from,omitempty"` // what most targets ran
-	FromName        string           `json:"from_name,omitempty"`
-	Config          Config           `json:"config"`
-	Waves           []Wave           `json:"waves"`
-	Tasks           map[string]*Task `json:"tasks"` // by host
-	Status          DeploymentStatus `json:"status"`
-	Cause           string           `json:"cause,omitempty"`
-	Decision        bool             `json:"decision,omitempty"` // paused by a failure, waits for a person
-	RevertSet       bool             `json:"revert,omitempty"`   // the revert set is committed
-	Attempt         int              `json:"attempt,omitempty"`  // rises with each retry
-	Inverse         bool             `json:"inverse,omitempty"`
-	Undoes          string           `json:"undoes,omitempty"`  // of an inverse deployment: the one that it takes back; "": all go to Revision
-	Leaves          Digest           `json:"leaves,omitempty"`  // of an inverse deployment: the revision of the one that it takes back
-	Undone          bool             `json:"undone,omitempty"`  // an inverse deployment took it back
-	Granted         bool             `json:"granted,omitempty"` // a permit of it was granted: targets may run its revision
-	Asked           string           `json:"asked,omitempty"`   // who wants all of it back, and why; "" nobody
-	Redeploy        bool             `json:"redeploy,omitempty"`
-	Seed            uint64           `json:"seed"`
-	Actor           string           `json:"actor,omitempty"`
-	Person          string           `json:"person,omitempty"` // who the actor counts as, for four eyes
-	Reason          string           `json:"reason,omitempty"`
-	CreatedAt       Time             `json:"created_at"`
-	EndedAt         Time             `json:"ended_at,omitempty"`
-	Created         int64            `json:"created"` // wall
-	Ended           int64            `json:"ended,omitempty"`
-	Failures        int              `json:"failures"`            // tasks that count against the total budget
-	GateFail        string           `json:"gate_fail,omitempty"` // the gate that failed, until a retry
-	Records         []Record         `json:"records,omitempty"`
-	Pruned          bool             `json:"pruned,omitempty"` // ended long ago: tasks, hosts and records are dropped
-	StartedAt       Time             `json:"started_at,omitempty"`
-	LimitFrom       Time             `json:"limit_from,omitempty"` // start of timeouts.deployment, moved on by pauses, anew at a retry
-	AskAgain        Time             `json:"ask_again,omitempty"`  // gates must answer after this, before anything goes on
-	DecideBy        Time             `json:"decide_by,omitempty"`  // the decision's end; 0 waits for ever
-	Fixes           []Digest         `json:"fixes,omitempty"`      // revisions whose rollback does not revoke this one
-	Without         []Digest         `json:"without,omitempty"`    // revisions that it is known not to contain
-	Preempt         bool             `json:"preempt,omitempty"`
-	TakenBy         string           `json:"taken_by,omitempty"`  // the newer deployment that takes over
-	ScopeRevert     *Reversion       `json:"scoped,omitempty"`    // an open revert set that is not of all
-	RequestedRevert *Reversion       `json:"requested,omitempty"` // a scope that a person wants back
-	Approvals       []Approval       `json:"approvals,omitempty"`
-	Promoted        []string         `json:"promoted,omitempty"` // holds that count as passed, see holdKey
-	Suspect         string           `json:"suspect,omitempty"`  // what was seen after it succeeded
-	Held            bool             `json:"held,omitempty"`     // paused before it started
-	PausedAt        Time             `json:"paused_at,omitempty"`
+	ID        string           `json:"id"`
+	Seq       uint64           `json:"seq"`
+	App       string           `json:"app"`
+	Group     string           `json:"group"`
+	Revision  Digest           `json:"revision"`
+	RevName   string           `json:"rev_name"`
+	From      Digest           `json:"from,omitempty"` // what most targets ran
+	FromName  string           `json:"from_name,omitempty"`
+	Config    Config           `json:"config"`
+	Waves     []Wave           `json:"waves"`
+	Tasks     map[string]*Task `json:"tasks"` // by host
+	Status    DeploymentStatus `json:"status"`
+	Cause     string           `json:"cause,omitempty"`
+	Decision  bool             `json:"decision,omitempty"` // paused by a failure, waits for a person
+	RevertSet bool             `json:"revert,omitempty"`   // the revert set is committed
+	Attempt   int              `json:"attempt,omitempty"`  // rises with each retry
+	Inverse   bool             `json:"inverse,omitempty"`
+	// of an inverse deployment: the one that it takes back; "": all go to Revision
+	Undoes string `json:"undoes,omitempty"`
+	// of an inverse deployment: the revision of the one that it takes back
+	Leaves Digest `json:"leaves,omitempty"`
+	Undone bool   `json:"undone,omitempty"` // an inverse deployment took it back
+	// a permit of it was granted: targets may run its revision
+	Granted   bool     `json:"granted,omitempty"`
+	Asked     string   `json:"asked,omitempty"` // who wants all of it back, and why; "" nobody
+	Redeploy  bool     `json:"redeploy,omitempty"`
+	Seed      uint64   `json:"seed"`
+	Actor     string   `json:"actor,omitempty"`
+	Person    string   `json:"person,omitempty"` // who the actor counts as, for four eyes
+	Reason    string   `json:"reason,omitempty"`
+	CreatedAt Time     `json:"created_at"`
+	EndedAt   Time     `json:"ended_at,omitempty"`
+	Created   int64    `json:"created"` // wall
+	Ended     int64    `json:"ended,omitempty"`
+	Failures  int      `json:"failures"`            // tasks that count against the total budget
+	GateFail  string   `json:"gate_fail,omitempty"` // the gate that failed, until a retry
+	Records   []Record `json:"records,omitempty"`
+	Pruned    bool     `json:"pruned,omitempty"` // ended long ago: tasks, hosts and records are dropped
+	StartedAt Time     `json:"started_at,omitempty"`
+	// start of timeouts.deployment, moved on by pauses, anew at a retry
+	LimitFrom Time `json:"limit_from,omitempty"`
+	// gates must answer after this, before anything goes on
+	AskAgain        Time       `json:"ask_again,omitempty"`
+	DecideBy        Time       `json:"decide_by,omitempty"` // the decision's end; 0 waits for ever
+	Fixes           []Digest   `json:"fixes,omitempty"`     // revisions whose rollback does not revoke this one
+	Without         []Digest   `json:"without,omitempty"`   // revisions that it is known not to contain
+	Preempt         bool       `json:"preempt,omitempty"`
+	TakenBy         string     `json:"taken_by,omitempty"`  // the newer deployment that takes over
+	ScopeRevert     *Reversion `json:"scoped,omitempty"`    // an open revert set that is not of all
+	RequestedRevert *Reversion `json:"requested,omitempty"` // a scope that a person wants back
+	Approvals       []Approval `json:"approvals,omitempty"`
+	Promoted        []string   `json:"promoted,omitempty"` // holds that count as passed, see holdKey
+	Suspect         string     `json:"suspect,omitempty"`  // what was seen after it succeeded
+	Held            bool       `json:"held,omitempty"`     // paused before it started
+	PausedAt        Time       `json:"paused_at,omitempty"`
 
 	order map[string]int // host -> position in its wave; derived
 	waves []*progress    // derived
@@ -101,7 +106,8 @@ func (d *Deployment) derive() {
 // watched reports whether gates go on asking about the deployment, which
 // succeeded: it is the newest of its group, not suspected, and watchAfter runs.
 func (d *Deployment) watched(g *Group, now Time) bool {
-	return g != nil && g.Last == d.ID && d.Status == DeploymentStatusSucceeded && !d.Inverse && !d.Pruned && d.Suspect == "" &&
+	return g != nil && g.Last == d.ID && d.Status == DeploymentStatusSucceeded && !d.Inverse && !d.Pruned &&
+		d.Suspect == "" &&
 		g.Grades[d.Revision] == GradeNone && now.Sub(d.EndedAt) < d.Config.WatchAfter
 }
 
@@ -116,7 +122,8 @@ func (d *Deployment) deserted(i int) bool {
 // act again, in a wave that has nobody else.
 func (d *Deployment) reopens(t *Target, task *Task) bool {
 	w := &d.Waves[task.Wave]
-	return task.Status == TaskSkipped && !task.Named && !task.Intend && !t.Away && !t.Quarantined && w.Status.waits() && d.forward()
+	return task.Status == TaskSkipped && !task.Named && !task.Intend && !t.Away && !t.Quarantined && w.Status.waits() &&
+		d.forward()
 }
 
 // adopts reports whether a target that has no task in the deployment could get
@@ -155,7 +162,8 @@ func (d *Deployment) straggles(g *Group, t *Target, task *Task, goal Digest) boo
 
 // forward reports whether the deployment may still give its revision to hosts.
 func (d *Deployment) forward() bool {
-	return d.Status == DeploymentStatusPending || d.Status == DeploymentStatusRunning || d.Status == DeploymentStatusPaused
+	return d.Status == DeploymentStatusPending || d.Status == DeploymentStatusRunning ||
+		d.Status == DeploymentStatusPaused
 }
 
 // held is the number of permits that the deployment holds.
@@ -230,7 +238,8 @@ func (dep *Deployment) overtaken(g *Group, t *Target) bool {
 		return true
 	}
 	for _, o := range g.open {
-		if task := o.Tasks[t.Host]; o.Seq > dep.Seq && task != nil && !task.gone() && task.Status == TaskSettled && t.Running == o.Revision {
+		if task := o.Tasks[t.Host]; o.Seq > dep.Seq && task != nil && !task.gone() && task.Status == TaskSettled &&
+			t.Running == o.Revision {
 			return true
 		}
 	}
@@ -273,7 +282,8 @@ func (dep *Deployment) shadowed(g *Group, i int) bool {
 // sealed before it was taken back, and it is not this one's any more.
 func (d *Deployment) passedOn(g *Group, i int) bool {
 	return slices.ContainsFunc(g.open, func(o *Deployment) bool {
-		return o.Seq > d.Seq && i < len(o.Waves) && (o.Waves[i].Status.active() || o.Waves[i].Status == WaveStatusSealed)
+		return o.Seq > d.Seq && i < len(o.Waves) &&
+			(o.Waves[i].Status.active() || o.Waves[i].Status == WaveStatusSealed)
 	})
 }
 
@@ -335,9 +345,15 @@ func (s *State) orderHolds(dep *Deployment, g *Group, wave int) []Hold {
 			if o.ScopeRevert != nil {
 				status = "reverting " + o.ScopeRevert.Scope
 			}
-			out = append(out, Hold{Kind: "order", Name: o.ID, Text: fmt.Sprintf("%s (%s) is %s", o.RevName, o.ID, status)})
+			out = append(out, Hold{
+				Kind: "order", Name: o.ID,
+				Text: fmt.Sprintf("%s (%s) is %s", o.RevName, o.ID, status),
+			})
 		case wave < len(o.Waves) && !o.Waves[wave].Status.Passed():
-			out = append(out, Hold{Kind: "order", Name: o.ID, Text: fmt.Sprintf("%s (%s) has not sealed wave %s", o.RevName, o.ID, o.Waves[wave].Name)})
+			out = append(out, Hold{
+				Kind: "order", Name: o.ID,
+				Text: fmt.Sprintf("%s (%s) has not sealed wave %s", o.RevName, o.ID, o.Waves[wave].Name),
+			})
 		}
 	}
 	return out
@@ -365,7 +381,8 @@ func (s *State) startHolds(dep *Deployment, g *Group) []Hold {
 // to go back to; without one a rehearsal is left out.
 func (dep *Deployment) rehearsable(g *Group, i int) bool {
 	for _, h := range dep.Waves[i].Hosts {
-		if t, task := g.target(h), dep.Tasks[h]; t != nil && task != nil && !task.Status.Terminal() && dep.rehearsalGoal(t) != "" {
+		if t, task := g.target(h), dep.Tasks[h]; t != nil && task != nil && !task.Status.Terminal() &&
+			dep.rehearsalGoal(t) != "" {
 			return true
 		}
 	}
@@ -374,7 +391,10 @@ func (dep *Deployment) rehearsable(g *Group, i int) bool {
 
 // rehearsalGoal is the revision that a rehearsal goes back to, or "".
 func (dep *Deployment) rehearsalGoal(t *Target) Digest {
-	back, _ := t.group.wayBack(t, func(seal Seal) bool { return seal.Deployment != dep.ID && seal.Revision != dep.Revision }, nil)
+	back, _ := t.group.wayBack(t, func(seal Seal) bool {
+		return seal.Deployment != dep.ID &&
+			seal.Revision != dep.Revision
+	}, nil)
 	return back
 }
 

@@ -104,15 +104,16 @@ type DeploymentCreated struct {
 	Waves      []Wave
 	Seed       uint64
 	Redeploy   bool
-	Force      bool     // deploy a revision that is marked bad
-	Inverse    bool     // a rollback as a deployment of its own
-	Undoes     string   // of an inverse one: the deployment that it takes back, the choice of Undoable; "" brings all to Revision
-	Bad        Digest   // of an inverse one: what is marked bad by it
-	Layout     uint64   // version of the group's layout that the waves follow; 0 makes a new one
-	Fixes      []Digest // revisions that this one repairs: their rollback does not revoke it
-	Without    []Digest // revisions that this one is known not to contain
-	Preempt    bool     // take over every older deployment, once approved
-	Skip       []Skip
+	Force      bool // deploy a revision that is marked bad
+	Inverse    bool // a rollback as a deployment of its own
+	// of an inverse one: the deployment that it takes back, the choice of Undoable; "" brings all to Revision
+	Undoes  string
+	Bad     Digest   // of an inverse one: what is marked bad by it
+	Layout  uint64   // version of the group's layout that the waves follow; 0 makes a new one
+	Fixes   []Digest // revisions that this one repairs: their rollback does not revoke it
+	Without []Digest // revisions that this one is known not to contain
+	Preempt bool     // take over every older deployment, once approved
+	Skip    []Skip
 }
 
 // Skip leaves a host out of a deployment from the start.

@@ -12,7 +12,8 @@ func CountSlowly(s *State) error {
 		for i := range d.Waves {
 			want := s.countWave(d, i)
 			if got := counters(d.waves[i]); got != counters(want) {
-				return fmt.Errorf("wave %s of %s counts\n%s, by hand it is\n%s", d.Waves[i].Name, d.ID, got, counters(want))
+				return fmt.Errorf("wave %s of %s counts\n%s, by hand it is\n%s", d.Waves[i].Name, d.ID, got,
+					counters(want))
 			}
 			if p := d.waves[i]; p.permits > 0 && p.oldest > want.oldest {
 				return fmt.Errorf("wave %s of %s has a permit since %d, its bound is %d",

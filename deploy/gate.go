@@ -129,7 +129,10 @@ func (dep *Deployment) gateHold(w *Wave, gate *Gate) Hold {
 		if a.Group != "" {
 			who = "group " + a.Group
 		}
-		return Hold{Kind: "approval", Name: gate.Name, Text: fmt.Sprintf("%s needs %d of %d approvals by %s", gate.Name, need-dep.approvals(gate), need, who)}
+		return Hold{
+			Kind: "approval", Name: gate.Name,
+			Text: fmt.Sprintf("%s needs %d of %d approvals by %s", gate.Name, need-dep.approvals(gate), need, who),
+		}
 	}
 	kind := "gate"
 	if gate.Window != "" {
@@ -324,7 +327,8 @@ func (d *Deployment) WaitsFor() []*Gate {
 	}
 	for i := range d.Waves {
 		for _, h := range d.Waves[i].Holds {
-			if g := d.Config.gate(h.Name); h.Kind == "approval" && g != nil && d.Waves[i].Status == WaveStatusHeld && !d.approved(g) {
+			if g := d.Config.gate(h.Name); h.Kind == "approval" && g != nil && d.Waves[i].Status == WaveStatusHeld &&
+				!d.approved(g) {
 				out = append(out, g)
 			}
 		}

@@ -80,19 +80,28 @@ func (f *fleet) create(id, rev string, hosts ...string) *deploy.Deployment {
 func (f *fleet) grant(d *deploy.Deployment, host string) {
 	f.t.Helper()
 	t := f.Target(host, "www")
-	f.report(deploy.Report{Host: host, Gen: t.Gen, Running: t.Running, Health: t.Health, Staged: []deploy.Digest{d.Revision}})
+	f.report(deploy.Report{
+		Host: host, Gen: t.Gen, Running: t.Running, Health: t.Health,
+		Staged: []deploy.Digest{d.Revision},
+	})
 	kind := deploy.PermitConditional
 	if t.Serving() {
 		kind = deploy.PermitNormal
 	}
-	f.must(deploy.PermitsGranted{Deployment: d.ID, Concurrent: 100, Floors: []deploy.Floor{{}}, Items: []deploy.Grant{{Host: host, Gen: t.Gen + 1, Kind: kind, Goal: d.Revision}}})
+	f.must(deploy.PermitsGranted{
+		Deployment: d.ID, Concurrent: 100, Floors: []deploy.Floor{{}},
+		Items: []deploy.Grant{{Host: host, Gen: t.Gen + 1, Kind: kind, Goal: d.Revision}},
+	})
 }
 
 // settle grants a permit and reports that the revision serves.
 func (f *fleet) settle(d *deploy.Deployment, host string) {
 	f.t.Helper()
 	f.grant(d, host)
-	f.report(deploy.Report{Host: host, Gen: f.Target(host, "www").Gen, Result: deploy.ResultDone, Running: d.Revision, Health: deploy.HealthHealthy, Staged: []deploy.Digest{d.Revision}})
+	f.report(deploy.Report{
+		Host: host, Gen: f.Target(host, "www").Gen, Result: deploy.ResultDone, Running: d.Revision,
+		Health: deploy.HealthHealthy, Staged: []deploy.Digest{d.Revision},
+	})
 }
 
 // finish seals the wave and ends the deployment.
@@ -138,7 +147,10 @@ func TestSuccessNeedsEveryWave(t *testing.T) {
 	f.settle(d, "h1")
 	f.refused(deploy.DeploymentEnded{Deployment: "d1", Status: deploy.DeploymentStatusSucceeded})
 	f.must(deploy.BakeStarted{Deployment: "d1", Until: f.Now})
-	f.report(deploy.Report{Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthUnhealthy})
+	f.report(deploy.Report{
+		Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1",
+		Health: deploy.HealthUnhealthy,
+	})
 	f.refused(deploy.WaveSealed{Deployment: "d1"}) // sick since the decision
 	f.report(deploy.Report{Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthHealthy})
 	f.must(deploy.WaveSealed{Deployment: "d1"})
@@ -162,7 +174,11 @@ func TestAReportOfNonsenseSaysNothing(t *testing.T) {
 			t.Errorf("%+v changed the target: %+v", r, got)
 		}
 	}
-	for _, r := range []deploy.Report{{Host: "nobody", Gen: 1}, {Host: "", Gen: 1}, {Host: "h1", Counter: 1, Gen: math.MaxUint64}} {
+	for _, r := range []deploy.Report{
+		{Host: "nobody", Gen: 1},
+		{Host: "", Gen: 1},
+		{Host: "h1", Counter: 1, Gen: math.MaxUint64},
+	} {
 		f.report(r)
 	}
 	if d.Tasks["h1"].Status != deploy.TaskGranted {
@@ -193,7 +209,10 @@ func TestRefusalsEnd(t *testing.T) {
 	n := 0
 	for ; d.Tasks["h1"].Status == deploy.TaskWaiting && n < 100; n++ {
 		f.grant(d, "h1")
-		f.report(deploy.Report{Host: "h1", Gen: f.Target("h1", "www").Gen, Result: deploy.ResultRefused, Staged: []deploy.Digest{"v1"}})
+		f.report(deploy.Report{
+			Host: "h1", Gen: f.Target("h1", "www").Gen, Result: deploy.ResultRefused,
+			Staged: []deploy.Digest{"v1"},
+		})
 	}
 	if d.Tasks["h1"].Status != deploy.TaskFailed || n != 20 || d.Failures != 1 {
 		t.Errorf("after %d refusals: %s, %d failures", n, d.Tasks["h1"].Status, d.Failures)
@@ -283,8 +302,14 @@ func TestRollbackFindsWhatARetryTouched(t *testing.T) {
 	d = f.create("d2", "v2", "h1", "h2")
 	f.settle(d, "h2")
 	f.grant(d, "h1")
-	f.must(deploy.TasksEnded{Deployment: "d2", Items: []deploy.TaskEnd{{Host: "h1", Status: deploy.TaskLost, Gen: 2, Counter: math.MaxUint64}}})
-	f.report(deploy.Report{Host: "h1", Gen: 2, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthUnhealthy, Staged: []deploy.Digest{"v1", "v2"}})
+	f.must(deploy.TasksEnded{
+		Deployment: "d2",
+		Items:      []deploy.TaskEnd{{Host: "h1", Status: deploy.TaskLost, Gen: 2, Counter: math.MaxUint64}},
+	})
+	f.report(deploy.Report{
+		Host: "h1", Gen: 2, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthUnhealthy,
+		Staged: []deploy.Digest{"v1", "v2"},
+	})
 	f.must(deploy.DeploymentPaused{Deployment: "d2"})
 	f.act("d2", deploy.VerbRetry)
 	f.act("d2", deploy.VerbAbortRollback)
@@ -293,7 +318,8 @@ func TestRollbackFindsWhatARetryTouched(t *testing.T) {
 		t.Fatalf("decided %s", text)
 	}
 	f.must(events[0])
-	f.refused(deploy.DeploymentEnded{Deployment: "d2", Status: deploy.DeploymentStatusRolledBack}) // both are on their way
+	// both are on their way
+	f.refused(deploy.DeploymentEnded{Deployment: "d2", Status: deploy.DeploymentStatusRolledBack})
 }
 
 // TestARevertThatDoesNotServeIsListed: done, but on the wrong revision or not
@@ -307,7 +333,10 @@ func TestARevertThatDoesNotServeIsListed(t *testing.T) {
 	f.grant(d, "h1")
 	f.act("d2", deploy.VerbAbortRollback)
 	f.must(deploy.RollbackStarted{Deployment: "d2", Bad: true, Items: []deploy.RevertGoal{{Host: "h1", Goal: "v1"}}})
-	f.report(deploy.Report{Host: "h1", Gen: 3, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthUnhealthy})
+	f.report(deploy.Report{
+		Host: "h1", Gen: 3, Result: deploy.ResultDone, Running: "v1",
+		Health: deploy.HealthUnhealthy,
+	})
 	if got := d.Tasks["h1"].Status; got != deploy.TaskBroken {
 		t.Errorf("the task is %s", got)
 	}
@@ -391,10 +420,16 @@ func TestOneAppWantsTheHostAlone(t *testing.T) {
 	f.must(deploy.TargetsJoined{App: "api", Group: "prod", Hosts: []string{"h1"}})
 	f.must(deploy.RevisionRegistered{App: "api", Name: "v1", Digest: "v1"})
 	d := f.create("d1", "v1", "h1")
-	f.must(deploy.DeploymentCreated{ID: "d2", App: "api", Group: "prod", Revision: "v1", Config: shared, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}}})
+	f.must(deploy.DeploymentCreated{
+		ID: "d2", App: "api", Group: "prod", Revision: "v1", Config: shared,
+		Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}},
+	})
 	f.must(deploy.DeploymentStarted{Deployment: "d2"})
 	f.must(deploy.WaveStarted{Deployment: "d2"})
-	f.must(deploy.TargetsReported{Items: []deploy.Report{{Host: "h1", App: "api", Counter: 50, Staged: []deploy.Digest{"v1"}}}})
+	f.must(deploy.TargetsReported{Items: []deploy.Report{{
+		Host: "h1", App: "api", Counter: 50,
+		Staged: []deploy.Digest{"v1"},
+	}}})
 	f.counter = 50
 	f.report(deploy.Report{Host: "h1", Staged: []deploy.Digest{"v1"}})
 	grants := 0
@@ -407,7 +442,10 @@ func TestOneAppWantsTheHostAlone(t *testing.T) {
 		t.Errorf("%d grants on one host at once", grants)
 	}
 	f.grant(d, "h1")
-	f.refused(deploy.PermitsGranted{Deployment: "d2", Concurrent: 1, Items: []deploy.Grant{{Host: "h1", Gen: 1, Kind: deploy.PermitConditional, Goal: "v1"}}})
+	f.refused(deploy.PermitsGranted{
+		Deployment: "d2", Concurrent: 1,
+		Items: []deploy.Grant{{Host: "h1", Gen: 1, Kind: deploy.PermitConditional, Goal: "v1"}},
+	})
 }
 
 func TestDurationsAreBounded(t *testing.T) {
@@ -433,7 +471,10 @@ func TestProductionAsserts(t *testing.T) {
 	f.settle(d, "h2")
 	f.finish(d)
 	d = f.create("d2", "v2", "h1", "h2")
-	f.report(deploy.Report{Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthHealthy, Staged: []deploy.Digest{"v2"}})
+	f.report(deploy.Report{
+		Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthHealthy,
+		Staged: []deploy.Digest{"v2"},
+	})
 	grant := deploy.PermitsGranted{
 		Deployment: d.ID, Concurrent: 2, Floors: []deploy.Floor{{Min: 1}},
 		Items: []deploy.Grant{{Host: "h1", Gen: 2, Kind: deploy.PermitNormal, Goal: "v2"}},
@@ -486,7 +527,10 @@ func TestABadRevisionIsAskedForInEveryGroup(t *testing.T) {
 	f.must(deploy.TargetsJoined{App: "www", Group: "other", Hosts: []string{"x1"}})
 	e := deploy.DeploymentCreated{
 		ID: "d3", App: "www", Group: "other", Revision: "v2", RevName: "v2", Config: g.Config,
-		Waves: []deploy.Wave{{Name: g.Config.Waves[0].Name, Hosts: []string{"x1"}, Share: g.Config.Waves[0].FailureBudget}},
+		Waves: []deploy.Wave{{
+			Name: g.Config.Waves[0].Name, Hosts: []string{"x1"},
+			Share: g.Config.Waves[0].FailureBudget,
+		}},
 	}
 	f.refused(e)
 	e.Force = true

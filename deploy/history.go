@@ -47,7 +47,8 @@ func (g *Group) seal(one Seal) {
 		i := slices.IndexFunc(g.History, same)
 		g.History = slices.Delete(g.History, i, i+1)
 	}
-	if oldest := slices.IndexFunc(g.History, func(s Seal) bool { return s.Wave == "" }); n > sealMemory && one.Wave == "" && oldest > 0 {
+	if oldest := slices.IndexFunc(g.History, func(s Seal) bool { return s.Wave == "" }); n > sealMemory &&
+		one.Wave == "" && oldest > 0 {
 		g.History = slices.Delete(g.History, 0, oldest)
 	}
 }
@@ -251,7 +252,8 @@ func (g *Group) given(t *Target) *Deployment {
 		return nil
 	}
 	for _, d := range slices.Backward(g.open) {
-		if d.Inverse || w >= len(d.Waves) || d.Status != DeploymentStatusRunning || d.ScopeRevert != nil || d.waves[w].tasks[TaskSettled] == 0 {
+		if d.Inverse || w >= len(d.Waves) || d.Status != DeploymentStatusRunning || d.ScopeRevert != nil ||
+			d.waves[w].tasks[TaskSettled] == 0 {
 			continue
 		}
 		room := len(g.Layout.Waves[w].Hosts)*10 <= d.Waves[w].Planned*11
@@ -347,7 +349,8 @@ func (s *State) Undoable(g *Group) (Undo, error) {
 		}
 	}
 	if newest == nil {
-		return Undo{}, refuse(Conflict, "nothing that could be taken back was deployed to group %s of %s", g.Name, g.App)
+		return Undo{}, refuse(Conflict, "nothing that could be taken back was deployed to group %s of %s",
+			g.Name, g.App)
 	}
 	u := Undo{Deployment: newest.ID}
 	if !g.sealedBefore(newest.Revision, newest.ID) {
@@ -389,7 +392,8 @@ func (g *Group) undone(deployment string) bool {
 // nobody has taken that back.
 func (d *Deployment) effective() bool {
 	return d.Status.Terminal() && !d.Inverse && d.Granted && !d.Undone &&
-		d.Status != DeploymentStatusRolledBack && d.Status != DeploymentStatusCancelled && d.Status != DeploymentStatusSuperseded
+		d.Status != DeploymentStatusRolledBack && d.Status != DeploymentStatusCancelled &&
+		d.Status != DeploymentStatusSuperseded
 }
 
 // Sealed returns the revisions that passed on the group and are not bad, the

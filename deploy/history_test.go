@@ -32,7 +32,10 @@ type replayed struct {
 }
 
 func replay(all []happened) *replayed {
-	r := &replayed{own: map[string][]Seal{}, bad: map[Digest]bool{}, grades: map[Digest]Grade{}, wave: map[string]string{}}
+	r := &replayed{
+		own: map[string][]Seal{}, bad: map[Digest]bool{}, grades: map[Digest]Grade{},
+		wave: map[string]string{},
+	}
 	for i := range all {
 		r.add(&all[i])
 	}

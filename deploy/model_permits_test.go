@@ -165,7 +165,10 @@ func (p *permits) start(t *testing.T) world {
 	}
 	f.finish(d)
 	for _, id := range ids {
-		f.report(deploy.Report{Host: id, Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthHealthy, Staged: revisions[1:3]})
+		f.report(deploy.Report{
+			Host: id, Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthHealthy,
+			Staged: revisions[1:3],
+		})
 	}
 	f.must(deploy.DeploymentCreated{
 		ID: "d2", App: "www", Group: "prod", Revision: "v2", RevName: "v2", Config: config,
@@ -519,7 +522,8 @@ func (p *permits) decide(w world, down int, see view, emit func(string, world)) 
 	for i := range p.core.hosts {
 		for level, at := range []int{older, newer} {
 			a := &w.hosts[i]
-			if down > 0 && i != down-1 || a[at+4] == 0 || int(a[fresh]) >= level+1 { // known already: nothing changes between
+			// known already: nothing changes between
+			if down > 0 && i != down-1 || a[at+4] == 0 || int(a[fresh]) >= level+1 {
 				continue
 			}
 			m := m
@@ -571,7 +575,8 @@ func (p *permits) check(w world) error {
 			return fmt.Errorf("I7: %s acts on generation %d, the highest committed is %d", hostID(i), a[acked], t.Gen)
 		}
 		task := s.Deployments["d2"].Tasks[hostID(i)]
-		if task.Status == deploy.TaskSettled && task.Gen == t.Gen && (uint64(a[acked]) != t.Gen || revisions[a[running]] != "v2") {
+		if task.Status == deploy.TaskSettled && task.Gen == t.Gen &&
+			(uint64(a[acked]) != t.Gen || revisions[a[running]] != "v2") {
 			return fmt.Errorf("S14: %s counts as settled and runs %s", hostID(i), revisions[a[running]])
 		}
 	}
@@ -587,7 +592,8 @@ func (p *permits) show(w world) string {
 	out := s.Deployments["d2"].Status.String()
 	for i := range p.core.hosts {
 		a, t := &w.hosts[i], s.Target(hostID(i), "www")
-		out += fmt.Sprintf(" | %s gen=%d open=%v %s %s %s; agent %d %s takes=%s works=%d serves=%d crashed=%d", s.Deployments["d2"].Tasks[hostID(i)].Status,
+		out += fmt.Sprintf(" | %s gen=%d open=%v %s %s %s; agent %d %s takes=%s works=%d serves=%d crashed=%d",
+			s.Deployments["d2"].Tasks[hostID(i)].Status,
 			t.Gen, t.Open, t.Permit, t.Health, t.Running, a[acked], deploy.Result(a[outcome]), deploy.Permit(a[accepted]), a[working], a[serves], a[crashed])
 	}
 	return out
@@ -597,7 +603,8 @@ func (p *permits) show(w world) string {
 func (p *permits) walk(t *testing.T, limit int, budget time.Duration) {
 	t.Helper()
 	began := time.Now()
-	name := fmt.Sprintf("permits: %d hosts, floor %d, %d generations, %d crashes, %d requests", p.core.hosts, p.floor, p.gens, p.crashes, p.requests)
+	name := fmt.Sprintf("permits: %d hosts, floor %d, %d generations, %d crashes, %d requests", p.core.hosts, p.floor,
+		p.gens, p.crashes, p.requests)
 	x := explore(p.canonical(p.start(t)), limit, began.Add(budget), false, p.next, p.check)
 	x.report(t, name, p.core, began, p.show)
 }

@@ -402,7 +402,12 @@ func (r *requests) befall(c *choices, s *deploy.State, i int, what string) {
 		case t == nil:
 			c.n++
 		case what == "departure":
-			c.step(id+" departs", i, func(x *stepping) { x.apply(deploy.HostLeft{Host: id, Force: true, Cause: "left"}) })
+			c.step(id+" departs", i, func(x *stepping) {
+				x.apply(deploy.HostLeft{
+					Host: id, Force: true,
+					Cause: "left",
+				})
+			})
 		case what == "away" && !t.Away:
 			c.step(id+" is out of sight", i, func(x *stepping) {
 				x.apply(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: id, Counter: s.Hosts[id].Counter}}})
@@ -417,7 +422,10 @@ func (r *requests) befall(c *choices, s *deploy.State, i int, what string) {
 			})
 		case what == "host fails" && !t.Away && t.Permit != deploy.PermitNone:
 			c.step(id+" fails", i, func(x *stepping) {
-				x.report(id, func(p *deploy.Report) { p.Result, p.Running, p.Health = deploy.ResultFailed, t.Running, t.Health })
+				x.report(id, func(p *deploy.Report) {
+					p.Result, p.Running, p.Health = deploy.ResultFailed, t.Running,
+						t.Health
+				})
 			})
 		default:
 			c.n++

@@ -69,7 +69,10 @@ func modelConfig(back string) deploy.Config {
 	c.Timeouts.ForgetAfter, c.Timeouts.LostAfter = 0, modelBake
 	c.InFlight.Queue = deploy.QueueAll
 	c.OnInconclusive = "hold"
-	c.Gates = []deploy.Gate{{Name: "errors", Query: &deploy.QueryGate{Query: "errors", Max: "1"}, Interval: time.Minute}}
+	c.Gates = []deploy.Gate{{
+		Name: "errors", Query: &deploy.QueryGate{Query: "errors", Max: "1"},
+		Interval: time.Minute,
+	}}
 	action := deploy.Action{Do: deploy.ActionRollback, Scope: back, Then: deploy.ThenPause}
 	c.OnFailure.Wave, c.OnFailure.Gate, c.OnFailure.Bake = action, action, deploy.Action{}
 	bake, gates := deploy.BakeSpec{BakeMin: modelBake}, []string{"errors"}

@@ -82,7 +82,10 @@ func (g *staggered) start(t *testing.T) uint32 {
 // agrees is the report of a host that did what it was told.
 func agrees(s *deploy.State, host string, counter uint64) deploy.TargetsReported {
 	t := s.Target(host, "www")
-	r := deploy.Report{Host: host, App: "www", Counter: counter, Gen: t.Gen, Running: t.Running, Health: t.Health, Staged: revisions[1:]}
+	r := deploy.Report{
+		Host: host, App: "www", Counter: counter, Gen: t.Gen, Running: t.Running, Health: t.Health,
+		Staged: revisions[1:],
+	}
 	if t.Permit != deploy.PermitNone {
 		r.Result, r.Running, r.Health = deploy.ResultDone, t.Desired, deploy.HealthHealthy
 	}
@@ -153,18 +156,20 @@ func (g *staggered) next(id uint32, emit func(string, uint32)) error {
 	}
 	for k, wait := range []time.Duration{0, g.wait} {
 		at := epoch.Add(wait)
-		step([]string{"decide", "time passes"}[k], move{kind: byDecision, level: uint8(k)}, func(s *deploy.State) (deploy.Time, []deploy.Event) {
-			return at, deploy.Decide(s, deploy.Fleet{}, at)
-		})
+		step([]string{"decide", "time passes"}[k], move{kind: byDecision, level: uint8(k)},
+			func(s *deploy.State) (deploy.Time, []deploy.Event) {
+				return at, deploy.Decide(s, deploy.Fleet{}, at)
+			})
 	}
 	for i := range g.core.hosts {
 		h, t := hostID(i), s.Target(hostID(i), "www")
 		say := func(what string, k uint8, change func(*deploy.Report)) {
-			step(h+" "+what, move{kind: byReport, at: uint8(i), level: k}, func(s *deploy.State) (deploy.Time, []deploy.Event) {
-				e := agrees(s, h, 1)
-				change(&e.Items[0])
-				return epoch, []deploy.Event{e}
-			})
+			step(h+" "+what, move{kind: byReport, at: uint8(i), level: k},
+				func(s *deploy.State) (deploy.Time, []deploy.Event) {
+					e := agrees(s, h, 1)
+					change(&e.Items[0])
+					return epoch, []deploy.Event{e}
+				})
 		}
 		switch {
 		case t.Permit != deploy.PermitNone:
@@ -181,9 +186,10 @@ func (g *staggered) next(id uint32, emit func(string, uint32)) error {
 			continue
 		}
 		for v, verb := range []deploy.Verb{deploy.VerbRetry, deploy.VerbAbortRollback, deploy.VerbTakeOver} {
-			step(d.ID+" "+string(verb), move{kind: byRequest, at: uint8(k), level: uint8(v)}, func(*deploy.State) (deploy.Time, []deploy.Event) {
-				return epoch, []deploy.Event{deploy.RequestMade{Deployment: d.ID, Verb: verb}}
-			})
+			step(d.ID+" "+string(verb), move{kind: byRequest, at: uint8(k), level: uint8(v)},
+				func(*deploy.State) (deploy.Time, []deploy.Event) {
+					return epoch, []deploy.Event{deploy.RequestMade{Deployment: d.ID, Verb: verb}}
+				})
 		}
 	}
 	return g.err
@@ -205,7 +211,11 @@ func (g *staggered) check(id uint32) error {
 			}
 		}
 		seals := sealsOf(group, w)
-		if !slices.IsSortedFunc(seals, func(a, b deploy.Seal) int { return strings.Compare(a.Deployment, b.Deployment) }) {
+		if !slices.IsSortedFunc(seals, func(a,
+			b deploy.Seal,
+		) int {
+			return strings.Compare(a.Deployment, b.Deployment)
+		}) {
 			return fmt.Errorf("I4: wave %d was sealed out of order: %v", w, seals)
 		}
 	}
@@ -220,12 +230,15 @@ func (g *staggered) check(id uint32) error {
 func (g *staggered) confined(s *deploy.State, w int, t *deploy.Target) error {
 	group := s.Groups["www/prod"]
 	is := func(seal deploy.Seal) bool { return seal.Revision == t.Desired }
-	if t.Desired == "v1" || group.Bad[t.Desired] != "" || slices.ContainsFunc(sealsOf(group, w), is) || slices.ContainsFunc(t.Seals, is) {
+	if t.Desired == "v1" || group.Bad[t.Desired] != "" || slices.ContainsFunc(sealsOf(group, w), is) ||
+		slices.ContainsFunc(t.Seals, is) {
 		return nil
 	}
 	for _, d := range s.Deployments {
 		st := d.Waves[w].Status
-		if d.Revision == t.Desired && (st != deploy.WaveStatusPending && st != deploy.WaveStatusHeld || d.Tasks[t.Host].Gen > 0 || d.Status.Terminal()) { // given before a retry, or left
+		// given before a retry, or left
+		if d.Revision == t.Desired && (st != deploy.WaveStatusPending && st != deploy.WaveStatusHeld ||
+			d.Tasks[t.Host].Gen > 0 || d.Status.Terminal()) {
 			return nil
 		}
 	}
@@ -315,5 +328,6 @@ func TestModelStaggered(t *testing.T) {
 
 // sealsOf returns what the group's history has of one wave.
 func sealsOf(g *deploy.Group, wave int) []deploy.Seal {
-	return slices.DeleteFunc(slices.Clone(g.History), func(s deploy.Seal) bool { return s.Wave != g.Layout.Waves[wave].Name })
+	return slices.DeleteFunc(slices.Clone(g.History),
+		func(s deploy.Seal) bool { return s.Wave != g.Layout.Waves[wave].Name })
 }

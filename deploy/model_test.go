@@ -39,7 +39,8 @@ type core struct {
 	memo   map[move]uint32
 	err    error         // the first broken invariant
 	more   func() string // what a model adds to the state that is being numbered
-	exact  bool          // check after every fact, that equal encodings are equal states, and that a new leader decides the same
+	// check after every fact, that equal encodings are equal states, and that a new leader decides the same
+	exact bool
 }
 
 // move is one step of the coordinator. Which fields are used depends on kind.
@@ -366,7 +367,8 @@ func (c *core) encode(s *deploy.State) (string, []uint32) {
 		for _, id := range ids {
 			b = append(b, '|')
 			if x := s.Deployments[id].Tasks[hostID(i)]; x != nil {
-				b = append(b, byte(x.Wave), byte(x.Status), byte(x.Gen), byte(x.Refused), byte(x.Reverts), byte(x.Phase))
+				b = append(b, byte(x.Wave), byte(x.Status), byte(x.Gen), byte(x.Refused), byte(x.Reverts),
+					byte(x.Phase))
 				bit(x.Counted)
 				bit(x.Left)
 				bit(x.Named)
@@ -477,7 +479,9 @@ type explored[S comparable] struct {
 
 // explore walks every state that next leads to, breadth first, until limit
 // states or the deadline. A check that fails ends it.
-func explore[S comparable](start S, limit int, until time.Time, edges bool, next func(S, func(string, S)) error, check func(S) error) *explored[S] {
+func explore[S comparable](start S, limit int, until time.Time, edges bool, next func(S, func(string, S)) error,
+	check func(S) error,
+) *explored[S] {
 	x := &explored[S]{whole: true}
 	ids := map[S]int32{}
 	add := func(s S, from int32, action string) int32 {
@@ -564,7 +568,8 @@ func (x *explored[S]) report(t *testing.T, name string, c *core, began time.Time
 	case !x.whole:
 		how = fmt.Sprintf("bounded at %d", len(x.states))
 	}
-	t.Logf("%-58s %8d states, %6d of the coordinator: %s (%.1fs)", name, len(x.states), len(c.states), how, time.Since(began).Seconds())
+	t.Logf("%-58s %8d states, %6d of the coordinator: %s (%.1fs)", name, len(x.states), len(c.states), how,
+		time.Since(began).Seconds())
 }
 
 // large says whether the whole models are to be walked: `make model`.

@@ -52,7 +52,8 @@ func short(d time.Duration) string {
 // list shortens a long list in the middle, where nobody looks.
 func list(items []string) string {
 	if len(items) > 12 {
-		items = append(append(append([]string{}, items[:8]...), fmt.Sprintf("…%d more…", len(items)-10)), items[len(items)-2:]...)
+		items = append(append(append([]string{}, items[:8]...), fmt.Sprintf("…%d more…", len(items)-10)),
+			items[len(items)-2:]...)
 	}
 	return "[" + strings.Join(items, " ") + "]"
 }

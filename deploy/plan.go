@@ -127,7 +127,8 @@ func (p *Planned) domain(c *Capacity, where string, share Share, n int) error {
 	if n == 1 && floor == 0 {
 		p.Notes = append(p.Notes, fmt.Sprintf("%s has one host: the application is down while it is replaced", where))
 	}
-	p.Capacity = append(p.Capacity, fmt.Sprintf("%s: %d of %d may be out at a time, at least %d stay in service", where, min(p.Concurrent, n-floor), n, floor))
+	p.Capacity = append(p.Capacity, fmt.Sprintf("%s: %d of %d may be out at a time, at least %d stay in service", where,
+		min(p.Concurrent, n-floor), n, floor))
 	return nil
 }
 
@@ -166,7 +167,8 @@ func (p *Planned) blast(n int, c *Capacity) {
 		case w.BakeMin > 0:
 			seen = fmt.Sprintf("while it bakes for %s", short(w.BakeMin))
 		}
-		p.Exposure = append(p.Exposure, fmt.Sprintf("%s: %d of %d hosts (%d %%) run it %s", w.Name, sum, n, (sum*100+n-1)/n, seen))
+		p.Exposure = append(p.Exposure, fmt.Sprintf("%s: %d of %d hosts (%d %%) run it %s", w.Name, sum, n,
+			(sum*100+n-1)/n, seen))
 	}
 	floor, _ := c.floor(c.MinHealthy, n)
 	out := min(p.Concurrent, n-floor)
@@ -175,7 +177,8 @@ func (p *Planned) blast(n int, c *Capacity) {
 
 func (p *Planned) holds(s *State, g *Group, in PlanInput) {
 	for _, d := range g.open {
-		text := fmt.Sprintf("deployment %s of %s is in flight (%s): each wave is entered once that one has sealed it", d.ID, d.RevName, d.Status)
+		text := fmt.Sprintf("deployment %s of %s is in flight (%s): each wave is entered once that one has sealed it",
+			d.ID, d.RevName, d.Status)
 		if in.Config.InFlight.Queue == QueueReject {
 			text = fmt.Sprintf("deployment %s of %s is in flight (%s), and `inFlight.queue: reject` refuses a second one", d.ID, d.RevName, d.Status)
 		}
@@ -195,7 +198,8 @@ func (p *Planned) holds(s *State, g *Group, in PlanInput) {
 		}
 	}
 	if by, where := s.bad(in.App, in.Revision); by != "" && !in.Force {
-		p.Holds = append(p.Holds, fmt.Sprintf("revision %s is marked bad by deployment %s of group %s", s.RevisionName(in.App, in.Revision), by, where))
+		p.Holds = append(p.Holds, fmt.Sprintf("revision %s is marked bad by deployment %s of group %s",
+			s.RevisionName(in.App, in.Revision), by, where))
 	}
 }
 

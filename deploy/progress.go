@@ -42,15 +42,16 @@ func (b bitset) empty() bool {
 // progress counts a wave's tasks, so that a decision costs what changed and
 // not the size of the fleet. It is derived from tasks and targets.
 type progress struct {
-	tasks            [taskStatuses]int
-	failures         int    // tasks that count against the wave's budget
-	evidence         int    // settled tasks whose host is not quarantined
-	settledUp        int    // of these, whose target is healthy on the revision
-	sick             bitset // of these, whose target is unhealthy on the revision
-	sickCount        int
-	unstaged         int    // waiting tasks without a verified copy
-	waiting          bitset // the same
-	stuck            bitset // tasks that wait and cannot stage, or whose host is unreachable; that go back and cannot stage
+	tasks     [taskStatuses]int
+	failures  int    // tasks that count against the wave's budget
+	evidence  int    // settled tasks whose host is not quarantined
+	settledUp int    // of these, whose target is healthy on the revision
+	sick      bitset // of these, whose target is unhealthy on the revision
+	sickCount int
+	unstaged  int    // waiting tasks without a verified copy
+	waiting   bitset // the same
+	// tasks that wait and cannot stage, or whose host is unreachable; that go back and cannot stage
+	stuck            bitset
 	runsIt           bitset // waiting tasks whose target runs the revision already and serves
 	stagedServing    bitset // waiting tasks, staged, target serves
 	stagedNotServing bitset // waiting tasks, staged, target does not serve

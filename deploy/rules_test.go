@@ -20,7 +20,10 @@ func serving(t *testing.T, hosts ...string) *fleet {
 	}
 	f.finish(d)
 	for _, h := range hosts {
-		f.report(deploy.Report{Host: h, Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthHealthy, Staged: []deploy.Digest{"v1", "v2"}})
+		f.report(deploy.Report{
+			Host: h, Gen: 1, Result: deploy.ResultDone, Running: "v1", Health: deploy.HealthHealthy,
+			Staged: []deploy.Digest{"v1", "v2"},
+		})
 	}
 	return f
 }
@@ -50,7 +53,10 @@ func TestAFreezeHoldsGrantsButNoWayBack(t *testing.T) {
 	f := serving(t, "h1", "h2")
 	d := f.create("d2", "v2", "h1", "h2")
 	f.settle(d, "h1")
-	f.report(deploy.Report{Host: "h1", Gen: 2, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthHealthy, Staged: []deploy.Digest{"v1", "v2"}})
+	f.report(deploy.Report{
+		Host: "h1", Gen: 2, Result: deploy.ResultDone, Running: "v2", Health: deploy.HealthHealthy,
+		Staged: []deploy.Digest{"v1", "v2"},
+	})
 	f.must(deploy.FreezeSet{Request: deploy.Request{ID: "f", Actor: "ann"}})
 	f.refused(permit("d2", 0, deploy.Grant{Host: "h2", Gen: 2, Kind: deploy.PermitNormal, Goal: "v2"}))
 	f.act("d2", deploy.VerbAbortRollback)
@@ -93,7 +99,10 @@ func TestAFailoverForgetsNothing(t *testing.T) {
 	d := f.create("d2", "v2", "h1", "h2")
 	f.settle(d, "h1")
 	f.grant(d, "h2")
-	f.report(deploy.Report{Host: "h2", Gen: 2, Result: deploy.ResultFailed, Running: "v1", Health: deploy.HealthHealthy})
+	f.report(deploy.Report{
+		Host: "h2", Gen: 2, Result: deploy.ResultFailed, Running: "v1",
+		Health: deploy.HealthHealthy,
+	})
 	d.Waves[0].Budget, d.Waves[0].BakeMin = 1, time.Hour
 	f.must(deploy.BakeStarted{Deployment: "d2", Until: f.Now.Add(time.Hour)})
 	text, err := json.Marshal(f.State)
@@ -111,7 +120,10 @@ func TestAFailoverForgetsNothing(t *testing.T) {
 	if at, ok := deploy.NextWake(&back, back.Now); !ok || at != back.Now.Add(time.Hour) {
 		t.Errorf("wakes at %v, %v, the bake ends in an hour", at, ok)
 	}
-	if errs := back.ApplyEntry(back.Index+1, deploy.Entry{At: back.Now, Events: []deploy.Event{deploy.WaveSealed{Deployment: "d2"}}}); errs[0] == nil {
+	if errs := back.ApplyEntry(back.Index+1, deploy.Entry{
+		At:     back.Now,
+		Events: []deploy.Event{deploy.WaveSealed{Deployment: "d2"}},
+	}); errs[0] == nil {
 		t.Error("the wave was sealed before its bake was over")
 	}
 }
@@ -149,7 +161,10 @@ func TestAFailureBeforeAWaveIsNotSkipped(t *testing.T) {
 	d := f.create("d2", "v2", "h1")
 	f.grant(d, "h1")
 	d.Waves[0].Status = deploy.WaveStatusPending
-	f.report(deploy.Report{Host: "h1", Gen: 2, Result: deploy.ResultFailed, Running: "v1", Health: deploy.HealthHealthy})
+	f.report(deploy.Report{
+		Host: "h1", Gen: 2, Result: deploy.ResultFailed, Running: "v1",
+		Health: deploy.HealthHealthy,
+	})
 	f.refused(deploy.WaveSkipped{Deployment: "d2"})
 	for _, e := range deploy.Decide(f.State, deploy.Fleet{}, f.Now) {
 		f.must(e)

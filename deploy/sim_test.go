@@ -50,7 +50,10 @@ func seeds(t *testing.T, n int) (first, last uint64) {
 func TestSimulation(t *testing.T) {
 	first, last := seeds(t, 200)
 	if first == last {
-		traceHook = func(at deploy.Time, line string) { t.Logf("%s %s", time.Duration(at).Round(time.Millisecond), line) }
+		traceHook = func(at deploy.Time, line string) {
+			t.Logf("%s %s",
+				time.Duration(at).Round(time.Millisecond), line)
+		}
 	}
 	var total tally
 	results := make(chan result)
@@ -77,12 +80,18 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d seeds from %d, %.0f simulated hours, %d facts, %d violations; deployments ended %v; done %v; evaluated %v",
 		last-first+1, first, total.hours, total.events, total.broken, total.ends, total.done, total.proofs)
 	if first != last {
-		for _, s := range []deploy.DeploymentStatus{deploy.DeploymentStatusSucceeded, deploy.DeploymentStatusRolledBack, deploy.DeploymentStatusStopped, deploy.DeploymentStatusTakenOver, deploy.DeploymentStatusSuperseded, deploy.DeploymentStatusCancelled} {
+		for _, s := range []deploy.DeploymentStatus{
+			deploy.DeploymentStatusSucceeded, deploy.DeploymentStatusRolledBack,
+			deploy.DeploymentStatusStopped, deploy.DeploymentStatusTakenOver, deploy.DeploymentStatusSuperseded, deploy.DeploymentStatusCancelled,
+		} {
 			if total.ends[s] == 0 {
 				t.Errorf("no seed ended %s: the simulation is vacuous", s)
 			}
 		}
-		for _, what := range []string{"rollback", "rollback --to", "turnover", "selector", "promote", "retry", "pause", "cordon", "back with another disk"} {
+		for _, what := range []string{
+			"rollback", "rollback --to", "turnover", "selector", "promote", "retry", "pause",
+			"cordon", "back with another disk",
+		} {
 			if total.done[what] == 0 {
 				t.Errorf("nobody did %s: the simulation is vacuous", what)
 			}
@@ -243,18 +252,22 @@ func (s *story) step() {
 	switch what {
 	case 0, 1, 2, 3:
 		s.deploys++
-		s.did("deploy", w.Deploy("www", "prod", fmt.Sprintf("d%d", s.deploys), rev(), func(e *deploy.DeploymentCreated) {
-			e.Config = s.config
-			e.Config.InFlight = deploy.InFlight{Serial: r.IntN(3) == 0, Queue: pick(r, "", deploy.QueueAll, deploy.QueueLatest)}
-			e.Force, e.Redeploy = r.IntN(3) == 0, r.IntN(6) == 0
-			if id != "" && r.IntN(3) == 0 {
-				e.Fixes = []deploy.Digest{w.State.Deployments[id].Revision}
-			}
-			e.Preempt = r.IntN(4) == 0
-			if host != "" && r.IntN(3) == 0 {
-				e.Skip = []deploy.Skip{{Host: host, Cause: "offline", Intend: r.IntN(2) == 0}}
-			}
-		}))
+		s.did("deploy", w.Deploy("www", "prod", fmt.Sprintf("d%d", s.deploys), rev(),
+			func(e *deploy.DeploymentCreated) {
+				e.Config = s.config
+				e.Config.InFlight = deploy.InFlight{
+					Serial: r.IntN(3) == 0,
+					Queue:  pick(r, "", deploy.QueueAll, deploy.QueueLatest),
+				}
+				e.Force, e.Redeploy = r.IntN(3) == 0, r.IntN(6) == 0
+				if id != "" && r.IntN(3) == 0 {
+					e.Fixes = []deploy.Digest{w.State.Deployments[id].Revision}
+				}
+				e.Preempt = r.IntN(4) == 0
+				if host != "" && r.IntN(3) == 0 {
+					e.Skip = []deploy.Skip{{Host: host, Cause: "offline", Intend: r.IntN(2) == 0}}
+				}
+			}))
 	case 4:
 		s.deploys++
 		s.did("rollback", w.Rollback("www", "prod", fmt.Sprintf("d%d", s.deploys), "", "any"))
@@ -273,7 +286,8 @@ func (s *story) step() {
 		ask(deploy.RequestMade{Verb: pick(r, deploy.VerbAbortLeave, deploy.VerbAbortRollback, deploy.VerbTakeOver)})
 	case 9:
 		ask(deploy.RequestMade{
-			Request: deploy.Request{Actor: pick(r, "ann", "bob", "sim")}, Verb: pick(r, deploy.VerbApprove, deploy.VerbApprove, deploy.VerbReject),
+			Request: deploy.Request{Actor: pick(r, "ann", "bob", "sim")}, Verb: pick(r, deploy.VerbApprove,
+				deploy.VerbApprove, deploy.VerbReject),
 		})
 	case 10:
 		ask(deploy.RequestMade{Verb: pick(r, deploy.VerbSkipZone, deploy.VerbRollback), Zone: zone})
@@ -365,12 +379,21 @@ func conclude(w *sim.World, r *rand.Rand) error {
 		w.Propose(deploy.FreezeLifted{Request: deploy.Request{ID: fmt.Sprint("lift", w.Now, i), Actor: "ann"}})
 		for _, h := range w.Hosts() {
 			if w.State.Hosts[h].Quarantine != "" {
-				w.Propose(deploy.HostsReleased{Request: deploy.Request{ID: fmt.Sprint("release", w.Now, i, h), Actor: "ann"}, Hosts: []string{h}})
+				w.Propose(deploy.HostsReleased{Request: deploy.Request{
+					ID:    fmt.Sprint("release", w.Now, i, h),
+					Actor: "ann",
+				}, Hosts: []string{h}})
 			}
 		}
 		for _, d := range slices.Clone(w.State.Open()) {
-			_ = w.Ask(deploy.RequestMade{Request: deploy.Request{Actor: "ann"}, Deployment: d.ID, Verb: deploy.VerbApprove})
-			_ = w.Ask(deploy.RequestMade{Request: deploy.Request{Actor: "bob"}, Deployment: d.ID, Verb: deploy.VerbApprove})
+			_ = w.Ask(deploy.RequestMade{
+				Request: deploy.Request{Actor: "ann"}, Deployment: d.ID,
+				Verb: deploy.VerbApprove,
+			})
+			_ = w.Ask(deploy.RequestMade{
+				Request: deploy.Request{Actor: "bob"}, Deployment: d.ID,
+				Verb: deploy.VerbApprove,
+			})
 			switch {
 			case d.Held:
 				_ = w.Act(d.ID, deploy.VerbResume)
@@ -378,7 +401,8 @@ func conclude(w *sim.World, r *rand.Rand) error {
 			case i > 6:
 				_ = w.Act(d.ID, pick(r, deploy.VerbAbortRollback, deploy.VerbAbortLeave))
 			default:
-				_ = w.Act(d.ID, pick(r, deploy.VerbResume, deploy.VerbRetry, deploy.VerbRetry, deploy.VerbAbortRollback, deploy.VerbAbortLeave))
+				_ = w.Act(d.ID, pick(r, deploy.VerbResume, deploy.VerbRetry, deploy.VerbRetry, deploy.VerbAbortRollback,
+					deploy.VerbAbortLeave))
 			}
 		}
 		quiet := func() bool {
@@ -390,8 +414,10 @@ func conclude(w *sim.World, r *rand.Rand) error {
 			return true
 		}
 		err := w.Run(3*time.Hour, quiet)
-		if err == nil && w.Now.Sub(began) > time.Duration(i+1)*bound+3*time.Hour && len(w.State.Open()) > 0 && !floorHeld(w) {
-			err = fmt.Errorf("S5: %s after the last answer deployments are open, their deadline was %s", w.Now.Sub(began), time.Duration(i+1)*bound)
+		if err == nil && w.Now.Sub(began) > time.Duration(i+1)*bound+3*time.Hour && len(w.State.Open()) > 0 &&
+			!floorHeld(w) {
+			err = fmt.Errorf("S5: %s after the last answer deployments are open, their deadline was %s",
+				w.Now.Sub(began), time.Duration(i+1)*bound)
 		}
 		if err != nil || len(w.State.Open()) == 0 {
 			return err
@@ -401,7 +427,8 @@ func conclude(w *sim.World, r *rand.Rand) error {
 		return nil
 	}
 	d := w.State.Open()[0]
-	return fmt.Errorf("S5: deployment %s is %s after every answer; holds %v", d.ID, d.Status, deploy.Holds(w.State, d, w.Now))
+	return fmt.Errorf("S5: deployment %s is %s after every answer; holds %v", d.ID, d.Status,
+		deploy.Holds(w.State, d, w.Now))
 }
 
 // floorHeld reports whether the oldest deployment has a hold that names whom it
@@ -439,18 +466,31 @@ func randomConfig(r *rand.Rand) deploy.Config {
 		c.Capacity.MinHealthyPerZone = &z
 	}
 	c.Stage = pick(r, deploy.Stage{}, deploy.Stage{Prefetch: "wave", Barrier: "wave", Quorum: deploy.Percent(80)},
-		deploy.Stage{Prefetch: "fleet", Barrier: "deployment", Quorum: deploy.Percent(50)}, deploy.Stage{Prefetch: "none"})
-	c.Waves = []deploy.WaveSpec{{Name: "rest", Kind: "remainder", ForEachZone: r.IntN(2) == 0, OneBox: r.IntN(2) == 0, Parallel: pick(r, nil, []int{1, 2})}}
+		deploy.Stage{
+			Prefetch: "fleet", Barrier: "deployment",
+			Quorum: deploy.Percent(50),
+		}, deploy.Stage{Prefetch: "none"})
+	c.Waves = []deploy.WaveSpec{{
+		Name: "rest", Kind: "remainder", ForEachZone: r.IntN(2) == 0, OneBox: r.IntN(2) == 0,
+		Parallel: pick(r, nil, []int{1, 2}),
+	}}
 	if r.IntN(2) == 0 {
-		c.Waves = append([]deploy.WaveSpec{{Name: "part", Kind: "percent", Size: deploy.Percent(20), Balance: r.IntN(2) == 0}}, c.Waves...)
+		c.Waves = append([]deploy.WaveSpec{{
+			Name: "part", Kind: "percent", Size: deploy.Percent(20),
+			Balance: r.IntN(2) == 0,
+		}}, c.Waves...)
 	}
 	if r.IntN(2) == 0 {
-		c.Waves = append([]deploy.WaveSpec{{Name: "one-box", Kind: "count", Size: deploy.Count(1), Zone: "lightest", Rehearse: r.IntN(2) == 0}}, c.Waves...)
+		c.Waves = append([]deploy.WaveSpec{{
+			Name: "one-box", Kind: "count", Size: deploy.Count(1), Zone: "lightest",
+			Rehearse: r.IntN(2) == 0,
+		}}, c.Waves...)
 	}
 	c.Gates = []deploy.Gate{
 		{Name: "go", Approval: &deploy.ApprovalGate{Count: 1 + r.IntN(2), Timeout: pick(r, 0, 2*time.Hour)}},
 		{Name: "hours", Window: "Mon-Fri 09:00-16:00 Europe/Rome"},
-		{Name: "errors", Scope: pick(r, "", deploy.ScopeHost, deploy.ScopeZone, deploy.ScopeWave, deploy.ScopeDeployment), Query: &deploy.QueryGate{Query: "errors", Max: "1"}, FailLimit: r.IntN(3)},
+		{Name: "errors", Scope: pick(r, "", deploy.ScopeHost, deploy.ScopeZone, deploy.ScopeWave,
+			deploy.ScopeDeployment), Query: &deploy.QueryGate{Query: "errors", Max: "1"}, FailLimit: r.IntN(3)},
 		{Name: "compare", Scope: deploy.ScopeWave, Compare: &deploy.CompareGate{Metric: "errors", Test: "sprt"}},
 	}
 	for i := range c.Gates {
@@ -473,11 +513,15 @@ func randomConfig(r *rand.Rand) deploy.Config {
 		}
 	}
 	action := func(scopes ...string) deploy.Action {
-		return deploy.Action{Do: pick(r, "rollback", "rollback", "pause"), Scope: pick(r, scopes...), Then: pick(r, "pause", "rollback-all")}
+		return deploy.Action{
+			Do: pick(r, "rollback", "rollback", "pause"), Scope: pick(r, scopes...),
+			Then: pick(r, "pause", "rollback-all"),
+		}
 	}
 	c.OnFailure = deploy.FailureAction{
 		Host: pick(r, c.OnFailure.Host, action(deploy.ScopeHost, deploy.ScopeZone)),
-		Wave: action(deploy.ScopeAll, deploy.ScopeZone, deploy.ScopeWave), Gate: action(deploy.ScopeAll, deploy.ScopeGate, deploy.ScopeZone, deploy.ScopeHost),
+		Wave: action(deploy.ScopeAll, deploy.ScopeZone, deploy.ScopeWave), Gate: action(deploy.ScopeAll,
+			deploy.ScopeGate, deploy.ScopeZone, deploy.ScopeHost),
 		Bake: action(deploy.ScopeAll, deploy.ScopeWave),
 	}
 	c.Decision = pick(r, deploy.Decision{}, deploy.Decision{Timeout: time.Hour, Then: deploy.ThenAll})

@@ -11,20 +11,22 @@ import (
 // one goroutine; readers hold a lock that excludes Apply and keep no pointer.
 // The zero value is not usable: call NewState, or Rebuild after decoding one.
 type State struct {
-	Rules           int                             `json:"rules"`            // what facts mean: see RulesKnown
-	Index           uint64                          `json:"index"`            // of the last applied entry
-	Now             Time                            `json:"now"`              // FSM time of the last applied entry
-	Wall            int64                           `json:"wall"`             // Unix milliseconds, for people only
-	Seq             uint64                          `json:"seq"`              // deployments created so far
-	MembershipIndex uint64                          `json:"membership_index"` // index of the last change of hosts, labels, groups or membership
-	Hosts           map[string]*Host                `json:"hosts"`
-	Names           map[string]string               `json:"names"`     // host name -> id of the newest host of that name
-	Groups          map[string]*Group               `json:"groups"`    // by GroupKey
-	Revisions       map[string]map[Digest]*Revision `json:"revisions"` // by application
-	Deployments     map[string]*Deployment          `json:"deployments"`
-	Requests        map[string]Answer               `json:"requests"`
-	RequestLog      []string                        `json:"request_log"` // ids, oldest first
-	Freezes         []Freeze                        `json:"freezes,omitempty"`
+	Rules int    `json:"rules"` // what facts mean: see RulesKnown
+	Index uint64 `json:"index"` // of the last applied entry
+	Now   Time   `json:"now"`   // FSM time of the last applied entry
+	Wall  int64  `json:"wall"`  // Unix milliseconds, for people only
+	Seq   uint64 `json:"seq"`   // deployments created so far
+	// index of the last change of hosts, labels, groups or membership
+	MembershipIndex uint64           `json:"membership_index"`
+	Hosts           map[string]*Host `json:"hosts"`
+	// host name -> id of the newest host of that name
+	Names       map[string]string               `json:"names"`
+	Groups      map[string]*Group               `json:"groups"`    // by GroupKey
+	Revisions   map[string]map[Digest]*Revision `json:"revisions"` // by application
+	Deployments map[string]*Deployment          `json:"deployments"`
+	Requests    map[string]Answer               `json:"requests"`
+	RequestLog  []string                        `json:"request_log"` // ids, oldest first
+	Freezes     []Freeze                        `json:"freezes,omitempty"`
 
 	// Amend is asked first what a fact means, at every level; a level that no
 	// build has yet is tried with it in tests, production leaves it nil. It is no
@@ -85,7 +87,8 @@ func (s *State) Rebuild() {
 			s.flapping[id] = struct{}{}
 		}
 	}
-	all := slices.SortedFunc(maps.Values(s.Deployments), func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
+	all := slices.SortedFunc(maps.Values(s.Deployments),
+		func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
 	for _, d := range all {
 		d.derive()
 		if !d.Status.Terminal() {

@@ -32,8 +32,10 @@ type Target struct {
 	StageTries    int      `json:"stage_tries,omitempty"` // stagings that failed and are to be tried again
 	RetryAt       Time     `json:"retry_at,omitempty"`    // no catch-up before
 	Drift         string   `json:"drift,omitempty"`       // why it is not brought to what its wave runs
-	Declared      bool     `json:"declared,omitempty"`    // the drift is meant: a person left the target out, or as it is
-	LeftBy        string   `json:"left_by,omitempty"`     // the stopped deployment that left it on its revision; a rollback takes it along
+	// the drift is meant: a person left the target out, or as it is
+	Declared bool `json:"declared,omitempty"`
+	// the stopped deployment that left it on its revision; a rollback takes it along
+	LeftBy string `json:"left_by,omitempty"`
 
 	host  *Host    // derived
 	group *Group   // derived; nil when the target belongs to no defined group

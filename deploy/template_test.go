@@ -36,7 +36,8 @@ func TestExpand(t *testing.T) {
 	} {
 		got, err := deploy.Expand(in, f)
 		if want == "" {
-			if err == nil || !strings.Contains(err.Error(), "write for instance") && !strings.Contains(err.Error(), "known are") {
+			if err == nil || !strings.Contains(err.Error(), "write for instance") &&
+				!strings.Contains(err.Error(), "known are") {
 				t.Errorf("%s: %q, %v", in, got, err)
 			}
 		} else if got != want || err != nil {

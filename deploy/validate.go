@@ -70,7 +70,8 @@ func (c *Config) validMetrics() (string, error) {
 			if err == nil && !slices.Contains(fields, "Hosts") {
 				err = fmt.Errorf("asks the same of both sides of a comparison; name the hosts, as in {host=~\"{{.Hosts}}\"}")
 			}
-			if i := slices.IndexFunc(fields, func(f string) bool { return f == "Host" || f == "Zone" }); err == nil && i >= 0 {
+			if i := slices.IndexFunc(fields, func(f string) bool { return f == "Host" || f == "Zone" }); err == nil &&
+				i >= 0 {
 				err = fmt.Errorf("names {{.%s}}, but a comparison asks about many hosts; use {{.Hosts}}", fields[i])
 			}
 			if err != nil {
@@ -121,7 +122,8 @@ func (g *Gate) valid() (key string, err error) {
 		return wrong("scope", "a probe is asked by each host of itself; use scope: host")
 	case kind == GateCompare && g.Scope == ScopeHost:
 		return wrong("scope", "one host gives too little to compare; use scope: zone, wave or deployment")
-	case (kind == GateWindow || kind == GateApproval) && g.Scope != "" && g.Scope != ScopeWave && g.Scope != ScopeDeployment:
+	case (kind == GateWindow || kind == GateApproval) && g.Scope != "" && g.Scope != ScopeWave &&
+		g.Scope != ScopeDeployment:
 		return wrong("scope", "%s opens a wave as a whole; use scope: deployment, or remove it", a)
 	case g.MinSamples != 0 && kind != GateQuery && kind != GateCompare:
 		return wrong("minSamples", "%s takes no samples; remove it", a)
@@ -208,7 +210,8 @@ func (a *ApprovalGate) valid() (key string, err error) {
 	case a.Count < 0:
 		return wrong("approval.count", "%d people cannot approve; use at least 1", a.Count)
 	case a.Timeout < 0 || a.Timeout > longest:
-		return wrong("approval.timeout", "a timeout of %s cannot be; use 1s to 87600h, or remove it to wait for ever", a.Timeout)
+		return wrong("approval.timeout", "a timeout of %s cannot be; use 1s to 87600h, or remove it to wait for ever",
+			a.Timeout)
 	}
 	return "", nil
 }
@@ -249,7 +252,8 @@ func (c *Config) validUses() (string, error) {
 		}
 		for k, name := range w.Gates {
 			if c.gate(name).Compare != nil {
-				return wrong(fmt.Sprintf("waves[%d].gates[%d]", i, k), "wave %q is the last, so no host would be left to compare with; ask %q in an earlier one", w.Name, name)
+				return wrong(fmt.Sprintf("waves[%d].gates[%d]", i, k),
+					"wave %q is the last, so no host would be left to compare with; ask %q in an earlier one", w.Name, name)
 			}
 		}
 	}
@@ -266,11 +270,14 @@ func (c *Config) validUse(names []string, before bool) (at string, err error) {
 		case slices.Contains(names[:i], name):
 			return wrong(at, "names gate %q twice; remove one", name)
 		case !before && (g.Window != "" || g.Approval != nil):
-			return wrong(at, "bakes on %q, but %s is asked before a wave; name it under preGates", name, g.Kind().phrase())
+			return wrong(at, "bakes on %q, but %s is asked before a wave; name it under preGates", name,
+				g.Kind().phrase())
 		case before && (g.Kind() == GateProbe || g.Kind() == GateCompare):
-			return wrong(at, "waits for %q, but %s needs hosts that run the new revision; name it under gates", name, g.Kind().phrase())
+			return wrong(at, "waits for %q, but %s needs hosts that run the new revision; name it under gates", name,
+				g.Kind().phrase())
 		case before && (g.Scope == ScopeHost || g.Scope == ScopeZone):
-			return wrong(at, "waits for %q of scope %s, but no host of it has begun; use scope: wave or deployment", name, g.Scope)
+			return wrong(at, "waits for %q of scope %s, but no host of it has begun; use scope: wave or deployment",
+				name, g.Scope)
 		}
 	}
 	return "", nil
@@ -290,7 +297,8 @@ func (c *Config) validBakes() (string, error) {
 		case w.BakeMax < 0 || w.BakeMax > longest:
 			return wrong(path+".max", "a bake of %s cannot be; use 0s to 87600h", w.BakeMax)
 		case w.BakeMax > 0 && w.BakeMax < w.BakeMin:
-			return wrong(path+".max", "a bake of at least %s cannot end after %s; raise max or lower min", w.BakeMin, w.BakeMax)
+			return wrong(path+".max", "a bake of at least %s cannot end after %s; raise max or lower min", w.BakeMin,
+				w.BakeMax)
 		case w.Early && !compares:
 			return wrong(path+".early", "no gate of wave %q can decide early; add one that compares, or remove early", w.Name)
 		case w.Samples < 0:
@@ -350,7 +358,8 @@ func (c *Config) validFailures() (string, error) {
 
 func (c *Config) validLimits() (string, error) {
 	if m := c.Capacity.MaxConcurrent; m.Relative && m.PPM == 0 || !m.Relative && m.Count < 1 {
-		return wrong("capacity.maxConcurrent", "with maxConcurrent %s no host could ever be deployed to; use at least 1", m)
+		return wrong("capacity.maxConcurrent",
+			"with maxConcurrent %s no host could ever be deployed to; use at least 1", m)
 	}
 	if f := c.InFlight; f.Serial && f.Max > 0 {
 		return wrong("inFlight.max", "serial means one at a time; remove max, or use mode: staggered")
@@ -388,7 +397,8 @@ func (c *Config) validTimes() (string, error) {
 	case t.ForgetAfter > 0 && t.ForgetAfter < t.LostAfter:
 		return wrong("timeouts.forgetAfter", "a host cannot be forgotten after %s, before it is lost after %s; raise it", t.ForgetAfter, t.LostAfter)
 	case t.Deployment > 0 && t.Deployment < bakes:
-		return wrong("timeouts.deployment", "the waves bake for %s, so no deployment could end within %s; raise it", bakes, t.Deployment)
+		return wrong("timeouts.deployment", "the waves bake for %s, so no deployment could end within %s; raise it",
+			bakes, t.Deployment)
 	}
 	return "", nil
 }

@@ -18,20 +18,21 @@ type Wave struct {
 	PreGates []string `json:"pre_gates,omitempty"`
 	Gates    []string `json:"gates,omitempty"`
 	BakeSpec
-	Status        WaveStatus    `json:"status"`
-	Budget        int           `json:"budget"` // failure budget in tasks, fixed at the start
-	StartedAt     Time          `json:"started_at,omitempty"`
-	EvidenceSince Time          `json:"evidence_since,omitempty"` // the same moment in FSM time
-	EvidenceFrom  int64         `json:"evidence_from,omitempty"`  // Unix milliseconds: no verdict looks at what was before
-	Planned       int           `json:"planned,omitempty"`        // tasks when it was entered, without who joined since
-	BakeUntil     Time          `json:"bake_until,omitempty"`
-	EndedAt       Time          `json:"ended_at,omitempty"`
-	HeldAt        Time          `json:"held_at,omitempty"`    // since when it could be entered but for its holds
-	Holds         []Hold        `json:"holds,omitempty"`      // why it is not entered
-	Released      bool          `json:"released,omitempty"`   // its first permit was granted: the barrier is passed
-	Extra         int           `json:"extra,omitempty"`      // births in it that failed
-	BakeSince     Time          `json:"bake_since,omitempty"` // start of the clock, moved on by pauses
-	Rehearsed     time.Duration `json:"rehearsed,omitempty"`  // how long a rollback of one host took
+	Status        WaveStatus `json:"status"`
+	Budget        int        `json:"budget"` // failure budget in tasks, fixed at the start
+	StartedAt     Time       `json:"started_at,omitempty"`
+	EvidenceSince Time       `json:"evidence_since,omitempty"` // the same moment in FSM time
+	// Unix milliseconds: no verdict looks at what was before
+	EvidenceFrom int64         `json:"evidence_from,omitempty"`
+	Planned      int           `json:"planned,omitempty"` // tasks when it was entered, without who joined since
+	BakeUntil    Time          `json:"bake_until,omitempty"`
+	EndedAt      Time          `json:"ended_at,omitempty"`
+	HeldAt       Time          `json:"held_at,omitempty"`    // since when it could be entered but for its holds
+	Holds        []Hold        `json:"holds,omitempty"`      // why it is not entered
+	Released     bool          `json:"released,omitempty"`   // its first permit was granted: the barrier is passed
+	Extra        int           `json:"extra,omitempty"`      // births in it that failed
+	BakeSince    Time          `json:"bake_since,omitempty"` // start of the clock, moved on by pauses
+	Rehearsed    time.Duration `json:"rehearsed,omitempty"`  // how long a rollback of one host took
 	// Watch holds the answers of its gates, by watchKey.
 	Watch map[string]*Watched `json:"watch,omitempty"`
 }
@@ -72,7 +73,8 @@ func (dep *Deployment) oneBoxPassed(i int) bool {
 func (d *Deployment) failing(w *Wave) bool {
 	for _, x := range sorted(w.Watch) {
 		gate := d.Config.gate(x.Gate)
-		if gate != nil && slices.Contains(w.Gates, x.Gate) && x.failing(gate) && d.actionFor(gate, w).Do != ActionContinue {
+		if gate != nil && slices.Contains(w.Gates, x.Gate) && x.failing(gate) &&
+			d.actionFor(gate, w).Do != ActionContinue {
 			return true
 		}
 	}

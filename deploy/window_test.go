@@ -9,7 +9,8 @@ import (
 
 func TestParseWindow(t *testing.T) {
 	parts, err := deploy.ParseWindow("Mon-Thu 09:00-16:00, Fri Sun 22:30-04:00 Europe/Rome, Sat-Mon 00:00-24:00 UTC")
-	if err != nil || len(parts) != 3 || parts[0].Zone != "Europe/Rome" || parts[1].Zone != "Europe/Rome" || parts[2].Zone != "UTC" {
+	if err != nil || len(parts) != 3 || parts[0].Zone != "Europe/Rome" || parts[1].Zone != "Europe/Rome" ||
+		parts[2].Zone != "UTC" {
 		t.Fatalf("%+v, %v", parts, err)
 	}
 	for _, c := range []struct {

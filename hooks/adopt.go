@@ -39,7 +39,10 @@ func (r *Runner) adopt(ctx context.Context, id string) (Result, bool, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return Result{Detached: true, ExitStatus: -1, Log: dir.file("log"), Message: "the script goes on without being waited for"}, true, nil
+			return Result{
+				Detached: true, ExitStatus: -1, Log: dir.file("log"),
+				Message: "the script goes on without being waited for",
+			}, true, nil
 		case <-time.After(adoptPoll):
 		}
 	}
@@ -110,7 +113,8 @@ func (r *Runner) Stop(id string) error {
 			return lock.Close() // nobody supervises it
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
-			return fmt.Errorf("stop run %s: its supervisor does not say who it is: %w", id, errors.Join(err, context.DeadlineExceeded))
+			return fmt.Errorf("stop run %s: its supervisor does not say who it is: %w", id,
+				errors.Join(err, context.DeadlineExceeded))
 		}
 		if err != nil {
 			return nil // there is no such run

@@ -36,7 +36,8 @@ var rlimits = map[string]int{
 // number in its unit, or "unlimited".
 func ParseRlimit(name, value string) (uint64, error) {
 	if _, ok := rlimits[name]; !ok {
-		return 0, fmt.Errorf("resource limit %q is unknown: use %s", name, strings.Join(slices.Sorted(maps.Keys(rlimits)), ", "))
+		return 0, fmt.Errorf("resource limit %q is unknown: use %s", name,
+			strings.Join(slices.Sorted(maps.Keys(rlimits)), ", "))
 	}
 	if value == "unlimited" {
 		return unix.RLIM_INFINITY, nil

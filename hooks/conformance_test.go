@@ -34,20 +34,59 @@ func scriptCases() []scriptCase {
 			logs: []string{"LifecycleEvent - BeforeInstall", "Script - a.sh", "[stdout]out\n", "[stderr]err\n"},
 		},
 		{id: "E03", body: "#!/bin/sh\nkill -9 $$\n", code: hooks.CodeFailed, says: []string{"signal 9", "SIGKILL"}},
-		{id: "E04", script: hooks.Script{Location: "scripts/gone.sh"}, code: hooks.CodeMissing, says: []string{"/scripts/gone.sh"}},
+		{
+			id: "E04", script: hooks.Script{Location: "scripts/gone.sh"}, code: hooks.CodeMissing,
+			says: []string{"/scripts/gone.sh"},
+		},
 		{id: "E06", body: "echo plain $0\n", logs: []string{"[stdout]plain /"}},
-		{id: "E07 interpreter", body: "#!/no/such/shell\n", code: hooks.CodeFailed, says: []string{"could not be started", "/no/such/shell"}},
-		{id: "E07 CRLF", body: "#!/bin/sh\r\necho hi\r\n", code: hooks.CodeFailed, says: []string{"could not be started", `\r`}},
-		{id: "E09", body: "#!/bin/sh\necho here\n", script: hooks.Script{Location: "/a.sh"}, logs: []string{"[stdout]here"}},
-		{id: "E10", body: "#!/bin/sh\n", script: hooks.Script{Location: "a.sh foo"}, code: hooks.CodeMissing, says: []string{"arguments are not supported"}},
-		{id: "E12", script: hooks.Script{Location: "../../x.sh"}, code: hooks.CodeMissing, says: []string{"outside the revision"}},
-		{id: "E15", body: "#!/bin/sh\nsleep 20\n", script: hooks.Script{Timeout: time.Second}, code: hooks.CodeTimedOut, says: []string{"1 seconds"}, within: 2500 * time.Millisecond},
-		{id: "E21", body: "#!/bin/sh\nenv\n", logs: []string{"APPLICATION_NAME=www", "DEPLOYMENT_ID=d-1", "DEPLOYMENT_GROUP_NAME=prod", "DEPLOYMENT_GROUP_ID=g-1", "LIFECYCLE_EVENT=BeforeInstall"}, silent: []string{"BUNDLE_", "LEAK"}},
+		{
+			id: "E07 interpreter", body: "#!/no/such/shell\n", code: hooks.CodeFailed,
+			says: []string{"could not be started", "/no/such/shell"},
+		},
+		{
+			id: "E07 CRLF", body: "#!/bin/sh\r\necho hi\r\n", code: hooks.CodeFailed,
+			says: []string{"could not be started", `\r`},
+		},
+		{
+			id: "E09", body: "#!/bin/sh\necho here\n", script: hooks.Script{Location: "/a.sh"},
+			logs: []string{"[stdout]here"},
+		},
+		{
+			id: "E10", body: "#!/bin/sh\n", script: hooks.Script{Location: "a.sh foo"}, code: hooks.CodeMissing,
+			says: []string{"arguments are not supported"},
+		},
+		{
+			id: "E12", script: hooks.Script{Location: "../../x.sh"}, code: hooks.CodeMissing,
+			says: []string{"outside the revision"},
+		},
+		{
+			id: "E15", body: "#!/bin/sh\nsleep 20\n", script: hooks.Script{Timeout: time.Second}, code: hooks.CodeTimedOut,
+			says: []string{"1 seconds"}, within: 2500 * time.Millisecond,
+		},
+		{
+			id: "E21", body: "#!/bin/sh\nenv\n",
+			logs: []string{
+				"APPLICATION_NAME=www", "DEPLOYMENT_ID=d-1", "DEPLOYMENT_GROUP_NAME=prod",
+				"DEPLOYMENT_GROUP_ID=g-1", "LIFECYCLE_EVENT=BeforeInstall",
+			}, silent: []string{"BUNDLE_", "LEAK"},
+		},
 		{id: "E24", body: "#!/bin/sh\nread x\necho \"status $? <$x>\"\n", logs: []string{"[stdout]status 1 <>"}},
 		{id: "E25", root: true, body: "#!/bin/sh\nid -u\numask\n", logs: []string{"[stdout]0\n", "[stdout]0022"}},
-		{id: "E27", root: true, body: "#!/bin/sh\n", script: hooks.Script{RunAs: "no-such-user"}, code: hooks.CodeFailed, says: []string{"no-such-user"}},
-		{id: "E runas", root: true, body: "#!/bin/sh\nid -un\necho \"$HOME $USER\"\necho again >/dev/stderr\n", script: hooks.Script{RunAs: "nobody"}, logs: []string{"[stdout]nobody\n", "nonexistent nobody", "[stderr]again"}},
-		{id: "E28", root: true, body: "#!/bin/sh\nid -u\necho $DEPLOYMENT_ID\n", script: hooks.Script{Sudo: true}, logs: []string{"[stdout]0\n", "[stdout]d-1\n"}},
+		{
+			id: "E27", root: true, body: "#!/bin/sh\n", script: hooks.Script{RunAs: "no-such-user"},
+			code: hooks.CodeFailed, says: []string{"no-such-user"},
+		},
+		{
+			id: "E runas", root: true, body: "#!/bin/sh\nid -un\necho \"$HOME $USER\"\necho again >/dev/stderr\n",
+			script: hooks.Script{RunAs: "nobody"}, logs: []string{
+				"[stdout]nobody\n", "nonexistent nobody",
+				"[stderr]again",
+			},
+		},
+		{
+			id: "E28", root: true, body: "#!/bin/sh\nid -u\necho $DEPLOYMENT_ID\n", script: hooks.Script{Sudo: true},
+			logs: []string{"[stdout]0\n", "[stdout]d-1\n"},
+		},
 		{id: "exit code", body: "#!/bin/sh\nexit 37\n", code: hooks.CodeFailed, says: []string{"exit code 37"}},
 		{id: "no stray descriptors", body: "#!/bin/sh\nls /proc/self/fd | wc -l\n", logs: []string{"[stdout]4\n"}},
 		{id: "working directory", body: "#!/bin/sh\ncat hello.txt\n", logs: []string{"[stdout]hello"}},
@@ -114,7 +153,8 @@ func TestEventRunsScriptsInOrder(t *testing.T) {
 	if r, got := order("one.sh", "two.sh"); !r.OK() || got != "one\ntwo\n" {
 		t.Errorf("got %v, %q", r, got)
 	}
-	if r, got := order("two.sh", "gone.sh", "one.sh"); r.Code != hooks.CodeMissing || r.Script != "gone.sh" || got != "two\n" {
+	if r, got := order("two.sh", "gone.sh", "one.sh"); r.Code != hooks.CodeMissing || r.Script != "gone.sh" ||
+		got != "two\n" {
 		t.Errorf("got %v, %q", r, got)
 	}
 	if r, _ := order(); !r.OK() {
@@ -126,7 +166,8 @@ func TestEventRunsScriptsInOrder(t *testing.T) {
 func TestTermIgnorerIsKilled(t *testing.T) {
 	h := newHost(t, hooks.Options{Limits: hooks.Limits{Grace: time.Second}})
 	begin := time.Now()
-	r := h.run(hooks.Script{Timeout: time.Second}, "#!/bin/sh\ntrap '' TERM\necho $$ >pid\ni=0\nwhile [ $i -lt 60 ]; do sleep 0.1; i=$((i+1)); done\n")
+	r := h.run(hooks.Script{Timeout: time.Second},
+		"#!/bin/sh\ntrap '' TERM\necho $$ >pid\ni=0\nwhile [ $i -lt 60 ]; do sleep 0.1; i=$((i+1)); done\n")
 	if r.Code != hooks.CodeTimedOut || !strings.Contains(r.Message, "killed") {
 		t.Fatalf("got %v", r)
 	}
@@ -147,7 +188,8 @@ func TestEscapedSessionDiesOnTimeout(t *testing.T) {
 	for _, mode := range []string{"", "off"} {
 		t.Run("cgroup="+mode, func(t *testing.T) {
 			h := newHost(t, hooks.Options{Cgroup: mode, Limits: hooks.Limits{Grace: 50 * time.Millisecond}})
-			r := h.run(hooks.Script{Timeout: time.Second}, "#!/bin/sh\nsetsid sh -c 'echo $$ >pid; trap \"\" TERM; (sleep 60 & echo $! >pid2); sleep 60' &\nsleep 20\n")
+			r := h.run(hooks.Script{Timeout: time.Second},
+				"#!/bin/sh\nsetsid sh -c 'echo $$ >pid; trap \"\" TERM; (sleep 60 & echo $! >pid2); sleep 60' &\nsleep 20\n")
 			if r.Code != hooks.CodeTimedOut || r.Isolation != h.runner.Isolation() {
 				t.Fatalf("got %+v, runner isolates by %s", r, h.runner.Isolation())
 			}
@@ -163,7 +205,8 @@ func TestEscapedSessionDiesOnTimeout(t *testing.T) {
 func TestOutputLeftOpenSucceeds(t *testing.T) {
 	h := newHost(t, hooks.Options{Limits: hooks.Limits{Head: 8 << 10, Tail: 8 << 10}})
 	begin := time.Now()
-	r := h.run(hooks.Script{Timeout: 20 * time.Second}, "#!/bin/sh\n(while [ ! -e stop ]; do sleep 0.02; echo later; done; dd if=/dev/zero bs=64k count=64 2>/dev/null | tr '\\0' x; echo; echo last word) &\necho $! >pid\n")
+	r := h.run(hooks.Script{Timeout: 20 * time.Second},
+		"#!/bin/sh\n(while [ ! -e stop ]; do sleep 0.02; echo later; done; dd if=/dev/zero bs=64k count=64 2>/dev/null | tr '\\0' x; echo; echo last word) &\necho $! >pid\n")
 	if !r.OK() || time.Since(begin) > 5*time.Second {
 		t.Fatalf("got %+v after %v", r, time.Since(begin))
 	}
@@ -201,7 +244,10 @@ func TestBundleVariables(t *testing.T) {
 	env := h.env("b")
 	env.Bundle = &hooks.Bundle{Bucket: "b", Key: "k/x.tgz", ETag: "t"}
 	log := h.log(h.runner.Run(t.Context(), hooks.Script{Location: "a.sh"}, env))
-	for _, want := range []string{"BUNDLE_BUCKET=b\n", "BUNDLE_KEY=k/x.tgz\n", "BUNDLE_ETAG=t\n", "PORT=81\n", "DEPLOYMENT_ID=d-1\n"} {
+	for _, want := range []string{
+		"BUNDLE_BUCKET=b\n", "BUNDLE_KEY=k/x.tgz\n", "BUNDLE_ETAG=t\n", "PORT=81\n",
+		"DEPLOYMENT_ID=d-1\n",
+	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("no %q in\n%s", want, log)
 		}
@@ -269,7 +315,8 @@ func TestConfinement(t *testing.T) {
 		}
 	}
 	plain := newHost(t, hooks.Options{})
-	if log := plain.log(plain.run(hooks.Script{}, "#!/bin/sh\ngrep NoNewPrivs /proc/self/status\n")); !strings.Contains(log, "NoNewPrivs:\t0") {
+	if log := plain.log(plain.run(hooks.Script{},
+		"#!/bin/sh\ngrep NoNewPrivs /proc/self/status\n")); !strings.Contains(log, "NoNewPrivs:\t0") {
 		t.Errorf("taken without being asked:\n%s", log)
 	}
 	for _, bad := range [][2]string{{"as", "1"}, {"nofile", "many"}, {"nofile", "-1"}} {

@@ -28,22 +28,46 @@ type hostileHook struct {
 var hostileHooks = []hostileHook{
 	{"sleeps", "sleep 9$MARK\n", hooks.CodeTimedOut},
 	{"ignores TERM", "trap '' TERM; while :; do sleep 9$MARK; done\n", hooks.CodeTimedOut},
-	{"ignores every signal it can", "trap '' TERM INT HUP QUIT USR1 USR2 PIPE ALRM; while :; do sleep 9$MARK; done\n", hooks.CodeTimedOut},
+	{
+		"ignores every signal it can", "trap '' TERM INT HUP QUIT USR1 USR2 PIPE ALRM; while :; do sleep 9$MARK; done\n",
+		hooks.CodeTimedOut,
+	},
 	{"a tree that ignores TERM", "trap '' TERM; for i in 1 2 3 4 5; do (trap '' TERM; (trap '' TERM; sleep 9$MARK) & sleep 9$MARK) & done; sleep 9$MARK\n", hooks.CodeTimedOut},
-	{"three hundred children", "i=0; while [ $i -lt 300 ]; do sleep 9$MARK & i=$((i+1)); done; wait\n", hooks.CodeTimedOut},
+	{
+		"three hundred children", "i=0; while [ $i -lt 300 ]; do sleep 9$MARK & i=$((i+1)); done; wait\n",
+		hooks.CodeTimedOut,
+	},
 	{"forks on and on", "trap '' TERM; i=0; while [ $i -lt 400 ]; do (sleep 0.05; sleep 9$MARK) & i=$((i+1)); sleep 0.002; done; wait\n", hooks.CodeTimedOut},
-	{"a daemon in a session of its own", "setsid sh -c 'setsid sleep 9$MARK & sleep 9$MARK' & sleep 9$MARK\n", hooks.CodeTimedOut},
-	{"a daemon, forked twice, its parent gone", "(setsid sh -c '(trap \"\" TERM; setsid sleep 9$MARK &) &' &); sleep 9$MARK\n", hooks.CodeTimedOut},
-	{"a daemon without environment or files", "setsid env -i sh -c 'exec sleep 9'$MARK </dev/null >/dev/null 2>&1 & sleep 9$MARK\n", hooks.CodeTimedOut},
-	{"leaves its cgroup", "(echo 0 >$GROUP/cgroup.procs; setsid sleep 9$MARK) 2>/dev/null & sleep 9$MARK\n", hooks.CodeTimedOut},
+	{
+		"a daemon in a session of its own", "setsid sh -c 'setsid sleep 9$MARK & sleep 9$MARK' & sleep 9$MARK\n",
+		hooks.CodeTimedOut,
+	},
+	{
+		"a daemon, forked twice, its parent gone",
+		"(setsid sh -c '(trap \"\" TERM; setsid sleep 9$MARK &) &' &); sleep 9$MARK\n", hooks.CodeTimedOut,
+	},
+	{
+		"a daemon without environment or files",
+		"setsid env -i sh -c 'exec sleep 9'$MARK </dev/null >/dev/null 2>&1 & sleep 9$MARK\n", hooks.CodeTimedOut,
+	},
+	{
+		"leaves its cgroup", "(echo 0 >$GROUP/cgroup.procs; setsid sleep 9$MARK) 2>/dev/null & sleep 9$MARK\n",
+		hooks.CodeTimedOut,
+	},
 	{"stops itself", "kill -STOP $$; sleep 9$MARK\n", hooks.CodeTimedOut},
 	{"stops its children", "trap '' TERM; sleep 9$MARK & kill -STOP $!; sleep 9$MARK & kill -STOP $!; wait; sleep 9$MARK\n", hooks.CodeTimedOut},
 	{"endless output", "yes $MARK\n", hooks.CodeTimedOut},
 	{"endless complaints", "yes $MARK >&2\n", hooks.CodeTimedOut},
 	{"endless output without a line", "cat /dev/zero\n", hooks.CodeTimedOut},
-	{"a hundred thousand lines a moment, from many", "for i in 1 2 3 4 5 6 7 8; do yes $MARK & done; wait\n", hooks.CodeTimedOut},
+	{
+		"a hundred thousand lines a moment, from many", "for i in 1 2 3 4 5 6 7 8; do yes $MARK & done; wait\n",
+		hooks.CodeTimedOut,
+	},
 	{"closes its output", "exec >&- 2>&-; sleep 9$MARK\n", hooks.CodeTimedOut},
-	{"cuts its output off", "echo one; : >/dev/stdout; : >/proc/self/fd/1; echo two; sleep 9$MARK\n", hooks.CodeTimedOut},
+	{
+		"cuts its output off", "echo one; : >/dev/stdout; : >/proc/self/fd/1; echo two; sleep 9$MARK\n",
+		hooks.CodeTimedOut,
+	},
 	{"its folder is gone", "rm -rf \"$PWD\"; cd /nowhere 2>/dev/null; sleep 9$MARK\n", hooks.CodeTimedOut},
 	{"zombies", "sh -c 'for i in 1 2 3 4 5 6 7 8 9; do true & done; exec sleep 9'$MARK\n", hooks.CodeTimedOut},
 	{"another name", "exec -a innocent sleep 9$MARK 2>/dev/null || sleep 9$MARK\n", hooks.CodeTimedOut},
@@ -52,7 +76,10 @@ var hostileHooks = []hostileHook{
 	{"a fault", "kill -SEGV $$\n", hooks.CodeFailed},
 	{"kills its supervisor", "kill -KILL $PPID; sleep 9$MARK\n", hooks.CodeRestart},
 	{"tells its supervisor to stop", "kill -TERM $PPID; sleep 9$MARK\n", hooks.CodeOther},
-	{"its supervisor's files are gone", "rm -rf \"$(dirname \"$(readlink /proc/$$/fd/1)\")\"; sleep 9$MARK\n", hooks.CodeOther},
+	{
+		"its supervisor's files are gone", "rm -rf \"$(dirname \"$(readlink /proc/$$/fd/1)\")\"; sleep 9$MARK\n",
+		hooks.CodeOther,
+	},
 	{"no such interpreter's script", "exec /no/such/program\n", hooks.CodeFailed},
 }
 

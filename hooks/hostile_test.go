@@ -50,7 +50,10 @@ func isSleep(pid int) bool {
 
 // Endless output stays within its bounds on disk, and both ends are kept.
 func TestEndlessOutputIsBounded(t *testing.T) {
-	h := newHost(t, hooks.Options{Limits: hooks.Limits{Head: 64 << 10, Tail: 64 << 10, Backlog: 1 << 20, Grace: 50 * time.Millisecond}})
+	h := newHost(t, hooks.Options{Limits: hooks.Limits{
+		Head: 64 << 10, Tail: 64 << 10, Backlog: 1 << 20,
+		Grace: 50 * time.Millisecond,
+	}})
 	r := h.run(hooks.Script{Timeout: time.Second}, "#!/bin/sh\necho the very first\nyes groundswell\n")
 	if r.Code != hooks.CodeTimedOut {
 		t.Fatalf("got %+v", r)

@@ -52,7 +52,8 @@ func Lint(dir, stated string) []Finding {
 	}
 	for i, f := range spec.Files {
 		if _, err := os.Stat(filepath.Join(dir, f.Source)); err != nil {
-			l.add(SeverityError, f.Pos, fmt.Sprintf("files[%d].source", i), fmt.Sprintf("%q is not in the revision", f.Source))
+			l.add(SeverityError, f.Pos, fmt.Sprintf("files[%d].source", i),
+				fmt.Sprintf("%q is not in the revision", f.Source))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(spec.Hooks)) {
@@ -126,10 +127,12 @@ func (l *linter) shebang(s Script, field string, line []byte) {
 	case !isShebang:
 		l.add(SeverityWarning, s.Pos, field, fmt.Sprintf("%s has no #! line: /bin/sh runs it", s.Location))
 	case len(words) == 0 || !path.IsAbs(words[0]):
-		l.add(SeverityError, s.Pos, field, fmt.Sprintf("%s names no interpreter by its full path in its #! line", s.Location))
+		l.add(SeverityError, s.Pos, field, fmt.Sprintf("%s names no interpreter by its full path in its #! line",
+			s.Location))
 	default:
 		if _, err := exec.LookPath(words[0]); err != nil {
-			l.add(SeverityWarning, s.Pos, field, fmt.Sprintf("interpreter %s of %s is not on this machine", words[0], s.Location))
+			l.add(SeverityWarning, s.Pos, field,
+				fmt.Sprintf("interpreter %s of %s is not on this machine", words[0], s.Location))
 		}
 	}
 }

@@ -55,7 +55,8 @@ func unquoted(s string) string {
 func (l login) shell(name string) string {
 	for line := range linesOf(l.passwd) {
 		f := strings.Split(line, ":")
-		if len(f) == 7 && f[0] == name && f[6] != "" && !slices.Contains([]string{"nologin", "false"}, filepath.Base(f[6])) {
+		if len(f) == 7 && f[0] == name && f[6] != "" &&
+			!slices.Contains([]string{"nologin", "false"}, filepath.Base(f[6])) {
 			return f[6]
 		}
 	}

@@ -51,7 +51,8 @@ func TestLoginEnvironment(t *testing.T) {
 	if s := l.shell("nobody"); s != "/bin/sh" {
 		t.Errorf("the shell of nobody is %s", s)
 	}
-	if got := (Env{}).variables(u, nil); slices.ContainsFunc(got, func(v string) bool { return strings.HasPrefix(v, "DATABASE_URL") }) {
+	if got := (Env{}).variables(u, nil); slices.ContainsFunc(got,
+		func(v string) bool { return strings.HasPrefix(v, "DATABASE_URL") }) {
 		t.Errorf("without runas: %q", got)
 	}
 }
@@ -67,7 +68,10 @@ func TestLoginLimits(t *testing.T) {
 	}
 	got := l.limitsOf(nobody)
 	want := map[int]limitPair{
-		unix.RLIMIT_NOFILE: {1500, 2000}, unix.RLIMIT_CORE: {infinity, infinity}, unix.RLIMIT_NPROC: {77, 88}, unix.RLIMIT_CPU: {120, -1},
+		unix.RLIMIT_NOFILE: {1500, 2000}, unix.RLIMIT_CORE: {infinity, infinity}, unix.RLIMIT_NPROC: {
+			77,
+			88,
+		}, unix.RLIMIT_CPU: {120, -1},
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("nobody: %v, want %v", got, want)
@@ -76,7 +80,8 @@ func TestLoginLimits(t *testing.T) {
 	if got := l.limitsOf(root); !maps.Equal(got, map[int]limitPair{unix.RLIMIT_NOFILE: {9, -1}}) {
 		t.Errorf("root: %v", got)
 	}
-	if got := (limitPair{-1, infinity}).over(syscall.Rlimit{Cur: 5, Max: 6}); got.Cur != 5 || got.Max != unix.RLIM_INFINITY {
+	if got := (limitPair{-1, infinity}).over(syscall.Rlimit{Cur: 5, Max: 6}); got.Cur != 5 ||
+		got.Max != unix.RLIM_INFINITY {
 		t.Errorf("%+v", got)
 	}
 	if got := (limitPair{10, 8}).over(syscall.Rlimit{Cur: 5, Max: 6}); got.Cur != 8 || got.Max != 8 {

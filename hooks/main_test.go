@@ -29,7 +29,8 @@ func agentMain() {
 	if err != nil {
 		panic(err)
 	}
-	res := r.Run(context.Background(), hooks.Script{Location: "a.sh"}, hooks.Env{ID: "run", Root: root, Event: "BeforeInstall"})
+	res := r.Run(context.Background(), hooks.Script{Location: "a.sh"},
+		hooks.Env{ID: "run", Root: root, Event: "BeforeInstall"})
 	fmt.Println(res.Code)
 	os.Exit(0)
 }

@@ -78,7 +78,8 @@ func (p *parser) merge(f *fields, from *yaml.Node, field string, depth int) {
 // Those that begin with "x-" or "." are where people keep anchors.
 func (p *parser) keys(m fields, field string, legal ...string) {
 	for _, key := range m.keys {
-		if slices.Contains(legal, key.Value) || strings.HasPrefix(key.Value, "x-") || strings.HasPrefix(key.Value, ".") {
+		if slices.Contains(legal, key.Value) || strings.HasPrefix(key.Value, "x-") ||
+			strings.HasPrefix(key.Value, ".") {
 			continue
 		}
 		p.warn(key, join(field, key.Value), "unknown key, which is ignored"+didYouMean(key.Value, legal))

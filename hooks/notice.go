@@ -62,7 +62,8 @@ func (s *AppSpec) Notices() []Problem {
 	for _, name := range slices.Sorted(maps.Keys(s.Hooks)) {
 		for i, script := range s.Hooks[name] {
 			if _, err := user.Lookup(script.RunAs); script.RunAs != "" && err != nil && !isNumber(script.RunAs) {
-				add(script.Pos, fmt.Sprintf("hooks.%s[%d].runas", name, i), "user %q is not known on this machine", script.RunAs)
+				add(script.Pos, fmt.Sprintf("hooks.%s[%d].runas", name, i), "user %q is not known on this machine",
+					script.RunAs)
 			}
 		}
 	}

@@ -40,7 +40,8 @@ func (p *parser) fileEntry(m fields, field string) (File, bool) {
 	case f.Destination == "":
 		p.at(m.node, field+".destination", fmt.Sprintf("source %q has no destination: add destination", f.Source))
 	case !path.IsAbs(f.Destination):
-		p.at(m.get("destination"), field+".destination", fmt.Sprintf("%q is not a full path: it must begin with /", f.Destination))
+		p.at(m.get("destination"), field+".destination",
+			fmt.Sprintf("%q is not a full path: it must begin with /", f.Destination))
 	case escapes(f.Source):
 		p.at(m.get("source"), field+".source", fmt.Sprintf("%q leads out of the revision", f.Source))
 	case strings.ContainsRune(f.Source+f.Destination, 0):

@@ -23,45 +23,126 @@ func TestBadAppSpecs(t *testing.T) {
 	for _, c := range []struct{ id, text, want string }{
 		{"A02", "", "appspec.yml:1:1: the file is empty: version: 0.0 and os: linux are needed"},
 		{"A02 comment", "# nothing\n", "appspec.yml:1:1: the file is empty: version: 0.0 and os: linux are needed"},
-		{"A05", "version: \"0.0\"\nos: linux\n", `appspec.yml:1:10: version: invalid version "0.0": the only version is the number 0.0`},
-		{"version 1", "version: 1.0\nos: linux\n", `appspec.yml:1:10: version: invalid version "1.0": the only version is the number 0.0`},
+		{
+			"A05", "version: \"0.0\"\nos: linux\n",
+			`appspec.yml:1:10: version: invalid version "0.0": the only version is the number 0.0`,
+		},
+		{
+			"version 1", "version: 1.0\nos: linux\n",
+			`appspec.yml:1:10: version: invalid version "1.0": the only version is the number 0.0`,
+		},
 		{"no version", "os: linux\n", "appspec.yml:1:1: version: missing: add version: 0.0"},
-		{"version list", "version: [0]\nos: linux\n", "appspec.yml:1:10: version: invalid version a list: the only version is the number 0.0"},
+		{
+			"version list", "version: [0]\nos: linux\n",
+			"appspec.yml:1:10: version: invalid version a list: the only version is the number 0.0",
+		},
 		{"A07", "version: 0.0\nos: Linux\n", `appspec.yml:2:5: os: unsupported operating system "Linux": only linux, in lower case, is supported`},
 		{"A07 missing", "version: 0.0\n", "appspec.yml:1:1: os: missing: add os: linux"},
-		{"A07 windows", "version: 0.0\nos: windows\n", `appspec.yml:2:5: os: unsupported operating system "windows": only linux, in lower case, is supported`},
-		{"A10", "version: 0.0\n\tos: linux\n", "appspec.yml:2:1: not valid YAML: found a tab character that violates indentation"},
+		{
+			"A07 windows", "version: 0.0\nos: windows\n",
+			`appspec.yml:2:5: os: unsupported operating system "windows": only linux, in lower case, is supported`,
+		},
+		{
+			"A10", "version: 0.0\n\tos: linux\n",
+			"appspec.yml:2:1: not valid YAML: found a tab character that violates indentation",
+		},
 		{"A10 open", head + "files: [a\n", "appspec.yml:4:1: not valid YAML: did not find expected ',' or ']'"},
 		{"A10 control", "a: \x00", "appspec.yml:1:1: not valid YAML: control characters are not allowed"},
 		{"A11", "hello\n", `appspec.yml:1:1: a map of keys and values is needed here, not the value "hello"`},
 		{"A11 list", "- version: 0.0\n", "appspec.yml:1:1: a map of keys and values is needed here, not a list"},
 		{"A16", head + "hooks:\n  - a\n", "appspec.yml:4:3: hooks: a map of keys and values is needed here, not a list"},
-		{"A17", head + "hooks:\n  AfterInstall:\n    location: a.sh\n", "appspec.yml:5:5: hooks.AfterInstall: a list is needed here, not a map"},
-		{"script text", head + "hooks:\n  AfterInstall:\n    - a.sh\n", `appspec.yml:5:7: hooks.AfterInstall[0]: a map of keys and values is needed here, not the value "a.sh"`},
-		{"no location", head + "hooks:\n  AfterInstall:\n    - timeout: 3\n", "appspec.yml:5:7: hooks.AfterInstall[0].location: missing"},
-		{"timeout 0", head + "hooks:\n  AfterInstall:\n    - location: a\n      timeout: 0\n", `appspec.yml:6:16: hooks.AfterInstall[0].timeout: invalid timeout "0": it must be 1 second or more`},
-		{"timeout words", head + "hooks:\n  AfterInstall:\n    - location: a\n      timeout: soon\n", `appspec.yml:6:16: hooks.AfterInstall[0].timeout: invalid timeout "soon": a number of seconds is needed`},
-		{"sudo", head + "hooks:\n  AfterInstall:\n    - location: a\n      sudo: maybe\n", `appspec.yml:6:13: hooks.AfterInstall[0].sudo: invalid value "maybe": use true or false`},
-		{"A22", head + "files:\n  - destination: /d\n", `appspec.yml:4:5: files[0].source: destination "/d" has no source`},
-		{"A23", head + "files:\n  - source: s\n", `appspec.yml:4:5: files[0].destination: source "s" has no destination`},
+		{
+			"A17", head + "hooks:\n  AfterInstall:\n    location: a.sh\n",
+			"appspec.yml:5:5: hooks.AfterInstall: a list is needed here, not a map",
+		},
+		{
+			"script text", head + "hooks:\n  AfterInstall:\n    - a.sh\n",
+			`appspec.yml:5:7: hooks.AfterInstall[0]: a map of keys and values is needed here, not the value "a.sh"`,
+		},
+		{
+			"no location", head + "hooks:\n  AfterInstall:\n    - timeout: 3\n",
+			"appspec.yml:5:7: hooks.AfterInstall[0].location: missing",
+		},
+		{
+			"timeout 0", head + "hooks:\n  AfterInstall:\n    - location: a\n      timeout: 0\n",
+			`appspec.yml:6:16: hooks.AfterInstall[0].timeout: invalid timeout "0": it must be 1 second or more`,
+		},
+		{
+			"timeout words", head + "hooks:\n  AfterInstall:\n    - location: a\n      timeout: soon\n",
+			`appspec.yml:6:16: hooks.AfterInstall[0].timeout: invalid timeout "soon": a number of seconds is needed`,
+		},
+		{
+			"sudo", head + "hooks:\n  AfterInstall:\n    - location: a\n      sudo: maybe\n",
+			`appspec.yml:6:13: hooks.AfterInstall[0].sudo: invalid value "maybe": use true or false`,
+		},
+		{
+			"A22", head + "files:\n  - destination: /d\n",
+			`appspec.yml:4:5: files[0].source: destination "/d" has no source`,
+		},
+		{
+			"A23", head + "files:\n  - source: s\n",
+			`appspec.yml:4:5: files[0].destination: source "s" has no destination`,
+		},
 		{"both missing", head + "files:\n  - {}\n", "appspec.yml:4:5: files[0]: source and destination are missing"},
 		{"files map", head + "files: {a: b}\n", "appspec.yml:3:8: files: a list is needed here, not a map"},
-		{"source map", head + "files:\n  - source: {a: b}\n    destination: /x\n", "appspec.yml:4:13: files[0].source: a single value is needed here, not a map"},
-		{"source out", head + "files:\n  - source: ../etc\n    destination: /x\n", `appspec.yml:4:13: files[0].source: "../etc" leads out of the revision`},
-		{"B21", head + "files:\n  - source: a\n    destination: x/y\n", `appspec.yml:5:18: files[0].destination: "x/y" is not a full path: it must begin with /`},
-		{"A26", head + "file_exists_behavior: overwrite\n", `appspec.yml:3:23: file_exists_behavior: unknown value "overwrite": use DISALLOW, OVERWRITE or RETAIN`},
+		{
+			"source map", head + "files:\n  - source: {a: b}\n    destination: /x\n",
+			"appspec.yml:4:13: files[0].source: a single value is needed here, not a map",
+		},
+		{
+			"source out", head + "files:\n  - source: ../etc\n    destination: /x\n",
+			`appspec.yml:4:13: files[0].source: "../etc" leads out of the revision`,
+		},
+		{
+			"B21", head + "files:\n  - source: a\n    destination: x/y\n",
+			`appspec.yml:5:18: files[0].destination: "x/y" is not a full path: it must begin with /`,
+		},
+		{
+			"A26", head + "file_exists_behavior: overwrite\n",
+			`appspec.yml:3:23: file_exists_behavior: unknown value "overwrite": use DISALLOW, OVERWRITE or RETAIN`,
+		},
 		{"A29", head + "permissions:\n  - mode: 600\n", "appspec.yml:4:5: permissions[0].object: missing"},
 		{"A29 empty", head + "permissions:\n  - object: ''\n", "appspec.yml:4:5: permissions[0].object: missing"},
-		{"object relative", head + "permissions:\n  - object: x\n", `appspec.yml:4:13: permissions[0].object: "x" is not a full path`},
-		{"A31", head + "permissions:\n  - object: /x\n    mode: 12345\n", `appspec.yml:5:11: permissions[0].mode: invalid mode "12345": mode length must be 1 to 4`},
-		{"mode digit", head + "permissions:\n  - object: /x\n    mode: 689\n", `appspec.yml:5:11: permissions[0].mode: invalid mode "689"`},
-		{"A32", head + "permissions:\n  - object: /x\n    type: [link]\n", `appspec.yml:5:12: permissions[0].type[0]: unsupported type "link": use file or directory`},
-		{"type text", head + "permissions:\n  - object: /x\n    type: file\n", `appspec.yml:5:11: permissions[0].type: a list is needed here, not the value "file"`},
-		{"D31", head + "permissions:\n  - object: /x\n    acls: ['u::rw']\n", `appspec.yml:5:12: permissions[0].acls[0]: invalid entry "u::rw": a base entry without a name is not for acls: use mode`},
-		{"D32", head + "permissions:\n  - object: /x\n    acls: ['u:x:rz']\n", `appspec.yml:5:12: permissions[0].acls[0]: invalid entry "u:x:rz": permissions are up to three`},
-		{"acl twice", head + "permissions:\n  - object: /x\n    acls: ['u:x:r', 'user:x:w']\n", `appspec.yml:5:21: permissions[0].acls[1]: invalid entry "user:x:w": the list has one for user:x already`},
-		{"acl kind", head + "permissions:\n  - object: /x\n    acls: ['q:x:r']\n", `appspec.yml:5:12: permissions[0].acls[0]: invalid entry "q:x:r": it must begin with`},
-		{"D34", head + "permissions:\n  - object: /x\n    context: {user: u}\n", "appspec.yml:5:14: permissions[0].context.type: missing"},
+		{
+			"object relative", head + "permissions:\n  - object: x\n",
+			`appspec.yml:4:13: permissions[0].object: "x" is not a full path`,
+		},
+		{
+			"A31", head + "permissions:\n  - object: /x\n    mode: 12345\n",
+			`appspec.yml:5:11: permissions[0].mode: invalid mode "12345": mode length must be 1 to 4`,
+		},
+		{
+			"mode digit", head + "permissions:\n  - object: /x\n    mode: 689\n",
+			`appspec.yml:5:11: permissions[0].mode: invalid mode "689"`,
+		},
+		{
+			"A32", head + "permissions:\n  - object: /x\n    type: [link]\n",
+			`appspec.yml:5:12: permissions[0].type[0]: unsupported type "link": use file or directory`,
+		},
+		{
+			"type text", head + "permissions:\n  - object: /x\n    type: file\n",
+			`appspec.yml:5:11: permissions[0].type: a list is needed here, not the value "file"`,
+		},
+		{
+			"D31", head + "permissions:\n  - object: /x\n    acls: ['u::rw']\n",
+			`appspec.yml:5:12: permissions[0].acls[0]: invalid entry "u::rw": a base entry without a name is not for acls: use mode`,
+		},
+		{
+			"D32", head + "permissions:\n  - object: /x\n    acls: ['u:x:rz']\n",
+			`appspec.yml:5:12: permissions[0].acls[0]: invalid entry "u:x:rz": permissions are up to three`,
+		},
+		{
+			"acl twice", head + "permissions:\n  - object: /x\n    acls: ['u:x:r', 'user:x:w']\n",
+			`appspec.yml:5:21: permissions[0].acls[1]: invalid entry "user:x:w": the list has one for user:x already`,
+		},
+		{
+			"acl kind", head + "permissions:\n  - object: /x\n    acls: ['q:x:r']\n",
+			`appspec.yml:5:12: permissions[0].acls[0]: invalid entry "q:x:r": it must begin with`,
+		},
+		{
+			"D34", head + "permissions:\n  - object: /x\n    context: {user: u}\n",
+			"appspec.yml:5:14: permissions[0].context.type: missing",
+		},
 		{"alias", "a: *b\n", "appspec.yml:1:4: not valid YAML: unknown anchor 'b' referenced"},
 	} {
 		_, err := hooks.Parse([]byte(c.text), "appspec.yml")
@@ -101,7 +182,8 @@ var position = regexp.MustCompile(`^appspec\.yml:[1-9][0-9]*:[1-9][0-9]*: .`)
 // Several mistakes are all told at once.
 func TestAllProblemsAreTold(t *testing.T) {
 	_, err := hooks.Parse([]byte("version: 1\nos: beos\nfiles: x\nhooks: y\n"), "conf/x.yml")
-	if err == nil || strings.Count(err.Error(), "\n") != 3 || !strings.HasPrefix(err.Error(), "conf/x.yml:1:10: version: ") {
+	if err == nil || strings.Count(err.Error(), "\n") != 3 ||
+		!strings.HasPrefix(err.Error(), "conf/x.yml:1:10: version: ") {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -115,31 +197,62 @@ func TestGoodAppSpecs(t *testing.T) {
 		{"A04", "version: 0\nos: linux\n", nil},
 		{"A08", head + "flavour: {any: [thing]}\n", nil},
 		{"A13", head + "---\nversion: nine\n...\n\t:", nil},
-		{"A14", head + "hooks:\n  AfterInstall:\n", func(s *hooks.AppSpec) bool { return len(s.Scripts(hooks.AfterInstall)) == 0 }},
-		{"A19", head + "hooks:\n  AfterInstall:\n    - location: a\n      timeout: '30'\n", func(s *hooks.AppSpec) bool { return s.Scripts(hooks.AfterInstall)[0].Timeout == 30*time.Second }},
-		{"A20", head + "hooks:\n  AfterInstall:\n    - location: a\n", func(s *hooks.AppSpec) bool { return s.Scripts(hooks.AfterInstall)[0].Timeout == time.Hour }},
+		{
+			"A14", head + "hooks:\n  AfterInstall:\n",
+			func(s *hooks.AppSpec) bool { return len(s.Scripts(hooks.AfterInstall)) == 0 },
+		},
+		{
+			"A19", head + "hooks:\n  AfterInstall:\n    - location: a\n      timeout: '30'\n",
+			func(s *hooks.AppSpec) bool { return s.Scripts(hooks.AfterInstall)[0].Timeout == 30*time.Second },
+		},
+		{
+			"A20", head + "hooks:\n  AfterInstall:\n    - location: a\n",
+			func(s *hooks.AppSpec) bool { return s.Scripts(hooks.AfterInstall)[0].Timeout == time.Hour },
+		},
 		{"A25", head + "files:\n", func(s *hooks.AppSpec) bool { return len(s.Files) == 0 }},
-		{"A28", head + "file_exists_behavior:\n", func(s *hooks.AppSpec) bool { return s.FileExists == hooks.FileExistsUnset }},
-		{"A35", head + "hooks:\n  BeforeFoo:\n    - location: a\n", func(s *hooks.AppSpec) bool { return s.CheckEvents([]string{"BeforeFoo"}) == nil }},
+		{
+			"A28", head + "file_exists_behavior:\n",
+			func(s *hooks.AppSpec) bool { return s.FileExists == hooks.FileExistsUnset },
+		},
+		{
+			"A35", head + "hooks:\n  BeforeFoo:\n    - location: a\n",
+			func(s *hooks.AppSpec) bool { return s.CheckEvents([]string{"BeforeFoo"}) == nil },
+		},
 		{"A34", head + "hooks:\n  BeforeFoo:\n    - location: a\n", func(s *hooks.AppSpec) bool {
 			err := s.CheckEvents([]string{"AfterInstall"})
 			return err != nil && strings.Contains(err.Error(), "BeforeFoo")
 		}},
 		{"A41", "\xef\xbb\xbf" + head, nil},
-		{"D28", head + "permissions:\n  - object: /x/\n    mode: 0644\n", func(s *hooks.AppSpec) bool { return *s.Permissions[0].Mode == 0o644 && len(s.Warnings) == 1 }},
+		{
+			"D28", head + "permissions:\n  - object: /x/\n    mode: 0644\n",
+			func(s *hooks.AppSpec) bool { return *s.Permissions[0].Mode == 0o644 && len(s.Warnings) == 1 },
+		},
 		{"D29", head + "permissions:\n  - {object: /x, mode: '0640'}\n  - {object: /y, mode: 640}\n  - {object: /z, mode: 7}\n", func(s *hooks.AppSpec) bool {
 			return *s.Permissions[0].Mode == 0o640 && *s.Permissions[1].Mode == 0o640 && *s.Permissions[2].Mode == 7
 		}},
 		{"D13", head + "permissions:\n  - object: /x/\n", func(s *hooks.AppSpec) bool {
 			return s.Permissions[0].Object == "/x" && s.Permissions[0].Pattern == "**"
 		}},
-		{"D25", head + "permissions:\n  - {object: /x, owner: 65534}\n", func(s *hooks.AppSpec) bool { return s.Permissions[0].Owner == "65534" }},
-		{"D35 D37", head + "permissions:\n  - {object: /x, context: {user: u, type: t}}\n", func(s *hooks.AppSpec) bool { return *s.Permissions[0].Context == hooks.Context{User: "u", Type: "t"} }},
-		{"acls", head + "permissions:\n  - {object: /x, acls: ['u:bob:rw', 'd:g:staff:5', 'm::rx']}\n", func(s *hooks.AppSpec) bool {
-			a := s.Permissions[0].ACLs
-			return a[0].Entry == "user:bob:rw" && a[1].Default && a[1].Entry == "default:group:staff:5" && a[2].Entry == "mask::rx"
-		}},
-		{"anchors", head + "x: &s\n  - location: a.sh\nhooks:\n  AfterInstall: *s\n  ApplicationStart: *s\n", func(s *hooks.AppSpec) bool { return len(s.Scripts(hooks.ApplicationStart)) == 1 }},
+		{
+			"D25", head + "permissions:\n  - {object: /x, owner: 65534}\n",
+			func(s *hooks.AppSpec) bool { return s.Permissions[0].Owner == "65534" },
+		},
+		{
+			"D35 D37", head + "permissions:\n  - {object: /x, context: {user: u, type: t}}\n",
+			func(s *hooks.AppSpec) bool { return *s.Permissions[0].Context == hooks.Context{User: "u", Type: "t"} },
+		},
+		{
+			"acls", head + "permissions:\n  - {object: /x, acls: ['u:bob:rw', 'd:g:staff:5', 'm::rx']}\n",
+			func(s *hooks.AppSpec) bool {
+				a := s.Permissions[0].ACLs
+				return a[0].Entry == "user:bob:rw" && a[1].Default && a[1].Entry == "default:group:staff:5" &&
+					a[2].Entry == "mask::rx"
+			},
+		},
+		{
+			"anchors", head + "x: &s\n  - location: a.sh\nhooks:\n  AfterInstall: *s\n  ApplicationStart: *s\n",
+			func(s *hooks.AppSpec) bool { return len(s.Scripts(hooks.ApplicationStart)) == 1 },
+		},
 		{"merge", head + "x: &s {location: a.sh, timeout: 9}\nhooks:\n  AfterInstall:\n    - <<: *s\n      timeout: 8\n", func(s *hooks.AppSpec) bool {
 			sc := s.Scripts(hooks.AfterInstall)[0]
 			return sc.Location == "a.sh" && sc.Timeout == 8*time.Second
@@ -156,7 +269,8 @@ func TestGoodAppSpecs(t *testing.T) {
 // A37, A38, A40 and G02, G03: where the file is looked for.
 func TestFindAppSpec(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := hooks.Load(dir, ""); err == nil || !strings.Contains(err.Error(), "appspec.yml") || !strings.Contains(err.Error(), dir) {
+	if _, err := hooks.Load(dir, ""); err == nil || !strings.Contains(err.Error(), "appspec.yml") ||
+		!strings.Contains(err.Error(), dir) {
 		t.Errorf("A40: %v", err)
 	}
 	write := func(name string) {
@@ -251,7 +365,10 @@ func TestUnknownKeys(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	err = (&hooks.AppSpec{Filename: "a", Hooks: map[string][]hooks.Script{"AplicationStop": nil, "Zzz": nil}}).CheckEvents(hooks.EventNames())
+	err = (&hooks.AppSpec{Filename: "a", Hooks: map[string][]hooks.Script{
+		"AplicationStop": nil,
+		"Zzz":            nil,
+	}}).CheckEvents(hooks.EventNames())
 	if err == nil || !strings.Contains(err.Error(), "AplicationStop (did you mean ApplicationStop?), Zzz:") {
 		t.Error(err)
 	}
@@ -264,7 +381,8 @@ func TestContextRanges(t *testing.T) {
 	} {
 		spec := head + "permissions:\n  - {object: /x, context: {type: t, range: '" + text + "'}}\n"
 		_, err := hooks.Parse([]byte(spec), "appspec.yml")
-		if (err == nil) != legal || err != nil && !strings.Contains(err.Error(), "permissions[0].context.range: invalid range") {
+		if (err == nil) != legal || err != nil &&
+			!strings.Contains(err.Error(), "permissions[0].context.range: invalid range") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

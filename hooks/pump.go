@@ -115,7 +115,8 @@ func (s *source) read(log *boundedLog) bool {
 		return false
 	}
 	if behind := st.Size() - s.off; behind > s.backlog { // after a chunk: the first words count
-		log.line("[groundswell]", fmt.Sprintf("%d bytes of %s dropped: the script writes faster than they can be kept", behind-maxLine, s.tag))
+		log.line("[groundswell]", fmt.Sprintf("%d bytes of %s dropped: the script writes faster than they can be kept",
+			behind-maxLine, s.tag))
 		s.off, s.partial = st.Size()-maxLine, nil
 	}
 	if s.off-s.punched > punchSlack {

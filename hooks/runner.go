@@ -176,7 +176,8 @@ func (r *Runner) order(s Script, env Env) (order, error) {
 	}
 	env.Root = root
 	if s.RunAs != "" && len(r.options.RunAs) > 0 && !slices.Contains(r.options.RunAs, s.RunAs) {
-		return order{}, failed(CodeFailed, "run script as user %q: the agent's configuration does not allow this user", s.RunAs)
+		return order{}, failed(CodeFailed, "run script as user %q: the agent's configuration does not allow this user",
+			s.RunAs)
 	}
 	path, err := scriptPath(root, s.Location)
 	if err != nil {
@@ -254,7 +255,10 @@ func (r *Runner) supervise(ctx context.Context, dir runDir, lock *os.File) (Resu
 		return r.ended(dir)
 	case <-ctx.Done():
 		h.end()
-		return Result{Detached: true, ExitStatus: -1, Log: dir.file("log"), Message: "the script goes on without being waited for"}, nil
+		return Result{
+			Detached: true, ExitStatus: -1, Log: dir.file("log"),
+			Message: "the script goes on without being waited for",
+		}, nil
 	}
 }
 

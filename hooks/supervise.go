@@ -57,7 +57,8 @@ func (s *supervisor) run() error {
 	if err := s.start(); err != nil {
 		return s.end(Result{
 			Code: CodeFailed, ExitStatus: -1,
-			Message: fmt.Sprintf("script %s could not be started: %v%s", s.order.Location, err, startHint(s.order.Path, err)),
+			Message: fmt.Sprintf("script %s could not be started: %v%s", s.order.Location, err,
+				startHint(s.order.Path, err)),
 		})
 	}
 	return s.end(s.watch())

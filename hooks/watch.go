@@ -30,11 +30,15 @@ func (s *supervisor) watch() Result {
 		case ws := <-s.exits:
 			return s.ended(ws)
 		case <-timeout.C:
-			r := Result{Code: CodeTimedOut, Message: fmt.Sprintf("script %s failed to complete in %d seconds", s.order.Location, int(s.order.Timeout.Seconds()))}
+			r := Result{Code: CodeTimedOut, Message: fmt.Sprintf("script %s failed to complete in %d seconds",
+				s.order.Location, int(s.order.Timeout.Seconds()))}
 			return s.terminate(r)
 		case sig := <-s.signals:
 			if sig == syscall.SIGTERM {
-				return s.terminate(Result{Code: CodeOther, Message: fmt.Sprintf("script %s was stopped on request", s.order.Location)})
+				return s.terminate(Result{
+					Code:    CodeOther,
+					Message: fmt.Sprintf("script %s was stopped on request", s.order.Location),
+				})
 			}
 		case <-tick.C:
 			pace = min(pace*2, pumpSlow)

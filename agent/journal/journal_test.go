@@ -225,7 +225,10 @@ func TestCompaction(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir)
 	for g := range uint64(60) {
-		a := task.Assignment{Generation: g + 1, App: fmt.Sprintf("app%d", g%3), Permit: task.PermitNormal, Goal: fmt.Sprintf("v%d", g)}
+		a := task.Assignment{
+			Generation: g + 1, App: fmt.Sprintf("app%d", g%3), Permit: task.PermitNormal,
+			Goal: fmt.Sprintf("v%d", g),
+		}
 		if err := j.Assign(a); err != nil {
 			t.Fatal(err)
 		}

@@ -55,14 +55,26 @@ func TestHTTP(t *testing.T) {
 		says     string
 	}{
 		{"healthy", []int{200}, probe.Probe{}, probe.AnswerHealthy, 1, "status 200"},
-		{"consecutive", []int{200, 500, 200, 200, 200}, probe.Probe{Consecutive: 3}, probe.AnswerHealthy, 5, "status 200"},
+		{
+			"consecutive",
+			[]int{200, 500, 200, 200, 200},
+			probe.Probe{Consecutive: 3},
+			probe.AnswerHealthy, 5,
+			"status 200",
+		},
 		{"fails at its third failure", []int{503}, probe.Probe{}, probe.AnswerUnhealthy, 3, "status 503, want 200"},
 		{"fails at its first failure", []int{503}, probe.Probe{Failures: 1}, probe.AnswerUnhealthy, 1, "status 503"},
 		{"recovers", []int{503, 503, 200}, probe.Probe{}, probe.AnswerHealthy, 3, "status 200"},
 		{"other status", []int{204}, probe.Probe{Expect: 204}, probe.AnswerHealthy, 1, "status 204"},
 		{"redirect is an answer", []int{302}, probe.Probe{Failures: 1}, probe.AnswerUnhealthy, 1, "status 302"},
 		{"body", []int{200}, probe.Probe{Contains: "rev v2"}, probe.AnswerHealthy, 1, "contains"},
-		{"wrong body", []int{200}, probe.Probe{Contains: "rev v3", Failures: 1}, probe.AnswerUnhealthy, 1, `lacks "rev v3"`},
+		{
+			"wrong body",
+			[]int{200},
+			probe.Probe{Contains: "rev v3", Failures: 1},
+			probe.AnswerUnhealthy, 1,
+			`lacks "rev v3"`,
+		},
 	} {
 		url, asked := app(t, "ok, rev v2", c.statuses...)
 		c.probe.HTTP = url
@@ -84,7 +96,8 @@ func TestNobodyListens(t *testing.T) {
 	}
 	_ = l.Close()
 	for _, p := range []probe.Probe{{TCP: addr}, {HTTP: "http://" + addr}} {
-		if o := run(t, p); o.Answer != probe.AnswerUnhealthy || o.Attempts != 3 || !strings.Contains(o.String(), "refused") {
+		if o := run(t, p); o.Answer != probe.AnswerUnhealthy || o.Attempts != 3 ||
+			!strings.Contains(o.String(), "refused") {
 			t.Errorf("closed: %s", o)
 		}
 	}
@@ -106,7 +119,8 @@ func TestNoAnswerInTime(t *testing.T) {
 // Failures are forgiven while the application comes up.
 func TestPatience(t *testing.T) {
 	url, _ := app(t, "", 503, 503, 503, 503, 503, 503, 200)
-	if o := run(t, probe.Probe{HTTP: url, Failures: 1, Patience: time.Minute}); o.Answer != probe.AnswerHealthy || o.Attempts != 7 {
+	if o := run(t, probe.Probe{HTTP: url, Failures: 1, Patience: time.Minute}); o.Answer != probe.AnswerHealthy ||
+		o.Attempts != 7 {
 		t.Errorf("got %s", o)
 	}
 }
@@ -144,14 +158,16 @@ func TestCommand(t *testing.T) {
 		"good.sh": probe.AnswerHealthy, "bad.sh": probe.AnswerUnhealthy, "hang.sh": probe.AnswerUnhealthy, "gone.sh": probe.AnswerUnknown,
 	} {
 		p := probe.Probe{Command: name, Timeout: time.Second, Failures: 2, Interval: time.Millisecond}
-		o, err := probe.Prober{Commands: runner}.Run(t.Context(), p, probe.Target{Env: hooks.Env{ID: "probe-" + name, Root: root, Application: "www"}})
+		o, err := probe.Prober{Commands: runner}.Run(t.Context(), p,
+			probe.Target{Env: hooks.Env{ID: "probe-" + name, Root: root, Application: "www"}})
 		if err != nil || o.Answer != want {
 			t.Errorf("%s: %s, %v", name, o, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	o, err := probe.Prober{Commands: runner}.Run(ctx, probe.Probe{Command: "hang.sh", Timeout: time.Minute}, probe.Target{Env: hooks.Env{ID: "off", Root: root}})
+	o, err := probe.Prober{Commands: runner}.Run(ctx, probe.Probe{Command: "hang.sh", Timeout: time.Minute},
+		probe.Target{Env: hooks.Env{ID: "off", Root: root}})
 	if err != nil || o.Answer != probe.AnswerUnknown {
 		t.Errorf("called off: %s, %v", o, err)
 	}
@@ -161,7 +177,12 @@ func TestCommand(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	for _, p := range []probe.Probe{{}, {HTTP: "http://x", TCP: "y:1"}, {TCP: "y:1", Failures: -1}, {HTTP: "http://x", Expect: 7}} {
+	for _, p := range []probe.Probe{
+		{},
+		{HTTP: "http://x", TCP: "y:1"},
+		{TCP: "y:1", Failures: -1},
+		{HTTP: "http://x", Expect: 7},
+	} {
 		if p.Validate() == nil {
 			t.Errorf("accepted %+v", p)
 		}

@@ -41,66 +41,153 @@ func TestInstallConformance(t *testing.T) {
 	}{
 		{id: "A01", want: tree{"d": ""}},
 		{
-			id: "B02 B08 B09", spec: files("d", "/dst"), revision: tree{"d/a": "1", "d/.hid": "2", "d/s/b c é": "3", "d/empty": "/"},
+			id: "B02 B08 B09", spec: files("d", "/dst"), revision: tree{
+				"d/a": "1", "d/.hid": "2", "d/s/b c é": "3",
+				"d/empty": "/",
+			},
 			want: tree{"dst/a": "1", "dst/.hid": "2", "dst/s/b c é": "3", "dst/empty": "/", "dst/d": ""},
 		},
 		{id: "B03", spec: files("d/", "/dst/"), revision: tree{"d/a": "1"}, want: tree{"dst/a": "1"}},
-		{id: "B05 slash", spec: files("/", "/dst"), revision: tree{"x/a.sh": "1"}, want: tree{"dst/x/a.sh": "1", "dst/appspec.yml": head + files("/", "/dst")}},
+		{
+			id: "B05 slash", spec: files("/", "/dst"), revision: tree{"x/a.sh": "1"},
+			want: tree{"dst/x/a.sh": "1", "dst/appspec.yml": head + files("/", "/dst")},
+		},
 		{id: "B05 dot", spec: files(".", "/dst"), revision: tree{"x/a.sh": "1"}, want: tree{"dst/x/a.sh": "1"}},
 		{id: "B06", spec: files("/a.txt", "/dst"), revision: tree{"a.txt": "1"}, want: tree{"dst/a.txt": "1"}},
 		{
-			id: "B09 B11 removed", spec: files("d", "/dst"), revision: tree{"d/b c é": "1", "d/ends in space ": "1"}, spec2: "os: linux\n",
+			id: "B09 B11 removed", spec: files("d", "/dst"), revision: tree{
+				"d/b c é":          "1",
+				"d/ends in space ": "1",
+			}, spec2: "os: linux\n",
 			want: tree{"dst/b c é": "", "dst/ends in space ": "", "dst": ""},
 		},
 		{id: "B12", spec: files("a", "/x/y/z"), revision: tree{"a": "1"}, want: tree{"x/y/z/a": "1", "x/y": "/"}},
-		{id: "B12 removed", spec: files("a", "/x/y/z"), revision: tree{"a": "1"}, spec2: "os: linux\n", want: tree{"x": ""}},
-		{id: "B14", spec: files("a", "/d", "a", "/d"), revision: tree{"a": "1"}, fails: "installed twice", want: tree{"d": ""}},
-		{id: "B15", spec: files("a", "/d", "b", "/d/a"), revision: tree{"a": "1", "b/c": "2"}, fails: "as a directory and as a file", want: tree{"d": ""}},
 		{
-			id: "B17", spec: files("a", "/d"), revision: tree{"a": "1"}, spec2: files("a", "/e", "gone", "/d"), second: tree{"a": "2"},
+			id: "B12 removed", spec: files("a", "/x/y/z"), revision: tree{"a": "1"}, spec2: "os: linux\n",
+			want: tree{"x": ""},
+		},
+		{
+			id: "B14", spec: files("a", "/d", "a", "/d"), revision: tree{"a": "1"}, fails: "installed twice",
+			want: tree{"d": ""},
+		},
+		{
+			id: "B15", spec: files("a", "/d", "b", "/d/a"), revision: tree{"a": "1", "b/c": "2"},
+			fails: "as a directory and as a file", want: tree{"d": ""},
+		},
+		{
+			id: "B17", spec: files("a", "/d"), revision: tree{"a": "1"}, spec2: files("a", "/e", "gone",
+				"/d"), second: tree{"a": "2"},
 			fails: `source "gone" is not in the revision`, want: tree{"d/a": "1", "e": ""},
 		},
-		{id: "B18", spec: files("'*.txt'", "/d"), revision: tree{"a.txt": "1"}, fails: `source "*.txt" is not in`, want: tree{"d": ""}},
-		{id: "B20", there: tree{"f": "file"}, spec: files("a", "/f/d"), revision: tree{"a": "1"}, fails: "is not a directory", want: tree{"f": "file"}},
+		{
+			id: "B18", spec: files("'*.txt'", "/d"), revision: tree{"a.txt": "1"}, fails: `source "*.txt" is not in`,
+			want: tree{"d": ""},
+		},
+		{
+			id: "B20", there: tree{"f": "file"}, spec: files("a", "/f/d"), revision: tree{"a": "1"},
+			fails: "is not a directory", want: tree{"f": "file"},
+		},
 		{id: "B23", spec: files("a", "/d"), revision: tree{"a": "m:0750 1"}, want: tree{"d/a": "m:0750"}},
-		{id: "B26", spec: files("s", "/d"), revision: tree{"s/x": "m:0700 /", "s/x/a": "1"}, want: tree{"d/x": "m:0755"}},
+		{
+			id: "B26", spec: files("s", "/d"), revision: tree{"s/x": "m:0700 /", "s/x/a": "1"},
+			want: tree{"d/x": "m:0755"},
+		},
 		{id: "B27", spec: files("s", "/d"), revision: tree{"s/a": "1", "s/l": "->a"}, want: tree{"d/l": "->a"}},
-		{id: "B29", spec: files("s", "/d"), revision: tree{"s/l": "->../t", "t/a": "1"}, want: tree{"d/l": "/", "d/l/a": "1"}},
-		{id: "B29 option", spec: files("s", "/d"), revision: tree{"s/l": "->../t", "t/a": "1"}, keepDirLink: true, want: tree{"d/l": "->../t"}},
+		{
+			id: "B29", spec: files("s", "/d"), revision: tree{"s/l": "->../t", "t/a": "1"},
+			want: tree{"d/l": "/", "d/l/a": "1"},
+		},
+		{
+			id: "B29 option", spec: files("s", "/d"), revision: tree{"s/l": "->../t", "t/a": "1"}, keepDirLink: true,
+			want: tree{"d/l": "->../t"},
+		},
 		{id: "B29 loop", spec: files("s", "/d"), revision: tree{"s/l": "->."}, want: tree{"d/l": "->."}},
 		{
-			id: "B29 outside", spec: files("s", "/d"), revision: tree{"s/l": "->/etc", "s/f": "->/etc/passwd", "s/gone": "->/no/such"},
+			id: "B29 outside", spec: files("s", "/d"), revision: tree{
+				"s/l": "->/etc", "s/f": "->/etc/passwd",
+				"s/gone": "->/no/such",
+			},
 			want: tree{"d/l": "->/etc", "d/f": "->/etc/passwd", "d/gone": "->/no/such"},
 		},
-		{id: "B29 removed", spec: files("s", "/d"), revision: tree{"s/l": "->/etc"}, spec2: "os: linux\n", want: tree{"d": ""}},
-		{id: "B30", spec: files("l", "/d"), revision: tree{"l": "->t", "t/a": "1"}, want: tree{"d/a": "1"}},
-		{id: "B30 outside", spec: files("l", "/d"), revision: tree{"l": "->/etc"}, fails: "outside the revision", want: tree{"d": ""}},
-		{id: "B30 below", spec: files("l/passwd", "/d"), revision: tree{"l": "->/etc"}, fails: "outside the revision", want: tree{"d": ""}},
-		{id: "B30 file", spec: files("l", "/d"), revision: tree{"l": "->/etc/passwd"}, want: tree{"d/l": "->/etc/passwd"}},
 		{
-			id: "C02", there: tree{"e/a": "foreign"}, spec: files("a", "/d"), revision: tree{"a": "1"}, spec2: files("a", "/e"), second: tree{"a": "2"},
+			id: "B29 removed", spec: files("s", "/d"), revision: tree{"s/l": "->/etc"}, spec2: "os: linux\n",
+			want: tree{"d": ""},
+		},
+		{id: "B30", spec: files("l", "/d"), revision: tree{"l": "->t", "t/a": "1"}, want: tree{"d/a": "1"}},
+		{
+			id: "B30 outside", spec: files("l", "/d"), revision: tree{"l": "->/etc"}, fails: "outside the revision",
+			want: tree{"d": ""},
+		},
+		{
+			id: "B30 below", spec: files("l/passwd", "/d"), revision: tree{"l": "->/etc"}, fails: "outside the revision",
+			want: tree{"d": ""},
+		},
+		{
+			id: "B30 file", spec: files("l", "/d"), revision: tree{"l": "->/etc/passwd"},
+			want: tree{"d/l": "->/etc/passwd"},
+		},
+		{
+			id: "C02", there: tree{"e/a": "foreign"}, spec: files("a",
+				"/d"), revision: tree{"a": "1"}, spec2: files("a", "/e"), second: tree{"a": "2"},
 			fails: "already exists at", want: tree{"d/a": "1", "e/a": "foreign"},
 		},
-		{id: "C03", there: tree{"d/a": "foreign"}, spec: overwrite + files("a", "/d"), revision: tree{"a": "1"}, want: tree{"d/a": "1"}},
-		{id: "C08", there: tree{"d/a": "/"}, spec: overwrite + files("a", "/d"), revision: tree{"a": "1"}, fails: "a directory is at", want: tree{"d/a": "/", "d/a/a": ""}},
-		{id: "C09", there: tree{"d/a": "->../out", "out": "kept"}, spec: overwrite + files("a", "/d"), revision: tree{"a": "1"}, want: tree{"d/a": "1", "out": "kept"}},
-		{id: "C11", there: tree{"d/l": "file"}, spec: overwrite + files("s", "/d"), revision: tree{"s/l": "->a", "s/a": "1"}, want: tree{"d/l": "->a"}},
-		{id: "C12", spec: files("s", "/d"), revision: tree{"s/a": "1", "s/b": "1"}, spec2: files("s", "/d"), second: tree{"s/a": "2"}, want: tree{"d/a": "2", "d/b": ""}},
-		{id: "C14", spec: files("a", "/d"), revision: tree{"a": "1"}, between: func(h *host) { h.must(os.Remove(filepath.Join(h.root, "d/a"))) }, spec2: files("a", "/d"), second: tree{"a": "2"}, want: tree{"d/a": "2"}},
 		{
-			id: "C15 C18", spec: files("s", "/d"), revision: tree{"s/x/a": "1", "s/y/b": "1"}, between: func(h *host) { tree{"d/x/user": "mine"}.build(h.T, h.root) },
+			id: "C03", there: tree{"d/a": "foreign"}, spec: overwrite + files("a", "/d"), revision: tree{"a": "1"},
+			want: tree{"d/a": "1"},
+		},
+		{
+			id: "C08", there: tree{"d/a": "/"}, spec: overwrite + files("a", "/d"), revision: tree{"a": "1"},
+			fails: "a directory is at", want: tree{"d/a": "/", "d/a/a": ""},
+		},
+		{
+			id: "C09", there: tree{"d/a": "->../out", "out": "kept"}, spec: overwrite + files("a", "/d"),
+			revision: tree{"a": "1"}, want: tree{"d/a": "1", "out": "kept"},
+		},
+		{
+			id: "C11", there: tree{"d/l": "file"}, spec: overwrite + files("s", "/d"),
+			revision: tree{"s/l": "->a", "s/a": "1"}, want: tree{"d/l": "->a"},
+		},
+		{
+			id: "C12", spec: files("s", "/d"), revision: tree{"s/a": "1", "s/b": "1"}, spec2: files("s", "/d"),
+			second: tree{"s/a": "2"}, want: tree{"d/a": "2", "d/b": ""},
+		},
+		{
+			id: "C14", spec: files("a", "/d"), revision: tree{"a": "1"},
+			between: func(h *host) { h.must(os.Remove(filepath.Join(h.root, "d/a"))) }, spec2: files("a",
+				"/d"), second: tree{"a": "2"}, want: tree{"d/a": "2"},
+		},
+		{
+			id: "C15 C18", spec: files("s", "/d"), revision: tree{
+				"s/x/a": "1",
+				"s/y/b": "1",
+			}, between: func(h *host) { tree{"d/x/user": "mine"}.build(h.T, h.root) },
 			spec2: "os: linux\n", want: tree{"d/x/user": "mine", "d/x/a": "", "d/y": ""},
 		},
 		{id: "C17", spec: files("a", "/d"), revision: tree{"a": "1"}, spec2: "os: linux\n", want: tree{"d": ""}},
-		{id: "C20", there: tree{"d/a": "foreign"}, spec: retain + files("a", "/d"), revision: tree{"a": "1"}, spec2: "os: linux\n", want: tree{"d/a": "foreign"}},
+		{
+			id: "C20", there: tree{"d/a": "foreign"}, spec: retain + files("a", "/d"), revision: tree{"a": "1"},
+			spec2: "os: linux\n", want: tree{"d/a": "foreign"},
+		},
 		{id: "C21", spec: files("a", "/d"), revision: tree{"a": "1"}, between: func(h *host) {
 			h.must(os.Remove(filepath.Join(h.root, "d/a")))
 			tree{"d/a/mine": "x"}.build(h.T, h.root)
 		}, spec2: files("a", "/d"), second: tree{"a": "2"}, fails: "/d/a", want: tree{"d/a/mine": "x"}},
-		{id: "C23", spec: files("a", "/d"), revision: tree{"a": "1"}, spec2: files("a", "/d"), second: tree{"a": "1"}, want: tree{"d/a": "1"}},
-		{id: "file becomes directory", spec: files("s", "/d"), revision: tree{"s/x": "1"}, spec2: files("s", "/d"), second: tree{"s/x/y": "2"}, want: tree{"d/x/y": "2"}},
-		{id: "directory becomes file", spec: files("s", "/d"), revision: tree{"s/x/y": "1"}, spec2: files("s", "/d"), second: tree{"s/x": "2"}, want: tree{"d/x": "2"}},
-		{id: "D01", spec: files("s", "/d") + "permissions:\n  - {object: /d/a, mode: 600}\n", revision: tree{"s/a": "1", "s/b": "1"}, want: tree{"d/a": "m:0600", "d/b": "m:0644"}},
+		{
+			id: "C23", spec: files("a", "/d"), revision: tree{"a": "1"}, spec2: files("a", "/d"), second: tree{"a": "1"},
+			want: tree{"d/a": "1"},
+		},
+		{
+			id: "file becomes directory", spec: files("s", "/d"), revision: tree{"s/x": "1"}, spec2: files("s", "/d"),
+			second: tree{"s/x/y": "2"}, want: tree{"d/x/y": "2"},
+		},
+		{
+			id: "directory becomes file", spec: files("s", "/d"), revision: tree{"s/x/y": "1"}, spec2: files("s", "/d"),
+			second: tree{"s/x": "2"}, want: tree{"d/x": "2"},
+		},
+		{
+			id: "D01", spec: files("s", "/d") + "permissions:\n  - {object: /d/a, mode: 600}\n",
+			revision: tree{"s/a": "1", "s/b": "1"}, want: tree{"d/a": "m:0600", "d/b": "m:0644"},
+		},
 		{
 			id: "D02", spec: files("s", "/d") + "permissions:\n  - {object: /d, mode: 700}\n", revision: tree{"s/a": "1", "s/x/y/b": "1"},
 			want: tree{"d": "m:0755", "d/a": "m:0700", "d/x": "m:0700", "d/x/y": "m:0700", "d/x/y/b": "m:0700"},
@@ -109,29 +196,68 @@ func TestInstallConformance(t *testing.T) {
 			id: "D04", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: '*.txt', type: [file], mode: 600}\n", revision: tree{"s/a.txt": "1", "s/.b.txt": "1", "s/x/c.txt": "1"},
 			want: tree{"d/a.txt": "m:0600", "d/.b.txt": "m:0600", "d/x/c.txt": "m:0644"},
 		},
-		{id: "D05", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: '*', type: [file], mode: 600}\n", revision: tree{"s/a": "1", "s/x/c": "1"}, want: tree{"d/a": "m:0600", "d/x/c": "m:0644"}},
 		{
-			id: "D05 only *", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: 'a[1]?{x}*', type: [file], mode: 600}\n",
-			revision: tree{"s/a[1]?{x}.txt": "1", "s/a1.{x}": "1"}, want: tree{"d/a[1]?{x}.txt": "m:0600", "d/a1.{x}": "m:0644"},
+			id: "D05", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: '*', type: [file], mode: 600}\n",
+			revision: tree{"s/a": "1", "s/x/c": "1"}, want: tree{"d/a": "m:0600", "d/x/c": "m:0644"},
 		},
 		{
-			id: "D08 except *", spec: files("s", "/d") + "permissions:\n  - {object: /d, except: ['a*c*', '[b]'], type: [file], mode: 600}\n",
+			id: "D05 only *", spec: files("s",
+				"/d") + "permissions:\n  - {object: /d, pattern: 'a[1]?{x}*', type: [file], mode: 600}\n",
+			revision: tree{"s/a[1]?{x}.txt": "1", "s/a1.{x}": "1"}, want: tree{
+				"d/a[1]?{x}.txt": "m:0600",
+				"d/a1.{x}":       "m:0644",
+			},
+		},
+		{
+			id: "D08 except *", spec: files("s",
+				"/d") + "permissions:\n  - {object: /d, except: ['a*c*', '[b]'], type: [file], mode: 600}\n",
 			revision: tree{"s/abcd": "1", "s/ac": "1", "s/ca": "1", "s/b": "1"},
 			want:     tree{"d/abcd": "m:0644", "d/ac": "m:0644", "d/ca": "m:0600", "d/b": "m:0600"},
 		},
-		{id: "D07", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: 'x/*.txt', mode: 600}\n", revision: tree{"s/x/c.txt": "1"}, want: tree{"d/x/c.txt": "m:0644"}},
+		{
+			id: "D07", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: 'x/*.txt', mode: 600}\n",
+			revision: tree{"s/x/c.txt": "1"}, want: tree{"d/x/c.txt": "m:0644"},
+		},
 		{id: "D08", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: '**', except: [a.txt], type: [file], mode: 600}\n", revision: tree{"s/a.txt": "1", "s/x/a.txt": "1"}, want: tree{"d/a.txt": "m:0644", "d/x/a.txt": "m:0600"}},
 		{id: "D10", spec: files("s", "/d") + "permissions:\n  - {object: /d, except: [x/c.txt], type: [file], mode: 600}\n", revision: tree{"s/x/c.txt": "1"}, want: tree{"d/x/c.txt": "m:0600"}},
-		{id: "D11", spec: files("s", "/d") + "permissions:\n  - {object: /d, type: [directory], mode: 711}\n", revision: tree{"s/a": "1", "s/x/y/c": "1"}, want: tree{"d": "m:0755", "d/a": "m:0644", "d/x": "m:0711", "d/x/y": "m:0711"}},
-		{id: "D13", spec: files("s", "/d") + "permissions:\n  - {object: /d/, type: [file], mode: 600}\n", revision: tree{"s/a": "1"}, want: tree{"d/a": "m:0600"}},
-		{id: "D14", there: tree{"p/other": "1"}, spec: files("s", "/p/d") + "permissions:\n  - {object: /p, mode: 700}\n", revision: tree{"s/a": "1"}, want: tree{"p/d": "m:0700", "p/d/a": "m:0700", "p/other": "m:0644"}},
-		{id: "D16", spec: files("s", "/d") + "permissions:\n  - {object: /d/a, except: [x], mode: 600}\n", revision: tree{"s/a": "1"}, fails: "pattern and except are for directories", want: tree{"d": ""}},
-		{id: "D17", spec: files("s", "/d") + "permissions:\n  - {object: /d/a, type: [directory], mode: 600}\n", revision: tree{"s/a": "1"}, want: tree{"d/a": "m:0644"}},
+		{
+			id: "D11", spec: files("s", "/d") + "permissions:\n  - {object: /d, type: [directory], mode: 711}\n",
+			revision: tree{"s/a": "1", "s/x/y/c": "1"}, want: tree{
+				"d": "m:0755", "d/a": "m:0644", "d/x": "m:0711",
+				"d/x/y": "m:0711",
+			},
+		},
+		{
+			id: "D13", spec: files("s", "/d") + "permissions:\n  - {object: /d/, type: [file], mode: 600}\n",
+			revision: tree{"s/a": "1"}, want: tree{"d/a": "m:0600"},
+		},
+		{
+			id: "D14", there: tree{"p/other": "1"},
+			spec: files("s", "/p/d") + "permissions:\n  - {object: /p, mode: 700}\n", revision: tree{"s/a": "1"}, want: tree{"p/d": "m:0700", "p/d/a": "m:0700", "p/other": "m:0644"},
+		},
+		{
+			id: "D16", spec: files("s", "/d") + "permissions:\n  - {object: /d/a, except: [x], mode: 600}\n",
+			revision: tree{"s/a": "1"}, fails: "pattern and except are for directories", want: tree{"d": ""},
+		},
+		{
+			id: "D17", spec: files("s", "/d") + "permissions:\n  - {object: /d/a, type: [directory], mode: 600}\n",
+			revision: tree{"s/a": "1"}, want: tree{"d/a": "m:0644"},
+		},
 		{id: "D19", spec: files("s", "/d") + "permissions:\n  - {object: /d, type: [file], mode: 600}\n  - {object: /d/a, mode: 640}\n", revision: tree{"s/a": "1"}, fails: "/d/a has permissions from an earlier entry", want: tree{"d": ""}},
 		{id: "D20", spec: files("s", "/d") + "permissions:\n  - {object: /d, pattern: '*.a', mode: 600}\n  - {object: /d, pattern: '*.b', mode: 640}\n", revision: tree{"s/x.a": "1", "s/x.b": "1"}, want: tree{"d/x.a": "m:0600", "d/x.b": "m:0640"}},
-		{id: "D22", there: tree{"d/a": "foreign"}, spec: retain + files("s", "/d") + "permissions:\n  - {object: /d, mode: 600}\n", revision: tree{"s/a": "1"}, want: tree{"d/a": "m:0644"}},
-		{id: "D26", spec: files("s", "/d") + "permissions:\n  - {object: /d/a, mode: 4755}\n", revision: tree{"s/a": "1"}, want: tree{"d/a": "m:4755"}},
-		{id: "unknown owner", spec: files("s", "/d") + "permissions:\n  - {object: /d, owner: nobody-at-all}\n", revision: tree{"s/a": "1"}, fails: `owner "nobody-at-all" is unknown`, want: tree{"d": ""}},
+		{
+			id: "D22", there: tree{"d/a": "foreign"},
+			spec: retain + files("s",
+				"/d") + "permissions:\n  - {object: /d, mode: 600}\n", revision: tree{"s/a": "1"}, want: tree{"d/a": "m:0644"},
+		},
+		{
+			id: "D26", spec: files("s", "/d") + "permissions:\n  - {object: /d/a, mode: 4755}\n",
+			revision: tree{"s/a": "1"}, want: tree{"d/a": "m:4755"},
+		},
+		{
+			id: "unknown owner", spec: files("s", "/d") + "permissions:\n  - {object: /d, owner: nobody-at-all}\n",
+			revision: tree{"s/a": "1"}, fails: `owner "nobody-at-all" is unknown`, want: tree{"d": ""},
+		},
 	} {
 		t.Run(c.id, func(t *testing.T) {
 			h := newHost(t, release.Options{KeepDirLinks: c.keepDirLink})

@@ -130,7 +130,11 @@ func (c *copier) dress(out int, st *unix.Stat_t, acc *access) error {
 	if list == nil {
 		return nil
 	}
-	return list.set(uint16(mode&0o777), func(name string, data []byte) error { return unix.Fsetxattr(out, name, data, 0) })
+	return list.set(uint16(mode&0o777), func(name string,
+		data []byte,
+	) error {
+		return unix.Fsetxattr(out, name, data, 0)
+	})
 }
 
 // content copies size bytes, or fewer if the file has become shorter. Large

@@ -92,7 +92,8 @@ func (r *Releases) plan(q Request, exact bool) (*plan, error) {
 		return p, r.planRemoval(p)
 	}
 	if !r.Has(q.App, q.To) {
-		return nil, fmt.Errorf("the folder %s is gone; stage the revision again: %w", r.Dir(q.App, q.To), os.ErrNotExist)
+		return nil, fmt.Errorf("the folder %s is gone; stage the revision again: %w", r.Dir(q.App, q.To),
+			os.ErrNotExist)
 	}
 	return p, r.planFiles(q, p, exact)
 }

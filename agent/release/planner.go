@@ -211,7 +211,8 @@ func (p *planner) mkdir(path string) error {
 			return err
 		}
 	case errLink == nil && err != nil:
-		return fmt.Errorf("%w: %s is a link to %s, which is not there, but %s needs it as a directory", ErrConflict, real, link, path)
+		return fmt.Errorf("%w: %s is a link to %s, which is not there, but %s needs it as a directory", ErrConflict,
+			real, link, path)
 	case err == nil && st.IsDir():
 		if p.old[real] && !p.gone[real] { // ours, and stays ours
 			return p.own(path)
@@ -291,7 +292,8 @@ func (p *planner) target(dest string) (before prior, keep bool, err error) {
 	case p.exists == hooks.FileExistsRetain:
 		return before, true, nil
 	}
-	return before, false, fmt.Errorf("%w at %s that no deployment put there (file_exists_behavior is DISALLOW)", ErrExists, real)
+	return before, false, fmt.Errorf("%w at %s that no deployment put there (file_exists_behavior is DISALLOW)",
+		ErrExists, real)
 }
 
 // owned are directories that deployments made.

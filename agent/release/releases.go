@@ -170,7 +170,8 @@ func (r *Releases) switchTo(app, id string) error {
 		return durable.Remove(link)
 	}
 	if !r.Has(app, id) {
-		return fmt.Errorf("switch %s to %s: its folder %s is gone; stage it again: %w", app, id, r.Dir(app, id), os.ErrNotExist)
+		return fmt.Errorf("switch %s to %s: its folder %s is gone; stage it again: %w", app, id, r.Dir(app, id),
+			os.ErrNotExist)
 	}
 	return durable.Symlink(filepath.Join("releases", id), link)
 }

@@ -44,7 +44,8 @@ func (w *planner) same(a action, buf *[2 * compareBuffer]byte) (action, bool) {
 	defer func() { _ = to.Close() }()
 	want, errWant := from.Stat()
 	is, errIs := to.Stat()
-	if errWant != nil || errIs != nil || !want.Mode().IsRegular() || want.Size() != is.Size() || !a.fits(want, is) || !equal(from, to, buf) {
+	if errWant != nil || errIs != nil || !want.Mode().IsRegular() || want.Size() != is.Size() || !a.fits(want, is) ||
+		!equal(from, to, buf) {
 		return action{}, false
 	}
 	return action{Op: opTouch, Path: a.Path, Touch: &stamps{want.ModTime(), is.ModTime()}, Before: b}, true

@@ -115,7 +115,10 @@ func (w way) points(names []string) []int {
 	var all []int
 	for i, name := range names {
 		op, _, _ := strings.Cut(name, " ")
-		if w.errno != syscall.ENOSPC || slices.Contains([]string{"open", "write", "pwrite", "mkdir", "link", "symlink", "rename", "setxattr", "syncfs", "fsync"}, op) {
+		if w.errno != syscall.ENOSPC || slices.Contains([]string{
+			"open", "write", "pwrite", "mkdir", "link", "symlink",
+			"rename", "setxattr", "syncfs", "fsync",
+		}, op) {
 			all = append(all, i+1)
 		}
 	}
@@ -556,7 +559,8 @@ func (w *world) makeImage(t *testing.T, p *point) {
 	f, err := os.Create(image)
 	must(t, err)
 	must(t, errors.Join(f.Truncate(10<<20), f.Close()))
-	if command("mkfs.ext4", "-q", "-b", "1024", "-J", "size=1", image) != nil || command("mount", "-o", "loop", image, at) != nil {
+	if command("mkfs.ext4", "-q", "-b", "1024", "-J", "size=1", image) != nil ||
+		command("mount", "-o", "loop", image, at) != nil {
 		return
 	}
 	must(t, command("cp", "-a", p.fs+"/.", at))
@@ -680,7 +684,10 @@ func listing(dir string) (string, error) {
 // files of others stay.
 func (p *point) checkFiles() string {
 	legal := map[string][]string{
-		"same": {"same"}, "changed": {"one", "two"}, "s/deep": {"one", "two"}, "foreign": {"foreign", "two"}, "mine": {"mine"}, "link": {"same", "one", "two"},
+		"same": {"same"}, "changed": {"one", "two"}, "s/deep": {"one", "two"}, "foreign": {
+			"foreign",
+			"two",
+		}, "mine": {"mine"}, "link": {"same", "one", "two"},
 	}
 	for name, texts := range legal {
 		data, err := os.ReadFile(filepath.Join(p.dst(), name))

@@ -42,17 +42,35 @@ var ops = map[uint64]struct {
 }{
 	unix.SYS_WRITE: {"write", true}, unix.SYS_PWRITE64: {"pwrite", true}, unix.SYS_OPENAT: {"open", false},
 	unix.SYS_RENAME: {"rename", false}, unix.SYS_RENAMEAT: {"rename", false}, unix.SYS_RENAMEAT2: {"rename", false},
-	unix.SYS_LINK: {"link", false}, unix.SYS_LINKAT: {"link", false}, unix.SYS_SYMLINK: {"symlink", false}, unix.SYS_SYMLINKAT: {"symlink", false},
+	unix.SYS_LINK: {"link", false}, unix.SYS_LINKAT: {"link", false}, unix.SYS_SYMLINK: {
+		"symlink",
+		false,
+	}, unix.SYS_SYMLINKAT: {"symlink", false},
 	unix.SYS_UNLINK: {"unlink", false}, unix.SYS_UNLINKAT: {"unlink", false}, unix.SYS_RMDIR: {"rmdir", false},
 	unix.SYS_MKDIR: {"mkdir", false}, unix.SYS_MKDIRAT: {"mkdir", false},
-	unix.SYS_CHMOD: {"chmod", false}, unix.SYS_FCHMOD: {"chmod", true}, unix.SYS_FCHMODAT: {"chmod", false}, 452: {"chmod", false},
-	unix.SYS_FCHOWN: {"chown", true}, unix.SYS_LCHOWN: {"chown", false}, unix.SYS_FCHOWNAT: {"chown", false}, unix.SYS_CHOWN: {"chown", false},
+	unix.SYS_CHMOD: {"chmod", false}, unix.SYS_FCHMOD: {"chmod", true}, unix.SYS_FCHMODAT: {
+		"chmod",
+		false,
+	}, 452: {"chmod", false},
+	unix.SYS_FCHOWN: {"chown", true}, unix.SYS_LCHOWN: {"chown", false}, unix.SYS_FCHOWNAT: {
+		"chown",
+		false,
+	}, unix.SYS_CHOWN: {"chown", false},
 	unix.SYS_UTIMENSAT: {"utimes", false}, unix.SYS_FUTIMESAT: {"utimes", false}, unix.SYS_UTIMES: {"utimes", false},
-	unix.SYS_TRUNCATE: {"truncate", false}, unix.SYS_FTRUNCATE: {"truncate", true}, unix.SYS_FALLOCATE: {"fallocate", true},
+	unix.SYS_TRUNCATE: {"truncate", false}, unix.SYS_FTRUNCATE: {
+		"truncate",
+		true,
+	}, unix.SYS_FALLOCATE: {"fallocate", true},
 	unix.SYS_FSYNC: {"fsync", true}, unix.SYS_FDATASYNC: {"fsync", true}, unix.SYS_SYNCFS: {"syncfs", true},
-	unix.SYS_SETXATTR: {"setxattr", false}, unix.SYS_LSETXATTR: {"setxattr", false}, unix.SYS_FSETXATTR: {"setxattr", true},
+	unix.SYS_SETXATTR: {"setxattr", false}, unix.SYS_LSETXATTR: {
+		"setxattr",
+		false,
+	}, unix.SYS_FSETXATTR: {"setxattr", true},
 	unix.SYS_REMOVEXATTR: {"removexattr", false}, unix.SYS_LREMOVEXATTR: {"removexattr", false},
-	unix.SYS_COPY_FILE_RANGE: {"copy_file_range", false}, unix.SYS_SENDFILE: {"sendfile", true}, unix.SYS_FLOCK: {"flock", true},
+	unix.SYS_COPY_FILE_RANGE: {"copy_file_range", false}, unix.SYS_SENDFILE: {
+		"sendfile",
+		true,
+	}, unix.SYS_FLOCK: {"flock", true},
 	unix.SYS_CLONE: {"fork", false}, unix.SYS_CLONE3: {"fork", false}, unix.SYS_KILL: {"kill", false},
 }
 
@@ -121,7 +139,8 @@ func (t *tracer) follow() error {
 		if first {
 			first = false
 			const exitKill = 0x100000
-			if err := syscall.PtraceSetOptions(pid, syscall.PTRACE_O_TRACESYSGOOD|syscall.PTRACE_O_TRACECLONE|exitKill); err != nil {
+			if err := syscall.PtraceSetOptions(pid,
+				syscall.PTRACE_O_TRACESYSGOOD|syscall.PTRACE_O_TRACECLONE|exitKill); err != nil {
 				return fmt.Errorf("trace: %w", err)
 			}
 		}
@@ -211,7 +230,8 @@ func (t *tracer) counts(pid int, r *syscall.PtraceRegs) (string, bool) {
 		}
 	case op.name == "open":
 		path = text(pid, uintptr(r.Rsi))
-		if r.Rdx&(unix.O_WRONLY|unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC) == 0 || strings.HasPrefix(path, "/dev/") || strings.HasPrefix(path, "/proc/") {
+		if r.Rdx&(unix.O_WRONLY|unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC) == 0 || strings.HasPrefix(path, "/dev/") ||
+			strings.HasPrefix(path, "/proc/") {
 			return "", false
 		}
 	case r.Orig_rax == unix.SYS_CLONE:
@@ -220,7 +240,8 @@ func (t *tracer) counts(pid int, r *syscall.PtraceRegs) (string, bool) {
 		}
 	case r.Orig_rax == unix.SYS_CLONE3:
 		var flags [8]byte
-		if _, err := syscall.PtracePeekData(pid, uintptr(r.Rdi), flags[:]); err != nil || *(*uint64)(unsafe.Pointer(&flags))&unix.CLONE_THREAD != 0 {
+		if _, err := syscall.PtracePeekData(pid, uintptr(r.Rdi), flags[:]); err != nil ||
+			*(*uint64)(unsafe.Pointer(&flags))&unix.CLONE_THREAD != 0 {
 			return "", false
 		}
 	case at[r.Orig_rax]:

@@ -35,7 +35,10 @@ const (
 	KindReport
 )
 
-var kindNames = [...]string{"wait", "stage", "accept", "check-idle", "hook", "install", "probe", "undo", "settle", "report"}
+var kindNames = [...]string{
+	"wait", "stage", "accept", "check-idle", "hook", "install", "probe", "undo", "settle",
+	"report",
+}
 
 // String is the kind in lower case.
 func (k Kind) String() string {

@@ -38,7 +38,10 @@ type target struct {
 
 func runs(t *testing.T, running string) *target {
 	t.Helper()
-	return &target{t: t, records: []task.Record{{Base: &task.Base{Running: running, Generation: 10}}}, fail: map[string]int{}}
+	return &target{
+		t: t, records: []task.Record{{Base: &task.Base{Running: running, Generation: 10}}},
+		fail: map[string]int{},
+	}
 }
 
 func (g *target) assign(a task.Assignment) *target {
@@ -113,7 +116,10 @@ func TestPrograms(t *testing.T) {
 			"stage v2; accept; BeforeBlockTraffic v1; BlockTraffic v1; AfterBlockTraffic v1; ApplicationStop v1; " + in +
 				"; BeforeAllowTraffic v2; AllowTraffic v2; AfterAllowTraffic v2; settle v2; report v2 done",
 		},
-		{"no permit", "v1", with(func(a *task.Assignment) { a.Permit = task.PermitNone }), nil, "stage v2; accept; report v1 idle"},
+		{
+			"no permit", "v1", with(func(a *task.Assignment) { a.Permit = task.PermitNone }), nil,
+			"stage v2; accept; report v1 idle",
+		},
 		{
 			"conditional", "v1", with(func(a *task.Assignment) { a.Permit = task.PermitConditional }), nil,
 			"stage v2; accept; check-idle; ApplicationStop v1; " + in + "; settle v2; report v2 done",
@@ -123,9 +129,21 @@ func TestPrograms(t *testing.T) {
 			map[string]int{"check-idle": 1},
 			"stage v2; accept; check-idle; report v1 refused",
 		},
-		{"stage retried", "v1", v2, map[string]int{"stage v2": 2}, "stage v2; stage v2; stage v2; accept; ApplicationStop v1; " + in + "; settle v2; report v2 done"},
-		{"stage fails", "v1", v2, map[string]int{"stage v2": 3}, "stage v2; stage v2; stage v2; accept; report v1 failed"},
-		{"F06 stop continues", "v1", v2, map[string]int{"ApplicationStop v1": 1}, "stage v2; accept; ApplicationStop v1; " + in + "; settle v2; report v2 done"},
+		{
+			"stage retried", "v1", v2,
+			map[string]int{"stage v2": 2},
+			"stage v2; stage v2; stage v2; accept; ApplicationStop v1; " + in + "; settle v2; report v2 done",
+		},
+		{
+			"stage fails", "v1", v2,
+			map[string]int{"stage v2": 3},
+			"stage v2; stage v2; stage v2; accept; report v1 failed",
+		},
+		{
+			"F06 stop continues", "v1", v2,
+			map[string]int{"ApplicationStop v1": 1},
+			"stage v2; accept; ApplicationStop v1; " + in + "; settle v2; report v2 done",
+		},
 		{
 			"stop fails", "v1", with(func(a *task.Assignment) { a.StopFails = true }),
 			map[string]int{"ApplicationStop v1": 1},
@@ -151,7 +169,11 @@ func TestPrograms(t *testing.T) {
 			map[string]int{"ValidateService v2": 1, "ApplicationStop v2 back": 1},
 			"stage v2; accept; ApplicationStop v1; BeforeInstall v2; install v2; AfterInstall v2; ApplicationStart v2; ValidateService v2; " + back + "; settle v1; report v1 failed",
 		},
-		{"probe fails", "v1", v2, map[string]int{"probe v2": 1}, "stage v2; accept; ApplicationStop v1; " + in + "; " + back + "; settle v1; report v1 failed"},
+		{
+			"probe fails", "v1", v2,
+			map[string]int{"probe v2": 1},
+			"stage v2; accept; ApplicationStop v1; " + in + "; " + back + "; settle v1; report v1 failed",
+		},
 		{
 			"first fails", "", v2,
 			map[string]int{"ApplicationStart v2": 1},
@@ -179,7 +201,10 @@ func TestPrograms(t *testing.T) {
 			"stage v2; accept; ApplicationStop v1 back" + strings.Repeat("; BeforeInstall v2 back; install v2; AfterInstall v2 back; ApplicationStart v2 back; ApplicationStop v2 back", 2) +
 				"; BeforeInstall v2 back; install v2; AfterInstall v2 back; ApplicationStart v2 back; report v2 broken",
 		},
-		{"nothing to run", "v1", with(func(a *task.Assignment) { a.Goal = "" }), nil, "accept; ApplicationStop v1; install; settle; report done"},
+		{
+			"nothing to run", "v1", with(func(a *task.Assignment) { a.Goal = "" }), nil,
+			"accept; ApplicationStop v1; install; settle; report done",
+		},
 		{"redeploy", "v2", v2, nil, "stage v2; accept; ApplicationStop v2; " + in + "; settle v2; report v2 done"},
 		{"fence", "v1", with(func(a *task.Assignment) { a.Generation = 10 }), nil, ""},
 	} {
@@ -203,11 +228,21 @@ func TestRetarget(t *testing.T) {
 		want  string // what follows
 	}{
 		{"before anything", "accept", "v1", "accept; ApplicationStop v1; BeforeInstall v1; install v1; AfterInstall v1; ApplicationStart v1; ValidateService v1; probe v1; settle v1; report v1 done"},
-		{"stopped", "ApplicationStop v1", "v1", "accept; ApplicationStart v1 back; ValidateService v1 back; probe v1; settle v1; report v1 done"},
+		{
+			"stopped", "ApplicationStop v1", "v1",
+			"accept; ApplicationStart v1 back; ValidateService v1 back; probe v1; settle v1; report v1 done",
+		},
 		{"installed", "install v2", "v1", "accept; " + back + "; settle v1; report v1 done"},
 		{"started", "ApplicationStart v2", "v1", "accept; " + back + "; settle v1; report v1 done"},
-		{"stopped, other goal", "ApplicationStop v1", "v3", "stage v3; accept; " + strings.ReplaceAll(in, "v2", "v3") + "; settle v3; report v3 done"},
-		{"installed, other goal", "install v2", "v3", "stage v3; accept; ApplicationStop v2; undo v1; " + strings.ReplaceAll(in, "v2", "v3") + "; settle v3; report v3 done"},
+		{
+			"stopped, other goal", "ApplicationStop v1", "v3",
+			"stage v3; accept; " + strings.ReplaceAll(in, "v2", "v3") + "; settle v3; report v3 done",
+		},
+		{
+			"installed, other goal", "install v2", "v3",
+			"stage v3; accept; ApplicationStop v2; undo v1; " + strings.ReplaceAll(in, "v2",
+				"v3") + "; settle v3; report v3 done",
+		},
 	} {
 		g := runs(t, "v1").assign(task.Assignment{Generation: 11, Permit: task.PermitNormal, Goal: "v2"})
 		for g.step() && g.trace[len(g.trace)-1] != c.after {
@@ -388,7 +423,8 @@ func TestRetryOfABrokenTarget(t *testing.T) {
 			t.Fatalf("not broken: %+v", s.Base)
 		}
 		g.records, g.trace = []task.Record{{Base: &s.Base}, {Retried: &task.Retry{Number: 1000}}}, nil
-		if s := g.state(); s.Next.Number != 1001 || s.Assignment.Permit != task.PermitNone || s.Base.Result != task.ResultBroken {
+		if s := g.state(); s.Next.Number != 1001 || s.Assignment.Permit != task.PermitNone ||
+			s.Base.Result != task.ResultBroken {
 			t.Errorf("retried: %+v", s)
 		}
 		got := g.finish()

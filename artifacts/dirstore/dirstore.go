@@ -42,7 +42,8 @@ func New(dir string) (*Store, error) {
 func NewURL(u *url.URL) (*Store, error) {
 	switch {
 	case u.Host != "" && u.Host != "localhost":
-		return nil, fmt.Errorf("open store %s: the URL names host %q: write file:///absolute/path: %w", u.Redacted(), u.Host, artifacts.ErrInvalid)
+		return nil, fmt.Errorf("open store %s: the URL names host %q: write file:///absolute/path: %w", u.Redacted(),
+			u.Host, artifacts.ErrInvalid)
 	case u.RawQuery != "" || u.Fragment != "":
 		return nil, fmt.Errorf("open store %s: a file URL takes no parameters: %w", u.Redacted(), artifacts.ErrInvalid)
 	}
@@ -66,7 +67,8 @@ func (s *Store) put(ctx context.Context, key string, r io.Reader, size int64) (e
 	if err := mkdirs(s.dir, filepath.Dir(name)); err != nil {
 		return err
 	}
-	f, err := renameio.NewPendingFile(name, renameio.WithTempDir(filepath.Join(s.dir, temp)), renameio.WithPermissions(0o644))
+	f, err := renameio.NewPendingFile(name, renameio.WithTempDir(filepath.Join(s.dir, temp)),
+		renameio.WithPermissions(0o644))
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,8 @@ func (c *Config) set(name, value string) error {
 		}
 		c.Insecure = !yes
 	default:
-		return fmt.Errorf("open store %s: unknown parameter %q, want one of region, secure: %w", c, name, artifacts.ErrInvalid)
+		return fmt.Errorf("open store %s: unknown parameter %q, want one of region, secure: %w", c, name,
+			artifacts.ErrInvalid)
 	}
 	return nil
 }

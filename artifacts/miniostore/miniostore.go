@@ -38,7 +38,8 @@ func New(cfg Config) (*Store, error) {
 		&credentials.EnvMinio{}, &credentials.EnvAWS{}, &credentials.FileAWSCredentials{},
 	})
 	if v, err := creds.GetWithContext(nil); err != nil || v.AccessKeyID == "" {
-		return nil, fmt.Errorf("open store %s: no credentials: set MINIO_ACCESS_KEY and MINIO_SECRET_KEY: %w", cfg, artifacts.ErrInvalid)
+		return nil, fmt.Errorf("open store %s: no credentials: set MINIO_ACCESS_KEY and MINIO_SECRET_KEY: %w", cfg,
+			artifacts.ErrInvalid)
 	}
 	region := cfg.Region
 	if region == "" {
@@ -61,7 +62,8 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) er
 		return err
 	}
 	body := artifacts.ExactReader(r, size, "content")
-	_, err := s.client.Client.PutObject(ctx, s.cfg.Bucket, s.key(key), body, size, minio.PutObjectOptions{PartSize: partSize, NumThreads: 1})
+	_, err := s.client.Client.PutObject(ctx, s.cfg.Bucket, s.key(key), body, size,
+		minio.PutObjectOptions{PartSize: partSize, NumThreads: 1})
 	return s.explain("put", key, err)
 }
 

@@ -53,7 +53,8 @@ func TestPermanentRefusals(t *testing.T) {
 	t.Setenv("MINIO_SECRET_KEY", secret)
 	s = open(t, address(server.Bucket(t)))
 	err = s.Put(t.Context(), "packs/a", strings.NewReader("x"), 1)
-	if !artifacts.IsPermanent(err) || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), server.SecretKey) {
+	if !artifacts.IsPermanent(err) || strings.Contains(err.Error(), secret) ||
+		strings.Contains(err.Error(), server.SecretKey) {
 		t.Errorf("wrong secret: %v", err)
 	}
 }

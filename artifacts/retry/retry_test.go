@@ -120,7 +120,10 @@ func TestPassingFaults(t *testing.T) {
 }
 
 func TestPermanentFaultsAreNotRepeated(t *testing.T) {
-	for _, cause := range []error{artifacts.ErrNotFound, artifacts.Permanent(errPassing), artifacts.ErrInvalid, context.Canceled} {
+	for _, cause := range []error{
+		artifacts.ErrNotFound, artifacts.Permanent(errPassing), artifacts.ErrInvalid,
+		context.Canceled,
+	} {
 		f := newFlaky(t, 100, cause)
 		_, err := retry.New(f, retry.Options{}).Stat(t.Context(), "packs/a")
 		if !errors.Is(err, cause) || f.calls != 1 {
@@ -134,7 +137,8 @@ func TestGivesUp(t *testing.T) {
 		f := newFlaky(t, 1<<30, errPassing)
 		began := time.Now()
 		_, err := retry.New(f, retry.Options{GiveUp: time.Minute}).Stat(t.Context(), "packs/a")
-		if took := time.Since(began); !errors.Is(err, errPassing) || !strings.Contains(err.Error(), "attempts") || took > time.Minute || f.calls < 5 {
+		if took := time.Since(began); !errors.Is(err, errPassing) || !strings.Contains(err.Error(), "attempts") ||
+			took > time.Minute || f.calls < 5 {
 			t.Errorf("%v after %s and %d calls", err, took, f.calls)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -173,7 +177,8 @@ func TestBodyGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	if _, err := io.ReadAll(in); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "packs/a at byte 5") || f.calls > 10 {
+	if _, err := io.ReadAll(in); !errors.Is(err, io.ErrUnexpectedEOF) ||
+		!strings.Contains(err.Error(), "packs/a at byte 5") || f.calls > 10 {
 		t.Errorf("%v after %d calls", err, f.calls)
 	}
 }
@@ -194,7 +199,8 @@ func TestPresignsOnlyIfTheStoreDoes(t *testing.T) {
 // TestPutOfAStreamIsTriedOnce since what was read is gone.
 func TestPutOfAStreamIsTriedOnce(t *testing.T) {
 	f := newFlaky(t, 1, errPassing)
-	err := retry.New(f, retry.Options{}).Put(t.Context(), "packs/a", io.LimitReader(bytes.NewReader([]byte("abc")), 3), 3)
+	err := retry.New(f, retry.Options{}).Put(t.Context(), "packs/a",
+		io.LimitReader(bytes.NewReader([]byte("abc")), 3), 3)
 	if !errors.Is(err, errPassing) || f.calls != 1 {
 		t.Errorf("%v after %d calls", err, f.calls)
 	}

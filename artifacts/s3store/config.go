@@ -42,7 +42,8 @@ func (c Config) check() error {
 	}
 	u, err := url.Parse(c.Endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return fmt.Errorf("open store %s: endpoint: want http(s)://host:port without credentials: %w", c, artifacts.ErrInvalid)
+		return fmt.Errorf("open store %s: endpoint: want http(s)://host:port without credentials: %w", c,
+			artifacts.ErrInvalid)
 	}
 	return nil
 }
@@ -71,12 +72,14 @@ func (c *Config) set(name, value string) error {
 	case "path-style":
 		yes, err := strconv.ParseBool(value)
 		if err != nil {
-			return fmt.Errorf("open store %s: path-style=%q is neither true nor false: %w", c, value, artifacts.ErrInvalid)
+			return fmt.Errorf("open store %s: path-style=%q is neither true nor false: %w", c, value,
+				artifacts.ErrInvalid)
 		}
 		c.PathStyle = &yes
 	default:
 		const known = "endpoint, path-style, region"
-		return fmt.Errorf("open store %s: unknown parameter %q, want one of %s: %w", c, name, known, artifacts.ErrInvalid)
+		return fmt.Errorf("open store %s: unknown parameter %q, want one of %s: %w", c, name, known,
+			artifacts.ErrInvalid)
 	}
 	return nil
 }

@@ -138,7 +138,8 @@ func (s *Store) Presign(ctx context.Context, key string, ttl time.Duration) (str
 	if err := artifacts.CheckKey(key); err != nil {
 		return "", err
 	}
-	req, err := s.sign.PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &s.cfg.Bucket, Key: s.key(key)}, s3.WithPresignExpires(ttl))
+	req, err := s.sign.PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &s.cfg.Bucket, Key: s.key(key)},
+		s3.WithPresignExpires(ttl))
 	if err != nil {
 		return "", s.explain("presign", key, err)
 	}

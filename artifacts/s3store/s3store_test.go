@@ -53,14 +53,16 @@ func TestEndpointFromEnvironment(t *testing.T) {
 func TestPermanentRefusals(t *testing.T) {
 	s := open(t, "s3://no-such-bucket?endpoint="+server.URL)
 	_, err := s.Open(t.Context(), "packs/a", 0, -1)
-	if !artifacts.IsPermanent(err) || artifacts.IsNotExist(err) || !strings.Contains(err.Error(), "s3://no-such-bucket") {
+	if !artifacts.IsPermanent(err) || artifacts.IsNotExist(err) ||
+		!strings.Contains(err.Error(), "s3://no-such-bucket") {
 		t.Errorf("missing bucket: %v", err)
 	}
 	secret := "not-the-secret-0123456789"
 	t.Setenv("AWS_SECRET_ACCESS_KEY", secret)
 	s = open(t, "s3://"+server.Bucket(t)+"?endpoint="+server.URL)
 	err = s.Put(t.Context(), "packs/a", strings.NewReader("x"), 1)
-	if !artifacts.IsPermanent(err) || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), server.SecretKey) {
+	if !artifacts.IsPermanent(err) || strings.Contains(err.Error(), secret) ||
+		strings.Contains(err.Error(), server.SecretKey) {
 		t.Errorf("wrong secret: %v", err)
 	}
 }

@@ -12,7 +12,10 @@ import (
 func TestOpen(t *testing.T) {
 	t.Setenv("MINIO_ACCESS_KEY", "key")
 	t.Setenv("MINIO_SECRET_KEY", "secret")
-	for _, text := range []string{"file://" + t.TempDir(), "s3://bucket/prefix?region=eu-west-1", "minio://127.0.0.1:9000/bucket"} {
+	for _, text := range []string{
+		"file://" + t.TempDir(), "s3://bucket/prefix?region=eu-west-1",
+		"minio://127.0.0.1:9000/bucket",
+	} {
 		s, err := stores.Open(t.Context(), text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
@@ -36,7 +39,8 @@ func TestRefusals(t *testing.T) {
 		"file:relative/path":             "absolute",
 	} {
 		_, err := stores.Open(t.Context(), text)
-		if !errors.Is(err, artifacts.ErrInvalid) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+		if !errors.Is(err, artifacts.ErrInvalid) || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want ErrInvalid with %q", text, err, want)
 		}
 	}

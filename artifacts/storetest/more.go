@@ -73,7 +73,10 @@ func presigned(t *testing.T, s artifacts.Store) {
 // revision pushes, fetches and verifies a real bundle.
 func revision(t *testing.T, s artifacts.Store) {
 	src := t.TempDir()
-	for name, data := range map[string][]byte{"appspec.yml": []byte("version: 0.0\n"), "bin/app": noise(3 << 20), "empty": nil} {
+	for name, data := range map[string][]byte{
+		"appspec.yml": []byte("version: 0.0\n"), "bin/app": noise(3 << 20),
+		"empty": nil,
+	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(src, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}

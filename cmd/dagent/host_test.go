@@ -53,7 +53,8 @@ func TestUnit(t *testing.T) {
 	if err := os.WriteFile(unit, []byte(text+"\n[Service]\nNoSuchKey=1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, _ := exec.Command("systemd-analyze", "verify", "--man=no", unit).CombinedOutput(); !strings.Contains(string(out), "NoSuchKey") {
+	if out, _ := exec.Command("systemd-analyze", "verify", "--man=no",
+		unit).CombinedOutput(); !strings.Contains(string(out), "NoSuchKey") {
 		t.Errorf("the check finds nothing: %s", out)
 	}
 }
@@ -89,7 +90,8 @@ func TestExampleFile(t *testing.T) {
 	}
 	var all strings.Builder
 	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "# "); ok && strings.Contains(strings.SplitN(rest, " ", 2)[0], ":") && !strings.HasPrefix(rest, "/") {
+		if rest, ok := strings.CutPrefix(line, "# "); ok && strings.Contains(strings.SplitN(rest, " ", 2)[0], ":") &&
+			!strings.HasPrefix(rest, "/") {
 			line = rest
 		}
 		all.WriteString(line)
@@ -138,7 +140,8 @@ func TestEveryWrongKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		out.Reset()
-		if code := run(t.Context(), []string{"--config", file, "--name", "w"}, &out, &out); code != 2 || !strings.Contains(out.String(), "agent.yaml:1:1") || !strings.Contains(out.String(), key) {
+		if code := run(t.Context(), []string{"--config", file, "--name", "w"}, &out, &out); code != 2 ||
+			!strings.Contains(out.String(), "agent.yaml:1:1") || !strings.Contains(out.String(), key) {
 			t.Errorf("%s: exit %d, %s", typo, code, out.String())
 		}
 	}
@@ -164,7 +167,10 @@ func TestFromEC2Tags(t *testing.T) {
 	defer s.Close()
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", s.URL)
 	l := newLine()
-	if err := l.flags.Parse([]string{"--from-ec2-tags", "--label", "role=web", "--rlimit", "nofile=9", "--no-new-privileges"}); err != nil {
+	if err := l.flags.Parse([]string{
+		"--from-ec2-tags", "--label", "role=web", "--rlimit", "nofile=9",
+		"--no-new-privileges",
+	}); err != nil {
 		t.Fatal(err)
 	}
 	set, err := l.load(func(string) (string, bool) { return "", false })
@@ -193,8 +199,12 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 	out.Reset()
-	code = run(t.Context(), []string{"doctor", "--name", "w", "--zone", "a", "--root", root, "--coordinator", "127.0.0.1:1"}, &out, &out)
-	if code != 1 || !strings.Contains(out.String(), "failed   coordinator") || !strings.Contains(out.String(), "out of reach") {
+	code = run(t.Context(), []string{
+		"doctor", "--name", "w", "--zone", "a", "--root", root, "--coordinator",
+		"127.0.0.1:1",
+	}, &out, &out)
+	if code != 1 || !strings.Contains(out.String(), "failed   coordinator") ||
+		!strings.Contains(out.String(), "out of reach") {
 		t.Errorf("exit %d:\n%s", code, out.String())
 	}
 	if left, _ := os.ReadDir(root); len(left) != 0 {

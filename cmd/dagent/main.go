@@ -85,7 +85,8 @@ func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	}
 	o.Version, o.Log, o.Relax = buildVersion(), log, memory.Relax
 	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
-		o.BeatEvery = every / 3                                                    // two may be late before the service manager acts
+		// two may be late before the service manager acts
+		o.BeatEvery = every / 3
 		o.Beat = func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) } // nobody to tell
 	}
 	o.Ready = func(st agent.Status) {
@@ -146,7 +147,10 @@ func examine(ctx context.Context, s settings, stdout io.Writer) error {
 // ready tells whoever started the agent: one JSON line, and the service
 // manager if there is one.
 func ready(stdout io.Writer, st agent.Status) error {
-	line := map[string]any{"event": "ready", "host": st.Host, "name": st.Name, "gossip": st.Gossip, "targets": st.Targets}
+	line := map[string]any{
+		"event": "ready", "host": st.Host, "name": st.Name, "gossip": st.Gossip,
+		"targets": st.Targets,
+	}
 	err := json.NewEncoder(stdout).Encode(line)
 	_, notified := daemon.SdNotify(false, daemon.SdNotifyReady)
 	return errors.Join(err, notified)

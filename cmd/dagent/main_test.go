@@ -53,7 +53,10 @@ func TestLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newLine()
-	args := []string{"--config", file, "--name", "from-flag", "--label", "env=flag", "--coordinator", "b:1,c:1", "--coordinator", "d:1"}
+	args := []string{
+		"--config", file, "--name", "from-flag", "--label", "env=flag", "--coordinator", "b:1,c:1",
+		"--coordinator", "d:1",
+	}
 	if err := l.flags.Parse(args); err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +69,10 @@ func TestLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Name != "from-flag" || o.Zone != "from-env" || o.Region != "from-file" || o.KeepRuns != 7 || o.KeepBytes != 64<<20 ||
-		o.PruneAfter != 10*time.Minute || o.Labels["env"] != "flag" || o.Labels["role"] != "web" || o.Env["PORT"] != "80" ||
+	if o.Name != "from-flag" || o.Zone != "from-env" || o.Region != "from-file" || o.KeepRuns != 7 ||
+		o.KeepBytes != 64<<20 ||
+		o.PruneAfter != 10*time.Minute || o.Labels["env"] != "flag" || o.Labels["role"] != "web" ||
+		o.Env["PORT"] != "80" ||
 		strings.Join(o.Coordinators, " ") != "b:1 c:1 d:1" || o.OpenStore != nil {
 		t.Errorf("layers gave %+v", o)
 	}

@@ -124,8 +124,10 @@ func newLine() *line {
 	f.Var(&l.coordinators, "coordinator", "`ADDRESS` of a coordinator's port for agents, host:port (repeat, or commas)")
 	f.Var(&l.labels, "label", "`K=V` that groups select by (repeat)")
 	f.Var(&l.env, "env", "`K=V` for every hook (repeat)")
-	f.BoolVar(&l.ec2, "from-ec2-tags", false, "take the tags of this EC2 instance as labels; labels that are stated win")
-	f.BoolVar(&l.nnp, "no-new-privileges", false, "hooks, and what they start, gain no privileges by setuid programs; sudo then fails")
+	f.BoolVar(&l.ec2, "from-ec2-tags", false,
+		"take the tags of this EC2 instance as labels; labels that are stated win")
+	f.BoolVar(&l.nnp, "no-new-privileges", false,
+		"hooks, and what they start, gain no privileges by setuid programs; sudo then fails")
 	f.Var(&l.rlimits, "rlimit", "`NAME=N` resource limit of hooks, such as nofile=65536 (repeat)")
 	f.Var(&l.runAs, "run-as", "`USER` that hooks may run as (repeat, or commas; default any)")
 	for _, d := range []struct{ name, usage string }{

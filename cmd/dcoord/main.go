@@ -133,7 +133,8 @@ say it too:
 	f.StringVar(&given.Debug, "debug", "", "loopback address of metrics and profiles, or none (default 127.0.0.1:7190)")
 	f.StringVar(&given.Advertise, "advertise", "", "host that others reach this coordinator by")
 	f.StringSliceVar(&given.Join, "join", nil, "API address of a coordinator of the cluster to join")
-	f.StringVar(&given.TokenFile, "join-token-file", "", "file with the join token, - for standard input; else GROUNDSWELL_JOIN_TOKEN")
+	f.StringVar(&given.TokenFile, "join-token-file", "",
+		"file with the join token, - for standard input; else GROUNDSWELL_JOIN_TOKEN")
 	f.StringVar(&given.LogLevel, "log-level", "", "debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := load(file, cmd.Flags())

@@ -19,7 +19,8 @@ func TestOperatorCommand(t *testing.T) {
 		errs.Reset()
 		return run(t.Context(), args, &out, &errs)
 	}
-	if code := call("operator", "--dir", dir, "--name", "ann"); code != 1 || !strings.Contains(errs.String(), "no coordinator's folder") {
+	if code := call("operator", "--dir", dir, "--name", "ann"); code != 1 ||
+		!strings.Contains(errs.String(), "no coordinator's folder") {
 		t.Errorf("without a coordinator: %d, %s", code, errs.String())
 	}
 	if code := call("operator", "--dir", dir); code != 2 || !strings.Contains(errs.String(), "--name is missing") {
@@ -43,10 +44,12 @@ func TestOperatorCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	who, err := cred.Peer()
-	if err != nil || who != (identity.Peer{Role: identity.Operator, ID: "ann", BreakGlass: true}) || time.Until(cred.Ends()) > 24*time.Hour {
+	if err != nil || who != (identity.Peer{Role: identity.Operator, ID: "ann", BreakGlass: true}) ||
+		time.Until(cred.Ends()) > 24*time.Hour {
 		t.Errorf("%+v until %s, %v", who, cred.Ends(), err)
 	}
-	if code := call("operator", "--dir", dir, "--name", "a/b"); code != 1 || !strings.Contains(errs.String(), "identity") {
+	if code := call("operator", "--dir", dir, "--name", "a/b"); code != 1 ||
+		!strings.Contains(errs.String(), "identity") {
 		t.Errorf("a name with a slash: %d, %s", code, errs.String())
 	}
 }

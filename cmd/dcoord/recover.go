@@ -90,7 +90,10 @@ The cluster begins a new epoch and observes until a person activates it, as afte
 		if file == "" {
 			return usage{errors.New("--from is missing: the file of `dctl cluster backup`")}
 		}
-		return f.run(stdout, func() (uint64, error) { return coordinator.Restore(f.dir, f.name, file, f.reason, f.epoch) })
+		return f.run(stdout, func() (uint64, error) {
+			return coordinator.Restore(f.dir, f.name, file, f.reason,
+				f.epoch)
+		})
 	}
 	return cmd
 }

@@ -22,7 +22,8 @@ people are asked for. An operator counts as the person who made its token until
 somebody else has confirmed it. Break-glass credentials that were used follow.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListPeople, &controlv1.ListPeopleRequest{})
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListPeople,
+					&controlv1.ListPeopleRequest{})
 				if err != nil {
 					return err
 				}
@@ -42,7 +43,8 @@ func printPeople(w io.Writer, s *controlv1.ListPeopleResponse) {
 		case p.BreakGlass:
 			state = "BREAK-GLASS, first used at " + p.UsedAt
 		}
-		rows = append(rows, cells(p.Name, dash(p.CountsAs), dash(p.MadeBy), dash(p.ConfirmedBy), moment(p.SinceMs), state))
+		rows = append(rows, cells(p.Name, dash(p.CountsAs), dash(p.MadeBy), dash(p.ConfirmedBy),
+			moment(p.SinceMs), state))
 	}
 	_ = table(w, "NAME\tCOUNTS AS\tMADE BY\tCONFIRMED BY\tSINCE\tSTATE", rows) // a broken pipe ends the program anyway
 }
@@ -61,7 +63,10 @@ break-glass credential can (see ` + "`dcoord operator --help`" + `).`,
 				if err != nil {
 					return err
 				}
-				return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s counts as a person of their own\n", args[0]) })
+				return c.show(out, func(w io.Writer) {
+					fmt.Fprintf(w, "%s counts as a person of their own\n",
+						args[0])
+				})
 			})
 		},
 	}
@@ -89,6 +94,9 @@ func (c *cli) revoke(cmd *cobra.Command, role, name string) error {
 		if err != nil {
 			return err
 		}
-		return c.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s %s is revoked (%s)\n", role, name, line(out.Identity)) })
+		return c.show(out, func(w io.Writer) {
+			fmt.Fprintf(w, "%s %s is revoked (%s)\n", role, name,
+				line(out.Identity))
+		})
 	})
 }

@@ -233,7 +233,10 @@ dctl rollback --app www --zone eu-1b --reason "errors there"`,
 			if detach {
 				return c.show(out, func(w io.Writer) { fmt.Fprintln(w, out.Id) })
 			}
-			return cl.watch(cmd.Context(), target{id: out.Id, fresh: true, limit: time.Duration(limit), good: "rolled_back"})
+			return cl.watch(cmd.Context(), target{
+				id: out.Id, fresh: true, limit: time.Duration(limit),
+				good: "rolled_back",
+			})
 		})
 	}
 	return cmd
@@ -245,7 +248,8 @@ func (c *cli) rollbackPart(cmd *cobra.Command, app, group string, req *controlv1
 		return err
 	}
 	return c.with(func(cl *client) error {
-		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment, &controlv1.GetDeploymentRequest{App: app, Group: group})
+		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment,
+			&controlv1.GetDeploymentRequest{App: app, Group: group})
 		if err != nil {
 			return err
 		}

@@ -19,7 +19,8 @@ import (
 const appHead = "APP\tGROUP\tHOSTS\tSERVING\tRUNNING\tLAST\tSTATUS"
 
 func (c *cli) appsCommand() *cobra.Command {
-	return family("apps", "What is deployed, where and how", c.appsList(), c.appsShow(), c.appsInit(), c.appsApply(), c.appsLint(), c.appsDelete())
+	return family("apps", "What is deployed, where and how", c.appsList(), c.appsShow(), c.appsInit(), c.appsApply(),
+		c.appsLint(), c.appsDelete())
 }
 
 func (c *cli) appsList() *cobra.Command {
@@ -27,7 +28,8 @@ func (c *cli) appsList() *cobra.Command {
 		Use: "list", Short: "List applications and their groups", Args: upTo(0), Example: "dctl apps list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListApps, &controlv1.ListAppsRequest{})
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListApps,
+					&controlv1.ListAppsRequest{})
 				if err != nil {
 					return err
 				}
@@ -82,7 +84,8 @@ func (c *cli) appsShow() *cobra.Command {
 	cmd.Flags().BoolVar(&source, "source", false, "print the deploy.yaml that is in force")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.with(func(cl *client) error {
-			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetApp, &controlv1.GetAppRequest{App: args[0]})
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetApp,
+				&controlv1.GetAppRequest{App: args[0]})
 			if err != nil {
 				return err
 			}
@@ -214,7 +217,8 @@ func printApplied(w io.Writer, r *controlv1.ApplyAppResponse, dryRun bool) {
 func leavingText(all []*controlv1.Leaving) string {
 	var out []string
 	for _, l := range all {
-		text := fmt.Sprintf("%d of %d hosts leave group %s: %s", len(l.Hosts), l.Of, l.Group, strings.Join(l.Hosts[:min(len(l.Hosts), 5)], ", "))
+		text := fmt.Sprintf("%d of %d hosts leave group %s: %s", len(l.Hosts), l.Of, l.Group,
+			strings.Join(l.Hosts[:min(len(l.Hosts), 5)], ", "))
 		if len(l.Hosts) > 5 {
 			text += ", ..."
 		}

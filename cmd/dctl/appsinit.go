@@ -84,7 +84,10 @@ func skeletonFiles(app string) ([]skeletonFile, error) {
 			return err
 		}
 		data, err := skeleton.ReadFile(path)
-		f := skeletonFile{path: strings.TrimPrefix(path, "skeleton/"), data: strings.ReplaceAll(string(data), "@APP@", app), mode: 0o644}
+		f := skeletonFile{
+			path: strings.TrimPrefix(path, "skeleton/"),
+			data: strings.ReplaceAll(string(data), "@APP@", app), mode: 0o644,
+		}
 		if strings.HasSuffix(path, ".sh") {
 			f.mode = 0o755
 		}

@@ -93,5 +93,6 @@ func (c *cli) machine() bool { return c.flags.output == outputJSON || c.flags.ou
 
 // live reports whether a watch may draw on the terminal.
 func (c *cli) live() bool {
-	return c.inTTY && c.outTTY && !c.flags.noInput && !c.machine() && c.flags.output != outputPlain && c.env("TERM") != "dumb"
+	return c.inTTY && c.outTTY && !c.flags.noInput && !c.machine() && c.flags.output != outputPlain &&
+		c.env("TERM") != "dumb"
 }

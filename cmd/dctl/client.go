@@ -42,7 +42,11 @@ func (c *cli) connect() (*client, error) {
 	}
 	cred, err := identity.Load(where.Credentials)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, &exitError{code: exitAuth, text: fmt.Sprintf("no credentials in %s: it needs tls.crt, tls.key and ca.crt; see `dctl login --help`", where.Credentials)}
+		return nil, &exitError{
+			code: exitAuth,
+			text: fmt.Sprintf("no credentials in %s: it needs tls.crt, tls.key and ca.crt; see `dctl login --help`",
+				where.Credentials),
+		}
 	}
 	if err != nil {
 		return nil, &exitError{code: exitAuth, err: err}
@@ -177,7 +181,8 @@ func (cl *client) unreachable(ctx context.Context, limit time.Duration, last err
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	return &exitError{code: exitOther, text: fmt.Sprintf("no answer from %s within %s: %s", strings.Join(cl.addresses, ", "), limit, rpc.Text(last))}
+	return &exitError{code: exitOther, text: fmt.Sprintf("no answer from %s within %s: %s",
+		strings.Join(cl.addresses, ", "), limit, rpc.Text(last))}
 }
 
 // with connects, runs f and closes.

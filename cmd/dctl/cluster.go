@@ -20,7 +20,8 @@ func (c *cli) clusterCommand() *cobra.Command {
 		Use: "status", Short: "Show the coordinators", Args: upTo(0), Example: "dctl cluster status",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus, &controlv1.ClusterStatusRequest{})
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus,
+					&controlv1.ClusterStatusRequest{})
 				if err != nil {
 					return err
 				}
@@ -64,7 +65,8 @@ dctl cluster remove c3 --force -m "the rack burnt down, c2 is on its way"`,
 func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 	fmt.Fprintln(w, line(fmt.Sprintf("cluster %s  version %s  epoch %d  term %d  index %d",
 		s.ClusterId, s.Version, s.Epoch, s.Term, s.Index)))
-	fmt.Fprintf(w, "%s, %d connected, %s in flight\n", count(int(s.Hosts), "host"), s.Connected, count(int(s.Deployments), "deployment"))
+	fmt.Fprintf(w, "%s, %d connected, %s in flight\n", count(int(s.Hosts), "host"), s.Connected,
+		count(int(s.Deployments), "deployment"))
 	if s.Held != "" {
 		fmt.Fprintf(w, "HELD in epoch %d: %s; hosts report and nothing is decided until `dctl cluster activate %d`\n",
 			s.Epoch, line(s.Held), s.Epoch)
@@ -90,7 +92,8 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 		rows = append(rows, cells(
 			m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs), m.Version))
 	}
-	_ = table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERTIFICATE\tVERSION", rows) // a broken pipe ends the program anyway
+	// a broken pipe ends the program anyway
+	_ = table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERTIFICATE\tVERSION", rows)
 	printTroubles(w, s)
 }
 
@@ -193,11 +196,13 @@ func (c *cli) login(cmd *cobra.Command, name string) error {
 		return err
 	}
 	return c.with(func(cl *client) error {
-		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus, &controlv1.ClusterStatusRequest{})
+		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus,
+			&controlv1.ClusterStatusRequest{})
 		if err != nil {
 			return err
 		}
-		if err := WriteContext(path, name, Context{Coordinators: c.flags.coordinators, Credentials: dir}, true); err != nil {
+		if err := WriteContext(path, name, Context{Coordinators: c.flags.coordinators, Credentials: dir},
+			true); err != nil {
 			return err
 		}
 		return c.show(object{{"context", name}, {"cluster_id", out.ClusterId}, {"file", path}}, func(w io.Writer) {
@@ -211,7 +216,8 @@ func (c *cli) versionCommand() *cobra.Command {
 		Use: "version", Short: "Show the version of dctl", Args: upTo(0), Example: "dctl version --output json",
 		RunE: func(*cobra.Command, []string) error {
 			v, revision := version()
-			return c.show(object{{"version", v}, {"revision", revision}}, func(w io.Writer) { fmt.Fprintln(w, "dctl", v, revision) })
+			return c.show(object{{"version", v}, {"revision", revision}},
+				func(w io.Writer) { fmt.Fprintln(w, "dctl", v, revision) })
 		},
 	}
 }

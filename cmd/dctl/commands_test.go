@@ -34,13 +34,19 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 
 func TestLists(t *testing.T) {
 	f := &fake{
-		get: &controlv1.GetDeploymentResponse{Deployment: state(4, "running"), Records: []*controlv1.Record{rec(4, "deployment", "running")}},
+		get: &controlv1.GetDeploymentResponse{
+			Deployment: state(4, "running"),
+			Records:    []*controlv1.Record{rec(4, "deployment", "running")},
+		},
 		apps: []*controlv1.App{{Name: "www", Groups: []*controlv1.Group{{
 			Name: "prod", Hosts: 2, Serving: 2, LastDeployment: "01C", LastStatus: "succeeded", Deployment: "01D", Config: "staged", Artifacts: "file:///r",
 			Selector: `role == "web"`, Running: []*controlv1.RevisionCount{{Name: "4f2a91c", Hosts: 2}},
 		}}}},
 		hosts: []*controlv1.Host{
-			{Name: "web1", Zone: "a1", State: "connected", Version: "v1", Targets: []*controlv1.Target{{App: "www", Running: "4f2a91c", Health: "healthy"}}},
+			{
+				Name: "web1", Zone: "a1", State: "connected", Version: "v1",
+				Targets: []*controlv1.Target{{App: "www", Running: "4f2a91c", Health: "healthy"}},
+			},
 			{Name: "web2\x1b[2J", Zone: "b1", State: "unreachable"},
 		},
 	}
@@ -90,7 +96,8 @@ func TestLogs(t *testing.T) {
 		t.Errorf("on a terminal: %q", shown.out)
 	}
 	asJSON := cl.call("logs", "01D", "-o", "jsonl")
-	if strings.Count(asJSON.out, "\n") != 4 || !strings.Contains(asJSON.out, `{"host":"web3","event":"","script":"","data":"","error":"no stream"}`) {
+	if strings.Count(asJSON.out, "\n") != 4 ||
+		!strings.Contains(asJSON.out, `{"host":"web3","event":"","script":"","data":"","error":"no stream"}`) {
 		t.Errorf("json: %s", asJSON.out)
 	}
 }
@@ -115,11 +122,13 @@ func TestInitLintApplyPush(t *testing.T) {
 		t.Errorf("the skeleton is not clean: %s", got.out)
 	}
 	step(0, "apps", "apply", "-f", filepath.Join(dir, "deploy.yaml"), "--dry-run")
-	if !f.applied.DryRun || f.applied.Filename != "deploy.yaml" || !strings.Contains(string(f.applied.Source), "app: www") {
+	if !f.applied.DryRun || f.applied.Filename != "deploy.yaml" ||
+		!strings.Contains(string(f.applied.Source), "app: www") {
 		t.Errorf("applied %v", f.applied)
 	}
 	first := pushed(t, step(0, "revisions", "push", dir, "--app", "www", "--rev", "v1", "-o", "json"))
-	if first.Revision != "v1" || first.App != "www" || first.Files != 5 || first.Uploaded <= 0 || first.Stored <= 0 || f.revisions[0].Digest != first.Digest {
+	if first.Revision != "v1" || first.App != "www" || first.Files != 5 || first.Uploaded <= 0 || first.Stored <= 0 ||
+		f.revisions[0].Digest != first.Digest {
 		t.Errorf("%+v", first)
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "more"), []byte("more"), 0o644))
@@ -130,7 +139,8 @@ func TestInitLintApplyPush(t *testing.T) {
 	step(0, "revisions", "verify", "v2", "--app", "www")
 	step(2, "revisions", "verify", "v3", "--app", "www")
 	must(t, os.WriteFile(filepath.Join(dir, "appspec.yml"), []byte("version: 0.0\nos: windows\n"), 0o644))
-	if got := step(2, "revisions", "push", dir, "--app", "www", "--rev", "v3"); !strings.Contains(got.err, "appspec.yml:2:5: os") {
+	if got := step(2, "revisions", "push", dir, "--app", "www", "--rev", "v3"); !strings.Contains(got.err,
+		"appspec.yml:2:5: os") {
 		t.Errorf("%s", got.err)
 	}
 	step(2, "apps", "lint", dir)
@@ -161,7 +171,10 @@ func pushed(t *testing.T, c called) pushedLine {
 
 func TestContexts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deep", "contexts.yaml")
-	a, b := Context{Coordinators: []string{"a:1", "b:1"}, Credentials: "/a"}, Context{Coordinators: []string{"c:1"}, Credentials: "/b"}
+	a, b := Context{Coordinators: []string{"a:1", "b:1"}, Credentials: "/a"}, Context{
+		Coordinators: []string{"c:1"},
+		Credentials:  "/b",
+	}
 	must(t, WriteContext(path, "a", a, false))
 	must(t, WriteContext(path, "b", b, true))
 	got, err := ReadContexts(path)
@@ -179,7 +192,8 @@ func TestContexts(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	must(t, os.WriteFile(path, []byte("curent: a\n"), 0o600))
-	if _, err := ReadContexts(path); err == nil || exitCode(err) != 2 || !strings.Contains(err.Error(), `did you mean "current"?`) {
+	if _, err := ReadContexts(path); err == nil || exitCode(err) != 2 ||
+		!strings.Contains(err.Error(), `did you mean "current"?`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -187,7 +201,8 @@ func TestContexts(t *testing.T) {
 func TestLoginChecksBeforeItWrites(t *testing.T) {
 	cl := newCluster(t)
 	address := cl.serve(&fake{})
-	if got := cl.call("login", "prod", "-C", "127.0.0.1:1", "--credentials", cl.credentials(), "--timeout", "200ms"); got.code != 1 {
+	if got := cl.call("login", "prod", "-C", "127.0.0.1:1", "--credentials", cl.credentials(), "--timeout",
+		"200ms"); got.code != 1 {
 		t.Errorf("%+v", got)
 	}
 	if _, err := os.Stat(cl.path); err == nil {
@@ -226,7 +241,10 @@ func TestClean(t *testing.T) {
 func TestGitHead(t *testing.T) {
 	dir := t.TempDir()
 	ctx := context.Background()
-	for _, args := range [][]string{{"init", "-q"}, {"-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first words"}} {
+	for _, args := range [][]string{
+		{"init", "-q"},
+		{"-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first words"},
+	} {
 		if _, err := git(ctx, dir, args...); err != nil {
 			t.Skip(err)
 		}

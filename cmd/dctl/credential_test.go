@@ -131,7 +131,10 @@ func TestEndedCredential(t *testing.T) {
 	}
 	cl.age(31*day, -time.Minute)
 	got := cl.call("cluster", "status")
-	for _, want := range []string{"marco ended at", "dctl token create --role operator --name marco", "dcoord operator"} {
+	for _, want := range []string{
+		"marco ended at", "dctl token create --role operator --name marco",
+		"dcoord operator",
+	} {
 		if got.code != exitAuth || !strings.Contains(got.err, want) {
 			t.Errorf("with one that has ended, want %q: %+v", want, got)
 		}
@@ -146,7 +149,8 @@ func TestLoginRefusedLeavesNothing(t *testing.T) {
 	token := identity.NewToken(cl.ca.PEM)
 	file := cl.dir + "/token"
 	must(t, os.WriteFile(file, []byte(token.String()), 0o600))
-	if got := cl.call("login", "prod", "-C", address, "--credentials", dir, "--token-file", file, "--timeout", "2s"); got.code == 0 ||
+	if got := cl.call("login", "prod", "-C", address, "--credentials", dir, "--token-file", file, "--timeout",
+		"2s"); got.code == 0 ||
 		!strings.Contains(got.err, "not operator") {
 		t.Errorf("%+v", got)
 	}

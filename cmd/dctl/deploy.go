@@ -32,11 +32,14 @@ func (f *deployFlags) common(c *cli, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.config, "config", "", "built-in deployment config instead of the group's own")
 	cmd.Flags().BoolVar(&f.redeploy, "redeploy", false, "also replace the revision on hosts that run it already")
 	cmd.Flags().BoolVar(&f.forceBad, "force-bad", false, "deploy a revision that is marked bad; needs --reason")
-	cmd.Flags().StringSliceVar(&f.fixes, "fixes", nil, "revision that this one repairs: its rollback does not take this one back")
+	cmd.Flags().StringSliceVar(&f.fixes, "fixes", nil,
+		"revision that this one repairs: its rollback does not take this one back")
 	cmd.Flags().BoolVar(&f.preempt, "preempt", false, "take over every older deployment in flight, once approved")
-	cmd.Flags().StringSliceVar(&f.only, "only", nil, "only these hosts: NAME, NAME*, zone=ZONE or label=VALUE; the others stay as they are")
+	cmd.Flags().StringSliceVar(&f.only, "only", nil,
+		"only these hosts: NAME, NAME*, zone=ZONE or label=VALUE; the others stay as they are")
 	cmd.Flags().StringSliceVar(&f.exclude, "exclude", nil, "all but these hosts")
-	cmd.Flags().BoolVar(&f.skipOffline, "skip-offline", false, "leave out hosts that are unreachable now, and catch up with them later")
+	cmd.Flags().BoolVar(&f.skipOffline, "skip-offline", false,
+		"leave out hosts that are unreachable now, and catch up with them later")
 	cmd.Flags().Uint64Var(&f.ifIndex, "if-index", 0, "refuse if the group changed after this index, which plan prints")
 }
 
@@ -58,7 +61,8 @@ dctl deploy --app www --rev 9be01d7 --dry-run`,
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only show the plan")
 	cmd.Flags().BoolVar(&f.detach, "detach", false, "print the id and do not watch")
 	limitFlag(cmd, &f.limit)
-	cmd.Flags().StringVar(&f.requestID, "request-id", "", "id of this request: the same id deploys once (default: a new one)")
+	cmd.Flags().StringVar(&f.requestID, "request-id", "",
+		"id of this request: the same id deploys once (default: a new one)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.deploy(cmd, &f) }
 	return cmd
 }

@@ -137,14 +137,21 @@ func failing() *fake {
 	}
 	text := func(s string) func(*controlv1.Record) { return func(r *controlv1.Record) { r.Text = s } }
 	wave := func(r *controlv1.Record) { r.Wave = "all" }
-	paused := state(8, "paused", func(d *controlv1.Deployment) { d.Decision, d.Cause = true, "1 failure in all, 0 allowed" })
-	return &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
+	paused := state(8, "paused", func(d *controlv1.Deployment) {
+		d.Decision, d.Cause = true,
+			"1 failure in all, 0 allowed"
+	})
+	return &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest,
+		send func(...*controlv1.WatchDeploymentResponse),
+	) error {
 		send(
 			news(state(2, "pending"), rec(2, "deployment", "pending", text("9be01d7"))),
 			news(state(4, "running"), rec(3, "deployment", "running"), rec(4, "wave", "deploying", wave)),
-			news(state(5, "running"), rec(5, "task", "granted", onHost("web1", "a1", "all")), rec(5, "task", "granted", onHost("web2", "b1", "all"))),
+			news(state(5, "running"), rec(5, "task", "granted", onHost("web1", "a1", "all")),
+				rec(5, "task", "granted", onHost("web2", "b1", "all"))),
 			news(state(6, "running"), rec(6, "task", "settled", onHost("web1", "a1", "all"))),
-			news(state(7, "running"), rec(7, "task", "failed", onHost("web2", "b1", "all"), failed), rec(7, "gate", "fail", wave, text("smoke: 3 of 3 answers were 500"))),
+			news(state(7, "running"), rec(7, "task", "failed", onHost("web2", "b1", "all"), failed),
+				rec(7, "gate", "fail", wave, text("smoke: 3 of 3 answers were 500"))),
 			news(paused, rec(8, "deployment", "paused", text("1 failure in all, 0 allowed"))),
 		)
 		return nil
@@ -185,7 +192,8 @@ func TestJSONOutput(t *testing.T) {
 	if err := json.Unmarshal([]byte(one.out), &v); err != nil || strings.Count(one.out, "\n") != 1 {
 		t.Fatalf("%v in %q", err, one.out)
 	}
-	if v.Result != "waits_for_decision" || v.Deployment.Index != 8 || v.Deployment.Hosts != 2 || len(v.Records) != 9 || one.code != 3 {
+	if v.Result != "waits_for_decision" || v.Deployment.Index != 8 || v.Deployment.Hosts != 2 || len(v.Records) != 9 ||
+		one.code != 3 {
 		t.Errorf("exit %d, %+v", one.code, v)
 	}
 }
@@ -207,7 +215,8 @@ func TestWatchSurvivesCoordinators(t *testing.T) {
 		case 4:
 			return context.Canceled
 		default:
-			send(news(state(5, "running"), wave(3), wave(4), wave(5)), news(state(6, "succeeded"), rec(6, "deployment", "succeeded")))
+			send(news(state(5, "running"), wave(3), wave(4), wave(5)),
+				news(state(6, "succeeded"), rec(6, "deployment", "succeeded")))
 			return nil
 		}
 	}
@@ -258,14 +267,17 @@ func TestUnreachableClusterSaysHowToRepeat(t *testing.T) {
 	cl := newCluster(t)
 	cl.context("127.0.0.1:1")
 	got := cl.call("deploy", "--app", "www", "--rev", "9be01d7", "--timeout", "300ms")
-	if got.code != 1 || !strings.Contains(got.err, "no answer from 127.0.0.1:1 within 300ms") || !strings.Contains(got.err, "--request-id 0") {
+	if got.code != 1 || !strings.Contains(got.err, "no answer from 127.0.0.1:1 within 300ms") ||
+		!strings.Contains(got.err, "--request-id 0") {
 		t.Errorf("%+v", got)
 	}
 }
 
 func TestInterruptDetaches(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
-	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
+	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest,
+		send func(...*controlv1.WatchDeploymentResponse),
+	) error {
 		send(news(state(2, "running"), rec(2, "deployment", "running")))
 		interrupt()
 		<-t.Context().Done()
@@ -274,7 +286,8 @@ func TestInterruptDetaches(t *testing.T) {
 	cl := newCluster(t)
 	cl.context(cl.serve(f))
 	got := cl.callWith(ctx, nil, "deploy", "--app", "www", "--rev", "9be01d7")
-	if got.code != 130 || !strings.Contains(got.err, "dctl watch 01D") || !strings.Contains(got.err, "dctl abort 01D --rollback") {
+	if got.code != 130 || !strings.Contains(got.err, "dctl watch 01D") ||
+		!strings.Contains(got.err, "dctl abort 01D --rollback") {
 		t.Errorf("%+v", got)
 	}
 	if len(f.acts) != 0 {
@@ -283,7 +296,9 @@ func TestInterruptDetaches(t *testing.T) {
 }
 
 func TestWatchTimeout(t *testing.T) {
-	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
+	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest,
+		send func(...*controlv1.WatchDeploymentResponse),
+	) error {
 		send(news(state(2, "running")))
 		<-t.Context().Done()
 		return nil
@@ -309,7 +324,8 @@ func TestHeartbeat(t *testing.T) {
 	}
 	go func() {
 		beats <- time.Time{}
-		updates <- update{deployment: state(2, "running", func(d *controlv1.Deployment) { d.Holds = []string{"all: bakes for 5s more"} }), records: []*controlv1.Record{rec(2, "deployment", "running")}}
+		updates <- update{deployment: state(2, "running",
+			func(d *controlv1.Deployment) { d.Holds = []string{"all: bakes for 5s more"} }), records: []*controlv1.Record{rec(2, "deployment", "running")}}
 		beats <- time.Time{}
 		beats <- time.Time{}
 		updates <- update{lost: rpc.Errorf(rpc.KindUnavailable, "gone")}
@@ -330,9 +346,11 @@ func TestManyHostsAreToldInBatches(t *testing.T) {
 	}
 	records = append(records, rec(3, "task", "failed", onHost("web60", "a1", "all")))
 	cl := newCluster(t)
-	cl.context(cl.serve(&fake{watch: ends(state(9, "succeeded", func(d *controlv1.Deployment) { d.Hosts = 61 }), records...)}))
+	cl.context(cl.serve(&fake{watch: ends(state(9, "succeeded", func(d *controlv1.Deployment) { d.Hosts = 61 }),
+		records...)}))
 	got := cl.call("deploy", "--app", "www", "--rev", "9be01d7")
-	if !strings.Contains(got.out, "00:03 wave all: 60 hosts settled (web00, web01,") || !strings.Contains(got.out, "00:03 web60 (a1, wave all) failed") {
+	if !strings.Contains(got.out, "00:03 wave all: 60 hosts settled (web00, web01,") ||
+		!strings.Contains(got.out, "00:03 web60 (a1, wave all) failed") {
 		t.Errorf("%s", got.out)
 	}
 	if n := strings.Count(got.out, "\n"); n > 6 {
@@ -343,7 +361,10 @@ func TestManyHostsAreToldInBatches(t *testing.T) {
 func TestDetachAndPlan(t *testing.T) {
 	f := &fake{plan: &controlv1.PlanDeploymentResponse{
 		App: "www", Group: "prod", Revision: "9be01d7", From: "4f2a91c", Changes: true, Index: 77, Concurrent: 1, EstimateMs: 61_000,
-		Waves:    []*controlv1.PlannedWave{{Name: "one-box", Hosts: []string{"web1"}, BakeMs: 60_000, Gates: []string{"smoke"}}, {Name: "rest", Hosts: []string{"web2", "web3"}}},
+		Waves: []*controlv1.PlannedWave{{
+			Name: "one-box", Hosts: []string{"web1"}, BakeMs: 60_000,
+			Gates: []string{"smoke"},
+		}, {Name: "rest", Hosts: []string{"web2", "web3"}}},
 		Capacity: []string{"the group: 1 of 3 may be out at a time, at least 2 stay in service"},
 	}}
 	cl := newCluster(t)
@@ -355,7 +376,8 @@ func TestDetachAndPlan(t *testing.T) {
 	if got := cl.call("plan", "--app", "www", "--rev", "9be01d7", "--exit-code"); got.code != 10 {
 		t.Errorf("exit %d", got.code)
 	}
-	if got := cl.call("deploy", "--app", "www", "--rev", "9be01d7", "--dry-run"); got.code != 0 || len(f.requests) != 1 {
+	if got := cl.call("deploy", "--app", "www", "--rev", "9be01d7", "--dry-run"); got.code != 0 ||
+		len(f.requests) != 1 {
 		t.Errorf("dry run: %+v, requests %v", got, f.requests)
 	}
 }
@@ -364,23 +386,33 @@ func TestActs(t *testing.T) {
 	f := &fake{}
 	cl := newCluster(t)
 	cl.context(cl.serve(f))
-	for _, args := range []string{"pause 01D -m x", "resume 01D", "promote 01D", "retry 01D", "abort 01D --rollback", "abort 01D --leave"} {
+	for _, args := range []string{
+		"pause 01D -m x", "resume 01D", "promote 01D", "retry 01D", "abort 01D --rollback",
+		"abort 01D --leave",
+	} {
 		if got := cl.call(strings.Fields(args)...); got.code != 0 {
 			t.Errorf("%s: %+v", args, got)
 		}
 	}
-	want := []string{"01D pause x", "01D resume ", "01D promote ", "01D retry ", "01D abort-rollback ", "01D abort-leave "}
+	want := []string{
+		"01D pause x", "01D resume ", "01D promote ", "01D retry ", "01D abort-rollback ",
+		"01D abort-leave ",
+	}
 	if diff := cmp.Diff(want, f.acts); diff != "" {
 		t.Error(diff)
 	}
-	no := cl.callWith(t.Context(), func(c *cli) { c.inTTY, c.outTTY, c.in = true, true, strings.NewReader("n\n") }, "abort", "01D", "--rollback")
+	no := cl.callWith(t.Context(), func(c *cli) { c.inTTY, c.outTTY, c.in = true, true, strings.NewReader("n\n") },
+		"abort", "01D", "--rollback")
 	if no.code != 1 || len(f.acts) != len(want) {
 		t.Errorf("not confirmed: %+v %v", no, f.acts)
 	}
 }
 
 func TestExitCodeOfPlainErrors(t *testing.T) {
-	for want, err := range map[int]error{0: nil, 1: errors.New("x"), 130: context.Canceled, 2: fmt.Errorf("x: %w", usage("y"))} {
+	for want, err := range map[int]error{
+		0: nil, 1: errors.New("x"), 130: context.Canceled,
+		2: fmt.Errorf("x: %w", usage("y")),
+	} {
 		if got := exitCode(err); got != want {
 			t.Errorf("%v: %d, want %d", err, got, want)
 		}

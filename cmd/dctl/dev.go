@@ -114,7 +114,8 @@ func (c *cli) dev(ctx context.Context, f *devFlags) error {
 		Options: o, Dctl: filepath.Join(o.Bin, "dctl"), Say: say, Emit: c.devStep,
 		Env: []string{"DCTL_CONFIG=" + contexts, "DCTL_OUTPUT=plain", "DCTL_CONTEXT=" + devContext},
 		Ready: func(fleet *devfleet.Fleet) error {
-			return WriteContext(contexts, devContext, Context{Coordinators: fleet.Addresses(), Credentials: fleet.Credentials()}, true)
+			return WriteContext(contexts, devContext,
+				Context{Coordinators: fleet.Addresses(), Credentials: fleet.Credentials()}, true)
 		},
 	}
 	if !c.machine() {
@@ -162,7 +163,10 @@ func (c *cli) devStep(s devfleet.Step) {
 func (c *cli) devStay(ctx context.Context, fleet *devfleet.Fleet) {
 	path, err := ContextsPath(c.getenv)
 	if err == nil {
-		err = WriteContext(path, devContext, Context{Coordinators: fleet.Addresses(), Credentials: fleet.Credentials()}, true)
+		err = WriteContext(path, devContext, Context{
+			Coordinators: fleet.Addresses(),
+			Credentials:  fleet.Credentials(),
+		}, true)
 	}
 	if err != nil {
 		fmt.Fprintln(c.err, "dctl: no context was written:", err)

@@ -136,7 +136,8 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 		for _, zone := range stuckZones(d) {
 			add("go on without that zone", "dctl skip-zone %s %s", d.Id, zone)
 		}
-		add("deploy a repair, and let it take over", "dctl deploy --app %s --rev REVISION --fixes %s --detach; dctl take-over %s", d.App, line(d.Revision), d.Id)
+		add("deploy a repair, and let it take over",
+			"dctl deploy --app %s --rev REVISION --fixes %s --detach; dctl take-over %s", d.App, line(d.Revision), d.Id)
 		add("every host back to what it ran", "dctl abort %s --rollback", d.Id)
 		add("stop here, hosts keep what they run", "dctl abort %s --leave", d.Id)
 	case d.Status == "rolled_back" && d.Broken > 0:

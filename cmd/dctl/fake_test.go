@@ -145,7 +145,9 @@ func (f *fake) seen(m *controlv1.Mutation) {
 	f.requests = append(f.requests, m.GetRequestId())
 }
 
-func (f *fake) CreateDeployment(_ context.Context, r *controlv1.CreateDeploymentRequest) (*controlv1.CreateDeploymentResponse, error) {
+func (f *fake) CreateDeployment(_ context.Context,
+	r *controlv1.CreateDeploymentRequest,
+) (*controlv1.CreateDeploymentResponse, error) {
 	f.seen(r.Mutation)
 	if f.create != nil {
 		return f.create(r)
@@ -153,7 +155,9 @@ func (f *fake) CreateDeployment(_ context.Context, r *controlv1.CreateDeployment
 	return &controlv1.CreateDeploymentResponse{Id: "01D", Index: 5, Group: "prod", Revision: r.Revision}, f.fail
 }
 
-func (f *fake) PlanDeployment(context.Context, *controlv1.PlanDeploymentRequest) (*controlv1.PlanDeploymentResponse, error) {
+func (f *fake) PlanDeployment(context.Context,
+	*controlv1.PlanDeploymentRequest,
+) (*controlv1.PlanDeploymentResponse, error) {
 	return f.plan, f.fail
 }
 
@@ -169,11 +173,15 @@ func (f *fake) Act(_ context.Context, r *controlv1.ActRequest) (*controlv1.ActRe
 	return &controlv1.ActResponse{Index: 9}, f.fail
 }
 
-func (f *fake) GetDeployment(context.Context, *controlv1.GetDeploymentRequest) (*controlv1.GetDeploymentResponse, error) {
+func (f *fake) GetDeployment(context.Context,
+	*controlv1.GetDeploymentRequest,
+) (*controlv1.GetDeploymentResponse, error) {
 	return f.get, f.fail
 }
 
-func (f *fake) ListDeployments(context.Context, *controlv1.ListDeploymentsRequest) (*controlv1.ListDeploymentsResponse, error) {
+func (f *fake) ListDeployments(context.Context,
+	*controlv1.ListDeploymentsRequest,
+) (*controlv1.ListDeploymentsResponse, error) {
 	out := &controlv1.ListDeploymentsResponse{}
 	if f.get != nil {
 		out.Deployments = append(out.Deployments, f.get.Deployment)
@@ -181,7 +189,9 @@ func (f *fake) ListDeployments(context.Context, *controlv1.ListDeploymentsReques
 	return out, f.fail
 }
 
-func (f *fake) WatchDeployment(r *controlv1.WatchDeploymentRequest, s grpc.ServerStreamingServer[controlv1.WatchDeploymentResponse]) error {
+func (f *fake) WatchDeployment(r *controlv1.WatchDeploymentRequest,
+	s grpc.ServerStreamingServer[controlv1.WatchDeploymentResponse],
+) error {
 	f.mu.Lock()
 	f.watches = append(f.watches, r.After)
 	n := len(f.watches)
@@ -220,14 +230,21 @@ func (f *fake) GetApp(context.Context, *controlv1.GetAppRequest) (*controlv1.Get
 	return &controlv1.GetAppResponse{App: f.apps[0]}, f.fail
 }
 
-func (f *fake) RegisterRevision(_ context.Context, r *controlv1.RegisterRevisionRequest) (*controlv1.RegisterRevisionResponse, error) {
+func (f *fake) RegisterRevision(_ context.Context,
+	r *controlv1.RegisterRevisionRequest,
+) (*controlv1.RegisterRevisionResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.revisions = append([]*controlv1.Revision{{App: r.App, Name: r.Name, Digest: r.Digest, Bytes: r.Bytes, Files: r.Files, Message: r.Message}}, f.revisions...)
+	f.revisions = append([]*controlv1.Revision{{
+		App: r.App, Name: r.Name, Digest: r.Digest, Bytes: r.Bytes,
+		Files: r.Files, Message: r.Message,
+	}}, f.revisions...)
 	return &controlv1.RegisterRevisionResponse{}, f.fail
 }
 
-func (f *fake) ListRevisions(_ context.Context, r *controlv1.ListRevisionsRequest) (*controlv1.ListRevisionsResponse, error) {
+func (f *fake) ListRevisions(_ context.Context,
+	r *controlv1.ListRevisionsRequest,
+) (*controlv1.ListRevisionsResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := &controlv1.ListRevisionsResponse{}
@@ -243,8 +260,13 @@ func (f *fake) ListHosts(context.Context, *controlv1.ListHostsRequest) (*control
 	return &controlv1.ListHostsResponse{Hosts: f.hosts}, f.fail
 }
 
-func (f *fake) ClusterStatus(context.Context, *controlv1.ClusterStatusRequest) (*controlv1.ClusterStatusResponse, error) {
-	return &controlv1.ClusterStatusResponse{ClusterId: "01C", Leader: "c1", Coordinators: []*controlv1.Coordinator{{Name: "c1", Leader: true, Voter: true, Alive: true}}}, f.fail
+func (f *fake) ClusterStatus(context.Context,
+	*controlv1.ClusterStatusRequest,
+) (*controlv1.ClusterStatusResponse, error) {
+	return &controlv1.ClusterStatusResponse{
+		ClusterId: "01C", Leader: "c1",
+		Coordinators: []*controlv1.Coordinator{{Name: "c1", Leader: true, Voter: true, Alive: true}},
+	}, f.fail
 }
 
 func (f *fake) CreateToken(context.Context, *controlv1.CreateTokenRequest) (*controlv1.CreateTokenResponse, error) {

@@ -15,7 +15,8 @@ func gitHead(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	if changes != "" {
-		return "", fmt.Errorf("the git checkout has changes that no commit holds (%s); commit them, or give --rev", count(len(strings.Split(changes, "\n")), "file"))
+		return "", fmt.Errorf("the git checkout has changes that no commit holds (%s); commit them, or give --rev",
+			count(len(strings.Split(changes, "\n")), "file"))
 	}
 	return git(ctx, dir, "rev-parse", "HEAD")
 }
@@ -36,7 +37,8 @@ const ancestors = 200
 // gitAncestry lists the newest ancestors of a commit, children before parents;
 // none when the name is no commit of the checkout.
 func gitAncestry(ctx context.Context, dir, rev string) []string {
-	out, err := git(ctx, dir, "rev-list", "--topo-order", "--skip=1", fmt.Sprintf("--max-count=%d", ancestors), rev, "--")
+	out, err := git(ctx, dir, "rev-list", "--topo-order", "--skip=1", fmt.Sprintf("--max-count=%d", ancestors),
+		rev, "--")
 	if err != nil {
 		return nil
 	}

@@ -17,7 +17,8 @@ import (
 
 func (c *cli) hostsCommand() *cobra.Command {
 	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsForget(), c.hostsRevoke(),
-		c.hostsCordon("cordon", "Keep a host out of new work and out of evidence", false), c.hostsCordon("uncordon", "Take a host back", true))
+		c.hostsCordon("cordon", "Keep a host out of new work and out of evidence", false), c.hostsCordon("uncordon",
+			"Take a host back", true))
 }
 
 func (c *cli) hostsList() *cobra.Command {
@@ -55,7 +56,9 @@ dctl hosts list --wait 2`,
 
 // awaitHosts lists hosts once enough of them are connected; hosts announce
 // themselves, so there is nothing to do but ask again.
-func (c *cli) awaitHosts(ctx context.Context, cl *client, req *controlv1.ListHostsRequest, want int) (*controlv1.ListHostsResponse, error) {
+func (c *cli) awaitHosts(ctx context.Context, cl *client, req *controlv1.ListHostsRequest,
+	want int,
+) (*controlv1.ListHostsResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.flags.timeout))
 	defer cancel()
 	for {
@@ -73,7 +76,8 @@ func (c *cli) awaitHosts(ctx context.Context, cl *client, req *controlv1.ListHos
 			return out, nil
 		}
 		if c.wait(ctx, 100*time.Millisecond) != nil {
-			return nil, fmt.Errorf("%d of %d hosts are connected after %s; look at the logs of the agents", n, want, c.flags.timeout)
+			return nil, fmt.Errorf("%d of %d hosts are connected after %s; look at the logs of the agents", n, want,
+				c.flags.timeout)
 		}
 	}
 }
@@ -105,7 +109,8 @@ func (c *cli) hostsShow() *cobra.Command {
 		Example: "dctl hosts show web-07\ndctl hosts show web-07 --why",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetHost, &controlv1.GetHostRequest{Host: args[0]})
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetHost,
+					&controlv1.GetHostRequest{Host: args[0]})
 				if err != nil {
 					return err
 				}
@@ -132,7 +137,8 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 	for _, t := range h.GetTargets() {
 		rows = append(rows, cells(t.App, t.Group, t.Running, t.Desired, t.LastGood, t.Health, t.Permit, t.Evidence))
 	}
-	_ = table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows) // a broken pipe ends the program anyway
+	// a broken pipe ends the program anyway
+	_ = table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows)
 	for _, t := range h.GetTargets() {
 		if why {
 			fmt.Fprintln(w, line(fmt.Sprintf("%s should run %s: %s", t.App, cmp.Or(t.Desired, "nothing"), t.Why)))

@@ -13,7 +13,10 @@ import (
 // scrollback.
 func (cl *client) live(ctx context.Context, t target, s *story, updates <-chan update) error {
 	m := &liveModel{cl: cl, ctx: ctx, t: t, s: s, updates: updates, width: 80, plain: cl.cli.flags.noColor}
-	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithInput(cl.cli.in), tea.WithOutput(cl.cli.out), tea.WithoutSignalHandler()}
+	options := []tea.ProgramOption{
+		tea.WithContext(ctx), tea.WithInput(cl.cli.in), tea.WithOutput(cl.cli.out),
+		tea.WithoutSignalHandler(),
+	}
 	if !terminal(cl.cli.out) {
 		options = append(options, tea.WithWindowSize(m.width, 24)) // nobody else knows its size
 	}

@@ -77,7 +77,10 @@ func (m *liveModel) waves(d *controlv1.Deployment) []string {
 }
 
 func window(waves []*controlv1.Wave) (from, to int) {
-	now := slices.IndexFunc(waves, func(w *controlv1.Wave) bool { return w.Status != "sealed" && w.Status != "skipped" })
+	now := slices.IndexFunc(waves, func(w *controlv1.Wave) bool {
+		return w.Status != "sealed" &&
+			w.Status != "skipped"
+	})
 	if now < 0 {
 		now = len(waves)
 	}
@@ -87,7 +90,8 @@ func window(waves []*controlv1.Wave) (from, to int) {
 
 func (m *liveModel) wave(w *controlv1.Wave) string {
 	mark, colour := waveMark(w.Status)
-	text := fmt.Sprintf("%-16s %5s %-10s %s %s", line(w.Name), fmt.Sprintf("%d/%d", w.Settled, w.Total), line(w.Zone), bar(w), waveText(w))
+	text := fmt.Sprintf("%-16s %5s %-10s %s %s", line(w.Name), fmt.Sprintf("%d/%d", w.Settled, w.Total), line(w.Zone),
+		bar(w), waveText(w))
 	return " " + m.style(colour, false, mark) + " " + strings.TrimRight(text, " ")
 }
 
@@ -146,7 +150,8 @@ func (m *liveModel) hosts(d *controlv1.Deployment) []string {
 		if t.Failure != nil {
 			colour = "1"
 		}
-		out = append(out, "  "+m.style(colour, false, fmt.Sprintf("%-10s", line(t.Status)))+" "+line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone, taskText(t))))
+		out = append(out, "  "+m.style(colour, false,
+			fmt.Sprintf("%-10s", line(t.Status)))+" "+line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone, taskText(t))))
 	}
 	return out
 }

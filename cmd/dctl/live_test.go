@@ -23,7 +23,10 @@ func press(m *liveModel, key rune) tea.Msg {
 }
 
 func TestLiveView(t *testing.T) {
-	f := &fake{logged: []*controlv1.LogsResponse{{Host: "web1", Event: "ApplicationStart", Data: []byte("hello\x1b[2J\n")}}}
+	f := &fake{logged: []*controlv1.LogsResponse{{
+		Host: "web1", Event: "ApplicationStart",
+		Data: []byte("hello\x1b[2J\n"),
+	}}}
 	cl := newCluster(t)
 	cl.context(cl.serve(f))
 	cli := newCLI(nil, &bytes.Buffer{}, &bytes.Buffer{})
@@ -32,7 +35,10 @@ func TestLiveView(t *testing.T) {
 	client, err := cli.connect()
 	must(t, err)
 	defer client.close()
-	m := &liveModel{cl: client, ctx: t.Context(), t: target{id: "01D"}, s: newStory(false), updates: make(chan update), width: 100, plain: true}
+	m := &liveModel{
+		cl: client, ctx: t.Context(), t: target{id: "01D"}, s: newStory(false), updates: make(chan update),
+		width: 100, plain: true,
+	}
 	d := state(4, "running", func(d *controlv1.Deployment) {
 		d.Waves = []*controlv1.Wave{
 			{Name: "one-box", Status: "sealed", Total: 1, Settled: 1, BakeMs: 60_000},
@@ -40,9 +46,15 @@ func TestLiveView(t *testing.T) {
 			{Name: "zones/b1", Zone: "b1", Status: "pending", Total: 4},
 		}
 		for i := range 10 {
-			d.Tasks = append(d.Tasks, &controlv1.Task{Name: fmt.Sprintf("web%d", i), Zone: "a1", Status: "granted", Event: "ValidateService", Script: "check.sh"})
+			d.Tasks = append(d.Tasks, &controlv1.Task{
+				Name: fmt.Sprintf("web%d", i), Zone: "a1", Status: "granted",
+				Event: "ValidateService", Script: "check.sh",
+			})
 		}
-		d.Tasks[0].Status, d.Tasks[0].Failure = "failed", &controlv1.Failure{Event: "ValidateService", Script: "check.sh", Exit: "exit status 1"}
+		d.Tasks[0].Status, d.Tasks[0].Failure = "failed", &controlv1.Failure{
+			Event:  "ValidateService",
+			Script: "check.sh", Exit: "exit status 1",
+		}
 	})
 	m.take(update{deployment: d})
 	golden(t, "live.golden", strings.TrimRight(escapes.ReplaceAllString(m.draw(), ""), " "))
@@ -76,8 +88,10 @@ func TestLiveView(t *testing.T) {
 func TestLiveProgram(t *testing.T) {
 	cl := newCluster(t)
 	cl.context(cl.serve(&fake{watch: ends(state(9, "rolled_back"))}))
-	got := cl.callWith(t.Context(), func(c *cli) { c.inTTY, c.outTTY = true, true }, "deploy", "--app", "www", "--rev", "9be01d7")
-	if got.code != 5 || !strings.Contains(got.out, "FAILED and rolled back") || strings.Contains(got.out, "\x1b[?1049h") {
+	got := cl.callWith(t.Context(), func(c *cli) { c.inTTY, c.outTTY = true, true }, "deploy", "--app", "www", "--rev",
+		"9be01d7")
+	if got.code != 5 || !strings.Contains(got.out, "FAILED and rolled back") ||
+		strings.Contains(got.out, "\x1b[?1049h") {
 		t.Errorf("exit %d: %q %q", got.code, got.out, got.err)
 	}
 }

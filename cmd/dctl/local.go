@@ -17,7 +17,8 @@ import (
 )
 
 func (c *cli) localCommand() *cobra.Command {
-	return family("local", "Deploy and check bundles on this host, without a coordinator", c.localDeploy(), c.localLint())
+	return family("local", "Deploy and check bundles on this host, without a coordinator", c.localDeploy(),
+		c.localLint())
 }
 
 // localRoot holds the state of local deployments unless --root says otherwise.
@@ -47,8 +48,10 @@ appspec writes them. Exit code 0: succeeded, 1: failed, 2: wrong flags. With
 	fl.StringVar(&f.Group, "group", "", "deployment group")
 	fl.StringVar(&f.Root, "root", localRoot, "folder of journal, revisions and logs")
 	fl.StringSliceVar(&f.Events, "events", nil, "events to run, in this order (default: all thirteen)")
-	fl.StringVar(&f.FileExists, "file-exists-behavior", "", "DISALLOW, OVERWRITE or RETAIN, where the appspec does not say")
-	fl.StringVar(&f.onFailure, "on-failure", "leave", "leave the host as the failure left it, or revert to the former revision")
+	fl.StringVar(&f.FileExists, "file-exists-behavior", "",
+		"DISALLOW, OVERWRITE or RETAIN, where the appspec does not say")
+	fl.StringVar(&f.onFailure, "on-failure", "leave",
+		"leave the host as the failure left it, or revert to the former revision")
 	fl.StringVar(&f.stop, "stop", "fail", "when a stop script of the running revision fails: fail or continue")
 	fl.IntVar(&f.maxRevisions, "max-revisions", 5, "revisions that stay on disk")
 	fl.DurationVar(&f.Wait, "wait", 0, "how long to wait for another deployment that uses --root (default: not at all)")
@@ -67,7 +70,12 @@ appspec writes them. Exit code 0: succeeded, 1: failed, 2: wrong flags. With
 
 // check refuses flags that make no deployment.
 func (f *localFlags) check(cmd *cobra.Command) error {
-	for _, n := range []struct{ name, value string }{{"bundle", f.Bundle}, {"app", f.App}, {"group", f.Group}, {"root", f.Root}} {
+	for _, n := range []struct{ name, value string }{
+		{"bundle", f.Bundle},
+		{"app", f.App},
+		{"group", f.Group},
+		{"root", f.Root},
+	} {
 		if err := need(cmd, n.name, n.value); err != nil {
 			return err
 		}
@@ -112,7 +120,10 @@ func (c *cli) refused(err error) error {
 	if !c.machine() && !asked {
 		return err
 	}
-	r := agent.LocalResult{Result: agent.LocalFailed, Code: hooks.CodeOther, Message: clean(message(err)), Events: []agent.LocalEvent{}}
+	r := agent.LocalResult{
+		Result: agent.LocalFailed, Code: hooks.CodeOther, Message: clean(message(err)),
+		Events: []agent.LocalEvent{},
+	}
 	return errors.Join(err, json.NewEncoder(c.out).Encode(r))
 }
 

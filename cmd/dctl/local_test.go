@@ -45,7 +45,8 @@ func TestAgentPage(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if text := string(out); strings.Count(text, "<h1>hello</h1>") != 2 || !strings.Contains(text, "exit code 1") || !strings.Contains(text, "went back to the former revision") {
+	if text := string(out); strings.Count(text, "<h1>hello</h1>") != 2 || !strings.Contains(text, "exit code 1") ||
+		!strings.Contains(text, "went back to the former revision") {
 		t.Errorf("it printed\n%s", text)
 	}
 }
@@ -90,11 +91,13 @@ func TestLocalDeploy(t *testing.T) {
 		if err := json.Unmarshal([]byte(got.out), &r); err != nil || strings.Count(got.out, "\n") != 1 {
 			t.Errorf("%s: not one line of JSON: %q, %v", c.args, got.out, err)
 		}
-		if got.code != c.code || !strings.Contains(got.out, c.says) || (r.Result == agent.LocalSucceeded) != (c.code == 0) {
+		if got.code != c.code || !strings.Contains(got.out, c.says) ||
+			(r.Result == agent.LocalSucceeded) != (c.code == 0) {
 			t.Errorf("%s: %+v, want %d and %q", c.args, got, c.code, c.says)
 		}
 	}
-	if got := newCluster(t).call(strings.Fields("local deploy " + at + good)...); got.code != 0 || !strings.Contains(got.out, "AfterInstall") {
+	if got := newCluster(t).call(strings.Fields("local deploy " + at + good)...); got.code != 0 ||
+		!strings.Contains(got.out, "AfterInstall") {
 		t.Errorf("for people: %+v", got)
 	}
 }
@@ -112,7 +115,8 @@ func TestLocalLint(t *testing.T) {
 		t.Errorf("exit %d", got.code)
 	}
 	good := writeBundle(t, map[string]string{"appspec.yml": "version: 0.0\nos: linux\n"})
-	if got := newCluster(t).call("local", "lint", good, "-o", "json"); got.code != 0 || !strings.Contains(got.out, `"ok":true`) {
+	if got := newCluster(t).call("local", "lint", good, "-o", "json"); got.code != 0 ||
+		!strings.Contains(got.out, `"ok":true`) {
 		t.Errorf("%+v", got)
 	}
 	if got := newCluster(t).call("local", "lint", good, "--type", "rar"); got.code != 2 {
@@ -127,7 +131,8 @@ func TestMisspeltEvent(t *testing.T) {
 	dir := writeBundle(t, map[string]string{"appspec.yml": spec, "s.sh": "#!/bin/sh\n"})
 	const near = "ApplicatiionStart (did you mean ApplicationStart?)"
 	got := newCluster(t).call("local", "lint", dir)
-	if got.code != 0 || !strings.Contains(got.out, "did you mean ApplicationStart?") || !strings.Contains(got.out, `user "nobody-at-all" is not known`) {
+	if got.code != 0 || !strings.Contains(got.out, "did you mean ApplicationStart?") ||
+		!strings.Contains(got.out, `user "nobody-at-all" is not known`) {
 		t.Errorf("lint: %+v", got)
 	}
 	got = newCluster(t).call("local", "deploy", "--root", t.TempDir(), "--app", "a", "--group", "g", "--bundle", dir)

@@ -30,7 +30,8 @@ func (c *cli) localLint() *cobra.Command {
 		Example: "dctl local lint\ndctl local lint app.tgz",
 	}
 	cmd.Flags().StringVar(&kind, "type", "", "directory, zip, tar or tgz (default: what it is)")
-	cmd.Flags().StringVar(&spec, "appspec", "", "name of the appspec in the bundle (default appspec.yml, else appspec.yaml)")
+	cmd.Flags().StringVar(&spec, "appspec", "",
+		"name of the appspec in the bundle (default appspec.yml, else appspec.yaml)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path := "."
 		if len(args) > 0 {
@@ -43,7 +44,10 @@ func (c *cli) localLint() *cobra.Command {
 		}
 		findings, err := lint(cmd, path, artifacts.BundleType(kind), spec)
 		if err != nil {
-			findings = []hooks.Finding{{Problem: hooks.Problem{File: path, Text: err.Error()}, Severity: hooks.SeverityError}}
+			findings = []hooks.Finding{{
+				Problem:  hooks.Problem{File: path, Text: err.Error()},
+				Severity: hooks.SeverityError,
+			}}
 		}
 		return c.tellFindings(findings)
 	}

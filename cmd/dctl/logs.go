@@ -68,7 +68,10 @@ func (l *logWriter) write(m *controlv1.LogsResponse) error {
 	}
 	if l.c.machine() {
 		return l.c.emit(object{
-			{"host", m.Host}, {"event", m.Event}, {"script", m.Script}, {"data", strings.ToValidUTF8(string(m.Data), "\uFFFD")}, {"error", m.Error},
+			{"host", m.Host}, {"event", m.Event}, {"script", m.Script}, {
+				"data",
+				strings.ToValidUTF8(string(m.Data), "\uFFFD"),
+			}, {"error", m.Error},
 		})
 	}
 	if m.Error != "" {

@@ -30,7 +30,8 @@ func (c *cli) plan(cmd *cobra.Command, f *deployFlags) error {
 		return err
 	}
 	return c.with(func(cl *client) error {
-		p, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.PlanDeployment, &controlv1.PlanDeploymentRequest{Deployment: req})
+		p, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.PlanDeployment,
+			&controlv1.PlanDeploymentRequest{Deployment: req})
 		if err != nil {
 			return err
 		}
@@ -52,9 +53,11 @@ func printPlan(w io.Writer, p *controlv1.PlanDeploymentResponse) {
 	fmt.Fprintln(w, line(fmt.Sprintf("%s %s: %s → %s", p.App, p.Group, from, p.Revision)))
 	var rows []string
 	for i, v := range p.Waves {
-		rows = append(rows, cells(i+1, v.Name, len(v.Hosts), "+"+span(v.StartsMs), planBake(v), v.Budget, planGates(v), shorten(v.Hosts)))
+		rows = append(rows, cells(i+1, v.Name, len(v.Hosts), "+"+span(v.StartsMs), planBake(v), v.Budget, planGates(v),
+			shorten(v.Hosts)))
 	}
-	_ = table(w, "WAVE\tNAME\tHOSTS\tSTARTS\tBAKE\tMAY FAIL\tGATES\tORDER", rows) // a broken pipe ends the program anyway
+	// a broken pipe ends the program anyway
+	_ = table(w, "WAVE\tNAME\tHOSTS\tSTARTS\tBAKE\tMAY FAIL\tGATES\tORDER", rows)
 	said := func(title string, lines []string) {
 		for _, l := range lines {
 			fmt.Fprintf(w, "%s: %s\n", title, line(l))
@@ -67,7 +70,8 @@ func printPlan(w io.Writer, p *controlv1.PlanDeploymentResponse) {
 	if !p.Changes {
 		fmt.Fprintln(w, "nothing to do: every host runs the revision")
 	}
-	fmt.Fprintf(w, "at most %s at a time, about %s; go on if nothing changed with --if-index %d\n", count(int(p.Concurrent), "host"), span(p.EstimateMs), p.Index)
+	fmt.Fprintf(w, "at most %s at a time, about %s; go on if nothing changed with --if-index %d\n",
+		count(int(p.Concurrent), "host"), span(p.EstimateMs), p.Index)
 }
 
 // planGates names what is asked before a wave, marked as such, and while it bakes.

@@ -34,7 +34,8 @@ dctl revisions push www.tar.gz --app www --rev v1.2.0 --output json`,
 	c.appFlag(cmd, &f.app)
 	cmd.Flags().StringVar(&f.rev, "rev", "", "name of the revision (default: HEAD, if PATH lies in a clean git checkout)")
 	cmd.Flags().StringVar(&f.url, "artifacts", "", "URL of the store (default: the application's)")
-	cmd.Flags().BoolVar(&f.unsafe, "rollback-unsafe", false, "never roll back from this revision without a person, e.g. after a migration")
+	cmd.Flags().BoolVar(&f.unsafe, "rollback-unsafe", false,
+		"never roll back from this revision without a person, e.g. after a migration")
 	cmd.Flags().StringVar(&f.appspec, "appspec", "", "name of the appspec (default: appspec.yml, else appspec.yaml)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 {
@@ -69,7 +70,8 @@ func (c *cli) push(ctx context.Context, f *pushFlags) error {
 			return err
 		}
 		return c.show(pushedObject(f, pushed), func(w io.Writer) {
-			fmt.Fprintln(w, line(fmt.Sprintf("%s %s %s: %s in %s, %s sent", f.app, f.rev, shortDigest(string(pushed.Digest)),
+			fmt.Fprintln(w, line(fmt.Sprintf("%s %s %s: %s in %s, %s sent", f.app, f.rev,
+				shortDigest(string(pushed.Digest)),
 				bytesText(pushed.Bytes), count(pushed.Files, "file"), bytesText(pushed.UploadedBytes))))
 		})
 	})
@@ -174,7 +176,10 @@ func (cl *client) register(ctx context.Context, f *pushFlags, p artifacts.Pushed
 		Ancestry: f.ancestry, Unsafe: f.unsafe,
 	}
 	if _, err := call(ctx, cl, controlv1.ControlServiceClient.RegisterRevision, req); err != nil {
-		return &exitError{code: exitCode(err), text: fmt.Sprintf("the revision is stored as %s, but not registered: %s", p.Digest, message(err)), err: nil}
+		return &exitError{
+			code: exitCode(err),
+			text: fmt.Sprintf("the revision is stored as %s, but not registered: %s", p.Digest, message(err)), err: nil,
+		}
 	}
 	return nil
 }

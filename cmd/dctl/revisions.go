@@ -14,7 +14,8 @@ import (
 )
 
 func (c *cli) revisionsCommand() *cobra.Command {
-	return family("revisions", "What can be deployed", c.revisionsPush(), c.revisionsList(), c.revisionsShow(), c.revisionsVerify())
+	return family("revisions", "What can be deployed", c.revisionsPush(), c.revisionsList(), c.revisionsShow(),
+		c.revisionsVerify())
 }
 
 func (c *cli) revisionsList() *cobra.Command {
@@ -28,11 +29,13 @@ func (c *cli) revisionsList() *cobra.Command {
 			return err
 		}
 		return c.with(func(cl *client) error {
-			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListRevisions, &controlv1.ListRevisionsRequest{App: app})
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListRevisions,
+				&controlv1.ListRevisionsRequest{App: app})
 			if err != nil {
 				return err
 			}
-			return list(c, "revisions", out.Revisions, "NAME\tDIGEST\tSIZE\tFILES\tHOSTS\tPUSHED\tBY\tNOTE", revisionRow)
+			return list(c, "revisions", out.Revisions, "NAME\tDIGEST\tSIZE\tFILES\tHOSTS\tPUSHED\tBY\tNOTE",
+				revisionRow)
 		})
 	}
 	return cmd
@@ -43,7 +46,8 @@ func revisionRow(r *controlv1.Revision) string {
 	if r.Bad != "" {
 		note = strings.TrimSpace("BAD since " + r.Bad + " " + note)
 	}
-	return cells(strings.Join(revisionNames(r), ","), shortDigest(r.Digest), bytesText(r.Bytes), r.Files, r.Hosts, moment(r.AtMs), r.Actor, note)
+	return cells(strings.Join(revisionNames(r), ","), shortDigest(r.Digest), bytesText(r.Bytes), r.Files, r.Hosts,
+		moment(r.AtMs), r.Actor, note)
 }
 
 func revisionNames(r *controlv1.Revision) []string {
@@ -61,12 +65,14 @@ func shortDigest(d string) string {
 
 // revision resolves what a person calls a revision.
 func (cl *client) revision(ctx context.Context, app, name string) (*controlv1.Revision, error) {
-	out, err := call(ctx, cl, controlv1.ControlServiceClient.ListRevisions, &controlv1.ListRevisionsRequest{App: app, Name: name})
+	out, err := call(ctx, cl, controlv1.ControlServiceClient.ListRevisions,
+		&controlv1.ListRevisionsRequest{App: app, Name: name})
 	if err != nil {
 		return nil, err
 	}
 	if len(out.Revisions) != 1 {
-		return nil, usage("%q names %s of %s; see `dctl revisions list --app %s`", name, count(len(out.Revisions), "revision"), app, app)
+		return nil, usage("%q names %s of %s; see `dctl revisions list --app %s`", name,
+			count(len(out.Revisions), "revision"), app, app)
 	}
 	return out.Revisions[0], nil
 }
@@ -95,7 +101,8 @@ func (c *cli) revisionsShow() *cobra.Command {
 func printRevision(w io.Writer, r *controlv1.Revision) {
 	fmt.Fprintln(w, line(fmt.Sprintf("%s %s", r.App, strings.Join(revisionNames(r), ", "))))
 	fmt.Fprintln(w, line(r.Digest))
-	fmt.Fprintln(w, line(fmt.Sprintf("%s in %s, pushed %s by %s, runs on %s", bytesText(r.Bytes), count(int(r.Files), "file"), moment(r.AtMs), r.Actor, count(int(r.Hosts), "host"))))
+	fmt.Fprintln(w, line(fmt.Sprintf("%s in %s, pushed %s by %s, runs on %s", bytesText(r.Bytes),
+		count(int(r.Files), "file"), moment(r.AtMs), r.Actor, count(int(r.Hosts), "host"))))
 	if r.Message != "" {
 		fmt.Fprintln(w, line(r.Message))
 	}
@@ -128,9 +135,11 @@ func (c *cli) revisionsVerify() *cobra.Command {
 			if err := artifacts.Verify(cmd.Context(), store, artifacts.Digest(r.Digest)); err != nil {
 				return fmt.Errorf("verify %s of %s: %w", args[0], app, err)
 			}
-			return c.show(object{{"app", app}, {"revision", args[0]}, {"digest", r.Digest}, {"ok", true}}, func(w io.Writer) {
-				fmt.Fprintln(w, line(fmt.Sprintf("%s %s is whole: %s in %s", app, args[0], bytesText(r.Bytes), count(int(r.Files), "file"))))
-			})
+			return c.show(object{{"app", app}, {"revision", args[0]}, {"digest", r.Digest}, {"ok", true}},
+				func(w io.Writer) {
+					fmt.Fprintln(w, line(fmt.Sprintf("%s %s is whole: %s in %s", app, args[0], bytesText(r.Bytes),
+						count(int(r.Files), "file"))))
+				})
 		})
 	}
 	return cmd

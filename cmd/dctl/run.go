@@ -37,7 +37,8 @@ func run(ctx context.Context, c *cli, args []string) int {
 // asks the terminal for its colours, and waits for the answer.
 func (c *cli) execute(ctx context.Context, root *cobra.Command, args []string) error {
 	help := slices.ContainsFunc(args, func(a string) bool { return a == "-h" || a == "--help" })
-	plain := slices.Contains(args, "--no-color") || c.env("NO_COLOR") != "" || c.env("DCTL_NO_COLOR") != "" || c.env("TERM") == "dumb"
+	plain := slices.Contains(args, "--no-color") || c.env("NO_COLOR") != "" || c.env("DCTL_NO_COLOR") != "" ||
+		c.env("TERM") == "dumb"
 	if c.outTTY && !plain && (help || len(args) > 0 && args[0] == "help") {
 		return fang.Execute(ctx, root, fang.WithoutVersion(), fang.WithoutManpage())
 	}

@@ -35,14 +35,18 @@ dctl simulate --app www --rev 9be01d7 --fail host=www-03 --fail gate=errors --ev
 			return err
 		}
 		return c.with(func(cl *client) error {
-			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.SimulateDeployment, &controlv1.SimulateDeploymentRequest{Deployment: req, Fail: fail, Seed: 1})
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.SimulateDeployment,
+				&controlv1.SimulateDeploymentRequest{Deployment: req, Fail: fail, Seed: 1})
 			if err != nil {
 				return err
 			}
 			if err := c.show(out, func(w io.Writer) { printSimulation(w, out, events) }); err != nil {
 				return err
 			}
-			return silent(verdict(&controlv1.Deployment{Status: out.Status, Terminal: out.Status != "paused", Decision: out.Status == "paused"}))
+			return silent(verdict(&controlv1.Deployment{
+				Status: out.Status, Terminal: out.Status != "paused",
+				Decision: out.Status == "paused",
+			}))
 		})
 	}
 	return cmd
@@ -72,7 +76,8 @@ for, what was decided and on what evidence, and what every host answered.`,
 		Example: "dctl replay 01JD4Z\ndctl replay 01JD4Z --output jsonl | grep '\"subject\":\"gate\"'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment, &controlv1.GetDeploymentRequest{Id: args[0]})
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment,
+					&controlv1.GetDeploymentRequest{Id: args[0]})
 				if err != nil {
 					return err
 				}
@@ -101,7 +106,8 @@ func printReplay(w io.Writer, r *controlv1.GetDeploymentResponse) {
 		if x.Failure != nil {
 			text = strings.TrimSpace(text + " " + failureText(x))
 		}
-		fmt.Fprintf(w, "%8s  #%-6d %-10s %-22s %s  %s\n", clock(x.ElapsedMs), x.Index, x.Subject, clip(line(where), 22), line(x.To), line(text))
+		fmt.Fprintf(w, "%8s  #%-6d %-10s %-22s %s  %s\n", clock(x.ElapsedMs), x.Index, x.Subject, clip(line(where), 22),
+			line(x.To), line(text))
 	}
 }
 

@@ -32,7 +32,8 @@ dctl status --app www --watch`,
 			if id == "" && app == "" {
 				return cl.overview(cmd)
 			}
-			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment, &controlv1.GetDeploymentRequest{Id: id, App: app, Group: group})
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment,
+				&controlv1.GetDeploymentRequest{Id: id, App: app, Group: group})
 			if err != nil {
 				return err
 			}
@@ -53,7 +54,8 @@ func (c *cli) watchCommand() *cobra.Command {
 		Example: "dctl watch 01JD4Z --wait-timeout 30m",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment, &controlv1.GetDeploymentRequest{Id: args[0]})
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment,
+					&controlv1.GetDeploymentRequest{Id: args[0]})
 				if err != nil {
 					return err
 				}
@@ -68,7 +70,8 @@ func (c *cli) watchCommand() *cobra.Command {
 // overview shows what is in flight and what every group runs.
 func (cl *client) overview(cmd *cobra.Command) error {
 	c, ctx := cl.cli, cmd.Context()
-	live, err := call(ctx, cl, controlv1.ControlServiceClient.ListDeployments, &controlv1.ListDeploymentsRequest{Live: true})
+	live, err := call(ctx, cl, controlv1.ControlServiceClient.ListDeployments,
+		&controlv1.ListDeploymentsRequest{Live: true})
 	if err != nil {
 		return err
 	}
@@ -77,7 +80,11 @@ func (cl *client) overview(cmd *cobra.Command) error {
 		return err
 	}
 	if c.machine() {
-		return c.emit(object{{"deployments", messages(live.Deployments)}, {"apps", messages(apps.Apps)}, {"freezes", messages(apps.Freezes)}})
+		return c.emit(object{
+			{"deployments", messages(live.Deployments)},
+			{"apps", messages(apps.Apps)},
+			{"freezes", messages(apps.Freezes)},
+		})
 	}
 	for _, f := range apps.Freezes {
 		fmt.Fprintln(c.out, line(freezeText(f)))
@@ -113,7 +120,8 @@ func printSummary(w io.Writer, d *controlv1.Deployment) {
 		fmt.Fprintln(w, "  cause: "+line(d.Cause))
 	}
 	for _, a := range d.Approvals {
-		fmt.Fprintln(w, "  "+line(fmt.Sprintf("gate %s approved by %s at %s %s", a.Gate, a.Actor, moment(a.AtMs), a.Reason)))
+		fmt.Fprintln(w, "  "+line(fmt.Sprintf("gate %s approved by %s at %s %s", a.Gate, a.Actor, moment(a.AtMs),
+			a.Reason)))
 	}
 	if len(d.Fixes) > 0 {
 		fmt.Fprintln(w, "  repairs "+line(strings.Join(d.Fixes, ", ")))
@@ -132,15 +140,18 @@ func printAnswers(w io.Writer, d *controlv1.Deployment) {
 	var rows []string
 	for _, v := range d.Waves {
 		for _, a := range v.Answers {
-			rows = append(rows, cells(v.Name, a.Gate, a.Key, a.Answer, a.Value, a.Threshold, a.Samples, moment(a.ToMs), a.Question, a.Detail))
+			rows = append(rows, cells(v.Name, a.Gate, a.Key, a.Answer, a.Value, a.Threshold, a.Samples, moment(a.ToMs),
+				a.Question, a.Detail))
 		}
 		if v.RehearsedMs > 0 {
-			fmt.Fprintln(w, line(fmt.Sprintf("%s: a rollback of one host took %s (rehearsed)", v.Name, span(v.RehearsedMs))))
+			fmt.Fprintln(w, line(fmt.Sprintf("%s: a rollback of one host took %s (rehearsed)", v.Name,
+				span(v.RehearsedMs))))
 		}
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(w)
-		_ = table(w, "WAVE\tGATE\tOF\tANSWER\tVALUE\tLIMIT\tSAMPLES\tAT\tQUESTION\tDETAIL", rows) // a broken pipe ends the program anyway
+		// a broken pipe ends the program anyway
+		_ = table(w, "WAVE\tGATE\tOF\tANSWER\tVALUE\tLIMIT\tSAMPLES\tAT\tQUESTION\tDETAIL", rows)
 	}
 }
 
@@ -149,7 +160,8 @@ func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 	printSummary(w, d)
 	var rows []string
 	for _, v := range d.Waves {
-		rows = append(rows, cells(v.Name, v.Zone, v.Status, fmt.Sprintf("%d/%d", v.Settled, v.Total), v.Failed, v.Budget, waveBake(v)))
+		rows = append(rows, cells(v.Name, v.Zone, v.Status, fmt.Sprintf("%d/%d", v.Settled, v.Total), v.Failed,
+			v.Budget, waveBake(v)))
 	}
 	_ = table(w, "WAVE\tZONE\tSTATUS\tSETTLED\tFAILED\tMAY FAIL\tBAKE", rows) // a broken pipe ends the program anyway
 	printAnswers(w, d)
@@ -228,13 +240,16 @@ func (c *cli) historyCommand() *cobra.Command {
 	cmd.Flags().Int32VarP(&limit, "limit", "n", 20, "how many")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.with(func(cl *client) error {
-			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListDeployments, &controlv1.ListDeploymentsRequest{App: app, Group: group, Limit: limit})
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListDeployments,
+				&controlv1.ListDeploymentsRequest{App: app, Group: group, Limit: limit})
 			if err != nil {
 				return err
 			}
-			return list(c, "deployments", out.Deployments, "ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
-				return cells(d.Id, d.App, d.Group, d.Revision, statusText(d), moment(d.CreatedMs), clock(d.ElapsedMs), d.Actor, cmp.Or(d.Reason, d.Asked))
-			})
+			return list(c, "deployments", out.Deployments,
+				"ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
+					return cells(d.Id, d.App, d.Group, d.Revision, statusText(d), moment(d.CreatedMs), clock(d.ElapsedMs),
+						d.Actor, cmp.Or(d.Reason, d.Asked))
+				})
 		})
 	}
 	return cmd

@@ -51,7 +51,8 @@ dctl token create --role operator --name ann > ann.token`,
 			}
 			return c.show(out, func(w io.Writer) {
 				fmt.Fprintln(w, out.Token)
-				fmt.Fprintf(c.err, "token %s, good until %s, for %s\n", out.Id, moment(out.ExpiresMs), count(int(req.Uses), "use"))
+				fmt.Fprintf(c.err, "token %s, good until %s, for %s\n", out.Id, moment(out.ExpiresMs),
+					count(int(req.Uses), "use"))
 			})
 		})
 	}
@@ -64,7 +65,8 @@ func (c *cli) tokenListCommand() *cobra.Command {
 		Long: "Show the open join tokens, who made them and who has joined with them. A secret is\nnever shown again.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListTokens, &controlv1.ListTokensRequest{})
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ListTokens,
+					&controlv1.ListTokensRequest{})
 				if err != nil {
 					return err
 				}
@@ -78,7 +80,8 @@ func printTokens(w io.Writer, s *controlv1.ListTokensResponse) {
 	var rows []string
 	for _, t := range s.Tokens {
 		left := (time.Duration(t.LeftMs) * time.Millisecond).Round(time.Second)
-		rows = append(rows, cells(t.Id, t.Role, dash(t.Name), t.Uses, left, dash(t.Actor), dash(strings.Join(t.UsedBy, " "))))
+		rows = append(rows, cells(t.Id, t.Role, dash(t.Name), t.Uses, left, dash(t.Actor),
+			dash(strings.Join(t.UsedBy, " "))))
 	}
 	_ = table(w, "ID\tROLE\tFOR\tUSES\tLEFT\tMADE BY\tUSED BY", rows) // a broken pipe ends the program anyway
 }

@@ -156,7 +156,8 @@ func (cl *client) detached(id string) error {
 func (cl *client) timedOut(t target, s *story) error {
 	text := fmt.Sprintf("watched for %s, and deployment %s goes on", t.limit, t.id)
 	if s.lost != nil {
-		text = fmt.Sprintf("watched for %s; no coordinator answers now: %s. Deployment %s may go on", t.limit, rpc.Text(s.lost), t.id)
+		text = fmt.Sprintf("watched for %s; no coordinator answers now: %s. Deployment %s may go on", t.limit,
+			rpc.Text(s.lost), t.id)
 	}
 	return &exitError{code: exitWatchTimeout, text: text + fmt.Sprintf("; watch it again with `dctl watch %s`", t.id)}
 }

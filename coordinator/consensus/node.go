@@ -119,7 +119,10 @@ func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start raft in %s: %w", o.Dir, err), transport.Close())
 	}
-	return &Node{raft: r, store: store, transport: transport, advertise: raft.ServerAddress(o.Advertise), name: c.LocalID}, nil
+	return &Node{
+		raft: r, store: store, transport: transport, advertise: raft.ServerAddress(o.Advertise),
+		name: c.LocalID,
+	}, nil
 }
 
 // check asks whether what is on disk may be applied.
@@ -176,7 +179,10 @@ var ErrHasState = errors.New("the node has state of a cluster")
 // Bootstrap makes a new node the only voter of a new cluster. A node that has
 // state stays what it is, and answers ErrHasState.
 func (n *Node) Bootstrap() error {
-	err := n.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: n.name, Address: n.advertise}}}).Error()
+	err := n.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{
+		ID:      n.name,
+		Address: n.advertise,
+	}}}).Error()
 	if errors.Is(err, raft.ErrCantBootstrap) {
 		return fmt.Errorf("bootstrap cluster: %w", ErrHasState)
 	}

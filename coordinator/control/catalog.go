@@ -90,7 +90,8 @@ func (s *Service) ListApps(context.Context, *controlv1.ListAppsRequest) (*contro
 			app.Groups = append(app.Groups, groupView(st, g))
 		}
 		for _, f := range st.Freezes {
-			out.Freezes = append(out.Freezes, &controlv1.Freeze{App: f.App, Group: f.Group, Actor: f.Actor, Reason: f.Reason, SinceMs: f.Wall})
+			out.Freezes = append(out.Freezes,
+				&controlv1.Freeze{App: f.App, Group: f.Group, Actor: f.Actor, Reason: f.Reason, SinceMs: f.Wall})
 		}
 	})
 	return out, nil
@@ -120,7 +121,9 @@ func (s *Service) SetFreeze(ctx context.Context, r *controlv1.SetFreezeRequest) 
 }
 
 // DeleteGroup ends a group without deployments; applications are not touched.
-func (s *Service) DeleteGroup(ctx context.Context, r *controlv1.DeleteGroupRequest) (*controlv1.DeleteGroupResponse, error) {
+func (s *Service) DeleteGroup(ctx context.Context,
+	r *controlv1.DeleteGroupRequest,
+) (*controlv1.DeleteGroupResponse, error) {
 	var name string
 	var err error
 	s.o.State.View(func(st *deploy.State) {
@@ -175,7 +178,10 @@ func driftViews(st *deploy.State, g *deploy.Group) (out []*controlv1.Drift) {
 		if x.Runs != "" {
 			runs = st.RevisionName(g.App, x.Runs)
 		}
-		out = append(out, &controlv1.Drift{Host: hostName(st, x.Host), Runs: runs, Wants: st.RevisionName(g.App, x.Wants), Why: x.Why})
+		out = append(out, &controlv1.Drift{
+			Host: hostName(st, x.Host), Runs: runs,
+			Wants: st.RevisionName(g.App, x.Wants), Why: x.Why,
+		})
 	}
 	return out
 }
@@ -219,8 +225,11 @@ func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
 const maxAncestry = 200
 
 // RegisterRevision pins a revision's digest.
-func (s *Service) RegisterRevision(ctx context.Context, r *controlv1.RegisterRevisionRequest) (*controlv1.RegisterRevisionResponse, error) {
-	if hex, ok := strings.CutPrefix(r.Digest, "sha256:"); !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
+func (s *Service) RegisterRevision(ctx context.Context,
+	r *controlv1.RegisterRevisionRequest,
+) (*controlv1.RegisterRevisionResponse, error) {
+	if hex, ok := strings.CutPrefix(r.Digest, "sha256:"); !ok || len(hex) != 64 ||
+		strings.Trim(hex, "0123456789abcdef") != "" {
 		return nil, refuse(deploy.Invalid, "digest %q is not sha256: and 64 hex digits", r.Digest)
 	}
 	if r.Bytes < 0 || r.Files < 0 || len(r.Name) > 200 {
@@ -231,14 +240,17 @@ func (s *Service) RegisterRevision(ctx context.Context, r *controlv1.RegisterRev
 	}
 	err := s.propose(ctx, deploy.RevisionRegistered{
 		Request: s.request(ctx, r.Mutation), App: r.App, Name: r.Name, Digest: deploy.Digest(r.Digest),
-		Size: r.Bytes, Files: r.Files, Message: r.Message, Ancestry: r.Ancestry[:min(len(r.Ancestry), maxAncestry)], Unsafe: r.Unsafe,
+		Size: r.Bytes, Files: r.Files, Message: r.Message, Ancestry: r.Ancestry[:min(len(r.Ancestry),
+			maxAncestry)], Unsafe: r.Unsafe,
 	})
 	return &controlv1.RegisterRevisionResponse{Index: s.index()}, err
 }
 
 // ListRevisions returns an application's revisions, newest first; with a name,
 // the one that it resolves to.
-func (s *Service) ListRevisions(_ context.Context, r *controlv1.ListRevisionsRequest) (out *controlv1.ListRevisionsResponse, err error) {
+func (s *Service) ListRevisions(_ context.Context,
+	r *controlv1.ListRevisionsRequest,
+) (out *controlv1.ListRevisionsResponse, err error) {
 	out = &controlv1.ListRevisionsResponse{}
 	s.o.State.View(func(st *deploy.State) {
 		all := revisions(st, r.App)
@@ -299,7 +311,10 @@ func (s *Service) ListHosts(_ context.Context, r *controlv1.ListHostsRequest) (*
 			}
 		}
 	})
-	slices.SortFunc(out.Hosts, func(a, b *controlv1.Host) int { return strings.Compare(a.Name+"/"+a.Id, b.Name+"/"+b.Id) })
+	slices.SortFunc(out.Hosts, func(a, b *controlv1.Host) int {
+		return strings.Compare(a.Name+"/"+a.Id,
+			b.Name+"/"+b.Id)
+	})
 	return out, nil
 }
 
@@ -340,7 +355,10 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 		}
 		wants := st.Wants(t)
 		v.Why = wants.Why
-		for to, d := range map[*string]deploy.Digest{&v.Running: t.Running, &v.Desired: wants.Revision, &v.LastGood: st.LastGood(t)} {
+		for to, d := range map[*string]deploy.Digest{
+			&v.Running: t.Running, &v.Desired: wants.Revision,
+			&v.LastGood: st.LastGood(t),
+		} {
 			if d != "" {
 				*to = st.RevisionName(app, d)
 			}
@@ -362,7 +380,9 @@ func (s *Service) GetHost(_ context.Context, r *controlv1.GetHostRequest) (out *
 }
 
 // ForgetHost ends an unreachable host: its targets leave their groups.
-func (s *Service) ForgetHost(ctx context.Context, r *controlv1.ForgetHostRequest) (*controlv1.ForgetHostResponse, error) {
+func (s *Service) ForgetHost(ctx context.Context,
+	r *controlv1.ForgetHostRequest,
+) (*controlv1.ForgetHostResponse, error) {
 	found, err := s.GetHost(ctx, &controlv1.GetHostRequest{Host: r.Host})
 	if err != nil {
 		if s.done(r.GetMutation().GetRequestId()) { // a repetition: the host is gone by it
@@ -370,7 +390,10 @@ func (s *Service) ForgetHost(ctx context.Context, r *controlv1.ForgetHostRequest
 		}
 		return nil, err
 	}
-	e := deploy.HostLeft{Request: s.request(ctx, r.Mutation), Host: found.Host.Id, Cause: "forgotten by " + s.o.Actor(ctx)}
+	e := deploy.HostLeft{
+		Request: s.request(ctx, r.Mutation), Host: found.Host.Id,
+		Cause: "forgotten by " + s.o.Actor(ctx),
+	}
 	if found.Host.State == "unreachable" {
 		e.Force = true // also when no deployment has made the log notice yet
 	}
@@ -379,7 +402,9 @@ func (s *Service) ForgetHost(ctx context.Context, r *controlv1.ForgetHostRequest
 }
 
 // CordonHost takes a host out of evidence, capacity and new work, or back.
-func (s *Service) CordonHost(ctx context.Context, r *controlv1.CordonHostRequest) (*controlv1.CordonHostResponse, error) {
+func (s *Service) CordonHost(ctx context.Context,
+	r *controlv1.CordonHostRequest,
+) (*controlv1.CordonHostResponse, error) {
 	found, err := s.GetHost(ctx, &controlv1.GetHostRequest{Host: r.Host})
 	if err != nil {
 		return nil, err
@@ -403,7 +428,9 @@ func (s *Service) done(request string) (yes bool) {
 }
 
 // ClusterStatus describes the coordinators.
-func (s *Service) ClusterStatus(ctx context.Context, _ *controlv1.ClusterStatusRequest) (*controlv1.ClusterStatusResponse, error) {
+func (s *Service) ClusterStatus(ctx context.Context,
+	_ *controlv1.ClusterStatusRequest,
+) (*controlv1.ClusterStatusResponse, error) {
 	out, err := s.o.Cluster(ctx)
 	if err != nil {
 		return nil, err

@@ -46,7 +46,10 @@ func newWorld(t *testing.T) *world {
 	events := []deploy.Event{deploy.GroupDefined{App: "www", Group: "prod", Selector: "true", Config: c}}
 	for i := 1; i <= 3; i++ {
 		id := fmt.Sprint("h", i)
-		events = append(events, deploy.HostEnrolled{Host: id, Name: "web-" + id, Zone: "a", Labels: map[string]string{"role": "web", "n": fmt.Sprint(i)}},
+		events = append(events, deploy.HostEnrolled{
+			Host: id, Name: "web-" + id, Zone: "a",
+			Labels: map[string]string{"role": "web", "n": fmt.Sprint(i)},
+		},
 			deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{id}})
 	}
 	for i, name := range []string{"4f2a91c0", "4f2a91d7", "v3"} {
@@ -70,7 +73,10 @@ func (w *world) refused(err error, kind deploy.RefusalKind, text string) {
 
 func TestRevisionNames(t *testing.T) {
 	w := newWorld(t)
-	for name, want := range map[string]string{"v3": "v3", "4f2a91c0": "4f2a91c0", "4f2a91c": "4f2a91c0", string(digest(3)): "v3"} {
+	for name, want := range map[string]string{
+		"v3": "v3", "4f2a91c0": "4f2a91c0", "4f2a91c": "4f2a91c0",
+		string(digest(3)): "v3",
+	} {
 		out, err := w.c.ListRevisions(t.Context(), &controlv1.ListRevisionsRequest{App: "www", Name: name})
 		if err != nil || len(out.Revisions) != 1 || out.Revisions[0].Name != want {
 			t.Errorf("%s: %v, %v", name, out, err)
@@ -81,7 +87,10 @@ func TestRevisionNames(t *testing.T) {
 		text string
 	}{
 		"4f2a91e0": {deploy.NotFound, "near ones are 4f2a91c0"}, "4f2a91": {deploy.NotFound, "4f2a91c0"},
-		"@stable": {deploy.NotFound, "no stable revision"}, "@newest": {deploy.Invalid, "@current"}, "zzz": {deploy.NotFound, "no revision"},
+		"@stable": {deploy.NotFound, "no stable revision"}, "@newest": {
+			deploy.Invalid,
+			"@current",
+		}, "zzz": {deploy.NotFound, "no revision"},
 	} {
 		_, err := w.c.ListRevisions(t.Context(), &controlv1.ListRevisionsRequest{App: "www", Name: name})
 		w.refused(err, want.kind, want.text)
@@ -108,19 +117,22 @@ func TestCreateOnce(t *testing.T) {
 	w.refused(err, deploy.Conflict, "in flight")
 	_, err = w.c.CreateDeployment(t.Context(), &controlv1.CreateDeploymentRequest{App: "wwww", Revision: "v3"})
 	w.refused(err, deploy.NotFound, "near ones are www")
-	_, err = w.c.CreateDeployment(t.Context(), &controlv1.CreateDeploymentRequest{App: "www", Revision: "v3", Config: "stagd"})
+	_, err = w.c.CreateDeployment(t.Context(),
+		&controlv1.CreateDeploymentRequest{App: "www", Revision: "v3", Config: "stagd"})
 	w.refused(err, deploy.Invalid, "near ones are staged")
 }
 
 func TestPlanChangesNothing(t *testing.T) {
 	w := newWorld(t)
 	before := w.s.Index
-	p, err := w.c.PlanDeployment(t.Context(), &controlv1.PlanDeploymentRequest{Deployment: &controlv1.CreateDeploymentRequest{App: "www", Revision: "v3"}})
+	p, err := w.c.PlanDeployment(t.Context(),
+		&controlv1.PlanDeploymentRequest{Deployment: &controlv1.CreateDeploymentRequest{App: "www", Revision: "v3"}})
 	if err != nil || len(p.Waves) != 1 || len(p.Waves[0].Hosts) != 3 || !p.Changes || w.s.Index != before {
 		t.Fatalf("%v, %v", p, err)
 	}
 	w.apply(deploy.HostEnrolled{Host: "h9", Name: "new", Zone: "a"})
-	_, err = w.c.CreateDeployment(t.Context(), &controlv1.CreateDeploymentRequest{App: "www", Revision: "v3", IfIndex: p.Index})
+	_, err = w.c.CreateDeployment(t.Context(),
+		&controlv1.CreateDeploymentRequest{App: "www", Revision: "v3", IfIndex: p.Index})
 	w.refused(err, deploy.Conflict, "has changed")
 }
 
@@ -133,7 +145,10 @@ func TestActAndRollbackOfWhatIsInFlight(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.apply(deploy.DeploymentStarted{Deployment: d.Id})
-	if _, err := w.c.Act(t.Context(), &controlv1.ActRequest{Deployment: strings.ToLower(d.Id[:12]), Verb: "pause"}); err != nil {
+	if _, err := w.c.Act(t.Context(), &controlv1.ActRequest{
+		Deployment: strings.ToLower(d.Id[:12]),
+		Verb:       "pause",
+	}); err != nil {
 		t.Errorf("by a prefix of its id: %v", err)
 	}
 	_, err = w.c.Act(t.Context(), &controlv1.ActRequest{Deployment: d.Id, Verb: "explode"})
@@ -149,14 +164,18 @@ func TestActAndRollbackOfWhatIsInFlight(t *testing.T) {
 func TestHostFilters(t *testing.T) {
 	w := newWorld(t)
 	for want, r := range map[int]*controlv1.ListHostsRequest{
-		3: {Role: "web", Zone: "a", App: "www", Group: "prod"}, 1: {Selector: []string{"n=2"}}, 0: {Role: "db"}, 2: {Host: []string{"web-h1", "web-h3"}},
+		3: {
+			Role: "web", Zone: "a", App: "www",
+			Group: "prod",
+		}, 1: {Selector: []string{"n=2"}}, 0: {Role: "db"}, 2: {Host: []string{"web-h1", "web-h3"}},
 	} {
 		out, err := w.c.ListHosts(t.Context(), r)
 		if err != nil || len(out.Hosts) != want {
 			t.Errorf("%v: %d hosts, want %d, %v", r, len(out.GetHosts()), want, err)
 		}
 	}
-	if out, err := w.c.ListHosts(t.Context(), &controlv1.ListHostsRequest{Host: []string{"web-*"}}); err != nil || len(out.Hosts) != 3 {
+	if out, err := w.c.ListHosts(t.Context(), &controlv1.ListHostsRequest{Host: []string{"web-*"}}); err != nil ||
+		len(out.Hosts) != 3 {
 		t.Errorf("by prefix: %v, %v", out, err)
 	}
 	_, err := w.c.GetHost(t.Context(), &controlv1.GetHostRequest{Host: "web-h7"})
@@ -168,12 +187,15 @@ func TestBadInput(t *testing.T) {
 	_, err := w.c.ApplyApp(t.Context(), &controlv1.ApplyAppRequest{})
 	w.refused(err, deploy.Invalid, "deploy.yaml:1:1")
 	for _, d := range []string{"", "sha256:", "sha256:" + strings.Repeat("g", 64), "md5:" + strings.Repeat("a", 64)} {
-		_, err := w.c.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{App: "www", Name: "v9", Digest: d})
+		_, err := w.c.RegisterRevision(t.Context(),
+			&controlv1.RegisterRevisionRequest{App: "www", Name: "v9", Digest: d})
 		w.refused(err, deploy.Invalid, "sha256")
 	}
-	_, err = w.c.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{App: "www", Name: "@v9", Digest: string(digest(9))})
+	_, err = w.c.RegisterRevision(t.Context(),
+		&controlv1.RegisterRevisionRequest{App: "www", Name: "@v9", Digest: string(digest(9))})
 	w.refused(err, deploy.Invalid, "@")
-	_, err = w.c.RegisterRevision(t.Context(), &controlv1.RegisterRevisionRequest{App: "www", Name: "v3", Digest: string(digest(9))})
+	_, err = w.c.RegisterRevision(t.Context(),
+		&controlv1.RegisterRevisionRequest{App: "www", Name: "v3", Digest: string(digest(9))})
 	w.refused(err, deploy.Exists, "immutable")
 	_, err = w.c.CreateToken(t.Context(), &controlv1.CreateTokenRequest{TtlMs: -5})
 	w.refused(err, deploy.Invalid, "7 days")
@@ -183,7 +205,8 @@ func TestBadInput(t *testing.T) {
 
 func TestNotFoundHints(t *testing.T) {
 	for typed, want := range map[string]string{"helo": "hello", "xyzzy": ""} {
-		if got := suggest(typed, []string{"hello", "world"}); (want == "") != (got == "") || !strings.Contains(got, want) {
+		if got := suggest(typed, []string{"hello", "world"}); (want == "") != (got == "") ||
+			!strings.Contains(got, want) {
 			t.Errorf("%s: %q", typed, got)
 		}
 	}

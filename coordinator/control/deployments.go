@@ -15,7 +15,9 @@ import (
 
 // CreateDeployment plans and freezes a deployment. A repeated request id gets
 // the id of the deployment that the first one created.
-func (s *Service) CreateDeployment(ctx context.Context, r *controlv1.CreateDeploymentRequest) (*controlv1.CreateDeploymentResponse, error) {
+func (s *Service) CreateDeployment(ctx context.Context,
+	r *controlv1.CreateDeploymentRequest,
+) (*controlv1.CreateDeploymentResponse, error) {
 	if out := s.created(r); out != nil {
 		return out, nil
 	}
@@ -104,13 +106,15 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 		return planned{}, err
 	}
 	if r.IfIndex != 0 && changedAfter(st, g, r.IfIndex) {
-		return planned{}, refuse(deploy.Conflict, "group %s of %s has changed since index %d; look at the plan again", g.Name, g.App, r.IfIndex)
+		return planned{}, refuse(deploy.Conflict, "group %s of %s has changed since index %d; look at the plan again",
+			g.Name, g.App, r.IfIndex)
 	}
 	config := g.Config
 	if r.Config != "" {
 		builtin, ok := deploy.Builtin(r.Config)
 		if !ok {
-			return planned{}, refuse(deploy.Invalid, "no config %q%s; built in are %q", r.Config, suggest(r.Config, deploy.BuiltinNames()), deploy.BuiltinNames())
+			return planned{}, refuse(deploy.Invalid, "no config %q%s; built in are %q", r.Config,
+				suggest(r.Config, deploy.BuiltinNames()), deploy.BuiltinNames())
 		}
 		config = builtin
 		config.Gates, config.Waves = g.Config.Gates, withGates(builtin.Waves, g.Config.Gates)
@@ -132,7 +136,10 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 	out := planned{plan: plan, revision: *rev, index: st.Index, names: map[string]string{}}
 	for id := range g.Members {
 		out.names[id] = st.Hosts[id].Name
-		out.hosts = append(out.hosts, deploy.Host{Name: st.Hosts[id].Name, Zone: st.Hosts[id].Zone, Labels: st.Hosts[id].Labels})
+		out.hosts = append(out.hosts, deploy.Host{
+			Name: st.Hosts[id].Name, Zone: st.Hosts[id].Zone,
+			Labels: st.Hosts[id].Labels,
+		})
 	}
 	slices.SortFunc(out.hosts, func(a, b deploy.Host) int { return strings.Compare(a.Name, b.Name) })
 	if c := st.Commonest(g); c != "" {
@@ -141,7 +148,8 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 	out.plan.Notes = append(out.plan.Notes, skipNotes(st, skip)...)
 	out.event = deploy.DeploymentCreated{
 		App: g.App, Group: g.Name, Revision: rev.Digest, RevName: rev.Name, Config: config, Waves: plan.Waves, Layout: plan.Layout,
-		Redeploy: r.Redeploy, Force: r.ForceBad, Skip: skip, Fixes: fixes, Without: without(st, g, rev), Preempt: r.Preempt,
+		Redeploy: r.Redeploy, Force: r.ForceBad, Skip: skip, Fixes: fixes, Without: without(st, g,
+			rev), Preempt: r.Preempt,
 	}
 	return out, nil
 }
@@ -164,7 +172,8 @@ func fixed(st *deploy.State, g *deploy.Group, names []string) (out []deploy.Dige
 func without(st *deploy.State, g *deploy.Group, rev *deploy.Revision) (out []deploy.Digest) {
 	for _, d := range g.InFlight() {
 		old := st.Revisions[g.App][d.Revision]
-		if old == nil || slices.ContainsFunc(old.Names, func(n string) bool { return slices.Contains(rev.Ancestry, n) }) {
+		if old == nil || slices.ContainsFunc(old.Names,
+			func(n string) bool { return slices.Contains(rev.Ancestry, n) }) {
 			continue
 		}
 		common := func(commit string) bool {
@@ -204,7 +213,8 @@ func skips(st *deploy.State, g *deploy.Group, r *controlv1.CreateDeploymentReque
 	}
 	for _, p := range slices.Concat(r.Only, r.Exclude) {
 		if !used[p] {
-			return nil, refuse(deploy.Invalid, "%q matches no host of group %s; write a name, name*, zone=NAME or label=value", p, g.Name)
+			return nil, refuse(deploy.Invalid,
+				"%q matches no host of group %s; write a name, name*, zone=NAME or label=value", p, g.Name)
 		}
 	}
 	if len(out) == len(g.Members) && len(out) > 0 {
@@ -249,7 +259,9 @@ func changedAfter(st *deploy.State, g *deploy.Group, index uint64) bool {
 }
 
 // PlanDeployment says what CreateDeployment would do now, and changes nothing.
-func (s *Service) PlanDeployment(_ context.Context, r *controlv1.PlanDeploymentRequest) (*controlv1.PlanDeploymentResponse, error) {
+func (s *Service) PlanDeployment(_ context.Context,
+	r *controlv1.PlanDeploymentRequest,
+) (*controlv1.PlanDeploymentResponse, error) {
 	if r.GetDeployment() == nil {
 		return nil, refuse(deploy.Invalid, "say which deployment to plan")
 	}
@@ -331,7 +343,9 @@ func (s *Service) arguments(e deploy.RequestMade, r *controlv1.ActRequest) (out 
 }
 
 // SimulateDeployment plays the deployment from the fleet as it is now.
-func (s *Service) SimulateDeployment(_ context.Context, r *controlv1.SimulateDeploymentRequest) (*controlv1.SimulateDeploymentResponse, error) {
+func (s *Service) SimulateDeployment(_ context.Context,
+	r *controlv1.SimulateDeploymentRequest,
+) (*controlv1.SimulateDeploymentResponse, error) {
 	if r.GetDeployment() == nil {
 		return nil, refuse(deploy.Invalid, "say which deployment to simulate")
 	}
@@ -350,10 +364,12 @@ func (s *Service) SimulateDeployment(_ context.Context, r *controlv1.SimulateDep
 			in.FailHost = append(in.FailHost, name)
 		case ok && key == "zone" && slices.ContainsFunc(p.hosts, func(h deploy.Host) bool { return h.Zone == name }):
 			in.FailZone = append(in.FailZone, name)
-		case ok && key == "gate" && slices.ContainsFunc(in.Config.Gates, func(g deploy.Gate) bool { return g.Name == name }):
+		case ok && key == "gate" && slices.ContainsFunc(in.Config.Gates,
+			func(g deploy.Gate) bool { return g.Name == name }):
 			in.FailGate = append(in.FailGate, name)
 		default:
-			return nil, refuse(deploy.Invalid, "%q names nothing of the group that could fail; write host=NAME, zone=NAME or gate=NAME", what)
+			return nil, refuse(deploy.Invalid,
+				"%q names nothing of the group that could fail; write host=NAME, zone=NAME or gate=NAME", what)
 		}
 	}
 	o, err := sim.Predict(in)
@@ -402,7 +418,8 @@ func rollbackIn(st *deploy.State, r *controlv1.RollbackRequest, req deploy.Reque
 	}
 	if d := st.Newest(g.App, g.Name); d != nil {
 		if r.To != "" {
-			return nil, "", refuse(deploy.Conflict, "deployment %s of %s is in flight; roll that back first (`dctl abort %s --rollback`)", d.ID, d.RevName, d.ID)
+			return nil, "", refuse(deploy.Conflict,
+				"deployment %s of %s is in flight; roll that back first (`dctl abort %s --rollback`)", d.ID, d.RevName, d.ID)
 		}
 		return deploy.RequestMade{Request: req, Deployment: d.ID, Verb: deploy.VerbAbortRollback}, d.ID, nil
 	}
@@ -431,7 +448,8 @@ func inverse(st *deploy.State, g *deploy.Group, to string) (deploy.DeploymentCre
 		return e, err
 	}
 	if !slices.Contains(st.Sealed(g), goal.Digest) {
-		return e, refuse(deploy.Conflict, "revision %s was never sealed on group %s, or is bad; deploy it instead", goal.Name, g.Name)
+		return e, refuse(deploy.Conflict, "revision %s was never sealed on group %s, or is bad; deploy it instead",
+			goal.Name, g.Name)
 	}
 	e.Revision, e.RevName = goal.Digest, goal.Name
 	return e, nil

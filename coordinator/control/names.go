@@ -46,7 +46,8 @@ func revision(st *deploy.State, g *deploy.Group, name string) (*deploy.Revision,
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) > 1:
-		return nil, refuse(deploy.Invalid, "%q is the beginning of %d revisions of %s; write more of it", name, len(found), g.App)
+		return nil, refuse(deploy.Invalid, "%q is the beginning of %d revisions of %s; write more of it", name,
+			len(found), g.App)
 	case len(all) == 0:
 		return nil, refuse(deploy.NotFound, "application %s has no revision yet; push one with `dctl revisions push`", g.App)
 	}
@@ -81,7 +82,8 @@ func alias(st *deploy.State, g *deploy.Group, name string) (*deploy.Revision, er
 	if r := st.Revisions[g.App][d]; r != nil {
 		return r, nil
 	}
-	return nil, refuse(deploy.NotFound, "group %s of %s has no %s revision", g.Name, g.App, strings.TrimPrefix(name, "@"))
+	return nil, refuse(deploy.NotFound, "group %s of %s has no %s revision", g.Name, g.App,
+		strings.TrimPrefix(name, "@"))
 }
 
 // before returns the newest sealed revision that is not the given one.

@@ -153,11 +153,13 @@ func group(st *deploy.State, app, name string) (*deploy.Group, error) {
 	var apps []string
 	for _, g := range groups(st) {
 		if g.App == app {
-			return nil, refuse(deploy.NotFound, "application %s has no group %q, it has %q", app, name, namesOf(st, app))
+			return nil, refuse(deploy.NotFound, "application %s has no group %q, it has %q", app, name,
+				namesOf(st, app))
 		}
 		apps = append(apps, g.App)
 	}
-	return nil, refuse(deploy.NotFound, "no application %q%s; define it with `dctl apps apply`", app, suggest(app, apps))
+	return nil, refuse(deploy.NotFound, "no application %q%s; define it with `dctl apps apply`", app,
+		suggest(app, apps))
 }
 
 func namesOf(st *deploy.State, app string) []string {

@@ -41,7 +41,8 @@ func (s *Service) deploymentView(st *deploy.State, d *deploy.Deployment, all boo
 // decided adds what people decided about a deployment, or have to.
 func decided(st *deploy.State, d *deploy.Deployment, now deploy.Time, out *controlv1.Deployment) {
 	for _, a := range d.Approvals {
-		out.Approvals = append(out.Approvals, &controlv1.Approval{Gate: a.Gate, Actor: a.Actor, Reason: a.Reason, AtMs: a.Wall})
+		out.Approvals = append(out.Approvals,
+			&controlv1.Approval{Gate: a.Gate, Actor: a.Actor, Reason: a.Reason, AtMs: a.Wall})
 	}
 	if !d.Status.Terminal() {
 		for _, g := range d.WaitsFor() {
@@ -159,7 +160,8 @@ func (s *Service) taskView(st *deploy.State, d *deploy.Deployment, hostID string
 	}
 	if t := st.Target(hostID, d.App); t != nil {
 		out.Permit, out.Health = t.Permit.String(), t.Health.String()
-		if a, ok := s.o.Activity(hostID, d.App); ok && t.Open && a.Generation == t.Gen || ok && a.Event == "Stage" && task.Status == deploy.TaskWaiting {
+		if a, ok := s.o.Activity(hostID, d.App); ok && t.Open && a.Generation == t.Gen || ok && a.Event == "Stage" &&
+			task.Status == deploy.TaskWaiting {
 			out.Event, out.Script, out.SinceMs = a.Event, a.Script, a.SinceMs
 		}
 	}
@@ -183,7 +185,9 @@ func failureView(f *deploy.Failure) *controlv1.Failure {
 }
 
 // recordViews returns the records after an index, at most limit but whole entries.
-func recordViews(st *deploy.State, d *deploy.Deployment, after uint64, limit int) (out []*controlv1.Record, last uint64) {
+func recordViews(st *deploy.State, d *deploy.Deployment, after uint64,
+	limit int,
+) (out []*controlv1.Record, last uint64) {
 	from := sort.Search(len(d.Records), func(i int) bool { return d.Records[i].Index > after })
 	last = after
 	for _, r := range d.Records[from:] {
@@ -210,7 +214,9 @@ func recordViews(st *deploy.State, d *deploy.Deployment, after uint64, limit int
 }
 
 // GetDeployment returns one deployment with its whole history.
-func (s *Service) GetDeployment(_ context.Context, r *controlv1.GetDeploymentRequest) (out *controlv1.GetDeploymentResponse, err error) {
+func (s *Service) GetDeployment(_ context.Context,
+	r *controlv1.GetDeploymentRequest,
+) (out *controlv1.GetDeploymentResponse, err error) {
 	s.o.State.View(func(st *deploy.State) {
 		var d *deploy.Deployment
 		if d, err = deployment(st, r.Id, r.App, r.Group); err != nil {
@@ -223,7 +229,9 @@ func (s *Service) GetDeployment(_ context.Context, r *controlv1.GetDeploymentReq
 }
 
 // ListDeployments returns deployments, newest first, 50 unless told otherwise.
-func (s *Service) ListDeployments(_ context.Context, r *controlv1.ListDeploymentsRequest) (*controlv1.ListDeploymentsResponse, error) {
+func (s *Service) ListDeployments(_ context.Context,
+	r *controlv1.ListDeploymentsRequest,
+) (*controlv1.ListDeploymentsResponse, error) {
 	limit := int(r.Limit)
 	if limit <= 0 {
 		limit = 50
@@ -234,7 +242,8 @@ func (s *Service) ListDeployments(_ context.Context, r *controlv1.ListDeployment
 			if len(out.Deployments) == limit {
 				return
 			}
-			if (r.App == "" || d.App == r.App) && (r.Group == "" || d.Group == r.Group) && (!r.Live || !d.Status.Terminal()) {
+			if (r.App == "" || d.App == r.App) && (r.Group == "" || d.Group == r.Group) &&
+				(!r.Live || !d.Status.Terminal()) {
 				out.Deployments = append(out.Deployments, s.deploymentView(st, d, false))
 			}
 		}
@@ -251,7 +260,9 @@ const refresh = time.Second
 
 // WatchDeployment sends records after an index as they are applied here, each
 // with the status that goes with it, until the deployment has ended.
-func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest, out controlv1.ControlService_WatchDeploymentServer) error {
+func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest,
+	out controlv1.ControlService_WatchDeploymentServer,
+) error {
 	id, err := s.resolve(r.Id)
 	if err != nil {
 		return err
@@ -302,7 +313,9 @@ func (s *Service) resolve(prefix string) (id string, err error) {
 }
 
 // watchStep returns the next message, nil when there is nothing to tell.
-func (s *Service) watchStep(id string, after uint64, force bool) (m *controlv1.WatchDeploymentResponse, last uint64, ended bool, err error) {
+func (s *Service) watchStep(id string, after uint64,
+	force bool,
+) (m *controlv1.WatchDeploymentResponse, last uint64, ended bool, err error) {
 	s.o.State.View(func(st *deploy.State) {
 		var d *deploy.Deployment
 		if d, err = deployment(st, id, "", ""); err != nil {

@@ -41,7 +41,10 @@ func TestUnreachableNeedsBoth(t *testing.T) {
 		{"stream comes", func() { v.Streams("c1", true, []string{"h1"}, nil) }, "degraded", "[]"},
 		{"gossip too", func() { v.Gossip("h1", true) }, "connected", "[]"},
 		{"gossip goes", func() { v.Gossip("h1", false) }, "degraded", "[]"},
-		{"gossip comes, stream goes", func() { v.Gossip("h1", true); v.Streams("c1", false, nil, []string{"h1"}) }, "degraded", "[]"},
+		{
+			"gossip comes, stream goes", func() { v.Gossip("h1", true); v.Streams("c1", false, nil, []string{"h1"}) },
+			"degraded", "[]",
+		},
 		{"both gone", func() { v.Gossip("h1", false) }, "unreachable", "[h1]"},
 		{"stream at another coordinator", func() { v.Streams("c2", false, []string{"h1"}, nil) }, "degraded", "[]"},
 		{"that coordinator is lost", func() { v.Lost("c2") }, "unreachable", "[h1]"},

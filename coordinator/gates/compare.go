@@ -78,7 +78,9 @@ func (s *sources) compareErrors(ctx context.Context, q *deploy.Question, of side
 }
 
 // compareLatency compares values.
-func (s *sources) compareLatency(ctx context.Context, q *deploy.Question, of sides) (deploy.Comparison, present, error) {
+func (s *sources) compareLatency(ctx context.Context, q *deploy.Question,
+	of sides,
+) (deploy.Comparison, present, error) {
 	a, there, err1 := s.values(ctx, q, q.Metric.Samples, of.mine, of.over)
 	b, _, err2 := s.values(ctx, q, q.Metric.Samples, of.theirs, of.over)
 	if err := errors.Join(err1, err2); err != nil {

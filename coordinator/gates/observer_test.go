@@ -57,7 +57,10 @@ func (w *world) Propose(_ context.Context, events []deploy.Event) error {
 		f := e.(deploy.GateObserved)
 		w.facts = append(w.facts, f)
 		if !w.keep {
-			w.due = slices.DeleteFunc(w.due, func(q deploy.Question) bool { return q.Gate.Name == f.Gate && q.Wave == f.Wave })
+			w.due = slices.DeleteFunc(w.due, func(q deploy.Question) bool {
+				return q.Gate.Name == f.Gate &&
+					q.Wave == f.Wave
+			})
 		}
 	}
 	return w.err
@@ -95,7 +98,10 @@ func always(deployment, gate, key string, wave int) deploy.Question {
 // is answered is not asked again.
 func TestOneFactAGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{due: []deploy.Question{always("d", "a", "z1", 0), always("d", "b", "", 0), always("d", "a", "z2", 0), always("d", "a", "z1", 1)}}
+		w := &world{due: []deploy.Question{
+			always("d", "a", "z1", 0), always("d", "b", "", 0),
+			always("d", "a", "z2", 0), always("d", "a", "z1", 1),
+		}}
 		o := w.observe(t)
 		asked := 0
 		var mu sync.Mutex
@@ -113,7 +119,8 @@ func TestOneFactAGate(t *testing.T) {
 		synctest.Wait()
 		got := w.seen()
 		slices.Sort(got)
-		if want := []string{"d/3/0/a z1=pass z2=pass", "d/3/0/b =pass", "d/3/1/a z1=pass"}; !slices.Equal(got, want) || asked != 4 {
+		if want := []string{"d/3/0/a z1=pass z2=pass", "d/3/0/b =pass", "d/3/1/a z1=pass"}; !slices.Equal(got, want) ||
+			asked != 4 {
 			t.Errorf("%d questions: %q", asked, got)
 		}
 		w.change(always("e", "new", "", 0))
@@ -297,8 +304,14 @@ func TestAHostScopeOfManyEnds(t *testing.T) {
 // TestCoordinatorsAskNoProbe: what is not asked here is inconclusive.
 func TestCoordinatorsAskNoProbe(t *testing.T) {
 	o := observer(t, Options{})
-	for _, g := range []deploy.Gate{{}, {Approval: &deploy.ApprovalGate{}}, {Query: &deploy.QueryGate{Query: "up", Max: "1"}}, {Compare: &deploy.CompareGate{}}} {
-		if got := o.ask(t.Context(), &deploy.Question{Gate: g}); got.Answer != deploy.VerdictInconclusive || got.Detail == "" {
+	for _, g := range []deploy.Gate{
+		{},
+		{Approval: &deploy.ApprovalGate{}},
+		{Query: &deploy.QueryGate{Query: "up", Max: "1"}},
+		{Compare: &deploy.CompareGate{}},
+	} {
+		if got := o.ask(t.Context(), &deploy.Question{Gate: g}); got.Answer != deploy.VerdictInconclusive ||
+			got.Detail == "" {
 			t.Errorf("%s: %+v", g.Kind(), got)
 		}
 	}

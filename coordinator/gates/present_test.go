@@ -22,24 +22,71 @@ func testPresence(t *testing.T, o *Observer, began time.Time) {
 		want   deploy.Verdict
 		detail string
 	}{
-		"all there":         {deploy.QueryGate{Query: busy, HostLabel: "host"}, "good-1 good-2 good-3", "pass", ""},
-		"one of three":      {deploy.QueryGate{Query: busy, HostLabel: "host"}, "good-1 good-2 quiet", "inconclusive", "1 of 3 hosts are not in the answer by their label host: quiet"},
-		"by instance":       {deploy.QueryGate{Query: busy}, "good-1 good-2", "pass", ""},
-		"one, by instance":  {deploy.QueryGate{Query: busy}, "good-1 quiet", "inconclusive", "by their label instance: quiet"},
-		"in an expression":  {deploy.QueryGate{Query: busy + " * 1"}, "good-1 quiet", "inconclusive", ": quiet"},
-		"by host":           {deploy.QueryGate{Query: "max by (host) (" + busy + ")", HostLabel: "host"}, "quiet bad", "inconclusive", ": quiet"},
-		"whom nobody knows": {deploy.QueryGate{Query: busy, HostLabel: "node"}, "good-1", "inconclusive", "by their label node: good-1"},
-		"many":              {deploy.QueryGate{Query: "busy"}, "good-1 a b c d e f g", "inconclusive", "7 of 8 hosts are not in the answer by their label instance: a, b, c, d, e and 2 more"},
-		"an aggregate":      {deploy.QueryGate{Query: "avg(" + busy + ")"}, "good-1 quiet", "pass", "an aggregate does not say which hosts are in it"},
-		"of one host":       {deploy.QueryGate{Query: "avg(" + busy + ")"}, "good-1", "pass", ""},
-		"presence":          {deploy.QueryGate{Query: "avg(" + busy + ")", Presence: busy}, "good-1 good-2", "pass", ""},
-		"presence, missing": {deploy.QueryGate{Query: "avg(" + busy + ")", Presence: busy}, "good-1 quiet", "inconclusive", ": quiet"},
-		"presence by label": {deploy.QueryGate{Query: "avg(" + busy + ")", Presence: "group by (host) (" + busy + ")", HostLabel: "host"}, "good-1 quiet", "inconclusive", "label host: quiet"},
-		"presence of none":  {deploy.QueryGate{Query: "avg(" + busy + ")", Presence: "sum(busy)"}, "good-1", "inconclusive", ": good-1"},
-		"broken presence":   {deploy.QueryGate{Query: "avg(" + busy + ")", Presence: "sum("}, "good-1", "inconclusive", "presence: query: bad_data"},
+		"all there": {deploy.QueryGate{Query: busy, HostLabel: "host"}, "good-1 good-2 good-3", "pass", ""},
+		"one of three": {
+			deploy.QueryGate{Query: busy, HostLabel: "host"},
+			"good-1 good-2 quiet", "inconclusive",
+			"1 of 3 hosts are not in the answer by their label host: quiet",
+		},
+		"by instance": {deploy.QueryGate{Query: busy}, "good-1 good-2", "pass", ""},
+		"one, by instance": {
+			deploy.QueryGate{Query: busy},
+			"good-1 quiet", "inconclusive",
+			"by their label instance: quiet",
+		},
+		"in an expression": {deploy.QueryGate{Query: busy + " * 1"}, "good-1 quiet", "inconclusive", ": quiet"},
+		"by host": {
+			deploy.QueryGate{Query: "max by (host) (" + busy + ")", HostLabel: "host"},
+			"quiet bad",
+			"inconclusive", ": quiet",
+		},
+		"whom nobody knows": {
+			deploy.QueryGate{Query: busy, HostLabel: "node"},
+			"good-1", "inconclusive",
+			"by their label node: good-1",
+		},
+		"many": {
+			deploy.QueryGate{Query: "busy"},
+			"good-1 a b c d e f g", "inconclusive",
+			"7 of 8 hosts are not in the answer by their label instance: a, b, c, d, e and 2 more",
+		},
+		"an aggregate": {
+			deploy.QueryGate{Query: "avg(" + busy + ")"},
+			"good-1 quiet", "pass",
+			"an aggregate does not say which hosts are in it",
+		},
+		"of one host": {deploy.QueryGate{Query: "avg(" + busy + ")"}, "good-1", "pass", ""},
+		"presence": {
+			deploy.QueryGate{Query: "avg(" + busy + ")", Presence: busy},
+			"good-1 good-2",
+			"pass", "",
+		},
+		"presence, missing": {
+			deploy.QueryGate{Query: "avg(" + busy + ")", Presence: busy},
+			"good-1 quiet",
+			"inconclusive", ": quiet",
+		},
+		"presence by label": {deploy.QueryGate{
+			Query: "avg(" + busy + ")", Presence: "group by (host) (" + busy + ")",
+			HostLabel: "host",
+		}, "good-1 quiet", "inconclusive", "label host: quiet"},
+		"presence of none": {
+			deploy.QueryGate{Query: "avg(" + busy + ")", Presence: "sum(busy)"},
+			"good-1",
+			"inconclusive", ": good-1",
+		},
+		"broken presence": {
+			deploy.QueryGate{Query: "avg(" + busy + ")", Presence: "sum("},
+			"good-1", "inconclusive",
+			"presence: query: bad_data",
+		},
 		// One host's own value is evidence, whoever is missing; an aggregate over half of them is none.
 		"bad and missing": {deploy.QueryGate{Query: `errors:rate1m`, Max: "0.1"}, "bad gone", "fail", ": gone"},
-		"bad aggregate":   {deploy.QueryGate{Query: `max(errors:rate1m)`, Max: "0.1", Presence: "up"}, "bad gone", "inconclusive", ": gone"},
+		"bad aggregate": {
+			deploy.QueryGate{Query: `max(errors:rate1m)`, Max: "0.1", Presence: "up"},
+			"bad gone",
+			"inconclusive", ": gone",
+		},
 	} {
 		if c.gate.Max == "" {
 			c.gate.Max = "1"
@@ -53,7 +100,8 @@ func testPresence(t *testing.T, o *Observer, began time.Time) {
 			}
 			return ""
 		})
-		if got.Answer != c.want || got.From < q.Since || c.detail == "" && got.Detail != "" || !strings.Contains(got.Detail, c.detail) {
+		if got.Answer != c.want || got.From < q.Since || c.detail == "" && got.Detail != "" ||
+			!strings.Contains(got.Detail, c.detail) {
 			t.Errorf("%s: %+v", what, got)
 		}
 	}
@@ -91,7 +139,8 @@ func testFew(t *testing.T, o *Observer) {
 func testLooksBack(t *testing.T, o *Observer) {
 	g := deploy.Gate{Query: &deploy.QueryGate{Query: `errors:rate1m{host="good-1"}`, Max: "0.01", Window: time.Hour}}
 	q := questionAbout(g, time.Now().Add(-time.Minute))
-	if got := o.ask(t.Context(), q); got.Answer != deploy.VerdictInconclusive || got.Few || !strings.Contains(got.Detail, "looks back 1h0m0s") {
+	if got := o.ask(t.Context(), q); got.Answer != deploy.VerdictInconclusive || got.Few ||
+		!strings.Contains(got.Detail, "looks back 1h0m0s") {
 		t.Errorf("a window that begins before the wave: %+v", got)
 	}
 	q.Candidates = nil // before a wave there is nothing to wait for
@@ -99,9 +148,14 @@ func testLooksBack(t *testing.T, o *Observer) {
 		t.Errorf("before a wave: %+v", got)
 	}
 	ahead := time.Now().Add(time.Hour)
-	for _, g := range []deploy.Gate{g, {Compare: &deploy.CompareGate{Metric: "m", Test: deploy.TestSPRT}}, {Webhook: "http://127.0.0.1:9/"}} {
+	for _, g := range []deploy.Gate{
+		g,
+		{Compare: &deploy.CompareGate{Metric: "m", Test: deploy.TestSPRT}},
+		{Webhook: "http://127.0.0.1:9/"},
+	} {
 		got := o.ask(t.Context(), questionAbout(g, ahead))
-		if got.Answer != deploy.VerdictInconclusive || got.From != ahead.UnixMilli() || got.To != got.From || !strings.Contains(got.Detail, "clock") {
+		if got.Answer != deploy.VerdictInconclusive || got.From != ahead.UnixMilli() || got.To != got.From ||
+			!strings.Contains(got.Detail, "clock") {
 			t.Errorf("%s, with a clock that is behind: %+v", g.Kind(), got)
 		}
 	}
@@ -126,7 +180,8 @@ func testComparedPresence(t *testing.T, o *Observer, began time.Time) {
 		missing := slices.Contains(q.Candidates, "gone")
 		until(t, c.test+" "+c.hosts, func() string {
 			got := o.ask(t.Context(), q)
-			if got.Answer == c.want && !got.Few && missing == strings.Contains(got.Detail, "by their label host: gone") {
+			if got.Answer == c.want && !got.Few &&
+				missing == strings.Contains(got.Detail, "by their label host: gone") {
 				return ""
 			}
 			return fmt.Sprintf("%+v", got)
@@ -158,13 +213,41 @@ func TestPartialAnswers(t *testing.T) {
 		warning string
 		want    deploy.Verdict
 	}{
-		{deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1"}}, "up", "PromQL info: metric might not be a counter", "pass"},
-		{deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1"}}, "up", "store 7: deadline exceeded", "inconclusive"},
-		{deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "0"}}, "up", "store 7: deadline exceeded", "inconclusive"},
-		{deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1"}}, "count_over_time", "store 7: deadline exceeded", "inconclusive"},
-		{deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1", Presence: "there"}}, "there", "store 7: deadline exceeded", "inconclusive"},
-		{deploy.Gate{Compare: &deploy.CompareGate{Metric: "m", Test: deploy.TestSPRT}}, "errors_total", "store 7: deadline exceeded", "inconclusive"},
-		{deploy.Gate{Compare: &deploy.CompareGate{Metric: "m", Test: deploy.TestMannWhitney}}, "latency", "store 7: deadline exceeded", "inconclusive"},
+		{
+			deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1"}},
+			"up",
+			"PromQL info: metric might not be a counter", "pass",
+		},
+		{
+			deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1"}},
+			"up", "store 7: deadline exceeded",
+			"inconclusive",
+		},
+		{
+			deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "0"}},
+			"up", "store 7: deadline exceeded",
+			"inconclusive",
+		},
+		{
+			deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1"}},
+			"count_over_time", "store 7: deadline exceeded",
+			"inconclusive",
+		},
+		{
+			deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1", Presence: "there"}},
+			"there",
+			"store 7: deadline exceeded", "inconclusive",
+		},
+		{
+			deploy.Gate{Compare: &deploy.CompareGate{Metric: "m", Test: deploy.TestSPRT}},
+			"errors_total",
+			"store 7: deadline exceeded", "inconclusive",
+		},
+		{
+			deploy.Gate{Compare: &deploy.CompareGate{Metric: "m", Test: deploy.TestMannWhitney}},
+			"latency",
+			"store 7: deadline exceeded", "inconclusive",
+		},
 	} {
 		warned, warning = c.warned, c.warning
 		got := o.ask(t.Context(), questionAbout(c.gate, time.Now().Add(-time.Minute)))

@@ -46,7 +46,8 @@ func (h *hosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "quiet":
 		requests = 0
 	}
-	fmt.Fprintf(w, "requests_total %d\nerrors_total %d\nerrors:rate1m %s\nlatency:p99 %g\n", requests, failed, share, latency)
+	fmt.Fprintf(w, "requests_total %d\nerrors_total %d\nerrors:rate1m %s\nlatency:p99 %g\n", requests, failed, share,
+		latency)
 	if host != "quiet" {
 		fmt.Fprintf(w, "busy 1\n")
 	}
@@ -85,7 +86,8 @@ func startPrometheus(t *testing.T) string {
 	addr := listener.Addr().String()
 	listener.Close()
 	var output bytes.Buffer
-	cmd := exec.Command(binary, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+addr)
+	cmd := exec.Command(binary, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+addr)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -164,7 +166,10 @@ func testQueries(t *testing.T, o *Observer, began time.Time) {
 		{`errors:rate1m{zone="{{.Zone}}"}`, "", "0.01", "fail", "0.001, the worst of 3", ""},
 		{`errors:rate1m{host=~"good-1|bad"}`, "0.01", "", "fail", "0.5, the worst of 2", ""},
 		{`errors:rate1m{host=~"bad|void"}`, "0.01", "", "fail", "0.5, the worst of 2", ""},
-		{`errors:rate1m{host=~"good-1|void"}`, "0.01", "", "inconclusive", "0.001, the worst of 2", "a value is no number"},
+		{
+			`errors:rate1m{host=~"good-1|void"}`, "0.01", "", "inconclusive", "0.001, the worst of 2",
+			"a value is no number",
+		},
 		{`errors:rate1m{host="void"}`, "0.01", "0", "inconclusive", "NaN", "a value is no number"},
 		{`errors:rate1m{host="nobody"}`, "0.01", "", "inconclusive", "", "no data"},
 		{`busy{host="quiet"}`, "0.01", "", "inconclusive", "", "no data"},
@@ -178,7 +183,9 @@ func testQueries(t *testing.T, o *Observer, began time.Time) {
 		if got.Answer != c.want || got.Value != c.value || !strings.Contains(got.Detail, c.detail) || got.Final {
 			t.Errorf("%s, max %q, min %q: %+v", c.query, c.max, c.min, got)
 		}
-		if c.want != deploy.VerdictInconclusive && (got.Samples == 0 || got.Threshold == "" || strings.Contains(got.Question, "{{") || got.From != began.UnixMilli() || got.To < got.From) {
+		if c.want != deploy.VerdictInconclusive &&
+			(got.Samples == 0 || got.Threshold == "" || strings.Contains(got.Question, "{{") ||
+				got.From != began.UnixMilli() || got.To < got.From) {
 			t.Errorf("%s: evidence %+v", c.query, got)
 		}
 	}
@@ -203,7 +210,8 @@ func testExpressions(t *testing.T, o *Observer, began time.Time) {
 		}
 		until(t, c.query, func() string {
 			got := o.ask(t.Context(), q)
-			if got.Answer == c.want && got.Value == c.value && got.Detail == c.detail && got.Samples > 0 && got.Samples < 5 {
+			if got.Answer == c.want && got.Value == c.value && got.Detail == c.detail && got.Samples > 0 &&
+				got.Samples < 5 {
 				return ""
 			}
 			return fmt.Sprintf("%+v", got)
@@ -219,7 +227,8 @@ func testSamples(t *testing.T, o *Observer) {
 		g := deploy.Gate{Query: &deploy.QueryGate{Query: query, Max: "0.01"}, MinSamples: 3}
 		q := questionAbout(g, now)
 		q.Candidates = []string{"bad"}
-		if got := o.ask(t.Context(), q); got.Answer != deploy.VerdictInconclusive || !strings.Contains(got.Detail, "3 are needed") || got.Value != "0.5" {
+		if got := o.ask(t.Context(), q); got.Answer != deploy.VerdictInconclusive ||
+			!strings.Contains(got.Detail, "3 are needed") || got.Value != "0.5" {
 			t.Errorf("%s at the start: %+v", query, got)
 		}
 	}
@@ -252,7 +261,8 @@ func testErrors(t *testing.T, o *Observer, began time.Time) {
 	bad.Since = start.UnixMilli()
 	until(t, "a bad one-box is noticed", func() string {
 		got := o.ask(t.Context(), bad)
-		if got.Answer == deploy.VerdictFail && got.Final && got.Samples > 0 && strings.Contains(got.Value, "(50%), baseline 0/") {
+		if got.Answer == deploy.VerdictFail && got.Final && got.Samples > 0 &&
+			strings.Contains(got.Value, "(50%), baseline 0/") {
 			return ""
 		}
 		return fmt.Sprintf("%+v", got)
@@ -274,7 +284,8 @@ func testErrors(t *testing.T, o *Observer, began time.Time) {
 	} {
 		q := questionAbout(g, began)
 		change(q)
-		if got := o.ask(t.Context(), q); got.Answer != deploy.VerdictInconclusive || got.Final || !strings.Contains(got.Detail, what) {
+		if got := o.ask(t.Context(), q); got.Answer != deploy.VerdictInconclusive || got.Final ||
+			!strings.Contains(got.Detail, what) {
 			t.Errorf("%s: %+v", what, got)
 		}
 	}
@@ -302,7 +313,8 @@ func testLatency(t *testing.T, o *Observer, began time.Time) {
 	// start: that would be from before.
 	q := questionAbout(g, time.Now().Add(-time.Second))
 	q.Metric.Samples, q.Candidates = `latency:p99{host=~"{{.Hosts}}"} + 0`, []string{"bad"}
-	if got := o.ask(t.Context(), q); got.Answer != deploy.VerdictInconclusive || got.Samples != 0 || !strings.Contains(got.Detail, " 0 values against 0") {
+	if got := o.ask(t.Context(), q); got.Answer != deploy.VerdictInconclusive || got.Samples != 0 ||
+		!strings.Contains(got.Detail, " 0 values against 0") {
 		t.Errorf("an expression: %+v", got)
 	}
 }
@@ -342,7 +354,10 @@ func TestPrometheusThatMisbehaves(t *testing.T) {
 		"no answer in time": func(http.ResponseWriter, *http.Request) { <-release },
 		"bad_response":      func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>hello</html>") },
 		"server_error":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },
-		"longer than":       func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(bytes.Repeat([]byte("x"), maxSeries+1)) },
+		"longer than": func(w http.ResponseWriter, _ *http.Request) {
+			_,
+				_ = w.Write(bytes.Repeat([]byte("x"), maxSeries+1))
+		},
 		"another server": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://elsewhere.invalid", http.StatusTemporaryRedirect)
 		},
@@ -352,7 +367,8 @@ func TestPrometheusThatMisbehaves(t *testing.T) {
 		if what == "no answer in time" {
 			o.timeout = 200 * time.Millisecond
 		}
-		got := o.ask(t.Context(), questionAbout(deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1"}}, time.Now()))
+		got := o.ask(t.Context(), questionAbout(deploy.Gate{Query: &deploy.QueryGate{Query: "up", Max: "1"}},
+			time.Now()))
 		if got.Answer != deploy.VerdictInconclusive || !strings.Contains(got.Detail, what) {
 			t.Errorf("%s: %+v", what, got)
 		}

@@ -43,7 +43,8 @@ func newSources(o Options) (sources, error) {
 			return s, fmt.Errorf("gates: webhookSecretFile: %w", err)
 		}
 		if s.secret = []byte(strings.TrimSpace(string(b))); len(s.secret) < 16 {
-			return s, fmt.Errorf("gates: webhookSecretFile %s holds %d bytes; write a secret of at least 16", o.SecretFile, len(s.secret))
+			return s, fmt.Errorf("gates: webhookSecretFile %s holds %d bytes; write a secret of at least 16",
+				o.SecretFile, len(s.secret))
 		}
 	}
 	if o.Prometheus == "" {

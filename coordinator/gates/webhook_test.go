@@ -109,7 +109,8 @@ func TestWebhookAnswers(t *testing.T) {
 			o.timeout = 200 * time.Millisecond
 		}
 		got := o.ask(t.Context(), hookQuestionTo(server.URL+c.path))
-		if got.Answer != c.want || got.Value != c.value || !strings.Contains(got.Detail, c.detail) || len(got.Detail) > 512 {
+		if got.Answer != c.want || got.Value != c.value || !strings.Contains(got.Detail, c.detail) ||
+			len(got.Detail) > 512 {
 			t.Errorf("%s: %+v", c.path, got)
 		}
 		if got.Key != "z1" || got.From != 5 || got.To == 0 || got.Question != "POST "+server.URL+c.path {
@@ -118,7 +119,8 @@ func TestWebhookAnswers(t *testing.T) {
 	}
 	close(release)
 	server.Close()
-	if got := o.ask(t.Context(), hookQuestionTo(server.URL)); got.Answer != deploy.VerdictInconclusive || !strings.Contains(got.Detail, "refused") {
+	if got := o.ask(t.Context(), hookQuestionTo(server.URL)); got.Answer != deploy.VerdictInconclusive ||
+		!strings.Contains(got.Detail, "refused") {
 		t.Errorf("nobody listens: %+v", got)
 	}
 }
@@ -139,8 +141,10 @@ func TestWebhookIsSigned(t *testing.T) {
 		}
 		signed := r.Header.Get(SignatureHeader) == "sha256="+hex.EncodeToString(mac.Sum(nil))
 		want := `d1 www prod canary tests v2 v1 z1 [h1 h2] 5`
-		if got := fmt.Sprint(q["deployment"], " ", q["app"], " ", q["group"], " ", q["wave"], " ", q["gate"], " ", q["revision"], " ",
-			q["base"], " ", q["key"], " ", q["hosts"], " ", q["since"]); got != want || !signed || r.Method != http.MethodPost {
+		if got := fmt.Sprint(q["deployment"], " ", q["app"], " ", q["group"], " ", q["wave"], " ", q["gate"], " ",
+			q["revision"], " ",
+			q["base"], " ", q["key"], " ", q["hosts"], " ", q["since"]); got != want || !signed ||
+			r.Method != http.MethodPost {
 			w.WriteHeader(http.StatusConflict)
 			fmt.Fprint(w, signed, " ", got)
 		}
@@ -149,7 +153,8 @@ func TestWebhookIsSigned(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	if got := observer(t, Options{SecretFile: file}).ask(t.Context(), hookQuestionTo(server.URL)); got.Answer != deploy.VerdictPass {
+	if got := observer(t, Options{SecretFile: file}).ask(t.Context(),
+		hookQuestionTo(server.URL)); got.Answer != deploy.VerdictPass {
 		t.Errorf("%+v", got)
 	}
 	if got := observer(t, Options{}).ask(t.Context(), hookQuestionTo(server.URL)); got.Answer != deploy.VerdictFail {

@@ -10,7 +10,10 @@ import (
 func servers(text string) []Server {
 	var out []Server
 	for f := range strings.FieldsSeq(text) {
-		s := Server{Name: strings.TrimRight(f, "!?"), Voter: !strings.Contains(f, "?"), Alive: !strings.Contains(f, "!")}
+		s := Server{
+			Name: strings.TrimRight(f, "!?"), Voter: !strings.Contains(f, "?"),
+			Alive: !strings.Contains(f, "!"),
+		}
 		if !s.Alive {
 			s.Silent = time.Hour
 		}

@@ -33,8 +33,14 @@ func newWorld(t *testing.T) *world {
 		deploy.HostEnrolled{Host: "h", Name: "h", Zone: "z"},
 		deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h"}},
 		deploy.RevisionRegistered{App: "www", Name: "v1", Digest: "sha256:1"},
-		deploy.TargetsReported{Items: []deploy.Report{{Host: "h", App: "www", Counter: 1, Staged: []deploy.Digest{"sha256:1"}}}},
-		deploy.DeploymentCreated{ID: "d", App: "www", Group: "prod", Revision: "sha256:1", RevName: "v1", Config: c, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h"}, BakeSpec: deploy.BakeSpec{BakeMin: time.Hour}}}},
+		deploy.TargetsReported{Items: []deploy.Report{{
+			Host: "h", App: "www", Counter: 1,
+			Staged: []deploy.Digest{"sha256:1"},
+		}}},
+		deploy.DeploymentCreated{
+			ID: "d", App: "www", Group: "prod", Revision: "sha256:1", RevName: "v1", Config: c,
+			Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h"}, BakeSpec: deploy.BakeSpec{BakeMin: time.Hour}}},
+		},
 	)
 	return w
 }
@@ -71,10 +77,13 @@ func (w *world) Propose(_ context.Context, events []deploy.Event) ([]error, erro
 	out := w.s.ApplyEntry(w.s.Index+1, deploy.Entry{At: w.Now(), Events: events})
 	for _, e := range events { // the one host does at once what it is granted
 		if p, ok := e.(deploy.PermitsGranted); ok {
-			w.s.ApplyEntry(w.s.Index+1, deploy.Entry{At: w.Now(), Events: []deploy.Event{deploy.TargetsReported{Items: []deploy.Report{{
-				Host: "h", App: "www", Counter: 2, Gen: p.Items[0].Gen, Result: deploy.ResultDone,
-				Running: p.Items[0].Goal, Health: deploy.HealthHealthy, Staged: []deploy.Digest{"sha256:1"},
-			}}}}})
+			w.s.ApplyEntry(w.s.Index+1, deploy.Entry{
+				At: w.Now(),
+				Events: []deploy.Event{deploy.TargetsReported{Items: []deploy.Report{{
+					Host: "h", App: "www", Counter: 2, Gen: p.Items[0].Gen, Result: deploy.ResultDone,
+					Running: p.Items[0].Goal, Health: deploy.HealthHealthy, Staged: []deploy.Digest{"sha256:1"},
+				}}}},
+			})
 		}
 	}
 	return out, nil

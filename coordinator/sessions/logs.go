@@ -23,7 +23,9 @@ const longestChunk = 64 << 10
 
 // Logs asks the host for hook output and calls each for every chunk until the
 // host says end, each fails, or ctx ends.
-func (s *Service) Logs(ctx context.Context, host string, r *agentv1.LogRequest, each func(*agentv1.LogChunk) error) error {
+func (s *Service) Logs(ctx context.Context, host string, r *agentv1.LogRequest,
+	each func(*agentv1.LogChunk) error,
+) error {
 	s.mu.Lock()
 	st := s.streams[host]
 	s.logID++

@@ -201,7 +201,10 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) e
 			})
 		}
 		if old != nil && old.Unreachable {
-			events = append(events, deploy.TargetsReported{Items: []deploy.Report{{Host: host, Counter: max(old.Counter, h.Counter) + 1}}})
+			events = append(events, deploy.TargetsReported{Items: []deploy.Report{{
+				Host:    host,
+				Counter: max(old.Counter, h.Counter) + 1,
+			}}})
 		}
 	})
 	if len(events) == 0 {
@@ -318,7 +321,9 @@ func (s *Service) progress(host string, p *agentv1.Progress) {
 
 // SignArtifact returns a URL of an object of a store that one of the caller's
 // groups uses.
-func (s *Service) SignArtifact(ctx context.Context, r *agentv1.SignArtifactRequest) (*agentv1.SignArtifactResponse, error) {
+func (s *Service) SignArtifact(ctx context.Context,
+	r *agentv1.SignArtifactRequest,
+) (*agentv1.SignArtifactResponse, error) {
 	host, err := s.o.Identify(ctx)
 	if err != nil {
 		return nil, err
@@ -330,7 +335,10 @@ func (s *Service) SignArtifact(ctx context.Context, r *agentv1.SignArtifactReque
 		}
 	})
 	if store == "" {
-		return nil, &deploy.Refusal{Reason: deploy.NotFound, Text: fmt.Sprintf("this host is no target of %s/%s", r.App, r.Group)}
+		return nil, &deploy.Refusal{
+			Reason: deploy.NotFound,
+			Text:   fmt.Sprintf("this host is no target of %s/%s", r.App, r.Group),
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

@@ -235,8 +235,14 @@ func TestAHelloOfNonsenseIsRefused(t *testing.T) {
 	}
 	long := strings.Repeat("x", 2000)
 	for what, h := range map[string]*agentv1.Hello{
-		"no name": {}, "long name": {Name: long}, "long zone": {Name: "h", Zone: long}, "long version": {Name: "h", Version: long},
-		"many labels": {Name: "h", Labels: many}, "long label": {Name: "h", Labels: map[string]string{"k": long}}, "no hello": nil,
+		"no name": {}, "long name": {Name: long}, "long zone": {Name: "h", Zone: long}, "long version": {
+			Name:    "h",
+			Version: long,
+		},
+		"many labels": {Name: "h", Labels: many}, "long label": {
+			Name:   "h",
+			Labels: map[string]string{"k": long},
+		}, "no hello": nil,
 	} {
 		a := s.dial(t, "h1", h)
 		if _, err := a.Recv(); err == nil {
@@ -254,7 +260,10 @@ func TestAssignmentsAreCompleteThenWhatChanged(t *testing.T) {
 	a := s.connect(t, "h1")
 	s.w.must(t, deploy.RevisionRegistered{App: "www", Name: "v1", Digest: "d1"}) // nothing for the host
 	c, _ := deploy.Builtin("all-at-once")
-	s.w.must(t, deploy.DeploymentCreated{ID: "D", App: "www", Group: "prod", Revision: "d1", RevName: "v1", Config: c, Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}}})
+	s.w.must(t, deploy.DeploymentCreated{
+		ID: "D", App: "www", Group: "prod", Revision: "d1", RevName: "v1", Config: c,
+		Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}},
+	})
 	s.w.must(t, deploy.DeploymentStarted{Deployment: "D"}) // until then there is nothing to fetch
 	if m := a.down().GetAssignments(); m.GetComplete() || m.GetSequence() != 2 || m.Items[0].Stage.GetName() != "v1" {
 		t.Errorf("the change came as %v", m)
@@ -314,9 +323,13 @@ func TestReportsWaitForALeader(t *testing.T) {
 func TestTheHostIsTheCertificate(t *testing.T) {
 	cut := strings.Repeat("x", 511) + "é" // a bound falls into the last character
 	r := decode("h1", &agentv1.Report{
-		App: strings.Repeat("a", 5000), Evidence: cut, Running: strings.Repeat("r", 5000), StageFailed: strings.Repeat("s", 5000),
-		Staged:  make([]string, 1000),
-		Failure: &agentv1.Failure{Tail: "é" + strings.Repeat("y", 2047), Message: strings.Repeat("é", 1000), Script: cut, Exit: cut, Event: cut},
+		App: strings.Repeat("a", 5000), Evidence: cut, Running: strings.Repeat("r",
+			5000), StageFailed: strings.Repeat("s", 5000),
+		Staged: make([]string, 1000),
+		Failure: &agentv1.Failure{
+			Tail: "é" + strings.Repeat("y", 2047), Message: strings.Repeat("é", 1000),
+			Script: cut, Exit: cut, Event: cut,
+		},
 	})
 	for _, text := range []string{r.Evidence, r.Failure.Tail, r.Failure.Message, r.Failure.Script, r.App} {
 		if !utf8.ValidString(text) || len(text) > 2048 {
@@ -350,7 +363,10 @@ func TestEntriesAreBounded(t *testing.T) {
 // TestAHostThatDoesNotReadDelaysNobody: acknowledgements never block.
 func TestAHostThatDoesNotReadDelaysNobody(t *testing.T) {
 	s := New(Options{Log: newWorld()})
-	deaf := &stream{host: "deaf", send: make(chan *agentv1.Down), ack: make(chan struct{}, 1), done: make(chan struct{})}
+	deaf := &stream{
+		host: "deaf", send: make(chan *agentv1.Down), ack: make(chan struct{}, 1),
+		done: make(chan struct{}),
+	}
 	for i := range 100 {
 		s.commit(t.Context(), []report{{item: deploy.Report{Host: "deaf", Counter: uint64(i)}, stream: deaf}})
 	}

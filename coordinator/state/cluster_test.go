@@ -93,7 +93,10 @@ type cluster struct {
 
 func newCluster(t *testing.T) *cluster {
 	c := &cluster{T: t, s: New(deploy.RulesKnown), now: 1}
-	c.must(ClusterCreated{ID: "c", Founders: []Founder{{"operator/admin", []byte("ka")}, {"coordinator/c1", []byte("k1")}}})
+	c.must(ClusterCreated{ID: "c", Founders: []Founder{
+		{"operator/admin", []byte("ka")},
+		{"coordinator/c1", []byte("k1")},
+	}})
 	return c
 }
 
@@ -324,7 +327,8 @@ func TestEpoch(t *testing.T) {
 	if v.Epoch != 2 || v.Held != "fire" || len(v.Coordinators) != 1 || v.Coordinators["c2"].Name != "c2" {
 		t.Errorf("%+v", v)
 	}
-	if v.Owner("coordinator/c1", []byte("k1")) || v.Owner("coordinator/c2", []byte("k2")) || !v.Owner("coordinator/c2", []byte("k2b")) {
+	if v.Owner("coordinator/c1", []byte("k1")) || v.Owner("coordinator/c2", []byte("k2")) ||
+		!v.Owner("coordinator/c2", []byte("k2b")) {
 		t.Error("who was lost still counts, or who goes on does not")
 	}
 	c.refused("in epoch 2, not 1", EpochActivated{Epoch: 1})

@@ -44,8 +44,11 @@ func encodeConfig(c *deploy.Config) *statev1.Config {
 		FailureBudgetTotal: encodeShare(c.FailureBudgetTotal),
 		RollbackConcurrent: encodeShare(&c.Rollback.MaxConcurrent), RollbackZones: int64(c.Rollback.MaxZones),
 		RollbackIgnoreFloor: c.Rollback.IgnoreFloor,
-		InFlight:            &statev1.InFlight{Serial: c.InFlight.Serial, Max: int64(c.InFlight.Max), Queue: c.InFlight.Queue},
-		TimeoutStage:        int64(c.Timeouts.Stage), TimeoutTask: int64(c.Timeouts.Task),
+		InFlight: &statev1.InFlight{
+			Serial: c.InFlight.Serial, Max: int64(c.InFlight.Max),
+			Queue: c.InFlight.Queue,
+		},
+		TimeoutStage: int64(c.Timeouts.Stage), TimeoutTask: int64(c.Timeouts.Task),
 		TimeoutLost: int64(c.Timeouts.LostAfter), TimeoutForget: int64(c.Timeouts.ForgetAfter), TimeoutDeployment: int64(c.Timeouts.Deployment),
 		WatchAfter: int64(c.WatchAfter), StopFailure: c.StopFailure,
 	}
@@ -68,12 +71,18 @@ func decodeConfig(m *statev1.Config) deploy.Config {
 		},
 		Waves: each(m.Waves, decodeWaveSpec), Gates: each(m.Gates, decodeGate), Metrics: each(m.Metrics, decodeMetric),
 		PreGates: m.PreGates, OnInconclusive: m.OnInconclusive, OnFailure: decodeOnFailure(m),
-		Decision:           deploy.Decision{Timeout: time.Duration(m.Decision.GetTimeout()), Then: m.Decision.GetThen()},
+		Decision: deploy.Decision{
+			Timeout: time.Duration(m.Decision.GetTimeout()),
+			Then:    m.Decision.GetThen(),
+		},
 		FailureBudgetTotal: decodeOptionalShare(m.FailureBudgetTotal),
 		Rollback: deploy.RollbackPolicy{
 			MaxConcurrent: decodeShare(m.RollbackConcurrent), MaxZones: int(m.RollbackZones), IgnoreFloor: m.RollbackIgnoreFloor,
 		},
-		InFlight: deploy.InFlight{Serial: m.InFlight.GetSerial(), Max: int(m.InFlight.GetMax()), Queue: m.InFlight.GetQueue()},
+		InFlight: deploy.InFlight{
+			Serial: m.InFlight.GetSerial(), Max: int(m.InFlight.GetMax()),
+			Queue: m.InFlight.GetQueue(),
+		},
 		Timeouts: deploy.Timeouts{
 			Stage: time.Duration(m.TimeoutStage), Task: time.Duration(m.TimeoutTask),
 			LostAfter: time.Duration(m.TimeoutLost), ForgetAfter: time.Duration(m.TimeoutForget), Deployment: time.Duration(m.TimeoutDeployment),

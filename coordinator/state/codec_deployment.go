@@ -27,7 +27,10 @@ func encodeDeploymentFact(e deploy.Event) *statev1.Event {
 			Request: encodeRequest(e.Request), App: e.App, Group: e.Group,
 		}}}
 	case deploy.TakenOver:
-		return &statev1.Event{Fact: &statev1.Event_TakenOver{TakenOver: &statev1.TakenOver{Deployment: e.Deployment, By: e.By}}}
+		return &statev1.Event{Fact: &statev1.Event_TakenOver{TakenOver: &statev1.TakenOver{
+			Deployment: e.Deployment,
+			By:         e.By,
+		}}}
 	case deploy.DeploymentStarted:
 		return &statev1.Event{Fact: &statev1.Event_DeploymentStarted{DeploymentStarted: &statev1.DeploymentStarted{Deployment: e.Deployment}}}
 	case deploy.RollbackStarted:
@@ -84,7 +87,10 @@ func decodeDeploymentFact(p *statev1.Event) deploy.Event {
 			Items: each(e.Items, decodeGoal),
 		}
 	case *statev1.Event_RevertExtended:
-		return deploy.RevertExtended{Deployment: f.RevertExtended.Deployment, Items: each(f.RevertExtended.Items, decodeGoal)}
+		return deploy.RevertExtended{
+			Deployment: f.RevertExtended.Deployment,
+			Items:      each(f.RevertExtended.Items, decodeGoal),
+		}
 	case *statev1.Event_RevisionProven:
 		return deploy.RevisionProven{Deployment: f.RevisionProven.Deployment}
 	case *statev1.Event_RevisionSuspected:
@@ -94,7 +100,10 @@ func decodeDeploymentFact(p *statev1.Event) deploy.Event {
 		return deploy.DeploymentPaused{Deployment: e.Deployment, Cause: e.Cause, Until: deploy.Time(e.Until)}
 	case *statev1.Event_DeploymentEnded:
 		e := f.DeploymentEnded
-		return deploy.DeploymentEnded{Deployment: e.Deployment, Status: deploy.DeploymentStatus(e.Status), Cause: e.Cause}
+		return deploy.DeploymentEnded{
+			Deployment: e.Deployment, Status: deploy.DeploymentStatus(e.Status),
+			Cause: e.Cause,
+		}
 	}
 	return nil
 }
@@ -110,7 +119,8 @@ func decodeGoal(i *statev1.RevertGoal) deploy.RevertGoal {
 func encodeCreated(e *deploy.DeploymentCreated) *statev1.DeploymentCreated {
 	return &statev1.DeploymentCreated{
 		Request: encodeRequest(e.Request), Id: e.ID, App: e.App, Group: e.Group, Revision: string(e.Revision),
-		RevName: e.RevName, Config: encodeConfig(&e.Config), Waves: each(e.Waves, encodeWave), Seed: e.Seed, Undoes: e.Undoes,
+		RevName: e.RevName, Config: encodeConfig(&e.Config), Waves: each(e.Waves,
+			encodeWave), Seed: e.Seed, Undoes: e.Undoes,
 		Redeploy: e.Redeploy, Force: e.Force, Inverse: e.Inverse, Bad: string(e.Bad), Layout: e.Layout,
 		Fixes: texts(e.Fixes), Without: texts(e.Without), Preempt: e.Preempt,
 		Skip: each(e.Skip, func(s deploy.Skip) *statev1.Skip {
@@ -122,7 +132,8 @@ func encodeCreated(e *deploy.DeploymentCreated) *statev1.DeploymentCreated {
 func decodeCreated(m *statev1.DeploymentCreated) deploy.Event {
 	return deploy.DeploymentCreated{
 		Request: decodeRequest(m.Request), ID: m.Id, App: m.App, Group: m.Group, Revision: deploy.Digest(m.Revision),
-		RevName: m.RevName, Config: decodeConfig(m.Config), Waves: each(m.Waves, decodeWave), Seed: m.Seed, Undoes: m.Undoes,
+		RevName: m.RevName, Config: decodeConfig(m.Config), Waves: each(m.Waves,
+			decodeWave), Seed: m.Seed, Undoes: m.Undoes,
 		Redeploy: m.Redeploy, Force: m.Force, Inverse: m.Inverse, Bad: deploy.Digest(m.Bad), Layout: m.Layout,
 		Fixes: digests(m.Fixes), Without: digests(m.Without), Preempt: m.Preempt,
 		Skip: each(m.Skip, func(s *statev1.Skip) deploy.Skip {

@@ -76,7 +76,10 @@ func decodeFleetFact(p *statev1.Event) deploy.Event {
 		return deploy.GroupDeleted{Request: decodeRequest(e.Request), App: e.App, Group: e.Group}
 	case *statev1.Event_HostEnrolled:
 		e := f.HostEnrolled
-		return deploy.HostEnrolled{Host: e.Host, Name: e.Name, Zone: e.Zone, Region: e.Region, Labels: e.Labels, Version: e.Version}
+		return deploy.HostEnrolled{
+			Host: e.Host, Name: e.Name, Zone: e.Zone, Region: e.Region, Labels: e.Labels,
+			Version: e.Version,
+		}
 	case *statev1.Event_HostLeft:
 		e := f.HostLeft
 		return deploy.HostLeft{Request: decodeRequest(e.Request), Host: e.Host, Cause: e.Cause, Force: e.Force}

@@ -29,13 +29,18 @@ func encodeWaveFact(e deploy.Event) *statev1.Event {
 		return &statev1.Event{Fact: &statev1.Event_PermitsGranted{PermitsGranted: encodeGrants(&e)}}
 	case deploy.TasksEnded:
 		return &statev1.Event{Fact: &statev1.Event_TasksEnded{TasksEnded: &statev1.TasksEnded{
-			Deployment: e.Deployment, App: e.App, Group: e.Group, Items: each(e.Items, func(i deploy.TaskEnd) *statev1.TaskEnd {
-				return &statev1.TaskEnd{Host: i.Host, Status: int32(i.Status), Gen: i.Gen, Counter: i.Counter, Cause: i.Cause}
-			}),
+			Deployment: e.Deployment, App: e.App, Group: e.Group, Items: each(e.Items,
+				func(i deploy.TaskEnd) *statev1.TaskEnd {
+					return &statev1.TaskEnd{
+						Host: i.Host, Status: int32(i.Status), Gen: i.Gen, Counter: i.Counter,
+						Cause: i.Cause,
+					}
+				}),
 		}}}
 	case deploy.GateObserved:
 		return &statev1.Event{Fact: &statev1.Event_GateObserved{GateObserved: &statev1.GateObserved{
-			Deployment: e.Deployment, Wave: int64(e.Wave), Gate: e.Gate, Attempt: int64(e.Attempt), Items: each(e.Items, encodeObservation),
+			Deployment: e.Deployment, Wave: int64(e.Wave), Gate: e.Gate, Attempt: int64(e.Attempt), Items: each(e.Items,
+				encodeObservation),
 		}}}
 	case deploy.TasksReopened:
 		return &statev1.Event{Fact: &statev1.Event_TasksReopened{TasksReopened: &statev1.TasksReopened{
@@ -57,7 +62,10 @@ func encodeWaveFact(e deploy.Event) *statev1.Event {
 			Deployment: e.Deployment, Wave: int64(e.Wave), Until: int64(e.Until),
 		}}}
 	case deploy.WaveSealed:
-		return &statev1.Event{Fact: &statev1.Event_WaveSealed{WaveSealed: &statev1.WaveSealed{Deployment: e.Deployment, Wave: int64(e.Wave)}}}
+		return &statev1.Event{Fact: &statev1.Event_WaveSealed{WaveSealed: &statev1.WaveSealed{
+			Deployment: e.Deployment,
+			Wave:       int64(e.Wave),
+		}}}
 	case deploy.WaveSkipped:
 		return &statev1.Event{Fact: &statev1.Event_WaveSkipped{WaveSkipped: &statev1.WaveSkipped{
 			Deployment: e.Deployment, Wave: int64(e.Wave), Cause: e.Cause,
@@ -72,9 +80,12 @@ func decodeWaveFact(p *statev1.Event) deploy.Event {
 	switch f := p.Fact.(type) {
 	case *statev1.Event_HoldsChanged:
 		e := f.HoldsChanged
-		return deploy.HoldsChanged{Deployment: e.Deployment, Wave: int(e.Wave), Holds: each(e.Holds, func(h *statev1.Hold) deploy.Hold {
-			return deploy.Hold{Kind: h.Kind, Name: h.Name, Text: h.Text}
-		})}
+		return deploy.HoldsChanged{
+			Deployment: e.Deployment, Wave: int(e.Wave),
+			Holds: each(e.Holds, func(h *statev1.Hold) deploy.Hold {
+				return deploy.Hold{Kind: h.Kind, Name: h.Name, Text: h.Text}
+			}),
+		}
 	case *statev1.Event_TargetMoved:
 		e := f.TargetMoved
 		return deploy.TargetMoved{App: e.App, Group: e.Group, Host: e.Host, From: int(e.From), To: int(e.To)}
@@ -85,13 +96,20 @@ func decodeWaveFact(p *statev1.Event) deploy.Event {
 		return decodeGrants(f.PermitsGranted)
 	case *statev1.Event_TasksEnded:
 		e := f.TasksEnded
-		return deploy.TasksEnded{Deployment: e.Deployment, App: e.App, Group: e.Group, Items: each(e.Items, func(i *statev1.TaskEnd) deploy.TaskEnd {
-			return deploy.TaskEnd{Host: i.Host, Status: deploy.TaskStatus(i.Status), Gen: i.Gen, Counter: i.Counter, Cause: i.Cause}
-		})}
+		return deploy.TasksEnded{
+			Deployment: e.Deployment, App: e.App, Group: e.Group,
+			Items: each(e.Items, func(i *statev1.TaskEnd) deploy.TaskEnd {
+				return deploy.TaskEnd{
+					Host: i.Host, Status: deploy.TaskStatus(i.Status), Gen: i.Gen, Counter: i.Counter,
+					Cause: i.Cause,
+				}
+			}),
+		}
 	case *statev1.Event_GateObserved:
 		e := f.GateObserved
 		return deploy.GateObserved{
-			Deployment: e.Deployment, Wave: int(e.Wave), Gate: e.Gate, Attempt: int(e.Attempt), Items: each(e.Items, decodeObservation),
+			Deployment: e.Deployment, Wave: int(e.Wave), Gate: e.Gate, Attempt: int(e.Attempt), Items: each(e.Items,
+				decodeObservation),
 		}
 	case *statev1.Event_TasksReopened:
 		return deploy.TasksReopened{Deployment: f.TasksReopened.Deployment, Hosts: f.TasksReopened.Hosts}
@@ -102,7 +120,10 @@ func decodeWaveFact(p *statev1.Event) deploy.Event {
 		return deploy.GatesAnswered{Deployment: f.GatesAnswered.Deployment}
 	case *statev1.Event_GateJudged:
 		e := f.GateJudged
-		return deploy.GateJudged{Deployment: e.Deployment, Wave: int(e.Wave), Gate: e.Gate, Key: e.Key, Evidence: e.Evidence, Verdict: verdict(e)}
+		return deploy.GateJudged{
+			Deployment: e.Deployment, Wave: int(e.Wave), Gate: e.Gate, Key: e.Key,
+			Evidence: e.Evidence, Verdict: verdict(e),
+		}
 	case *statev1.Event_BakeStarted:
 		e := f.BakeStarted
 		return deploy.BakeStarted{Deployment: e.Deployment, Wave: int(e.Wave), Until: deploy.Time(e.Until)}

@@ -61,10 +61,12 @@ func TestGoldenLogs(t *testing.T) {
 			s.View(func(st *deploy.State) { describe(got, g.Name, st) })
 		}
 		if got.String() != string(want) {
-			t.Errorf("the log of level %d ends in another state:\n%s", level, firstDifference(string(want), got.String()))
+			t.Errorf("the log of level %d ends in another state:\n%s", level,
+				firstDifference(string(want), got.String()))
 		}
 		if len(kinds) < 35 {
-			t.Errorf("the log of level %d has %d kinds of facts: %v", level, len(kinds), slices.Sorted(maps.Keys(kinds)))
+			t.Errorf("the log of level %d has %d kinds of facts: %v", level, len(kinds),
+				slices.Sorted(maps.Keys(kinds)))
 		}
 	}
 }
@@ -163,8 +165,10 @@ func describe(w *strings.Builder, name string, s *deploy.State) {
 				id, t.Gen, t.Open, t.Permit, t.Health, t.Running, wants.Revision, s.LastGood(t), t.Drift, t.Away, t.Quarantined)
 		}
 	}
-	for _, d := range slices.SortedFunc(maps.Values(s.Deployments), func(a, b *deploy.Deployment) int { return int(a.Seq) - int(b.Seq) }) {
-		fmt.Fprintf(w, "  %s %s %s (%s) failures %d suspect %q\n", d.ID, d.RevName, d.Status, d.Cause, d.Failures, d.Suspect)
+	for _, d := range slices.SortedFunc(maps.Values(s.Deployments),
+		func(a, b *deploy.Deployment) int { return int(a.Seq) - int(b.Seq) }) {
+		fmt.Fprintf(w, "  %s %s %s (%s) failures %d suspect %q\n", d.ID, d.RevName, d.Status, d.Cause, d.Failures,
+			d.Suspect)
 		for i := range d.Waves {
 			p := d.Progress(i)
 			fmt.Fprintf(w, "    %s %s %+v\n", d.Waves[i].Name, d.Waves[i].Status, p)

@@ -174,14 +174,18 @@ func history(t *testing.T, s *Store) {
 	c, _ := deploy.Builtin("all-at-once")
 	for i, e := range []Entry{
 		facts(deploy.GroupDefined{App: "www", Group: "prod", Selector: "true", Config: c}),
-		facts(deploy.HostEnrolled{Host: "h", Name: "h", Zone: "z"}, deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h"}}),
+		facts(deploy.HostEnrolled{Host: "h", Name: "h", Zone: "z"},
+			deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h"}}),
 		facts(deploy.RevisionRegistered{App: "www", Name: "v1", Digest: "sha256:1"}),
 		facts(deploy.DeploymentCreated{
 			Request: deploy.Request{ID: "r"}, ID: "d", App: "www", Group: "prod", Revision: "sha256:1", RevName: "v1", Config: c,
 			Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h"}}},
 		}),
 		facts(deploy.DeploymentStarted{Deployment: "d"}, deploy.WaveStarted{Deployment: "d"}),
-		{Cluster: []ClusterEvent{ClusterCreated{ID: "c"}, TokenCreated{ID: "t", Role: "agent", Hash: HashToken("x"), Life: 1 << 50, Uses: 1}}},
+		{Cluster: []ClusterEvent{
+			ClusterCreated{ID: "c"},
+			TokenCreated{ID: "t", Role: "agent", Hash: HashToken("x"), Life: 1 << 50, Uses: 1},
+		}},
 	} {
 		if a := apply(t, s, uint64(i+1), e); a.Err() != nil {
 			t.Fatalf("entry %d: %v", i+1, a.Err())
@@ -203,7 +207,10 @@ func TestSnapshotIsTheWholeState(t *testing.T) {
 	if after, err := again.Encode(); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("restored state differs: %v\n%s\n%s", err, before, after)
 	}
-	next := facts(deploy.TargetsReported{Items: []deploy.Report{{Host: "h", App: "www", Counter: 1, Staged: []deploy.Digest{"sha256:1"}}}})
+	next := facts(deploy.TargetsReported{Items: []deploy.Report{{
+		Host: "h", App: "www", Counter: 1,
+		Staged: []deploy.Digest{"sha256:1"},
+	}}})
 	apply(t, s, 7, next)
 	apply(t, again, 7, next)
 	a, _ := s.Encode()
@@ -227,7 +234,10 @@ func TestBadSnapshotChangesNothing(t *testing.T) {
 	s := New(deploy.RulesKnown)
 	history(t, s)
 	before, _ := s.Encode()
-	for _, text := range []string{"", "{", `{"format":3}`, "null", `{"format":1,"state":null}`, `{"format":2,"state":{"rules":9},"cluster":{}}`} {
+	for _, text := range []string{
+		"", "{", `{"format":3}`, "null", `{"format":1,"state":null}`,
+		`{"format":2,"state":{"rules":9},"cluster":{}}`,
+	} {
 		if err := s.Restore(io.NopCloser(bytes.NewReader([]byte(text)))); err == nil {
 			t.Errorf("snapshot %q was accepted", text)
 		}

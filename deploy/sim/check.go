@@ -60,12 +60,15 @@ func (c *checker) wave(w *World, h *host, t *deploy.Target) error {
 	g := w.State.Groups[deploy.GroupKey(t.App, t.Group)]
 	for _, d := range g.InFlight() {
 		task := d.Tasks[t.Host]
-		if task == nil || task.Wave >= len(d.Waves) || h.working != 0 || h.running != d.Revision || h.byHand || d.Inverse || c.ran[d.ID][t.Host] {
+		if task == nil || task.Wave >= len(d.Waves) || h.working != 0 || h.running != d.Revision || h.byHand ||
+			d.Inverse || c.ran[d.ID][t.Host] {
 			continue
 		}
 		st := d.Waves[task.Wave].Status
-		if (st == deploy.WaveStatusPending || st == deploy.WaveStatusHeld) && task.Gen == 0 && task.Status != deploy.TaskGone && !sealedBefore(g, t, d) {
-			return fmt.Errorf("I5: %s runs %s, which wave %s of %s has not been given", t.Host, h.running, d.Waves[task.Wave].Name, d.ID)
+		if (st == deploy.WaveStatusPending || st == deploy.WaveStatusHeld) && task.Gen == 0 &&
+			task.Status != deploy.TaskGone && !sealedBefore(g, t, d) {
+			return fmt.Errorf("I5: %s runs %s, which wave %s of %s has not been given", t.Host, h.running,
+				d.Waves[task.Wave].Name, d.ID)
 		}
 	}
 	good := w.State.LastGood(t)

@@ -47,7 +47,8 @@ func (w *World) deliver(e deploy.Event) {
 // lazy reports whether hosts stage only before their turn, so that what one
 // reports may be another's call to stage.
 func (w *World) lazy() bool {
-	return slices.ContainsFunc(w.State.Open(), func(d *deploy.Deployment) bool { return d.Config.Stage.Prefetch == "none" })
+	return slices.ContainsFunc(w.State.Open(),
+		func(d *deploy.Deployment) bool { return d.Config.Stage.Prefetch == "none" })
 }
 
 // assign delivers the assignment after the latency of a stream; what a host
@@ -235,5 +236,6 @@ func (h *host) health() deploy.Health {
 
 // String shows a host in one line.
 func (h *host) String() string {
-	return fmt.Sprintf("%s zone=%s running=%s serves=%v gen=%d %s", h.id, h.zone, h.running, h.serves, h.acked, h.result)
+	return fmt.Sprintf("%s zone=%s running=%s serves=%v gen=%d %s", h.id, h.zone, h.running, h.serves, h.acked,
+		h.result)
 }

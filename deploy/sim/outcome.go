@@ -50,7 +50,8 @@ func (o *Outcomes) Fact(s *deploy.State, e deploy.Event) {
 		o.lines = append(o.lines, outcome{d.ID, d.Waves[e.Wave].Name, d.Revision})
 	case deploy.WaveSkipped:
 		d := s.Deployments[e.Deployment]
-		out := slices.ContainsFunc(d.Waves[e.Wave].Hosts, func(h string) bool { return d.Tasks[h].Status == deploy.TaskSkipped })
+		out := slices.ContainsFunc(d.Waves[e.Wave].Hosts,
+			func(h string) bool { return d.Tasks[h].Status == deploy.TaskSkipped })
 		if !out {
 			o.lines = append(o.lines, outcome{d.ID, d.Waves[e.Wave].Name, d.Revision})
 		}
@@ -137,7 +138,8 @@ func (o *Outcomes) Check(s *deploy.State, g *deploy.Group) error {
 				for _, x := range o.lines {
 					all = append(all, fmt.Sprint(x))
 				}
-				return fmt.Errorf("I11: %s of wave %s should run %q, its history says %q: %s", h, w.Name, got, want, strings.Join(all, " "))
+				return fmt.Errorf("I11: %s of wave %s should run %q, its history says %q: %s", h, w.Name, got, want,
+					strings.Join(all, " "))
 			}
 			break // targets of a wave differ in nothing that counts here
 		}

@@ -96,7 +96,10 @@ func (w *World) predict(in Prediction) (out Outcome, err error) {
 	d := w.State.Deployments["new"]
 	done := func() bool {
 		for i := 0; len(d.WaitsFor()) > 0 && i < 10; i++ {
-			e := deploy.RequestMade{Request: deploy.Request{Actor: fmt.Sprint("approver ", i+1)}, Deployment: "new", Verb: deploy.VerbApprove}
+			e := deploy.RequestMade{
+				Request: deploy.Request{Actor: fmt.Sprint("approver ", i+1)}, Deployment: "new",
+				Verb: deploy.VerbApprove,
+			}
 			for _, gate := range d.WaitsFor() {
 				e.Groups = append(e.Groups, gate.Approval.Group)
 			}

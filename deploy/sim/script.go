@@ -265,7 +265,10 @@ func (s *Session) reached(until string) bool {
 	case d.Tasks[part] != nil:
 		return d.Tasks[part].Status.String() == status
 	}
-	return slices.ContainsFunc(d.Waves, func(w deploy.Wave) bool { return w.Name == part && w.Status.String() == status })
+	return slices.ContainsFunc(d.Waves, func(w deploy.Wave) bool {
+		return w.Name == part &&
+			w.Status.String() == status
+	})
 }
 
 func (s *Session) status() {

@@ -60,7 +60,10 @@ func (p *parser) policy(c *deploy.Config) {
 		a := action(v)
 		c.OnFailure = deploy.FailureAction{Wave: a, Gate: a}
 	}
-	for key, out := range map[string]*deploy.Action{"onhost": &c.OnFailure.Host, "ongate": &c.OnFailure.Gate, "onbake": &c.OnFailure.Bake} {
+	for key, out := range map[string]*deploy.Action{
+		"onhost": &c.OnFailure.Host, "ongate": &c.OnFailure.Gate,
+		"onbake": &c.OnFailure.Bake,
+	} {
 		if v := args[key]; v != "" {
 			*out = action(v)
 		}
@@ -106,7 +109,10 @@ func (p *parser) gates(c *deploy.Config) {
 	})
 	add("compare", func(g *deploy.Gate) {
 		g.Compare = &deploy.CompareGate{Metric: g.Name, Test: deploy.TestSPRT}
-		c.Metrics = append(c.Metrics, deploy.Metric{Name: g.Name, Total: `total{host=~"{{.Hosts}}"}`, Bad: `bad{host=~"{{.Hosts}}"}`})
+		c.Metrics = append(c.Metrics, deploy.Metric{
+			Name: g.Name, Total: `total{host=~"{{.Hosts}}"}`,
+			Bad: `bad{host=~"{{.Hosts}}"}`,
+		})
 	})
 	add("webhook", func(g *deploy.Gate) { g.Webhook = "https://" + g.Name })
 	add("window", func(g *deploy.Gate) { g.Window = "Mon-Thu 09:00-16:00 Europe/Rome" })

@@ -204,7 +204,8 @@ func (w *World) Propose(events ...deploy.Event) []error {
 		w.Each()
 	}
 	if w.Deep {
-		if err := errors.Join(deploy.Check(w.State), w.checkTouched(), w.check.after(w), w.checkOutcomes(events)); err != nil {
+		if err := errors.Join(deploy.Check(w.State), w.checkTouched(), w.check.after(w),
+			w.checkOutcomes(events)); err != nil {
 			w.fail(err)
 		}
 	}
@@ -450,7 +451,10 @@ func (w *World) Deploy(app, group, id, rev string, with ...func(*deploy.Deployme
 	for _, set := range with {
 		set(&e)
 	}
-	plan, err := deploy.Plan(w.State, deploy.PlanInput{App: app, Group: group, Revision: d, Config: e.Config, Force: e.Force, Skip: e.Skip})
+	plan, err := deploy.Plan(w.State, deploy.PlanInput{
+		App: app, Group: group, Revision: d, Config: e.Config,
+		Force: e.Force, Skip: e.Skip,
+	})
 	if err != nil {
 		return err
 	}
@@ -568,11 +572,15 @@ func (w *World) ask() (deploy.Time, bool) {
 			o.Key, o.Question, o.From, o.To = q.Key, q.Gate.Name+"?", q.Since, max(time.Duration(w.Now).Milliseconds(), 1)
 			w.seq++
 			o.To += int64(w.seq) // no two answers speak of the same time
-			if n := len(facts); n > 0 && facts[n-1].Deployment == q.Deployment && facts[n-1].Wave == q.Wave && facts[n-1].Gate == q.Gate.Name {
+			if n := len(facts); n > 0 && facts[n-1].Deployment == q.Deployment && facts[n-1].Wave == q.Wave &&
+				facts[n-1].Gate == q.Gate.Name {
 				facts[n-1].Items = append(facts[n-1].Items, o)
 				continue
 			}
-			facts = append(facts, deploy.GateObserved{Deployment: q.Deployment, Wave: q.Wave, Gate: q.Gate.Name, Attempt: q.Attempt, Items: []deploy.Observation{o}})
+			facts = append(facts, deploy.GateObserved{
+				Deployment: q.Deployment, Wave: q.Wave, Gate: q.Gate.Name,
+				Attempt: q.Attempt, Items: []deploy.Observation{o},
+			})
 		}
 		for _, f := range facts {
 			w.Propose(f)

@@ -58,7 +58,8 @@ func (p *parser) artifacts() {
 	case u.Scheme == "file" && (u.Host != "" || !strings.HasPrefix(u.Path, "/") || u.Path == "/"):
 		p.doc.Errorf(path, "%q names no folder; write file:/// and an absolute path", p.file.Artifacts)
 	case u.Scheme != "file" && u.Host == "":
-		p.doc.Errorf(path, "%q names no bucket; write s3://bucket/prefix or minio://host:port/bucket/prefix", p.file.Artifacts)
+		p.doc.Errorf(path, "%q names no bucket; write s3://bucket/prefix or minio://host:port/bucket/prefix",
+			p.file.Artifacts)
 	}
 }
 
@@ -83,7 +84,10 @@ func (p *parser) group(name string, g *groupFile, named map[string]deploy.Config
 		p.doc.Errorf(path, "%q is no name of a group; %s", name, nameRule)
 	}
 	p.selector(path+".select", g.Select)
-	p.app.Groups = append(p.app.Groups, Group{Name: name, Select: g.Select, Config: p.groupConfig(path+".config", g.Config, named)})
+	p.app.Groups = append(p.app.Groups, Group{
+		Name: name, Select: g.Select,
+		Config: p.groupConfig(path+".config", g.Config, named),
+	})
 }
 
 func (p *parser) selector(path, text string) {

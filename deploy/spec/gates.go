@@ -74,7 +74,10 @@ func (p *parser) question(path, key string, out *deploy.Gate, f *gateFile) {
 	case "prometheus":
 		out.Query = p.query(path, f)
 	case "compare":
-		out.Compare = &deploy.CompareGate{Metric: f.Compare.Metric, Test: f.Compare.Test, Effect: int64(f.Compare.Effect)}
+		out.Compare = &deploy.CompareGate{
+			Metric: f.Compare.Metric, Test: f.Compare.Test,
+			Effect: int64(f.Compare.Effect),
+		}
 		if out.Compare.Effect == 0 {
 			out.Compare.Effect = deploy.DefaultEffect(f.Compare.Test)
 		}
@@ -84,7 +87,10 @@ func (p *parser) question(path, key string, out *deploy.Gate, f *gateFile) {
 		out.Window = f.Window
 		p.window(at, f.Window)
 	case "approval":
-		out.Approval = &deploy.ApprovalGate{Group: f.Approval.Group, Count: f.Approval.Count, Timeout: f.Approval.Timeout}
+		out.Approval = &deploy.ApprovalGate{
+			Group: f.Approval.Group, Count: f.Approval.Count,
+			Timeout: f.Approval.Timeout,
+		}
 		p.longEnough(at+".timeout", f.Approval.Timeout)
 	}
 }
@@ -114,7 +120,8 @@ func (p *parser) window(path, text string) {
 	}
 	for _, one := range parts {
 		if _, err := time.LoadLocation(one.Zone); err != nil || one.Zone == "Local" {
-			p.doc.Errorf(path, "%q is no time zone that every coordinator knows; write for instance Europe/Rome or UTC", one.Zone)
+			p.doc.Errorf(path, "%q is no time zone that every coordinator knows; write for instance Europe/Rome or UTC",
+				one.Zone)
 			return
 		}
 	}

@@ -38,7 +38,10 @@ func Lint(data []byte, filename string) []Problem {
 	p.doubts(func(path, format string, args ...any) {
 		line, column := p.doc.At(path)
 		out = append(out, Problem{
-			Error:    config.Error{File: filename, Line: line, Column: column, Field: path, Text: fmt.Sprintf(format, args...)},
+			Error: config.Error{
+				File: filename, Line: line, Column: column, Field: path,
+				Text: fmt.Sprintf(format, args...),
+			},
 			Severity: SeverityWarning,
 		})
 	})
@@ -65,7 +68,9 @@ func (p *parser) doubts(warn func(path, format string, args ...any)) {
 	}
 }
 
-func (p *parser) doubtConfig(path string, c *deploy.Config, written *configFile, warn func(path, format string, args ...any)) {
+func (p *parser) doubtConfig(path string, c *deploy.Config, written *configFile,
+	warn func(path, format string, args ...any),
+) {
 	if written == nil {
 		return
 	}
@@ -101,7 +106,9 @@ func (p *parser) doubtConfig(path string, c *deploy.Config, written *configFile,
 	p.doubtPolicy(path, c, warn)
 }
 
-func (p *parser) doubtWave(path string, c *deploy.Config, w *deploy.WaveSpec, warn func(path, format string, args ...any)) {
+func (p *parser) doubtWave(path string, c *deploy.Config, w *deploy.WaveSpec,
+	warn func(path, format string, args ...any),
+) {
 	if len(w.Gates) > 0 && w.BakeMin == 0 {
 		warn(path, "has gates but no bake: they are asked once, and nobody watches afterwards")
 	}

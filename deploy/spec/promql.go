@@ -101,7 +101,8 @@ func hostLabelOf(expr promql.Expr) string {
 				continue
 			}
 			for _, name := range []string{sample.Host, "(?:" + sample.Hosts[0] + ")"} {
-				if rest, ok := strings.CutPrefix(m.Value, name); ok && (rest == "" || strings.HasPrefix(strings.TrimLeft(rest, "(?"), ":")) {
+				if rest, ok := strings.CutPrefix(m.Value, name); ok &&
+					(rest == "" || strings.HasPrefix(strings.TrimLeft(rest, "(?"), ":")) {
 					return m.Name
 				}
 			}

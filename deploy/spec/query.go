@@ -20,7 +20,8 @@ const defaultHostLabel = "instance"
 func (p *parser) query(path string, f *gateFile) *deploy.QueryGate {
 	q := &deploy.QueryGate{Query: f.Prometheus, Max: f.Max, Min: f.Min, HostLabel: f.HostLabel, Presence: f.Presence}
 	p.filled(path+".prometheus", f.Prometheus, `errors:rate1m{host="{{.Host}}"}`)
-	asks := p.promQL(path+".prometheus", f.Prometheus, "a gate needs numbers", promql.ValueTypeScalar, promql.ValueTypeVector)
+	asks := p.promQL(path+".prometheus", f.Prometheus, "a gate needs numbers", promql.ValueTypeScalar,
+		promql.ValueTypeVector)
 	if p.doc.Has(path + ".presence") {
 		p.filled(path+".presence", f.Presence, `up{host=~"{{.Hosts}}"} == 1`)
 	}
@@ -38,7 +39,8 @@ func (p *parser) query(path string, f *gateFile) *deploy.QueryGate {
 	if label := hostLabelOf(names); f.HostLabel == "" && carries(names, label) {
 		q.HostLabel = label
 	}
-	if label := cmp.Or(q.HostLabel, defaultHostLabel); (f.HostLabel != "" || f.Presence != "") && !carries(names, label) {
+	if label := cmp.Or(q.HostLabel, defaultHostLabel); (f.HostLabel != "" || f.Presence != "") &&
+		!carries(names, label) {
 		p.doc.Errorf(path+at, "gives no series with the label %s, by which hosts are known; keep it, as in by (%s), or name another hostLabel", label, label)
 	}
 	return q
@@ -78,7 +80,8 @@ func (p *parser) doubtQuery(path string, g *deploy.Gate, baked bool, warn func(p
 	fields, _ := deploy.TemplateFields(q.Query)
 	for _, one := range []struct{ scope, field string }{{deploy.ScopeHost, "Host"}, {deploy.ScopeZone, "Zone"}} {
 		if g.Scope == one.scope && !slices.Contains(fields, one.field) && !slices.Contains(fields, "Hosts") {
-			warn(path+".prometheus", "asks the same for every %s; name it, as in {%s=\"{{.%s}}\"}", one.scope, one.scope, one.field)
+			warn(path+".prometheus", "asks the same for every %s; name it, as in {%s=\"{{.%s}}\"}", one.scope,
+				one.scope, one.field)
 		}
 	}
 	expr, err := readQuery(q.Query)

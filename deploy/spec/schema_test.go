@@ -33,7 +33,10 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 
 // inForm are parts of messages about keys and forms, which a schema can know;
 // other mistakes it lets pass.
-var inForm = []string{"unknown key", "not supported yet", "is missing", "needs a mapping", "needs a list", "is not legal; use", "needs a whole number", "needs true or false", "must be at"}
+var inForm = []string{
+	"unknown key", "not supported yet", "is missing", "needs a mapping", "needs a list",
+	"is not legal; use", "needs a whole number", "needs true or false", "must be at",
+}
 
 func TestSchema(t *testing.T) {
 	s := compileSchema(t)

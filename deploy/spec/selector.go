@@ -35,9 +35,11 @@ func Compile(text string) (*Selector, error) {
 		return nil, errorf(`the selector is empty; write for instance role == "web" && env == "prod", or true for every host`)
 	}
 	if len(text) > maxSelector {
-		return nil, errorf("the selector has %d bytes, at most %d are read; select by a label of its own", len(text), maxSelector)
+		return nil, errorf("the selector has %d bytes, at most %d are read; select by a label of its own", len(text),
+			maxSelector)
 	}
-	env, err := cel.NewEnv(cel.ClearMacros(), cel.Macros(cel.AllMacro, cel.ExistsMacro), cel.Variable("labels", cel.MapType(cel.StringType, cel.StringType)))
+	env, err := cel.NewEnv(cel.ClearMacros(), cel.Macros(cel.AllMacro, cel.ExistsMacro),
+		cel.Variable("labels", cel.MapType(cel.StringType, cel.StringType)))
 	if err != nil {
 		return nil, fmt.Errorf("prepare selectors: %w", err)
 	}
@@ -53,7 +55,8 @@ func Compile(text string) (*Selector, error) {
 		return nil, problem(text, issues)
 	}
 	if checked.OutputType() != cel.BoolType {
-		return nil, errorf("the selector %s is %s, not true or false; compare it, as in role == \"web\"", text, checked.OutputType())
+		return nil, errorf("the selector %s is %s, not true or false; compare it, as in role == \"web\"", text,
+			checked.OutputType())
 	}
 	prog, err := env.Program(checked, cel.CostLimit(maxCost), cel.EvalOptions(cel.OptOptimize))
 	if err != nil {

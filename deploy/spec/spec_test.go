@@ -74,7 +74,10 @@ func TestShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	staged, _ := deploy.Builtin("staged")
-	want := &spec.App{Name: "www", Artifacts: "s3://releases/www", Groups: []spec.Group{{Name: "prod", Select: `role == "web"`, Config: staged}}}
+	want := &spec.App{
+		Name: "www", Artifacts: "s3://releases/www",
+		Groups: []spec.Group{{Name: "prod", Select: `role == "web"`, Config: staged}},
+	}
 	if diff := cmp.Diff(want, app); diff != "" {
 		t.Error(diff)
 	}
@@ -89,13 +92,19 @@ func TestLong(t *testing.T) {
 	half, total := deploy.Percent(50), deploy.Percent(5)
 	bake := func(d time.Duration) deploy.BakeSpec { return deploy.BakeSpec{BakeMin: d} }
 	want := deploy.Config{
-		Name:     "careful",
-		Capacity: deploy.Capacity{MinHealthy: deploy.Percent(66), MinHealthyPerZone: &half, SmallFleet: "relax", MaxConcurrent: deploy.Percent(10), MaxZones: 1},
-		Stage:    deploy.Stage{Prefetch: "fleet", Bandwidth: 200 << 20, Barrier: "wave", Quorum: deploy.Percent(95)},
+		Name: "careful",
+		Capacity: deploy.Capacity{
+			MinHealthy: deploy.Percent(66), MinHealthyPerZone: &half, SmallFleet: "relax",
+			MaxConcurrent: deploy.Percent(10), MaxZones: 1,
+		},
+		Stage: deploy.Stage{Prefetch: "fleet", Bandwidth: 200 << 20, Barrier: "wave", Quorum: deploy.Percent(95)},
 		Waves: []deploy.WaveSpec{
 			{
 				Name: "one-box", Kind: "count", Size: deploy.Count(1), Zone: "lightest", Prefer: "canary=yes", Rehearse: true,
-				BakeSpec: deploy.BakeSpec{BakeMin: 10 * time.Minute, Samples: 100}, Gates: []string{"smoke", "errors-host"},
+				BakeSpec: deploy.BakeSpec{BakeMin: 10 * time.Minute, Samples: 100}, Gates: []string{
+					"smoke",
+					"errors-host",
+				},
 			},
 			{
 				Name: "canary", Kind: "percent", Size: deploy.Percent(5), Balance: true,
@@ -103,12 +112,21 @@ func TestLong(t *testing.T) {
 				Gates:    []string{"port", "errors-all", "errors-vs-baseline", "p99-vs-baseline"},
 			},
 			{
-				Name: "zones", Kind: "remainder", ForEachZone: true, Parallel: []int{1, 1, 2}, OneBox: true, FailureBudget: deploy.Percent(2),
-				PreGates: []string{"budget"}, BakeSpec: bake(time.Hour), Gates: []string{"script", "errors-zone", "tests"},
+				Name: "zones", Kind: "remainder", ForEachZone: true, Parallel: []int{
+					1, 1,
+					2,
+				}, OneBox: true, FailureBudget: deploy.Percent(2),
+				PreGates: []string{"budget"}, BakeSpec: bake(time.Hour), Gates: []string{
+					"script", "errors-zone",
+					"tests",
+				},
 			},
 		},
 		Gates: []deploy.Gate{
-			{Name: "budget", Scope: "deployment", Query: &deploy.QueryGate{Query: "slo:error_budget:ratio", Min: "0.2"}},
+			{
+				Name: "budget", Scope: "deployment",
+				Query: &deploy.QueryGate{Query: "slo:error_budget:ratio", Min: "0.2"},
+			},
 			{Name: "errors-all", Query: &deploy.QueryGate{
 				Query: `sum(rate(errors_total{job="www"}[5m])) / sum(rate(requests_total{job="www"}[5m]))`, Max: "0.01",
 				Window: 10 * time.Minute, HostLabel: "host", Presence: `up{host=~"{{.Hosts}}"} == 1`,
@@ -116,20 +134,38 @@ func TestLong(t *testing.T) {
 			{Name: "errors-host", Scope: "host", Query: &deploy.QueryGate{
 				Query: `errors:rate1m{host="{{.Host}}"}`, Max: "0.01", Window: time.Minute, HostLabel: "host",
 			}, MinSamples: 5},
-			{Name: "errors-vs-baseline", Scope: "wave", Compare: &deploy.CompareGate{Metric: "errors", Test: "sprt", Effect: 2_000_000}},
+			{
+				Name: "errors-vs-baseline", Scope: "wave",
+				Compare: &deploy.CompareGate{Metric: "errors", Test: "sprt", Effect: 2_000_000},
+			},
 			{Name: "errors-zone", Scope: "zone", Query: &deploy.QueryGate{
 				Query: `errors:rate5m{zone="{{.Zone}}"}`, Max: "0.01", Window: 5 * time.Minute,
 			}, FailLimit: 2, Interval: 30 * time.Second},
-			{Name: "go", Scope: "deployment", Approval: &deploy.ApprovalGate{Group: "oncall", Count: 1, Timeout: 7 * 24 * time.Hour}},
+			{
+				Name: "go", Scope: "deployment",
+				Approval: &deploy.ApprovalGate{Group: "oncall", Count: 1, Timeout: 7 * 24 * time.Hour},
+			},
 			{Name: "office-hours", Scope: "deployment", Window: "Mon-Thu 09:00-16:00, Fri 09:00-12:00 Europe/Rome"},
-			{Name: "p99-vs-baseline", Scope: "wave", Compare: &deploy.CompareGate{Metric: "latency", Test: "mannwhitney", Effect: 1_200_000}},
-			{Name: "port", Probe: deploy.Probe{TCP: "127.0.0.1:8080", Failures: 2, Interval: 2 * time.Second, Timeout: 500 * time.Millisecond}},
+			{
+				Name: "p99-vs-baseline", Scope: "wave",
+				Compare: &deploy.CompareGate{Metric: "latency", Test: "mannwhitney", Effect: 1_200_000},
+			},
+			{Name: "port", Probe: deploy.Probe{
+				TCP: "127.0.0.1:8080", Failures: 2, Interval: 2 * time.Second,
+				Timeout: 500 * time.Millisecond,
+			}},
 			{Name: "script", Probe: deploy.Probe{Command: []string{"scripts/check.sh", "--fast"}}},
-			{Name: "smoke", Scope: "host", Probe: deploy.Probe{HTTP: "http://127.0.0.1:8080/healthz", Expect: 200, Consecutive: 5}},
+			{Name: "smoke", Scope: "host", Probe: deploy.Probe{
+				HTTP: "http://127.0.0.1:8080/healthz", Expect: 200,
+				Consecutive: 5,
+			}},
 			{Name: "tests", Webhook: "https://ci.example/groundswell/tests"},
 		},
 		Metrics: []deploy.Metric{
-			{Name: "errors", Total: `http_requests_total{host=~"{{.Hosts}}"}`, Bad: `http_requests_total{host=~"{{.Hosts}}",code=~"5.."}`},
+			{
+				Name: "errors", Total: `http_requests_total{host=~"{{.Hosts}}"}`,
+				Bad: `http_requests_total{host=~"{{.Hosts}}",code=~"5.."}`,
+			},
 			{Name: "latency", Samples: `http_latency:p99{host=~"{{.Hosts}}"}`},
 		},
 		PreGates:       []string{"office-hours", "go"},
@@ -145,15 +181,19 @@ func TestLong(t *testing.T) {
 		FailureBudgetTotal: &total,
 		Rollback:           deploy.RollbackPolicy{MaxConcurrent: deploy.Percent(33)},
 		InFlight:           deploy.InFlight{Max: 4, Queue: "latest"},
-		Timeouts:           deploy.Timeouts{Stage: 15 * time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute, ForgetAfter: 30 * time.Minute},
-		WatchAfter:         24 * time.Hour,
-		StopFailure:        "continue",
+		Timeouts: deploy.Timeouts{
+			Stage: 15 * time.Minute, Task: 30 * time.Minute, LostAfter: 5 * time.Minute,
+			ForgetAfter: 30 * time.Minute,
+		},
+		WatchAfter:  24 * time.Hour,
+		StopFailure: "continue",
 	}
 	if diff := cmp.Diff(want, app.Groups[0].Config); diff != "" {
 		t.Error(diff)
 	}
 	test := app.Groups[1].Config
-	if test.Name != "inline" || test.Capacity.MinHealthy != deploy.Count(1) || !test.Capacity.SharedHost || test.Capacity.MaxZones != 0 || len(test.Waves) != 1 {
+	if test.Name != "inline" || test.Capacity.MinHealthy != deploy.Count(1) || !test.Capacity.SharedHost ||
+		test.Capacity.MaxZones != 0 || len(test.Waves) != 1 {
 		t.Errorf("inline config: %+v", test)
 	}
 	if got := spec.Lint(data, "deploy.yaml"); len(got) != 0 {
@@ -174,10 +214,13 @@ func TestTerse(t *testing.T) {
 		"then":           c.OnFailure.Gate == deploy.Action{Do: "rollback", Scope: "host", Then: "rollback-all"},
 		"bake as staged": c.OnFailure.Bake == deploy.Action{Do: "rollback", Scope: "wave", Then: "pause"},
 		"decision":       c.Decision == deploy.Decision{Timeout: 30 * time.Minute},
-		"rollback":       c.Rollback == deploy.RollbackPolicy{MaxConcurrent: deploy.Count(4), MaxZones: 2, IgnoreFloor: true},
-		"in flight":      c.InFlight == deploy.InFlight{Serial: true, Queue: "reject"},
-		"timeouts":       c.Timeouts.ForgetAfter == 0 && c.Timeouts.Deployment == 12*time.Hour,
-		"full quorum":    app.Groups[1].Config.Stage.Quorum == deploy.Percent(100),
+		"rollback": c.Rollback == deploy.RollbackPolicy{
+			MaxConcurrent: deploy.Count(4), MaxZones: 2,
+			IgnoreFloor: true,
+		},
+		"in flight":   c.InFlight == deploy.InFlight{Serial: true, Queue: "reject"},
+		"timeouts":    c.Timeouts.ForgetAfter == 0 && c.Timeouts.Deployment == 12*time.Hour,
+		"full quorum": app.Groups[1].Config.Stage.Quorum == deploy.Percent(100),
 	} {
 		if !ok {
 			t.Errorf("%s: %+v", what, c)
@@ -302,7 +345,10 @@ groups:
 }
 
 func TestSelector(t *testing.T) {
-	h := &deploy.Host{Name: "web1", Zone: "a1", Region: "eu", Labels: map[string]string{"role": "web", "env": "prod", "aws:x-y": "1", "disk": "ssd"}}
+	h := &deploy.Host{
+		Name: "web1", Zone: "a1", Region: "eu",
+		Labels: map[string]string{"role": "web", "env": "prod", "aws:x-y": "1", "disk": "ssd"},
+	}
 	for text, want := range map[string]bool{
 		`role == "web" && env == "prod"`:                true,
 		`role == "web" && env == "test"`:                false,

@@ -19,7 +19,10 @@ func (p *parser) wave(path string, f *waveFile) deploy.WaveSpec {
 	w := deploy.WaveSpec{
 		Name: f.Name, Kind: "remainder", ForEachZone: f.ForEach == "zone", Parallel: f.Parallel, OneBox: f.OneBox,
 		Rehearse: f.RehearseRollback, FailureBudget: share(f.FailureBudget), PreGates: f.PreGates, Gates: f.Gates,
-		BakeSpec: deploy.BakeSpec{BakeMin: f.Bake.Min, BakeMax: f.Bake.Max, Samples: f.Bake.Samples.Requests, Early: f.Bake.Early != ""},
+		BakeSpec: deploy.BakeSpec{
+			BakeMin: f.Bake.Min, BakeMax: f.Bake.Max, Samples: f.Bake.Samples.Requests,
+			Early: f.Bake.Early != "",
+		},
 	}
 	p.pick(path+".select", &w, &f.Select.part)
 	if p.doc.Has(path+".parallel") && f.ForEach == "" {

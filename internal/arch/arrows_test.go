@@ -88,7 +88,10 @@ var external = []struct {
 	{"github.com/aws/", "cloud SDKs stay in their store", []string{"artifacts/s3store", "internal/discover"}},
 	{"github.com/minio/", "cloud SDKs stay in their store", []string{"artifacts/miniostore"}},
 	{"github.com/versity/", "no daemon links an S3 server", []string{"internal/s3server"}},
-	{"github.com/hashicorp/raft", "raft is fenced off by two packages", []string{"coordinator/consensus", "coordinator/state"}},
+	{
+		"github.com/hashicorp/raft", "raft is fenced off by two packages",
+		[]string{"coordinator/consensus", "coordinator/state"},
+	},
 	{"github.com/hashicorp/memberlist", "gossip is fenced off by one package", []string{"internal/gossip"}},
 	{"github.com/prometheus/client_golang/api", "one package asks Prometheus", []string{"coordinator/gates"}},
 	{"github.com/prometheus/prometheus", "one package reads PromQL, and no server is linked", []string{"deploy/spec"}},

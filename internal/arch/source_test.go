@@ -22,7 +22,8 @@ func parse(t *testing.T, p pkg) source {
 	t.Helper()
 	s := source{pkg: p.short(), fset: token.NewFileSet()}
 	for _, name := range p.GoFiles {
-		f, err := parser.ParseFile(s.fset, filepath.Join(p.Dir, name), nil, parser.ParseComments|parser.SkipObjectResolution)
+		f, err := parser.ParseFile(s.fset, filepath.Join(p.Dir, name), nil,
+			parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +36,10 @@ func generated(f *ast.File) bool { return ast.IsGenerated(f) }
 
 // TestPureSource walks the pure packages: no clock, no goroutine, no channel.
 func TestPureSource(t *testing.T) {
-	clock := map[string]bool{"Now": true, "Since": true, "Until": true, "After": true, "AfterFunc": true, "Tick": true, "NewTimer": true, "NewTicker": true, "Sleep": true, "LoadLocation": true}
+	clock := map[string]bool{
+		"Now": true, "Since": true, "Until": true, "After": true, "AfterFunc": true, "Tick": true,
+		"NewTimer": true, "NewTicker": true, "Sleep": true, "LoadLocation": true,
+	}
 	for _, p := range load(t) {
 		pure := p.short() == "deploy" || p.short() == "agent/task"
 		if !pure && p.short() != "coordinator/state" {

@@ -90,7 +90,10 @@ func TestProblems(t *testing.T) {
 		{"comment only", "# nothing\n", `f.yaml: the key "name" is missing`},
 		{"scalar", "hello", "f.yaml:1:1: needs a mapping with keys of"},
 		{"nearest", "name: x\nmdoe: safe", "f.yaml:2:1: mdoe: unknown key \"mdoe\"; did you mean \"mode\"?\n    2 | mdoe: safe\n      | ^"},
-		{"case", "name: x\nlisten:\n  data_dir: /x", `f.yaml:3:3: listen.data_dir: unknown key "data_dir"; did you mean "dataDir"?`},
+		{
+			"case", "name: x\nlisten:\n  data_dir: /x",
+			`f.yaml:3:3: listen.data_dir: unknown key "data_dir"; did you mean "dataDir"?`,
+		},
 		{"far", "name: x\nlisten: {zebra: 1}", `unknown key "zebra"; known are api, dataDir`},
 		{"later", "name: x\nnotify: [a]", "f.yaml:2:1: notify: not supported yet; remove the key"},
 		{"near later", "name: x\nnotfy: [a]", `unknown key "notfy"; the nearest, "notify", is not supported yet`},
@@ -101,8 +104,14 @@ func TestProblems(t *testing.T) {
 		{"list for text", "name: [x]", "f.yaml:1:7: name: needs text, not a list"},
 		{"text for list", "name: x\nhosts: a", `f.yaml:2:8: hosts: needs a list, such as [a, b], not "a"`},
 		{"text for map", "name: x\nenv: a", `f.yaml:2:6: env: needs a mapping of names to values, not "a"`},
-		{"map for share", "name: x\npart: {a: 1}", "f.yaml:2:7: part: needs a count such as 3 or a percentage such as 25%, not a mapping"},
-		{"list for duration", "name: x\nevery: [1s]", "f.yaml:2:8: every: needs a duration such as 90s, 10m or 7d, not a list"},
+		{
+			"map for share", "name: x\npart: {a: 1}",
+			"f.yaml:2:7: part: needs a count such as 3 or a percentage such as 25%, not a mapping",
+		},
+		{
+			"list for duration", "name: x\nevery: [1s]",
+			"f.yaml:2:8: every: needs a duration such as 90s, 10m or 7d, not a list",
+		},
 		{"list item", "name: x\nhosts: [a, {b: c}]", "f.yaml:2:12: hosts[1]: needs text, not a mapping"},
 		{"int", "name: x\nretry: 2.5", `f.yaml:2:8: retry: needs a whole number, not "2.5"`},
 		{"low", "name: x\nretry: 0", "f.yaml:2:8: retry: must be at least 1, not 0"},
@@ -117,7 +126,10 @@ func TestProblems(t *testing.T) {
 		{"merge", "name: x\nlisten:\n  <<: {api: a}", "f.yaml:3:3: listen: merge keys (<<) are not read here"},
 		{"complex key", "name: x\nenv:\n  [a]: b", "f.yaml:3:3: env: a key must be a word, not a list"},
 		{"own type", "name: x\nselect: some", `f.yaml:2:9: select: needs all or a mapping, not "some"`},
-		{"own type, nested", "name: x\nselect: {onyl: x}", `f.yaml:2:10: select.onyl: unknown key "onyl"; did you mean "only"?`},
+		{
+			"own type, nested", "name: x\nselect: {onyl: x}",
+			`f.yaml:2:10: select.onyl: unknown key "onyl"; did you mean "only"?`,
+		},
 		{"own type, missing", "name: x\nselect: {}", `f.yaml:2:9: select: the key "only" is missing`},
 		{"second document", "name: x\n---\nname: y\n", "a second document begins here; only one is read"},
 		{"yaml", "name: [x\n", "not valid YAML"},
@@ -198,7 +210,8 @@ func TestLayers(t *testing.T) {
 	if diff := cmp.Diff(want, f, cmp.AllowUnexported(file{})); diff != "" {
 		t.Error(diff)
 	}
-	err := config.Overlay(&f, config.Env("DCOORD", get(map[string]string{"DCOORD_EVERY": "x"})), config.Flags(get(map[string]string{"mode": "slow"})))
+	err := config.Overlay(&f, config.Env("DCOORD", get(map[string]string{"DCOORD_EVERY": "x"})),
+		config.Flags(get(map[string]string{"mode": "slow"})))
 	want1, want2 := `DCOORD_EVERY: "x" is no duration`, `--mode: "slow" is not legal; use fast or safe`
 	if err == nil || !strings.Contains(err.Error(), want1) || !strings.Contains(err.Error(), want2) {
 		t.Errorf("got %v", err)
@@ -231,7 +244,10 @@ func TestTexts(t *testing.T) {
 			t.Errorf("duration %s: %s, %v", in, d, err)
 		}
 	}
-	for in, want := range map[string]string{"25%": "25%", "0.5%": "0.5%", "100%": "100%", "3": "3", "33.3333%": "33.3333%"} {
+	for in, want := range map[string]string{
+		"25%": "25%", "0.5%": "0.5%", "100%": "100%", "3": "3",
+		"33.3333%": "33.3333%",
+	} {
 		var s config.Share
 		if err := s.Set(in); err != nil || s.String() != want {
 			t.Errorf("share %s: %s, %v", in, s, err)
@@ -246,7 +262,10 @@ func TestTexts(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{"name: x", "a: &a [*a]", "name: x\nselect: {only: [}", "? [a]\n: b", "others: {a: {api: 1}}"} {
+	for _, s := range []string{
+		"name: x", "a: &a [*a]", "name: x\nselect: {only: [}", "? [a]\n: b",
+		"others: {a: {api: 1}}",
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

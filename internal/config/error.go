@@ -53,7 +53,8 @@ func (e *Error) caret() string {
 		return ' '
 	}, string(line[:e.Column-1]))
 	margin := fmt.Sprintf("%5d | ", e.Line)
-	return fmt.Sprintf("\n%s%s\n%s| %s^", margin, string(line[:min(len(line), widest)]), strings.Repeat(" ", len(margin)-2), indent)
+	return fmt.Sprintf("\n%s%s\n%s| %s^", margin, string(line[:min(len(line), widest)]),
+		strings.Repeat(" ", len(margin)-2), indent)
 }
 
 // Errors is every problem of a file, in the order of its lines.

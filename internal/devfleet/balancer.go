@@ -32,8 +32,11 @@ const (
 
 func startBalancer(hosts []*Host) *balancer {
 	b := &balancer{quit: make(chan struct{}), client: &http.Client{
-		Timeout:   2 * time.Second,
-		Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: time.Second}).DialContext, DisableKeepAlives: true},
+		Timeout: 2 * time.Second,
+		Transport: &http.Transport{
+			DialContext:       (&net.Dialer{Timeout: time.Second}).DialContext,
+			DisableKeepAlives: true,
+		},
 	}}
 	for _, h := range hosts {
 		b.running.Go(func() { b.serve(h) })

@@ -92,7 +92,10 @@ func Bench(ctx context.Context, o Options, dctl string, rounds int, say func(str
 		return out, err
 	}
 	b := &bench{f: fleet, dctl: dctl, say: say}
-	out = Figures{Hosts: o.Agents, Coordinators: o.Coordinators, Rounds: rounds, BundleKB: bundleKB, FsyncP50: fsyncP50(o.Dir)}
+	out = Figures{
+		Hosts: o.Agents, Coordinators: o.Coordinators, Rounds: rounds, BundleKB: bundleKB,
+		FsyncP50: fsyncP50(o.Dir),
+	}
 	if _, err := b.round(ctx, oneWave); err != nil { // the first one fills caches
 		return out, err
 	}
@@ -157,7 +160,10 @@ func (b *bench) round(ctx context.Context, waves string) (float64, error) {
 	if err := os.WriteFile(file, fmt.Appendf(nil, benchApp, b.f.Store("bench"), waves), 0o644); err != nil {
 		return 0, err
 	}
-	for _, args := range [][]string{{"apps", "apply", "-f", file}, {"revisions", "push", dir, "--app", "bench", "--rev", rev}} {
+	for _, args := range [][]string{
+		{"apps", "apply", "-f", file},
+		{"revisions", "push", dir, "--app", "bench", "--rev", rev},
+	} {
 		if err := b.run(ctx, args...); err != nil {
 			return 0, err
 		}
@@ -171,7 +177,8 @@ func (b *bench) round(ctx context.Context, waves string) (float64, error) {
 
 func (b *bench) run(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, b.dctl, args...)
-	cmd.Env = append(append(os.Environ(), b.f.Env()...), "DCTL_OUTPUT=plain", "DCTL_CONFIG="+filepath.Join(b.f.o.Dir, "contexts.yaml"))
+	cmd.Env = append(append(os.Environ(), b.f.Env()...), "DCTL_OUTPUT=plain",
+		"DCTL_CONFIG="+filepath.Join(b.f.o.Dir, "contexts.yaml"))
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := b.f.Run(cmd); err != nil {

@@ -200,7 +200,9 @@ func (d *Demo) push(ctx context.Context, rev string, extra ...string) error {
 }
 
 // deploy pushes and deploys a revision and checks exit code and outcome.
-func (d *Demo) deploy(ctx context.Context, s *Step, rev string, code int, outcome string, extra ...string) (*controlv1.GetDeploymentResponse, error) {
+func (d *Demo) deploy(ctx context.Context, s *Step, rev string, code int, outcome string,
+	extra ...string,
+) (*controlv1.GetDeploymentResponse, error) {
 	if err := d.push(ctx, rev, extra...); err != nil {
 		return nil, err
 	}

@@ -209,7 +209,9 @@ func (f *Fleet) runCoordinator(ctx context.Context, c *Coordinator, stdin string
 }
 
 // until polls what has no signal: another process's state.
-func (f *Fleet) until(ctx context.Context, limit time.Duration, pr *process, what string, ok func() (bool, error)) error {
+func (f *Fleet) until(ctx context.Context, limit time.Duration, pr *process, what string,
+	ok func() (bool, error),
+) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {

@@ -40,7 +40,10 @@ func EC2Tags(ctx context.Context, o EC2Options) (map[string]string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	c := imds.New(imds.Options{Endpoint: o.Endpoint, ClientEnableState: imds.ClientEnabled, EnableFallback: aws.FalseTernary})
+	c := imds.New(imds.Options{
+		Endpoint: o.Endpoint, ClientEnableState: imds.ClientEnabled,
+		EnableFallback: aws.FalseTernary,
+	})
 	names, err := metadata(ctx, c, "tags/instance")
 	var status *smithyhttp.ResponseError
 	if errors.As(err, &status) && status.HTTPStatusCode() == http.StatusNotFound {

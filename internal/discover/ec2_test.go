@@ -22,8 +22,10 @@ func service(t *testing.T, tags map[string]string) string {
 		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", r.Header.Get("X-Aws-Ec2-Metadata-Token-Ttl-Seconds"))
 		fmt.Fprint(w, token)
 	})
-	mux.HandleFunc("GET /latest/meta-data/tags/instance/{name...}", func(w http.ResponseWriter, r *http.Request) { answer(w, r, token, tags) })
-	mux.HandleFunc("GET /latest/meta-data/tags/instance", func(w http.ResponseWriter, r *http.Request) { answer(w, r, token, tags) })
+	mux.HandleFunc("GET /latest/meta-data/tags/instance/{name...}",
+		func(w http.ResponseWriter, r *http.Request) { answer(w, r, token, tags) })
+	mux.HandleFunc("GET /latest/meta-data/tags/instance",
+		func(w http.ResponseWriter, r *http.Request) { answer(w, r, token, tags) })
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s.URL
@@ -65,11 +67,14 @@ func TestEC2Refusals(t *testing.T) {
 		fmt.Fprint(w, "role") // would answer without a token
 	}))
 	defer v1.Close()
-	if tags, err := discover.EC2Tags(t.Context(), discover.EC2Options{Endpoint: v1.URL, Timeout: 5 * time.Second}); err == nil {
+	if tags, err := discover.EC2Tags(t.Context(),
+		discover.EC2Options{Endpoint: v1.URL, Timeout: 5 * time.Second}); err == nil {
 		t.Errorf("asked without a token: %v", tags)
 	}
 	begin := time.Now()
-	if _, err := discover.EC2Tags(t.Context(), discover.EC2Options{Endpoint: "http://127.0.0.1:1", Timeout: time.Second}); err == nil || time.Since(begin) > 5*time.Second {
+	if _, err := discover.EC2Tags(t.Context(),
+		discover.EC2Options{Endpoint: "http://127.0.0.1:1", Timeout: time.Second}); err == nil ||
+		time.Since(begin) > 5*time.Second {
 		t.Errorf("nobody there: %v after %v", err, time.Since(begin))
 	}
 }

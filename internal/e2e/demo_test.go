@@ -52,7 +52,8 @@ func mentioning(t *testing.T, dir string) []string {
 // demo: no process and no file may stay behind, and stop is still reported.
 func TestInterruptLeavesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
-	cmd := exec.Command(filepath.Join(bin, "dctl"), "dev", "--auto", "--output", "jsonl", "--agents", "3", "--coordinators", "1", "--dir", dir)
+	cmd := exec.Command(filepath.Join(bin, "dctl"), "dev", "--auto", "--output", "jsonl", "--agents", "3",
+		"--coordinators", "1", "--dir", dir)
 	out := &output{}
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -134,7 +135,10 @@ func TestAbortTakesBackWhatIsInFlight(t *testing.T) {
 	w.push("v1")
 	w.must("deploy", "--app", "hello", "--rev", "v1")
 	ran := filepath.Join(w.dir, "ran")
-	w.push("v2", hook{event: "ApplicationStart", script: "echo x >>" + ran + "; [ $(wc -l <" + ran + ") -lt 2 ] || sleep 3"})
+	w.push("v2", hook{
+		event:  "ApplicationStart",
+		script: "echo x >>" + ran + "; [ $(wc -l <" + ran + ") -lt 2 ] || sleep 3",
+	})
 	done := make(chan int, 1)
 	go func() {
 		_, code := w.dctl("deploy", "--app", "hello", "--rev", "v2")

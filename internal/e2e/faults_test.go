@@ -50,7 +50,8 @@ func TestFailingHookIsRolledBack(t *testing.T) {
 	if out, code := w.dctl("deploy", "--app", "hello", "--rev", "v2"); code != 7 || !strings.Contains(out, "bad") {
 		t.Errorf("a bad revision again: exit %d, %s", code, out)
 	}
-	if out, code := w.dctl("logs", w.deployment().Deployment.Id, "--failed"); code != 0 || !strings.Contains(out, "no such table: users") {
+	if out, code := w.dctl("logs", w.deployment().Deployment.Id, "--failed"); code != 0 ||
+		!strings.Contains(out, "no such table: users") {
 		t.Errorf("logs --failed: exit %d, %s", code, out)
 	}
 }
@@ -61,7 +62,10 @@ func TestHangingHookIsKilled(t *testing.T) {
 	w.push("v1")
 	w.must("deploy", "--app", "hello", "--rev", "v1")
 	pids := filepath.Join(w.dir, "pids")
-	w.push("v2", hook{event: "ApplicationStart", timeout: 1, script: "trap '' TERM; echo $$ >>" + pids + "; sleep 600 & echo $! >>" + pids + "; wait; sleep 600"})
+	w.push("v2", hook{
+		event: "ApplicationStart", timeout: 1,
+		script: "trap '' TERM; echo $$ >>" + pids + "; sleep 600 & echo $! >>" + pids + "; wait; sleep 600",
+	})
 	began := time.Now()
 	out, code := w.dctl("deploy", "--app", "hello", "--rev", "v2")
 	if code != 5 || !strings.Contains(out, "failed to complete in 1 seconds") {
@@ -76,7 +80,8 @@ func TestHangingHookIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pid := range strings.Fields(string(b)) {
-		if cmdline, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && strings.Contains(string(cmdline), "sleep") {
+		if cmdline, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil &&
+			strings.Contains(string(cmdline), "sleep") {
 			t.Errorf("process %s of the hook still lives: %q", pid, cmdline)
 		}
 	}
@@ -88,7 +93,10 @@ func TestKilledAgentIsAdopted(t *testing.T) {
 	w.push("v1")
 	w.must("deploy", "--app", "hello", "--rev", "v1")
 	mark, ran := filepath.Join(w.dir, "go"), filepath.Join(w.dir, "ran")
-	w.push("v2", hook{event: "ApplicationStart", script: "echo run >>" + ran + "; i=0; while [ ! -e " + mark + " ] && [ $i -lt 400 ]; do sleep 0.05; i=$((i+1)); done"})
+	w.push("v2", hook{
+		event:  "ApplicationStart",
+		script: "echo run >>" + ran + "; i=0; while [ ! -e " + mark + " ] && [ $i -lt 400 ]; do sleep 0.05; i=$((i+1)); done",
+	})
 	done := make(chan int, 1)
 	go func() {
 		_, code := w.dctl("deploy", "--app", "hello", "--rev", "v2")
@@ -243,10 +251,16 @@ func TestApplicationOutlivesTheAgent(t *testing.T) {
 	w := start(t, 1, 1)
 	w.app(oneByOne)
 	pid := filepath.Join(w.dir, "pid")
-	w.push("v1", hook{event: "ApplicationStart", script: "(while true; do echo alive; sleep 0.02; done) & echo $! >" + pid})
+	w.push("v1", hook{
+		event:  "ApplicationStart",
+		script: "(while true; do echo alive; sleep 0.02; done) & echo $! >" + pid,
+	})
 	w.must("deploy", "--app", "hello", "--rev", "v1")
 	h := w.fleet.Hosts[0]
-	for _, end := range []func() error{func() error { return w.fleet.KillAgent(h) }, func() error { return w.fleet.RestartAgent(h) }} {
+	for _, end := range []func() error{
+		func() error { return w.fleet.KillAgent(h) },
+		func() error { return w.fleet.RestartAgent(h) },
+	} {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +296,10 @@ func TestRefusals(t *testing.T) {
 		{"unknown revision", "4f2a91c0", 2, []string{"deploy", "--app", "hello", "--rev", "4f2a91d0"}},
 		{"unknown app", "hello", 2, []string{"deploy", "--app", "helo", "--rev", "4f2a91c0"}},
 		{"unknown flag", "--rev", 2, []string{"deploy", "--app", "hello", "--rv", "x"}},
-		{"unknown config", "built in", 2, []string{"deploy", "--app", "hello", "--rev", "4f2a91c0", "--config", "nope"}},
+		{"unknown config", "built in", 2, []string{
+			"deploy", "--app", "hello", "--rev", "4f2a91c0", "--config",
+			"nope",
+		}},
 		{"unknown host", "www-01", 2, []string{"hosts", "show", "www-02"}},
 		{"unknown deployment", "no deployment", 2, []string{"status", "01NOPE"}},
 	} {

@@ -92,7 +92,8 @@ func (w *world) dctl(args ...string) (string, int) {
 	ctx, cancel := context.WithTimeout(w.Context(), 90*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "dctl"), args...)
-	cmd.Env = append(append(os.Environ(), w.fleet.Env()...), "DCTL_CONFIG="+filepath.Join(w.dir, "contexts.yaml"), "DCTL_OUTPUT=plain")
+	cmd.Env = append(append(os.Environ(), w.fleet.Env()...), "DCTL_CONFIG="+filepath.Join(w.dir, "contexts.yaml"),
+		"DCTL_OUTPUT=plain")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := w.fleet.Run(cmd)
@@ -117,7 +118,8 @@ func (w *world) must(args ...string) string {
 // app applies a deploy.yaml whose config is given in flow style.
 func (w *world) app(config string) {
 	w.Helper()
-	text := fmt.Sprintf("app: hello\nartifacts: %s\ngroups:\n  prod:\n    select: role == \"web\"\n    config: %s\n", w.fleet.Store("hello"), config)
+	text := fmt.Sprintf("app: hello\nartifacts: %s\ngroups:\n  prod:\n    select: role == \"web\"\n    config: %s\n",
+		w.fleet.Store("hello"), config)
 	path := filepath.Join(w.dir, "deploy.yaml")
 	w.write(path, text)
 	w.must("apps", "apply", "-f", path)
@@ -150,7 +152,8 @@ func (w *world) push(rev string, hooks ...hook) {
 	for i, h := range hooks {
 		name := fmt.Sprintf("scripts/%d.sh", i)
 		w.write(filepath.Join(dir, name), "#!/bin/sh\n"+h.script+"\n")
-		spec += fmt.Sprintf("  %s:\n    - location: %s\n      timeout: %d\n", h.event, name, max(h.timeout, 30*btoi(h.timeout == 0)))
+		spec += fmt.Sprintf("  %s:\n    - location: %s\n      timeout: %d\n", h.event, name,
+			max(h.timeout, 30*btoi(h.timeout == 0)))
 	}
 	w.write(filepath.Join(dir, "appspec.yml"), spec)
 	w.write(filepath.Join(dir, "revision"), rev+"\n")

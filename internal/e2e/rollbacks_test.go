@@ -84,7 +84,8 @@ func TestARollbackTakesBackWhatWasDeployedLast(t *testing.T) {
 	if out := w.must("plan", "--app", "hello", "--rev", "v1"); strings.Contains(out, "bad") {
 		t.Errorf("the good revision was marked bad: %s", out)
 	}
-	if out, code := w.dctl("deploy", "--app", "hello", "--rev", "v2"); code != 7 || !strings.Contains(out, "--force-bad") {
+	if out, code := w.dctl("deploy", "--app", "hello", "--rev", "v2"); code != 7 ||
+		!strings.Contains(out, "--force-bad") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }

@@ -16,7 +16,8 @@ import (
 
 // fails is a hook that fails on hosts of that name.
 func fails(names ...string) hook {
-	return hook{event: "ValidateService", script: `case "$PWD" in *` + strings.Join(names, "*|*") + `*) echo "no database" >&2; exit 4;; esac`}
+	return hook{event: "ValidateService", script: `case "$PWD" in *` + strings.Join(names,
+		"*|*") + `*) echo "no database" >&2; exit 4;; esac`}
 }
 
 // wave finds a wave of the newest deployment.
@@ -46,7 +47,8 @@ func (w *world) operator(name string) []string {
 func (w *world) breakGlass() []string {
 	w.Helper()
 	out := filepath.Join(w.dir, "break-glass")
-	cmd := exec.Command(filepath.Join(bin, "dcoord"), "operator", "--dir", filepath.Join(w.fleet.Dir(), "c1"), "--name", "root", "--out", out)
+	cmd := exec.Command(filepath.Join(bin, "dcoord"), "operator", "--dir", filepath.Join(w.fleet.Dir(), "c1"), "--name",
+		"root", "--out", out)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		w.Fatalf("dcoord operator: %v\n%s", err, text)
 	}
@@ -58,7 +60,8 @@ func TestPeopleApproveFreezeAndReject(t *testing.T) {
 	w.app(`{capacity: {minHealthy: 50%, maxConcurrent: 1}, gates: {go: {approval: {count: 1}, scope: deployment}}, preGates: [go],
       waves: [{name: one-box, select: {count: 1}, rehearseRollback: true}, {name: rest, select: remainder}]}`)
 	w.push("v1")
-	if out := w.must("plan", "--app", "hello", "--rev", "v1"); !strings.Contains(out, "first go") || !strings.Contains(out, "blast radius: one-box: 1 of 3 hosts") {
+	if out := w.must("plan", "--app", "hello", "--rev", "v1"); !strings.Contains(out, "first go") ||
+		!strings.Contains(out, "blast radius: one-box: 1 of 3 hosts") {
 		t.Error("the plan names neither the approval nor the blast radius")
 	}
 	out, code := w.dctl("deploy", "--app", "hello", "--rev", "v1")
@@ -70,14 +73,16 @@ func TestPeopleApproveFreezeAndReject(t *testing.T) {
 		t.Errorf("the requester approved: exit %d, %s", code, out)
 	}
 	ann := w.operator("ann")
-	if out, code := w.dctl(append(ann, "approve", id)...); code != 7 || !strings.Contains(out, "ann counts as the same person") {
+	if out, code := w.dctl(append(ann, "approve", id)...); code != 7 ||
+		!strings.Contains(out, "ann counts as the same person") {
 		t.Errorf("whom the requester made approved: exit %d, %s", code, out)
 	}
 	w.must(append(w.breakGlass(), "access", "confirm", "ann", "--reason", "she sits next to me")...)
 	w.must(append(ann, "approve", id, "--reason", "checked with support")...)
 	w.must("watch", id)
 	w.all("v1")
-	if out := w.must("status", id); !strings.Contains(out, "approved by ann") || !strings.Contains(out, "checked with support") {
+	if out := w.must("status", id); !strings.Contains(out, "approved by ann") ||
+		!strings.Contains(out, "checked with support") {
 		t.Error("status does not say who approved, and why")
 	}
 
@@ -89,7 +94,8 @@ func TestPeopleApproveFreezeAndReject(t *testing.T) {
 	id = w.deployment().Deployment.Id
 	w.must(append(ann, "approve", id)...)
 	w.until(10*time.Second, "the freeze is named", func() bool {
-		return slices.ContainsFunc(w.deployment().Deployment.Holds, func(h string) bool { return strings.Contains(h, "trade fair") })
+		return slices.ContainsFunc(w.deployment().Deployment.Holds,
+			func(h string) bool { return strings.Contains(h, "trade fair") })
 	})
 	w.all("v1")
 	if out := w.must("status"); !strings.Contains(out, "FROZEN: hello") {
@@ -144,7 +150,10 @@ func TestOneZoneGoesBackAndIsSkipped(t *testing.T) {
 	}
 	w.must("skip-zone", id, "eu-1b", "--reason", "zone incident")
 	w.must("watch", id)
-	want := map[string]string{"www-01": "v2", "www-02": "v1", "www-03": "v2", "www-04": "v2", "www-05": "v1", "www-06": "v2"}
+	want := map[string]string{
+		"www-01": "v2", "www-02": "v1", "www-03": "v2", "www-04": "v2", "www-05": "v1",
+		"www-06": "v2",
+	}
 	for h, rev := range want {
 		if got := w.running()[h]; got != rev {
 			t.Errorf("%s runs %s, want %s", h, got, rev)
@@ -197,7 +206,8 @@ func TestTwoRevisionsTravelTogether(t *testing.T) {
 		t.Errorf("v5, which contains v4: exit %d, %s", code, out)
 	}
 	w.all("v3")
-	if out, code := w.dctl("deploy", "--app", "hello", "--rev", "v5"); code != 7 || !strings.Contains(out, "marked bad") {
+	if out, code := w.dctl("deploy", "--app", "hello", "--rev", "v5"); code != 7 ||
+		!strings.Contains(out, "marked bad") {
 		t.Errorf("v5 again: exit %d, %s", code, out)
 	}
 }

@@ -68,7 +68,8 @@ func Open(o Options) (*Ring, error) {
 	}
 	meta, err := json.Marshal(o.Self)
 	if err != nil || len(meta) > memberlist.MetaMaxSize {
-		return nil, fmt.Errorf("gossip meta of %s has %d bytes, at most %d fit: %w", o.Self.ID, len(meta), memberlist.MetaMaxSize, err)
+		return nil, fmt.Errorf("gossip meta of %s has %d bytes, at most %d fit: %w", o.Self.ID, len(meta),
+			memberlist.MetaMaxSize, err)
 	}
 	r := &Ring{o: o, alive: map[string]map[string]bool{}}
 	c := memberlist.DefaultLANConfig()

@@ -112,7 +112,8 @@ func (c *Credential) Valid(now time.Time) error {
 	leaf := c.pair.Load().Leaf
 	switch {
 	case now.After(leaf.NotAfter):
-		return fmt.Errorf("the certificate of %s ended at %s", leaf.Subject.CommonName, leaf.NotAfter.Format(time.RFC3339))
+		return fmt.Errorf("the certificate of %s ended at %s", leaf.Subject.CommonName,
+			leaf.NotAfter.Format(time.RFC3339))
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("the certificate of %s begins at %s, later than this machine's clock: is the clock right?",
 			leaf.Subject.CommonName, leaf.NotBefore.Format(time.RFC3339))

@@ -186,7 +186,10 @@ func TestTokens(t *testing.T) {
 		t.Errorf("a token for another CA: %v", err)
 	}
 	whole := tok.String()
-	for _, bad := range []string{"", "x", whole[:len(whole)-4], strings.Replace(whole, "gsjoin1", "gsjoin9", 1), "gsjoin1..x.", whole + ".x"} {
+	for _, bad := range []string{
+		"", "x", whole[:len(whole)-4], strings.Replace(whole, "gsjoin1", "gsjoin9", 1),
+		"gsjoin1..x.", whole + ".x",
+	} {
 		_, err := ParseToken(bad)
 		if err == nil || strings.Contains(err.Error(), tok.Secret) {
 			t.Errorf("token %q: %v", bad, err)

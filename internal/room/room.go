@@ -28,7 +28,8 @@ type Shortage struct {
 
 // Error implements error.
 func (s *Shortage) Error() string {
-	return fmt.Sprintf("disk full: %s: %d %s needed, %d free; make room on its file system", s.Dir, s.need, s.unit, s.free)
+	return fmt.Sprintf("disk full: %s: %d %s needed, %d free; make room on its file system", s.Dir, s.need,
+		s.unit, s.free)
 }
 
 // Over reports whether there is room by now.

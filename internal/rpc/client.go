@@ -42,9 +42,15 @@ func Dial(addresses []string, conf *tls.Config, more ...grpc.DialOption) (*grpc.
 		grpc.WithTransportCredentials(credentials.NewTLS(conf)),
 		grpc.WithAuthority(conf.ServerName),
 		grpc.WithReadBufferSize(0), grpc.WithWriteBufferSize(4 << 10),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout, PermitWithoutStream: true}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: pingEvery, Timeout: pingTimeout,
+			PermitWithoutStream: true,
+		}),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second},
+			Backoff: backoff.Config{
+				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5,
+				MaxDelay: 5 * time.Second,
+			},
 			MinConnectTimeout: 5 * time.Second,
 		}),
 	}, more...)...)

@@ -35,7 +35,10 @@ func unary(s *server, ctx context.Context, method string, h grpc.UnaryHandler) e
 }
 
 func TestDeniedByDefault(t *testing.T) {
-	s := &server{o: ServerOptions{Table: Table{"/open": {Anonymous: true}, "/closed": {Roles: []identity.Role{identity.Operator}}}}}
+	s := &server{o: ServerOptions{Table: Table{
+		"/open":   {Anonymous: true},
+		"/closed": {Roles: []identity.Role{identity.Operator}},
+	}}}
 	never := func(context.Context, any) (any, error) { t.Error("a denied call was made"); return nil, nil }
 	if err := unary(s, t.Context(), "/unknown", never); Kind(err) != KindForbidden {
 		t.Errorf("a method without a row: %v", err)
@@ -77,10 +80,11 @@ func TestFollowersForward(t *testing.T) {
 		Table: Table{"/lead": {Anonymous: true, Leader: true}}, IsLeader: func() bool { return false },
 		Forward: func(_ context.Context, method string, _ any) (any, error) { return method, nil },
 	}}
-	out, err := s.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/lead"}, func(context.Context, any) (any, error) {
-		t.Error("a follower answered itself")
-		return nil, nil
-	})
+	out, err := s.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/lead"},
+		func(context.Context, any) (any, error) {
+			t.Error("a follower answered itself")
+			return nil, nil
+		})
 	if err != nil || out != "/lead" {
 		t.Errorf("%v, %v", out, err)
 	}

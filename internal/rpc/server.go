@@ -188,7 +188,9 @@ func forwarded(ctx context.Context) (caller, bool) {
 	return caller{Peer: p, key: []byte(key[0])}, err == nil
 }
 
-func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
+func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
+	next grpc.UnaryHandler,
+) (out any, err error) {
 	defer s.recovered(info.FullMethod, &err)
 	ctx, rule, err := s.authorise(ctx, info.FullMethod)
 	if err != nil {

@@ -56,7 +56,8 @@ func TestServesAndStops(t *testing.T) {
 
 func TestRefusesOtherInterfaces(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:9000", "192.0.2.1:9000", "localhost:9000", "nonsense"} {
-		if _, err := Start(t.Context(), Options{Dir: t.TempDir(), Addr: addr}); err == nil || !strings.Contains(err.Error(), addr) {
+		if _, err := Start(t.Context(), Options{Dir: t.TempDir(), Addr: addr}); err == nil ||
+			!strings.Contains(err.Error(), addr) {
 			t.Errorf("address %s: %v, want a refusal that names it", addr, err)
 		}
 	}
@@ -67,7 +68,8 @@ func TestStartNamesWhatTheChildSaid(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Start(t.Context(), Options{Dir: file}); err == nil || !strings.Contains(err.Error(), "not a directory") {
+	if _, err := Start(t.Context(), Options{Dir: file}); err == nil ||
+		!strings.Contains(err.Error(), "not a directory") {
 		t.Errorf("a file as directory: %v", err)
 	}
 }

@@ -124,11 +124,13 @@ func TestSwitchedOff(t *testing.T) {
 		c.sleep(6 * life)
 		c.StartCoordinator("c3")
 
-		if err := c.StartAgent("web-1", ""); err == nil || !strings.Contains(err.Error(), "dctl token create --host web-1") {
+		if err := c.StartAgent("web-1", ""); err == nil ||
+			!strings.Contains(err.Error(), "dctl token create --host web-1") {
 			t.Errorf("without a token: %v", err)
 		}
 		wrong := c.Token(&controlv1.CreateTokenRequest{Role: "coordinator"})
-		if err := c.StartAgent("web-1", wrong); err == nil || !strings.Contains(err.Error(), "for the role coordinator, not agent") {
+		if err := c.StartAgent("web-1", wrong); err == nil ||
+			!strings.Contains(err.Error(), "for the role coordinator, not agent") {
 			t.Errorf("with a coordinator's token: %v", err)
 		}
 		if err := c.StartAgent("web-1", c.Token(&controlv1.CreateTokenRequest{})); err != nil {

@@ -175,7 +175,8 @@ func (c *Cluster) StartAgent(name, token string) error {
 	ready := make(chan agent.Status, 1)
 	o := agent.Options{
 		Name: name, Zone: "a", Labels: map[string]string{"role": "web"}, Root: filepath.Join(c.dir, "agents", name),
-		InstallRoot: filepath.Join(c.dir, "fs", name), GossipBind: "10.0.1.1:0", Cgroup: "off", Log: c.Log.With("agent", name),
+		InstallRoot: filepath.Join(c.dir, "fs",
+			name), GossipBind: "10.0.1.1:0", Cgroup: "off", Log: c.Log.With("agent", name),
 		Dial: c.net.Dial, Ring: c.ring, Ready: func(s agent.Status) { ready <- s },
 		Token: func() (identity.Token, error) {
 			if token == "" {

@@ -52,7 +52,8 @@ func TestStoppingLeaderHandsOver(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 			}
 			if took := time.Since(begin); took >= time.Second {
-				t.Errorf("round %d: %s was followed after %s, an election would begin after %s", round, leader, took, pace)
+				t.Errorf("round %d: %s was followed after %s, an election would begin after %s", round, leader,
+					took, pace)
 			}
 			<-stopped
 			c.StartCoordinator(leader)
