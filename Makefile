@@ -22,8 +22,8 @@ build: ## build dctl, dcoord, dagent and the example into bin/ (needs Go alone)
 demo: build ## a whole fleet on this machine: deploy, roll back, fail over
 	bin/dctl dev $(DEMO)
 
-test: build ## the test suite (under 5 minutes)
-	go test -timeout 280s $(PKGS)
+test: build ## the test suite but for what takes long (under 5 minutes)
+	go test -short -timeout 280s $(PKGS)
 
 test-full: build ## the suite with the race detector and long simulations
 	go test -race -timeout 20m $(PKGS)

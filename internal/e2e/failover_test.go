@@ -8,6 +8,7 @@ import (
 // TestABakeOutlivesItsLeaders kills the leader again and again while a wave
 // bakes: the bake takes its time, the time without a leader, and a second each.
 func TestABakeOutlivesItsLeaders(t *testing.T) {
+	long(t)
 	const bake, kills = 20 * time.Second, 3
 	w := start(t, 3, 3)
 	w.app(`{capacity: {minHealthy: 50%}, waves: [{name: all, select: remainder, bake: {min: ` + bake.String() + `}}]}`)

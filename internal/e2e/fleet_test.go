@@ -50,6 +50,17 @@ type world struct {
 	dir   string
 }
 
+// long says that a test takes more than 15 seconds: `make test` leaves it to
+// `make e2e`.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("make e2e runs it")
+	}
+}
+
+// start starts a fleet for one test. There is one at a time: it reaps all that
+// this process leaves behind.
 func start(t *testing.T, coordinators, agents int) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

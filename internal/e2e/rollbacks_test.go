@@ -114,6 +114,7 @@ func count(running map[string]string, rev string) int {
 }
 
 func TestHostsBornSinceGoBack(t *testing.T) {
+	long(t)
 	w := start(t, 1, 2)
 	w.app(strings.Replace(oneBoxFirst, "count: 1}", "count: 1}, bake: {min: 1s}", 1))
 	w.deployed("v1", "v2")
@@ -150,6 +151,7 @@ func TestHostsBornSinceGoBack(t *testing.T) {
 }
 
 func TestARepairDuringARollbackGoesByItsWaves(t *testing.T) {
+	long(t)
 	w := start(t, 1, 4)
 	w.app(strings.Replace(oneBoxFirst, "count: 1}", "count: 1}, bake: {min: 3s}", 1))
 	w.deployed("v1")

@@ -168,6 +168,7 @@ func TestOneZoneGoesBackAndIsSkipped(t *testing.T) {
 }
 
 func TestTwoRevisionsTravelTogether(t *testing.T) {
+	long(t)
 	w := start(t, 3, 6)
 	w.app(`{capacity: {minHealthy: 50%, maxConcurrent: 3}, waves: [{name: one-box, select: {count: 1}, bake: {min: 1s}}, {name: half, select: {percent: 50%}, bake: {min: 4s}},
       {name: rest, select: remainder, bake: {min: 1s}}], ` + allBack + `}`)
