@@ -339,5 +339,6 @@ func TestRefusals(t *testing.T) {
 		w.must("pause", id)
 		w.must("resume", id)
 		w.must("abort", id, "--leave", "--yes")
+		w.dctl("watch", id) // to its end
 	})
 }
