@@ -212,11 +212,22 @@ func (l *layout) inZone(zone string) []*Host {
 // preferred ones first, by the hash.
 func (l *layout) from(in []*Host, n int, prefer string) []*Host {
 	key, val, _ := strings.Cut(prefer, "=")
-	wanted := func(h *Host) int { return count(prefer != "" && h.Labels[key] == val) }
-	slices.SortStableFunc(in, func(a, b *Host) int {
-		return cmp.Or(cmp.Compare(count(l.idle(a)), count(l.idle(b))), cmp.Compare(wanted(b), wanted(a)),
-			cmp.Compare(hash(l.app+"/"+a.ID), hash(l.app+"/"+b.ID)))
+	type candidate struct {
+		host *Host
+		rank int
+		hash uint64
+	}
+	all := make([]candidate, len(in)) // asked once for each host, not with each comparison
+	for i, h := range in {
+		wanted := prefer == "" || h.Labels[key] == val
+		all[i] = candidate{h, 2*count(l.idle(h)) + count(!wanted), hash(l.app + "/" + h.ID)}
+	}
+	slices.SortFunc(all, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.hash, b.hash), cmp.Compare(a.host.ID, b.host.ID))
 	})
+	for i := range all {
+		in[i] = all[i].host
+	}
 	in = in[:min(max(n, 0), len(in))]
 	picked := make(map[*Host]bool, len(in))
 	for _, h := range in {

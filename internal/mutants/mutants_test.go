@@ -322,7 +322,7 @@ var table = []mutant{
 	},
 	{
 		"21: one host is every application's canary", "deploy/arrange.go",
-		"cmp.Compare(hash(l.app+\"/\"+a.ID), hash(l.app+\"/\"+b.ID))", "cmp.Compare(a.ID, b.ID)", "./deploy", "^TestCanariesOfApplicationsDiffer$",
+		"cmp.Compare(a.hash, b.hash), ", "", "./deploy", "^TestCanariesOfApplicationsDiffer$",
 	},
 	{
 		"22: who does not serve at the end is not named", "deploy/decide.go",
