@@ -132,8 +132,14 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 	if e.Host == "" || e.Name == "" {
 		return refuse(Invalid, "a host needs an id and a name")
 	}
-	// Same name, new id: the machine was replaced, and the old one departs.
-	if old := s.Hosts[s.Names[e.Name]]; old != nil && old.ID != e.Host && old.Unreachable {
+	// Same name, new id: the machine was replaced, and the old one departs. Nobody
+	// takes the name of a host that answers, and who is enrolled takes no name at
+	// all that another has: one credential would push any neighbour out.
+	if old := s.Hosts[s.Names[e.Name]]; old != nil && old.ID != e.Host {
+		if !old.Unreachable || s.Hosts[e.Host] != nil {
+			return refuse(Conflict, "host %s has that name; give this one another, or forget that one first "+
+				"(`dctl hosts forget %s`)", old.ID, e.Name)
+		}
 		if err := s.hostLeft(HostLeft{Host: old.ID, Cause: "replaced by " + e.Host}); err != nil {
 			return err
 		}
@@ -188,7 +194,7 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 		}
 		t := &Target{
 			Host: id, App: e.App, Group: e.Group, Zone: h.Zone, Away: h.Unreachable,
-			Quarantined: h.Quarantine != "",
+			Quarantined: h.Quarantine != "", Joined: s.Index,
 		}
 		if h.Targets == nil {
 			h.Targets = map[string]*Target{}

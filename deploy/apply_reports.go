@@ -81,8 +81,15 @@ func (s *State) returned(t *Target) {
 // valid reports whether result and health have values that mean something. An
 // agent is not trusted: a report that says anything else says nothing.
 func (r *Report) valid() bool {
+	if r.Gen > mostCounted || r.Counter > mostCounted {
+		return false
+	}
 	return r.Result >= ResultNone && r.Result <= ResultIdle && r.Health >= HealthUnknown && r.Health <= HealthUnhealthy
 }
+
+// mostCounted bounds what a host may say of its generations and reports: beyond
+// it the next one would start at nothing again, and never be listened to.
+const mostCounted = 1 << 62
 
 // closeGeneration applies generation, result and health of a report, and
 // returns the deployment whose task the result may end. It runs between remove

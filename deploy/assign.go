@@ -64,8 +64,9 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 		}
 	}
 	if kind, goal := g.catchUp(t); kind != CatchUpNone && !staging && !t.HasStaged(goal) {
-		a.Stage, a.StageName, a.StageKey = goal, s.RevisionName(t.App, goal), fmt.Sprintf("%s.%s.%d.%d", kind,
-			goal.Short(), g.Layout.Version, t.StageTries)
+		a.Stage, a.StageName = goal, s.RevisionName(t.App, goal)
+		// Who left and joined again must not take a key for one that it has tried.
+		a.StageKey = fmt.Sprintf("%s.%s.%d.%d.%d", kind, goal.Short(), g.Layout.Version, t.Joined, t.StageTries)
 	}
 	a.Gates, a.StopFail = probes(config.GatesOf(gates)), config.StopFailure == "fail"
 	if !t.Open {
@@ -108,7 +109,7 @@ func (s *State) stage(a *Assignment, d *Deployment, t *Target, task *Task) {
 	}
 	if goal != "" {
 		a.Stage, a.StageName = goal, s.RevisionName(t.App, goal)
-		a.StageKey = fmt.Sprintf("%s.%d.%d", d.ID, d.Attempt, t.StageTries)
+		a.StageKey = fmt.Sprintf("%s.%d.%d.%d", d.ID, d.Attempt, t.Joined, t.StageTries)
 		a.Bandwidth = d.Config.Stage.Bandwidth
 	}
 }

@@ -214,9 +214,11 @@ func (d *decision) finish(dep *Deployment, status []WaveStatus) {
 // serve in it; "" when there is nobody.
 func (d *decision) remainder(dep *Deployment) string {
 	var out, down []string
+	fleet := d.s.group(dep).usage("")
 	for i := range dep.Waves {
 		n := dep.waves[i].tasks
-		if n[TaskSkipped]+n[TaskBroken]+n[TaskFailed]+n[TaskLost]+n[TaskStageFailed] == 0 {
+		left := n[TaskSkipped] + n[TaskBroken] + n[TaskFailed] + n[TaskLost] + n[TaskStageFailed]
+		if left == 0 && fleet.serving == fleet.members {
 			continue
 		}
 		for _, h := range dep.Waves[i].Hosts {
@@ -226,8 +228,8 @@ func (d *decision) remainder(dep *Deployment) string {
 			}
 			if task.Status == TaskSkipped {
 				out = append(out, fmt.Sprintf("%s (%s)", d.s.hostName(h), task.Cause))
-			} else if task.Status.Failure() && !t.Serving() {
-				down = append(down, fmt.Sprintf("%s (%s)", d.s.hostName(h), task.Status))
+			} else if why := t.silence(task); why != "" {
+				down = append(down, fmt.Sprintf("%s (%s)", d.s.hostName(h), why))
 			}
 		}
 	}

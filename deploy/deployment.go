@@ -141,7 +141,8 @@ const revertTries = 3
 // straggles reports whether a target that can be reached still runs what the
 // deployment takes back, and could go to the goal. A nil task is one to be made.
 func (d *Deployment) straggles(g *Group, t *Target, task *Task, goal Digest) bool {
-	if t.Away || t.Declared || goal == "" || t.Running == goal && !t.Open {
+	if t.Away || t.Declared || goal == "" || t.Running == goal && !t.Open ||
+		t.Open && t.Permit != PermitNone && t.Desired == goal { // it is on its way there
 		return false
 	}
 	if task != nil {

@@ -242,7 +242,7 @@ func settle(s *deploy.State) {
 		h.Counter, h.Flaps, h.DownSince = 0, nil, just(h.DownSince, h.Unreachable)
 		for _, t := range h.Targets {
 			t.Counter, t.Evidence, t.RetryAt, t.StageReason, t.StageTries, t.StageFailedAt = 0, "", 0, nil, 0, 0
-			t.GrantedAt = just(1, t.Permit != deploy.PermitNone)
+			t.GrantedAt, t.Joined = just(1, t.Permit != deploy.PermitNone), 0
 			timeless(t.Seals)
 			if t.Drift != "" {
 				t.Drift = "left alone"

@@ -29,6 +29,7 @@ type Target struct {
 	Quarantined   bool     `json:"quarantined,omitempty"`
 	CatchUp       CatchUp  `json:"catch_up,omitempty"`    // what the open generation is for, if for no task
 	Tries         int      `json:"tries,omitempty"`       // catch-ups that failed in a row
+	Joined        uint64   `json:"joined,omitempty"`      // index of the entry by which it joined its group
 	StageTries    int      `json:"stage_tries,omitempty"` // stagings that failed and are to be tried again
 	RetryAt       Time     `json:"retry_at,omitempty"`    // no catch-up before
 	Drift         string   `json:"drift,omitempty"`       // why it is not brought to what its wave runs
@@ -45,6 +46,24 @@ type Target struct {
 // Serving reports whether the target counts as serving capacity.
 func (t *Target) Serving() bool {
 	return t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open && !t.Quarantined
+}
+
+// silence says why the target of a task that is over does not serve; "" for one
+// that does, and for one that is not over.
+func (t *Target) silence(task *Task) string {
+	switch {
+	case t.Serving():
+		return ""
+	case task.Status.Failure():
+		return task.Status.String()
+	case task.Status != TaskSettled || t.Open || t.Permit != PermitNone: // work of another deployment
+		return ""
+	case t.Away:
+		return "unreachable"
+	case t.Health != HealthHealthy:
+		return t.Health.String()
+	}
+	return "" // people keep it out
 }
 
 // canAct reports whether work can be given to the target now.

@@ -326,7 +326,7 @@ var table = []mutant{
 	},
 	{
 		"22: who does not serve at the end is not named", "deploy/decide.go",
-		"} else if task.Status.Failure() && !t.Serving() {", "} else if task == nil {", "./deploy", "^TestScenario$/^failed_and_down.txt$",
+		"} else if why := t.silence(task); why != \"\" {", "} else if why := t.silence(task); why == \"-\" {", "./deploy", "^TestScenario$/^failed_and_down.txt$",
 	},
 	{
 		"22: who is not back is not named", "deploy/decide_rollback.go", "Cause: cause + notBack(list)}",
