@@ -291,6 +291,38 @@ func TestARenamedHostFreesItsName(t *testing.T) {
 	}
 }
 
+// TestNobodyTakesANameThatIsHeld: a host cannot push a neighbour out by calling
+// itself like it, neither one that answers nor, for who is enrolled, one that is
+// down; a machine that was replaced comes back under its name.
+func TestNobodyTakesANameThatIsHeld(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1", "h2")
+	f.refused(deploy.HostEnrolled{Host: "h2", Name: "h1", Zone: "z"})
+	f.refused(deploy.HostEnrolled{Host: "h9", Name: "h1", Zone: "z"})
+	f.must(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: "h1", Counter: f.Hosts["h1"].Counter}}})
+	f.refused(deploy.HostEnrolled{Host: "h2", Name: "h1", Zone: "z"})
+	if f.Names["h1"] != "h1" || f.Names["h2"] != "h2" || f.Hosts["h9"] != nil {
+		t.Errorf("names are %v", f.Names)
+	}
+	f.must(deploy.HostEnrolled{Host: "h9", Name: "h1", Zone: "z"})
+	if f.Hosts["h1"] != nil || f.Names["h1"] != "h9" {
+		t.Errorf("names are %v", f.Names)
+	}
+}
+
+// TestAReportsNumbersAreBounded: after the last number the next is none, and the
+// host would never be listened to again.
+func TestAReportsNumbersAreBounded(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1")
+	before := *f.Target("h1", "www")
+	f.must(deploy.TargetsReported{Items: []deploy.Report{
+		{Host: "h1", App: "www", Counter: 100, Gen: math.MaxUint64, Result: deploy.ResultDone, Running: "v9"},
+		{Host: "h1", App: "www", Counter: math.MaxUint64, Result: deploy.ResultDone, Running: "v9"},
+	}})
+	if now := f.Target("h1", "www"); now.Gen != before.Gen || now.Counter != before.Counter || now.Running == "v9" {
+		t.Errorf("the target is %+v", now)
+	}
+}
+
 // TestRollbackFindsWhatARetryTouched: a task that waits again after a retry may
 // run the bad revision; rolling back takes it along (S6).
 func TestRollbackFindsWhatARetryTouched(t *testing.T) {

@@ -325,6 +325,14 @@ var table = []mutant{
 		"cmp.Compare(a.hash, b.hash), ", "", "./deploy", "^TestCanariesOfApplicationsDiffer$",
 	},
 	{
+		"a host takes a neighbour's name", "deploy/apply_fleet.go",
+		"if !old.Unreachable || s.Hosts[e.Host] != nil {", "if s == nil {", "./deploy", "^TestNobodyTakesANameThatIsHeld$",
+	},
+	{
+		"a report's numbers have no bound", "deploy/apply_reports.go", "if r.Gen > mostCounted || r.Counter > mostCounted {",
+		"if r.Gen > mostCounted && r.Counter > mostCounted {", "./deploy", "^TestAReportsNumbersAreBounded$",
+	},
+	{
 		"22: who does not serve at the end is not named", "deploy/decide.go",
 		"} else if why := t.silence(task); why != \"\" {", "} else if why := t.silence(task); why == \"-\" {", "./deploy", "^TestScenario$/^failed_and_down.txt$",
 	},
