@@ -302,6 +302,10 @@ func (s *State) targetsLeft(e TargetsLeft) error {
 
 // depart ends a target: its task is gone, which is no failure, and N shrinks.
 func (s *State) depart(t *Target, cause string) {
+	var given *Deployment
+	if t.group != nil {
+		given = t.group.given(t)
+	}
 	s.remove(t)
 	for _, d := range s.openOn(t) {
 		task := d.Tasks[t.Host]
@@ -321,6 +325,9 @@ func (s *State) depart(t *Target, cause string) {
 			lw := &g.Layout.Waves[w]
 			lw.Hosts = slices.DeleteFunc(lw.Hosts, func(h string) bool { return h == t.Host })
 			delete(g.place, t.Host)
+			if g.givenIn(w) != given { // nobody is left, say, on what newcomers were to be born on
+				s.resortWave(g, w)
+			}
 		}
 	}
 	delete(s.Hosts[t.Host].Targets, t.App)

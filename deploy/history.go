@@ -247,10 +247,14 @@ func (s *State) Wants(t *Target) Wanted {
 // once one of its targets took it; nil for none. A wave that is still deploying
 // takes a tenth more hosts than it planned.
 func (g *Group) given(t *Target) *Deployment {
-	w, ok := g.place[t.Host]
-	if !ok {
+	w, placed := g.place[t.Host]
+	if !placed {
 		return nil
 	}
+	return g.givenIn(w)
+}
+
+func (g *Group) givenIn(w int) *Deployment {
 	for _, d := range slices.Backward(g.open) {
 		if d.Inverse || w >= len(d.Waves) || d.Status != DeploymentStatusRunning || d.ScopeRevert != nil ||
 			d.waves[w].tasks[TaskSettled] == 0 {
