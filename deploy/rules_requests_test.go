@@ -178,3 +178,37 @@ func TestDriftNamesWhatHoldsIt(t *testing.T) {
 		t.Errorf("it is held by %q, not by the floor", got)
 	}
 }
+
+// TestWhoJoinsAgainIsAskedAnew: an agent stages once for a key; one that left and
+// joined again must not get a key for which it has failed already.
+func TestWhoJoinsAgainIsAskedAnew(t *testing.T) {
+	f := serving(t, "h1", "h2")
+	f.must(deploy.HostEnrolled{Host: "h9", Name: "h9", Zone: "z"})
+	join := func() string {
+		f.must(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h9"}, Waves: []int{0}})
+		return deploy.Assign(f.State, "h9")[0].StageKey
+	}
+	first := join()
+	f.must(deploy.TargetsLeft{App: "www", Group: "prod", Hosts: []string{"h9"}})
+	if again := join(); first == "" || again == first {
+		t.Errorf("the key is %q, and then %q", first, again)
+	}
+}
+
+// TestNewcomersAreToldWhenNobodyIsLeft: who is to be born on what a wave is being
+// given is told when the last host that took it leaves.
+func TestNewcomersAreToldWhenNobodyIsLeft(t *testing.T) {
+	f := serving(t, "h1")
+	d := f.create("d2", "v2", "h1")
+	f.settle(d, "h1")
+	f.must(deploy.BakeStarted{Deployment: "d2", Until: f.Now})
+	f.must(deploy.HostEnrolled{Host: "h9", Name: "h9", Zone: "z"})
+	f.must(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h9"}, Waves: []int{0}})
+	if a := deploy.Assign(f.State, "h9")[0]; a.Stage != "v2" {
+		t.Fatalf("it is to stage %q", a.Stage)
+	}
+	f.must(deploy.HostLeft{Host: "h1", Force: true})
+	if a := deploy.Assign(f.State, "h9")[0]; a.Stage != "v1" || f.AssignedAt("h9") != f.Index {
+		t.Errorf("it is to stage %q, told by entry %d of %d", a.Stage, f.AssignedAt("h9"), f.Index)
+	}
+}

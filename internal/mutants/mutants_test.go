@@ -325,6 +325,14 @@ var table = []mutant{
 		"cmp.Compare(a.hash, b.hash), ", "", "./deploy", "^TestCanariesOfApplicationsDiffer$",
 	},
 	{
+		"a newcomer is not told that nobody is left", "deploy/apply_fleet.go", "if g.givenIn(w) != given {",
+		"if g.givenIn(w) != given && false {", "./deploy", "^TestNewcomersAreToldWhenNobodyIsLeft$",
+	},
+	{
+		"who joins again gets a key that it tried", "deploy/apply_fleet.go", "Joined: s.Index,", "",
+		"./deploy", "^TestWhoJoinsAgainIsAskedAnew$",
+	},
+	{
 		"a host takes a neighbour's name", "deploy/apply_fleet.go",
 		"if !old.Unreachable || s.Hosts[e.Host] != nil {", "if s == nil {", "./deploy", "^TestNobodyTakesANameThatIsHeld$",
 	},
