@@ -19,11 +19,17 @@ func (s *State) sortBehind(g *Group, t *Target) {
 	if t.Open && t.CatchUp != CatchUpNone {
 		g.catchingUp[t.Host] = struct{}{}
 	}
-	if t.mayBeBehind(g) {
+	g.setBehind(t, t.mayBeBehind(g))
+}
+
+// setBehind puts the target among those that may need a catch-up, or takes it away.
+func (g *Group) setBehind(t *Target, on bool) {
+	if on && !t.behind {
 		g.behind[t.Host] = struct{}{}
-	} else if len(g.behind) > 0 {
+	} else if t.behind && !on {
 		delete(g.behind, t.Host)
 	}
+	t.behind = on
 }
 
 // catchUpsGranted applies grants that belong to no deployment.
@@ -114,7 +120,7 @@ func (s *State) catchUpResult(t *Target, kind CatchUp, r *Report) {
 // brought up by. It runs in update.
 func (s *State) caughtUp(t *Target) {
 	g := t.group
-	w, placed := g.place[t.Host]
+	w, placed := t.wave()
 	for _, d := range slices.Backward(g.open) {
 		if !placed || d.Inverse || d.Revision != t.Running || w >= len(d.Waves) || !d.Status.Live() ||
 			d.Status == DeploymentStatusRollingBack {
@@ -164,7 +170,7 @@ func (s *State) catchUpFailed(t *Target, cause string) {
 // birthFailed lets the failure of a birth count against the wave that is being
 // given the revision.
 func (s *State) birthFailed(t *Target, kind CatchUp) {
-	w, ok := t.group.place[t.Host]
+	w, ok := t.wave()
 	if kind != CatchUpBirth || !ok {
 		return
 	}

@@ -66,7 +66,7 @@ func (s *State) inverseCreated(g *Group, d *Deployment, e DeploymentCreated) err
 		w.Hosts = append(w.Hosts, lw.Hosts...)
 	}
 	for _, t := range g.list {
-		if _, placed := g.place[t.Host]; !placed {
+		if _, placed := t.wave(); !placed {
 			w.Hosts = append(w.Hosts, t.Host)
 		}
 	}
@@ -169,12 +169,10 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout) {
 	s.recount(g, func() {
 		g.Layout = layout
 		g.forgetGood()
-		g.place = map[string]int{}
-		for i := range layout.Waves {
-			for _, h := range layout.Waves[i].Hosts {
-				g.place[h] = i
-			}
+		for _, t := range g.list {
+			t.place = 0
 		}
+		g.placeAll(g.target)
 		s.Deployments[d.ID] = d
 		s.open, g.open, g.all = append(s.open, d), append(g.open, d), append(g.all, d)
 		for _, t := range g.list { // a new attempt

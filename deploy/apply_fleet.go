@@ -202,7 +202,7 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 		h.Targets[e.App] = t
 		g.Members[id] = true
 		if i < len(e.Waves) && e.Waves[i] >= 0 && e.Waves[i] < len(g.Layout.Waves) {
-			s.joinWave(g, id, e.Waves[i])
+			s.joinWave(g, t, e.Waves[i])
 		}
 		s.attach(h, t)
 		joined++
@@ -213,9 +213,10 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 
 // joinWave puts a new host into a wave of the layout. Deployments that have not
 // entered the wave plan it; where they have, it is not theirs: see catchingUp.
-func (s *State) joinWave(g *Group, host string, wave int) {
+func (s *State) joinWave(g *Group, t *Target, wave int) {
+	host := t.Host
 	g.Layout.Waves[wave].Hosts = append(g.Layout.Waves[wave].Hosts, host)
-	g.place[host] = wave
+	t.place = wave + 1
 	for _, d := range g.open {
 		if !d.Inverse && wave < len(d.Waves) && d.Waves[wave].Status.waits() && d.forward() &&
 			(d.Tasks[host] == nil || d.Tasks[host].Status == TaskGone) {
@@ -245,7 +246,7 @@ func (s *State) targetMoved(e TargetMoved) error {
 		return refuse(Invalid, "no wave to move a host of %s %s to", e.App, e.Group)
 	}
 	t := g.target(e.Host)
-	if t == nil || t.Permit != PermitNone || g.place[e.Host] != e.From {
+	if t == nil || t.Permit != PermitNone || t.place-1 != e.From {
 		return refuse(Conflict, "host %s cannot be moved", e.Host)
 	}
 	for _, d := range g.open {
@@ -258,7 +259,7 @@ func (s *State) targetMoved(e TargetMoved) error {
 		from, to := &g.Layout.Waves[e.From], &g.Layout.Waves[e.To]
 		from.Hosts = slices.DeleteFunc(from.Hosts, isHost)
 		to.Hosts = append(to.Hosts, e.Host)
-		g.place[e.Host] = e.To
+		t.place = e.To + 1
 		for _, d := range g.open {
 			task := d.Tasks[e.Host]
 			if task == nil || task.gone() || task.Wave != e.From {
@@ -321,10 +322,10 @@ func (s *State) depart(t *Target, cause string) {
 	}
 	if g := t.group; g != nil {
 		g.detach(t)
-		if w, ok := g.place[t.Host]; ok {
+		if w, ok := t.wave(); ok {
 			lw := &g.Layout.Waves[w]
 			lw.Hosts = slices.DeleteFunc(lw.Hosts, func(h string) bool { return h == t.Host })
-			delete(g.place, t.Host)
+			t.place = 0
 			if g.givenIn(w) != given { // nobody is left, say, on what newcomers were to be born on
 				s.resortWave(g, w)
 			}

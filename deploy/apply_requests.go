@@ -178,11 +178,9 @@ func (s *State) retry(d *Deployment) {
 			d.Promoted = slices.DeleteFunc(d.Promoted, func(p string) bool { return strings.HasPrefix(p, w.Name+"/") })
 		}
 		switch {
-		case w.Status == WaveStatusReverted && d.passedOn(s.group(d), i):
-			s.setWave(d, i, WaveStatusSkipped, "a newer deployment has it")
 		case (w.Status == WaveStatusReverted || w.Status.active()) && !d.entered(i),
 			w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), i)) > 0:
-			s.reopen(d, i, WaveStatusPending) // an earlier wave, or an older deployment, comes first again
+			s.reopen(d, i, WaveStatusPending) // an earlier wave, or another deployment, comes first
 		case w.Status == WaveStatusReverted:
 			s.reopen(d, i, WaveStatusDeploying)
 		case w.Status.Passed():

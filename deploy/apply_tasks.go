@@ -84,6 +84,7 @@ func (s *State) rollbackStarted(d *Deployment, e RollbackStarted) error {
 		s.end(d, DeploymentStatusCancelled, e.Cause)
 		return nil
 	}
+	s.giveBack(d, func(int) bool { return true })
 	d.RevertSet, d.ScopeRevert, d.RequestedRevert = true, nil, nil
 	d.Decision, d.DecideBy = false, 0
 	s.setStatus(d, DeploymentStatusRollingBack, e.Cause)
@@ -132,15 +133,11 @@ func (s *State) scopeReverted(d *Deployment, e RollbackStarted) error {
 		s.setWave(d, i, WaveStatusReverting, e.Cause)
 		for _, o := range g.open { // what a newer one had begun here begins anew
 			if o.Seq > d.Seq && i < len(o.Waves) && o.Waves[i].Status == WaveStatusReverted {
-				s.reopen(o, i, WaveStatusPending)
-				for j := range o.Waves {
-					if o.Waves[j].Status.active() && !o.entered(j) {
-						s.setWave(o, j, WaveStatusPending, "an earlier wave comes first again")
-					}
-				}
+				s.enterAgain(o, i)
 			}
 		}
 	}
+	s.giveBack(d, func(wave int) bool { return slices.Contains(e.Waves, wave) })
 	s.adopt(d, e.Items)
 	of := func(t *Target) bool { return inSet[t.Host] }
 	in := func(wave string) bool {
@@ -162,7 +159,7 @@ func (s *State) adopt(d *Deployment, items []RevertGoal) {
 	g := s.group(d)
 	for _, item := range items {
 		if t := g.target(item.Host); t != nil && d.adopts(g, t) {
-			s.update(t, func() { d.plan(t.Host, g.place[t.Host], s.Now, s.Wall) })
+			s.update(t, func() { d.plan(t.Host, t.place-1, s.Now, s.Wall) })
 		}
 	}
 }

@@ -60,15 +60,13 @@ func (s *State) resortWave(g *Group, i int) {
 		return
 	}
 	for _, h := range g.Layout.Waves[i].Hosts {
-		_, was := g.behind[h]
 		t := g.target(h)
-		is := t != nil && t.mayBeBehind(g)
-		if is {
-			g.behind[h] = struct{}{}
-		} else if was {
-			delete(g.behind, h)
+		if t == nil {
+			continue
 		}
-		if (is || was) && t != nil {
+		was := t.behind
+		g.setBehind(t, t.mayBeBehind(g))
+		if was || t.behind {
 			t.host.assignedAt = s.Index // what it should stage changes
 		}
 	}
@@ -128,14 +126,18 @@ func (s *State) sealWave(d *Deployment, i int, seal Seal) {
 
 func (s *State) waveSkipped(d *Deployment, w *Wave, e WaveSkipped) error {
 	p := d.waves[e.Wave]
-	busy := p.open() > 0 && !d.promoted(w.Name, holdTargets)
+	newer := d.sealedBy(s.group(d), e.Wave)
+	busy := p.open() > 0 && !d.promoted(w.Name, holdTargets) && newer == nil
 	if d.Status != DeploymentStatusRunning || busy || p.evidence > 0 ||
 		p.tasks[TaskGranted]+p.tasks[TaskReverting] > 0 ||
 		!w.Status.waits() && !w.Status.active() || w.Status.waits() && p.failures+w.Extra > w.Budget ||
 		d.ScopeRevert != nil || !d.entered(e.Wave) {
 		return refuse(Conflict, "wave %s has work", w.Name)
 	}
-	if p.tasks[TaskSkipped] == 0 { // unless somebody was left out of it
+	switch {
+	case newer != nil:
+		w.LeftTo = newer.ID
+	case p.tasks[TaskSkipped] == 0: // unless somebody was left out of it
 		s.sealWave(d, e.Wave, Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
 	}
 	w.EndedAt, w.Holds = s.Now, nil

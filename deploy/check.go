@@ -322,7 +322,7 @@ func (s *State) judgedOrMeant(d *Deployment, j int) bool {
 		return true
 	}
 	return p.tasks[TaskGone] == p.total() || d.promoted(w.Name, holdTargets) || d.leftOutByName(j) ||
-		d.passedOn(s.group(d), j) ||
+		w.LeftTo != "" ||
 		p.tasks[TaskSettled] > 0
 }
 

@@ -33,7 +33,7 @@ func (d *decision) revertSet(dep *Deployment, in func(wave int, t *Target) bool,
 		}
 	}
 	for _, t := range g.list {
-		if !dep.adopts(g, t) || !t.movesTo(dep.Revision) || !in(g.place[t.Host], t) || dep.overtaken(g, t) {
+		if !dep.adopts(g, t) || !t.movesTo(dep.Revision) || !in(t.place-1, t) || dep.overtaken(g, t) {
 			continue
 		}
 		goal := d.goal(dep, t, bad)
@@ -139,7 +139,7 @@ func (d *decision) asked(dep *Deployment) bool {
 			(a.Zone == "" || t.Zone == a.Zone) && (a.Wave == "" || dep.Waves[w].Name == a.Wave)
 	})
 	for _, item := range items {
-		w := d.s.group(dep).place[item.Host] // of one that joined, and has no task yet
+		w := d.s.group(dep).target(item.Host).place - 1 // of one that joined, and has no task yet
 		if task := dep.Tasks[item.Host]; task != nil {
 			w = task.Wave
 		}

@@ -10,6 +10,10 @@ import (
 // enter opens a wave that is next, or says what holds it.
 func (d *decision) enter(dep *Deployment, i int) WaveStatus {
 	p, w := dep.waves[i], &dep.Waves[i]
+	if o := dep.sealedBy(d.s.group(dep), i); o != nil {
+		d.emit(WaveSkipped{Deployment: dep.ID, Wave: i, Cause: fmt.Sprintf("%s (%s) has sealed it", o.RevName, o.ID)})
+		return WaveStatusSkipped
+	}
 	if dep.deserted(i) {
 		return d.emptied(dep, i)
 	}

@@ -129,7 +129,7 @@ func (d *Deployment) reopens(t *Target, task *Task) bool {
 // adopts reports whether a target that has no task in the deployment could get
 // one: it joined after the waves were planned.
 func (d *Deployment) adopts(g *Group, t *Target) bool {
-	w, placed := g.place[t.Host]
+	w, placed := t.wave()
 	task := d.Tasks[t.Host]
 	return placed && !d.Inverse && w < len(d.Waves) && (task == nil || task.Status == TaskGone)
 }
@@ -279,13 +279,52 @@ func (dep *Deployment) shadowed(g *Group, i int) bool {
 	return false
 }
 
-// passedOn reports whether a newer deployment has entered the wave: it was
-// sealed before it was taken back, and it is not this one's any more.
-func (d *Deployment) passedOn(g *Group, i int) bool {
-	return slices.ContainsFunc(g.open, func(o *Deployment) bool {
-		return o.Seq > d.Seq && i < len(o.Waves) &&
-			(o.Waves[i].Status.active() || o.Waves[i].Status == WaveStatusSealed)
-	})
+// newerIn returns a newer deployment that is in wave i, or has sealed it, and nil
+// for none. This one had sealed the wave before it was taken back there. While the
+// newer one is in it this one waits; once it has sealed the wave, the wave is its.
+func (d *Deployment) newerIn(g *Group, i int) *Deployment {
+	for _, o := range slices.Backward(g.open) {
+		if o.Seq > d.Seq && i < len(o.Waves) &&
+			(o.Waves[i].Status.judged() || o.Waves[i].Status == WaveStatusReverting) {
+			return o
+		}
+	}
+	return nil
+}
+
+// sealedBy returns the newer deployment to which a wave that waits is left: it has
+// sealed it, and is not going back.
+func (d *Deployment) sealedBy(g *Group, i int) *Deployment {
+	o := d.newerIn(g, i)
+	if o == nil || o.Waves[i].Status != WaveStatusSealed || o.Status == DeploymentStatusRollingBack ||
+		!d.Waves[i].Status.waits() {
+		return nil
+	}
+	return o
+}
+
+// giveBack opens the waves that older deployments left to one that takes them back
+// now: nobody has judged them any more.
+func (s *State) giveBack(d *Deployment, taken func(wave int) bool) {
+	for _, o := range s.group(d).open {
+		for i := range o.Waves {
+			if w := &o.Waves[i]; w.LeftTo == d.ID && taken(i) {
+				w.LeftTo = ""
+				s.enterAgain(o, i)
+			}
+		}
+	}
+}
+
+// enterAgain makes a wave wait to be entered once more, and with it those behind it
+// that are being given the revision.
+func (s *State) enterAgain(d *Deployment, i int) {
+	s.reopen(d, i, WaveStatusPending)
+	for j := range d.Waves {
+		if d.Waves[j].Status.active() && !d.entered(j) {
+			s.setWave(d, j, WaveStatusPending, "an earlier wave comes first again")
+		}
+	}
 }
 
 // quorum returns how many planned targets behind wave i's barrier are staged,
@@ -336,6 +375,12 @@ func (d *Deployment) enteredBy(i int, status []WaveStatus) bool {
 // orderHolds is R2 and R3: no overtaking, and nothing new behind one that halts.
 func (s *State) orderHolds(dep *Deployment, g *Group, wave int) []Hold {
 	var out []Hold
+	if o := dep.newerIn(g, wave); o != nil {
+		out = append(out, Hold{
+			Kind: "order", Name: o.ID,
+			Text: fmt.Sprintf("%s (%s) is in wave %s", o.RevName, o.ID, o.Waves[wave].Name),
+		})
+	}
 	for _, o := range g.open {
 		if o.Seq >= dep.Seq {
 			break

@@ -29,7 +29,6 @@ type Group struct {
 	all        []*Deployment       // oldest first; derived
 	open       []*Deployment       // of these, not terminal; derived
 	good       []Digest            // of each wave of the layout, see goodIn; derived, nil when it must be found anew
-	place      map[string]int      // of its hosts: their wave in the layout; derived
 	behind     map[string]struct{} // hosts that may need a catch-up; derived
 	catchingUp map[string]struct{} // hosts whose open generation is a catch-up; derived
 
@@ -49,7 +48,7 @@ func GroupKey(app, group string) string { return app + "/" + group }
 // derive builds the group's indexes; its targets are counted by State.add.
 // It is given every deployment of the state, oldest first.
 func (g *Group) derive(all []*Deployment) {
-	g.use, g.all, g.open, g.good, g.place = nil, nil, nil, nil, map[string]int{}
+	g.use, g.all, g.open, g.good = nil, nil, nil, nil
 	g.behind, g.catchingUp, g.targets = map[string]struct{}{}, map[string]struct{}{}, map[string]*Target{}
 	g.list = nil
 	if g.Members == nil { // empty ones are left out of a snapshot
@@ -61,16 +60,22 @@ func (g *Group) derive(all []*Deployment) {
 	if g.Grades == nil {
 		g.Grades = map[Digest]Grade{}
 	}
-	for i := range g.Layout.Waves {
-		for _, h := range g.Layout.Waves[i].Hosts {
-			g.place[h] = i
-		}
-	}
 	for _, d := range all {
 		if d.App == g.App && d.Group == g.Name {
 			g.all = append(g.all, d)
 			if !d.Status.Terminal() {
 				g.open = append(g.open, d)
+			}
+		}
+	}
+}
+
+// placeAll tells every target that the layout holds its wave.
+func (g *Group) placeAll(target func(host string) *Target) {
+	for i := range g.Layout.Waves {
+		for _, h := range g.Layout.Waves[i].Hosts {
+			if t := target(h); t != nil {
+				t.place = i + 1
 			}
 		}
 	}

@@ -131,7 +131,7 @@ func (g *Group) forgetGood() { g.good = nil }
 // the group's. Past one that is suspect, or that shaky names, it is the newest
 // proven one, where there is one; past is what it leads past, "" nothing.
 func (g *Group) wayBack(t *Target, ok func(Seal) bool, shaky func(Digest) bool) (back, past Digest) {
-	wave, placed := g.place[t.Host]
+	wave, placed := t.wave()
 	if !placed {
 		wave = -1
 	}
@@ -232,7 +232,7 @@ func (s *State) Wants(t *Target) Wanted {
 	if d := g.given(t); d != nil {
 		return Wanted{d.Revision, fmt.Sprintf("deployment %s gives it to its wave", d.ID)}
 	}
-	wave, placed := g.place[t.Host]
+	wave, placed := t.wave()
 	if !placed {
 		return Wanted{"", "it has no wave yet"}
 	}
@@ -247,7 +247,7 @@ func (s *State) Wants(t *Target) Wanted {
 // once one of its targets took it; nil for none. A wave that is still deploying
 // takes a tenth more hosts than it planned.
 func (g *Group) given(t *Target) *Deployment {
-	w, placed := g.place[t.Host]
+	w, placed := t.wave()
 	if !placed {
 		return nil
 	}
@@ -273,7 +273,7 @@ func (g *Group) want(t *Target) Digest {
 	if d := g.given(t); d != nil {
 		return d.Revision
 	}
-	w, placed := g.place[t.Host]
+	w, placed := t.wave()
 	if !placed {
 		return ""
 	}

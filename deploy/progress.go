@@ -197,7 +197,7 @@ func (s *State) remove(t *Target) {
 		c.more[i].apply(-1)
 	}
 	t.group.tally(c, -1)
-	delete(t.group.behind, t.Host)
+	t.group.setBehind(t, false)
 	delete(t.group.catchingUp, t.Host)
 }
 

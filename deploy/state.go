@@ -86,6 +86,9 @@ func (s *State) Rebuild() {
 		if h := s.Hosts[id]; len(h.Flaps) > 0 || h.Quarantine != "" {
 			s.flapping[id] = struct{}{}
 		}
+		for _, t := range s.Hosts[id].Targets {
+			t.place = 0
+		}
 	}
 	all := slices.SortedFunc(maps.Values(s.Deployments),
 		func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
@@ -96,7 +99,14 @@ func (s *State) Rebuild() {
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Groups)) {
-		s.Groups[k].derive(all)
+		g := s.Groups[k]
+		g.derive(all)
+		g.placeAll(func(h string) *Target {
+			if t := s.Target(h, g.App); t != nil && t.Group == g.Name {
+				return t
+			}
+			return nil
+		})
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
 		h := s.Hosts[id]
@@ -109,7 +119,7 @@ func (s *State) Rebuild() {
 
 // attach makes the target part of the indexes and counters.
 func (s *State) attach(h *Host, t *Target) {
-	t.host, t.group, t.added = h, s.Groups[GroupKey(t.App, t.Group)], nil
+	t.host, t.group, t.added, t.behind = h, s.Groups[GroupKey(t.App, t.Group)], nil, false
 	if t.group != nil {
 		t.group.targets[t.Host] = t
 		at, _ := t.group.find(t.Host)

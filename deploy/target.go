@@ -38,10 +38,16 @@ type Target struct {
 	// the stopped deployment that left it on its revision; a rollback takes it along
 	LeftBy string `json:"left_by,omitempty"`
 
-	host  *Host    // derived
-	group *Group   // derived; nil when the target belongs to no defined group
-	added *counted // what the target adds to counters now; derived
+	host  *Host  // derived
+	group *Group // derived; nil when the target belongs to no defined group
+	// of its wave in the group's layout, from 1; 0 is none, see wave; derived
+	place  int
+	behind bool     // it may need a catch-up, and is one of group.behind; derived
+	added  *counted // what the target adds to counters now; derived
 }
+
+// wave is the position of the target's wave in the layout of its group.
+func (t *Target) wave() (position int, placed bool) { return t.place - 1, t.place > 0 }
 
 // Serving reports whether the target counts as serving capacity.
 func (t *Target) Serving() bool {
@@ -132,7 +138,7 @@ func (s *State) exclusive(t *Target) bool {
 // deployment is about to change, has just changed, or that waits for a person.
 // What it rests on changes between remove and add alone.
 func (t *Target) mayBeBehind(g *Group) bool {
-	w, placed := g.place[t.Host]
+	w, placed := t.wave()
 	if !placed || t.Open || t.Permit != PermitNone || t.Away || t.Quarantined || t.Drift != "" {
 		return false
 	}

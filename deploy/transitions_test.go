@@ -125,6 +125,7 @@ var transitions = []transition{
 	{"wave", "reverted", "reverting", "another scope fails, rollback of all"},
 	{"wave", "reverting", "reverted", "every target of the set is back, broken, gone, lost or left"},
 	{"wave", "sealed", "reverting", "scoped gate fails while the deployment is not terminal"},
+	{"wave", "skipped", "pending", "the newer deployment that it was left to goes back"},
 	{"deployment", "", "pending", "created"},
 	{"deployment", "", "rolling_back", "terminal: rollback is a new inverse deployment"},
 	{"deployment", "paused", "rolling_back", "abort --rollback; a decision that nobody took in time"},

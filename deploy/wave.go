@@ -23,16 +23,18 @@ type Wave struct {
 	StartedAt     Time       `json:"started_at,omitempty"`
 	EvidenceSince Time       `json:"evidence_since,omitempty"` // the same moment in FSM time
 	// Unix milliseconds: no verdict looks at what was before
-	EvidenceFrom int64         `json:"evidence_from,omitempty"`
-	Planned      int           `json:"planned,omitempty"` // tasks when it was entered, without who joined since
-	BakeUntil    Time          `json:"bake_until,omitempty"`
-	EndedAt      Time          `json:"ended_at,omitempty"`
-	HeldAt       Time          `json:"held_at,omitempty"`    // since when it could be entered but for its holds
-	Holds        []Hold        `json:"holds,omitempty"`      // why it is not entered
-	Released     bool          `json:"released,omitempty"`   // its first permit was granted: the barrier is passed
-	Extra        int           `json:"extra,omitempty"`      // births in it that failed
-	BakeSince    Time          `json:"bake_since,omitempty"` // start of the clock, moved on by pauses
-	Rehearsed    time.Duration `json:"rehearsed,omitempty"`  // how long a rollback of one host took
+	EvidenceFrom int64  `json:"evidence_from,omitempty"`
+	Planned      int    `json:"planned,omitempty"` // tasks when it was entered, without who joined since
+	BakeUntil    Time   `json:"bake_until,omitempty"`
+	EndedAt      Time   `json:"ended_at,omitempty"`
+	HeldAt       Time   `json:"held_at,omitempty"` // since when it could be entered but for its holds
+	Holds        []Hold `json:"holds,omitempty"`   // why it is not entered
+	// the newer deployment that has sealed it, for which it is skipped
+	LeftTo    string        `json:"left_to,omitempty"`
+	Released  bool          `json:"released,omitempty"`   // its first permit was granted: the barrier is passed
+	Extra     int           `json:"extra,omitempty"`      // births in it that failed
+	BakeSince Time          `json:"bake_since,omitempty"` // start of the clock, moved on by pauses
+	Rehearsed time.Duration `json:"rehearsed,omitempty"`  // how long a rollback of one host took
 	// Watch holds the answers of its gates, by watchKey.
 	Watch map[string]*Watched `json:"watch,omitempty"`
 }

@@ -72,7 +72,8 @@ func every() []deploy.Event {
 // soft fields are set by Apply and never travel in a fact.
 var soft = map[string][]string{
 	"Wave": {
-		"Status", "Budget", "StartedAt", "EvidenceFrom", "EvidenceSince", "Planned", "BakeUntil", "EndedAt", "HeldAt", "Holds", "Released",
+		"Status", "Budget", "StartedAt", "EvidenceFrom", "EvidenceSince", "Planned", "BakeUntil", "EndedAt", "HeldAt", "Holds",
+		"LeftTo", "Released",
 		"Extra", "BakeSince", "Rehearsed", "Watch",
 	},
 }

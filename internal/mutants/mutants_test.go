@@ -60,6 +60,15 @@ var table = []mutant{
 		"t.Permit == PermitNone && !t.Quarantined", "./deploy", "^TestAnOpenGenerationDoesNotServe$",
 	},
 	{
+		"a wave left to a newer deployment stays its when that goes back", "deploy/apply_tasks.go",
+		"s.giveBack(d, func(int) bool { return true })", "", "./deploy", "^TestScenario$/^left_to_a_newer.txt$",
+	},
+	{
+		"two deployments in one wave after a retry", "deploy/deployment.go",
+		"if o := dep.newerIn(g, wave); o != nil {", "if o := dep.newerIn(g, wave); false {", "./deploy",
+		"^TestScenario$/^left_to_a_newer.txt$",
+	},
+	{
 		"N counts who is alive", "deploy/progress.go",
 		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
 	},
