@@ -216,7 +216,7 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 func (s *State) joinWave(g *Group, t *Target, wave int) {
 	host := t.Host
 	g.Layout.Waves[wave].Hosts = append(g.Layout.Waves[wave].Hosts, host)
-	t.place = wave + 1
+	g.place(t, wave)
 	for _, d := range g.open {
 		if !d.Inverse && wave < len(d.Waves) && d.Waves[wave].Status.waits() && d.forward() &&
 			(d.Tasks[host] == nil || d.Tasks[host].Status == TaskGone) {
@@ -259,7 +259,7 @@ func (s *State) targetMoved(e TargetMoved) error {
 		from, to := &g.Layout.Waves[e.From], &g.Layout.Waves[e.To]
 		from.Hosts = slices.DeleteFunc(from.Hosts, isHost)
 		to.Hosts = append(to.Hosts, e.Host)
-		t.place = e.To + 1
+		g.place(t, e.To)
 		for _, d := range g.open {
 			task := d.Tasks[e.Host]
 			if task == nil || task.gone() || task.Wave != e.From {
@@ -325,7 +325,7 @@ func (s *State) depart(t *Target, cause string) {
 		if w, ok := t.wave(); ok {
 			lw := &g.Layout.Waves[w]
 			lw.Hosts = slices.DeleteFunc(lw.Hosts, func(h string) bool { return h == t.Host })
-			t.place = 0
+			g.place(t, -1)
 			if g.givenIn(w) != given { // nobody is left, say, on what newcomers were to be born on
 				s.resortWave(g, w)
 			}

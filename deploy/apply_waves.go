@@ -39,8 +39,13 @@ func (s *State) waveStarted(d *Deployment, w *Wave, e WaveStarted) error {
 }
 
 func (s *State) setWave(d *Deployment, i int, to WaveStatus, text string) {
+	was := d.Waves[i].Status
 	d.Waves[i].Status = to
-	s.resortWave(s.group(d), i)
+	if g := s.group(d); was.active() == to.active() && was.waits() == to.waits() {
+		s.reassignBehind(g, i)
+	} else {
+		s.resortWave(g, i)
+	}
 	if p := d.Config.Stage.Prefetch; p == "wave" || p == "none" {
 		s.reassignWave(d, i)
 	}
@@ -59,15 +64,21 @@ func (s *State) resortWave(g *Group, i int) {
 	if i >= len(g.Layout.Waves) {
 		return
 	}
-	for _, h := range g.Layout.Waves[i].Hosts {
-		t := g.target(h)
-		if t == nil {
-			continue
-		}
+	for _, t := range g.byWave[i] {
 		was := t.behind
 		g.setBehind(t, t.mayBeBehind(g))
 		if was || t.behind {
 			t.host.assignedAt = s.Index // what it should stage changes
+		}
+	}
+}
+
+// reassignBehind tells the targets of a wave that may need a catch-up that toward
+// what may have changed.
+func (s *State) reassignBehind(g *Group, i int) {
+	for h := range g.behind {
+		if t := g.target(h); t.place == i+1 {
+			t.host.assignedAt = s.Index
 		}
 	}
 }
@@ -97,9 +108,11 @@ func (s *State) waveSealed(d *Deployment, w *Wave, e WaveSealed) error {
 		return refuse(Conflict, "wave %s is not ready to be sealed", w.Name)
 	}
 	seal := Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now}
-	for _, h := range w.Hosts {
-		t := s.Target(h, d.App)
-		if task := d.Tasks[h]; t == nil || task == nil || task.Status != TaskSettled || task.Wave != e.Wave {
+	for _, t := range p.targets {
+		if t == nil {
+			continue
+		}
+		if task := d.Tasks[t.Host]; task == nil || task.Status != TaskSettled || task.Wave != e.Wave {
 			continue
 		}
 		t.host.assignedAt = s.Index
@@ -119,8 +132,8 @@ func (s *State) sealWave(d *Deployment, i int, seal Seal) {
 	}
 	seal.Wave = g.Layout.Waves[i].Name
 	g.seal(seal)
-	for _, h := range g.Layout.Waves[i].Hosts {
-		s.Hosts[h].assignedAt = s.Index // those without history of their own go by it
+	for _, t := range g.byWave[i] {
+		t.host.assignedAt = s.Index // those without history of their own go by it
 	}
 }
 

@@ -16,13 +16,16 @@ func Arrange(app string, specs []WaveSpec, hosts []*Host, idle func(*Host) bool)
 	if idle == nil {
 		idle = func(*Host) bool { return false }
 	}
-	l := &layout{app: app, idle: idle, pool: slices.Clone(hosts), all: len(hosts), zones: map[string]int{}}
-	slices.SortFunc(l.pool, func(a, b *Host) int {
+	l := &layout{app: app, all: len(hosts), zones: map[string]int{}}
+	all := make([]candidate, len(hosts))
+	for i, h := range hosts {
+		l.zones[h.Zone]++
+		all[i] = candidate{Host: h, idle: idle(h)}
+		l.pool = append(l.pool, &all[i])
+	}
+	slices.SortFunc(l.pool, func(a, b *candidate) int {
 		return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
-	for _, h := range hosts {
-		l.zones[h.Zone]++
-	}
 	for i, spec := range specs {
 		l.spec = i
 		l.place(spec)
@@ -31,14 +34,16 @@ func Arrange(app string, specs []WaveSpec, hosts []*Host, idle func(*Host) bool)
 }
 
 type layout struct {
-	app   string
-	idle  func(*Host) bool
-	pool  []*Host        // not yet placed, by zone and name
-	all   int            // hosts in the group
-	zones map[string]int // hosts in each zone of the group
-	waves []Wave
-	spec  int
-	batch int
+	app  string
+	idle func(*candidate) bool
+	pool []*candidate // not yet placed, by zone and name
+	// the same by the hash, once a wave of a count or percentage asks; a remainder takes all of them
+	byHash []*candidate
+	all    int            // hosts in the group
+	zones  map[string]int // hosts in each zone of the group
+	waves  []Wave
+	spec   int
+	batch  int
 }
 
 // wave is one wave made from the spec, without hosts.
@@ -80,7 +85,7 @@ func parallelAt(parallel []int, batch int) int {
 	return max(1, parallel[min(batch, len(parallel)-1)])
 }
 
-func (l *layout) add(spec WaveSpec, name, zone string, hosts []*Host) {
+func (l *layout) add(spec WaveSpec, name, zone string, hosts []*candidate) {
 	w := spec.wave(name, zone, l.spec, l.batch)
 	for _, h := range hosts {
 		w.Hosts = append(w.Hosts, h.ID)
@@ -100,9 +105,9 @@ func (l *layout) zone(zone string, spec WaveSpec) string {
 // lightest returns the zone with the fewest targets of the group among those
 // that still have unplaced hosts, first of all hosts that can act; ties go by name.
 func (l *layout) lightest() (string, bool) {
-	var best *Host
-	less := func(a, b *Host) bool {
-		return cmp.Or(cmp.Compare(count(l.idle(a)), count(l.idle(b))), cmp.Compare(l.zones[a.Zone], l.zones[b.Zone]),
+	var best *candidate
+	less := func(a, b *candidate) bool {
+		return cmp.Or(cmp.Compare(count(a.idle), count(b.idle)), cmp.Compare(l.zones[a.Zone], l.zones[b.Zone]),
 			cmp.Compare(a.Zone, b.Zone)) < 0
 	}
 	for _, h := range l.pool {
@@ -117,7 +122,7 @@ func (l *layout) lightest() (string, bool) {
 }
 
 // take removes the hosts that a spec selects from the pool.
-func (l *layout) take(spec WaveSpec) []*Host {
+func (l *layout) take(spec WaveSpec) []*candidate {
 	n := len(l.pool)
 	switch spec.Kind {
 	case "count":
@@ -133,12 +138,12 @@ func (l *layout) take(spec WaveSpec) []*Host {
 	if spec.Balance && zone == "" {
 		return l.balance(n, spec.Prefer)
 	}
-	return l.pick(n, zone, spec.Prefer)
+	return l.pick(n, zone, zone == "", spec.Prefer)
 }
 
 // balance takes n hosts in proportion to the zones, by largest remainder, and
 // orders them zone by turns.
-func (l *layout) balance(n int, prefer string) []*Host {
+func (l *layout) balance(n int, prefer string) []*candidate {
 	n = min(n, len(l.pool))
 	left := map[string]int{}
 	for _, h := range l.pool {
@@ -160,15 +165,15 @@ func (l *layout) balance(n int, prefer string) []*Host {
 		parts[i%len(parts)].whole++
 	}
 	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.zone, b.zone) })
-	var byZone [][]*Host
+	var byZone [][]*candidate
 	for _, p := range parts {
-		byZone = append(byZone, l.pickIn(p.whole, p.zone, prefer))
+		byZone = append(byZone, l.pick(p.whole, p.zone, false, prefer))
 	}
 	return interleave(byZone)
 }
 
-func interleave(lists [][]*Host) []*Host {
-	var out []*Host
+func interleave(lists [][]*candidate) []*candidate {
+	var out []*candidate
 	for i := 0; ; i++ {
 		added := false
 		for _, l := range lists {
@@ -182,57 +187,57 @@ func interleave(lists [][]*Host) []*Host {
 	}
 }
 
-// pick removes up to n hosts of the zone ("" any), preferred ones first.
-func (l *layout) pick(n int, zone, prefer string) []*Host {
-	if zone != "" {
-		return l.pickIn(n, zone, prefer)
-	}
-	return l.from(slices.Clone(l.pool), n, prefer)
-}
-
-// pickIn is pick in exactly this zone; "" are the hosts that name none.
-func (l *layout) pickIn(n int, zone, prefer string) []*Host {
-	in := slices.DeleteFunc(slices.Clone(l.pool), func(h *Host) bool { return h.Zone != zone })
-	return l.from(in, n, prefer)
-}
-
 // inZone removes every host of the zone, in order.
-func (l *layout) inZone(zone string) []*Host {
-	var out []*Host
-	l.pool = slices.DeleteFunc(l.pool, func(h *Host) bool {
-		if h.Zone == zone {
-			out = append(out, h)
+func (l *layout) inZone(zone string) []*candidate {
+	var out []*candidate
+	l.pool = slices.DeleteFunc(l.pool, func(c *candidate) bool {
+		if c.Zone == zone {
+			out = append(out, c)
 		}
-		return h.Zone == zone
+		return c.Zone == zone
 	})
 	return out
 }
 
-// from removes up to n of the given hosts from the pool: of those that can act,
-// preferred ones first, by the hash.
-func (l *layout) from(in []*Host, n int, prefer string) []*Host {
+// candidate is a host that is to be placed.
+type candidate struct {
+	*Host
+	idle   bool   // it cannot act
+	hash   uint64 // by which a wave of a count or percentage chooses
+	placed bool
+}
+
+// pick removes up to n hosts of the zone from the pool, "" are those that name
+// none unless any is meant: of those that can act, preferred ones first, by the hash.
+func (l *layout) pick(n int, zone string, any bool, prefer string) []*candidate {
+	if len(l.pool) == 0 {
+		return nil
+	}
+	if l.byHash == nil { // once for all waves
+		l.byHash = slices.Clone(l.pool)
+		for _, c := range l.byHash {
+			c.hash = hash(l.app + "/" + c.ID)
+		}
+		slices.SortFunc(l.byHash, func(a, b *candidate) int {
+			return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.ID, b.ID))
+		})
+	}
 	key, val, _ := strings.Cut(prefer, "=")
-	type candidate struct {
-		host *Host
-		rank int
-		hash uint64
+	var byRank [4][]*candidate
+	for _, c := range l.byHash {
+		if !c.placed && (any || c.Zone == zone) {
+			rank := 2*count(c.idle) + count(prefer != "" && c.Labels[key] != val)
+			if byRank[rank] = append(byRank[rank], c); len(byRank[0]) >= n {
+				break
+			}
+		}
 	}
-	all := make([]candidate, len(in)) // asked once for each host, not with each comparison
-	for i, h := range in {
-		wanted := prefer == "" || h.Labels[key] == val
-		all[i] = candidate{h, 2*count(l.idle(h)) + count(!wanted), hash(l.app + "/" + h.ID)}
+	out := slices.Concat(byRank[:]...)
+	out = out[:min(max(n, 0), len(out))]
+	for _, c := range out {
+		c.placed = true
 	}
-	slices.SortFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.hash, b.hash), cmp.Compare(a.host.ID, b.host.ID))
-	})
-	for i := range all {
-		in[i] = all[i].host
-	}
-	in = in[:min(max(n, 0), len(in))]
-	picked := make(map[*Host]bool, len(in))
-	for _, h := range in {
-		picked[h] = true
-	}
-	l.pool = slices.DeleteFunc(l.pool, func(h *Host) bool { return picked[h] })
-	return in
+	isPlaced := func(c *candidate) bool { return c.placed }
+	l.pool, l.byHash = slices.DeleteFunc(l.pool, isPlaced), slices.DeleteFunc(l.byHash, isPlaced)
+	return out
 }

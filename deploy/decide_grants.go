@@ -38,11 +38,10 @@ func (d *decision) reverts() {
 		g := &granting{d: d, dep: dep, wave: w.wave, led: d.ledger(grp), x: x, limit: grantBatch}
 		for _, serving := range []bool{false, true} {
 			g.p().reverting.each(func(j int) bool {
-				h := dep.Waves[w.wave].Hosts[j]
-				if d.s.Target(h, dep.App).Serving() != serving {
-					return true
+				if t := g.p().targets[j]; t.Serving() == serving {
+					return g.try(t)
 				}
-				return g.try(h)
+				return true
 			})
 		}
 		g.emit()
@@ -117,16 +116,17 @@ func (d *decision) granting(w openWave) *granting {
 
 // from grants to the members of the set while anything fits.
 func (g *granting) from(set bitset) {
-	set.each(func(j int) bool { return g.try(g.dep.Waves[g.wave].Hosts[j]) })
+	set.each(func(j int) bool { return g.try(g.p().targets[j]) })
 }
 
 // try grants one target its goal. It returns false when no other can fit.
-func (g *granting) try(host string) bool {
+func (g *granting) try(t *Target) bool {
 	if len(g.items) >= g.limit {
 		return false
 	}
-	t, goal := g.d.s.Target(host, g.dep.App), g.dep.Tasks[host].goal(g.dep)
-	if t == nil || t.host.Unreachable || t.Quarantined && g.dep.Tasks[host].Status == TaskWaiting ||
+	task := g.dep.Tasks[t.Host]
+	goal := task.goal(g.dep)
+	if t.host.Unreachable || t.Quarantined && task.Status == TaskWaiting ||
 		!t.HasStaged(goal) {
 		return true
 	}
@@ -140,7 +140,7 @@ func (g *granting) try(host string) bool {
 		return !full && g.led.g.usage("").permits+g.led.taken[""] < g.x.concurrent
 	}
 	g.led.take(t, kind, g.x)
-	g.items = append(g.items, Grant{Host: host, Gen: t.Gen + 1, Kind: kind, Goal: goal})
+	g.items = append(g.items, Grant{Host: t.Host, Gen: t.Gen + 1, Kind: kind, Goal: goal})
 	return true
 }
 

@@ -34,6 +34,7 @@ type Group struct {
 
 	targets map[string]*Target // by host; derived
 	list    []*Target          // the same by host id, in order; derived
+	byWave  [][]*Target        // of each wave of the layout; derived
 }
 
 // Hosts returns the members in order.
@@ -70,14 +71,25 @@ func (g *Group) derive(all []*Deployment) {
 	}
 }
 
-// placeAll tells every target that the layout holds its wave.
+// placeAll gives every target that the layout holds its place.
 func (g *Group) placeAll(target func(host string) *Target) {
+	g.byWave = make([][]*Target, len(g.Layout.Waves))
 	for i := range g.Layout.Waves {
 		for _, h := range g.Layout.Waves[i].Hosts {
 			if t := target(h); t != nil {
-				t.place = i + 1
+				g.place(t, i)
 			}
 		}
+	}
+}
+
+// place puts a target into a wave of the layout; -1 is none.
+func (g *Group) place(t *Target, wave int) {
+	if old, placed := t.wave(); placed {
+		g.byWave[old] = slices.DeleteFunc(g.byWave[old], func(x *Target) bool { return x == t })
+	}
+	if t.place = wave + 1; wave >= 0 {
+		g.byWave[wave] = append(g.byWave[wave], t)
 	}
 }
 

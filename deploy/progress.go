@@ -42,6 +42,7 @@ func (b bitset) empty() bool {
 // progress counts a wave's tasks, so that a decision costs what changed and
 // not the size of the fleet. It is derived from tasks and targets.
 type progress struct {
+	targets   []*Target // by position; of a host that departed, nil or one that is no target any more
 	tasks     [taskStatuses]int
 	failures  int    // tasks that count against the wave's budget
 	evidence  int    // settled tasks whose host is not quarantined
@@ -63,6 +64,14 @@ type progress struct {
 	away             bitset // open tasks, and permits, whose host is unreachable
 	awayCount        int
 	vanished         bitset // settled tasks whose host is unreachable
+}
+
+// put notes the target of a position of the wave.
+func (p *progress) put(at int, t *Target) {
+	for len(p.targets) <= at {
+		p.targets = append(p.targets, nil)
+	}
+	p.targets[at] = t
 }
 
 // leave counts a task that has no target any more.
@@ -160,6 +169,7 @@ func (s *State) add(t *Target) {
 		if task := d.Tasks[t.Host]; task != nil && !task.gone() {
 			one := d.contribution(t, task)
 			one.apply(+1)
+			one.p.put(one.at, t)
 			if c.n < len(c.tasks) {
 				c.tasks[c.n] = one
 				c.n++
