@@ -69,6 +69,16 @@ var table = []mutant{
 		"^TestScenario$/^left_to_a_newer.txt$",
 	},
 	{
+		"who is on its way back is taken back again", "deploy/deployment.go",
+		"t.Open && t.Permit != PermitNone && t.Desired == goal { // it is on its way there", "false {", "./deploy",
+		"^TestWhoIsOnItsWayBackIsNotTakenBackAgain$",
+	},
+	{
+		"an end is silent about who went down later", "deploy/target.go",
+		"	case t.Health != HealthHealthy:\n		return t.Health.String()\n	}\n	return \"\"", "	}\n	return \"\"", "./deploy",
+		"^TestAnEndNamesWhoWentDownLater$",
+	},
+	{
 		"N counts who is alive", "deploy/progress.go",
 		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
 	},
