@@ -23,6 +23,7 @@ import (
 type client struct {
 	cli  *cli
 	cred *identity.Credential
+	dir  string // of the credential
 	seen rpc.Seen
 
 	mu        sync.Mutex
@@ -54,10 +55,8 @@ func (c *cli) connect() (*client, error) {
 	if err := cred.Valid(time.Now()); err != nil {
 		return nil, &exitError{code: exitAuth, text: err.Error() + comeBack(cred)}
 	}
-	short, cancel := context.WithTimeout(context.Background(), renewPatience)
-	defer cancel()
-	_ = agent.RenewOperator(short, where.Coordinators, cred, where.Credentials) // the next command tries again
-	cl := &client{cli: c, cred: cred, addresses: where.Coordinators}
+	cl := &client{cli: c, cred: cred, dir: where.Credentials, addresses: where.Coordinators}
+	cl.renew()
 	cl.conn, err = cl.dial()
 	return cl, err
 }
@@ -106,8 +105,20 @@ func (c *cli) where() (Context, error) {
 	return out, nil
 }
 
-// close ends the connection.
-func (cl *client) close() { _ = cl.conn.Close() } // nothing is left to lose
+// close ends the connection, and renews who we are if the cluster's CA was replaced.
+func (cl *client) close() {
+	_ = cl.conn.Close() // nothing is left to lose
+	if cl.cred.Outdated() {
+		cl.renew()
+	}
+}
+
+// renew gets a new certificate if that is due.
+func (cl *client) renew() {
+	ctx, cancel := context.WithTimeout(context.Background(), renewPatience)
+	defer cancel()
+	_ = agent.RenewOperator(ctx, cl.addresses, cl.cred, cl.dir) // the next command tries again
+}
 
 // api is the service at the coordinator that answered last.
 func (cl *client) api() controlv1.ControlServiceClient {

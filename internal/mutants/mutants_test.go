@@ -79,6 +79,14 @@ var table = []mutant{
 		"^TestAnEndNamesWhoWentDownLater$",
 	},
 	{
+		"the old CA gives no word for the new one", "internal/identity/authorities.go",
+		"for _, by := range a.cas[1:] {", "for _, by := range a.cas[:0] {", "./internal/simtest", "^TestTheCAIsReplaced$",
+	},
+	{
+		"a new CA issues though a coordinator lacks its key", "coordinator/rotation.go", "if len(waits) == 0 {",
+		"if len(waits) < 9 {", "./internal/simtest", "^TestACAIsGivenUp$",
+	},
+	{
 		"N counts who is alive", "deploy/progress.go",
 		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
 	},
