@@ -258,3 +258,15 @@ func TestAnEndNamesWhoWentDownLater(t *testing.T) {
 		t.Errorf("it is %s: %q, not %q", d.Status, d.Cause, want)
 	}
 }
+
+// TestAnEndedDeploymentIsOvertaken: a host that another deployment is changing is
+// that one's to answer for, also to one that has ended.
+func TestAnEndedDeploymentIsOvertaken(t *testing.T) {
+	f := serving(t, "h1", "h2")
+	f.grant(f.create("d2", "v2", "h1", "h2"), "h1")
+	for host, want := range map[string]bool{"h1": true, "h2": false} {
+		if got := f.Deployments["d1"].Overtaken(f.Groups["www/prod"], f.Target(host, "www")); got != want {
+			t.Errorf("%s is overtaken: %v", host, got)
+		}
+	}
+}

@@ -321,7 +321,7 @@ var table = []mutant{
 	},
 	{
 		"9: a false alarm about another's host", "deploy/deployment.go", "if len(g.open) == 1 && g.open[0] == dep {",
-		"if len(g.open) == 1 {", "./deploy", "^TestScenario$/^revoked_under_permit.txt$",
+		"if len(g.open) == 1 {", "./deploy", "^TestAnEndedDeploymentIsOvertaken$",
 	},
 	{
 		"10: a selector takes effect in flight", "deploy/apply_fleet.go", "case len(g.open) == 0 || g.Selector == \"\":",
