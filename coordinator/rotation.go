@@ -90,6 +90,9 @@ func (c *Coordinator) takeCAs(ctx context.Context) error {
 		c.o.Log.Info("the cluster's CAs changed", "issues", have.Issuer().ID(), "trusted", now.next)
 		if old != have.Issuer().ID() || now.next == "" {
 			c.peers.redial() // what is open shows a certificate of before
+			c.server.End(func(l rpc.Live) bool {
+				return l.Peer.Role == identity.Operator && !c.keys.cred.IssuedAs(l.Leaf)
+			}, rpc.Errorf(rpc.KindUnavailable, "the cluster's CA was replaced; connect again"))
 		}
 		if now.next == "" {
 			c.raft.drop()
@@ -339,7 +342,7 @@ func (c *Coordinator) describeCAs(out *controlv1.ClusterStatusResponse, said map
 }
 
 // behindHere lists the hosts with a stream here whose certificate is of another CA
-// than the one that issues.
+// than the one that issues. People who watch renew beside their stream.
 func (c *Coordinator) behindHere() (out []string) {
 	for _, l := range c.server.Live() {
 		if l.Peer.Role == identity.Agent && !c.keys.cred.IssuedAs(l.Leaf) && !slices.Contains(out, l.Peer.ID) {

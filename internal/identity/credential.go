@@ -100,8 +100,9 @@ func (c *Credential) Trusts(leaf *x509.Certificate) bool {
 	return c.trust.Load().keys[string(leaf.AuthorityKeyId)]
 }
 
-// Outdated reports whether the coordinator that was dialled last has a certificate
-// of another CA: the cluster's CA was replaced since this one was issued.
+// Outdated reports whether a coordinator has shown a certificate of another CA
+// since this one was issued: the cluster's CA was replaced. Where KeepRenewed runs,
+// it renews then.
 func (c *Credential) Outdated() bool { return c.late.Load() }
 
 // Leaf returns the certificate that is shown.
@@ -200,7 +201,10 @@ func (c *Credential) verifyCoordinator(s tls.ConnectionState) error {
 	if err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
 	}
-	c.late.Store(!c.IssuedAs(s.PeerCertificates[0]))
+	if late := !c.IssuedAs(s.PeerCertificates[0]); late {
+		c.late.Store(true)
+		c.RenewSoon(0)
+	}
 	return nil
 }
 
@@ -310,6 +314,7 @@ func (c *Credential) Renewed(dir string, certPEM, caPEM []byte) error {
 	if err := SaveRenewed(dir, certPEM, caPEM); err != nil {
 		return err
 	}
+	c.late.Store(false)
 	return c.Trust(caPEM)
 }
 

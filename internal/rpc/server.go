@@ -92,6 +92,17 @@ func (s *Server) Live() (out []Live) {
 	return out
 }
 
+// End ends the streams of such callers, for their clients to connect again.
+func (s *Server) End(of func(Live) bool, why error) {
+	s.s.mu.Lock()
+	defer s.s.mu.Unlock()
+	for a := range s.s.live {
+		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.leaf != nil && of(Live{Peer: c.Peer, Leaf: c.leaf}) {
+			a.end(ended{why})
+		}
+	}
+}
+
 type server struct {
 	o ServerOptions
 
@@ -177,8 +188,9 @@ func (s *server) forwards(rule Rule) bool {
 
 func (s *server) admit(c caller) error {
 	if c.leaf != nil && !s.o.Credential.Trusts(c.leaf) {
-		return Errorf(KindUnauthorised, "the CA that issued the certificate of %s %s is trusted no more; "+
-			"enrol or log in again with a new token", c.Role, c.ID)
+		// the connection is of before; a new one shows a new certificate, or is not let in
+		return Errorf(KindUnavailable, "the CA that issued the certificate of %s %s is trusted no more; connect again",
+			c.Role, c.ID)
 	}
 	if s.o.Admit == nil {
 		return nil
