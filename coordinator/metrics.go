@@ -39,6 +39,10 @@ func (c *Coordinator) metrics(w http.ResponseWriter, r *http.Request) {
 		prometheus.Labels{"certificate": "coordinator"})
 	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.ca.Ends()).Seconds(),
 		prometheus.Labels{"certificate": "ca"})
+	for _, x := range c.refusals.counts() {
+		gauge("refused_total", "What callers were refused, or slowed down in, because they had their share.", x.n,
+			prometheus.Labels{"method": x.method, "why": x.why})
+	}
 	type key struct{ app, group, result string }
 	ended := map[key]float64{}
 	c.store.View(func(s *deploy.State) {

@@ -41,13 +41,17 @@ type Options struct {
 	// Epoch is the cluster's, and whether it only observes: hosts then report, and
 	// get no assignments. Nil is a cluster that acts.
 	Epoch func() (epoch uint64, held bool)
+	// Limited is told of what a host was slowed down in or refused, because it had
+	// its share or nobody waits for it; it must not block. Nil is not told.
+	Limited func(host, what string)
 }
 
 // Service implements the agents' service on one replica.
 type Service struct {
 	agentv1.UnimplementedAgentServiceServer
-	o     Options
-	batch chan report
+	o      Options
+	limits limits
+	batch  chan report
 
 	mu      sync.Mutex
 	streams map[string]*stream
@@ -59,7 +63,10 @@ func New(o Options) *Service {
 	if o.Epoch == nil {
 		o.Epoch = func() (uint64, bool) { return 0, false }
 	}
-	return &Service{o: o, batch: make(chan report, 1024), streams: map[string]*stream{}}
+	if o.Limited == nil {
+		o.Limited = func(string, string) {}
+	}
+	return &Service{o: o, limits: newLimits(), batch: make(chan report, 1024), streams: map[string]*stream{}}
 }
 
 // stream is one host's session.
@@ -73,6 +80,37 @@ type stream struct {
 	mu    sync.Mutex
 	logs  map[string]chan *agentv1.LogChunk
 	acked uint64 // highest counter that is in the log
+	// unheard are applications of reports that were dropped because the host was
+	// no target.
+	unheard map[string]bool
+}
+
+// mostUnheard bounds the list of a stream: a host has fewer applications, and
+// reports none that it was told to be no target of.
+const mostUnheard = 64
+
+// note remembers that a report about the application is dropped; false if there
+// are too many.
+func (s *stream) note(app string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unheard == nil {
+		s.unheard = map[string]bool{}
+	}
+	if len(s.unheard) >= mostUnheard && !s.unheard[app] {
+		return false
+	}
+	s.unheard[app] = true
+	return true
+}
+
+// forget takes the note back; whether there was one.
+func (s *stream) forget(app string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	noted := s.unheard[app]
+	delete(s.unheard, app)
+	return noted
 }
 
 // acknowledge lets the sender tell the host that its reports up to counter are
@@ -117,6 +155,9 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	}
 	if err := check(hello); err != nil {
 		return err
+	}
+	if !s.limits.hellos.Allow(host, 1) {
+		return s.refuse(host, "sessions")
 	}
 	if epoch, _ := s.o.Epoch(); hello.Epoch > epoch {
 		return &deploy.Refusal{Reason: deploy.Conflict, Text: fmt.Sprintf(
@@ -192,10 +233,15 @@ func check(h *agentv1.Hello) error {
 // is reachable again.
 func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) error {
 	var events []deploy.Event
+	var changed bool
+	var bad error
 	s.o.State.View(func(st *deploy.State) {
 		old := st.Hosts[host]
-		if old == nil || old.Name != h.Name || old.Zone != h.Zone || old.Region != h.Region ||
-			old.Version != h.Version || !maps.Equal(old.Labels, h.Labels) {
+		if old != nil {
+			bad = wild("counter of reports", h.Counter, old.Counter)
+		}
+		if changed = old == nil || old.Name != h.Name || old.Zone != h.Zone || old.Region != h.Region ||
+			old.Version != h.Version || !maps.Equal(old.Labels, h.Labels); changed {
 			events = append(events, deploy.HostEnrolled{
 				Host: host, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version,
 			})
@@ -207,7 +253,13 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) e
 			}}})
 		}
 	})
-	if len(events) == 0 {
+	switch {
+	case bad != nil:
+		s.o.Limited(host, "counters that cannot be")
+		return bad
+	case changed && !s.limits.changes.Allow(host, 1):
+		return s.refuse(host, "changes of name, zone, labels or version")
+	case len(events) == 0:
 		return nil
 	}
 	refusals, err := s.o.Log.Propose(ctx, events)
@@ -256,7 +308,7 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 	err := srv.Send(&agentv1.Down{Message: &agentv1.Down_Welcome{Welcome: &agentv1.Welcome{
 		Counter: counter, Coordinator: s.o.Name, Epoch: epoch,
 	}}})
-	last := assigned{complete: true}
+	last := assigned{complete: true, unheard: st.forget}
 	for err == nil {
 		changed := s.o.State.Changed()
 		if m := s.next(&last, st.host); m != nil {
@@ -297,9 +349,14 @@ func (s *Service) receive(ctx context.Context, st *stream, srv agentv1.AgentServ
 		if err != nil {
 			return err
 		}
+		if err := s.pace(ctx, st.host, up); err != nil {
+			return err
+		}
 		switch m := up.Message.(type) {
 		case *agentv1.Up_Reports:
-			s.accept(ctx, st, m.Reports)
+			if err := s.accept(ctx, st, m.Reports); err != nil {
+				return err
+			}
 		case *agentv1.Up_Log:
 			st.deliver(m.Log)
 		case *agentv1.Up_Progress:

@@ -23,7 +23,8 @@ var arrows = map[string][]string{
 	"internal/arch": nil, "internal/config": {"internal/near"}, "internal/discover": nil, "internal/durable": nil,
 	"internal/gossip": nil, "internal/memory": nil, "internal/near": nil, "internal/room": nil, "internal/s3server": nil,
 	"internal/identity": {"internal/durable"}, // keys outlive a power cut by the same write as everything else
-	"internal/rpc":      {"internal/identity"},
+	"internal/bucket":   nil,
+	"internal/rpc":      {"internal/bucket", "internal/identity"},
 
 	"deploy/spec": {"deploy", "internal/config", "internal/near"},
 	"deploy/sim":  {"deploy"},
@@ -38,7 +39,7 @@ var arrows = map[string][]string{
 	"coordinator/scheduler": {"deploy"},
 	"coordinator/gates":     {"deploy"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
-	"coordinator/sessions":  {"deploy", "proto/agent/v1"},
+	"coordinator/sessions":  {"deploy", "internal/bucket", "proto/agent/v1"},
 	"coordinator/control":   {"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/near", "proto/control/v1"},
 	"coordinator/enrol":     {"internal/identity", "proto/agent/v1"},
 	"coordinator": {

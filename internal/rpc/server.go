@@ -47,6 +47,9 @@ type ServerOptions struct {
 	// Applied waits until this replica has applied an entry; nil does not wait.
 	Applied  func(ctx context.Context, index uint64) error
 	Panicked func(method string, v any, stack []byte)
+	// Refused is told of what a caller, an identity or an address, was refused
+	// because it had its share; nil is not told. It must not block.
+	Refused func(caller, method, why string)
 }
 
 // Server is a gRPC server on which every call is authenticated, admitted,
@@ -59,22 +62,28 @@ type Server struct {
 
 // NewServer returns a server without services.
 func NewServer(o ServerOptions) *Server {
-	s := &server{o: o, live: map[*authorised]bool{}}
+	s := &server{o: o, live: map[*authorised]bool{}, meters: newMeters(o.Refused)}
 	return &Server{s: s, Server: grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(o.Credential.Server(o.Anonymous))),
+		grpc.Creds(newDoors(credentials.NewTLS(o.Credential.Server(o.Anonymous)), s.meters)), grpc.InTapHandle(s.meters.tap),
 		grpc.ReadBufferSize(0), grpc.WriteBufferSize(4<<10),
-		grpc.MaxConcurrentStreams(1000),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout}),
+		grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(longestHeader), grpc.ConnectionTimeout(shakeBound),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: pingEvery, Timeout: pingTimeout, MaxConnectionIdle: idleBound,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 	)}
 }
 
+// longestHeader bounds the metadata of a call; ours are below 1 KiB.
+const longestHeader = 16 << 10
+
 // Recheck ends every stream whose caller is admitted no more.
 func (s *Server) Recheck() { s.s.recheck() }
 
 type server struct {
-	o ServerOptions
+	o      ServerOptions
+	meters *meters
 
 	mu   sync.Mutex
 	live map[*authorised]bool
@@ -192,6 +201,9 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	next grpc.UnaryHandler,
 ) (out any, err error) {
 	defer s.recovered(info.FullMethod, &err)
+	if err := s.meters.weigh(ctx, info.FullMethod, req); err != nil {
+		return nil, err
+	}
 	ctx, rule, err := s.authorise(ctx, info.FullMethod)
 	if err != nil {
 		return nil, toStatus(err)

@@ -941,6 +941,7 @@ type Assignment struct {
 	StopFailureFails bool                   `protobuf:"varint,13,opt,name=stop_failure_fails,json=stopFailureFails,proto3" json:"stop_failure_fails,omitempty"`
 	TaskLimitNs      int64                  `protobuf:"varint,14,opt,name=task_limit_ns,json=taskLimitNs,proto3" json:"task_limit_ns,omitempty"`
 	StageBandwidth   int64                  `protobuf:"varint,15,opt,name=stage_bandwidth,json=stageBandwidth,proto3" json:"stage_bandwidth,omitempty"` // bytes a second while staging ahead; 0 is no limit
+	Report           bool                   `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"`                                       // what the host said of the application was dropped: report again
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1078,6 +1079,13 @@ func (x *Assignment) GetStageBandwidth() int64 {
 		return x.StageBandwidth
 	}
 	return 0
+}
+
+func (x *Assignment) GetReport() bool {
+	if x != nil {
+		return x.Report
+	}
+	return false
 }
 
 type Revision struct {
@@ -1494,7 +1502,9 @@ func (x *Reports) GetItems() []*Report {
 	return nil
 }
 
-// Acknowledged: every report with a counter up to this one is in the log.
+// Acknowledged: every report with a counter up to this one is in the log, or
+// would change nothing there: the host is no target of its application. Should
+// it become one, an assignment asks for the report again.
 type Acknowledged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Counter       uint64                 `protobuf:"varint,1,opt,name=counter,proto3" json:"counter,omitempty"`
@@ -1961,7 +1971,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
 	"\x05items\x18\x03 \x03(\v2 .groundswell.agent.v1.AssignmentR\x05items\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xaf\x04\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xc7\x04\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
@@ -1983,7 +1993,8 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x06probes\x18\f \x03(\v2\x1b.groundswell.agent.v1.ProbeR\x06probes\x12,\n" +
 	"\x12stop_failure_fails\x18\r \x01(\bR\x10stopFailureFails\x12\"\n" +
 	"\rtask_limit_ns\x18\x0e \x01(\x03R\vtaskLimitNs\x12'\n" +
-	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\"6\n" +
+	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\x12\x16\n" +
+	"\x06report\x18\x10 \x01(\bR\x06report\"6\n" +
 	"\bRevision\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"\xf1\x01\n" +
