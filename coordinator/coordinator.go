@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,6 +53,7 @@ type Coordinator struct {
 	operators *membersService
 	troubles  *troubles
 	refusals  *refusals
+	full      atomic.Bool // the disk
 	stores    *stores
 	addr      Addresses
 	lis       listeners
@@ -98,7 +100,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
 		Layer: c.raftLayer(), FSM: c.store, Heartbeat: c.o.Heartbeat,
-		Replay:        func(last uint64) { c.store.Replayed = last },
+		Replay: func(last uint64) { c.store.Replayed = last }, Reserve: c.o.DiskReserve, Full: c.diskFull,
 		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
 		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
 	})
@@ -373,7 +375,11 @@ func (c *Coordinator) lead(ctx context.Context) {
 		c.fleet.Lead(true)
 		if err := c.decide(ctx); err != nil {
 			c.o.Log.Warn("scheduler stopped", "error", err)
-			sleep(ctx, 50*time.Millisecond)
+			pause := 50 * time.Millisecond
+			if full := (*consensus.DiskFull)(nil); errors.As(err, &full) {
+				pause = 2 * time.Second // it has been said, and a full disk holds few more lines
+			}
+			sleep(ctx, pause)
 		}
 	}
 }
@@ -411,6 +417,16 @@ type observations struct{ log *replicated }
 func (o observations) Propose(ctx context.Context, events []deploy.Event) error {
 	_, err := o.log.Propose(ctx, events)
 	return err
+}
+
+// diskFull says that the disk became full, or has room again.
+func (c *Coordinator) diskFull(full bool, why error) {
+	c.full.Store(full)
+	if full {
+		c.o.Log.Error("the disk is full: nothing new is taken until there is room", "error", why)
+		return
+	}
+	c.o.Log.Info("there is room on the disk again")
 }
 
 // announce makes this coordinator a member of the cluster and its addresses

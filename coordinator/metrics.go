@@ -32,6 +32,7 @@ func (c *Coordinator) metrics(w http.ResponseWriter, r *http.Request) {
 	gauge("build_info", "Version of this coordinator.", 1, prometheus.Labels{"version": Version()})
 	gauge("raft_applied_index", "Index of the last applied entry.", float64(c.node.Applied()), nil)
 	gauge("raft_leader", "1 when this coordinator leads.", b2f(c.log.leading()), nil)
+	gauge("disk_full", "1 while the disk of this coordinator is full, and it takes nothing new.", b2f(c.full.Load()), nil)
 	gauge("agents_connected", "Agent streams at this coordinator.", float64(len(c.sessions.Connected())), nil)
 	gauge("invariant_violations", "Invariants that entries of the log have broken; any is a bug.",
 		float64(c.store.Violations()), nil)

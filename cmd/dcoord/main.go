@@ -51,13 +51,15 @@ type settings struct {
 	CertificateLife config.Duration `yaml:"certificateLife"`
 	// DeadAfter is when the leader gives up a voter that does not answer.
 	DeadAfter config.Duration `yaml:"deadAfter"`
+	// DiskReserve is set aside for a disk that others fill.
+	DiskReserve config.Size `yaml:"diskReserve"`
 }
 
 func defaults() settings {
 	name, _ := os.Hostname() // an empty name is refused later, with the flag to set
 	return settings{
 		Name: name, Dir: "/var/lib/groundswell/coordinator", API: ":7100", Agents: ":7101", Raft: ":7102", Gossip: ":7103",
-		Debug: "127.0.0.1:7190", LogLevel: "info",
+		Debug: "127.0.0.1:7190", LogLevel: "info", DiskReserve: 64 << 20,
 	}
 }
 
@@ -106,7 +108,8 @@ say it too:
     oncall: [ann, bob]
   certificateLife: 720h # of every certificate; renewed at two thirds of it
   deadAfter: 72h        # a voter that is silent for so long is removed, if all
-                        # others answer and three of them stay`,
+                        # others answer and three of them stay
+  diskReserve: 64MiB    # set aside, so that a full disk ends no coordinator`,
 		Example: `  dcoord --bootstrap --name c1 --dir /var/lib/groundswell/coordinator --advertise 10.0.0.11
   dcoord --name c2 --advertise 10.0.0.12 --join 10.0.0.11:7100 --join-token-file token
   dcoord --config /etc/groundswell/coordinator.yaml`,
@@ -193,7 +196,8 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 		Name: s.Name, Dir: s.Dir, API: s.API, Agents: s.Agents, Raft: s.Raft, Gossip: s.Gossip, Debug: s.Debug,
 		Advertise: s.Advertise, Bootstrap: bootstrap, Join: s.Join, Log: log, Store: stores.Open, Approvers: s.Approvers,
 		CertificateLife: time.Duration(s.CertificateLife), DeadAfter: time.Duration(s.DeadAfter),
-		Token: func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
+		DiskReserve: int64(s.DiskReserve),
+		Token:       func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
 		Ready: func(a coordinator.Addresses) {
 			if err := json.NewEncoder(stdout).Encode(map[string]any{"event": "ready", "addresses": a}); err != nil {
 				log.Warn("cannot write to standard output", "error", err)

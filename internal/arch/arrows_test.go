@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"artifacts/stores":    {"artifacts", "artifacts/*"},
 
 	"coordinator/state":     {"deploy", "proto/state/v1"},
-	"coordinator/consensus": nil, "coordinator/membership": nil,
+	"coordinator/consensus": {"internal/durable", "internal/room"}, "coordinator/membership": nil,
 	"coordinator/scheduler": {"deploy"},
 	"coordinator/gates":     {"deploy"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
