@@ -43,8 +43,9 @@ type settings struct {
 	TokenFile string   `yaml:"joinTokenFile"`
 	LogLevel  string   `yaml:"logLevel" enum:"debug info warn error"`
 	Gates     struct {
-		Prometheus        string `yaml:"prometheus"`
-		WebhookSecretFile string `yaml:"webhookSecretFile"`
+		Prometheus        string   `yaml:"prometheus"`
+		WebhookSecretFile string   `yaml:"webhookSecretFile"`
+		Webhooks          []string `yaml:"webhooks"`
 	} `yaml:"gates"`
 	Approvers map[string][]string `yaml:"approvers"`
 	// CertificateLife of what this coordinator issues; every one has the same.
@@ -104,6 +105,7 @@ say it too:
   gates:
     prometheus: http://prometheus.example:9090
     webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256
+    webhooks: [ci.example]  # hosts that webhook gates may name; none is any
   approvers:           # groups that approval gates name, of operators
     oncall: [ann, bob]
   certificateLife: 720h # of every certificate; renewed at two thirds of it
@@ -204,7 +206,8 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 			}
 		},
 	}
-	o.Gates.Prometheus, o.Gates.SecretFile = s.Gates.Prometheus, s.Gates.WebhookSecretFile
+	o.Gates.Prometheus, o.Gates.SecretFile, o.Gates.Webhooks = s.Gates.Prometheus, s.Gates.WebhookSecretFile,
+		s.Gates.Webhooks
 	if err := o.Validate(); err != nil {
 		return usage{err}
 	}

@@ -158,3 +158,27 @@ func TestNewLabelsWithoutEnd(t *testing.T) {
 		t.Errorf("%d entries, %d refused", n, refused)
 	}
 }
+
+// TestAnUnreachableHostSaysOnceThatItIsBack: by a report about anything, which
+// carries nothing else.
+func TestAnUnreachableHostSaysOnceThatItIsBack(t *testing.T) {
+	s := serve(t)
+	s.group(t, "h1")
+	a := s.connect(t, "h1")
+	s.w.must(t, deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: "h1"}}})
+	s.w.gate = make(chan struct{})
+	for i := range 50 {
+		a.report(&agentv1.Report{App: "other", Counter: uint64(i + 1), Evidence: strings.Repeat("x", 512)})
+	}
+	close(s.w.gate)
+	a.acked(50)
+	e := (<-s.w.entries)[0].(deploy.TargetsReported)
+	if len(e.Items) != 1 || e.Items[0].App != "" || e.Items[0].Evidence != "" || len(s.w.entries) != 0 {
+		t.Errorf("%+v, and %d entries", e.Items, len(s.w.entries))
+	}
+	s.w.View(func(st *deploy.State) {
+		if st.Hosts["h1"].Unreachable {
+			t.Error("still unreachable")
+		}
+	})
+}

@@ -55,7 +55,7 @@ func (s *Service) accept(ctx context.Context, st *stream, m *agentv1.Reports) er
 // should the host become one. The note comes before the look: who looks later
 // than this and finds a target, finds the note.
 func (s *Service) drops(st *stream, r *deploy.Report) (drop bool, err error) {
-	noted, target := st.note(r.App), false
+	app, noted, target := r.App, st.note(r.App), false
 	s.o.State.View(func(state *deploy.State) {
 		h, t := state.Hosts[r.Host], state.Target(r.Host, r.App)
 		target = t != nil
@@ -63,8 +63,10 @@ func (s *Service) drops(st *stream, r *deploy.Report) (drop bool, err error) {
 		case h == nil:
 			drop = true
 		case t == nil:
-			drop = !h.Unreachable || r.App == "" && r.Counter <= h.Counter
 			err = wild("counter of reports", r.Counter, h.Counter)
+			// It says that the host is back, and nothing else.
+			drop = !h.Unreachable || r.Counter <= h.Counter || !st.returns(time.Now())
+			*r = deploy.Report{Host: r.Host, App: "", Counter: r.Counter}
 		default:
 			drop = r.Counter <= t.Counter
 			err = errors.Join(wild("counter of reports", r.Counter, h.Counter), wild("generation of "+r.App, r.Gen, t.Gen))
@@ -72,7 +74,7 @@ func (s *Service) drops(st *stream, r *deploy.Report) (drop bool, err error) {
 	})
 	switch {
 	case target && noted:
-		st.forget(r.App)
+		st.forget(app)
 	case !target && !noted:
 		err = &deploy.Refusal{Reason: deploy.Invalid, Text: fmt.Sprintf(
 			"reports about more than %d applications that the host is no target of", mostUnheard)}

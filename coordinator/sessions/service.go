@@ -78,11 +78,26 @@ type stream struct {
 	ack  chan struct{} // acked rose
 
 	mu    sync.Mutex
-	logs  map[string]chan *agentv1.LogChunk
+	logs  map[string]*reader
 	acked uint64 // highest counter that is in the log
 	// unheard are applications of reports that were dropped because the host was
 	// no target.
-	unheard map[string]bool
+	unheard  map[string]bool
+	returned time.Time // the last report that said that the host is reachable
+}
+
+// returnPause is how long a stream waits until it says so again.
+const returnPause = 10 * time.Second
+
+// returns reports whether the stream may say that its host is reachable.
+func (s *stream) returns(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.returned) < returnPause {
+		return false
+	}
+	s.returned = now
+	return true
 }
 
 // mostUnheard bounds the list of a stream: a host has fewer applications, and
@@ -167,7 +182,7 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	defer stop()
 	st := &stream{
 		host: host, send: make(chan *agentv1.Down, 16), done: make(chan struct{}), stop: stop,
-		ack: make(chan struct{}, 1), logs: map[string]chan *agentv1.LogChunk{},
+		ack: make(chan struct{}, 1), logs: map[string]*reader{},
 	}
 	// Present first, reachable then: the other way round the leader would call
 	// the host unreachable again, whose stream it does not see yet.

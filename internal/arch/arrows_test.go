@@ -77,6 +77,7 @@ var arrows = map[string][]string{
 
 	"examples/www": nil,
 
+	"internal/attack":  nil, // tests alone, by hostile clients
 	"internal/e2e":     nil, // tests alone, of programs
 	"internal/mutants": nil, // tests alone, of tests
 }

@@ -47,6 +47,15 @@ func (b *Buckets) Allow(key string, n int) bool {
 	return b.of(key).AllowN(time.Now(), min(n, b.limit.Burst))
 }
 
+// Charge takes n from the key's bucket, which may then owe: for what was had
+// already. More than a full bucket holds counts as a full one.
+func (b *Buckets) Charge(key string, n int) {
+	b.of(key).ReserveN(time.Now(), min(n, b.limit.Burst))
+}
+
+// Owes reports whether the key has had more than its bucket held.
+func (b *Buckets) Owes(key string) bool { return b.of(key).TokensAt(time.Now()) < 0 }
+
 // Wait takes n from the key's bucket as soon as it has them, and answers
 // whether that took time. More than a full bucket holds counts as a full one.
 func (b *Buckets) Wait(ctx context.Context, key string, n int) (waited bool, err error) {

@@ -48,6 +48,22 @@ func TestWaitTellsAndEnds(t *testing.T) {
 	})
 }
 
+func TestWhatWasHadIsOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Limit{PerSecond: 1, Burst: 10})
+		if b.Charge("a", 10); b.Owes("a") {
+			t.Error("a full bucket covers what it holds")
+		}
+		if b.Charge("a", 100); !b.Owes("a") || b.Owes("b") {
+			t.Error("an empty one does not, or another's")
+		}
+		time.Sleep(10 * time.Second)
+		if b.Owes("a") {
+			t.Error("a debt of one full bucket is paid by the time that fills one")
+		}
+	})
+}
+
 func TestKeysAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Limit{PerSecond: 1, Burst: 1})

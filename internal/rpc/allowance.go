@@ -113,11 +113,19 @@ func (m *meters) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	if free {
 		return ctx, nil
 	}
-	if !m.calls[role].Allow(key, 1) {
-		return nil, m.refuse(key, info.FullMethodName, "too many calls")
+	why := ""
+	switch {
+	case !m.calls[role].Allow(key, 1):
+		why = "too many calls"
+	case m.bytes[role].Owes(key):
+		why = "too many bytes"
+	case !m.open.enter(key, allowances[role].open):
+		why = "too many calls at once"
 	}
-	if !m.open.enter(key, allowances[role].open) {
-		return nil, m.refuse(key, info.FullMethodName, "too many calls at once")
+	if why != "" {
+		m.refused(key, info.FullMethodName, why)
+		dawdle(ctx)
+		return nil, toStatus(Errorf(KindTooMany, "%s from %s; wait a little and come again", why, key))
 	}
 	context.AfterFunc(ctx, func() { m.open.leave(key) })
 	if role == "" {
@@ -128,19 +136,27 @@ func (m *meters) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	return ctx, nil
 }
 
-// weigh charges what a unary call has sent.
-func (m *meters) weigh(ctx context.Context, method string, req any) error {
-	role, key, free := payer(ctx)
-	msg, ok := req.(proto.Message)
-	if free || !ok || m.bytes[role].Allow(key, proto.Size(msg)) {
-		return nil
+// dawdle lets who was refused wait. It holds the reader of that connection, so
+// that no other call of it is read meanwhile: else refusing would cost as much
+// as the caller likes.
+func dawdle(ctx context.Context) {
+	t := time.NewTimer(dawdling)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
-	return m.refuse(key, method, "too many bytes")
 }
 
-func (m *meters) refuse(key, method, why string) error {
-	m.refused(key, method, why)
-	return toStatus(Errorf(KindTooMany, "%s: %s from %s; wait a little and come again", method, why, key))
+const dawdling = 100 * time.Millisecond
+
+// weigh charges what a unary call has sent, which was read already: who owes,
+// makes no further call.
+func (m *meters) weigh(ctx context.Context, req any) {
+	role, key, free := payer(ctx)
+	if msg, ok := req.(proto.Message); ok && !free {
+		m.bytes[role].Charge(key, proto.Size(msg))
+	}
 }
 
 // counts says how many of something each key has now.
@@ -197,8 +213,9 @@ const (
 )
 
 // knocking bounds the handshakes of one address: 2,000 hosts behind it come back
-// in one moment, twice, and each again every two seconds.
-var knocking = bucket.Limit{PerSecond: 1000, Burst: 4000}
+// in one moment, twice, and then in ten seconds each. A handshake costs a third
+// of a millisecond: 200 a second are a fifteenth of a core.
+var knocking = bucket.Limit{PerSecond: 200, Burst: 4000}
 
 // shakeBound ends a handshake that is not done by then, and the first words of
 // HTTP/2 after it.

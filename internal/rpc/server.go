@@ -201,9 +201,7 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	next grpc.UnaryHandler,
 ) (out any, err error) {
 	defer s.recovered(info.FullMethod, &err)
-	if err := s.meters.weigh(ctx, info.FullMethod, req); err != nil {
-		return nil, err
-	}
+	s.meters.weigh(ctx, req)
 	ctx, rule, err := s.authorise(ctx, info.FullMethod)
 	if err != nil {
 		return nil, toStatus(err)
