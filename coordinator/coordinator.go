@@ -54,6 +54,7 @@ type Coordinator struct {
 	troubles  *troubles
 	refusals  *refusals
 	full      atomic.Bool // the disk
+	members   *members
 	stores    *stores
 	addr      Addresses
 	lis       listeners
@@ -120,6 +121,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
 	c.match = c.matcher()
 	c.fleet = fleet.New(c.store, c.match)
+	c.members = &members{store: c.store}
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
 	c.server = c.newServer()
@@ -173,6 +175,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 			c.activity.ended(m.Disconnected)
 			c.presence.tell(m)
 		},
+		Members: c.members.addresses,
 		Limited: func(host, what string) {
 			c.refusals.note("agent/"+host, agentv1.AgentService_Session_FullMethodName, what)
 		},

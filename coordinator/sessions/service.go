@@ -41,6 +41,9 @@ type Options struct {
 	// Epoch is the cluster's, and whether it only observes: hosts then report, and
 	// get no assignments. Nil is a cluster that acts.
 	Epoch func() (epoch uint64, held bool)
+	// Members are the coordinators' addresses, the same pointer while they are the
+	// same. Nil tells hosts nothing.
+	Members func() *agentv1.Members
 	// Limited is told of what a host was slowed down in or refused, because it had
 	// its share or nobody waits for it; it must not block. Nil is not told.
 	Limited func(host, what string)
@@ -62,6 +65,9 @@ type Service struct {
 func New(o Options) *Service {
 	if o.Epoch == nil {
 		o.Epoch = func() (uint64, bool) { return 0, false }
+	}
+	if o.Members == nil {
+		o.Members = func() *agentv1.Members { return nil }
 	}
 	if o.Limited == nil {
 		o.Limited = func(string, string) {}
@@ -320,14 +326,21 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 		}
 	})
 	epoch, _ := s.o.Epoch()
+	members := s.o.Members()
 	err := srv.Send(&agentv1.Down{Message: &agentv1.Down_Welcome{Welcome: &agentv1.Welcome{
-		Counter: counter, Coordinator: s.o.Name, Epoch: epoch,
+		Counter: counter, Coordinator: s.o.Name, Epoch: epoch, Members: members,
 	}}})
 	last := assigned{complete: true, unheard: st.forget}
 	for err == nil {
 		changed := s.o.State.Changed()
 		if m := s.next(&last, st.host); m != nil {
 			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Assignments{Assignments: m}}); err != nil {
+				break
+			}
+		}
+		if now := s.o.Members(); now != members {
+			members = now
+			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Members{Members: now}}); err != nil {
 				break
 			}
 		}

@@ -593,6 +593,7 @@ type Down struct {
 	//	*Down_Assignments
 	//	*Down_Acknowledged
 	//	*Down_Log
+	//	*Down_Members
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -671,6 +672,15 @@ func (x *Down) GetLog() *LogRequest {
 	return nil
 }
 
+func (x *Down) GetMembers() *Members {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Members); ok {
+			return x.Members
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -691,6 +701,10 @@ type Down_Log struct {
 	Log *LogRequest `protobuf:"bytes,4,opt,name=log,proto3,oneof"`
 }
 
+type Down_Members struct {
+	Members *Members `protobuf:"bytes,5,opt,name=members,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Assignments) isDown_Message() {}
@@ -698,6 +712,62 @@ func (*Down_Assignments) isDown_Message() {}
 func (*Down_Acknowledged) isDown_Message() {}
 
 func (*Down_Log) isDown_Message() {}
+
+func (*Down_Members) isDown_Message() {}
+
+// Members are all coordinators of the cluster. An agent goes to no other
+// address, whatever gossip says; it is told in Welcome and at every change.
+type Members struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Agents        []string               `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"` // host:port of ports for agents
+	Seeds         []string               `protobuf:"bytes,2,rep,name=seeds,proto3" json:"seeds,omitempty"`   // host:port of gossip
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Members) Reset() {
+	*x = Members{}
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Members) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Members) ProtoMessage() {}
+
+func (x *Members) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Members.ProtoReflect.Descriptor instead.
+func (*Members) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Members) GetAgents() []string {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *Members) GetSeeds() []string {
+	if x != nil {
+		return x.Seeds
+	}
+	return nil
+}
 
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -714,7 +784,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +796,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +809,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Hello) GetName() string {
@@ -798,13 +868,14 @@ type Welcome struct {
 	Counter       uint64                 `protobuf:"varint,1,opt,name=counter,proto3" json:"counter,omitempty"`
 	Coordinator   string                 `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // name of the replica, for people
 	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`            // of the cluster; an agent never goes back to a lower one
+	Members       *Members               `protobuf:"bytes,4,opt,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +887,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +900,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Welcome) GetCounter() uint64 {
@@ -853,6 +924,13 @@ func (x *Welcome) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Welcome) GetMembers() *Members {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 // Assignments: the first after Welcome is complete (what is absent is no longer
 // this host's), later ones hold what changed. A sequence that has a gap makes
 // the agent reconnect.
@@ -868,7 +946,7 @@ type Assignments struct {
 
 func (x *Assignments) Reset() {
 	*x = Assignments{}
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +958,7 @@ func (x *Assignments) String() string {
 func (*Assignments) ProtoMessage() {}
 
 func (x *Assignments) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +971,7 @@ func (x *Assignments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignments.ProtoReflect.Descriptor instead.
 func (*Assignments) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Assignments) GetComplete() bool {
@@ -948,7 +1026,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1038,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1051,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Assignment) GetApp() string {
@@ -1098,7 +1176,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1188,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1201,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Revision) GetDigest() string {
@@ -1157,7 +1235,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1247,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1260,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Probe) GetName() string {
@@ -1267,7 +1345,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1357,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1370,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Report) GetApp() string {
@@ -1380,7 +1458,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1470,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1483,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Failure) GetEvent() string {
@@ -1467,7 +1545,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1557,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1570,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Reports) GetItems() []*Report {
@@ -1514,7 +1592,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1604,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1617,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Acknowledged) GetCounter() uint64 {
@@ -1564,7 +1642,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1654,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1667,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Progress) GetApp() string {
@@ -1649,7 +1727,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1739,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1752,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LogRequest) GetId() string {
@@ -1740,7 +1818,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1830,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1843,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LogChunk) GetId() string {
@@ -1821,7 +1899,7 @@ type SignArtifactRequest struct {
 
 func (x *SignArtifactRequest) Reset() {
 	*x = SignArtifactRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1911,7 @@ func (x *SignArtifactRequest) String() string {
 func (*SignArtifactRequest) ProtoMessage() {}
 
 func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1924,7 @@ func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactRequest.ProtoReflect.Descriptor instead.
 func (*SignArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SignArtifactRequest) GetApp() string {
@@ -1879,7 +1957,7 @@ type SignArtifactResponse struct {
 
 func (x *SignArtifactResponse) Reset() {
 	*x = SignArtifactResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +1969,7 @@ func (x *SignArtifactResponse) String() string {
 func (*SignArtifactResponse) ProtoMessage() {}
 
 func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +1982,7 @@ func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactResponse.ProtoReflect.Descriptor instead.
 func (*SignArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SignArtifactResponse) GetUrl() string {
@@ -1945,13 +2023,17 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\areports\x18\x02 \x01(\v2\x1d.groundswell.agent.v1.ReportsH\x00R\areports\x122\n" +
 	"\x03log\x18\x03 \x01(\v2\x1e.groundswell.agent.v1.LogChunkH\x00R\x03log\x12<\n" +
 	"\bprogress\x18\x04 \x01(\v2\x1e.groundswell.agent.v1.ProgressH\x00R\bprogressB\t\n" +
-	"\amessage\"\x93\x02\n" +
+	"\amessage\"\xce\x02\n" +
 	"\x04Down\x129\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1d.groundswell.agent.v1.WelcomeH\x00R\awelcome\x12E\n" +
 	"\vassignments\x18\x02 \x01(\v2!.groundswell.agent.v1.AssignmentsH\x00R\vassignments\x12H\n" +
 	"\facknowledged\x18\x03 \x01(\v2\".groundswell.agent.v1.AcknowledgedH\x00R\facknowledged\x124\n" +
-	"\x03log\x18\x04 \x01(\v2 .groundswell.agent.v1.LogRequestH\x00R\x03logB\t\n" +
-	"\amessage\"\x8d\x02\n" +
+	"\x03log\x18\x04 \x01(\v2 .groundswell.agent.v1.LogRequestH\x00R\x03log\x129\n" +
+	"\amembers\x18\x05 \x01(\v2\x1d.groundswell.agent.v1.MembersH\x00R\amembersB\t\n" +
+	"\amessage\"7\n" +
+	"\aMembers\x12\x16\n" +
+	"\x06agents\x18\x01 \x03(\tR\x06agents\x12\x14\n" +
+	"\x05seeds\x18\x02 \x03(\tR\x05seeds\"\x8d\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x16\n" +
@@ -1962,11 +2044,12 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x05epoch\x18\a \x01(\x04R\x05epoch\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"[\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x94\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\x04R\acounter\x12 \n" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x97\x01\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x127\n" +
+	"\amembers\x18\x04 \x01(\v2\x1d.groundswell.agent.v1.MembersR\amembers\"\x97\x01\n" +
 	"\vAssignments\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
@@ -2108,7 +2191,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -2120,57 +2203,60 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*RenewRequest)(nil),         // 7: groundswell.agent.v1.RenewRequest
 	(*Up)(nil),                   // 8: groundswell.agent.v1.Up
 	(*Down)(nil),                 // 9: groundswell.agent.v1.Down
-	(*Hello)(nil),                // 10: groundswell.agent.v1.Hello
-	(*Welcome)(nil),              // 11: groundswell.agent.v1.Welcome
-	(*Assignments)(nil),          // 12: groundswell.agent.v1.Assignments
-	(*Assignment)(nil),           // 13: groundswell.agent.v1.Assignment
-	(*Revision)(nil),             // 14: groundswell.agent.v1.Revision
-	(*Probe)(nil),                // 15: groundswell.agent.v1.Probe
-	(*Report)(nil),               // 16: groundswell.agent.v1.Report
-	(*Failure)(nil),              // 17: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 18: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 19: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 20: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 21: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 22: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 23: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 24: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 25: groundswell.agent.v1.Hello.LabelsEntry
+	(*Members)(nil),              // 10: groundswell.agent.v1.Members
+	(*Hello)(nil),                // 11: groundswell.agent.v1.Hello
+	(*Welcome)(nil),              // 12: groundswell.agent.v1.Welcome
+	(*Assignments)(nil),          // 13: groundswell.agent.v1.Assignments
+	(*Assignment)(nil),           // 14: groundswell.agent.v1.Assignment
+	(*Revision)(nil),             // 15: groundswell.agent.v1.Revision
+	(*Probe)(nil),                // 16: groundswell.agent.v1.Probe
+	(*Report)(nil),               // 17: groundswell.agent.v1.Report
+	(*Failure)(nil),              // 18: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 19: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 20: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 21: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 22: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 23: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 24: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 25: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 26: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	10, // 0: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	18, // 1: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	22, // 2: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	20, // 3: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
-	11, // 4: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
-	12, // 5: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	19, // 6: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	21, // 7: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
-	25, // 8: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
-	13, // 9: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
-	0,  // 10: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
-	14, // 11: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
-	14, // 12: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	15, // 13: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	1,  // 14: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
-	2,  // 15: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	17, // 16: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	16, // 17: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 18: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 19: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	8,  // 20: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	23, // 21: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	7,  // 22: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	4,  // 23: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 24: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	9,  // 25: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	24, // 26: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	6,  // 27: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	23, // [23:28] is the sub-list for method output_type
-	18, // [18:23] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	11, // 0: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
+	19, // 1: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	23, // 2: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	21, // 3: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	12, // 4: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
+	13, // 5: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
+	20, // 6: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	22, // 7: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	10, // 8: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
+	26, // 9: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	10, // 10: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
+	14, // 11: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
+	0,  // 12: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
+	15, // 13: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
+	15, // 14: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
+	16, // 15: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	1,  // 16: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
+	2,  // 17: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
+	18, // 18: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	17, // 19: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 20: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 21: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	8,  // 22: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	24, // 23: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	7,  // 24: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	4,  // 25: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 26: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	9,  // 27: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	25, // 28: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	6,  // 29: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2189,6 +2275,7 @@ func file_agent_v1_agent_proto_init() {
 		(*Down_Assignments)(nil),
 		(*Down_Acknowledged)(nil),
 		(*Down_Log)(nil),
+		(*Down_Members)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2196,7 +2283,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
