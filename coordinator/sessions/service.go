@@ -8,10 +8,12 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/naming"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -222,30 +224,26 @@ const sendGrace = time.Second
 
 // Bounds of what a host says of itself, which goes into the log.
 const (
-	longestName = 253 // of a DNS name
 	mostLabels  = 64
 	longestText = 1024
 )
 
 // check refuses a Hello that no honest agent sends.
 func check(h *agentv1.Hello) error {
-	bad := func(what string) error {
-		return &deploy.Refusal{Reason: deploy.Invalid, Text: "the host's " + what + " is too long or missing"}
+	errs := []error{naming.CheckHost(h.Name)}
+	for what, text := range map[string]string{"zone": h.Zone, "region": h.Region, "version": h.Version} {
+		errs = append(errs, naming.CheckText(what, text, naming.LongestHost))
 	}
-	switch {
-	case h.Name == "" || len(h.Name) > longestName:
-		return bad("name")
-	case len(h.Zone) > longestName || len(h.Region) > longestName:
-		return bad("zone or region")
-	case len(h.Version) > longestName:
-		return bad("version")
-	case len(h.Labels) > mostLabels:
-		return bad("list of labels")
-	}
-	for k, v := range h.Labels {
-		if len(k) > longestName || len(v) > longestText {
-			return bad("label")
+	if len(h.Labels) > mostLabels {
+		errs = append(errs, fmt.Errorf("%d labels are more than %d", len(h.Labels), mostLabels))
+	} else {
+		for k, v := range h.Labels {
+			errs = append(errs, naming.CheckText("label", k, naming.LongestHost),
+				naming.CheckText("value of label "+strconv.Quote(k), v, longestText))
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return &deploy.Refusal{Reason: deploy.Invalid, Text: fmt.Sprintf("what the host says of itself is refused: %v", err)}
 	}
 	return nil
 }
