@@ -269,7 +269,8 @@ func (d *doors) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, e
 		_ = conn.Close()
 		return nil, nil, d.refuse(key, "too many connections of all")
 	}
-	return &counted{Conn: conn, leave: sync.OnceFunc(func() { d.conns.leave(key); d.most.leave(all) })}, info, nil
+	raw.(*counted).until(func() { d.conns.leave(key); d.most.leave(all) })
+	return conn, info, nil
 }
 
 // Handshake stands for the method where a connection was refused.
@@ -280,14 +281,48 @@ func (d *doors) refuse(key, why string) error {
 	return Errorf(KindTooMany, "%s from %s", why, key)
 }
 
-// counted is a connection that is counted until it is closed.
+// counted is a connection that is counted until it is closed. It is the one that
+// the listener gave: gRPC closes no other if it gives up between the handshake and
+// the first words of HTTP/2.
 type counted struct {
 	net.Conn
-	leave func()
+
+	mu     sync.Mutex
+	closed bool
+	leave  func()
+}
+
+// until has leave called once the connection is closed.
+func (c *counted) until(leave func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		leave()
+		return
+	}
+	c.leave = leave
 }
 
 // Close implements net.Conn.
 func (c *counted) Close() error {
-	c.leave()
+	c.mu.Lock()
+	leave := c.leave
+	c.closed, c.leave = true, nil
+	c.mu.Unlock()
+	if leave != nil {
+		leave()
+	}
 	return c.Conn.Close()
+}
+
+// counting is a listener whose connections can be counted.
+type counting struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l counting) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &counted{Conn: conn}, nil
 }

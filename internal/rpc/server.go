@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -57,14 +58,16 @@ type ServerOptions struct {
 // leader. A panic of a handler ends its call, not the process.
 type Server struct {
 	*grpc.Server
-	s *server
+	s     *server
+	doors *doors
 }
 
 // NewServer returns a server without services.
 func NewServer(o ServerOptions) *Server {
 	s := &server{o: o, live: map[*authorised]bool{}, meters: newMeters(o.Refused)}
-	return &Server{s: s, Server: grpc.NewServer(
-		grpc.Creds(newDoors(credentials.NewTLS(o.Credential.Server(o.Anonymous)), s.meters)), grpc.InTapHandle(s.meters.tap),
+	in := newDoors(credentials.NewTLS(o.Credential.Server(o.Anonymous)), s.meters)
+	return &Server{s: s, doors: in, Server: grpc.NewServer(
+		grpc.Creds(in), grpc.InTapHandle(s.meters.tap),
 		grpc.ReadBufferSize(0), grpc.WriteBufferSize(4<<10),
 		grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(longestHeader), grpc.ConnectionTimeout(shakeBound),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -77,6 +80,9 @@ func NewServer(o ServerOptions) *Server {
 
 // longestHeader bounds the metadata of a call; ours are below 1 KiB.
 const longestHeader = 16 << 10
+
+// Serve serves the connections of a listener until the server stops.
+func (s *Server) Serve(l net.Listener) error { return s.Server.Serve(counting{l}) }
 
 // Recheck ends every stream whose caller is admitted no more.
 func (s *Server) Recheck() { s.s.recheck() }
