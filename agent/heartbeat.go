@@ -42,7 +42,8 @@ func (s *session) prefer(ctx, outer context.Context, address string) error {
 		}
 		next, err := s.a.greetBeside(ctx, outer, best)
 		if err != nil {
-			s.a.o.Log.Debug("the coordinator that this host belongs to does not welcome it yet", "coordinator", best, "error", err)
+			s.a.o.Log.Debug("the coordinator that this host belongs to does not welcome it yet", "coordinator", best,
+				"error", err)
 			continue
 		}
 		s.next = next

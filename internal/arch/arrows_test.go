@@ -22,8 +22,9 @@ var arrows = map[string][]string{
 	"proto/peer/v1": {"proto/agent/v1"}, // coordinators hand on what agents sent
 	"internal/arch": nil, "internal/config": {"internal/near"}, "internal/discover": nil, "internal/durable": nil,
 	"internal/gossip": nil, "internal/memory": nil, "internal/near": nil, "internal/room": nil, "internal/s3server": nil,
-	"internal/naming":   nil,                                     // one charset, asked by whoever takes a name
-	"internal/identity": {"internal/durable", "internal/naming"}, // keys outlive a power cut by the same write as everything else
+	"internal/naming": nil, // one charset, asked by whoever takes a name
+	// Keys outlive a power cut by the same write as everything else.
+	"internal/identity": {"internal/durable", "internal/naming"},
 	"internal/bucket":   nil,
 	"internal/rpc":      {"internal/bucket", "internal/identity"},
 
@@ -41,8 +42,10 @@ var arrows = map[string][]string{
 	"coordinator/gates":     {"deploy"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
 	"coordinator/sessions":  {"deploy", "internal/bucket", "internal/naming", "proto/agent/v1"},
-	"coordinator/control":   {"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/naming", "internal/near", "proto/control/v1"},
-	"coordinator/enrol":     {"internal/identity", "proto/agent/v1"},
+	"coordinator/control": {
+		"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/naming", "internal/near", "proto/control/v1",
+	},
+	"coordinator/enrol": {"internal/identity", "proto/agent/v1"},
 	"coordinator": {
 		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover",

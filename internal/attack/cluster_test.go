@@ -89,9 +89,11 @@ func (c *cluster) start(o coordinator.Options) {
 
 func (c *cluster) token(role string, uses int32) string {
 	c.t.Helper()
-	out, err := c.api.CreateToken(c.t.Context(), &controlv1.CreateTokenRequest{Role: role, Uses: uses, Name: map[string]string{
-		"operator": "mallory",
-	}[role]})
+	r := &controlv1.CreateTokenRequest{Role: role, Uses: uses}
+	if role == "operator" {
+		r.Name = "mallory"
+	}
+	out, err := c.api.CreateToken(c.t.Context(), r)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -116,7 +118,10 @@ func load(t *testing.T, dir string) stolen {
 
 // conf believes any server: an attacker does.
 func (s stolen) conf() *tls.Config {
-	c := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}} //nolint:gosec // see above
+	c := &tls.Config{
+		InsecureSkipVerify: true, //nolint:gosec // see above
+		MinVersion:         tls.VersionTLS13, NextProtos: []string{"h2"},
+	}
 	if s.cert != nil {
 		// Shown whatever CA the server asks for.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.cert, nil }
@@ -187,7 +192,7 @@ func hello(s agentv1.AgentService_SessionClient, h *agentv1.Hello) error {
 	return err
 }
 
-// entries is the log of a coordinator that does not run, by index.
+// readable is the file of the log of a coordinator that does not run.
 func readable(t *testing.T, n *node) string {
 	t.Helper()
 	path := filepath.Join(n.dir, "raft", "raft.db")

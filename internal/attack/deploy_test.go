@@ -27,8 +27,8 @@ func (c *cluster) until(what string, f func() bool) {
 func (c *cluster) application(app, role string) {
 	c.t.Helper()
 	_, err := c.api.ApplyApp(c.t.Context(), &controlv1.ApplyAppRequest{
-		Source: fmt.Appendf(nil, "app: %s\nartifacts: %s\ngroups:\n  prod:\n    select: role == %q\n    config: all-at-once\n",
-			app, c.store, role),
+		Source: fmt.Appendf(nil,
+			"app: %s\nartifacts: %s\ngroups:\n  prod: {select: 'role == %q', config: all-at-once}\n", app, c.store, role),
 	})
 	if err != nil {
 		c.t.Fatal(err)

@@ -134,7 +134,8 @@ func TestEveryCallByEveryIdentity(t *testing.T) {
 	revoked := c.enrol("agent", "revoked", token)
 	who := map[string]stolen{
 		"anonymous": {}, "agent": c.enrol("agent", "web-1", token), "agent of another host": c.enrol("agent", "web-2", token),
-		"operator": c.enrol("operator", "mallory", c.token("operator", 1)), "coordinator": load(t, c.nodes[1].dir+"/identity"),
+		"operator":      c.enrol("operator", "mallory", c.token("operator", 1)),
+		"coordinator":   load(t, c.nodes[1].dir+"/identity"),
 		"revoked agent": revoked, "agent of another CA": forged(t, "agent"), "operator of another CA": forged(t, "operator"),
 		"coordinator of another CA": forged(t, "coordinator"), "self-signed nonsense": forged(t, "root"),
 	}

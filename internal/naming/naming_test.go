@@ -15,8 +15,8 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		"", ".", "..", "a..b", "../a", "/a", "a/b", `a\b`, "-rf", "--help", ".hidden", "_x", "@current", "current", "Previous",
-		"releases", "a b", "a\tb", "a\nb", "a\x1b[31m", "a\x00", "a,b", "a:b", "a=b", "a|b", "a;b", "$(a)", "`a`", "a*", "a?",
+		"", ".", "..", "a..b", "../a", "/a", "a/b", `a\b`, "-rf", "--help", ".hidden", "_x", "@current",
+		"current", "Previous", "releases", "a b", "a\tb", "a\nb", "a\x1b[31m", "a\x00", "a,b", "a:b", "a=b", "a|b", "a;b", "$(a)", "`a`", "a*", "a?",
 		"ä", "a\u202eb", "a\xff", "%2e%2e", "~a", strings.Repeat("a", Longest+1),
 	} {
 		err := Check("revision", bad)

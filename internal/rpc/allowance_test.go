@@ -110,3 +110,31 @@ func TestACallIsOpenUntilItsContextEnds(t *testing.T) {
 		t.Errorf("told %q", told)
 	}
 }
+
+// TestTwoThousandComeBackAtOnce: behind one address, in one moment, twice; and
+// as many newcomers.
+func TestTwoThousandComeBackAtOnce(t *testing.T) {
+	const hosts = 2000
+	d := newDoors(nil, newMeters(nil))
+	for range 2 {
+		for range hosts {
+			if !d.knocks.Allow("address 10.0.0.1", 1) || !d.shake.enter("address 10.0.0.1", mostShaking) {
+				t.Fatal("a host that comes back meets a limit of handshakes")
+			}
+		}
+		for range hosts {
+			d.shake.leave("address 10.0.0.1")
+		}
+	}
+	for range hosts {
+		for _, bytes := range []int{0, 1 << 10} { // the CA, then the request
+			if d.m.bytes[""].Owes("address 10.0.0.1") || !d.m.calls[""].Allow("address 10.0.0.1", 1) {
+				t.Fatal("a newcomer meets a limit of calls")
+			}
+			d.m.bytes[""].Charge("address 10.0.0.1", bytes)
+		}
+	}
+	if hosts > allowances[""].conns || hosts > mostConns {
+		t.Error("they cannot all be connected")
+	}
+}

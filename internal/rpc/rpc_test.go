@@ -14,7 +14,8 @@ import (
 
 func TestKindsSurviveTheWire(t *testing.T) {
 	for _, kind := range []string{
-		KindNotFound, KindInvalid, KindConflict, KindExists, KindUnavailable, KindUnauthorised, KindForbidden, KindTimeout, KindTooMany, KindInternal,
+		KindNotFound, KindInvalid, KindConflict, KindExists, KindUnavailable, KindUnauthorised, KindForbidden,
+		KindTimeout, KindTooMany, KindInternal,
 	} {
 		err := toStatus(fmt.Errorf("while asking: %w", Errorf(kind, "no %s", "luck")))
 		if Kind(err) != kind || Text(err) != "while asking: no luck" {
