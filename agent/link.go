@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -81,7 +82,10 @@ func (a *Agent) connect(ctx context.Context) error {
 		a.o.Log.Warn("session ended", "coordinator", at.address, "error", err)
 		b.reset()
 		tried = map[string]bool{at.address: true}
-		if next == nil {
+		switch {
+		case errors.Is(err, errReissued):
+			tried = map[string]bool{} // the best one first
+		case next == nil:
 			b.wait(ctx)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
@@ -125,6 +126,7 @@ func (a *Agent) session(outer context.Context, at *greeting) (next *greeting, er
 	g.Go(func() error { return s.send(ctx) })
 	g.Go(func() error { return s.receive(ctx) })
 	g.Go(func() error { return s.prefer(ctx, outer, at.address) })
+	g.Go(func() error { return s.until(ctx, a.reissued) })
 	err = g.Wait()
 	if s.next != nil && !errors.Is(err, errMoved) { // it ended by itself in that moment
 		s.next.close()
@@ -203,6 +205,19 @@ func (s *session) up(m *agentv1.Up) error {
 // errMoved says that the session was ended for a better coordinator's sake.
 var errMoved = errors.New("the coordinator that this host belongs to is back")
 
+// errReissued says that the host has a certificate of another CA to show.
+var errReissued = errors.New("the host's certificate comes from another CA now")
+
+// until ends the session when there is another certificate to show.
+func (s *session) until(ctx context.Context, reissued <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-reissued:
+		return errReissued
+	}
+}
+
 // errGap says that assignments were lost on the way.
 var errGap = errors.New("assignments came with a gap in their sequence")
 
@@ -223,6 +238,10 @@ func (s *session) receive(ctx context.Context) error {
 			s.a.ring.told(m.Members)
 		case *agentv1.Down_Log:
 			s.readers.handle(ctx, m.Log)
+		case *agentv1.Down_Authorities:
+			if m.Authorities.Hash != identity.Hash(s.a.cred.CA()) {
+				s.a.cred.RenewSoon(time.Duration(m.Authorities.WithinMs) * time.Millisecond)
+			}
 		}
 	}
 }

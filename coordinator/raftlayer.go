@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,6 +154,17 @@ func (l *raftLayer) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	return conn, nil
+}
+
+// drop closes the connections that were accepted; raft makes new ones, which show
+// the certificates of now.
+func (l *raftLayer) drop() {
+	l.mu.Lock()
+	all := slices.Collect(maps.Keys(l.open))
+	l.mu.Unlock()
+	for _, c := range all {
+		_ = c.Close() // the other end sees it
+	}
 }
 
 // Close implements net.Listener.

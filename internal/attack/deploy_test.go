@@ -86,7 +86,7 @@ func (f *fleet) host(ctx context.Context, s agentv1.AgentService_SessionClient) 
 				running[x.App] = r
 			}
 			if d := x.GetStage().GetDigest(); d != "" && !slices.Contains(r.Staged, d) {
-				r.Staged = append(r.Staged, d)
+				r.Staged = append(r.Staged[max(0, len(r.Staged)-4):], d) // an agent keeps five
 			}
 			if x.Permit != agentv1.Permit_PERMIT_UNSPECIFIED && x.Generation > r.Generation {
 				r.Generation, r.Result, r.Running = x.Generation, agentv1.Result_RESULT_DONE, x.GetGoal().GetDigest()
@@ -124,6 +124,11 @@ func (c *cluster) deploy(app string, n int) {
 		c.t.Fatal(err)
 	}
 	var last *controlv1.Deployment
+	defer func() {
+		if !last.GetTerminal() {
+			c.t.Logf("the deployment of %s: %v", name, last)
+		}
+	}()
 	c.until("the deployment of "+name+" has not ended", func() bool {
 		out, err := c.api.GetDeployment(c.t.Context(), &controlv1.GetDeploymentRequest{Id: d.Id})
 		last = out.GetDeployment()

@@ -151,13 +151,26 @@ func dawdle(ctx context.Context) {
 const dawdling = 100 * time.Millisecond
 
 // weigh charges what a unary call has sent, which was read already: who owes,
-// makes no further call.
-func (m *meters) weigh(ctx context.Context, req any) {
+// makes no further call. What nobody without a certificate has to say is refused
+// here, before a follower hands it to the leader.
+func (m *meters) weigh(ctx context.Context, method string, req any) error {
 	role, key, free := payer(ctx)
-	if msg, ok := req.(proto.Message); ok && !free {
-		m.bytes[role].Charge(key, proto.Size(msg))
+	msg, ok := req.(proto.Message)
+	if !ok || free {
+		return nil
 	}
+	size := proto.Size(msg)
+	m.bytes[role].Charge(key, size)
+	if role == "" && size > longestEnrolment {
+		m.refused(key, method, "too long")
+		return Errorf(KindInvalid, "a request of %d bytes without a certificate; an enrolment has at most %d", size,
+			longestEnrolment)
+	}
+	return nil
 }
+
+// longestEnrolment is many times a token, a name and a signing request.
+const longestEnrolment = 16 << 10
 
 // counts says how many of something each key has now.
 type counts struct {
