@@ -49,7 +49,7 @@ type Options struct {
 	Confine hooks.Confinement
 
 	// Coordinators are addresses (host:port) for agents. They are needed to
-	// enrol; afterwards more are learnt by gossip and remembered.
+	// enrol; afterwards coordinators tell of all of them, which is remembered.
 	Coordinators []string
 	// GossipBind is the address of gossip, TCP and UDP; port 0 takes a free
 	// one. Default "0.0.0.0:7103".
