@@ -199,7 +199,7 @@ func call[Q, A any](ctx context.Context, cl *client, f method[Q, A], req *Q) (*A
 // transient reports whether another try, elsewhere, may succeed.
 func transient(err error) bool {
 	k := rpc.Kind(err)
-	return k == rpc.KindUnavailable || k == rpc.KindTimeout
+	return k == rpc.KindUnavailable || k == rpc.KindTimeout || k == rpc.KindTooMany
 }
 
 // pause is the time before try n+1.
