@@ -35,7 +35,7 @@ type View struct {
 
 	mu      sync.Mutex
 	changed chan struct{}
-	gossip  map[string]bool            // host id -> alive in gossip
+	gossip  map[string]bool            // host id -> alive in gossip, or seen to die there
 	streams map[string]map[string]bool // coordinator -> host ids with a stream there
 	gone    map[string]time.Time       // when the stream of a host was seen to go last, since this node leads
 	since   time.Time                  // this node leads, zero when it does not
@@ -81,14 +81,10 @@ func (v *View) Lead(leads bool) {
 func (v *View) Gossip(host string, alive bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.gossip[host] == alive {
+	if old, heard := v.gossip[host]; heard && old == alive {
 		return
 	}
-	if alive {
-		v.gossip[host] = true
-	} else {
-		delete(v.gossip, host)
-	}
+	v.gossip[host] = alive
 	v.signal()
 }
 
@@ -178,6 +174,11 @@ func (v *View) Snapshot() deploy.Fleet {
 			v.membership(s)
 			v.shape = s.MembershipIndex
 		}
+		for id, alive := range v.gossip {
+			if !alive && s.Hosts[id] == nil { // whoever has the ring's key can tell of anybody
+				delete(v.gossip, id)
+			}
+		}
 		out.Joins, out.Leaves = v.joins, v.leaves
 	})
 	return out
@@ -192,11 +193,15 @@ func (v *View) down(s *deploy.State, h *deploy.Host) bool {
 	if !seen {
 		gone = v.since.Add(settle)
 	}
-	silent := time.Since(gone)
-	if v.gossip[h.ID] {
-		return silent >= lostAfter(s, h)
+	switch alive, heard := v.gossip[h.ID]; {
+	case alive:
+		return time.Since(gone) >= lostAfter(s, h)
+	case heard && seen:
+		return true
 	}
-	return seen || silent >= 0
+	// Gossip has not told of it yet, or nobody of its stream: a coordinator that has
+	// just started hears of a fleet by and by, and must not blame hosts for that.
+	return time.Since(v.since) >= settle
 }
 
 // lostAfter is the longest time that a group of the host waits for it.

@@ -164,3 +164,23 @@ func TestChangesAreSignalled(t *testing.T) {
 		}
 	}
 }
+
+// TestANewLeaderBlamesNobody: one that has just started has heard of nobody by
+// gossip when another coordinator ends, with whose hosts all is well.
+func TestANewLeaderBlamesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, _ := world(t)
+		v.Lead(true)
+		v.Streams("c2", true, []string{"h1", "h2"}, nil)
+		v.Gossip("h2", true)
+		v.Gossip("h2", false)
+		v.Lost("c2")
+		if down := fmt.Sprint(v.Snapshot().Down); down != "[h2]" {
+			t.Errorf("down %s, and gossip has seen only h2 die", down)
+		}
+		time.Sleep(settle)
+		if down := fmt.Sprint(v.Snapshot().Down); down != "[h1 h2]" {
+			t.Errorf("down %s after the time in which a new leader hears of all", down)
+		}
+	})
+}
