@@ -37,8 +37,9 @@ type Options struct {
 	// error of theirs is Open's. Nil looks at nothing.
 	CheckSnapshot func(io.Reader) error
 	CheckEntry    func([]byte) error
-	// Replay is told the last index on disk before raft starts: what is applied up
-	// to it was applied before, by this node or by others. Nil is not told.
+	// Replay is told the index of the last entry for the FSM on disk before raft
+	// starts: what is applied up to it was applied before, by this node or by
+	// others. Nil is not told.
 	Replay func(last uint64)
 	// Reserve is how many bytes are set aside for a full disk; 0 is none. Full is
 	// told when the disk becomes full, and when there is room again; it must not
@@ -125,7 +126,7 @@ func open(o Options, store *disk) (*Node, error) {
 		return nil, errors.Join(err, transport.Close())
 	}
 	if o.Replay != nil {
-		last, err := store.LastIndex()
+		last, err := lastCommand(store)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("read the log's end: %w", err), transport.Close())
 		}
@@ -139,6 +140,26 @@ func open(o Options, store *disk) (*Node, error) {
 		raft: r, store: store, transport: transport, advertise: raft.ServerAddress(o.Advertise),
 		name: c.LocalID, bytes: cmp.Or(o.SnapshotBytes, snapshotBytes), stop: make(chan struct{}),
 	}, nil
+}
+
+// lastCommand returns the index of the last entry in the log that is for the FSM, 0
+// for none. Behind it are a few of raft's own.
+func lastCommand(store raft.LogStore) (uint64, error) {
+	first, err1 := store.FirstIndex()
+	last, err2 := store.LastIndex()
+	if err := errors.Join(err1, err2); err != nil || first == 0 {
+		return 0, err
+	}
+	for i := last; i >= first; i-- {
+		var l raft.Log
+		if err := store.GetLog(i, &l); err != nil {
+			return 0, err
+		}
+		if l.Type == raft.LogCommand {
+			return i, nil
+		}
+	}
+	return 0, nil
 }
 
 // check asks whether what is on disk may be applied.
