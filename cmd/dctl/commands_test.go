@@ -187,7 +187,7 @@ func TestContexts(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %s", info.Mode())
 	}
-	must(t, RemoveContext(path, "b"))
+	must(t, changeContexts(path, func(all *Contexts) bool { all.drop("b"); return true }))
 	if got, err := ReadContexts(path); err != nil || got.Current != "" || len(got.Contexts) != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -12,13 +12,13 @@ import (
 // live draws a watch on the terminal, inline: what it last drew stays in the
 // scrollback.
 func (cl *client) live(ctx context.Context, t target, s *story, updates <-chan update) error {
-	m := &liveModel{cl: cl, ctx: ctx, t: t, s: s, updates: updates, width: 80, plain: cl.cli.flags.noColor}
+	m := &liveModel{cl: cl, ctx: ctx, t: t, s: s, updates: updates, width: 80, height: 24, plain: cl.cli.flags.noColor}
 	options := []tea.ProgramOption{
 		tea.WithContext(ctx), tea.WithInput(cl.cli.in), tea.WithOutput(cl.cli.out),
 		tea.WithoutSignalHandler(),
 	}
 	if !terminal(cl.cli.out) {
-		options = append(options, tea.WithWindowSize(m.width, 24)) // nobody else knows its size
+		options = append(options, tea.WithWindowSize(m.width, m.height)) // nobody else knows its size
 	}
 	_, err := tea.NewProgram(m, options...).Run()
 	switch {
@@ -38,7 +38,8 @@ type liveModel struct {
 	t       target
 	s       *story
 	updates <-chan update
-	width   int
+	width   int // of the terminal, in columns and rows
+	height  int
 	plain   bool
 	ask     bool   // whether to abort
 	said    string // the answer to the last key
@@ -73,7 +74,7 @@ func (m *liveModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case closedMsg:
 		return m, m.quit(m.ctx.Err())
 	case tea.WindowSizeMsg:
-		m.width = msg.Width
+		m.width, m.height = msg.Width, msg.Height
 	case tea.KeyPressMsg:
 		return m, m.key(msg.String())
 	case saidMsg:

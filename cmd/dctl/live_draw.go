@@ -10,7 +10,9 @@ import (
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
-// Bounds of the view: it must fit a small terminal.
+// Bounds of the view. It also stays a row and a column below the terminal's
+// size: a terminal that scrolls or wraps takes the frame where no renderer
+// finds it again.
 const (
 	liveHosts = 8
 	liveWaves = 12
@@ -24,16 +26,21 @@ func (m *liveModel) draw() string {
 		return "waiting for a coordinator…\n"
 	}
 	lines := []string{m.style("", true, header(d)), line(fmt.Sprintf("elapsed %s  %s", clock(d.ElapsedMs), m.state(d)))}
-	lines = append(lines, m.waves(d)...)
-	lines = append(lines, m.hosts(d)...)
-	for _, h := range d.Holds {
+	room := max(m.height, 8) - 2 - len(lines)
+	holds := min(len(d.Holds), max(room/4, 1))
+	hosts := min(len(d.Tasks), liveHosts+1, max(room/3, 1))
+	lines = append(lines, m.waves(d, min(liveWaves, room-holds-hosts))...)
+	if !m.done { // afterwards a report names them
+		lines = append(lines, m.hosts(d, hosts)...)
+	}
+	for _, h := range d.Holds[:holds] {
 		lines = append(lines, "  "+line(h))
 	}
 	if !m.done {
 		lines = append(lines, m.footer(d))
 	}
 	for i, l := range lines {
-		lines[i] = lipgloss.NewStyle().MaxWidth(max(m.width, 20)).Render(l)
+		lines[i] = lipgloss.NewStyle().MaxWidth(max(m.width, 20) - 1).Render(l)
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
@@ -60,23 +67,30 @@ func (m *liveModel) style(colour string, bold bool, text string) string {
 	return s.Render(text)
 }
 
-// waves draws a bar for each wave; of many, those around the present one.
-func (m *liveModel) waves(d *controlv1.Deployment) []string {
-	from, to := window(d.Waves)
+// waves draws a bar for each wave on at most rows lines; of many, those around
+// the present one.
+func (m *liveModel) waves(d *controlv1.Deployment, rows int) []string {
+	from, to := window(d.Waves, rows)
 	var out []string
 	if from > 0 {
-		out = append(out, fmt.Sprintf("  … %d waves before", from))
+		out = append(out, fmt.Sprintf("  … %s before", count(from, "wave")))
 	}
 	for _, w := range d.Waves[from:to] {
 		out = append(out, m.wave(w))
 	}
 	if rest := len(d.Waves) - to; rest > 0 {
-		out = append(out, fmt.Sprintf("  … %d waves after", rest))
+		out = append(out, fmt.Sprintf("  … %s after", count(rest, "wave")))
 	}
 	return out
 }
 
-func window(waves []*controlv1.Wave) (from, to int) {
+// window chooses the waves to show on so many rows, two of which say how many
+// there are before and after.
+func window(waves []*controlv1.Wave, rows int) (from, to int) {
+	if len(waves) <= rows {
+		return 0, len(waves)
+	}
+	rows = max(rows-2, 1)
 	now := slices.IndexFunc(waves, func(w *controlv1.Wave) bool {
 		return w.Status != "sealed" &&
 			w.Status != "skipped"
@@ -84,8 +98,8 @@ func window(waves []*controlv1.Wave) (from, to int) {
 	if now < 0 {
 		now = len(waves)
 	}
-	from = max(0, min(now-2, len(waves)-liveWaves))
-	return from, min(len(waves), from+liveWaves)
+	from = max(0, min(now-2, len(waves)-rows))
+	return from, min(len(waves), from+rows)
 }
 
 func (m *liveModel) wave(w *controlv1.Wave) string {
@@ -139,12 +153,13 @@ func waveText(w *controlv1.Wave) string {
 	return line(strings.Join(parts, ", "))
 }
 
-// hosts draws the hosts to look at, in the server's order: failed first.
-func (m *liveModel) hosts(d *controlv1.Deployment) []string {
+// hosts draws the hosts to look at on at most rows lines, in the server's
+// order: failed first.
+func (m *liveModel) hosts(d *controlv1.Deployment, rows int) []string {
 	var out []string
 	for i, t := range d.Tasks {
-		if i == liveHosts {
-			return append(out, fmt.Sprintf("  … %s more", count(len(d.Tasks)-i, "host")))
+		if i == rows-1 && len(d.Tasks) > rows {
+			return append(out, "  … "+count(len(d.Tasks)-i, "more host"))
 		}
 		colour := "6"
 		if t.Failure != nil {

@@ -37,7 +37,7 @@ func TestLiveView(t *testing.T) {
 	defer client.close()
 	m := &liveModel{
 		cl: client, ctx: t.Context(), t: target{id: "01D"}, s: newStory(false), updates: make(chan update),
-		width: 100, plain: true,
+		width: 100, height: 40, plain: true,
 	}
 	d := state(4, "running", func(d *controlv1.Deployment) {
 		d.Waves = []*controlv1.Wave{
@@ -105,10 +105,10 @@ func TestManyWavesFit(t *testing.T) {
 		}
 		waves = append(waves, &controlv1.Wave{Name: fmt.Sprint(i), Status: status})
 	}
-	if from, to := window(waves); from != 19 || to != 31 {
+	if from, to := window(waves, 14); from != 19 || to != 31 {
 		t.Errorf("window %d to %d", from, to)
 	}
-	if from, to := window(waves[:3]); from != 0 || to != 3 {
+	if from, to := window(waves[:3], 3); from != 0 || to != 3 {
 		t.Errorf("window %d to %d", from, to)
 	}
 }
