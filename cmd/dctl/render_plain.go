@@ -38,18 +38,27 @@ func (p *plainRenderer) update(s *story, u update) {
 	p.records(s, u.records)
 }
 
-// header is the first line: what goes where, and who wants it.
+// header is the first line: what goes where, who wants it, and its id.
 func header(d *controlv1.Deployment) string {
-	from := d.From
-	if from == "" {
-		from = "nothing"
+	return line(fmt.Sprintf("%s  deployment %s  %s", headline(d), d.Id, sizes(d)))
+}
+
+// headline is "www 4f2a91c → 9be01d7  prod  by marco".
+func headline(d *controlv1.Deployment) string {
+	from := "nothing"
+	if d.From != "" {
+		from = shortName(d.From)
 	}
-	text := fmt.Sprintf("%s %s → %s  %s  by %s  deployment %s  %s in %s",
-		d.App, from, d.Revision, d.Group, d.Actor, d.Id, count(int(d.Hosts), "host"), count(len(d.Waves), "wave"))
+	text := fmt.Sprintf("%s %s → %s  %s  by %s", d.App, from, shortName(d.Revision), d.Group, d.Actor)
 	if d.Inverse {
 		text = "rollback of " + text
 	}
-	return line(text)
+	return text
+}
+
+// sizes is "12 hosts in 4 waves".
+func sizes(d *controlv1.Deployment) string {
+	return count(int(d.Hosts), "host") + " in " + count(len(d.Waves), "wave")
 }
 
 func (p *plainRenderer) records(s *story, records []*controlv1.Record) {

@@ -34,7 +34,6 @@ const prompt = "$ dctl deploy --app www --rev 9be01d7"
 
 func newScreen(t *testing.T, columns, rows int) *screen {
 	t.Helper()
-	t.Setenv("TERM", "xterm-256color")
 	ours, tty, err := pty.Open()
 	must(t, err)
 	s := &screen{t: t, model: vt.NewEmulator(columns, rows), ours: ours, tty: tty, ended: make(chan struct{})}
@@ -168,9 +167,9 @@ func rollout(hosts int) []*controlv1.Deployment {
 
 // shown is what the view must draw of a state, without colours.
 func shown(d *controlv1.Deployment, columns, rows int, done bool) string {
-	m := &liveModel{s: newStory(false), width: columns, height: rows, plain: true, done: done}
-	m.s.deployment = d
-	return m.draw()
+	v := &liveView{s: newStory(false), width: columns, height: rows, plain: true, done: done}
+	v.s.deployment = d
+	return strings.Join(v.lines(), "\n") + "\n"
 }
 
 // watched runs `dctl deploy` on a screen. Each state is sent once the former is
@@ -209,6 +208,13 @@ func watched(t *testing.T, s *screen, columns, rows, hosts int, step func(i int)
 func onScreen(ctx context.Context, cl *cluster, s *screen, extra ...string) called {
 	return cl.callWith(ctx, func(c *cli) {
 		c.in, c.out, c.err, c.inTTY, c.outTTY = s.tty, s.tty, s.tty, true, true
+		getenv := c.getenv
+		c.getenv = func(name string) (string, bool) {
+			if name == "XTERM_VERSION" { // the model wraps nothing anew, as xterm
+				return "XTerm(379)", true
+			}
+			return getenv(name)
+		}
 	}, append([]string{"deploy", "--app", "www", "--rev", "9be01d7"}, extra...)...)
 }
 
@@ -297,4 +303,51 @@ func TestLiveResize(t *testing.T) {
 	cancel()
 	close(leave)
 	<-see
+}
+
+// What a key prints stands above the view, which goes on below it.
+func TestLiveLogsAbove(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	all := rollout(6)
+	next := make(chan struct{})
+	f := &fake{
+		logged: []*controlv1.LogsResponse{{Host: "web1", Event: "ApplicationStart", Data: []byte("one\ntwo\n")}},
+		watch: func(_ int, _ *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
+			send(news(all[1]))
+			<-next
+			send(news(all[2], rec(9, "wave", "deploying")))
+			<-next
+			return nil
+		},
+	}
+	cl := newCluster(t)
+	cl.context(cl.serve(f))
+	ctx, cancel := context.WithCancel(t.Context())
+	see := make(chan called)
+	go func() { see <- onScreen(ctx, cl, s) }()
+	s.await("running", shown(all[1], 80, 24, false))
+	_, err := s.ours.WriteString("\x1b[al") // an arrow is no key of ours
+	must(t, err)
+	const logs = "==> web1 ApplicationStart <==\n  | one\n  | two\n"
+	s.await("logs", logs+shown(all[1], 80, 24, false))
+	next <- struct{}{}
+	s.await("the view goes on", logs+shown(all[2], 80, 24, false))
+	cancel()
+	close(next)
+	<-see
+}
+
+// Where a terminal wraps the last picture anew, all of its rows are replaced.
+func TestFrameRows(t *testing.T) {
+	f := frame{out: io.Discard, reflows: true}
+	must(t, f.draw(100, "", []string{strings.Repeat("x", 99), "", strings.Repeat("y", 40), strings.Repeat("z", 80)}))
+	for width, want := range map[int]int{140: 4, 99: 4, 80: 5, 50: 6, 40: 7, 20: 5 + 1 + 2 + 4} {
+		if got := f.rows(width); got != want {
+			t.Errorf("at a width of %d the picture takes %d rows, want %d", width, got, want)
+		}
+	}
+	f.reflows = false
+	if got := f.rows(20); got != 4 {
+		t.Errorf("where nothing is wrapped: %d", got)
+	}
 }
