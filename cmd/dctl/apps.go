@@ -76,16 +76,22 @@ func running(g *controlv1.Group) string {
 }
 
 func (c *cli) appsShow() *cobra.Command {
+	var app string
 	var source bool
 	cmd := &cobra.Command{
-		Use: "show APP", Short: "Show an application", Args: args("APP"),
+		Use: "show APP", Short: "Show an application", Args: upTo(1),
 		Example: "dctl apps show www\ndctl apps show www --source > deploy.yaml",
 	}
+	c.appFlag(cmd, &app)
 	cmd.Flags().BoolVar(&source, "source", false, "print the deploy.yaml that is in force")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		app, err := oneApp(cmd, args, app)
+		if err != nil {
+			return err
+		}
 		return c.with(func(cl *client) error {
 			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetApp,
-				&controlv1.GetAppRequest{App: args[0]})
+				&controlv1.GetAppRequest{App: app})
 			if err != nil {
 				return err
 			}
@@ -97,6 +103,20 @@ func (c *cli) appsShow() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// oneApp is the application that a command is about, named by its argument or,
+// as everywhere else, by --app.
+func oneApp(cmd *cobra.Command, given []string, flag string) (string, error) {
+	switch {
+	case len(given) == 0 && flag == "":
+		return "", args("APP")(cmd, given)
+	case len(given) == 0:
+		return flag, nil
+	case flag != "" && flag != given[0]:
+		return "", usage("%s or --app %s: which one?", given[0], flag)
+	}
+	return given[0], nil
 }
 
 func printApp(w io.Writer, a *controlv1.App) {
@@ -138,25 +158,31 @@ func printApp(w io.Writer, a *controlv1.App) {
 }
 
 func (c *cli) appsDelete() *cobra.Command {
-	var group string
+	var app, group string
 	cmd := &cobra.Command{
-		Use: "delete APP [--group GROUP]", Short: "Forget a group; what runs on its hosts is not touched", Args: args("APP"),
+		Use: "delete APP [--group GROUP]", Short: "Forget a group; what runs on its hosts is not touched", Args: upTo(1),
 		Example: "dctl apps delete www --group staging",
 	}
 	cmd.Flags().StringVar(&group, "group", "", "deployment group, where the application has several")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := c.confirm("Forget " + strings.TrimSpace(args[0]+" "+group) + "?"); err != nil {
+		app, err := oneApp(cmd, args, app)
+		if err != nil {
+			return err
+		}
+		what := strings.TrimSpace(app + " " + group)
+		if err := c.confirm("Forget " + what + "?"); err != nil {
 			return err
 		}
 		return c.with(func(cl *client) error {
-			req := &controlv1.DeleteGroupRequest{Mutation: cl.mutation(""), App: args[0], Group: group}
+			req := &controlv1.DeleteGroupRequest{Mutation: cl.mutation(""), App: app, Group: group}
 			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.DeleteGroup, req)
 			if err != nil {
 				return err
 			}
-			return c.show(out, func(w io.Writer) { fmt.Fprintln(w, "deleted "+strings.TrimSpace(args[0]+" "+group)) })
+			return c.show(out, func(w io.Writer) { fmt.Fprintln(w, "deleted "+what) })
 		})
 	}
+	c.appFlag(cmd, &app)
 	return cmd
 }
 

@@ -49,10 +49,11 @@ func (c *cli) deployCommand() *cobra.Command {
 		Use: "deploy --app APP [--rev REVISION]", Short: "Deploy a revision and watch it", Args: upTo(0),
 		Long: `Deploy a revision and watch it to its end.
 
-Exit codes: 0 done; 2 usage or validation; 3 failed and halted, or waiting for a
-decision; 4 not allowed; 5 failed and rolled back clean; 6 rollback failed;
-7 refused or rejected; 8 --wait-timeout passed, the deployment goes on; 9 it waits
-for an approval, which ends the watch of a program; 130 detached.`,
+Exit codes: 0 done; 1 anything else, such as no answer; 2 usage or validation; 3
+failed and halted, or waiting for a decision; 4 not allowed; 5 failed and rolled
+back clean; 6 rollback failed; 7 refused or rejected; 8 --wait-timeout passed, the
+deployment goes on; 9 it waits for an approval, which ends the watch of a program;
+130 detached.`,
 		Example: `dctl deploy --app www --rev 9be01d7
 dctl deploy --app www --group prod --config one-at-a-time --reason "fix login"
 dctl deploy --app www --rev 9be01d7 --dry-run`,

@@ -109,6 +109,7 @@ func (c *cluster) callWith(ctx context.Context, change func(*cli), args ...strin
 		}
 		return "", false
 	}
+	cli.patience = func(ctx context.Context, _ time.Duration) error { <-ctx.Done(); return ctx.Err() }
 	cli.wait = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 	if change != nil {
 		change(cli)

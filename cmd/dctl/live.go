@@ -25,6 +25,8 @@ func (cl *client) live(ctx context.Context, t target, s *story, updates <-chan u
 	ctx, cancel := context.WithCancel(ctx)
 	v := &liveView{cl: cl, t: t, s: s, width: 80, height: 24, plain: cl.cli.flags.noColor, answers: make(chan answer)}
 	v.frame = frame{out: cl.cli.out, reflows: cl.cli.reflows()}
+	cl.cli.drawing = true
+	defer func() { cl.cli.drawing = false }()
 	defer v.asked.Wait()
 	defer cancel()
 	keys, restore := cl.cli.keys(ctx)

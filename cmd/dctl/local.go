@@ -64,7 +64,7 @@ appspec writes them. Exit code 0: succeeded, 1: failed, 2: wrong flags. With
 		}
 		return c.refused(err)
 	}
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return c.refused(flagError(cmd, err)) })
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return c.refused(c.flagError(cmd, err)) })
 	return cmd
 }
 
@@ -110,16 +110,12 @@ func (f *localFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// refused tells a program, too, that the flags are wrong; a wrong one may stand
-// before --output, which is then not read yet.
+// refused tells a program, too, that the flags are wrong.
 func (c *cli) refused(err error) error {
-	asked := slices.Contains(c.args, "--output=json") || slices.Contains(c.args, "-ojson")
-	for i := 1; i < len(c.args); i++ {
-		asked = asked || c.args[i] == outputJSON && (c.args[i-1] == "--output" || c.args[i-1] == "-o")
-	}
-	if !c.machine() && !asked {
+	if !c.wantsJSON() {
 		return err
 	}
+	c.answered = true
 	r := agent.LocalResult{
 		Result: agent.LocalFailed, Code: hooks.CodeOther, Message: clean(message(err)),
 		Events: []agent.LocalEvent{},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -54,7 +55,7 @@ func (c *cli) localLint() *cobra.Command {
 	return cmd
 }
 
-// lint unpacks an archive to look into it; a folder is looked at where it is.
+// lint checks what lies at path. An archive is unpacked to look into it.
 func lint(cmd *cobra.Command, path string, kind artifacts.BundleType, spec string) ([]hooks.Finding, error) {
 	src, err := artifacts.OpenSource(path)
 	if err != nil && kind == "" {
@@ -64,11 +65,16 @@ func lint(cmd *cobra.Command, path string, kind artifacts.BundleType, spec strin
 		src = artifacts.Source{Path: path, Type: kind}
 	}
 	src.SpecFile = spec
+	return lintSource(cmd.Context(), src)
+}
+
+// lintSource checks a bundle of any kind.
+func lintSource(ctx context.Context, src artifacts.Source) ([]hooks.Finding, error) {
 	if src.Type == artifacts.BundleDirectory {
-		findings := hooks.Lint(path, spec)
-		if err := src.Check(cmd.Context()); err != nil {
+		findings := hooks.Lint(src.Path, src.SpecFile)
+		if err := src.Check(ctx); err != nil {
 			findings = append(findings, hooks.Finding{
-				Problem: hooks.Problem{File: path, Text: err.Error()}, Severity: hooks.SeverityError,
+				Problem: hooks.Problem{File: src.Path, Text: err.Error()}, Severity: hooks.SeverityError,
 			})
 		}
 		return findings, nil
@@ -79,10 +85,10 @@ func lint(cmd *cobra.Command, path string, kind artifacts.BundleType, spec strin
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
 	dir := filepath.Join(tmp, "bundle")
-	if _, err := src.Extract(cmd.Context(), dir); err != nil {
+	if _, err := src.Extract(ctx, dir); err != nil {
 		return nil, err
 	}
-	return hooks.Lint(dir, spec), nil
+	return hooks.Lint(dir, src.SpecFile), nil
 }
 
 func (c *cli) tellFindings(findings []hooks.Finding) error {

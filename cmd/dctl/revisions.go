@@ -163,5 +163,6 @@ func (cl *client) store(ctx context.Context, app, url string) (artifacts.Store, 
 	if err != nil {
 		return nil, usage("open the artifact store of %s: %v", app, err)
 	}
-	return store, nil
+	name, _, _ := strings.Cut(url, "?")
+	return waitingStore{store, cl.cli, name}, nil
 }
