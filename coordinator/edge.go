@@ -143,7 +143,7 @@ func (c *Coordinator) debug(ctx context.Context) error {
 	mux.HandleFunc("/metrics", c.metrics)
 	l, err := net.Listen("tcp", c.o.Debug)
 	if err != nil {
-		return fmt.Errorf("listen for metrics: %w", err)
+		return fmt.Errorf("listen for metrics and profiles on %s: %w; another coordinator may run on this machine: give another address, or none, by --debug", c.o.Debug, err)
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stopped := make(chan struct{})

@@ -396,7 +396,7 @@ func (d *Deployment) undecided(left time.Duration) string {
 func (s *State) waveHolds(d *Deployment, i int) []string {
 	w, p := &d.Waves[i], d.waves[i]
 	var out []string
-	name := func(set bitset, why string) {
+	name := func(set bitset, why, then string) {
 		var hosts []string
 		set.each(func(j int) bool {
 			hosts = append(hosts, s.hostName(w.Hosts[j]))
@@ -406,11 +406,11 @@ func (s *State) waveHolds(d *Deployment, i int) []string {
 			hosts = append(hosts[:3], "...")
 		}
 		if len(hosts) > 0 {
-			out = append(out, fmt.Sprintf("%s: %s: %v", w.Name, why, hosts))
+			out = append(out, fmt.Sprintf("%s: %s: %v%s", w.Name, why, hosts, then))
 		}
 	}
-	name(p.stuck, "unreachable or not staged")
-	name(p.granted, "works on")
+	name(p.stuck, "unreachable or not staged", "; `skip-host` goes on without them")
+	name(p.granted, "works on", "")
 	if b := d.Config.Stage.Barrier; !w.Released && b != "" && b != "none" {
 		if have, need, _ := d.quorum(i); have < need {
 			out = append(out, fmt.Sprintf("%s: %d of %d targets must be staged first", w.Name, have, need))

@@ -66,7 +66,7 @@ func appRows(apps []*controlv1.App) []string {
 func running(g *controlv1.Group) string {
 	var out []string
 	for _, r := range g.Running {
-		text := fmt.Sprintf("%s ×%d", r.Name, r.Hosts)
+		text := fmt.Sprintf("%s ×%d", shortName(r.Name), r.Hosts)
 		if r.Grade == "suspect" || r.Grade == "bad" {
 			text += " (" + r.Grade + ")"
 		}
@@ -138,13 +138,13 @@ func printApp(w io.Writer, a *controlv1.App) {
 			if why == "" {
 				why = "is being brought up to date"
 			}
-			drift = append(drift, cells(g.Name, x.Host, x.Runs, x.Wants, why))
+			drift = append(drift, cells(g.Name, x.Host, shortName(x.Runs), shortName(x.Wants), why))
 		}
 	}
 	var grades []string
 	for _, g := range a.GetGroups() {
 		for _, r := range g.Running {
-			grades = append(grades, cells(g.Name, r.Name, r.Hosts, r.Grade))
+			grades = append(grades, cells(g.Name, shortName(r.Name), r.Hosts, r.Grade))
 		}
 	}
 	if len(grades) > 0 {

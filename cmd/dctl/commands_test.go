@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -259,5 +260,33 @@ func TestGitHead(t *testing.T) {
 	}
 	if _, err := gitHead(ctx, t.TempDir()); err == nil {
 		t.Error("want an error outside a checkout")
+	}
+}
+
+// A host of many applications is one line that fits; asked for one, that one.
+func TestHostOfManyApplications(t *testing.T) {
+	h := &controlv1.Host{Name: "web1", Zone: "a1", State: "connected", Version: "v1"}
+	for i := range 40 {
+		health := "healthy"
+		if i < 2 {
+			health = "unhealthy"
+		}
+		h.Targets = append(h.Targets, &controlv1.Target{
+			App: fmt.Sprintf("app-%02d", i), Running: strings.Repeat("9be01d7aa0", 4), Health: health,
+		})
+	}
+	cl := newCluster(t)
+	cl.context(cl.serve(&fake{hosts: []*controlv1.Host{h}}))
+	got := cl.call("hosts", "list")
+	if !strings.Contains(got.out, "40 applications  2 unhealthy,38 healthy") {
+		t.Errorf("%s", got.out)
+	}
+	for l := range strings.Lines(got.out) {
+		if len(l) > 80 {
+			t.Errorf("%d columns: %s", len(l), l)
+		}
+	}
+	if got := cl.call("hosts", "list", "--app", "app-07"); !strings.Contains(got.out, "connected  9be01d7aa09b  healthy") {
+		t.Errorf("%s", got.out)
 	}
 }

@@ -40,7 +40,7 @@ func claimDevContext(path string, fleet Context) (*devClaim, error) {
 		return nil, fmt.Errorf("mark the fleet as alive: %w", err)
 	}
 	return d, changeContexts(path, func(all *Contexts) bool {
-		all.clearDead()
+		all.clearDead(fleet.Credentials)
 		d.name = devContext
 		for n := 2; ; n++ {
 			if _, taken := all.Contexts[d.name]; !taken {
@@ -56,10 +56,12 @@ func claimDevContext(path string, fleet Context) (*devClaim, error) {
 	})
 }
 
-// clearDead drops contexts of fleets whose owner is gone.
-func (c *Contexts) clearDead() {
+// clearDead drops contexts of fleets whose owner is gone, also of one that had
+// the folder which is ours now.
+func (c *Contexts) clearDead(ours string) {
 	for name, x := range c.Contexts {
-		if (name == devContext || strings.HasPrefix(name, devContext+"-")) && devGone(x.Credentials) {
+		if x.Credentials == ours ||
+			(name == devContext || strings.HasPrefix(name, devContext+"-")) && devGone(x.Credentials) {
 			c.drop(name)
 		}
 	}

@@ -45,6 +45,10 @@ func TestDevContexts(t *testing.T) {
 	if all := read(); third.name != "dev" || len(all.Contexts) != 1 || all.Current != "dev" {
 		t.Errorf("after the second was killed: %s, %+v", third.name, all)
 	}
+	must(t, third.alive.Unlock()) // killed, and the folder is used again
+	if third, err = claimDevContext(path, one); err != nil || third.name != "dev" || len(read().Contexts) != 1 {
+		t.Errorf("in the same folder: %+v %v", third, err)
+	}
 	must(t, second.release()) // late: it owns nothing any more
 	if all := read(); len(all.Contexts) != 1 {
 		t.Errorf("took another's context: %+v", all)

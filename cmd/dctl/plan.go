@@ -46,11 +46,11 @@ func (c *cli) plan(cmd *cobra.Command, f *deployFlags) error {
 }
 
 func printPlan(w io.Writer, p *controlv1.PlanDeploymentResponse) {
-	from := p.From
-	if from == "" {
-		from = "nothing"
+	from := "nothing"
+	if p.From != "" {
+		from = shortName(p.From)
 	}
-	fmt.Fprintln(w, line(fmt.Sprintf("%s %s: %s → %s", p.App, p.Group, from, p.Revision)))
+	fmt.Fprintln(w, line(fmt.Sprintf("%s %s: %s → %s", p.App, p.Group, from, shortName(p.Revision))))
 	var rows []string
 	for i, v := range p.Waves {
 		rows = append(rows, cells(i+1, v.Name, len(v.Hosts), "+"+span(v.StartsMs), planBake(v), v.Budget, planGates(v),

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -20,6 +22,7 @@ type plainRenderer struct {
 }
 
 func (p *plainRenderer) update(s *story, u update) {
+	s.told = true
 	if u.lost != nil {
 		if !p.lost {
 			fmt.Fprintln(p.out, "      connection lost, trying other coordinators; the deployment goes on without us")
@@ -66,7 +69,7 @@ func (p *plainRenderer) records(s *story, records []*controlv1.Record) {
 	var order []string
 	for _, r := range records {
 		if r.Subject != "task" || bad(r) || s.deployment.GetHosts() <= many {
-			fmt.Fprintln(p.out, clock(r.ElapsedMs), recordText(r))
+			fmt.Fprintln(p.out, clock(r.ElapsedMs), s.once(r))
 			continue
 		}
 		key := r.Wave + "\x00" + r.To
@@ -94,6 +97,19 @@ func (p *plainRenderer) batch(s *story, records []*controlv1.Record) {
 		}
 	}
 	fmt.Fprintln(p.out, clock(r.ElapsedMs), text)
+}
+
+// once is a record as a sentence, without the cause that was told just before.
+func (s *story) once(r *controlv1.Record) string {
+	if r.Subject != "deployment" && r.Subject != "wave" || r.Text == "" {
+		return recordText(r)
+	}
+	short := proto.CloneOf(r)
+	if short.Text = s.brief(r.Text); r.Text == s.cause {
+		short.Text = ""
+	}
+	s.cause = r.Text
+	return recordText(short)
 }
 
 // gateText says what a gate answered.

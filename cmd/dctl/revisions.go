@@ -46,7 +46,11 @@ func revisionRow(r *controlv1.Revision) string {
 	if r.Bad != "" {
 		note = strings.TrimSpace("BAD since " + r.Bad + " " + note)
 	}
-	return cells(strings.Join(revisionNames(r), ","), shortDigest(r.Digest), bytesText(r.Bytes), r.Files, r.Hosts,
+	var names []string
+	for _, name := range revisionNames(r) {
+		names = append(names, shortName(name))
+	}
+	return cells(strings.Join(names, ","), shortDigest(r.Digest), bytesText(r.Bytes), r.Files, r.Hosts,
 		moment(r.AtMs), r.Actor, note)
 }
 

@@ -18,7 +18,11 @@ func (c *cli) statusCommand() *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
 		Use: "status [ID]", Short: "Show a deployment, or what goes on everywhere", Args: upTo(1),
-		Long: "Without an argument: the deployments in flight, and what each application runs.\nWith an id, or --app for the newest of an application: waves, hosts and what it waits for.",
+		Long: `Without an argument: the deployments in flight, and what each application runs.
+With an id, or --app for the newest of an application: waves, hosts and what it waits
+for. A host is granted while it works under a permit, and settled once it runs the
+revision and passed its checks; a wave is sealed once it is settled, baked and
+answered for by its gates, and is never done again.`,
 		Example: `dctl status
 dctl status 01JD4Z
 dctl status --app www --watch`,
@@ -247,7 +251,7 @@ func (c *cli) historyCommand() *cobra.Command {
 			}
 			return list(c, "deployments", out.Deployments,
 				"ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
-					return cells(d.Id, d.App, d.Group, d.Revision, statusText(d), moment(d.CreatedMs), clock(d.ElapsedMs),
+					return cells(d.Id, d.App, d.Group, shortName(d.Revision), statusText(d), moment(d.CreatedMs), clock(d.ElapsedMs),
 						d.Actor, cmp.Or(d.Reason, d.Asked))
 				})
 		})

@@ -84,14 +84,17 @@ func plain(message string) string {
 		return message
 	}
 	token, unknown := strings.CutPrefix(syntax, "token recognition error at: ")
+	if rest, ok := strings.CutPrefix(syntax, "mismatched input "); ok && strings.HasSuffix(syntax, "expecting <EOF>") {
+		token, unknown = strings.TrimSuffix(rest, " expecting <EOF>"), true
+	}
 	if !unknown {
-		return strings.ReplaceAll(syntax, "'<EOF>'", "the end")
+		return strings.NewReplacer("'<EOF>'", "the end", "<EOF>", "the end").Replace(syntax)
 	}
 	token = strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(token, "'"), "'"))
 	switch {
 	case strings.HasPrefix(token, "="):
 		return "compare with ==, as in role == \"web\""
-	case strings.HasPrefix(token, "&"), strings.HasPrefix(token, "|"):
+	case strings.HasPrefix(token, "&"), strings.HasPrefix(token, "|"), token == "and", token == "or":
 		return "join conditions with && or ||"
 	case strings.HasPrefix(token, `"`), strings.HasPrefix(token, "'"):
 		return "the quote that begins here has no end"

@@ -16,7 +16,7 @@ func TestSelectorInWords(t *testing.T) {
 		`role == "web" $ x`:         "$ means nothing here",
 		`(role == "a"`:              "missing ')' at the end",
 		`role == "a" || `:           "the end",
-		`role == "web" and x == ""`: "character 15",
+		`role == "web" and x == ""`: "join conditions with && or ||",
 	} {
 		_, err := Compile(text)
 		if err == nil || !strings.Contains(err.Error(), want) {
