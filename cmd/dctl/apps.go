@@ -236,6 +236,9 @@ func printApplied(w io.Writer, r *controlv1.ApplyAppResponse, dryRun bool) {
 		fmt.Fprintln(w, line(leavingText(r.Leaving)))
 	}
 	fmt.Fprintln(w, line(fmt.Sprintf("%s %s with groups %s; %s", did, r.App, strings.Join(r.Groups, ", "), changed)))
+	for _, text := range r.Warnings {
+		fmt.Fprintln(w, "warning: "+line(text))
+	}
 }
 
 // leavingText says how many hosts leave which group; what runs on them is not

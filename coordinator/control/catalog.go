@@ -33,6 +33,7 @@ func (s *Service) ApplyApp(ctx context.Context, r *controlv1.ApplyAppRequest) (*
 				out.Leaving = append(out.Leaving, l)
 			}
 		}
+		out.Warnings = s.doubts(st, defs)
 	})
 	if r.DryRun {
 		return out, nil
