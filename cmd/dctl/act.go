@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -249,11 +251,40 @@ func (c *cli) rollbackPart(cmd *cobra.Command, app, group string, req *controlv1
 	}
 	return c.with(func(cl *client) error {
 		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment,
-			&controlv1.GetDeploymentRequest{App: app, Group: group})
+			&controlv1.GetDeploymentRequest{App: app, Group: group, AllTasks: true})
 		if err != nil {
+			return err
+		}
+		if err := partOf(out.Deployment, req.Zone, req.Wave); err != nil {
 			return err
 		}
 		req.Deployment = out.Deployment.GetId()
 		return c.request(cmd, req)
 	})
+}
+
+// partOf checks that a deployment is in flight and has such a zone or wave.
+func partOf(d *controlv1.Deployment, zone, wave string) error {
+	if d.GetTerminal() {
+		return &exitError{code: exitRefused, text: fmt.Sprintf("no deployment of %s is in flight: --zone and --wave take back a part of one that is; `dctl rollback --app %s` takes everything back", d.App, d.App)}
+	}
+	zones, waves := map[string]bool{}, map[string]bool{}
+	for _, w := range d.GetWaves() {
+		waves[w.Name] = true
+		zones[w.Zone] = true
+	}
+	for _, t := range d.GetTasks() {
+		zones[t.Zone] = true
+	}
+	delete(zones, "")
+	for _, x := range []struct {
+		what, name string
+		known      map[string]bool
+	}{{"zone", zone, zones}, {"wave", wave, waves}} {
+		if x.name != "" && !x.known[x.name] {
+			return usage("deployment %s has no %s %q; there are %s", d.GetId(), x.what, x.name,
+				strings.Join(slices.Sorted(maps.Keys(x.known)), ", "))
+		}
+	}
+	return nil
 }

@@ -60,12 +60,13 @@ func (s *story) reportOutput(w io.Writer, failed []*controlv1.Record) {
 	}
 }
 
-// brief is a cause without the reason in its last parentheses, "(HOST: WHY)",
-// of a host whose failure is told by itself.
+// brief is a cause without the reason in its parentheses, "(HOST: WHY)", of a
+// host whose failure is told by itself.
 func (s *story) brief(cause string) string {
 	for host := range s.failures {
-		if at := strings.Index(cause, " ("+host+": "); at > 0 && strings.HasSuffix(cause, ")") {
-			return cause[:at]
+		from, to := strings.Index(cause, " ("+host+": "), strings.LastIndex(cause, ")")
+		if from > 0 && to > from {
+			return cause[:from] + cause[to+1:]
 		}
 	}
 	return cause
@@ -183,6 +184,8 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 		add("look at every task", "dctl status %s", d.Id)
 	case d.Status == "rolled_back":
 		add("deploy a fixed revision", "dctl deploy --app %s --group %s --rev REVISION", d.App, d.Group)
+	case !d.Terminal && len(unreached(d)) > 0:
+		add("go on without them", "dctl skip-host %s %s", d.Id, strings.Join(unreached(d), " "))
 	case d.Terminal:
 		add("what every host runs now", "dctl hosts list --app %s", d.App)
 	}
@@ -191,13 +194,30 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 	}
 }
 
+// unreached lists the hosts that a deployment waits for and nobody reaches.
+func unreached(d *controlv1.Deployment) []string {
+	var out []string
+	for _, t := range d.Tasks {
+		if t.Status == "waiting" && t.Cause == "unreachable" {
+			out = append(out, line(t.Name))
+		}
+	}
+	return out
+}
+
 // stuckZones lists the zones with hosts that failed or were taken back.
 func stuckZones(d *controlv1.Deployment) []string {
 	var out []string
-	for _, t := range d.Tasks {
-		if (t.Failure != nil || t.Status == "reverted") && t.Zone != "" && !slices.Contains(out, t.Zone) {
-			out = append(out, line(t.Zone))
+	add := func(zone string, stuck bool) {
+		if stuck && zone != "" && !slices.Contains(out, line(zone)) {
+			out = append(out, line(zone))
 		}
+	}
+	for _, t := range d.Tasks {
+		add(t.Zone, t.Failure != nil || t.Status == "reverted")
+	}
+	for _, w := range d.Waves {
+		add(w.Zone, w.Status == "reverted" || w.Status == "reverting")
 	}
 	return out
 }

@@ -244,7 +244,8 @@ func (c *cli) hostsRevoke() *cobra.Command {
 		Use: "revoke HOST", Short: "End a host's credential", Args: args("HOST"),
 		Long: `End a host's credential, at every coordinator and at once: its session ends too.
 What runs on it is not touched. Only a token that was made for it
-(` + "`dctl token create --host HOST`" + `) brings it back, with a new key.`,
+(` + "`dctl token create --host HOST`" + `) brings it back, with a new key. Until it is
+forgotten (` + "`dctl hosts forget`" + `) the floor of its groups counts it.`,
 		Example: "dctl hosts revoke web-07 --reason \"disk was stolen\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.confirm("Revoke host " + args[0] + "? It needs a new token to come back."); err != nil {

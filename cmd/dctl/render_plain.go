@@ -162,15 +162,16 @@ func (p *plainRenderer) beat(s *story) {
 
 // standing says in one line where a deployment is.
 func standing(d *controlv1.Deployment) string {
+	return line(strings.Join(append([]string{settledText(d)}, d.Holds...), "; "))
+}
+
+// settledText is "running, 7/12 hosts settled".
+func settledText(d *controlv1.Deployment) string {
 	settled := 0
 	for _, w := range d.Waves {
 		settled += int(w.Settled)
 	}
-	text := fmt.Sprintf("%s, %d/%d hosts settled", d.Status, settled, d.Hosts)
-	if len(d.Holds) > 0 {
-		text += "; " + strings.Join(d.Holds, "; ")
-	}
-	return line(text)
+	return fmt.Sprintf("%s, %d/%d hosts settled", d.Status, settled, d.Hosts)
 }
 
 func (p *plainRenderer) end(s *story) {
