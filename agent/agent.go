@@ -19,6 +19,8 @@ type Agent struct {
 	*host
 	cred *identity.Credential
 	ring *ring
+	// told when the host has got a certificate of another CA
+	reissued chan struct{}
 }
 
 // New checks the options. Nothing is opened before Run.
@@ -26,7 +28,7 @@ func New(o Options) (*Agent, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("check agent options: %w", err)
 	}
-	return &Agent{host: &host{o: o.withDefaults()}}, nil
+	return &Agent{host: &host{o: o.withDefaults()}, reissued: make(chan struct{}, 1)}, nil
 }
 
 // Run is the agent: it enrols the host if need be, resumes what a former life

@@ -236,7 +236,17 @@ func (a *Agent) renewNow(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
 	defer cancel()
-	return renewAt(ctx, client, a.cred, a.o.path("identity"))
+	before := a.cred.Leaf()
+	if err := renewAt(ctx, client, a.cred, a.o.path("identity")); err != nil {
+		return err
+	}
+	if !a.cred.IssuedAs(before) {
+		select {
+		case a.reissued <- struct{}{}:
+		default:
+		}
+	}
+	return nil
 }
 
 // renewAt asks for a new certificate of the same identity and key, takes it
@@ -254,10 +264,7 @@ func renewAt(ctx context.Context, client agentv1.AgentServiceClient, cred *ident
 	if err != nil {
 		return fmt.Errorf("renew certificate: %s", rpc.Text(err))
 	}
-	if err := cred.Replace(out.CertificatePem, keyPEM); err != nil {
-		return err
-	}
-	return identity.SaveRenewed(dir, out.CertificatePem)
+	return cred.Renewed(dir, out.CertificatePem, out.CaPem)
 }
 
 // makeRoot makes the state folder; hooks of other users run below it.

@@ -75,7 +75,7 @@ func (a *Agent) connect(ctx context.Context) error {
 			b.reset()
 			tried = map[string]bool{address: true}
 		}
-		if errors.Is(err, errMoved) {
+		if errors.Is(err, errMoved) || errors.Is(err, errReissued) {
 			tried = map[string]bool{} // the best one first
 			continue
 		}

@@ -48,13 +48,13 @@ func EnrolOperator(ctx context.Context, addresses []string, token identity.Token
 }
 
 // RenewOperator gives a person's credential in dir a new certificate if it is
-// due. It is for use in passing: the credential that is there stays good when
+// due, or of a CA that issues no more. It is for use in passing: the credential that is there stays good when
 // nobody answers.
 func RenewOperator(
 	ctx context.Context, addresses []string, cred *identity.Credential, dir string, how ...grpc.DialOption,
 ) error {
 	who, err := cred.Peer()
-	if err != nil || who.BreakGlass || time.Now().Before(cred.RenewAt()) {
+	if err != nil || who.BreakGlass || time.Now().Before(cred.RenewAt()) && !cred.Outdated() {
 		return err
 	}
 	cc, err := rpc.Dial(addresses, cred.Client(), how...)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
@@ -49,6 +50,7 @@ func (a *Agent) session(ctx context.Context, address string) (welcomed bool, err
 	g.Go(func() error { return s.send(ctx) })
 	g.Go(func() error { return s.receive(ctx) })
 	g.Go(func() error { return s.prefer(ctx, address) })
+	g.Go(func() error { return s.until(ctx, a.reissued) })
 	return true, g.Wait()
 }
 
@@ -156,6 +158,19 @@ func (s *session) up(m *agentv1.Up) error {
 // errMoved says that the session was ended for a better coordinator's sake.
 var errMoved = errors.New("the coordinator that this host belongs to is back")
 
+// errReissued says that the host has a certificate of another CA to show.
+var errReissued = errors.New("the host's certificate comes from another CA now")
+
+// until ends the session when there is another certificate to show.
+func (s *session) until(ctx context.Context, reissued <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-reissued:
+		return errReissued
+	}
+}
+
 // errGap says that assignments were lost on the way.
 var errGap = errors.New("assignments came with a gap in their sequence")
 
@@ -174,6 +189,10 @@ func (s *session) receive(ctx context.Context) error {
 			s.a.out.acknowledged(m.Acknowledged.Counter)
 		case *agentv1.Down_Log:
 			s.readers.handle(ctx, m.Log)
+		case *agentv1.Down_Authorities:
+			if m.Authorities.Hash != identity.Hash(s.a.cred.CA()) {
+				s.a.cred.RenewSoon(time.Duration(m.Authorities.WithinMs) * time.Millisecond)
+			}
 		}
 	}
 }

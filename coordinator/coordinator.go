@@ -10,6 +10,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -53,6 +54,8 @@ type Coordinator struct {
 	operators *membersService
 	troubles  *troubles
 	stores    *stores
+	raft      *raftLayer
+	told      atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
 	addr      Addresses
 	lis       listeners
 }
@@ -90,9 +93,10 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	}
 	c.store = state.New(c.o.rules())
 	c.store.Report = func(err error) { c.o.Log.Error("an invariant was broken; please report it", "error", err) }
+	c.raft = newRaftLayer(c.lis.raft, c.keys.cred.Client(), c.o.dial)
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
-		Layer: newRaftLayer(c.lis.raft, c.keys.cred.Client(), c.o.dial), FSM: c.store, Heartbeat: c.o.Heartbeat,
+		Layer: c.raft, FSM: c.store, Heartbeat: c.o.Heartbeat,
 		Replay:        func(last uint64) { c.store.Replayed = last },
 		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
 		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
@@ -145,6 +149,7 @@ func (c *Coordinator) listen() (err error) {
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
 		Name: c.o.Name, State: c.store, Log: c.log, Sign: c.stores.sign, Epoch: c.epoch,
+		Authorities: c.told.Load,
 		Identify: func(ctx context.Context) (string, error) {
 			p, ok := rpc.Caller(ctx)
 			if !ok || p.Role != identity.Agent {
@@ -258,6 +263,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.announce(ctx) })
 	g.Go(func() error { return c.seek(ctx) })
 	g.Go(func() error { return c.keepRenewed(ctx) })
+	g.Go(func() error { return c.followCAs(ctx) })
 	g.Go(func() error { return c.recheck(ctx) })
 	g.Go(func() error { return c.recordBreakGlass(ctx) })
 	g.Go(func() error { return c.debug(ctx) })
@@ -384,6 +390,7 @@ func (c *Coordinator) decide(ctx context.Context) error {
 	g.Go(func() error { return observer.Run(ctx) })
 	g.Go(func() error { return c.removeLongDead(ctx) })
 	g.Go(func() error { return c.raiseRules(ctx) })
+	g.Go(func() error { return c.moveCAs(ctx) })
 	return g.Wait()
 }
 
@@ -425,9 +432,7 @@ func (c *Coordinator) announceOnce(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	self := state.CoordinatorJoined{
-		Name: c.o.Name, Raft: c.addr.Raft, API: c.addr.API, Agent: c.addr.Agents, Gossip: c.addr.Gossip, Rules: c.o.rules(),
-	}
+	self := c.self()
 	known, created := false, false
 	c.store.ViewCluster(func(s *state.Cluster) {
 		known, created = s.Coordinators[c.o.Name] == state.Coordinator(self), s.ID != ""
@@ -437,7 +442,7 @@ func (c *Coordinator) announceOnce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = c.log.cluster(ctx, state.ClusterCreated{ID: newClusterID(), CA: c.keys.ca.PEM, Founders: founders})
+		err = c.log.cluster(ctx, state.ClusterCreated{ID: newClusterID(), CA: c.keys.authorities().PEM(), Founders: founders})
 		if err != nil && rpc.Kind(err) != rpc.KindExists {
 			return err
 		}
@@ -446,6 +451,14 @@ func (c *Coordinator) announceOnce(ctx context.Context) error {
 		return nil
 	}
 	return c.log.cluster(ctx, self)
+}
+
+// self is how this coordinator announces itself.
+func (c *Coordinator) self() state.CoordinatorJoined {
+	return state.CoordinatorJoined{
+		Name: c.o.Name, Raft: c.addr.Raft, API: c.addr.API, Agent: c.addr.Agents, Gossip: c.addr.Gossip,
+		Rules: c.o.rules(), CA: c.casNow().holds,
+	}
 }
 
 // seek keeps the gossip ring joined to the other coordinators: a ring that was

@@ -22,6 +22,7 @@ func (s *peerService) Describe(context.Context, *peerv1.DescribeRequest) (*peerv
 func (c *Coordinator) describe() *peerv1.DescribeResponse {
 	return &peerv1.DescribeResponse{
 		Name: c.o.Name, Applied: c.node.Applied(), CertificateEndsMs: c.keys.cred.Ends().UnixMilli(), Version: Version(),
+		Ca: c.keys.authorities().Issuer().ID(), Behind: c.behindHere(),
 	}
 }
 
@@ -64,7 +65,7 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 	}
 	leader, _ := c.node.Leader()
 	out := &controlv1.ClusterStatusResponse{
-		Leader: leader, Term: c.node.Term(), Version: Version(), CaEndsMs: c.keys.ca.Ends().UnixMilli(),
+		Leader: leader, Term: c.node.Term(), Version: Version(), CaEndsMs: c.keys.authorities().Issuer().Ends().UnixMilli(),
 	}
 	c.store.ViewCluster(func(s *state.Cluster) { out.ClusterId, out.Epoch, out.Held = s.ID, s.Epoch, s.Held })
 	c.store.View(func(s *deploy.State) { out.Rules = int32(s.Rules) })
@@ -97,6 +98,7 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 	for _, name := range slices.Sorted(maps.Keys(troubles)) { // newcomers that were not let in
 		out.Coordinators = append(out.Coordinators, &controlv1.Coordinator{Name: name, Trouble: troubles[name]})
 	}
+	c.describeCAs(out, said)
 	out.Quorum = int32(membership.Quorum(voters))
 	return out, nil
 }

@@ -165,14 +165,18 @@ func (o *Options) ownIdentity(fsm *state.Store) error {
 		return fmt.Errorf("%s lacks the keys of a coordinator of the cluster (ca.key, gossip.key, identity/ca.crt): %w",
 			o.Dir, err)
 	}
-	same := false
-	fsm.ViewCluster(func(c *state.Cluster) { same = bytes.Equal(c.CA, caPEM) })
-	if !same {
-		return fmt.Errorf("the backup is of a cluster with another CA than that in %s", dir)
-	}
-	ca, err := readCA(o.Dir, caPEM)
+	cas, err := readCAs(o.Dir, caPEM, o.CertificateLife)
 	if err != nil {
 		return err
+	}
+	same := false
+	fsm.ViewCluster(func(c *state.Cluster) {
+		ids, _ := identity.IDs(c.CA)
+		same = len(ids) > 0 && cas.Holds(ids[0])
+	})
+	if !same {
+		return fmt.Errorf("the backup is of a cluster with another CA than that in %s, or of the time before its CA was "+
+			"replaced; restore a newer one", dir)
 	}
 	if _, err := os.Stat(filepath.Join(o.Dir, gossipFile)); err != nil {
 		return fmt.Errorf("%s lacks the ring's key: %w", o.Dir, err)
@@ -186,7 +190,7 @@ func (o *Options) ownIdentity(fsm *state.Store) error {
 	if err != nil {
 		return err
 	}
-	cert, err := ca.Issue(csr, identity.Coordinator, o.Name)
+	cert, err := cas.Issue(csr, identity.Coordinator, o.Name)
 	if err != nil {
 		return err
 	}

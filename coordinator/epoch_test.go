@@ -84,7 +84,10 @@ func afterwards(t *testing.T, dir string, host *identity.Credential, raft string
 	}
 	told := make(chan *agentv1.Down, 1)
 	go func() {
-		m, _ := session.Recv()
+		m, err := session.Recv()
+		for err == nil && m.GetAuthorities() != nil { // that is no command
+			m, err = session.Recv()
+		}
 		told <- m
 	}()
 	select {

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/groundswell/groundswell/internal/durable"
@@ -21,7 +23,7 @@ import (
 // Where keys lie, below Options.Dir. All are 0600 in 0700 folders.
 //
 //	identity/   tls.key tls.crt ca.crt of this coordinator
-//	ca.key      of the cluster's CA: on every coordinator, handed over mTLS
+//	ca.key      of the cluster's CA, while it is replaced of both: on every coordinator, handed over mTLS
 //	gossip.key  of the ring
 //	operator/   tls.key tls.crt ca.crt of the first operator, at bootstrap only
 const (
@@ -34,15 +36,25 @@ const (
 // firstOperator is the person whose credential bootstrap makes.
 const firstOperator = "admin"
 
-// keys is what a coordinator must hold to serve.
+// keys is what a coordinator must hold to serve. Its methods may be called
+// concurrently.
 type keys struct {
-	dir    string // of the coordinator's own identity
+	root   string // the coordinator's folder
 	name   string
+	life   time.Duration // of certificates
 	cred   *identity.Credential
-	ca     *identity.CA
 	gossip []byte
 	fresh  bool // made just now: by bootstrap or by joining
+
+	mu  sync.Mutex // held while CAs change, on disk and here
+	cas atomic.Pointer[identity.Authorities]
 }
+
+// dir is the folder of the coordinator's own identity.
+func (k *keys) dir() string { return filepath.Join(k.root, identityDir) }
+
+// authorities are the cluster's CAs as this coordinator has them.
+func (k *keys) authorities() *identity.Authorities { return k.cas.Load() }
 
 // loadKeys reads the keys, or makes them by bootstrap, or gets them by joining.
 // The certificate is written last: a folder that was left half way is made anew.
@@ -69,34 +81,35 @@ func (o *Options) readKeys() (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	ca, err := readCA(o.Dir, cred.CA())
+	cas, err := readCAs(o.Dir, cred.CA(), o.CertificateLife)
 	if err != nil {
 		return nil, err
 	}
-	ca.Life = o.CertificateLife
 	gossip, err := os.ReadFile(filepath.Join(o.Dir, gossipFile))
 	if err != nil {
 		return nil, fmt.Errorf("read gossip key: %w", err)
 	}
-	k := &keys{dir: dir, name: o.Name, cred: cred, ca: ca, gossip: gossip}
+	k := &keys{root: o.Dir, name: o.Name, life: o.CertificateLife, cred: cred, gossip: gossip}
+	k.cas.Store(cas)
 	if now := time.Now(); cred.Valid(now) != nil || now.After(cred.RenewAt()) {
 		return k, k.renew()
 	}
 	return k, nil
 }
 
-// readCA reads the CA of a coordinator's folder.
-func readCA(dir string, certPEM []byte) (*identity.CA, error) {
+// readCAs reads the CAs of a coordinator's folder.
+func readCAs(dir string, certsPEM []byte, life time.Duration) (*identity.Authorities, error) {
 	key, err := os.ReadFile(filepath.Join(dir, caKeyFile))
 	if err != nil {
 		return nil, fmt.Errorf("read CA key: %w", err)
 	}
-	return identity.ParseCA(certPEM, key)
+	return identity.ParseAuthorities(certsPEM, key, life)
 }
 
-// renew replaces the coordinator's own certificate; its key stays.
+// renew replaces the coordinator's own certificate by one of the CA that issues;
+// its key stays.
 func (k *keys) renew() error {
-	keyPEM, err := identity.KeyOf(k.dir)
+	keyPEM, err := identity.KeyOf(k.dir())
 	if err != nil {
 		return err
 	}
@@ -104,14 +117,12 @@ func (k *keys) renew() error {
 	if err != nil {
 		return err
 	}
-	cert, err := k.ca.Issue(csr, identity.Coordinator, k.name)
+	cas := k.authorities()
+	cert, err := cas.Issue(csr, identity.Coordinator, k.name)
 	if err != nil {
 		return err
 	}
-	if err := identity.SaveRenewed(k.dir, cert); err != nil {
-		return err
-	}
-	return k.cred.Replace(cert, keyPEM)
+	return k.cred.Renewed(k.dir(), cert, cas.PEM())
 }
 
 // keepRenewed renews the coordinator's own certificate while it runs; listeners
@@ -132,15 +143,18 @@ func (o *Options) bootstrapKeys() (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	ca.Life = o.CertificateLife
 	caKey, err := ca.KeyPEM()
 	if err != nil {
 		return nil, err
 	}
 	gossip := make([]byte, 32)
 	_, _ = rand.Read(gossip) // crypto/rand never fails
-	err = makeCredential(filepath.Join(o.Dir, operatorDir), ca, func(csr []byte) ([]byte, error) {
-		return ca.Issue(csr, identity.Operator, firstOperator)
+	cas, err := identity.ParseAuthorities(ca.PEM, caKey, o.CertificateLife)
+	if err != nil {
+		return nil, err
+	}
+	err = makeCredential(filepath.Join(o.Dir, operatorDir), cas, func(csr []byte) ([]byte, error) {
+		return cas.Issue(csr, identity.Operator, firstOperator)
 	})
 	if err != nil {
 		return nil, err
@@ -148,8 +162,8 @@ func (o *Options) bootstrapKeys() (*keys, error) {
 	if err := o.writeShared(caKey, gossip); err != nil {
 		return nil, err
 	}
-	err = makeCredential(filepath.Join(o.Dir, identityDir), ca, func(csr []byte) ([]byte, error) {
-		return ca.Issue(csr, identity.Coordinator, o.Name)
+	err = makeCredential(filepath.Join(o.Dir, identityDir), cas, func(csr []byte) ([]byte, error) {
+		return cas.Issue(csr, identity.Coordinator, o.Name)
 	})
 	if err != nil {
 		return nil, err
@@ -162,7 +176,7 @@ func (o *Options) bootstrapKeys() (*keys, error) {
 }
 
 // makeCredential makes a key and a certificate and saves them.
-func makeCredential(dir string, ca *identity.CA, issue func(csr []byte) ([]byte, error)) error {
+func makeCredential(dir string, cas *identity.Authorities, issue func(csr []byte) ([]byte, error)) error {
 	keyPEM, csr, err := identity.NewKey()
 	if err != nil {
 		return err
@@ -171,7 +185,7 @@ func makeCredential(dir string, ca *identity.CA, issue func(csr []byte) ([]byte,
 	if err != nil {
 		return err
 	}
-	return identity.Save(dir, cert, keyPEM, ca.PEM)
+	return identity.Save(dir, cert, keyPEM, cas.PEM())
 }
 
 // BreakGlass makes an operator's credential from the CA's key in the folder of
@@ -183,11 +197,11 @@ func BreakGlass(dir, name, out string) (ends time.Time, err error) {
 	if err != nil {
 		return ends, fmt.Errorf("%s is no coordinator's folder: %w", dir, err)
 	}
-	ca, err := readCA(dir, caPEM)
+	cas, err := readCAs(dir, caPEM, 0)
 	if err != nil {
 		return ends, err
 	}
-	err = makeCredential(out, ca, func(csr []byte) ([]byte, error) { return ca.IssueBreakGlass(csr, name) })
+	err = makeCredential(out, cas, func(csr []byte) ([]byte, error) { return cas.Issuer().IssueBreakGlass(csr, name) })
 	if err != nil {
 		return ends, err
 	}

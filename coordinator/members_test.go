@@ -368,7 +368,7 @@ func TestRevokedEverywhere(t *testing.T) {
 // as one that was issued and whose coordinator was removed.
 func TestKeysAreForMembers(t *testing.T) {
 	n := start(t, Options{Name: "c1", Dir: t.TempDir(), Bootstrap: true})
-	ca, err := readCA(filepath.Dir(n.addr.Operator), mustCA(t, n))
+	cas, err := readCAs(filepath.Dir(n.addr.Operator), mustCA(t, n), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,11 +377,11 @@ func TestKeysAreForMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"c1", "c9"} { // another key of a member, and nobody
-		cert, err := ca.Issue(csr, identity.Coordinator, name)
+		cert, err := cas.Issue(csr, identity.Coordinator, name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cred, err := identity.NewCredential(cert, key, ca.PEM)
+		cred, err := identity.NewCredential(cert, key, cas.PEM())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,7 +37,7 @@ func (c *Coordinator) metrics(w http.ResponseWriter, r *http.Request) {
 		float64(c.store.Violations()), nil)
 	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.cred.Ends()).Seconds(),
 		prometheus.Labels{"certificate": "coordinator"})
-	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.ca.Ends()).Seconds(),
+	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.authorities().Issuer().Ends()).Seconds(),
 		prometheus.Labels{"certificate": "ca"})
 	type key struct{ app, group, result string }
 	ended := map[key]float64{}

@@ -50,12 +50,16 @@ func (p *peers) dial(api string) (*grpc.ClientConn, error) {
 	return cc, err
 }
 
+// redial closes every connection; the next call makes a new one.
+func (p *peers) redial() { _ = p.close() } // what is closed serves nobody any more
+
 func (p *peers) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
 	for _, a := range slices.Sorted(maps.Keys(p.conns)) {
 		errs = append(errs, p.conns[a].Close())
+		delete(p.conns, a)
 	}
 	return errors.Join(errs...)
 }
@@ -204,7 +208,7 @@ func (s *peerService) Presence(in peerv1.PeerService_PresenceServer) error {
 // Keys hands a newcomer, whose certificate says coordinator, what every
 // coordinator holds.
 func (s *peerService) Keys(context.Context, *peerv1.KeysRequest) (*peerv1.KeysResponse, error) {
-	key, err := s.c.keys.ca.KeyPEM()
+	key, err := s.c.keys.authorities().KeysPEM()
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/groundswell/groundswell/internal/identity"
@@ -70,6 +72,17 @@ func (l *raftLayer) Accept() (net.Conn, error) {
 	c := &acceptedConn{Conn: conn, layer: l}
 	l.accepted[c] = true
 	return c, nil
+}
+
+// drop closes the connections that were accepted; raft makes new ones, which show
+// the certificates of now.
+func (l *raftLayer) drop() {
+	l.mu.Lock()
+	all := slices.Collect(maps.Keys(l.accepted))
+	l.mu.Unlock()
+	for _, c := range all {
+		_ = c.Close() // the other end sees it
+	}
 }
 
 // Close implements net.Listener.

@@ -47,6 +47,8 @@ func table() rpc.Table {
 		controlv1.ControlService_RevokeIdentity_FullMethodName:     lead,
 		controlv1.ControlService_RemoveCoordinator_FullMethodName:  lead,
 		controlv1.ControlService_ActivateEpoch_FullMethodName:      lead,
+		controlv1.ControlService_RotateCA_FullMethodName:           lead,
+		controlv1.ControlService_RetireCA_FullMethodName:           lead,
 		controlv1.ControlService_ListHosts_FullMethodName:          lead, // the leader knows every stream
 		controlv1.ControlService_GetHost_FullMethodName:            lead,
 		controlv1.ControlService_ClusterStatus_FullMethodName:      lead,

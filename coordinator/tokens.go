@@ -29,7 +29,7 @@ func (c *Coordinator) createToken(ctx context.Context, t control.TokenSpec) (con
 			return control.Token{}, rpc.Errorf(rpc.KindInvalid, "%v", err)
 		}
 	}
-	token := identity.NewToken(c.keys.ca.PEM)
+	token := identity.NewToken(c.keys.authorities().Issuer().PEM)
 	err := c.log.cluster(ctx, state.TokenCreated{
 		Request: t.Request, ID: token.ID, Role: t.Role, Name: t.Name, Host: t.Host,
 		Hash: state.HashToken(token.Secret), Life: int64(t.Life), Uses: int64(t.Uses),

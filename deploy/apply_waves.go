@@ -76,8 +76,11 @@ func (s *State) resortWave(g *Group, i int) {
 // reassignBehind tells the targets of a wave that may need a catch-up that toward
 // what may have changed.
 func (s *State) reassignBehind(g *Group, i int) {
-	for h := range g.behind {
-		if t := g.target(h); t.place == i+1 {
+	if i >= len(g.byWave) || len(g.behind) == 0 {
+		return
+	}
+	for _, t := range g.byWave[i] {
+		if t.behind {
 			t.host.assignedAt = s.Index
 		}
 	}

@@ -35,7 +35,6 @@ func Arrange(app string, specs []WaveSpec, hosts []*Host, idle func(*Host) bool)
 
 type layout struct {
 	app  string
-	idle func(*candidate) bool
 	pool []*candidate // not yet placed, by zone and name
 	// the same by the hash, once a wave of a count or percentage asks; a remainder takes all of them
 	byHash []*candidate

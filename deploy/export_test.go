@@ -112,3 +112,6 @@ func (p *progress) countWaiting(j int, d *Deployment, t *Target, task *Task) {
 		p.stagedNotServing.set(j, true)
 	}
 }
+
+// Overtaken reports whether another deployment changes the target, or has.
+func (dep *Deployment) Overtaken(g *Group, t *Target) bool { return dep.overtaken(g, t) }

@@ -43,7 +43,8 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 		return Planned{}, refuse(NotFound, "no group %s of %s", in.Group, in.App)
 	}
 	if len(g.Members) == 0 {
-		return Planned{}, refuse(Invalid, "group %s of %s has no host: no enrolled host that is in no other group of it matches `%s`; see `dctl hosts list`", in.Group, in.App, g.Selector)
+		return Planned{}, refuse(Invalid, "group %s of %s has no host: no enrolled host that is in no other group of it "+
+			"matches `%s`; see `dctl hosts list`", in.Group, in.App, g.Selector)
 	}
 	var hosts []*Host
 	p := Planned{}
@@ -51,7 +52,8 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 		hosts = append(hosts, t.host)
 		p.Changes = p.Changes || in.Redeploy || t.Running != in.Revision || t.Health != HealthHealthy
 		if t.Away {
-			p.Notes = append(p.Notes, fmt.Sprintf("%s is unreachable and counts against the failure budget of its wave unless it returns", t.host.Name))
+			p.Notes = append(p.Notes, fmt.Sprintf(
+				"%s is unreachable and counts against the failure budget of its wave unless it returns", t.host.Name))
 		}
 	}
 	c := &in.Config.Capacity
@@ -85,7 +87,8 @@ func (p *Planned) waves(g *Group, in PlanInput, hosts []*Host) error {
 	}
 	if !g.Layout.compatible(specs) {
 		d := shared[0]
-		return refuse(Conflict, "the config selects other waves than deployment %s of %s, which is in flight (%s); deployments in flight share their waves: wait for it, or abort it", d.ID, d.RevName, d.Status)
+		return refuse(Conflict, "the config selects other waves than deployment %s of %s, which is in flight (%s); "+
+			"deployments in flight share their waves: wait for it, or abort it", d.ID, d.RevName, d.Status)
 	}
 	p.Layout = g.Layout.Version
 	for i := range g.Layout.Waves {
@@ -121,9 +124,11 @@ func (p *Planned) domain(c *Capacity, where string, share Share, n int) error {
 	floor, relaxed := c.floor(share, n)
 	switch {
 	case floor >= n && floor > 0:
-		return refuse(Invalid, "minHealthy %s of %d in %s is %d: no host could ever leave service; lower it, or set capacity.smallFleet: relax", share, n, where, floor)
+		return refuse(Invalid, "minHealthy %s of %d in %s is %d: no host could ever leave service; lower it, or set "+
+			"capacity.smallFleet: relax", share, n, where, floor)
 	case relaxed:
-		p.Notes = append(p.Notes, fmt.Sprintf("minHealthy %s of %d in %s is %d, which no deployment could keep: relaxed to %d", share, n, where, share.Up(n), floor))
+		p.Notes = append(p.Notes, fmt.Sprintf("minHealthy %s of %d in %s is %d, which no deployment could keep: "+
+			"relaxed to %d", share, n, where, share.Up(n), floor))
 	}
 	if n == 1 && floor == 0 {
 		p.Notes = append(p.Notes, fmt.Sprintf("%s has one host: the application is down while it is replaced", where))
@@ -213,7 +218,8 @@ func (p *Planned) blast(n int, c *Capacity) {
 	}
 	floor, _ := c.floor(c.MinHealthy, n)
 	out := min(p.Concurrent, n-floor)
-	p.Exposure = append(p.Exposure, fmt.Sprintf("worst case: %d of %d hosts are out of service at a time, and as many as fail their way back", max(out, 0), n))
+	p.Exposure = append(p.Exposure, fmt.Sprintf(
+		"worst case: %d of %d hosts are out of service at a time, and as many as fail their way back", max(out, 0), n))
 }
 
 func (p *Planned) holds(s *State, g *Group, in PlanInput) {
@@ -221,7 +227,8 @@ func (p *Planned) holds(s *State, g *Group, in PlanInput) {
 		text := fmt.Sprintf("deployment %s of %s is in flight (%s): each wave is entered once that one has sealed it",
 			d.ID, d.RevName, d.Status)
 		if in.Config.InFlight.Queue == QueueReject {
-			text = fmt.Sprintf("deployment %s of %s is in flight (%s), and `inFlight.queue: reject` refuses a second one", d.ID, d.RevName, d.Status)
+			text = fmt.Sprintf("deployment %s of %s is in flight (%s), and `inFlight.queue: reject` refuses a "+
+				"second one", d.ID, d.RevName, d.Status)
 		}
 		p.Holds = append(p.Holds, text)
 	}
@@ -364,8 +371,9 @@ func (s *State) stagingHold(d *Deployment, i int) string {
 func (s *State) grantHold(d *Deployment, i int) string {
 	w, p, g := &d.Waves[i], d.waves[i], s.group(d)
 	x := terms{
-		concurrent: max(1, d.Config.Capacity.MaxConcurrent.Down(g.usage("").members)), maxZones: d.Config.Capacity.MaxZones,
-		floors: floors(g), exclusive: !d.Config.Capacity.SharedHost,
+		concurrent: max(1, d.Config.Capacity.MaxConcurrent.Down(g.usage("").members)),
+		maxZones:   d.Config.Capacity.MaxZones,
+		floors:     floors(g), exclusive: !d.Config.Capacity.SharedHost,
 	}
 	text := ""
 	for _, set := range []bitset{p.stagedNotServing, p.stagedServing} {

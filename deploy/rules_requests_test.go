@@ -212,3 +212,61 @@ func TestNewcomersAreToldWhenNobodyIsLeft(t *testing.T) {
 		t.Errorf("it is to stage %q, told by entry %d of %d", a.Stage, f.AssignedAt("h9"), f.Index)
 	}
 }
+
+// TestWhoIsOnItsWayBackIsNotTakenBackAgain: a host whose catch-up goes where a
+// rollback goes is left to it, or it would be told twice and answer once.
+func TestWhoIsOnItsWayBackIsNotTakenBackAgain(t *testing.T) {
+	f := serving(t, "h1")
+	d := f.create("d2", "v2", "h1")
+	f.settle(d, "h1")
+	f.act("d2", deploy.VerbAbortRollback)
+	f.must(deploy.RollbackStarted{Deployment: "d2", Bad: true, Items: []deploy.RevertGoal{{Host: "h1", Goal: "v1"}}})
+	f.must(deploy.HostEnrolled{Host: "h9", Name: "h9", Zone: "z"})
+	f.must(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h9"}, Waves: []int{0}})
+	f.report(deploy.Report{
+		Host: "h9", Running: "v2", Health: deploy.HealthHealthy, Staged: []deploy.Digest{"v1", "v2"},
+	})
+	again := deploy.RevertExtended{Deployment: "d2", Items: []deploy.RevertGoal{{Host: "h9", Goal: "v1"}}}
+	f.must(deploy.PermitsGranted{
+		App: "www", Group: "prod", Wave: -1, CatchUp: deploy.CatchUpLate, Concurrent: 100, Floors: []deploy.Floor{{}},
+		Items: []deploy.Grant{{Host: "h9", Gen: 1, Kind: deploy.PermitNormal, Goal: "v1"}},
+	})
+	f.refused(again)
+	f.report(deploy.Report{
+		Host: "h9", Gen: 1, Result: deploy.ResultFailed, Running: "v2", Health: deploy.HealthHealthy,
+		Staged: []deploy.Digest{"v1", "v2"},
+	})
+	f.must(again) // it did not arrive
+}
+
+// TestAnEndNamesWhoWentDownLater: a host that settled and is ill, or away, when
+// its deployment ends does not serve, and the end says so.
+func TestAnEndNamesWhoWentDownLater(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1", "h2", "h3")
+	d := f.create("d1", "v1", "h1", "h2", "h3")
+	for _, h := range []string{"h1", "h2", "h3"} {
+		f.settle(d, h)
+	}
+	f.must(deploy.BakeStarted{Deployment: "d1", Until: f.Now})
+	f.must(deploy.WaveSealed{Deployment: "d1"})
+	f.report(deploy.Report{Host: "h2", Gen: 1, Running: "v1", Health: deploy.HealthUnknown})
+	f.must(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: "h3", Counter: f.Target("h3", "www").Counter}}})
+	for _, e := range deploy.Decide(f.State, deploy.Fleet{Down: []string{"h3"}}, f.Now) {
+		f.must(e)
+	}
+	if want := "not serving: h2 (unknown), h3 (unreachable)"; d.Cause != want || !d.Status.Terminal() {
+		t.Errorf("it is %s: %q, not %q", d.Status, d.Cause, want)
+	}
+}
+
+// TestAnEndedDeploymentIsOvertaken: a host that another deployment is changing is
+// that one's to answer for, also to one that has ended.
+func TestAnEndedDeploymentIsOvertaken(t *testing.T) {
+	f := serving(t, "h1", "h2")
+	f.grant(f.create("d2", "v2", "h1", "h2"), "h1")
+	for host, want := range map[string]bool{"h1": true, "h2": false} {
+		if got := f.Deployments["d1"].Overtaken(f.Groups["www/prod"], f.Target(host, "www")); got != want {
+			t.Errorf("%s is overtaken: %v", host, got)
+		}
+	}
+}

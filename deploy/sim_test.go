@@ -431,10 +431,24 @@ func conclude(w *sim.World, r *rand.Rand) error {
 		deploy.Holds(w.State, d, w.Now))
 }
 
-// floorHeld reports whether the oldest deployment has a hold that names whom it
-// waits for: hosts that do not serve, by causes of their own.
+// floorHeld reports whether the oldest deployment, or the one that it names as in
+// its way, has a hold that names whom it waits for: hosts that do not serve, by
+// causes of their own.
 func floorHeld(w *sim.World) bool {
-	return strings.Contains(fmt.Sprint(deploy.Holds(w.State, w.State.Open()[0], w.Now)), "the floor is")
+	d := w.State.Open()[0]
+	for range w.State.Open() {
+		if strings.Contains(fmt.Sprint(deploy.Holds(w.State, d, w.Now)), "the floor is") {
+			return true
+		}
+		for _, wave := range d.Waves {
+			for _, h := range wave.Holds {
+				if h.Kind == "order" && w.State.Deployments[h.Name] != nil {
+					d = w.State.Deployments[h.Name]
+				}
+			}
+		}
+	}
+	return false
 }
 
 // converged proves S6 and section 7 once nobody disturbs: who can be reached

@@ -86,7 +86,7 @@ func (s *State) Rebuild() {
 		if h := s.Hosts[id]; len(h.Flaps) > 0 || h.Quarantine != "" {
 			s.flapping[id] = struct{}{}
 		}
-		for _, t := range s.Hosts[id].Targets {
+		for _, t := range sorted(s.Hosts[id].Targets) {
 			t.place = 0
 		}
 	}

@@ -13,7 +13,8 @@ import (
 // field as deploy.yaml does.
 func (c *Config) Validate() (path string, err error) {
 	for _, check := range []func() (string, error){
-		c.validWaves, c.validMetrics, c.validGates, c.validUses, c.validBakes, c.validStage, c.validFailures, c.validLimits, c.validTimes,
+		c.validWaves, c.validMetrics, c.validGates, c.validUses, c.validBakes, c.validStage, c.validFailures,
+		c.validLimits, c.validTimes,
 	} {
 		if path, err := check(); err != nil {
 			return path, err
@@ -40,9 +41,11 @@ func (c *Config) validWaves() (string, error) {
 		case names[w.Name]:
 			return wrong(path+".name", "wave %q is named twice", w.Name)
 		case w.Kind == "remainder" && i < len(c.Waves)-1:
-			return wrong(path+".select", "wave %q selects remainder, so nothing is left for the waves after it; move it to the end", w.Name)
+			return wrong(path+".select",
+				"wave %q selects remainder, so nothing is left for the waves after it; move it to the end", w.Name)
 		case w.Kind != "remainder" && i == len(c.Waves)-1:
-			return wrong(path+".select", "the last wave must select remainder: every target, also a later joiner, needs a wave; add one with `select: remainder`")
+			return wrong(path+".select", "the last wave must select remainder: every target, also a later joiner, "+
+				"needs a wave; add one with `select: remainder`")
 		case w.Kind == "count" && w.Size.Count < 1:
 			return wrong(path+".select.count", "a wave of %d hosts does nothing; use at least 1", w.Size.Count)
 		case w.ForEachZone && w.Kind != "remainder":
@@ -68,7 +71,8 @@ func (c *Config) validMetrics() (string, error) {
 			}
 			fields, err := TemplateFields(q.text)
 			if err == nil && !slices.Contains(fields, "Hosts") {
-				err = fmt.Errorf("asks the same of both sides of a comparison; name the hosts, as in {host=~\"{{.Hosts}}\"}")
+				err = fmt.Errorf(
+					"asks the same of both sides of a comparison; name the hosts, as in {host=~\"{{.Hosts}}\"}")
 			}
 			if i := slices.IndexFunc(fields, func(f string) bool { return f == "Host" || f == "Zone" }); err == nil &&
 				i >= 0 {
@@ -222,9 +226,11 @@ func (c *Config) validCompare(g *CompareGate) error {
 	case !ok:
 		return fmt.Errorf("no metric is named %q; define it under metrics", g.Metric)
 	case g.Test == TestSPRT && m.Total == "":
-		return fmt.Errorf("test: sprt counts errors, and metric %q has no queries total and bad; add them, or use test: mannwhitney", m.Name)
+		return fmt.Errorf("test: sprt counts errors, and metric %q has no queries total and bad; add them, or use "+
+			"test: mannwhitney", m.Name)
 	case g.Test == TestMannWhitney && m.Samples == "":
-		return fmt.Errorf("test: mannwhitney ranks values, and metric %q has no query samples; add it, or use test: sprt", m.Name)
+		return fmt.Errorf(
+			"test: mannwhitney ranks values, and metric %q has no query samples; add it, or use test: sprt", m.Name)
 	}
 	return nil
 }
@@ -253,7 +259,8 @@ func (c *Config) validUses() (string, error) {
 		for k, name := range w.Gates {
 			if c.gate(name).Compare != nil {
 				return wrong(fmt.Sprintf("waves[%d].gates[%d]", i, k),
-					"wave %q is the last, so no host would be left to compare with; ask %q in an earlier one", w.Name, name)
+					"wave %q is the last, so no host would be left to compare with; ask %q in an "+
+						"earlier one", w.Name, name)
 			}
 		}
 	}
@@ -300,11 +307,13 @@ func (c *Config) validBakes() (string, error) {
 			return wrong(path+".max", "a bake of at least %s cannot end after %s; raise max or lower min", w.BakeMin,
 				w.BakeMax)
 		case w.Early && !compares:
-			return wrong(path+".early", "no gate of wave %q can decide early; add one that compares, or remove early", w.Name)
+			return wrong(path+".early",
+				"no gate of wave %q can decide early; add one that compares, or remove early", w.Name)
 		case w.Samples < 0:
 			return wrong(path+".samples.requests", "%d requests cannot be; use at least 1", w.Samples)
 		case w.Samples > 0 && !samples:
-			return wrong(path+".samples", "no gate of wave %q counts requests; add one with prometheus or compare, or remove samples", w.Name)
+			return wrong(path+".samples",
+				"no gate of wave %q counts requests; add one with prometheus or compare, or remove samples", w.Name)
 		}
 	}
 	return "", nil
@@ -315,7 +324,8 @@ func (c *Config) validStage() (string, error) {
 	reach := map[string]int{"": 1, "none": 0, "wave": 1, "fleet": 2}
 	needs := map[string]int{"": 0, "none": 0, "wave": 1, "deployment": 2}
 	if needs[s.Barrier] > reach[s.Prefetch] {
-		return wrong("stage.barrier", "a barrier of the %s waits for hosts that do not stage yet; use prefetch: %s, or a narrower barrier",
+		return wrong("stage.barrier",
+			"a barrier of the %s waits for hosts that do not stage yet; use prefetch: %s, or a narrower barrier",
 			s.Barrier, map[int]string{1: "wave", 2: "fleet"}[needs[s.Barrier]])
 	}
 	switch q := s.Quorum; {
@@ -339,13 +349,15 @@ func (c *Config) validFailures() (string, error) {
 		case a.Then != "" && a.Do != ActionRollback:
 			return wrong(path+".then", "follows a rollback, and nothing is rolled back; remove it")
 		case a.Then != "" && a.Scope == ScopeAll:
-			return wrong(path+".then", "a rollback of all ends the deployment, so nothing follows; remove it or narrow the scope")
+			return wrong(path+".then",
+				"a rollback of all ends the deployment, so nothing follows; remove it or narrow the scope")
 		case a.Scope != "" && a.Scope != ScopeAll && a.Do != ActionRollback && one.key != "host":
 			return wrong(path+".scope", "belongs to a rollback; %s means the whole deployment", a.Do)
 		case a.Scope == ScopeGate && one.key != "gate":
 			return wrong(path+".scope", "only a failed gate has a scope of its own; use host, zone, wave or all")
 		case one.key == "host" && a.Scope != "" && a.Scope != ScopeHost:
-			return wrong(path+".scope", "one host within the budget goes back alone; use scope: host, and onFailure.wave for more")
+			return wrong(path+".scope",
+				"one host within the budget goes back alone; use scope: host, and onFailure.wave for more")
 		case one.key == "host" && a.Then != "":
 			return wrong(path+".then", "one host within the budget ends nothing; use onFailure.wave")
 		}
@@ -395,7 +407,8 @@ func (c *Config) validTimes() (string, error) {
 	}
 	switch {
 	case t.ForgetAfter > 0 && t.ForgetAfter < t.LostAfter:
-		return wrong("timeouts.forgetAfter", "a host cannot be forgotten after %s, before it is lost after %s; raise it", t.ForgetAfter, t.LostAfter)
+		return wrong("timeouts.forgetAfter",
+			"a host cannot be forgotten after %s, before it is lost after %s; raise it", t.ForgetAfter, t.LostAfter)
 	case t.Deployment > 0 && t.Deployment < bakes:
 		return wrong("timeouts.deployment", "the waves bake for %s, so no deployment could end within %s; raise it",
 			bakes, t.Deployment)

@@ -71,6 +71,10 @@ func (s *supervisor) ended(ws syscall.WaitStatus) Result {
 	return r
 }
 
+// letGo is how long a child that the script left has to let go of its output: a
+// shell forks before it redirects, and may end between the two.
+const letGo = 500 * time.Millisecond
+
 // leftWriting lists what the script left with its output open. Mostly there is
 // no child any more, which is told at once; only else the host is searched.
 func (s *supervisor) leftWriting() []int {
@@ -79,7 +83,12 @@ func (s *supervisor) leftWriting() []int {
 		return nil
 	case <-time.After(time.Millisecond):
 	}
-	return holders(s.tree.survivors(), s.dir.file("stdout"), s.dir.file("stderr"))
+	for deadline := time.Now().Add(letGo); ; time.Sleep(letGo / 50) {
+		left := holders(s.tree.survivors(), s.dir.file("stdout"), s.dir.file("stderr"))
+		if len(left) == 0 || time.Now().After(deadline) {
+			return left
+		}
+	}
 }
 
 // terminate ends the whole tree: TERM to the group, the grace, then KILL. The

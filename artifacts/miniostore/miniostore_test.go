@@ -1,6 +1,10 @@
 package miniostore_test
 
 import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -87,5 +91,29 @@ func TestBadURLs(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "pw") {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
+	}
+}
+
+// TestAnEmptyObjectHasNoBody: a signed stream of nothing is not nothing, and what
+// a server leaves of it on the connection would be read as the next request.
+func TestAnEmptyObjectHasNoBody(t *testing.T) {
+	var puts []string
+	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			puts = append(puts, fmt.Sprintf("%d %s", r.ContentLength, r.Header.Get("X-Amz-Decoded-Content-Length")))
+			w.Header().Set("ETag", `"d41d8cd98f00b204e9800998ecf8427e"`)
+			return
+		}
+		_, _ = io.WriteString(w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>`)
+	}))
+	defer fake.Close()
+	t.Setenv("MINIO_ACCESS_KEY", "key")
+	t.Setenv("MINIO_SECRET_KEY", "secret-0123456789")
+	s := open(t, "minio://"+strings.TrimPrefix(fake.URL, "http://")+"/bucket?secure=false")
+	if err := s.Put(t.Context(), "packs/empty", strings.NewReader(""), 0); err != nil {
+		t.Fatal(err)
+	}
+	if len(puts) != 1 || puts[0] != "0 " {
+		t.Errorf("it was put as %q, not as a body of 0 bytes", puts)
 	}
 }

@@ -26,9 +26,11 @@ import (
 type client struct {
 	cli  *cli
 	cred *identity.Credential
+	dir  string // of the credential
+	stop func() // keepRenewed
 	seen rpc.Seen
-	// where is the folder of the credential.
-	where string
+	// addresses as they were given
+	where []string
 
 	mu        sync.Mutex
 	addresses []string
@@ -59,11 +61,13 @@ func (c *cli) connect() (*client, error) {
 	if err := cred.Valid(time.Now()); err != nil {
 		return nil, &exitError{code: exitAuth, text: err.Error() + comeBack(cred)}
 	}
-	short, cancel := context.WithTimeout(context.Background(), renewPatience)
-	defer cancel()
-	_ = agent.RenewOperator(short, where.Coordinators, cred, where.Credentials) // the next command tries again
-	cl := &client{cli: c, cred: cred, addresses: where.Coordinators, where: where.Credentials}
-	cl.conn, err = cl.dial()
+	cl := &client{
+		cli: c, cred: cred, dir: where.Credentials, where: where.Coordinators, addresses: where.Coordinators,
+	}
+	_ = cl.renew(context.Background()) // the next command tries again
+	if cl.conn, err = cl.dial(); err == nil {
+		cl.keepRenewed()
+	}
 	return cl, err
 }
 
@@ -130,8 +134,32 @@ func (c *cli) lookUp() (Context, error) {
 	return out, nil
 }
 
-// close ends the connection.
-func (cl *client) close() { _ = cl.conn.Close() } // nothing is left to lose
+// close ends the connection, and renews who we are if the cluster's CA was replaced.
+func (cl *client) close() {
+	cl.stop()
+	_ = cl.conn.Close() // nothing is left to lose
+	if cl.cred.Outdated() {
+		_ = cl.renew(context.Background()) // the next command tries again
+	}
+}
+
+// renew gets a new certificate if that is due.
+func (cl *client) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, renewPatience)
+	defer cancel()
+	return agent.RenewOperator(ctx, cl.where, cl.cred, cl.dir)
+}
+
+// keepRenewed renews who we are while a long command runs, until close.
+func (cl *client) keepRenewed() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cl.cred.KeepRenewed(ctx, cl.renew, func(error) {}) // it is tried again; what fails for want of it says so
+	}()
+	cl.stop = func() { cancel(); <-done }
+}
 
 // api is the service at the coordinator that answered last.
 func (cl *client) api() controlv1.ControlServiceClient {
@@ -250,7 +278,7 @@ func (c *cli) saying(what string) (over func()) {
 // stranger says that the credential is of another cluster.
 func (cl *client) stranger() error {
 	return &exitError{code: exitAuth, text: fmt.Sprintf("the credential in %s is of another cluster than the coordinator at %s; "+
-		"choose with --context, or with --credentials and --coordinator", cl.where, strings.Join(cl.addresses, ", "))}
+		"choose with --context, or with --credentials and --coordinator", cl.dir, strings.Join(cl.addresses, ", "))}
 }
 
 // transient reports whether another try, elsewhere, may succeed.

@@ -32,7 +32,7 @@ func (c *cli) clusterCommand() *cobra.Command {
 		},
 	}
 	return family("cluster", "The coordinators", status,
-		c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand())
+		c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand(), c.clusterCACommand())
 }
 
 func (c *cli) clusterRemoveCommand() *cobra.Command {
@@ -43,7 +43,7 @@ func (c *cli) clusterRemoveCommand() *cobra.Command {
 		Long: `Take a coordinator out of the cluster, running or dead. It is refused if those that
 stay and answer are no quorum; --force, with a reason, says that you know better.
 The name is free afterwards: a new machine joins under it with a token. A coordinator
-holds the CA's key: if it fell into wrong hands, the CA must be replaced too.`,
+holds the CA's key: if it fell into wrong hands, replace the CA (` + "`dctl cluster ca rotate`" + `).`,
 		Example: `dctl cluster remove c3
 dctl cluster remove c3 --force -m "the rack burnt down, c2 is on its way"`,
 	}

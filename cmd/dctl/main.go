@@ -16,7 +16,7 @@ func main() {
 	hooks.MaybeSupervise()
 	s3server.MaybeServe()
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // nohup means it; a window that is closed ends a fleet as Ctrl-C does
+	if !signal.Ignored(syscall.SIGHUP) { // a terminal that is closed must not leave a fleet behind; nohup may
 		ends = append(ends, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)

@@ -22,9 +22,9 @@ type Use struct {
 
 // Options of New. All functions may be called concurrently.
 type Options struct {
-	CA        *identity.CA
-	ClusterID func() string
-	GossipKey []byte
+	Authorities func() *identity.Authorities
+	ClusterID   func() string
+	GossipKey   []byte
 	// Subject says whom a use makes of the key: the id that is settled by the
 	// token, or by a former answer that was lost; "" where the joiner is a new one
 	// of its role. It refuses a use that cannot be, and changes nothing.
@@ -52,7 +52,7 @@ func New(o Options) *Service { return &Service{o: o} }
 
 // Roots returns the CA certificates, which the joiner compares with its token.
 func (s *Service) Roots(context.Context, *agentv1.RootsRequest) (*agentv1.RootsResponse, error) {
-	return &agentv1.RootsResponse{CaPem: s.o.CA.PEM}, nil
+	return &agentv1.RootsResponse{CaPem: s.o.Authorities().PEM()}, nil
 }
 
 // Enrol spends a token and issues a certificate. The identity is in the log
@@ -70,7 +70,7 @@ func (s *Service) Enrol(ctx context.Context, r *agentv1.EnrolRequest) (*agentv1.
 	if id == "" {
 		id = s.newcomer(u, r)
 	}
-	cert, err := s.o.CA.Issue(r.CsrDer, u.Role, id)
+	cert, err := s.o.Authorities().Issue(r.CsrDer, u.Role, id)
 	if err != nil {
 		return nil, invalid{err}
 	}
@@ -121,7 +121,7 @@ func (s *Service) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.
 	if !bytes.Equal(asked, key) {
 		return nil, invalid{errors.New("a renewal is for the key that the caller has; for another key enrol with a token")}
 	}
-	cert, err := s.o.CA.Issue(r.CsrDer, p.Role, p.ID)
+	cert, err := s.o.Authorities().Issue(r.CsrDer, p.Role, p.ID)
 	if err != nil {
 		return nil, invalid{err}
 	}
@@ -131,7 +131,7 @@ func (s *Service) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.
 // answer tells an agent or a coordinator the ring's key, an operator not.
 func (s *Service) answer(role identity.Role, id string, cert []byte) *agentv1.EnrolResponse {
 	out := &agentv1.EnrolResponse{
-		HostId: id, CertificatePem: cert, CaPem: s.o.CA.PEM, Coordinators: s.o.Coordinators(), ClusterId: s.o.ClusterID(),
+		HostId: id, CertificatePem: cert, CaPem: s.o.Authorities().PEM(), Coordinators: s.o.Coordinators(), ClusterId: s.o.ClusterID(),
 	}
 	if role != identity.Operator {
 		out.GossipKey, out.GossipSeeds = s.o.GossipKey, s.o.Seeds()

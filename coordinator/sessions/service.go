@@ -41,6 +41,8 @@ type Options struct {
 	// Epoch is the cluster's, and whether it only observes: hosts then report, and
 	// get no assignments. Nil is a cluster that acts.
 	Epoch func() (epoch uint64, held bool)
+	// Authorities are what hosts are told of the cluster's CAs; nil is nothing yet.
+	Authorities func() *agentv1.Authorities
 }
 
 // Service implements the agents' service on one replica.
@@ -52,6 +54,21 @@ type Service struct {
 	mu      sync.Mutex
 	streams map[string]*stream
 	logID   uint64
+	told    chan struct{} // closed when Authorities answers something else
+}
+
+// Tell has every host told what Authorities answers now.
+func (s *Service) Tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.told)
+	s.told = make(chan struct{})
+}
+
+func (s *Service) authorities() (now *agentv1.Authorities, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.o.Authorities(), s.told
 }
 
 // New returns a service; its reports go nowhere until Run runs.
@@ -59,7 +76,10 @@ func New(o Options) *Service {
 	if o.Epoch == nil {
 		o.Epoch = func() (uint64, bool) { return 0, false }
 	}
-	return &Service{o: o, batch: make(chan report, 1024), streams: map[string]*stream{}}
+	if o.Authorities == nil {
+		o.Authorities = func() *agentv1.Authorities { return nil }
+	}
+	return &Service{o: o, told: make(chan struct{}), batch: make(chan report, 1024), streams: map[string]*stream{}}
 }
 
 // stream is one host's session.
@@ -257,8 +277,15 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 		Counter: counter, Coordinator: s.o.Name, Epoch: epoch,
 	}}})
 	last := assigned{complete: true}
-	for err == nil {
+	for said := ""; err == nil; {
 		changed := s.o.State.Changed()
+		now, others := s.authorities()
+		if now != nil && now.Hash != said {
+			said = now.Hash
+			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Authorities{Authorities: now}}); err != nil {
+				break
+			}
+		}
 		if m := s.next(&last, st.host); m != nil {
 			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Assignments{Assignments: m}}); err != nil {
 				break
@@ -268,6 +295,7 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-others:
 		case <-st.ack:
 			err = srv.Send(st.acknowledged())
 		case m := <-st.send:

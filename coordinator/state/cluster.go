@@ -11,7 +11,7 @@ import (
 // It holds no key, only fingerprints.
 type Cluster struct {
 	ID           string                   `json:"id"`
-	CA           []byte                   `json:"ca"` // certificates, PEM
+	CA           []byte                   `json:"ca"` // certificates that are trusted, PEM, the issuing one first
 	Coordinators map[string]Coordinator   `json:"coordinators,omitempty"`
 	Tokens       map[string]Token         `json:"tokens,omitempty"`
 	Identities   map[string]Identity      `json:"identities,omitempty"`  // by role/id
@@ -23,6 +23,10 @@ type Cluster struct {
 	// a backup restored. Held is why it only observes, until a person activates it.
 	Epoch uint64 `json:"epoch"`
 	Held  string `json:"held,omitempty"`
+	// NextCA is brought in: it is trusted, and issues once every coordinator has
+	// its key. Its predecessor is trusted until it is retired.
+	NextCA     string `json:"next_ca,omitempty"`
+	NextIssues bool   `json:"next_issues,omitempty"`
 }
 
 // Coordinator is one member as it announced itself.
@@ -32,7 +36,8 @@ type Coordinator struct {
 	API    string `json:"api"`
 	Agent  string `json:"agent"`
 	Gossip string `json:"gossip"`
-	Rules  int    `json:"rules"` // highest level that its build knows
+	Rules  int    `json:"rules"`        // highest level that its build knows
+	CA     string `json:"ca,omitempty"` // of a CA that is brought in: it holds the key
 }
 
 // ClusterEvent is a fact about the cluster itself.
@@ -103,6 +108,12 @@ func (c *Cluster) apply(e ClusterEvent, at moment) error {
 		return c.revoke(e)
 	case BreakGlassUsed:
 		c.breakGlass(e, at)
+	case CAAdded:
+		return c.addCA(e)
+	case CAIssues:
+		return c.issueBy(e)
+	case CARetired:
+		return c.retireCA(e)
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ func everyClusterFact() []ClusterEvent {
 		BreakGlassUsed{},
 		EpochBegun{},
 		EpochActivated{},
+		CAAdded{},
+		CAIssues{},
+		CARetired{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()

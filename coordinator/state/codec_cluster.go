@@ -16,7 +16,7 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 	case CoordinatorJoined:
 		return &statev1.Event{Fact: &statev1.Event_CoordinatorJoined{CoordinatorJoined: &statev1.CoordinatorJoined{
 			Name: e.Name, RaftAddress: e.Raft, ApiAddress: e.API, AgentAddress: e.Agent, GossipAddress: e.Gossip,
-			Rules: int64(e.Rules),
+			Rules: int64(e.Rules), Ca: e.CA,
 		}}}
 	case CoordinatorRemoved:
 		return &statev1.Event{Fact: &statev1.Event_CoordinatorRemoved{CoordinatorRemoved: &statev1.CoordinatorRemoved{
@@ -31,7 +31,26 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 			Request: encodeRequest(e.Request), Epoch: e.Epoch,
 		}}}
 	}
+	if out := encodeAuthorities(e); out != nil {
+		return out
+	}
 	return encodeIdentityFact(e)
+}
+
+func encodeAuthorities(e ClusterEvent) *statev1.Event {
+	switch e := e.(type) {
+	case CAAdded:
+		return &statev1.Event{Fact: &statev1.Event_CaAdded{CaAdded: &statev1.CAAdded{
+			Request: encodeRequest(e.Request), Id: e.ID, CaPem: e.CA,
+		}}}
+	case CAIssues:
+		return &statev1.Event{Fact: &statev1.Event_CaIssues{CaIssues: &statev1.CAIssues{Id: e.ID, CaPem: e.CA}}}
+	case CARetired:
+		return &statev1.Event{Fact: &statev1.Event_CaRetired{CaRetired: &statev1.CARetired{
+			Request: encodeRequest(e.Request), Id: e.ID, CaPem: e.CA,
+		}}}
+	}
+	return nil
 }
 
 // encodeIdentityFact encodes facts of tokens and identities.
@@ -80,7 +99,7 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 		e := f.CoordinatorJoined
 		return CoordinatorJoined{
 			Name: e.Name, Raft: e.RaftAddress, API: e.ApiAddress, Agent: e.AgentAddress, Gossip: e.GossipAddress,
-			Rules: int(e.Rules),
+			Rules: int(e.Rules), CA: e.Ca,
 		}
 	case *statev1.Event_CoordinatorRemoved:
 		return CoordinatorRemoved{Request: decodeRequest(f.CoordinatorRemoved.Request), Name: f.CoordinatorRemoved.Name}
@@ -90,7 +109,22 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 	case *statev1.Event_EpochActivated:
 		return EpochActivated{Request: decodeRequest(f.EpochActivated.Request), Epoch: f.EpochActivated.Epoch}
 	}
+	if out := decodeAuthorities(p); out != nil {
+		return out
+	}
 	return decodeIdentityFact(p)
+}
+
+func decodeAuthorities(p *statev1.Event) ClusterEvent {
+	switch f := p.Fact.(type) {
+	case *statev1.Event_CaAdded:
+		return CAAdded{Request: decodeRequest(f.CaAdded.Request), ID: f.CaAdded.Id, CA: f.CaAdded.CaPem}
+	case *statev1.Event_CaIssues:
+		return CAIssues{ID: f.CaIssues.Id, CA: f.CaIssues.CaPem}
+	case *statev1.Event_CaRetired:
+		return CARetired{Request: decodeRequest(f.CaRetired.Request), ID: f.CaRetired.Id, CA: f.CaRetired.CaPem}
+	}
+	return nil
 }
 
 func decodeIdentityFact(p *statev1.Event) ClusterEvent {

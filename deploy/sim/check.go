@@ -2,6 +2,8 @@ package sim
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/groundswell/groundswell/deploy"
 )
@@ -97,3 +99,119 @@ func sealedBefore(g *deploy.Group, t *deploy.Target, d *deploy.Deployment) bool 
 	}
 	return false
 }
+
+// checkOutcomes is I11 after every fact that ends something.
+func (w *World) checkOutcomes(events []deploy.Event) error {
+	ended := slices.ContainsFunc(events, func(e deploy.Event) bool {
+		switch e.(type) {
+		case deploy.DeploymentEnded, deploy.TargetsJoined, deploy.RequestMade:
+			return true
+		}
+		return false
+	})
+	if !ended {
+		return nil
+	}
+	for _, g := range w.groups {
+		if grp := w.State.Groups[deploy.GroupKey(g.App, g.Group)]; grp != nil {
+			w.count("I11")
+			if err := w.outcomes.Check(w.State, grp); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *World) count(what string) {
+	if w.Checked == nil {
+		w.Checked = map[string]int{}
+	}
+	w.Checked[what]++
+}
+
+// checkHolds is I15: when nothing is left to happen, every deployment that has
+// not ended says whom or what it waits for.
+func (w *World) checkHolds() {
+	for _, d := range w.State.Open() {
+		w.count("I15")
+		if len(deploy.Holds(w.State, d, w.Now)) == 0 {
+			w.fail(fmt.Errorf("I15: deployment %s is %s, nothing happens any more, and nothing is named that it waits for", d.ID, d.Status))
+		}
+	}
+}
+
+// about names the deployment of a fact that does not, while several are open.
+func (w *World) about(e deploy.Event) string {
+	open, id := len(w.State.Open()), ""
+	switch e := e.(type) {
+	case deploy.WaveStarted:
+		id = e.Deployment
+	case deploy.PermitsGranted:
+		id = e.Deployment
+	case deploy.RollbackStarted:
+		id = e.Deployment
+	case deploy.TasksEnded:
+		id = e.Deployment
+	case deploy.HoldsChanged:
+		id = e.Deployment
+	case deploy.GateJudged:
+		id = e.Deployment
+	case deploy.BakeStarted:
+		id = e.Deployment
+	case deploy.WaveSealed:
+		id = e.Deployment
+	case deploy.WaveSkipped:
+		id = e.Deployment
+	case deploy.WaveReverted:
+		id = e.Deployment
+	case deploy.DeploymentPaused:
+		id = e.Deployment
+	case deploy.DeploymentEnded:
+		id = e.Deployment
+		open++
+	}
+	if id == "" || open < 2 {
+		return ""
+	}
+	return id + ": "
+}
+
+// checkTouched proves the contract of State.AssignedAt: while it stays, so do the
+// host's assignments.
+func (w *World) checkTouched() error {
+	if w.assigned == nil {
+		w.assigned = map[string]assigned{}
+	}
+	w.turn++
+	for i, id := range w.order {
+		if !w.due(i) {
+			continue
+		}
+		now := assigned{w.State.AssignedAt(id), fmt.Sprint(deploy.Assign(w.State, id))}
+		if old, ok := w.assigned[id]; ok && old.at == now.at && old.what != now.what {
+			return fmt.Errorf("assignments of %s changed from %s to %s and it was not touched", id, old.what, now.what)
+		}
+		w.assigned[id] = now
+	}
+	return nil
+}
+
+// due says which hosts of a larger fleet are looked at after this entry: a few
+// at a time, all of them before long.
+func (w *World) due(i int) bool { return len(w.order) <= 8 || (i+w.turn)%8 == 0 }
+
+// assigned is what a host was to do when it was last touched.
+type assigned struct {
+	at   uint64
+	what string
+}
+
+func (w *World) fail(err error) {
+	if w.err == nil {
+		w.err = fmt.Errorf("at %s, entry %d: %w", time.Duration(w.Now), w.index, err)
+	}
+}
+
+// Err returns the first invariant that was broken.
+func (w *World) Err() error { return w.err }

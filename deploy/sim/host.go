@@ -24,9 +24,12 @@ func (w *World) deliver(e deploy.Event) {
 		for _, id := range w.order {
 			w.assign(id)
 		}
-	case deploy.RequestMade, deploy.TasksEnded, deploy.DeploymentStarted, deploy.WaveStarted, deploy.WaveSealed, deploy.WaveSkipped,
-		deploy.WaveReverted, deploy.DeploymentEnded, deploy.DeploymentPaused, deploy.HostsReleased, deploy.TargetMoved, deploy.BakeStarted,
-		deploy.StagingRetried, deploy.TasksReopened, deploy.RevertExtended, deploy.RevisionSuspected, deploy.RevisionProven:
+	case deploy.RequestMade, deploy.TasksEnded, deploy.DeploymentStarted, deploy.WaveStarted, deploy.WaveSealed,
+		deploy.WaveSkipped,
+		deploy.WaveReverted, deploy.DeploymentEnded, deploy.DeploymentPaused, deploy.HostsReleased, deploy.TargetMoved,
+		deploy.BakeStarted,
+		deploy.StagingRetried, deploy.TasksReopened, deploy.RevertExtended, deploy.RevisionSuspected,
+		deploy.RevisionProven:
 		for _, id := range w.order {
 			w.assign(id)
 		}

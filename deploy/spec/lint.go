@@ -122,14 +122,16 @@ func (p *parser) doubtWave(path string, c *deploy.Config, w *deploy.WaveSpec,
 	}
 	for _, g := range c.GatesOf(w.Gates) {
 		if g.Query != nil && w.BakeMin < g.Query.Window {
-			warn(path+".bake.min", "is shorter than the %s that gate %s looks back, so the bake goes on until it answers", config.FormatDuration(g.Query.Window), g.Name)
+			warn(path+".bake.min", "is shorter than the %s that gate %s looks back, so the bake goes on until it "+
+				"answers", config.FormatDuration(g.Query.Window), g.Name)
 		}
 	}
 	if w.Early && w.BakeMax > 0 && w.BakeMax == w.BakeMin {
 		warn(path+".bake.early", "min and max are the same, so there is no early")
 	}
 	if w.Rehearse && w.Kind != "count" && !w.OneBox {
-		warn(path+".rehearseRollback", "goes to the new revision, back and to it again on every host of the wave, not on one box alone")
+		warn(path+".rehearseRollback",
+			"goes to the new revision, back and to it again on every host of the wave, not on one box alone")
 	}
 	if w.FailureBudget.Relative && w.FailureBudget.PPM == deploy.Million {
 		warn(path+".failureBudget", "the wave passes with one host that succeeds")
@@ -138,7 +140,8 @@ func (p *parser) doubtWave(path string, c *deploy.Config, w *deploy.WaveSpec,
 
 func (p *parser) doubtPolicy(path string, c *deploy.Config, warn func(path, format string, args ...any)) {
 	if c.OnInconclusive == string(deploy.VerdictPass) {
-		warn(path+".onInconclusive", "waves are sealed without any answer of their gates, for instance while Prometheus is down")
+		warn(path+".onInconclusive",
+			"waves are sealed without any answer of their gates, for instance while Prometheus is down")
 	}
 	if c.Rollback.IgnoreFloor {
 		warn(path+".rollback.floor", "a rollback may take the whole group out of service at once")

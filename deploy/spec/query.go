@@ -41,7 +41,8 @@ func (p *parser) query(path string, f *gateFile) *deploy.QueryGate {
 	}
 	if label := cmp.Or(q.HostLabel, defaultHostLabel); (f.HostLabel != "" || f.Presence != "") &&
 		!carries(names, label) {
-		p.doc.Errorf(path+at, "gives no series with the label %s, by which hosts are known; keep it, as in by (%s), or name another hostLabel", label, label)
+		p.doc.Errorf(path+at, "gives no series with the label %s, by which hosts are known; keep it, as in by (%s), "+
+			"or name another hostLabel", label, label)
 	}
 	return q
 }
@@ -93,10 +94,12 @@ func (p *parser) doubtQuery(path string, g *deploy.Gate, baked bool, warn func(p
 			config.FormatDuration(back))
 	}
 	if name := unknownRange(expr); name != "" && baked && !p.doc.Has(path+".window") {
-		warn(path+".prometheus", "reads %s, whose name does not say how far it looks back; write window: 5m, or 0s if it does not", name)
+		warn(path+".prometheus",
+			"reads %s, whose name does not say how far it looks back; write window: 5m, or 0s if it does not", name)
 	}
 	ofOne := g.Scope == deploy.ScopeHost && slices.Contains(fields, "Host")
 	if label := cmp.Or(q.HostLabel, defaultHostLabel); q.Presence == "" && !ofOne && !carries(expr, label) {
-		warn(path+".prometheus", "is an aggregate, which passes though hosts are missing in it; keep their label, as in by (host), or add presence, as in up{host=~\"{{.Hosts}}\"} == 1")
+		warn(path+".prometheus", "is an aggregate, which passes though hosts are missing in it; keep their label, as "+
+			"in by (host), or add presence, as in up{host=~\"{{.Hosts}}\"} == 1")
 	}
 }

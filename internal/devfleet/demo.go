@@ -304,7 +304,12 @@ func (d *Demo) deployV2(ctx context.Context, s *Step) error {
 			sealed = append(sealed, rec.Wave)
 		}
 	}
-	s.want("waves sealed in order", "one-box zones/eu-1a zones/eu-1b zones/eu-1c", strings.Join(sealed, " "))
+	planned := []string{}
+	for _, w := range r.Deployment.Waves {
+		planned = append(planned, w.Name)
+	}
+	s.want("the first wave", "one-box", planned[0])
+	s.want("waves sealed in order", strings.Join(planned, " "), strings.Join(sealed, " "))
 	s.want("hosts of the one-box", 1, r.Deployment.Waves[0].Settled)
 	s.want("requests were sent", true, requests > 100)
 	s.want("failed requests", "0", strings.TrimSpace(fmt.Sprint(failures, " ", example)))

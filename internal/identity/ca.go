@@ -9,7 +9,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
@@ -77,7 +76,7 @@ func NewCA(cluster string) (*CA, error) {
 	tmpl := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "groundswell " + cluster},
 		NotBefore: time.Now().Add(-skew), NotAfter: time.Now().Add(caLife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: 1, // its successor lies between, see Authorities.Issue
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
@@ -89,19 +88,6 @@ func NewCA(cluster string) (*CA, error) {
 		return nil, fmt.Errorf("read own CA certificate: %w", err)
 	}
 	return &CA{cert: cert, key: key, PEM: encode("CERTIFICATE", der)}, nil
-}
-
-// ParseCA reads a CA's certificate and key.
-func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		return nil, fmt.Errorf("read CA: %w", err)
-	}
-	key, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok || !pair.Leaf.IsCA {
-		return nil, errors.New("read CA: the certificate is not a CA's")
-	}
-	return &CA{cert: pair.Leaf, key: key, PEM: certPEM}, nil
 }
 
 // KeyPEM returns the CA's private key; keep it in a 0600 file.

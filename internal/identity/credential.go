@@ -52,22 +52,65 @@ func PeerOf(cert *x509.Certificate) (Peer, error) {
 	return Peer{}, errors.New("the certificate names no groundswell identity")
 }
 
-// Credential is an identity in use: a key, its certificate and the CA. It may
-// be replaced while connections use it. All methods may be called concurrently.
+// Credential is an identity in use: a key, its certificate and the CAs that it
+// trusts. Each may be replaced while connections use it. All methods may be called
+// concurrently.
 type Credential struct {
-	pair atomic.Pointer[tls.Certificate]
-	ca   []byte
+	pair  atomic.Pointer[tls.Certificate]
+	trust atomic.Pointer[trust]
+	soon  chan time.Duration // see RenewSoon
+	late  atomic.Bool        // see Outdated
+}
+
+// trust is a set of CAs.
+type trust struct {
+	pem  []byte
 	pool *x509.CertPool
+	keys map[string]bool // ids of the CAs' keys, as leaves name them
 }
 
 // NewCredential checks that key, certificate and CA belong together. A
 // certificate that has ended is no error: see Valid.
 func NewCredential(certPEM, keyPEM, caPEM []byte) (*Credential, error) {
-	c := &Credential{ca: caPEM, pool: x509.NewCertPool()}
-	if !c.pool.AppendCertsFromPEM(caPEM) {
-		return nil, errors.New("read CA certificates: no certificate in PEM")
+	c := &Credential{soon: make(chan time.Duration, 1)}
+	if err := c.Trust(caPEM); err != nil {
+		return nil, err
 	}
 	return c, c.Replace(certPEM, keyPEM)
+}
+
+// Trust takes the CAs into use that peers are verified by from now on.
+func (c *Credential) Trust(caPEM []byte) error {
+	certs, err := certificates(caPEM)
+	if err != nil {
+		return err
+	}
+	t := &trust{pem: caPEM, pool: x509.NewCertPool(), keys: map[string]bool{}}
+	for _, cert := range certs {
+		t.pool.AddCert(cert)
+		t.keys[string(cert.SubjectKeyId)] = true
+	}
+	c.trust.Store(t)
+	return nil
+}
+
+// Trusts reports whether the CA that issued a certificate, which was verified when
+// its connection was made, is trusted still.
+func (c *Credential) Trusts(leaf *x509.Certificate) bool {
+	return c.trust.Load().keys[string(leaf.AuthorityKeyId)]
+}
+
+// Outdated reports whether a coordinator has shown a certificate of another CA
+// since this one was issued: the cluster's CA was replaced. Where KeepRenewed runs,
+// it renews then.
+func (c *Credential) Outdated() bool { return c.late.Load() }
+
+// Leaf returns the certificate that is shown.
+func (c *Credential) Leaf() *x509.Certificate { return c.pair.Load().Leaf }
+
+// IssuedAs reports whether two certificates come from one CA.
+func (c *Credential) IssuedAs(leaf *x509.Certificate) bool {
+	return bytes.Equal(c.pair.Load().Leaf.AuthorityKeyId, leaf.AuthorityKeyId)
 }
 
 // Replace takes a new certificate into use for connections from now on.
@@ -77,7 +120,8 @@ func (c *Credential) Replace(certPEM, keyPEM []byte) error {
 		return fmt.Errorf("read certificate and key: %w", err)
 	}
 	_, err = pair.Leaf.Verify(x509.VerifyOptions{
-		Roots: c.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, CurrentTime: pair.Leaf.NotAfter,
+		Roots: c.trust.Load().pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		CurrentTime: pair.Leaf.NotAfter,
 	})
 	if err != nil {
 		return fmt.Errorf("the certificate is not valid under the CA: %w", err)
@@ -88,9 +132,7 @@ func (c *Credential) Replace(certPEM, keyPEM []byte) error {
 
 // ReplaceWith takes another credential's key and certificate into use.
 func (c *Credential) ReplaceWith(other *Credential) error {
-	if !bytes.Equal(c.ca, other.ca) {
-		return errors.New("the other credential is of another CA")
-	}
+	c.trust.Store(other.trust.Load())
 	c.pair.Store(other.pair.Load())
 	return nil
 }
@@ -99,7 +141,7 @@ func (c *Credential) ReplaceWith(other *Credential) error {
 func (c *Credential) Peer() (Peer, error) { return PeerOf(c.pair.Load().Leaf) }
 
 // CA returns the CA certificates in PEM.
-func (c *Credential) CA() []byte { return c.ca }
+func (c *Credential) CA() []byte { return c.trust.Load().pem }
 
 // Fingerprint returns the fingerprint of the credential's key.
 func (c *Credential) Fingerprint() []byte { return Fingerprint(c.pair.Load().Leaf) }
@@ -133,12 +175,37 @@ func (c *Credential) RenewAt() time.Time {
 }
 
 // Client returns the configuration for dialling coordinators: TLS 1.3, our
-// certificate shown, theirs verified to be a coordinator's.
+// certificate shown, theirs verified to be a coordinator's by the CAs that are
+// trusted at that moment.
 func (c *Credential) Client() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, RootCAs: c.pool, ServerName: ServerName,
+		MinVersion: tls.VersionTLS13, ServerName: ServerName,
+		InsecureSkipVerify:   true, //nolint:gosec // the next line verifies, by CAs that may change
+		VerifyConnection:     c.verifyCoordinator,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.pair.Load(), nil },
 	}
+}
+
+func (c *Credential) verifyCoordinator(s tls.ConnectionState) error {
+	if len(s.PeerCertificates) == 0 {
+		return errors.New("the coordinator shows no certificate")
+	}
+	between := x509.NewCertPool()
+	for _, cert := range s.PeerCertificates[1:] {
+		between.AddCert(cert)
+	}
+	_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{
+		Roots: c.trust.Load().pool, Intermediates: between, DNSName: ServerName,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	if err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
+	}
+	if late := !c.IssuedAs(s.PeerCertificates[0]); late {
+		c.late.Store(true)
+		c.RenewSoon(0)
+	}
+	return nil
 }
 
 // Server returns the configuration for serving: TLS 1.3 and a client
@@ -149,21 +216,27 @@ func (c *Credential) Server(anonymous bool) *tls.Config {
 	if anonymous {
 		auth = tls.VerifyClientCertIfGiven
 	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, ClientCAs: c.pool, ClientAuth: auth,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil },
+	conf := &tls.Config{
+		MinVersion: tls.VersionTLS13, ClientCAs: c.trust.Load().pool, ClientAuth: auth,
+		SessionTicketsDisabled: true, // a resumed session would ask no CA of today
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil },
 	}
+	conf.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := conf.Clone()
+		now.GetConfigForClient, now.ClientCAs = nil, c.trust.Load().pool
+		return now, nil
+	}
+	return conf
 }
 
 // Joining returns the client configuration of one who has only a token: the
 // server is verified against CA certificates that the token vouches for.
 func Joining(caPEM []byte, t Token) (*tls.Config, error) {
-	if Hash(caPEM) != t.CA {
-		return nil, errors.New("the coordinator shows another CA than the join token names: a wrong address, an old token, or somebody in between")
-	}
+	one := Only(caPEM, t.CA)
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(caPEM) {
-		return nil, errors.New("read CA certificates: no certificate in PEM")
+	if one == nil || !pool.AppendCertsFromPEM(one) {
+		return nil, errors.New("the coordinator shows another CA than the join token names: a wrong address, " +
+			"an old token, or somebody in between")
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, ServerName: ServerName}, nil
 }
@@ -192,10 +265,57 @@ func Save(dir string, certPEM, keyPEM, caPEM []byte) error {
 	return nil
 }
 
-// SaveRenewed replaces the certificate in a folder that Save wrote. The key
-// stays, so one file changes and a crash leaves the old pair or the new one.
-func SaveRenewed(dir string, certPEM []byte) error {
-	return WriteSecret(filepath.Join(dir, certFile), certPEM)
+// SaveRenewed replaces the certificate in a folder that Save wrote, and the CAs
+// where they are others. The key stays. A crash leaves a certificate that a CA
+// beside it vouches for: the new CAs come before it, and the old ones go after it.
+func SaveRenewed(dir string, certPEM, caPEM []byte) error {
+	path := filepath.Join(dir, caFile)
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read identity: %w", err)
+	}
+	if bytes.Equal(old, caPEM) {
+		return WriteSecret(filepath.Join(dir, certFile), certPEM)
+	}
+	if err := WriteSecret(path, union(caPEM, old)); err != nil {
+		return err
+	}
+	if err := WriteSecret(filepath.Join(dir, certFile), certPEM); err != nil {
+		return err
+	}
+	return WriteSecret(path, caPEM)
+}
+
+// union returns the certificates of both, each once.
+func union(a, b []byte) []byte {
+	ids, _ := IDs(a)
+	for _, id := range ids {
+		b = Without(b, id)
+	}
+	return append(bytes.Clone(a), b...)
+}
+
+// Renewed takes a new certificate of the same key into use, and the CAs that came
+// with it, and saves both in the folder.
+func (c *Credential) Renewed(dir string, certPEM, caPEM []byte) error {
+	keyPEM, err := KeyOf(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := NewCredential(certPEM, keyPEM, caPEM); err != nil {
+		return err
+	}
+	if err := c.Trust(union(caPEM, c.CA())); err != nil {
+		return err
+	}
+	if err := c.Replace(certPEM, keyPEM); err != nil {
+		return err
+	}
+	if err := SaveRenewed(dir, certPEM, caPEM); err != nil {
+		return err
+	}
+	c.late.Store(false)
+	return c.Trust(caPEM)
 }
 
 // WriteSecret replaces a 0600 file atomically; it and its name are on disk on

@@ -78,7 +78,7 @@ func TestMutualTLS(t *testing.T) {
 		t.Error("an agent's certificate served as a coordinator's")
 	}
 	foreign := issue(t, other, Agent, "h1").Client()
-	foreign.RootCAs = agent.pool
+	foreign.VerifyConnection = agent.Client().VerifyConnection
 	if _, s := handshake(t, foreign, server.Server(false)); s == nil {
 		t.Error("a client of another CA was let in")
 	}

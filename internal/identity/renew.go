@@ -21,15 +21,16 @@ const (
 // that was not replaced is tried again, the more often the less life it has
 // left; one that has ended is tried for ever.
 func (c *Credential) KeepRenewed(ctx context.Context, renew func(context.Context) error, done func(error)) {
-	for {
+	for asked := false; ; {
 		wait := time.Until(c.RenewAt())
-		if wait <= 0 {
+		if wait <= 0 || asked {
 			err := renew(ctx)
 			if ctx.Err() != nil {
 				return
 			}
 			done(err)
-			if wait = time.Until(c.RenewAt()); wait <= 0 {
+			asked = asked && err != nil
+			if wait = time.Until(c.RenewAt()); wait <= 0 || asked {
 				wait = retry(time.Until(c.Ends()))
 			}
 		}
@@ -39,7 +40,25 @@ func (c *Credential) KeepRenewed(ctx context.Context, renew func(context.Context
 			timer.Stop()
 			return
 		case <-timer.C:
+		case within := <-c.soon:
+			timer.Reset(rand.N(max(within, 1)))
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			case <-timer.C:
+				asked = true
+			}
 		}
+	}
+}
+
+// RenewSoon asks KeepRenewed for a renewal at some moment within a time, though
+// the certificate is not due: the cluster's CAs are others now.
+func (c *Credential) RenewSoon(within time.Duration) {
+	select {
+	case c.soon <- within:
+	default: // it was asked already
 	}
 }
 

@@ -69,6 +69,24 @@ var table = []mutant{
 		"^TestScenario$/^left_to_a_newer.txt$",
 	},
 	{
+		"who is on its way back is taken back again", "deploy/deployment.go",
+		"t.Open && t.Permit != PermitNone && t.Desired == goal { // it is on its way there", "false {", "./deploy",
+		"^TestWhoIsOnItsWayBackIsNotTakenBackAgain$",
+	},
+	{
+		"an end is silent about who went down later", "deploy/target.go",
+		"	case t.Health != HealthHealthy:\n		return t.Health.String()\n	}\n	return \"\"", "	}\n	return \"\"", "./deploy",
+		"^TestAnEndNamesWhoWentDownLater$",
+	},
+	{
+		"the old CA gives no word for the new one", "internal/identity/authorities.go",
+		"for _, by := range a.cas[1:] {", "for _, by := range a.cas[:0] {", "./internal/simtest", "^TestTheCAIsReplaced$",
+	},
+	{
+		"a new CA issues though a coordinator lacks its key", "coordinator/rotation.go", "if len(waits) == 0 {",
+		"if len(waits) < 9 {", "./internal/simtest", "^TestACAIsGivenUp$",
+	},
+	{
 		"N counts who is alive", "deploy/progress.go",
 		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
 	},
@@ -303,7 +321,7 @@ var table = []mutant{
 	},
 	{
 		"9: a false alarm about another's host", "deploy/deployment.go", "if len(g.open) == 1 && g.open[0] == dep {",
-		"if len(g.open) == 1 {", "./deploy", "^TestScenario$/^revoked_under_permit.txt$",
+		"if len(g.open) == 1 {", "./deploy", "^TestAnEndedDeploymentIsOvertaken$",
 	},
 	{
 		"10: a selector takes effect in flight", "deploy/apply_fleet.go", "case len(g.open) == 0 || g.Selector == \"\":",

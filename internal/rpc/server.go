@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -73,6 +74,35 @@ func NewServer(o ServerOptions) *Server {
 // Recheck ends every stream whose caller is admitted no more.
 func (s *Server) Recheck() { s.s.recheck() }
 
+// Live is the caller of a stream that is open.
+type Live struct {
+	Peer identity.Peer
+	Leaf *x509.Certificate
+}
+
+// Live returns the callers of every open stream that came by themselves.
+func (s *Server) Live() (out []Live) {
+	s.s.mu.Lock()
+	defer s.s.mu.Unlock()
+	for a := range s.s.live {
+		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.leaf != nil {
+			out = append(out, Live{Peer: c.Peer, Leaf: c.leaf})
+		}
+	}
+	return out
+}
+
+// End ends the streams of such callers, for their clients to connect again.
+func (s *Server) End(of func(Live) bool, why error) {
+	s.s.mu.Lock()
+	defer s.s.mu.Unlock()
+	for a := range s.s.live {
+		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.leaf != nil && of(Live{Peer: c.Peer, Leaf: c.leaf}) {
+			a.end(ended{why})
+		}
+	}
+}
+
 type server struct {
 	o ServerOptions
 
@@ -83,7 +113,8 @@ type server struct {
 // caller is who made a call, and by which key.
 type caller struct {
 	identity.Peer
-	key []byte
+	key  []byte
+	leaf *x509.Certificate // nil where a coordinator names the caller
 }
 
 type callerKey struct{}
@@ -156,6 +187,11 @@ func (s *server) forwards(rule Rule) bool {
 }
 
 func (s *server) admit(c caller) error {
+	if c.leaf != nil && !s.o.Credential.Trusts(c.leaf) {
+		// the connection is of before; a new one shows a new certificate, or is not let in
+		return Errorf(KindUnavailable, "the CA that issued the certificate of %s %s is trusted no more; connect again",
+			c.Role, c.ID)
+	}
 	if s.o.Admit == nil {
 		return nil
 	}
@@ -174,7 +210,7 @@ func connected(ctx context.Context) (caller, bool) {
 	}
 	leaf := info.State.VerifiedChains[0][0]
 	who, err := identity.PeerOf(leaf)
-	return caller{Peer: who, key: identity.Fingerprint(leaf)}, err == nil
+	return caller{Peer: who, key: identity.Fingerprint(leaf), leaf: leaf}, err == nil
 }
 
 func forwarded(ctx context.Context) (caller, bool) {

@@ -236,7 +236,11 @@ func (c *Cluster) at(names []string, f func(context.Context, controlv1.ControlSe
 		return err
 	}
 	defer func() { _ = cc.Close() }()
-	return f(ctx, controlv1.NewControlServiceClient(cc))
+	err = f(ctx, controlv1.NewControlServiceClient(cc))
+	if cred.Outdated() {
+		err = errors.Join(err, agent.RenewOperator(ctx, addresses, cred, c.operator, how))
+	}
+	return err
 }
 
 // Token makes a join token.

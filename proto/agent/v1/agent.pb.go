@@ -593,6 +593,7 @@ type Down struct {
 	//	*Down_Assignments
 	//	*Down_Acknowledged
 	//	*Down_Log
+	//	*Down_Authorities
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -671,6 +672,15 @@ func (x *Down) GetLog() *LogRequest {
 	return nil
 }
 
+func (x *Down) GetAuthorities() *Authorities {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Authorities); ok {
+			return x.Authorities
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -691,6 +701,10 @@ type Down_Log struct {
 	Log *LogRequest `protobuf:"bytes,4,opt,name=log,proto3,oneof"`
 }
 
+type Down_Authorities struct {
+	Authorities *Authorities `protobuf:"bytes,5,opt,name=authorities,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Assignments) isDown_Message() {}
@@ -698,6 +712,62 @@ func (*Down_Assignments) isDown_Message() {}
 func (*Down_Acknowledged) isDown_Message() {}
 
 func (*Down_Log) isDown_Message() {}
+
+func (*Down_Authorities) isDown_Message() {}
+
+// Authorities says by which CAs the cluster is known now. An agent that knows
+// others renews its certificate within the time, and trusts what comes with it.
+type Authorities struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hash          string                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"` // of the certificates, as in a join token
+	WithinMs      int64                  `protobuf:"varint,2,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authorities) Reset() {
+	*x = Authorities{}
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authorities) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authorities) ProtoMessage() {}
+
+func (x *Authorities) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authorities.ProtoReflect.Descriptor instead.
+func (*Authorities) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Authorities) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *Authorities) GetWithinMs() int64 {
+	if x != nil {
+		return x.WithinMs
+	}
+	return 0
+}
 
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -714,7 +784,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +796,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +809,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Hello) GetName() string {
@@ -804,7 +874,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +886,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +899,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Welcome) GetCounter() uint64 {
@@ -868,7 +938,7 @@ type Assignments struct {
 
 func (x *Assignments) Reset() {
 	*x = Assignments{}
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +950,7 @@ func (x *Assignments) String() string {
 func (*Assignments) ProtoMessage() {}
 
 func (x *Assignments) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +963,7 @@ func (x *Assignments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignments.ProtoReflect.Descriptor instead.
 func (*Assignments) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Assignments) GetComplete() bool {
@@ -947,7 +1017,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1029,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1042,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Assignment) GetApp() string {
@@ -1090,7 +1160,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1172,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1185,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Revision) GetDigest() string {
@@ -1149,7 +1219,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1231,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1244,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Probe) GetName() string {
@@ -1259,7 +1329,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1341,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1354,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Report) GetApp() string {
@@ -1372,7 +1442,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1454,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1467,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Failure) GetEvent() string {
@@ -1459,7 +1529,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1541,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1554,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Reports) GetItems() []*Report {
@@ -1504,7 +1574,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1586,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1599,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Acknowledged) GetCounter() uint64 {
@@ -1554,7 +1624,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1636,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1649,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Progress) GetApp() string {
@@ -1639,7 +1709,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1721,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1734,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LogRequest) GetId() string {
@@ -1730,7 +1800,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1812,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1825,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LogChunk) GetId() string {
@@ -1811,7 +1881,7 @@ type SignArtifactRequest struct {
 
 func (x *SignArtifactRequest) Reset() {
 	*x = SignArtifactRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1893,7 @@ func (x *SignArtifactRequest) String() string {
 func (*SignArtifactRequest) ProtoMessage() {}
 
 func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1906,7 @@ func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactRequest.ProtoReflect.Descriptor instead.
 func (*SignArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SignArtifactRequest) GetApp() string {
@@ -1869,7 +1939,7 @@ type SignArtifactResponse struct {
 
 func (x *SignArtifactResponse) Reset() {
 	*x = SignArtifactResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +1951,7 @@ func (x *SignArtifactResponse) String() string {
 func (*SignArtifactResponse) ProtoMessage() {}
 
 func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +1964,7 @@ func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactResponse.ProtoReflect.Descriptor instead.
 func (*SignArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SignArtifactResponse) GetUrl() string {
@@ -1935,13 +2005,17 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\areports\x18\x02 \x01(\v2\x1d.groundswell.agent.v1.ReportsH\x00R\areports\x122\n" +
 	"\x03log\x18\x03 \x01(\v2\x1e.groundswell.agent.v1.LogChunkH\x00R\x03log\x12<\n" +
 	"\bprogress\x18\x04 \x01(\v2\x1e.groundswell.agent.v1.ProgressH\x00R\bprogressB\t\n" +
-	"\amessage\"\x93\x02\n" +
+	"\amessage\"\xda\x02\n" +
 	"\x04Down\x129\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1d.groundswell.agent.v1.WelcomeH\x00R\awelcome\x12E\n" +
 	"\vassignments\x18\x02 \x01(\v2!.groundswell.agent.v1.AssignmentsH\x00R\vassignments\x12H\n" +
 	"\facknowledged\x18\x03 \x01(\v2\".groundswell.agent.v1.AcknowledgedH\x00R\facknowledged\x124\n" +
-	"\x03log\x18\x04 \x01(\v2 .groundswell.agent.v1.LogRequestH\x00R\x03logB\t\n" +
-	"\amessage\"\x8d\x02\n" +
+	"\x03log\x18\x04 \x01(\v2 .groundswell.agent.v1.LogRequestH\x00R\x03log\x12E\n" +
+	"\vauthorities\x18\x05 \x01(\v2!.groundswell.agent.v1.AuthoritiesH\x00R\vauthoritiesB\t\n" +
+	"\amessage\">\n" +
+	"\vAuthorities\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1b\n" +
+	"\twithin_ms\x18\x02 \x01(\x03R\bwithinMs\"\x8d\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x16\n" +
@@ -2097,7 +2171,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -2109,57 +2183,59 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*RenewRequest)(nil),         // 7: groundswell.agent.v1.RenewRequest
 	(*Up)(nil),                   // 8: groundswell.agent.v1.Up
 	(*Down)(nil),                 // 9: groundswell.agent.v1.Down
-	(*Hello)(nil),                // 10: groundswell.agent.v1.Hello
-	(*Welcome)(nil),              // 11: groundswell.agent.v1.Welcome
-	(*Assignments)(nil),          // 12: groundswell.agent.v1.Assignments
-	(*Assignment)(nil),           // 13: groundswell.agent.v1.Assignment
-	(*Revision)(nil),             // 14: groundswell.agent.v1.Revision
-	(*Probe)(nil),                // 15: groundswell.agent.v1.Probe
-	(*Report)(nil),               // 16: groundswell.agent.v1.Report
-	(*Failure)(nil),              // 17: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 18: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 19: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 20: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 21: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 22: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 23: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 24: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 25: groundswell.agent.v1.Hello.LabelsEntry
+	(*Authorities)(nil),          // 10: groundswell.agent.v1.Authorities
+	(*Hello)(nil),                // 11: groundswell.agent.v1.Hello
+	(*Welcome)(nil),              // 12: groundswell.agent.v1.Welcome
+	(*Assignments)(nil),          // 13: groundswell.agent.v1.Assignments
+	(*Assignment)(nil),           // 14: groundswell.agent.v1.Assignment
+	(*Revision)(nil),             // 15: groundswell.agent.v1.Revision
+	(*Probe)(nil),                // 16: groundswell.agent.v1.Probe
+	(*Report)(nil),               // 17: groundswell.agent.v1.Report
+	(*Failure)(nil),              // 18: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 19: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 20: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 21: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 22: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 23: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 24: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 25: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 26: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	10, // 0: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	18, // 1: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	22, // 2: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	20, // 3: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
-	11, // 4: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
-	12, // 5: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	19, // 6: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	21, // 7: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
-	25, // 8: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
-	13, // 9: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
-	0,  // 10: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
-	14, // 11: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
-	14, // 12: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	15, // 13: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	1,  // 14: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
-	2,  // 15: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	17, // 16: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	16, // 17: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 18: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 19: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	8,  // 20: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	23, // 21: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	7,  // 22: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	4,  // 23: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 24: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	9,  // 25: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	24, // 26: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	6,  // 27: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	23, // [23:28] is the sub-list for method output_type
-	18, // [18:23] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	11, // 0: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
+	19, // 1: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	23, // 2: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	21, // 3: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	12, // 4: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
+	13, // 5: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
+	20, // 6: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	22, // 7: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	10, // 8: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
+	26, // 9: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	14, // 10: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
+	0,  // 11: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
+	15, // 12: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
+	15, // 13: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
+	16, // 14: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	1,  // 15: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
+	2,  // 16: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
+	18, // 17: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	17, // 18: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 19: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 20: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	8,  // 21: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	24, // 22: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	7,  // 23: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	4,  // 24: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 25: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	9,  // 26: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	25, // 27: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	6,  // 28: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	24, // [24:29] is the sub-list for method output_type
+	19, // [19:24] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2178,6 +2254,7 @@ func file_agent_v1_agent_proto_init() {
 		(*Down_Assignments)(nil),
 		(*Down_Acknowledged)(nil),
 		(*Down_Log)(nil),
+		(*Down_Authorities)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2185,7 +2262,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

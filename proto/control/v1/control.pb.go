@@ -5731,6 +5731,206 @@ func (x *ActivateEpochResponse) GetIndex() uint64 {
 	return 0
 }
 
+type RotateCARequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateCARequest) Reset() {
+	*x = RotateCARequest{}
+	mi := &file_control_v1_control_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateCARequest) ProtoMessage() {}
+
+func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateCARequest.ProtoReflect.Descriptor instead.
+func (*RotateCARequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *RotateCARequest) GetMutation() *Mutation {
+	if x != nil {
+		return x.Mutation
+	}
+	return nil
+}
+
+type RotateCAResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // of the new CA
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateCAResponse) Reset() {
+	*x = RotateCAResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateCAResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateCAResponse) ProtoMessage() {}
+
+func (x *RotateCAResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateCAResponse.ProtoReflect.Descriptor instead.
+func (*RotateCAResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *RotateCAResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RotateCAResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RetireCARequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // though some know no other
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireCARequest) Reset() {
+	*x = RetireCARequest{}
+	mi := &file_control_v1_control_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireCARequest) ProtoMessage() {}
+
+func (x *RetireCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireCARequest.ProtoReflect.Descriptor instead.
+func (*RetireCARequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *RetireCARequest) GetMutation() *Mutation {
+	if x != nil {
+		return x.Mutation
+	}
+	return nil
+}
+
+func (x *RetireCARequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RetireCAResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // of the CA that is trusted no more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireCAResponse) Reset() {
+	*x = RetireCAResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireCAResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireCAResponse) ProtoMessage() {}
+
+func (x *RetireCAResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireCAResponse.ProtoReflect.Descriptor instead.
+func (*RetireCAResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *RetireCAResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RetireCAResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type ClusterStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -5739,7 +5939,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5751,7 +5951,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5764,7 +5964,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 type ClusterStatusResponse struct {
@@ -5782,15 +5982,19 @@ type ClusterStatusResponse struct {
 	Quorum        int32                  `protobuf:"varint,11,opt,name=quorum,proto3" json:"quorum,omitempty"`                       // voters that must be there
 	Missing       []string               `protobuf:"bytes,12,rep,name=missing,proto3" json:"missing,omitempty"`                      // voters that do not answer
 	Epoch         uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Held          string                 `protobuf:"bytes,14,opt,name=held,proto3" json:"held,omitempty"`    // why the cluster only observes; empty when it acts
-	Rules         int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"` // level of the rules of the log
+	Held          string                 `protobuf:"bytes,14,opt,name=held,proto3" json:"held,omitempty"`                         // why the cluster only observes; empty when it acts
+	Ca            string                 `protobuf:"bytes,15,opt,name=ca,proto3" json:"ca,omitempty"`                             // that issues
+	NextCa        string                 `protobuf:"bytes,16,opt,name=next_ca,json=nextCa,proto3" json:"next_ca,omitempty"`       // that is brought in, or has come to issue beside its predecessor
+	CaBehind      []string               `protobuf:"bytes,17,rep,name=ca_behind,json=caBehind,proto3" json:"ca_behind,omitempty"` // coordinators and connected hosts that have nothing of the CA that issues, or lack its key
+	CaAway        int32                  `protobuf:"varint,18,opt,name=ca_away,json=caAway,proto3" json:"ca_away,omitempty"`      // hosts that are not connected
+	Rules         int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"`                      // level of the rules of the log
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5802,7 +6006,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5815,7 +6019,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -5916,6 +6120,34 @@ func (x *ClusterStatusResponse) GetHeld() string {
 	return ""
 }
 
+func (x *ClusterStatusResponse) GetCa() string {
+	if x != nil {
+		return x.Ca
+	}
+	return ""
+}
+
+func (x *ClusterStatusResponse) GetNextCa() string {
+	if x != nil {
+		return x.NextCa
+	}
+	return ""
+}
+
+func (x *ClusterStatusResponse) GetCaBehind() []string {
+	if x != nil {
+		return x.CaBehind
+	}
+	return nil
+}
+
+func (x *ClusterStatusResponse) GetCaAway() int32 {
+	if x != nil {
+		return x.CaAway
+	}
+	return 0
+}
+
 func (x *ClusterStatusResponse) GetRules() int32 {
 	if x != nil {
 		return x.Rules
@@ -5943,7 +6175,7 @@ type Coordinator struct {
 
 func (x *Coordinator) Reset() {
 	*x = Coordinator{}
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5955,7 +6187,7 @@ func (x *Coordinator) String() string {
 func (*Coordinator) ProtoMessage() {}
 
 func (x *Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5968,7 +6200,7 @@ func (x *Coordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
 func (*Coordinator) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Coordinator) GetRules() int32 {
@@ -6548,8 +6780,19 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"-\n" +
 	"\x15ActivateEpochResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xc1\x03\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"O\n" +
+	"\x0fRotateCARequest\x12<\n" +
+	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\"8\n" +
+	"\x10RotateCAResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"e\n" +
+	"\x0fRetireCARequest\x12<\n" +
+	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"8\n" +
+	"\x10RetireCAResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x16\n" +
+	"\x14ClusterStatusRequest\"\xa0\x04\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
@@ -6567,7 +6810,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06quorum\x18\v \x01(\x05R\x06quorum\x12\x18\n" +
 	"\amissing\x18\f \x03(\tR\amissing\x12\x14\n" +
 	"\x05epoch\x18\r \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04held\x18\x0e \x01(\tR\x04held\x12\x14\n" +
+	"\x04held\x18\x0e \x01(\tR\x04held\x12\x0e\n" +
+	"\x02ca\x18\x0f \x01(\tR\x02ca\x12\x17\n" +
+	"\anext_ca\x18\x10 \x01(\tR\x06nextCa\x12\x1b\n" +
+	"\tca_behind\x18\x11 \x03(\tR\bcaBehind\x12\x17\n" +
+	"\aca_away\x18\x12 \x01(\x05R\x06caAway\x12\x14\n" +
 	"\x05rules\x18\x1e \x01(\x05R\x05rules\"\xd0\x02\n" +
 	"\vCoordinator\x12\x14\n" +
 	"\x05rules\x18\x1e \x01(\x05R\x05rules\x12\x12\n" +
@@ -6582,7 +6829,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x13certificate_ends_ms\x18\t \x01(\x03R\x11certificateEndsMs\x12\x18\n" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12\x18\n" +
-	"\atrouble\x18\v \x01(\tR\atrouble2\xc6\x18\n" +
+	"\atrouble\x18\v \x01(\tR\atrouble2\x84\x1a\n" +
 	"\x0eControlService\x12u\n" +
 	"\x10CreateDeployment\x12/.groundswell.control.v1.CreateDeploymentRequest\x1a0.groundswell.control.v1.CreateDeploymentResponse\x12o\n" +
 	"\x0ePlanDeployment\x12-.groundswell.control.v1.PlanDeploymentRequest\x1a..groundswell.control.v1.PlanDeploymentResponse\x12]\n" +
@@ -6617,7 +6864,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\rClusterStatus\x12,.groundswell.control.v1.ClusterStatusRequest\x1a-.groundswell.control.v1.ClusterStatusResponse\x12x\n" +
 	"\x11RemoveCoordinator\x120.groundswell.control.v1.RemoveCoordinatorRequest\x1a1.groundswell.control.v1.RemoveCoordinatorResponse\x12V\n" +
 	"\x06Backup\x12%.groundswell.control.v1.BackupRequest\x1a#.groundswell.control.v1.BackupChunk0\x01\x12l\n" +
-	"\rActivateEpoch\x12,.groundswell.control.v1.ActivateEpochRequest\x1a-.groundswell.control.v1.ActivateEpochResponseB?Z=github.com/groundswell/groundswell/proto/control/v1;controlv1b\x06proto3"
+	"\rActivateEpoch\x12,.groundswell.control.v1.ActivateEpochRequest\x1a-.groundswell.control.v1.ActivateEpochResponse\x12]\n" +
+	"\bRotateCA\x12'.groundswell.control.v1.RotateCARequest\x1a(.groundswell.control.v1.RotateCAResponse\x12]\n" +
+	"\bRetireCA\x12'.groundswell.control.v1.RetireCARequest\x1a(.groundswell.control.v1.RetireCAResponseB?Z=github.com/groundswell/groundswell/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -6631,7 +6880,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
 var file_control_v1_control_proto_goTypes = []any{
 	(*Mutation)(nil),                   // 0: groundswell.control.v1.Mutation
 	(*CreateDeploymentRequest)(nil),    // 1: groundswell.control.v1.CreateDeploymentRequest
@@ -6711,10 +6960,14 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*BackupChunk)(nil),                // 75: groundswell.control.v1.BackupChunk
 	(*ActivateEpochRequest)(nil),       // 76: groundswell.control.v1.ActivateEpochRequest
 	(*ActivateEpochResponse)(nil),      // 77: groundswell.control.v1.ActivateEpochResponse
-	(*ClusterStatusRequest)(nil),       // 78: groundswell.control.v1.ClusterStatusRequest
-	(*ClusterStatusResponse)(nil),      // 79: groundswell.control.v1.ClusterStatusResponse
-	(*Coordinator)(nil),                // 80: groundswell.control.v1.Coordinator
-	nil,                                // 81: groundswell.control.v1.Host.LabelsEntry
+	(*RotateCARequest)(nil),            // 78: groundswell.control.v1.RotateCARequest
+	(*RotateCAResponse)(nil),           // 79: groundswell.control.v1.RotateCAResponse
+	(*RetireCARequest)(nil),            // 80: groundswell.control.v1.RetireCARequest
+	(*RetireCAResponse)(nil),           // 81: groundswell.control.v1.RetireCAResponse
+	(*ClusterStatusRequest)(nil),       // 82: groundswell.control.v1.ClusterStatusRequest
+	(*ClusterStatusResponse)(nil),      // 83: groundswell.control.v1.ClusterStatusResponse
+	(*Coordinator)(nil),                // 84: groundswell.control.v1.Coordinator
+	nil,                                // 85: groundswell.control.v1.Host.LabelsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: groundswell.control.v1.CreateDeploymentRequest.mutation:type_name -> groundswell.control.v1.Mutation
@@ -6747,7 +7000,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	38, // 27: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
 	0,  // 28: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	45, // 29: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
-	81, // 30: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
+	85, // 30: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
 	51, // 31: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
 	50, // 32: groundswell.control.v1.ListHostsResponse.hosts:type_name -> groundswell.control.v1.Host
 	50, // 33: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
@@ -6760,72 +7013,78 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 40: groundswell.control.v1.RevokeIdentityRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 41: groundswell.control.v1.RemoveCoordinatorRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 42: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	80, // 43: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
-	1,  // 44: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
-	3,  // 45: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
-	6,  // 46: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
-	8,  // 47: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
-	10, // 48: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
-	12, // 49: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
-	27, // 50: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
-	29, // 51: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
-	31, // 52: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
-	33, // 53: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
-	35, // 54: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
-	41, // 55: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
-	43, // 56: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
-	15, // 57: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
-	46, // 58: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
-	48, // 59: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
-	52, // 60: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
-	54, // 61: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
-	56, // 62: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
-	17, // 63: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
-	58, // 64: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
-	60, // 65: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
-	63, // 66: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
-	65, // 67: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
-	68, // 68: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
-	70, // 69: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
-	78, // 70: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
-	72, // 71: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
-	74, // 72: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
-	76, // 73: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
-	2,  // 74: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
-	4,  // 75: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
-	7,  // 76: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
-	9,  // 77: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
-	11, // 78: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
-	13, // 79: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
-	28, // 80: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
-	30, // 81: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
-	32, // 82: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
-	34, // 83: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
-	36, // 84: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
-	42, // 85: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
-	44, // 86: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
-	16, // 87: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
-	47, // 88: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
-	49, // 89: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
-	53, // 90: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
-	55, // 91: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
-	57, // 92: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
-	18, // 93: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
-	59, // 94: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
-	61, // 95: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
-	64, // 96: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
-	66, // 97: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
-	69, // 98: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
-	71, // 99: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
-	79, // 100: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
-	73, // 101: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
-	75, // 102: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
-	77, // 103: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
-	74, // [74:104] is the sub-list for method output_type
-	44, // [44:74] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	0,  // 43: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 44: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	84, // 45: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
+	1,  // 46: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
+	3,  // 47: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
+	6,  // 48: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
+	8,  // 49: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
+	10, // 50: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
+	12, // 51: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
+	27, // 52: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
+	29, // 53: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
+	31, // 54: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
+	33, // 55: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
+	35, // 56: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
+	41, // 57: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
+	43, // 58: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
+	15, // 59: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
+	46, // 60: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
+	48, // 61: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
+	52, // 62: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
+	54, // 63: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
+	56, // 64: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
+	17, // 65: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
+	58, // 66: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
+	60, // 67: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
+	63, // 68: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
+	65, // 69: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
+	68, // 70: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
+	70, // 71: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
+	82, // 72: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
+	72, // 73: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
+	74, // 74: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
+	76, // 75: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
+	78, // 76: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
+	80, // 77: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
+	2,  // 78: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
+	4,  // 79: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
+	7,  // 80: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
+	9,  // 81: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
+	11, // 82: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
+	13, // 83: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
+	28, // 84: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
+	30, // 85: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
+	32, // 86: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
+	34, // 87: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
+	36, // 88: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
+	42, // 89: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
+	44, // 90: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
+	16, // 91: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
+	47, // 92: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
+	49, // 93: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
+	53, // 94: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
+	55, // 95: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
+	57, // 96: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
+	18, // 97: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
+	59, // 98: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
+	61, // 99: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
+	64, // 100: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
+	66, // 101: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
+	69, // 102: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
+	71, // 103: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
+	83, // 104: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
+	73, // 105: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
+	75, // 106: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
+	77, // 107: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
+	79, // 108: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
+	81, // 109: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
+	78, // [78:110] is the sub-list for method output_type
+	46, // [46:78] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -6839,7 +7098,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   82,
+			NumMessages:   86,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -51,6 +51,8 @@ const (
 	ControlService_RemoveCoordinator_FullMethodName  = "/groundswell.control.v1.ControlService/RemoveCoordinator"
 	ControlService_Backup_FullMethodName             = "/groundswell.control.v1.ControlService/Backup"
 	ControlService_ActivateEpoch_FullMethodName      = "/groundswell.control.v1.ControlService/ActivateEpoch"
+	ControlService_RotateCA_FullMethodName           = "/groundswell.control.v1.ControlService/RotateCA"
+	ControlService_RetireCA_FullMethodName           = "/groundswell.control.v1.ControlService/RetireCA"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -105,6 +107,10 @@ type ControlServiceClient interface {
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
 	// ActivateEpoch lets a cluster act that was recovered or restored.
 	ActivateEpoch(ctx context.Context, in *ActivateEpochRequest, opts ...grpc.CallOption) (*ActivateEpochResponse, error)
+	// RotateCA brings in a new CA, which issues once every coordinator has its key.
+	RotateCA(ctx context.Context, in *RotateCARequest, opts ...grpc.CallOption) (*RotateCAResponse, error)
+	// RetireCA ends the trust in the CA that does not issue.
+	RetireCA(ctx context.Context, in *RetireCARequest, opts ...grpc.CallOption) (*RetireCAResponse, error)
 }
 
 type controlServiceClient struct {
@@ -442,6 +448,26 @@ func (c *controlServiceClient) ActivateEpoch(ctx context.Context, in *ActivateEp
 	return out, nil
 }
 
+func (c *controlServiceClient) RotateCA(ctx context.Context, in *RotateCARequest, opts ...grpc.CallOption) (*RotateCAResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateCAResponse)
+	err := c.cc.Invoke(ctx, ControlService_RotateCA_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) RetireCA(ctx context.Context, in *RetireCARequest, opts ...grpc.CallOption) (*RetireCAResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetireCAResponse)
+	err := c.cc.Invoke(ctx, ControlService_RetireCA_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -494,6 +520,10 @@ type ControlServiceServer interface {
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
 	// ActivateEpoch lets a cluster act that was recovered or restored.
 	ActivateEpoch(context.Context, *ActivateEpochRequest) (*ActivateEpochResponse, error)
+	// RotateCA brings in a new CA, which issues once every coordinator has its key.
+	RotateCA(context.Context, *RotateCARequest) (*RotateCAResponse, error)
+	// RetireCA ends the trust in the CA that does not issue.
+	RetireCA(context.Context, *RetireCARequest) (*RetireCAResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -593,6 +623,12 @@ func (UnimplementedControlServiceServer) Backup(*BackupRequest, grpc.ServerStrea
 }
 func (UnimplementedControlServiceServer) ActivateEpoch(context.Context, *ActivateEpochRequest) (*ActivateEpochResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ActivateEpoch not implemented")
+}
+func (UnimplementedControlServiceServer) RotateCA(context.Context, *RotateCARequest) (*RotateCAResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateCA not implemented")
+}
+func (UnimplementedControlServiceServer) RetireCA(context.Context, *RetireCARequest) (*RetireCAResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetireCA not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -1134,6 +1170,42 @@ func _ControlService_ActivateEpoch_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_RotateCA_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateCARequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).RotateCA(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_RotateCA_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).RotateCA(ctx, req.(*RotateCARequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_RetireCA_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetireCARequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).RetireCA(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_RetireCA_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).RetireCA(ctx, req.(*RetireCARequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1248,6 +1320,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ActivateEpoch",
 			Handler:    _ControlService_ActivateEpoch_Handler,
+		},
+		{
+			MethodName: "RotateCA",
+			Handler:    _ControlService_RotateCA_Handler,
+		},
+		{
+			MethodName: "RetireCA",
+			Handler:    _ControlService_RetireCA_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -542,6 +542,8 @@ type DescribeResponse struct {
 	Applied           uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
 	CertificateEndsMs int64                  `protobuf:"varint,3,opt,name=certificate_ends_ms,json=certificateEndsMs,proto3" json:"certificate_ends_ms,omitempty"` // wall
 	Version           string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	Ca                string                 `protobuf:"bytes,5,opt,name=ca,proto3" json:"ca,omitempty"`         // that issued its certificate
+	Behind            []string               `protobuf:"bytes,6,rep,name=behind,proto3" json:"behind,omitempty"` // hosts with a stream there whose certificate is of another CA than the issuing one
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -602,6 +604,20 @@ func (x *DescribeResponse) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *DescribeResponse) GetCa() string {
+	if x != nil {
+		return x.Ca
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetBehind() []string {
+	if x != nil {
+		return x.Behind
+	}
+	return nil
 }
 
 type LogsRequest struct {
@@ -692,12 +708,14 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\fJoinResponse\x12\x14\n" +
 	"\x05voter\x18\x01 \x01(\bR\x05voter\x12\x18\n" +
 	"\atrouble\x18\x02 \x01(\tR\atrouble\"\x11\n" +
-	"\x0fDescribeRequest\"\x8a\x01\n" +
+	"\x0fDescribeRequest\"\xb2\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12.\n" +
 	"\x13certificate_ends_ms\x18\x03 \x01(\x03R\x11certificateEndsMs\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"]\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x0e\n" +
+	"\x02ca\x18\x05 \x01(\tR\x02ca\x12\x16\n" +
+	"\x06behind\x18\x06 \x03(\tR\x06behind\"]\n" +
 	"\vLogsRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12:\n" +
 	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xff\x03\n" +

@@ -145,6 +145,9 @@ type Event struct {
 	//	*Event_CoordinatorRemoved
 	//	*Event_EpochBegun
 	//	*Event_EpochActivated
+	//	*Event_CaAdded
+	//	*Event_CaIssues
+	//	*Event_CaRetired
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -628,6 +631,33 @@ func (x *Event) GetEpochActivated() *EpochActivated {
 	return nil
 }
 
+func (x *Event) GetCaAdded() *CAAdded {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_CaAdded); ok {
+			return x.CaAdded
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetCaIssues() *CAIssues {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_CaIssues); ok {
+			return x.CaIssues
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetCaRetired() *CARetired {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_CaRetired); ok {
+			return x.CaRetired
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -826,7 +856,19 @@ type Event_EpochBegun struct {
 }
 
 type Event_EpochActivated struct {
-	EpochActivated *EpochActivated `protobuf:"bytes,66,opt,name=epoch_activated,json=epochActivated,proto3,oneof"`
+	EpochActivated *EpochActivated `protobuf:"bytes,67,opt,name=epoch_activated,json=epochActivated,proto3,oneof"`
+}
+
+type Event_CaAdded struct {
+	CaAdded *CAAdded `protobuf:"bytes,68,opt,name=ca_added,json=caAdded,proto3,oneof"`
+}
+
+type Event_CaIssues struct {
+	CaIssues *CAIssues `protobuf:"bytes,69,opt,name=ca_issues,json=caIssues,proto3,oneof"`
+}
+
+type Event_CaRetired struct {
+	CaRetired *CARetired `protobuf:"bytes,70,opt,name=ca_retired,json=caRetired,proto3,oneof"`
 }
 
 func (*Event_GroupDefined) isEvent_Fact() {}
@@ -926,6 +968,12 @@ func (*Event_CoordinatorRemoved) isEvent_Fact() {}
 func (*Event_EpochBegun) isEvent_Fact() {}
 
 func (*Event_EpochActivated) isEvent_Fact() {}
+
+func (*Event_CaAdded) isEvent_Fact() {}
+
+func (*Event_CaIssues) isEvent_Fact() {}
+
+func (*Event_CaRetired) isEvent_Fact() {}
 
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6412,6 +6460,179 @@ func (x *EpochActivated) GetEpoch() uint64 {
 	return 0
 }
 
+// CAAdded begins the replacement of the CA. It holds certificates, no key.
+type CAAdded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                    // of the new one
+	CaPem         []byte                 `protobuf:"bytes,3,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"` // all that are trusted from now on, the issuing one first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CAAdded) Reset() {
+	*x = CAAdded{}
+	mi := &file_state_v1_state_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CAAdded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CAAdded) ProtoMessage() {}
+
+func (x *CAAdded) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
+func (*CAAdded) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *CAAdded) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *CAAdded) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CAAdded) GetCaPem() []byte {
+	if x != nil {
+		return x.CaPem
+	}
+	return nil
+}
+
+type CAIssues struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	CaPem         []byte                 `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CAIssues) Reset() {
+	*x = CAIssues{}
+	mi := &file_state_v1_state_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CAIssues) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CAIssues) ProtoMessage() {}
+
+func (x *CAIssues) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
+func (*CAIssues) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *CAIssues) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CAIssues) GetCaPem() []byte {
+	if x != nil {
+		return x.CaPem
+	}
+	return nil
+}
+
+type CARetired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // of the one that is trusted no more
+	CaPem         []byte                 `protobuf:"bytes,3,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CARetired) Reset() {
+	*x = CARetired{}
+	mi := &file_state_v1_state_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CARetired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CARetired) ProtoMessage() {}
+
+func (x *CARetired) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
+func (*CARetired) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *CARetired) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *CARetired) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CARetired) GetCaPem() []byte {
+	if x != nil {
+		return x.CaPem
+	}
+	return nil
+}
+
 // Identity is whom a key belongs to.
 type Identity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6423,7 +6644,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6435,7 +6656,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6448,7 +6669,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -6475,7 +6696,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6487,7 +6708,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6500,7 +6721,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -6518,13 +6739,14 @@ type CoordinatorJoined struct {
 	AgentAddress  string                 `protobuf:"bytes,4,opt,name=agent_address,json=agentAddress,proto3" json:"agent_address,omitempty"`
 	GossipAddress string                 `protobuf:"bytes,5,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
 	Rules         int64                  `protobuf:"varint,6,opt,name=rules,proto3" json:"rules,omitempty"` // highest level that its build knows
+	Ca            string                 `protobuf:"bytes,7,opt,name=ca,proto3" json:"ca,omitempty"`        // the new CA whose key it holds, while one is brought in
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6536,7 +6758,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6549,7 +6771,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -6594,6 +6816,13 @@ func (x *CoordinatorJoined) GetRules() int64 {
 	return 0
 }
 
+func (x *CoordinatorJoined) GetCa() string {
+	if x != nil {
+		return x.Ca
+	}
+	return ""
+}
+
 type ClusterCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -6605,7 +6834,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6617,7 +6846,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6630,7 +6859,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -6663,7 +6892,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xfe\x1d\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xbb\x1f\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -6721,7 +6950,11 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x13coordinator_removed\x18@ \x01(\v2(.groundswell.state.v1.CoordinatorRemovedH\x00R\x12coordinatorRemoved\x12C\n" +
 	"\vepoch_begun\x18A \x01(\v2 .groundswell.state.v1.EpochBegunH\x00R\n" +
 	"epochBegun\x12O\n" +
-	"\x0fepoch_activated\x18B \x01(\v2$.groundswell.state.v1.EpochActivatedH\x00R\x0eepochActivatedB\x06\n" +
+	"\x0fepoch_activated\x18C \x01(\v2$.groundswell.state.v1.EpochActivatedH\x00R\x0eepochActivated\x12:\n" +
+	"\bca_added\x18D \x01(\v2\x1d.groundswell.state.v1.CAAddedH\x00R\acaAdded\x12=\n" +
+	"\tca_issues\x18E \x01(\v2\x1e.groundswell.state.v1.CAIssuesH\x00R\bcaIssues\x12@\n" +
+	"\n" +
+	"ca_retired\x18F \x01(\v2\x1f.groundswell.state.v1.CARetiredH\x00R\tcaRetiredB\x06\n" +
 	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -7224,12 +7457,23 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"_\n" +
 	"\x0eEpochActivated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"8\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"i\n" +
+	"\aCAAdded\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x15\n" +
+	"\x06ca_pem\x18\x03 \x01(\fR\x05caPem\"1\n" +
+	"\bCAIssues\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
+	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\"k\n" +
+	"\tCARetired\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x15\n" +
+	"\x06ca_pem\x18\x03 \x01(\fR\x05caPem\"8\n" +
 	"\bIdentity\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\"#\n" +
 	"\vRulesRaised\x12\x14\n" +
-	"\x05level\x18\x01 \x01(\x03R\x05level\"\xcd\x01\n" +
+	"\x05level\x18\x01 \x01(\x03R\x05level\"\xdd\x01\n" +
 	"\x11CoordinatorJoined\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -7237,7 +7481,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"apiAddress\x12#\n" +
 	"\ragent_address\x18\x04 \x01(\tR\fagentAddress\x12%\n" +
 	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\x12\x14\n" +
-	"\x05rules\x18\x06 \x01(\x03R\x05rules\"s\n" +
+	"\x05rules\x18\x06 \x01(\x03R\x05rules\x12\x0e\n" +
+	"\x02ca\x18\a \x01(\tR\x02ca\"s\n" +
 	"\x0eClusterCreated\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\x12:\n" +
@@ -7255,7 +7500,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -7332,11 +7577,14 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*CoordinatorRemoved)(nil), // 72: groundswell.state.v1.CoordinatorRemoved
 	(*EpochBegun)(nil),         // 73: groundswell.state.v1.EpochBegun
 	(*EpochActivated)(nil),     // 74: groundswell.state.v1.EpochActivated
-	(*Identity)(nil),           // 75: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 76: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 77: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 78: groundswell.state.v1.ClusterCreated
-	nil,                        // 79: groundswell.state.v1.HostEnrolled.LabelsEntry
+	(*CAAdded)(nil),            // 75: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 76: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 77: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 78: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 79: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 80: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 81: groundswell.state.v1.ClusterCreated
+	nil,                        // 82: groundswell.state.v1.HostEnrolled.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -7372,7 +7620,7 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	63,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
 	64,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
 	65,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	76,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	79,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
 	35,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
 	36,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
 	37,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
@@ -7380,8 +7628,8 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	39,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
 	66,  // 39: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
 	67,  // 40: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	77,  // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	78,  // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	80,  // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	81,  // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
 	68,  // 43: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
 	69,  // 44: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
 	70,  // 45: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
@@ -7389,70 +7637,75 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	72,  // 47: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
 	73,  // 48: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
 	74,  // 49: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	12,  // 50: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 51: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 52: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 53: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 54: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 55: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 56: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 57: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 58: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 59: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 60: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 61: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 62: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 63: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 64: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 65: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 66: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 67: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 68: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 69: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 70: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 71: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 72: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 73: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 74: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 75: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 76: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 77: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 78: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	79,  // 79: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	2,   // 80: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 81: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 82: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 83: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 84: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	26,  // 85: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 86: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	30,  // 87: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	31,  // 88: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	33,  // 89: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	33,  // 90: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	40,  // 91: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	42,  // 92: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	50,  // 93: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	51,  // 94: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 95: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 96: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 97: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	56,  // 98: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	61,  // 99: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 100: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 101: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 102: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	2,   // 103: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 104: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 105: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 106: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 107: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	75,  // 108: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	109, // [109:109] is the sub-list for method output_type
-	109, // [109:109] is the sub-list for method input_type
-	109, // [109:109] is the sub-list for extension type_name
-	109, // [109:109] is the sub-list for extension extendee
-	0,   // [0:109] is the sub-list for field type_name
+	75,  // 50: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	76,  // 51: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	77,  // 52: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	12,  // 53: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 54: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 55: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 56: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 57: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 58: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 59: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 60: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 61: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 62: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 63: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 64: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 65: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 66: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 67: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 68: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 69: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 70: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 71: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 72: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 73: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 74: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 75: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 76: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 77: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 78: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 79: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 80: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 81: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	82,  // 82: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	2,   // 83: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 84: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 85: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 86: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 87: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	26,  // 88: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 89: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	30,  // 90: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	31,  // 91: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	33,  // 92: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	33,  // 93: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	40,  // 94: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	42,  // 95: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	50,  // 96: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	51,  // 97: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 98: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 99: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 100: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	56,  // 101: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	61,  // 102: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 103: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 104: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 105: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	2,   // 106: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 107: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 108: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 109: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 110: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 111: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 112: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	78,  // 113: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	114, // [114:114] is the sub-list for method output_type
+	114, // [114:114] is the sub-list for method input_type
+	114, // [114:114] is the sub-list for extension type_name
+	114, // [114:114] is the sub-list for extension extendee
+	0,   // [0:114] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -7510,6 +7763,9 @@ func file_state_v1_state_proto_init() {
 		(*Event_CoordinatorRemoved)(nil),
 		(*Event_EpochBegun)(nil),
 		(*Event_EpochActivated)(nil),
+		(*Event_CaAdded)(nil),
+		(*Event_CaIssues)(nil),
+		(*Event_CaRetired)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7517,7 +7773,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   80,
+			NumMessages:   83,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
