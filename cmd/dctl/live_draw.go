@@ -27,7 +27,8 @@ func (v *liveView) lines() []string {
 	}
 	lines := []string{
 		v.style("", true, line(headline(d)+"  "+sizes(d))),
-		line(fmt.Sprintf("elapsed %s  %s  %s", clock(d.ElapsedMs), v.state(d), d.Id)),
+		line(fmt.Sprintf("elapsed %s  deployment %s", clock(d.ElapsedMs), d.Id)),
+		v.style("", true, v.state(d)),
 	}
 	room := max(v.height, 8) - 2 - len(lines)
 	holds := min(len(d.Holds), max(room/4, 1))
@@ -53,9 +54,9 @@ func (v *liveView) state(d *controlv1.Deployment) string {
 		return "connection lost, trying other coordinators"
 	}
 	if over(d) || v.done && len(d.WaitsFor) > 0 {
-		return ending(d)
+		return line(ending(d))
 	}
-	return d.Status
+	return line(settledText(d))
 }
 
 // style colours text unless colours are off.
