@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/groundswell/groundswell/internal/devfleet"
 )
@@ -125,6 +126,9 @@ func (c *cli) dev(ctx context.Context, f *devFlags) error {
 		}
 		if in, ok := c.in.(*os.File); ok && c.live() {
 			demo.Keys = in
+			if before, err := term.GetState(int(in.Fd())); err == nil {
+				defer func() { _ = term.Restore(int(in.Fd()), before) }() // whatever became of a view
+			}
 		}
 	}
 	var stay func(context.Context, *devfleet.Fleet)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -209,6 +210,9 @@ func (d *Demo) run(ctx context.Context, args ...string) (string, int, error) {
 		cmd.Stdout, cmd.Stderr = d.Watch, d.Watch
 		if d.Keys != nil {
 			cmd.Stdin = d.Keys
+			// A view that is killed would leave the terminal without line ends and echo.
+			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+			cmd.WaitDelay = 5 * time.Second
 			cmd.Env = append(cmd.Env, "DCTL_OUTPUT=auto")
 			d.draw(true)
 			defer d.draw(false)
