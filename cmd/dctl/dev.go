@@ -136,6 +136,7 @@ func (c *cli) dev(ctx context.Context, f *devFlags) error {
 		stay = func(ctx context.Context, fleet *devfleet.Fleet) { c.devStay(ctx, fleet, o.Bin, contexts) }
 	}
 	ok := demo.Run(ctx, stay)
+	c.answered = true // by a line a step
 	switch {
 	case ctx.Err() != nil && stay == nil:
 		return &exitError{code: exitDetached, err: errors.New("interrupted; everything was stopped")}
