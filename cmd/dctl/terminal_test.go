@@ -67,10 +67,9 @@ func (s *screen) show() {
 		s.mu.Lock()
 		_, _ = s.model.Write(buf[:n])
 		s.seen.Write(buf[:n])
+		slow := s.slow
 		s.mu.Unlock()
-		if s.slow > 0 {
-			time.Sleep(s.slow)
-		}
+		time.Sleep(slow) // the line's, not a wait for something
 	}
 }
 
@@ -250,7 +249,9 @@ func TestLiveWithoutColours(t *testing.T) {
 // A terminal at the end of a slow line gets the last picture all the same.
 func TestLiveOnASlowTerminal(t *testing.T) {
 	s := newScreen(t, 80, 24)
+	s.mu.Lock()
 	s.slow = 5 * time.Millisecond
+	s.mu.Unlock()
 	watched(t, s, 80, 24, 45, nil)
 }
 
