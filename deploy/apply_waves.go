@@ -143,10 +143,10 @@ func (s *State) sealWave(d *Deployment, i int, seal Seal) {
 func (s *State) waveSkipped(d *Deployment, w *Wave, e WaveSkipped) error {
 	p := d.waves[e.Wave]
 	newer := d.sealedBy(s.group(d), e.Wave)
-	busy := p.open() > 0 && !d.promoted(w.Name, holdTargets) && newer == nil
-	if d.Status != DeploymentStatusRunning || busy || p.evidence > 0 ||
-		p.tasks[TaskGranted]+p.tasks[TaskReverting] > 0 ||
-		!w.Status.waits() && !w.Status.active() || w.Status.waits() && p.failures+w.Extra > w.Budget ||
+	busy := p.open() > 0 && !d.promoted(w.Name, holdTargets) || p.evidence > 0 ||
+		w.Status.waits() && p.failures+w.Extra > w.Budget
+	if d.Status != DeploymentStatusRunning || busy && newer == nil || p.tasks[TaskGranted]+p.tasks[TaskReverting] > 0 ||
+		!w.Status.waits() && !w.Status.active() ||
 		d.ScopeRevert != nil || !d.entered(e.Wave) {
 		return refuse(Conflict, "wave %s has work", w.Name)
 	}

@@ -292,11 +292,11 @@ func (d *Deployment) newerIn(g *Group, i int) *Deployment {
 	return nil
 }
 
-// sealedBy returns the newer deployment to which a wave that waits is left: it has
-// sealed it, and is not going back.
+// sealedBy returns the newer deployment to which a wave that waits, without work
+// under way, is left: it has sealed it, and is not going back.
 func (d *Deployment) sealedBy(g *Group, i int) *Deployment {
-	o := d.newerIn(g, i)
-	if o == nil || o.Waves[i].Status != WaveStatusSealed || o.Status == DeploymentStatusRollingBack ||
+	o, n := d.newerIn(g, i), d.waves[i].tasks
+	if o == nil || n[TaskGranted]+n[TaskReverting] > 0 || o.Waves[i].Status != WaveStatusSealed || o.Status == DeploymentStatusRollingBack ||
 		!d.Waves[i].Status.waits() {
 		return nil
 	}
