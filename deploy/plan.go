@@ -43,8 +43,9 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 		return Planned{}, refuse(NotFound, "no group %s of %s", in.Group, in.App)
 	}
 	if len(g.Members) == 0 {
-		return Planned{}, refuse(Invalid, "group %s of %s has no host: no enrolled host that is in no other group of it "+
-			"matches `%s`; see `dctl hosts list`", in.Group, in.App, g.Selector)
+		return Planned{}, refuse(Invalid,
+			"group %s of %s has no host: no enrolled host that is in no other group of it "+
+				"matches `%s`; see `dctl hosts list`", in.Group, in.App, g.Selector)
 	}
 	var hosts []*Host
 	p := Planned{}
@@ -155,7 +156,9 @@ func (p *Planned) unserved(c *Capacity, hosts []*Host) {
 		floor, _ := c.floor(share, n)
 		if serve := n - len(away); len(away) > 0 && serve > 0 && serve <= floor {
 			slices.Sort(away)
-			p.Notes = append(p.Notes, fmt.Sprintf("of %d hosts in %s at most %d serve while %s are cordoned, quarantined or unreachable, and at least %d must stay in service: no other host can leave it until they are back or forgotten", n, where, serve, brief(away), floor))
+			p.Notes = append(p.Notes, fmt.Sprintf("of %d hosts in %s at most %d serve while %s are cordoned, "+
+				"quarantined or unreachable, and at least %d must stay in service: no other host can leave it until "+
+				"they are back or forgotten", n, where, serve, brief(away), floor))
 		}
 	}
 	note("the group", "", c.MinHealthy)

@@ -72,7 +72,8 @@ func quickly() aws.Retryer {
 }
 
 // errNoCredentials stands for all that the SDK says of places where it looked.
-var errNoCredentials = errors.New("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role gives them")
+var errNoCredentials = errors.New(
+	"no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role gives them")
 
 // credentials are those that the SDK finds, or one sentence.
 type credentials struct{ next aws.CredentialsProvider }

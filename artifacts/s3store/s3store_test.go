@@ -108,7 +108,8 @@ func TestNoCredentials(t *testing.T) {
 func TestNoServer(t *testing.T) {
 	s := open(t, "s3://bucket?endpoint=http://127.0.0.1:1")
 	_, err := s.Stat(t.Context(), "packs/a")
-	if want := "stat packs/a in s3://bucket: dial tcp 127.0.0.1:1: connect: connection refused"; err == nil || err.Error() != want {
+	if want := "stat packs/a in s3://bucket: dial tcp 127.0.0.1:1: connect: connection " +
+		"refused"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -57,18 +57,24 @@ func TestErrorsAreSentences(t *testing.T) {
 	}{
 		{"logs nosuch", 2, "dctl: no deployment \"nosuch\"; see `dctl history`\n"},
 		{"status nosuch", 2, "dctl: no deployment \"nosuch\"; see `dctl history`\n"},
-		{"status -C coord-1", 2, "dctl: coordinator address \"coord-1\" is not legal; write host:port, such as coord-1.example:7100\n"},
+		{
+			"status -C coord-1", 2,
+			"dctl: coordinator address \"coord-1\" is not legal; write host:port, such as coord-1.example:7100\n",
+		},
 		{"status -C 127.0.0.1:http", 2, "host:port"},
-		{"status -C " + other, 4, "dctl: the credential in " + cl.credentials() + " is of another cluster than the coordinator at " + other + "; choose with --context, or with --credentials and --coordinator\n"},
+		{"status -C " + other, 4, "dctl: the credential in " + cl.credentials() + " is of another cluster than the " +
+			"coordinator at " + other + "; choose with --context, or with --credentials and --coordinator\n"},
 		{"logs 01D -C " + other, 4, "of another cluster"},
-		{"status --timeout 300ms -C " + gone, 1, "dctl: no answer from " + gone + " within 300ms (--timeout): dial tcp " + gone + ": connect: connection refused\n"},
+		{"status --timeout 300ms -C " + gone, 1, "dctl: no answer from " + gone + " within 300ms (--timeout): " +
+			"dial tcp " + gone + ": connect: connection refused\n"},
 		{"deplo --app x", 2, "dctl: unknown command \"deplo\" of dctl; did you mean `dctl deploy`?\n"},
 		{"-o json hots list --app x", 2, "did you mean `dctl hosts`?"},
 		{"hosts lst --app x", 2, "did you mean `dctl hosts list`?"},
 		{"deploy --ap x", 2, "unknown flag --ap of dctl deploy; did you mean --app?"},
 	} {
 		got := cl.callWith(t.Context(), func(c *cli) { c.wait = sleep }, strings.Fields(c.args)...)
-		if got.code != c.code || !strings.HasSuffix(got.err, c.want) && !strings.Contains(got.err, strings.TrimSuffix(c.want, "\n")) {
+		if got.code != c.code || !strings.HasSuffix(got.err, c.want) && !strings.Contains(got.err,
+			strings.TrimSuffix(c.want, "\n")) {
 			t.Errorf("dctl %s: exit %d, %q; want %d, %q", c.args, got.code, got.err, c.code, c.want)
 		}
 		for _, bad := range []string{"rpc error", "desc =", "no output"} {
@@ -102,7 +108,8 @@ func TestErrorsForPrograms(t *testing.T) {
 	if got := cl.call("status", "nosuch"); got.out != "" {
 		t.Errorf("for a person: %q", got.out)
 	}
-	if got := cl.call("local", "deploy", "-o", "json"); strings.Count(got.out, "\n") != 1 || !strings.Contains(got.out, `"result":"failed"`) {
+	if got := cl.call("local", "deploy", "-o", "json"); strings.Count(got.out, "\n") != 1 || !strings.Contains(got.out,
+		`"result":"failed"`) {
 		t.Errorf("a local deployment has its own form: %q", got.out)
 	}
 }
@@ -138,7 +145,8 @@ func TestWaitingIsSaid(t *testing.T) {
 		c.wait = sleep
 		c.patience = func(context.Context, time.Duration) error { return nil } // it is long
 	}, "status", "--timeout", "200ms", "-o", "json")
-	if strings.Count(got.err, "waiting for a coordinator at "+address+" …") != 1 || strings.Contains(got.out, "waiting") {
+	if strings.Count(got.err,
+		"waiting for a coordinator at "+address+" …") != 1 || strings.Contains(got.out, "waiting") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -174,7 +182,8 @@ func TestDeadStore(t *testing.T) {
 			"revisions", "push", dir, "--app", "www", "--rev", "v1", "--timeout", c.limit)
 		if ctx.Err() != nil || got.code != exitOther ||
 			!strings.Contains(got.err, "the store s3://bucket/www gave no sign of life for "+c.limit+" (--timeout)") ||
-			!strings.Contains(got.err, c.want) || !strings.Contains(got.err, "waiting for the store s3://bucket/www …") {
+			!strings.Contains(got.err, c.want) || !strings.Contains(got.err,
+			"waiting for the store s3://bucket/www …") {
 			t.Errorf("%s: exit %d: %s", name, got.code, got.err)
 		}
 		for _, noise := range []string{"SDK", "operation error", "RequestID", "secret"} {

@@ -160,7 +160,8 @@ func printApp(w io.Writer, a *controlv1.App) {
 func (c *cli) appsDelete() *cobra.Command {
 	var app, group string
 	cmd := &cobra.Command{
-		Use: "delete APP [--group GROUP]", Short: "Forget a group; what runs on its hosts is not touched", Args: upTo(1),
+		Use: "delete APP [--group GROUP]", Short: "Forget a group; what runs on its hosts is not " +
+			"touched", Args: upTo(1),
 		Example: "dctl apps delete www --group staging",
 	}
 	cmd.Flags().StringVar(&group, "group", "", "deployment group, where the application has several")
@@ -284,7 +285,8 @@ func (c *cli) appsLint() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use: "lint [DIR]", Short: "Check deploy.yaml and appspec.yml without a cluster", Args: upTo(1),
-		Long:    "Check deploy.yaml, and the appspec with its scripts, of a folder. Exit 2 if a\ncoordinator or a host would refuse them; warnings alone exit 0.",
+		Long: "Check deploy.yaml, and the appspec with its scripts, of a folder. Exit 2 if a\ncoordinator or a " +
+			"host would refuse them; warnings alone exit 0.",
 		Example: "dctl apps lint\ndctl apps lint -f ops/deploy.yaml build/",
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "deploy.yaml (default: the one in DIR)")

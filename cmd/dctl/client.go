@@ -77,8 +77,10 @@ func comeBack(cred *identity.Credential) string {
 	if who.BreakGlass {
 		return "; a break-glass credential lives for a day"
 	}
-	return fmt.Sprintf("; ask an operator for a token (`dctl token create --role operator --name %s`) and give it to `dctl login` "+
-		"with the same --credentials, or make a break-glass credential on a coordinator's machine (`dcoord operator --help`)", who.ID)
+	return fmt.Sprintf(
+		"; ask an operator for a token (`dctl token create --role operator --name %s`) and give it to `dctl login` "+
+			"with the same --credentials, or make a break-glass credential on a coordinator's machine (`dcoord operator "+
+			"--help`)", who.ID)
 }
 
 func (cl *client) dial() (*grpc.ClientConn, error) {
@@ -277,8 +279,9 @@ func (c *cli) saying(what string) (over func()) {
 
 // stranger says that the credential is of another cluster.
 func (cl *client) stranger() error {
-	return &exitError{code: exitAuth, text: fmt.Sprintf("the credential in %s is of another cluster than the coordinator at %s; "+
-		"choose with --context, or with --credentials and --coordinator", cl.dir, strings.Join(cl.addresses, ", "))}
+	return &exitError{code: exitAuth, text: fmt.Sprintf(
+		"the credential in %s is of another cluster than the coordinator at %s; "+
+			"choose with --context, or with --credentials and --coordinator", cl.dir, strings.Join(cl.addresses, ", "))}
 }
 
 // transient reports whether another try, elsewhere, may succeed.

@@ -133,7 +133,8 @@ func life(endsMs int64) string {
 func (c *cli) loginCommand() *cobra.Command {
 	tokenFile := ""
 	cmd := &cobra.Command{
-		Use: "login NAME --coordinator ADDRESSES (--credentials DIR | --token-file FILE)", Short: "Remember a cluster as a context", Args: args("NAME"),
+		Use: "login NAME --coordinator ADDRESSES (--credentials DIR | " +
+			"--token-file FILE)", Short: "Remember a cluster as a context", Args: args("NAME"),
 		Long: `Remember where a cluster is and which credentials to show it. The cluster is asked
 first, so a context that is written works. With --token-file the credential is
 made: the token, from ` + "`dctl token create --role operator --name YOU`" + `, is spent and names

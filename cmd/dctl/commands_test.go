@@ -40,7 +40,8 @@ func TestLists(t *testing.T) {
 			Records:    []*controlv1.Record{rec(4, "deployment", "running")},
 		},
 		apps: []*controlv1.App{{Name: "www", Groups: []*controlv1.Group{{
-			Name: "prod", Hosts: 2, Serving: 2, LastDeployment: "01C", LastStatus: "succeeded", Deployment: "01D", Config: "staged", Artifacts: "file:///r",
+			Name: "prod", Hosts: 2, Serving: 2, LastDeployment: "01C", LastStatus: "succeeded", Deployment: "01D",
+			Config: "staged", Artifacts: "file:///r",
 			Selector: `role == "web"`, Running: []*controlv1.RevisionCount{{Name: "4f2a91c", Hosts: 2}},
 		}}}},
 		hosts: []*controlv1.Host{
@@ -88,7 +89,8 @@ func TestLogs(t *testing.T) {
 	cl := newCluster(t)
 	cl.context(cl.serve(f))
 	piped := cl.call("logs", "01D")
-	want := "==> web1 ApplicationStart start.sh <==\none\ntwo \x1b[31mred\xff\n==> web2 ApplicationStart start.sh <==\nthree\n"
+	want := "==> web1 ApplicationStart start.sh <==\none\ntwo \x1b[31mred\xff\n==> web2 ApplicationStart start.sh " +
+		"<==\nthree\n"
 	if piped.out != want || piped.err != "web3: no stream\n" || piped.code != 0 {
 		t.Errorf("piped: %+v", piped)
 	}
@@ -231,7 +233,8 @@ func TestCompletionOffersApplications(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	for in, want := range map[string]string{
-		"plain ü\t\n": "plain ü\t\n", "\x1b[31m": `\x1b[31m`, "a\rb": `a\x0db`, "\u202e": `\u202e`, "\xff": `\xff`, "\u0085": `\u0085`, "\x00\x7f": `\x00\x7f`,
+		"plain ü\t\n": "plain ü\t\n", "\x1b[31m": `\x1b[31m`, "a\rb": `a\x0db`, "\u202e": `\u202e`, "\xff": `\xff`,
+		"\u0085": `\u0085`, "\x00\x7f": `\x00\x7f`,
 	} {
 		if got := clean(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
@@ -286,7 +289,8 @@ func TestHostOfManyApplications(t *testing.T) {
 			t.Errorf("%d columns: %s", len(l), l)
 		}
 	}
-	if got := cl.call("hosts", "list", "--app", "app-07"); !strings.Contains(got.out, "connected  9be01d7aa09b  healthy") {
+	if got := cl.call("hosts", "list", "--app", "app-07"); !strings.Contains(got.out,
+		"connected  9be01d7aa09b  healthy") {
 		t.Errorf("%s", got.out)
 	}
 }

@@ -105,7 +105,8 @@ func (c Contexts) pick(name, path string) (Context, error) {
 	case ok:
 		return ctx, nil
 	case len(known) == 0:
-		return Context{}, usage("no cluster is known: %s names none. Add one with `dctl login NAME --coordinator host:port --credentials DIR`, or start one with `dctl dev`", path)
+		return Context{}, usage("no cluster is known: %s names none. Add one with `dctl login NAME --coordinator "+
+			"host:port --credentials DIR`, or start one with `dctl dev`", path)
 	case name == "":
 		return Context{}, usage("no context is current in %s; choose with --context: %s", path,
 			strings.Join(known, ", "))

@@ -36,7 +36,8 @@ func TestDevContexts(t *testing.T) {
 		t.Errorf("%s, %s: %+v", first.name, second.name, all)
 	}
 	must(t, first.release())
-	if all := read(); len(all.Contexts) != 1 || all.Current != "" || all.Contexts["dev-2"].Credentials != two.Credentials {
+	all = read()
+	if len(all.Contexts) != 1 || all.Current != "" || all.Contexts["dev-2"].Credentials != two.Credentials {
 		t.Errorf("after the first has ended: %+v", all)
 	}
 	must(t, second.alive.Unlock()) // killed: nothing is taken back

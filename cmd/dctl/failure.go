@@ -175,7 +175,8 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 		for _, zone := range stuckZones(d) {
 			add("go on without that zone", "dctl skip-zone %s %s", d.Id, zone)
 		}
-		add("deploy a repair", "dctl deploy --app %s --rev REVISION --fixes %s --detach", d.App, shortName(line(d.Revision)))
+		add("deploy a repair",
+			"dctl deploy --app %s --rev REVISION --fixes %s --detach", d.App, shortName(line(d.Revision)))
 		add("and let it take over", "dctl take-over %s", d.Id)
 		add("every host goes back", "dctl abort %s --rollback", d.Id)
 		add("hosts keep what they run", "dctl abort %s --leave", d.Id)

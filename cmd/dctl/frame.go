@@ -56,5 +56,6 @@ func (f *frame) rows(width int) int {
 // when its width changes: nearly all do, but xterm, the console and screen.
 func (c *cli) reflows() bool {
 	name := c.env("TERM")
-	return c.env("XTERM_VERSION") == "" && name != "linux" && (!strings.HasPrefix(name, "screen") || c.env("TMUX") != "")
+	return c.env("XTERM_VERSION") == "" && name != "linux" && (!strings.HasPrefix(name,
+		"screen") || c.env("TMUX") != "")
 }

@@ -48,9 +48,10 @@ dctl hosts list --wait 2`,
 			if err != nil {
 				return err
 			}
-			if err := list(c, "hosts", out.Hosts, "NAME\tZONE\tSTATE\tREVISION\tHEALTH\tVERSION", func(h *controlv1.Host) string {
-				return hostRow(h, req.App)
-			}); err != nil || c.machine() {
+			if err := list(c, "hosts", out.Hosts,
+				"NAME\tZONE\tSTATE\tREVISION\tHEALTH\tVERSION", func(h *controlv1.Host) string {
+					return hostRow(h, req.App)
+				}); err != nil || c.machine() {
 				return err
 			}
 			hostWords(c.err, out.Hosts)
@@ -142,7 +143,8 @@ func hostWords(w io.Writer, hosts []*controlv1.Host) {
 		fmt.Fprintln(w, "no host matches")
 	}
 	if has("degraded") {
-		fmt.Fprintln(w, "degraded: the host is known by gossip or by its connection, not by both; it takes work once connected")
+		fmt.Fprintln(w,
+			"degraded: the host is known by gossip or by its connection, not by both; it takes work once connected")
 	}
 	if slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return h.Quarantine != "" }) {
 		fmt.Fprintln(w, "quarantined: no new work and no evidence for now; `dctl hosts show HOST` says why")
@@ -188,7 +190,8 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 	fmt.Fprintln(w, line(fmt.Sprintf("agent %s, connected to %s", h.GetVersion(), h.GetCoordinator())))
 	var rows []string
 	for _, t := range h.GetTargets() {
-		rows = append(rows, cells(t.App, t.Group, shortName(t.Running), shortName(t.Desired), shortName(t.LastGood), t.Health, t.Permit, t.Evidence))
+		rows = append(rows, cells(t.App, t.Group, shortName(t.Running), shortName(t.Desired), shortName(t.LastGood),
+			t.Health, t.Permit, t.Evidence))
 	}
 	// a broken pipe ends the program anyway
 	_ = table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows)
@@ -202,7 +205,9 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 func (c *cli) hostsCordon(use, short string, lift bool) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " HOST", Short: short, Args: args("HOST"),
-		Long:    "A cordoned host gets no new work, does not count as serving and is no evidence for a\ngate. What runs on it is not touched. A host that comes and goes is quarantined in the\nsame way by itself, until it has been quiet for 10 minutes.",
+		Long: "A cordoned host gets no new work, does not count as serving and is no evidence for a\ngate. What " +
+			"runs on it is not touched. A host that comes and goes is quarantined in the\nsame way by itself, until " +
+			"it has been quiet for 10 minutes.",
 		Example: "dctl hosts " + use + " web-07 --reason \"disk is being replaced\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(func(cl *client) error {
@@ -221,8 +226,9 @@ func (c *cli) hostsForget() *cobra.Command {
 	return &cobra.Command{
 		Use: "forget HOST", Short: "Take a dead host out of its groups", Args: args("HOST"),
 		SuggestFor: []string{"delete", "remove", "rm"},
-		Long:       "Take a host that is gone for good out of its groups. It no longer counts for capacity.\nA host that is only unreachable comes back by itself and need not be forgotten.",
-		Example:    "dctl hosts forget web-07 --reason \"terminated\"",
+		Long: "Take a host that is gone for good out of its groups. It no longer counts for capacity.\nA host " +
+			"that is only unreachable comes back by itself and need not be forgotten.",
+		Example: "dctl hosts forget web-07 --reason \"terminated\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.confirm("Forget host " + args[0] + "? It no longer counts for capacity."); err != nil {
 				return err

@@ -39,7 +39,8 @@ func (c *cli) localDeploy() *cobra.Command {
 start and validate as the bundle's appspec says. Destinations are taken as the
 appspec writes them. Exit code 0: succeeded, 1: failed, 2: wrong flags. With
 --output json one line on standard output says how it went, whatever happens.`,
-		Example: "dctl local deploy --bundle . --app www --group test --root /tmp/www\ndctl local deploy --bundle app.tgz --app www --group prod --events BeforeInstall,ApplicationStart",
+		Example: "dctl local deploy --bundle . --app www --group test --root /tmp/www\ndctl local deploy --bundle " +
+			"app.tgz --app www --group prod --events BeforeInstall,ApplicationStart",
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.Bundle, "bundle", "", "folder or archive to deploy")
@@ -55,7 +56,8 @@ appspec writes them. Exit code 0: succeeded, 1: failed, 2: wrong flags. With
 	fl.StringVar(&f.stop, "stop", "fail", "when a stop script of the running revision fails: fail or continue")
 	fl.IntVar(&f.maxRevisions, "max-revisions", 5, "revisions that stay on disk")
 	fl.DurationVar(&f.Wait, "wait", 0, "how long to wait for another deployment that uses --root (default: not at all)")
-	fl.StringVar(&f.AppSpec, "appspec", "", "name of the appspec in the bundle (default appspec.yml, else appspec.yaml)")
+	fl.StringVar(&f.AppSpec, "appspec", "",
+		"name of the appspec in the bundle (default appspec.yml, else appspec.yaml)")
 	fl.StringVar(&f.Deployment, "deployment-id", "", "id of the deployment (default: made up)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		err := f.check(cmd)

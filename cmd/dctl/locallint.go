@@ -26,8 +26,10 @@ type lintFinding struct {
 func (c *cli) localLint() *cobra.Command {
 	var kind, spec string
 	cmd := &cobra.Command{
-		Use: "lint [PATH]", Short: "Check an appspec and its scripts: there, run bit, line ends, first line", Args: upTo(1),
-		Long:    "Check the appspec of a bundle and its scripts, and run nothing. Exit code 0: nothing that a host would fail on, 1: errors, 2: wrong flags.",
+		Use: "lint [PATH]", Short: "Check an appspec and its scripts: there, run bit, line ends, " +
+			"first line", Args: upTo(1),
+		Long: "Check the appspec of a bundle and its scripts, and run nothing. Exit code 0: nothing that a host " +
+			"would fail on, 1: errors, 2: wrong flags.",
 		Example: "dctl local lint\ndctl local lint app.tgz",
 	}
 	cmd.Flags().StringVar(&kind, "type", "", "directory, zip, tar or tgz (default: what it is)")

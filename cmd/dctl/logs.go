@@ -17,7 +17,8 @@ func (c *cli) logsCommand() *cobra.Command {
 	var req controlv1.LogsRequest
 	cmd := &cobra.Command{
 		Use: "logs ID", Short: "Show what hooks wrote", Args: args("ID"),
-		Long: "Show what the hooks of a deployment wrote, whole, read from the hosts: of one host,\nor of those that failed, else of all. On a terminal control characters are spelled out.",
+		Long: "Show what the hooks of a deployment wrote, whole, read from the hosts: of one host,\nor of those that " +
+			"failed, else of all. On a terminal control characters are spelled out.",
 		Example: `dctl logs 01JD4Z --failed
 dctl logs 01JD4Z --host web-07 --event ValidateService
 dctl logs 01JD4Z --host web-07 -f`,

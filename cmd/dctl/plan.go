@@ -14,7 +14,8 @@ func (c *cli) planCommand() *cobra.Command {
 	var f deployFlags
 	cmd := &cobra.Command{
 		Use: "plan --app APP [--rev REVISION]", Short: "Show what a deployment would do", Args: upTo(0),
-		Long: "Show what a deployment would do now: waves with hosts in order, capacity, gates,\nwhat would hold it, and an index for `dctl deploy --if-index`. It changes nothing.",
+		Long: "Show what a deployment would do now: waves with hosts in order, capacity, gates,\nwhat would hold it, " +
+			"and an index for `dctl deploy --if-index`. It changes nothing.",
 		Example: `dctl plan --app www --rev 9be01d7
 dctl plan --app www --exit-code; test $? = 10 && echo there is something to do`,
 	}

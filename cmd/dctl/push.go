@@ -34,7 +34,8 @@ the standard environment, as for every tool of its provider.`,
 dctl revisions push www.tar.gz --app www --rev v1.2.0 --output json`,
 	}
 	c.appFlag(cmd, &f.app)
-	cmd.Flags().StringVar(&f.rev, "rev", "", "name of the revision (default: HEAD, if PATH lies in a clean git checkout)")
+	cmd.Flags().StringVar(&f.rev, "rev", "",
+		"name of the revision (default: HEAD, if PATH lies in a clean git checkout)")
 	cmd.Flags().StringVar(&f.url, "artifacts", "", "URL of the store (default: the application's)")
 	cmd.Flags().BoolVar(&f.unsafe, "rollback-unsafe", false,
 		"never roll back from this revision without a person, e.g. after a migration")
@@ -139,7 +140,8 @@ func (c *cli) source(ctx context.Context, f *pushFlags) (artifacts.Source, error
 		return src, err
 	}
 	src.Dropped = func(file string) {
-		fmt.Fprintln(c.err, "warning: "+clean(file)+": its setuid or setgid bit is left out; set it by a mode in permissions")
+		fmt.Fprintln(c.err, "warning: "+clean(file)+": its setuid or setgid bit is left out; set it by a mode in "+
+			"permissions")
 	}
 	if f.noLint { // lint tells them too
 		for _, w := range append(parsed.Warnings, parsed.Notices()...) {
@@ -192,7 +194,8 @@ func appspec(ctx context.Context, src artifacts.Source) (data []byte, name strin
 			return data, name, err
 		}
 	}
-	return nil, "", fmt.Errorf("the bundle has no %s, which says what happens on a host; write one with `dctl apps init`", names[0])
+	return nil, "", fmt.Errorf(
+		"the bundle has no %s, which says what happens on a host; write one with `dctl apps init`", names[0])
 }
 
 // previous loads the index of the newest revision, so that what the store has
@@ -211,7 +214,8 @@ func (cl *client) previous(ctx context.Context, o artifacts.Opener, app string) 
 
 func (cl *client) register(ctx context.Context, f *pushFlags, p artifacts.Pushed) error {
 	req := &controlv1.RegisterRevisionRequest{
-		Mutation: cl.mutation(""), App: f.app, Name: f.rev, Digest: string(p.Digest), Bytes: p.Bytes, Files: int64(p.Files), Message: f.message,
+		Mutation: cl.mutation(""), App: f.app, Name: f.rev, Digest: string(p.Digest), Bytes: p.Bytes,
+		Files: int64(p.Files), Message: f.message,
 		Ancestry: f.ancestry, Unsafe: f.unsafe,
 	}
 	if _, err := call(ctx, cl, controlv1.ControlServiceClient.RegisterRevision, req); err != nil {

@@ -21,7 +21,8 @@ func (c *cli) revisionsCommand() *cobra.Command {
 func (c *cli) revisionsList() *cobra.Command {
 	var app string
 	cmd := &cobra.Command{
-		Use: "list --app APP", Short: "List revisions, newest first", Args: upTo(0), Example: "dctl revisions list --app www",
+		Use: "list --app APP", Short: "List revisions, newest first", Args: upTo(0), Example: "dctl revisions list " +
+			"--app www",
 	}
 	c.appFlag(cmd, &app)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -84,7 +85,8 @@ func (cl *client) revision(ctx context.Context, app, name string) (*controlv1.Re
 func (c *cli) revisionsShow() *cobra.Command {
 	var app string
 	cmd := &cobra.Command{
-		Use: "show REVISION --app APP", Short: "Show one revision", Args: args("REVISION"), Example: "dctl revisions show 9be01d7 --app www",
+		Use: "show REVISION --app APP", Short: "Show one revision", Args: args("REVISION"), Example: "dctl revisions " +
+			"show 9be01d7 --app www",
 	}
 	c.appFlag(cmd, &app)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -118,7 +120,8 @@ func printRevision(w io.Writer, r *controlv1.Revision) {
 func (c *cli) revisionsVerify() *cobra.Command {
 	var app, url string
 	cmd := &cobra.Command{
-		Use: "verify REVISION --app APP", Short: "Read a revision from its store and check every byte", Args: args("REVISION"),
+		Use: "verify REVISION --app APP", Short: "Read a revision from its store and check " +
+			"every byte", Args: args("REVISION"),
 		Example: "dctl revisions verify 9be01d7 --app www",
 	}
 	c.appFlag(cmd, &app)

@@ -15,7 +15,8 @@ import (
 
 func (c *cli) root() *cobra.Command {
 	root := family("dctl", "Deploy revisions to fleets of hosts, in waves",
-		c.deployCommand(), c.planCommand(), c.simulateCommand(), c.rollbackCommand(), c.replayCommand(), c.schemaCommand(),
+		c.deployCommand(), c.planCommand(), c.simulateCommand(), c.rollbackCommand(), c.replayCommand(),
+		c.schemaCommand(),
 		c.statusCommand(), c.watchCommand(), c.historyCommand(), c.logsCommand(),
 		c.hostsCommand(), c.appsCommand(), c.revisionsCommand(),
 		c.localCommand(), c.tokenCommand(), c.accessCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),

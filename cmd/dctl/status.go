@@ -280,7 +280,8 @@ func (c *cli) historyCommand() *cobra.Command {
 			}
 			return list(c, "deployments", out.Deployments,
 				"ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
-					return cells(d.Id, d.App, d.Group, shortName(d.Revision), statusText(d), moment(d.CreatedMs), clock(d.ElapsedMs),
+					return cells(d.Id, d.App, d.Group, shortName(d.Revision), statusText(d), moment(d.CreatedMs),
+						clock(d.ElapsedMs),
 						d.Actor, cmp.Or(d.Reason, d.Asked))
 				})
 		})

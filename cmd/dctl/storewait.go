@@ -91,7 +91,8 @@ func (c *storeCall) explain(err error) error {
 	if cause := rootCause(err); cause != context.Canceled.Error() {
 		why = ": " + cause
 	}
-	return &exitError{code: exitOther, text: fmt.Sprintf("the store %s gave no sign of life for %s (--timeout)%s", c.s.name,
+	return &exitError{code: exitOther, text: fmt.Sprintf(
+		"the store %s gave no sign of life for %s (--timeout)%s", c.s.name,
 		c.limit, why)}
 }
 

@@ -134,7 +134,10 @@ func rollout(hosts int) []*controlv1.Deployment {
 		d.Hosts, d.Waves = int32(hosts), nil
 		left := settled
 		for z := range zones {
-			w := &controlv1.Wave{Name: fmt.Sprintf("zones/eu-%d", z), Zone: fmt.Sprintf("eu-%d", z), Total: int32(hosts / zones)}
+			w := &controlv1.Wave{
+				Name: fmt.Sprintf("zones/eu-%d", z), Zone: fmt.Sprintf("eu-%d", z),
+				Total: int32(hosts / zones),
+			}
 			w.Settled = int32(min(left, hosts/zones))
 			left -= int(w.Settled)
 			w.Status = map[bool]string{true: "sealed", false: "deploying"}[w.Settled == w.Total]
@@ -146,7 +149,10 @@ func rollout(hosts int) []*controlv1.Deployment {
 				Script: "scripts/a_rather_long_name_that_does_not_fit_a_terminal_of_eighty_columns.sh",
 			}
 			if i < failed {
-				t.Status, t.Failure = "failed", &controlv1.Failure{Event: "ValidateService", Script: "check.sh", Exit: "exit status 1"}
+				t.Status, t.Failure = "failed", &controlv1.Failure{
+					Event: "ValidateService", Script: "check.sh",
+					Exit: "exit status 1",
+				}
 			}
 			d.Tasks = append(d.Tasks, t)
 		}
@@ -177,7 +183,9 @@ func watched(t *testing.T, s *screen, columns, rows, hosts int, step func(i int)
 	t.Helper()
 	all := rollout(hosts)
 	next, see := make(chan struct{}), make(chan called)
-	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
+	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest,
+		send func(...*controlv1.WatchDeploymentResponse),
+	) error {
 		for _, d := range all {
 			send(news(d))
 			<-next
@@ -260,7 +268,9 @@ func TestLiveCtrlC(t *testing.T) {
 	s := newScreen(t, 80, 24)
 	d := rollout(6)[1]
 	leave := make(chan struct{})
-	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
+	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest,
+		send func(...*controlv1.WatchDeploymentResponse),
+	) error {
 		send(news(d))
 		<-leave
 		return nil
@@ -287,7 +297,9 @@ func TestLiveResize(t *testing.T) {
 	sizes := [][2]int{{100, 30}, {80, 24}, {140, 45}, {100, 30}} // each holds all of it
 	d := rollout(45)[1]
 	leave := make(chan struct{})
-	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
+	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest,
+		send func(...*controlv1.WatchDeploymentResponse),
+	) error {
 		send(news(d))
 		<-leave
 		return nil
@@ -313,7 +325,9 @@ func TestLiveLogsAbove(t *testing.T) {
 	next := make(chan struct{})
 	f := &fake{
 		logged: []*controlv1.LogsResponse{{Host: "web1", Event: "ApplicationStart", Data: []byte("one\ntwo\n")}},
-		watch: func(_ int, _ *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
+		watch: func(_ int, _ *controlv1.WatchDeploymentRequest,
+			send func(...*controlv1.WatchDeploymentResponse),
+		) error {
 			send(news(all[1]))
 			<-next
 			send(news(all[2], rec(9, "wave", "deploying")))

@@ -32,9 +32,11 @@ func (s *Service) doubts(st *deploy.State, defs []deploy.GroupDefined) []string 
 		}
 		switch {
 		case matched == 0:
-			out = append(out, fmt.Sprintf("group %s has no host: no enrolled host matches %s; `dctl hosts list` and `dctl hosts show HOST` show labels", d.Group, d.Selector))
+			out = append(out, fmt.Sprintf("group %s has no host: no enrolled host matches %s; `dctl hosts list` and "+
+				"`dctl hosts show HOST` show labels", d.Group, d.Selector))
 		case len(shared) > 0:
-			out = append(out, fmt.Sprintf("groups %s and %s both select %s; a host is in one group of an application, the one that had it first", other, d.Group, few(shared)))
+			out = append(out, fmt.Sprintf("groups %s and %s both select %s; a host is in one group of an "+
+				"application, the one that had it first", other, d.Group, few(shared)))
 		}
 		out = append(out, s.unapproved(d)...)
 	}
@@ -49,7 +51,9 @@ func (s *Service) unapproved(d *deploy.GroupDefined) []string {
 			continue
 		}
 		if have, want := s.o.Approvers(g.Approval.Group), max(g.Approval.Count, 1); have < want {
-			out = append(out, fmt.Sprintf("gate %s of group %s asks for %d of the approvers %s, of whom there are %d: it can never pass; list people under `approvers` in coordinator.yaml", g.Name, d.Group, want, g.Approval.Group, have))
+			out = append(out, fmt.Sprintf("gate %s of group %s asks for %d of the approvers %s, of whom there are "+
+				"%d: it can never pass; list people under `approvers` in "+
+				"coordinator.yaml", g.Name, d.Group, want, g.Approval.Group, have))
 		}
 	}
 	return out

@@ -31,21 +31,27 @@ func TestApplySaysWhatCannotBe(t *testing.T) {
 		want []string
 	}{
 		{[]deploy.GroupDefined{group("prod", "web", plain)}, nil},
-		{[]deploy.GroupDefined{group("prod", "db", plain)}, []string{"group prod has no host: no enrolled host matches db"}},
+		{[]deploy.GroupDefined{group("prod", "db", plain)}, []string{"group prod has no host: no enrolled host " +
+			"matches db"}},
 		{
 			[]deploy.GroupDefined{group("blue", "web", plain), group("green", "web", plain)},
 			[]string{"groups blue and green both select web-h1, web-h2, web-h3;"},
 		},
 		{[]deploy.GroupDefined{group("prod", "web", approval("", 2))}, nil},
 		{[]deploy.GroupDefined{group("prod", "web", approval("oncall", 0))}, nil},
-		{[]deploy.GroupDefined{group("prod", "web", approval("oncall", 2))}, []string{"asks for 2 of the approvers oncall, of whom there are 1"}},
-		{[]deploy.GroupDefined{group("prod", "web", approval("nobody", 1))}, []string{"approvers nobody, of whom there are 0: it can never pass"}},
+		{[]deploy.GroupDefined{group("prod", "web", approval("oncall", 2))}, []string{"asks for 2 of the approvers " +
+			"oncall, of whom there are 1"}},
+		{[]deploy.GroupDefined{group("prod", "web", approval("nobody", 1))}, []string{"approvers nobody, of whom " +
+			"there are 0: it can never pass"}},
 	} {
 		defs = c.defs
 		for _, dry := range []bool{true, false} {
 			out, err := w.c.ApplyApp(t.Context(), &controlv1.ApplyAppRequest{DryRun: dry, MayLeave: true})
 			if err != nil || len(out.Warnings) != len(c.want) ||
-				slices.ContainsFunc(c.want, func(text string) bool { return !strings.Contains(out.Warnings[0], text) }) {
+				slices.ContainsFunc(c.want, func(text string) bool {
+					return !strings.Contains(out.Warnings[0],
+						text)
+				}) {
 				t.Errorf("dry run %t: %v, %v; want %q", dry, out.GetWarnings(), err, c.want)
 			}
 		}
@@ -80,7 +86,8 @@ func TestPlanSaysThatTheFloorIsOutOfReach(t *testing.T) {
 		t.Errorf("with everybody there: %s", got)
 	}
 	must(w.apply(deploy.HostsQuarantined{Hosts: []string{"h2"}, Cause: "cordoned by ann"}))
-	if got, want := notes(), "of 3 hosts in the group at most 2 serve while web-h2 are cordoned, quarantined or unreachable, and at least 2 must stay in service"; !strings.Contains(got, want) {
+	if got, want := notes(), "of 3 hosts in the group at most 2 serve while web-h2 are cordoned, quarantined or "+
+		"unreachable, and at least 2 must stay in service"; !strings.Contains(got, want) {
 		t.Errorf("with one cordoned: %s", got)
 	}
 }

@@ -58,7 +58,8 @@ func (p *parser) doubts(warn func(path, format string, args ...any)) {
 	for _, g := range p.app.Groups {
 		text := strings.Join(strings.Fields(g.Select), " ")
 		if first := same[text]; first != "" {
-			warn("groups."+g.Name+".select", "group %s selects the same hosts; a host is in one group of an application, so one of the two stays empty", first)
+			warn("groups."+g.Name+".select", "group %s selects the same hosts; a host is in one group of an "+
+				"application, so one of the two stays empty", first)
 		} else {
 			same[text] = g.Name
 		}

@@ -305,7 +305,8 @@ groups:
   green: {select: role  ==  "web"}
   other: {select: role == "db"}
 `), "d.yaml")
-	if len(got) != 1 || got[0].Severity != spec.SeverityWarning || !strings.Contains(got[0].Error.Error(), "groups.green.select: group blue selects the same hosts") {
+	const want = "groups.green.select: group blue selects the same hosts"
+	if len(got) != 1 || got[0].Severity != spec.SeverityWarning || !strings.Contains(got[0].Error.Error(), want) {
 		t.Errorf("%v", got)
 	}
 }
