@@ -34,6 +34,7 @@ type fake struct {
 	enrolled int
 	renewed  int
 	sessions int
+	greeted  int // and refused
 	hello    *agentv1.Hello
 	counter  uint64 // the last applied one
 	reports  []*agentv1.Report
@@ -45,8 +46,10 @@ type fake struct {
 	loseAcks bool // reports are dropped, and with them the session
 	withhold bool // SignArtifact answers unavailable
 	sequence uint64
-	epoch    uint64 // of the Welcome
-	skipNext bool   // leave a gap in the sequence
+	epoch    uint64           // of the Welcome
+	members  *agentv1.Members // of the Welcome
+	refuse   bool             // nobody is welcomed
+	skipNext bool             // leave a gap in the sequence
 }
 
 func newFake(t *testing.T, ca *identity.CA) *fake {
@@ -158,12 +161,17 @@ func (f *fake) Session(srv agentv1.AgentService_SessionServer) error {
 	defer cancel()
 	push := make(chan *agentv1.Down, 64)
 	f.mu.Lock()
+	if f.refuse {
+		f.greeted++
+		f.mu.Unlock()
+		return rpc.Errorf(rpc.KindUnavailable, "not now")
+	}
 	f.sessions, f.hello, f.push, f.kill, f.sequence = f.sessions+1, first.GetHello(), push, cancel, 1
 	all := &agentv1.Assignments{Complete: true, Sequence: 1}
 	for _, a := range f.items {
 		all.Items = append(all.Items, a)
 	}
-	welcome := &agentv1.Welcome{Counter: f.counter, Coordinator: "c1", Epoch: f.epoch}
+	welcome := &agentv1.Welcome{Counter: f.counter, Coordinator: "c1", Epoch: f.epoch, Members: f.members}
 	f.mu.Unlock()
 	if err := errors.Join(
 		srv.Send(&agentv1.Down{Message: &agentv1.Down_Welcome{Welcome: welcome}}),

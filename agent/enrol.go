@@ -155,7 +155,7 @@ func roots(ctx context.Context, address string, how ...grpc.DialOption) ([]byte,
 // refusal tells an answer that stays the same from a passing trouble.
 func refusal(err error) error {
 	switch rpc.Kind(err) {
-	case rpc.KindUnavailable, rpc.KindTimeout, rpc.KindInternal:
+	case rpc.KindUnavailable, rpc.KindTimeout, rpc.KindInternal, rpc.KindTooMany:
 		return err
 	}
 	return fmt.Errorf("%w: %s", errRefused, rpc.Text(err))

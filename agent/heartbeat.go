@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"net"
 	"time"
 )
 
@@ -32,33 +31,25 @@ const preferEvery = time.Minute
 
 // prefer ends a session when the coordinator that this host belongs to is
 // alive again and another one serves it: else all hosts stay where a failover
-// has put them, and the load with them. It moves only when nothing is at work.
-func (s *session) prefer(ctx context.Context, address string) error {
+// has put them, and the load with them. It moves only when nothing is at work,
+// and only once that coordinator has welcomed it: what gossip says moves nobody.
+// Outer is the context that the next session lives in.
+func (s *session) prefer(ctx, outer context.Context, address string) error {
 	for s.a.o.jitter(ctx) {
-		if best := s.a.ring.best(); best != "" && best != address && !s.a.busy() && s.a.o.listens(ctx, best) {
-			return errMoved
+		best := s.a.ring.best()
+		if best == "" || best == address || s.a.busy() {
+			continue
 		}
+		next, err := s.a.greetBeside(ctx, outer, best)
+		if err != nil {
+			s.a.o.Log.Debug("the coordinator that this host belongs to does not welcome it yet", "coordinator", best,
+				"error", err)
+			continue
+		}
+		s.next = next
+		return errMoved
 	}
 	return nil
-}
-
-// listens says that somebody takes connections there: gossip alone is a hint.
-func (o Options) listens(ctx context.Context, address string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	dial := o.Dial
-	if dial == nil {
-		dial = func(ctx context.Context, address string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", address)
-		}
-	}
-	conn, err := dial(ctx, address)
-	if err != nil {
-		return false
-	}
-	_ = conn.Close()
-	return true
 }
 
 // best is the coordinator that rendezvous hashing gives this host among those
@@ -66,10 +57,7 @@ func (o Options) listens(ctx context.Context, address string) bool {
 func (r *ring) best() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var alive []string
-	for _, a := range r.seen {
-		alive = append(alive, a)
-	}
+	alive := r.living()
 	if len(alive) == 0 {
 		return ""
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/durable"
+	"github.com/groundswell/groundswell/internal/naming"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -119,8 +120,8 @@ func (h *host) tell(p *agentv1.Progress) {
 
 // newTarget resumes an application's target from disk.
 func (h *host) newTarget(app string) (*target, error) {
-	if !namePattern.MatchString(app) {
-		return nil, fmt.Errorf("application %q: its name is no plain file name", app)
+	if err := naming.Check("application", app); err != nil { // it becomes a folder
+		return nil, err
 	}
 	t := &target{
 		host: h, app: app, wake: make(chan struct{}, 1), born: time.Now().UnixNano(),

@@ -69,27 +69,86 @@ func (w *world) eventually(what string, ok func() bool) {
 	}
 }
 
-func TestFindsCoordinatorsByGossip(t *testing.T) {
+// TestCoordinatorsAreTold: in Welcome and after it, and remembered.
+func TestCoordinatorsAreTold(t *testing.T) {
 	w := newWorld(t)
-	second := newFake(t, w.ca)
-	ring, err := gossip.Open(gossip.Options{
-		Self: gossip.Member{
-			ID: "c2", Role: "coordinator",
-			Agent: second.addr,
-		}, Bind: "127.0.0.1:0", Key: bytes.Repeat([]byte{7}, 32),
-	})
-	must(t, err)
-	t.Cleanup(func() { _ = ring.Close() })
-	w.seeds = []string{ring.Addr()}
+	second, third := newFake(t, w.ca), newFake(t, w.ca)
+	w.members = &agentv1.Members{Agents: []string{w.addr, second.addr}}
 	stop := w.start()
-	w.eventually("a session with one of them", func() bool { return w.count()+second.count() > 0 })
-	w.stop() // the only one that was configured
-	second.until("a session with the other", func() bool { return second.sessions > 0 })
+	w.eventually("what it is told on disk", func() bool {
+		b, _ := os.ReadFile(filepath.Join(w.o.Root, "identity", "cluster.json"))
+		return strings.Contains(string(b), second.addr)
+	})
+	w.stop()
+	second.until("a session with the one that it told of", func() bool { return second.sessions > 0 })
+	second.with(func() {
+		second.down(&agentv1.Down{Message: &agentv1.Down_Members{Members: &agentv1.Members{
+			Agents: []string{second.addr, third.addr},
+		}}})
+	})
+	w.eventually("the new member on disk", func() bool {
+		b, _ := os.ReadFile(filepath.Join(w.o.Root, "identity", "cluster.json"))
+		return strings.Contains(string(b), third.addr) && !strings.Contains(string(b), w.addr)
+	})
 	stop()
-	before := second.count()
+	second.stop()
 	w.o.Coordinators = nil
-	w.start() // it remembers what it has learnt
-	second.until("a session of the next life", func() bool { return second.sessions > before })
+	w.start() // it remembers what it was told
+	third.until("a session of the next life", func() bool { return third.sessions > 0 })
+}
+
+// TestGossipCommandsNothing: who has the ring's key and says to be coordinators
+// is not even dialled, and a coordinator that is, is left only for one that
+// welcomes the host.
+func TestGossipCommandsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.o.PreferEvery = 20 * time.Millisecond
+	other, rogue := newFake(t, w.ca), newFake(t, w.ca)
+	for i, f := range []*fake{w.fake, other, rogue, rogue, rogue} {
+		ring, err := gossip.Open(gossip.Options{
+			Self: gossip.Member{ID: fmt.Sprintf("c%d", i+1), Role: "coordinator", Agent: f.addr}, Bind: "127.0.0.1:0",
+			Key: bytes.Repeat([]byte{7}, 32), Seeds: w.seeds,
+		})
+		must(t, err)
+		t.Cleanup(func() { _ = ring.Close() })
+		w.seeds = append(w.seeds, ring.Addr())
+	}
+	told := &agentv1.Members{Agents: []string{w.addr, other.addr}}
+	w.members, other.members = told, told
+	w.start()
+	// It comes to rest where rendezvous hashing puts it.
+	own, calm, last := w.fake, time.Now(), [2]int{}
+	w.eventually("a session", func() bool { return w.count()+other.count() > 0 })
+	for time.Since(calm) < 500*time.Millisecond {
+		for i, f := range []*fake{w.fake, other} {
+			if n := f.count(); n != last[i] {
+				own, calm, last[i] = f, time.Now(), n
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	second := other
+	if own == other {
+		second = w.fake
+	}
+	before := second.count()
+	own.stop()
+	second.until("a session after the failover", func() bool { return second.sessions > before })
+	own.with(func() { own.refuse, own.greeted = true, 0 })
+	before = second.count()
+	own.restart() // alive by gossip all the time, listens, and welcomes nobody
+	own.until("attempts to go back", func() bool { return own.greeted > 5 })
+	if second.count() != before {
+		t.Errorf("a working session was left for one that was refused: %d more", second.count()-before)
+	}
+	back := own.count()
+	own.with(func() { own.refuse = false })
+	own.until("the session back", func() bool { return own.sessions > back })
+	rogue.mu.Lock()
+	defer rogue.mu.Unlock()
+	if rogue.sessions+rogue.greeted+rogue.enrolled > 0 {
+		t.Error("a stranger of the ring was asked")
+	}
 }
 
 // After a failover the host goes back to the coordinator that is its own, when
@@ -98,6 +157,8 @@ func TestMovesBack(t *testing.T) {
 	w := newWorld(t)
 	w.o.PreferEvery = 50 * time.Millisecond
 	both := []*fake{w.fake, newFake(t, w.ca)}
+	told := &agentv1.Members{Agents: []string{both[0].addr, both[1].addr}}
+	both[0].members, both[1].members = told, told
 	for i, f := range both {
 		ring, err := gossip.Open(gossip.Options{
 			Self: gossip.Member{ID: fmt.Sprintf("c%d", i+1), Role: "coordinator", Agent: f.addr}, Bind: "127.0.0.1:0",

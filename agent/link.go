@@ -62,24 +62,35 @@ func (l *link) client(ctx context.Context) (agentv1.AgentServiceClient, error) {
 // it goes to another one first.
 func (a *Agent) connect(ctx context.Context) error {
 	var b backoff
+	var next *greeting // of the coordinator that the host moves to
 	tried := map[string]bool{}
 	for ctx.Err() == nil {
-		address := a.pick(tried)
-		tried[address] = true
-		welcomed, err := a.session(ctx, address)
+		at, err := next, error(nil)
+		if next = nil; at == nil {
+			address := a.pick(tried)
+			tried[address] = true
+			if at, err = a.greet(ctx, address); err != nil {
+				a.o.Log.Warn("no session", "coordinator", address, "error", err)
+				b.wait(ctx)
+				continue
+			}
+		}
+		next, err = a.session(ctx, at)
 		if ctx.Err() != nil {
-			return nil
+			break
 		}
-		a.o.Log.Warn("session ended", "coordinator", address, "welcomed", welcomed, "error", err)
-		if welcomed {
-			b.reset()
-			tried = map[string]bool{address: true}
-		}
-		if errors.Is(err, errMoved) || errors.Is(err, errReissued) {
+		a.o.Log.Warn("session ended", "coordinator", at.address, "error", err)
+		b.reset()
+		tried = map[string]bool{at.address: true}
+		switch {
+		case errors.Is(err, errReissued):
 			tried = map[string]bool{} // the best one first
-			continue
+		case next == nil:
+			b.wait(ctx)
 		}
-		b.wait(ctx)
+	}
+	if next != nil {
+		next.close()
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/naming"
 	"github.com/groundswell/groundswell/internal/room"
 )
 
@@ -57,8 +58,8 @@ func newLocalRun(o LocalOptions) (*localRun, error) {
 		}
 	}
 	for _, e := range o.Events {
-		if !namePattern.MatchString(e) {
-			return nil, fmt.Errorf("event %q: a name is letters, digits, '.', '_' and '-'", e)
+		if err := naming.Check("event", e); err != nil {
+			return nil, err
 		}
 	}
 	var err error

@@ -20,6 +20,7 @@ import (
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/naming"
 )
 
 // Options configures an agent. Name, Zone and Root are required; the zero
@@ -48,7 +49,7 @@ type Options struct {
 	Confine hooks.Confinement
 
 	// Coordinators are addresses (host:port) for agents. They are needed to
-	// enrol; afterwards more are learnt by gossip and remembered.
+	// enrol; afterwards coordinators tell of all of them, which is remembered.
 	Coordinators []string
 	// GossipBind is the address of gossip, TCP and UDP; port 0 takes a free
 	// one. Default "0.0.0.0:7103".
@@ -125,10 +126,6 @@ type Status struct {
 	Targets []string
 }
 
-// namePattern is what a host may be called: it appears in file names, labels
-// and terminals.
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
-
 // envPattern is what a variable may be called.
 var envPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
@@ -137,8 +134,18 @@ var envPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 func (o Options) Validate() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if !namePattern.MatchString(o.Name) {
-		wrong("name %q: it must be letters, digits, '.', '_' and '-', at most 100; set --name", o.Name)
+	if err := naming.CheckHost(o.Name); err != nil {
+		wrong("%w; set --name", err)
+	}
+	for _, v := range []struct{ what, text string }{{"zone", o.Zone}, {"region", o.Region}} {
+		if err := naming.CheckText(v.what, v.text, naming.LongestHost); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(o.Labels)) {
+		if err := naming.CheckText("label", k+"="+o.Labels[k], 1024); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if o.Zone == "" {
 		wrong("zone: every host lies in one, because no two zones are put at risk at once; set --zone")

@@ -4,15 +4,19 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/groundswell/groundswell/internal/gossip"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
-// ring is the host's place in the gossip ring and what it learns there: where
-// coordinators are. Gossip is a hint; it never changes what a target does.
+// ring is the host's place in the gossip ring, and what it knows of where
+// coordinators are. The addresses are told by coordinators alone, in Enrol, in
+// Welcome and after it: whoever has the ring's key can say anything there. What
+// gossip adds is which of them live, a hint by which they are tried in order.
 type ring struct {
 	o       Options
 	id      string
@@ -22,9 +26,12 @@ type ring struct {
 
 	mu    sync.Mutex
 	known membership        // as saved
-	seen  map[string]string // coordinators alive in the ring: id to agent address
+	seen  map[string]string // who say that they are coordinators and live: id to agent address
 	wake  chan struct{}     // something was learnt
 }
+
+// mostSeen bounds how many say so; a cluster has three or five.
+const mostSeen = 64
 
 // openRing joins the ring. Seeds that do not answer are tried again by run.
 func openRing(o Options, m membership, key []byte) (*ring, error) {
@@ -43,24 +50,46 @@ func (r *ring) changed(m gossip.Member, alive bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if alive {
-		r.seen[m.ID] = m.Agent
-		r.learn(&r.known.Coordinators, m.Agent)
-		r.learn(&r.known.Seeds, m.Addr)
-	} else {
+	if !alive {
 		delete(r.seen, m.ID)
-		if len(r.seen) == 0 {
-			signal(r.wake) // alone now: run asks the seeds from here on
-		}
+	} else if _, known := r.seen[m.ID]; known || len(r.seen) < mostSeen || r.toldOf(m.Agent) {
+		r.seen[m.ID] = m.Agent
+	}
+	if len(r.living()) == 0 {
+		signal(r.wake) // alone now: run asks the seeds from here on
 	}
 }
 
-// learn puts a new address first, so that the oldest ones are forgotten.
-func (r *ring) learn(list *[]string, address string) {
-	if !slices.Contains(*list, address) {
-		*list = bounded(append([]string{address}, *list...))
-		signal(r.wake)
+// told takes the word of a coordinator for where all of them are.
+func (r *ring) told(m *agentv1.Members) {
+	agents, seeds := bounded(m.GetAgents()), bounded(m.GetSeeds())
+	if len(agents) == 0 {
+		return
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.Equal(agents, r.known.Coordinators) && slices.Equal(seeds, r.known.Seeds) {
+		return
+	}
+	r.known.Coordinators, r.known.Seeds = agents, seeds
+	signal(r.wake)
+}
+
+// addresses are those that coordinators and the configuration told.
+func (r *ring) addresses() []string {
+	return bounded(append(slices.Clone(r.o.Coordinators), r.known.Coordinators...))
+}
+
+func (r *ring) toldOf(address string) bool { return slices.Contains(r.addresses(), address) }
+
+// living are those of them that gossip says are alive.
+func (r *ring) living() (alive []string) {
+	for _, a := range r.addresses() {
+		if slices.Contains(slices.Collect(maps.Values(r.seen)), a) {
+			alive = append(alive, a)
+		}
+	}
+	return alive
 }
 
 // signal wakes the reader of a channel of length one.
@@ -78,14 +107,9 @@ func signal(c chan struct{}) {
 func (r *ring) coordinators() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var alive []string
-	for _, a := range r.seen {
-		if !slices.Contains(alive, a) {
-			alive = append(alive, a)
-		}
-	}
+	alive := r.living()
 	var rest []string
-	for _, a := range bounded(append(slices.Clone(r.o.Coordinators), r.known.Coordinators...)) {
+	for _, a := range r.addresses() {
 		if !slices.Contains(alive, a) {
 			rest = append(rest, a)
 		}
@@ -128,7 +152,7 @@ func (r *ring) run(ctx context.Context) error {
 	for {
 		r.mu.Lock()
 		every := rejoinCalm
-		if len(r.seen) == 0 {
+		if len(r.living()) == 0 {
 			every = rejoinAlone
 		}
 		r.mu.Unlock()
@@ -153,7 +177,7 @@ func (r *ring) run(ctx context.Context) error {
 
 func (r *ring) rejoin() {
 	r.mu.Lock()
-	seeds, alone := slices.Clone(r.known.Seeds), len(r.seen) == 0
+	seeds, alone := slices.Clone(r.known.Seeds), len(r.living()) == 0
 	r.mu.Unlock()
 	if alone {
 		r.members.Rejoin(seeds)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -17,6 +18,88 @@ import (
 // welcomeTimeout bounds the time from dialling to Welcome.
 const welcomeTimeout = 30 * time.Second
 
+// greeting is a stream on which a coordinator has welcomed the host.
+type greeting struct {
+	address string
+	conn    *grpc.ClientConn
+	stream  agentv1.AgentService_SessionClient
+	cancel  context.CancelFunc // of the stream
+	welcome *agentv1.Welcome
+}
+
+func (g *greeting) close() {
+	g.cancel()
+	_ = g.conn.Close()
+}
+
+// greet says Hello to the coordinator at the address and takes its Welcome. The
+// stream lives until ctx ends or the greeting is closed.
+func (a *Agent) greet(ctx context.Context, address string) (_ *greeting, err error) {
+	if address == "" {
+		return nil, errors.New("no address of any coordinator is known; set --coordinator HOST:PORT")
+	}
+	g := &greeting{address: address}
+	if g.conn, err = rpc.Dial([]string{address}, a.cred.Client(), a.o.dialer()...); err != nil {
+		return nil, err
+	}
+	ctx, g.cancel = context.WithCancel(ctx)
+	impatient := time.AfterFunc(welcomeTimeout, g.cancel)
+	defer impatient.Stop()
+	if err := a.welcomed(ctx, g); err != nil {
+		g.close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// greetBeside greets another coordinator while a session goes on; the end of the
+// session, of which ctx is, ends it.
+func (a *Agent) greetBeside(ctx, outer context.Context, address string) (*greeting, error) {
+	outer, cancel := context.WithCancel(outer)
+	stop := context.AfterFunc(ctx, cancel)
+	g, err := a.greet(outer, address)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if !stop() {
+		g.close()
+		cancel()
+		return nil, ctx.Err()
+	}
+	end := g.cancel
+	g.cancel = func() { end(); cancel() }
+	return g, nil
+}
+
+// welcomed waits for the Welcome of a coordinator of this epoch.
+func (a *Agent) welcomed(ctx context.Context, g *greeting) error {
+	var err error
+	if g.stream, err = agentv1.NewAgentServiceClient(g.conn).Session(ctx); err != nil {
+		return fmt.Errorf("open session: %s", rpc.Text(err))
+	}
+	hello, err := a.hello()
+	if err != nil {
+		return err
+	}
+	if err := g.stream.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: hello}}); err != nil &&
+		!errors.Is(err, io.EOF) {
+		return fmt.Errorf("say hello: %s", rpc.Text(err))
+	}
+	first, err := g.stream.Recv()
+	if err != nil {
+		return fmt.Errorf("wait for welcome: %s", rpc.Text(err))
+	}
+	if g.welcome = first.GetWelcome(); g.welcome == nil {
+		return errors.New("the first message of the coordinator was no Welcome")
+	}
+	if err := a.ring.enter(g.welcome.Epoch); err != nil {
+		return fmt.Errorf("%s: %w", g.welcome.Coordinator, err)
+	}
+	a.ring.told(g.welcome.Members)
+	return nil
+}
+
 // session is one stream to one coordinator.
 type session struct {
 	a        *Agent
@@ -24,68 +107,32 @@ type session struct {
 	logs     chan *agentv1.LogChunk
 	sequence uint64 // of the last assignments
 	readers  *logReaders
+	next     *greeting // of a better coordinator, with errMoved
 }
 
-// session speaks with the coordinator at the address until the stream ends.
-// It answers whether it was welcomed, and why it ended.
-func (a *Agent) session(ctx context.Context, address string) (welcomed bool, err error) {
-	if address == "" {
-		return false, errors.New("no address of any coordinator is known; set --coordinator HOST:PORT")
-	}
-	cc, err := rpc.Dial([]string{address}, a.cred.Client(), a.o.dialer()...)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = cc.Close() }()
-	g, ctx := errgroup.WithContext(ctx)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s := &session{a: a, logs: make(chan *agentv1.LogChunk, 4)}
-	if err := s.open(ctx, cancel, agentv1.NewAgentServiceClient(cc)); err != nil {
-		return false, err
-	}
-	a.link.set(cc)
+// session speaks with a coordinator that has welcomed the host until the stream
+// ends, and answers why. With errMoved it answers the greeting of a better one.
+// Reports are numbered above both sides' counters.
+func (a *Agent) session(outer context.Context, at *greeting) (next *greeting, err error) {
+	defer at.close()
+	g, ctx := errgroup.WithContext(outer)
+	defer context.AfterFunc(ctx, at.cancel)()
+	a.out.connected(at.welcome.Counter, a.apps())
+	a.o.Log.Info("session up", "coordinator", at.welcome.Coordinator)
+	s := &session{a: a, stream: at.stream, logs: make(chan *agentv1.LogChunk, 4)}
+	a.link.set(at.conn)
 	defer a.link.clear()
 	s.readers = &logReaders{host: a.host, out: s.logs, group: g, cancels: map[string]context.CancelFunc{}}
 	g.Go(func() error { return s.send(ctx) })
 	g.Go(func() error { return s.receive(ctx) })
-	g.Go(func() error { return s.prefer(ctx, address) })
+	g.Go(func() error { return s.prefer(ctx, outer, at.address) })
 	g.Go(func() error { return s.until(ctx, a.reissued) })
-	return true, g.Wait()
-}
-
-// open says Hello and takes the Welcome; reports are numbered above both
-// sides' counters from then on.
-func (s *session) open(ctx context.Context, cancel context.CancelFunc, c agentv1.AgentServiceClient) error {
-	impatient := time.AfterFunc(welcomeTimeout, cancel)
-	defer impatient.Stop()
-	stream, err := c.Session(ctx)
-	if err != nil {
-		return fmt.Errorf("open session: %s", rpc.Text(err))
+	err = g.Wait()
+	if s.next != nil && !errors.Is(err, errMoved) { // it ended by itself in that moment
+		s.next.close()
+		s.next = nil
 	}
-	s.stream = stream
-	hello, err := s.a.hello()
-	if err != nil {
-		return err
-	}
-	if err := stream.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: hello}}); err != nil &&
-		!errors.Is(err, io.EOF) {
-		return fmt.Errorf("say hello: %s", rpc.Text(err))
-	}
-	first, err := stream.Recv()
-	if err != nil {
-		return fmt.Errorf("wait for welcome: %s", rpc.Text(err))
-	}
-	w := first.GetWelcome()
-	if w == nil {
-		return errors.New("the first message of the coordinator was no Welcome")
-	}
-	if err := s.a.ring.enter(w.Epoch); err != nil {
-		return fmt.Errorf("%s: %w", w.Coordinator, err)
-	}
-	s.a.out.connected(w.Counter, s.a.apps())
-	s.a.o.Log.Info("session up", "coordinator", w.Coordinator)
-	return nil
+	return s.next, err
 }
 
 func (a *Agent) hello() (*agentv1.Hello, error) {
@@ -187,6 +234,8 @@ func (s *session) receive(ctx context.Context) error {
 			}
 		case *agentv1.Down_Acknowledged:
 			s.a.out.acknowledged(m.Acknowledged.Counter)
+		case *agentv1.Down_Members:
+			s.a.ring.told(m.Members)
 		case *agentv1.Down_Log:
 			s.readers.handle(ctx, m.Log)
 		case *agentv1.Down_Authorities:

@@ -65,7 +65,7 @@ func (t *target) receive(a *agentv1.Assignment) {
 	}
 	stale := a.Generation < t.base.Generation
 	t.mu.Unlock()
-	if first || stale { // tell a coordinator that knows less
+	if first || stale || a.Report { // tell a coordinator that knows less
 		t.out.mark(t.app)
 	}
 	signal(t.wake)

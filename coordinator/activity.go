@@ -11,13 +11,25 @@ import (
 // newest word of each target, gone with the process.
 type activity struct {
 	mu   sync.Mutex
-	last map[[2]string]control.Activity // host, application
+	last map[string]map[string]control.Activity // host, application
+}
+
+// ended forgets what hosts were doing whose session ended: they say it anew.
+func (a *activity) ended(hosts []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range hosts {
+		delete(a.last, h)
+	}
 }
 
 func (a *activity) set(host string, p *agentv1.Progress) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.last[[2]string{host, p.App}] = control.Activity{
+	if a.last[host] == nil {
+		a.last[host] = map[string]control.Activity{}
+	}
+	a.last[host][p.App] = control.Activity{
 		Event: p.Event, Script: p.Script, SinceMs: p.SinceMs, Generation: p.Generation,
 	}
 }
@@ -25,6 +37,6 @@ func (a *activity) set(host string, p *agentv1.Progress) {
 func (a *activity) get(host, app string) (control.Activity, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	x, ok := a.last[[2]string{host, app}]
+	x, ok := a.last[host][app]
 	return x, ok
 }

@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +52,9 @@ type Coordinator struct {
 	glass     chan state.BreakGlassUsed // uses to record
 	operators *membersService
 	troubles  *troubles
+	refusals  *refusals
+	full      atomic.Bool // the disk
+	members   *members
 	stores    *stores
 	raft      *raftLayer
 	told      atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
@@ -69,9 +71,14 @@ func Run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
+	rows := table()
 	c := &Coordinator{
-		o: o, activity: &activity{last: map[[2]string]control.Activity{}}, stores: newStores(o.Store),
+		o: o, activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
 		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}},
+		refusals: newRefusals(o.Log, func(method string) bool {
+			_, known := rows[method]
+			return known || method == rpc.Handshake
+		}),
 	}
 	if err := c.open(ctx); err != nil {
 		return errors.Join(err, c.close())
@@ -93,11 +100,11 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	}
 	c.store = state.New(c.o.rules())
 	c.store.Report = func(err error) { c.o.Log.Error("an invariant was broken; please report it", "error", err) }
-	c.raft = newRaftLayer(c.lis.raft, c.keys.cred.Client(), c.o.dial)
+	c.raft = c.newRaft()
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
 		Layer: c.raft, FSM: c.store, Heartbeat: c.o.Heartbeat,
-		Replay:        func(last uint64) { c.store.Replayed = last },
+		Replay: func(last uint64) { c.store.Replayed = last }, Reserve: c.o.DiskReserve, Full: c.diskFull,
 		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
 		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
 	})
@@ -117,6 +124,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
 	c.match = c.matcher()
 	c.fleet = fleet.New(c.store, c.match)
+	c.members = &members{store: c.store}
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
 	c.server = c.newServer()
@@ -124,12 +132,9 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 }
 
 func (c *Coordinator) listen() (err error) {
-	raftConf := c.keys.cred.Server(false)
-	raftConf.VerifyConnection = onlyCoordinators
 	if c.lis.raft, err = c.o.listen(c.o.Raft); err != nil {
 		return fmt.Errorf("listen for raft: %w", err)
 	}
-	c.lis.raft = tls.NewListener(c.lis.raft, raftConf)
 	if c.lis.api, err = c.o.listen(c.o.API); err != nil {
 		return fmt.Errorf("listen for the API: %w", err)
 	}
@@ -144,6 +149,12 @@ func (c *Coordinator) listen() (err error) {
 		c.addr.Operator = filepath.Join(c.o.Dir, operatorDir)
 	}
 	return nil
+}
+
+func (c *Coordinator) newRaft() *raftLayer {
+	server := c.keys.cred.Server(false)
+	server.VerifyConnection = onlyCoordinators
+	return newRaftLayer(c.lis.raft, server, c.keys.cred.Client(), c.o.dial)
 }
 
 func (c *Coordinator) newSessions() *sessions.Service {
@@ -165,7 +176,12 @@ func (c *Coordinator) newSessions() *sessions.Service {
 				m.Disconnected = []string{host}
 			}
 			c.fleet.Streams(c.o.Name, false, m.Connected, m.Disconnected)
+			c.activity.ended(m.Disconnected)
 			c.presence.tell(m)
+		},
+		Members: c.members.addresses,
+		Limited: func(host, what string) {
+			c.refusals.note("agent/"+host, agentv1.AgentService_Session_FullMethodName, what)
 		},
 		Progress: func(host string, p *agentv1.Progress) {
 			c.activity.set(host, p)
@@ -177,7 +193,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 func (c *Coordinator) newServer() *rpc.Server {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
-		Admit: c.admit, Applied: c.log.applied,
+		Admit: c.admit, Applied: c.log.applied, Refused: c.refusals.note,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
@@ -205,7 +221,13 @@ func (s *agentService) Renew(ctx context.Context, r *agentv1.RenewRequest) (*age
 
 func (c *Coordinator) newControl() *control.Service {
 	return control.New(control.Options{
-		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: c.match, Activity: c.activity.get, Output: c.output,
+		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: c.match, Output: c.output,
+		Activity: func(host, app string) (control.Activity, bool) {
+			if c.fleet.At(host) == "" { // what it said last is not what it does
+				return control.Activity{}, false
+			}
+			return c.activity.get(host, app)
+		},
 		Actor: func(ctx context.Context) string {
 			p, _ := rpc.Caller(ctx)
 			return p.ID
@@ -362,7 +384,11 @@ func (c *Coordinator) lead(ctx context.Context) {
 		c.fleet.Lead(true)
 		if err := c.decide(ctx); err != nil {
 			c.o.Log.Warn("scheduler stopped", "error", err)
-			sleep(ctx, 50*time.Millisecond)
+			pause := 50 * time.Millisecond
+			if full := (*consensus.DiskFull)(nil); errors.As(err, &full) {
+				pause = 2 * time.Second // it has been said, and a full disk holds few more lines
+			}
+			sleep(ctx, pause)
 		}
 	}
 }
@@ -401,6 +427,16 @@ type observations struct{ log *replicated }
 func (o observations) Propose(ctx context.Context, events []deploy.Event) error {
 	_, err := o.log.Propose(ctx, events)
 	return err
+}
+
+// diskFull says that the disk became full, or has room again.
+func (c *Coordinator) diskFull(full bool, why error) {
+	c.full.Store(full)
+	if full {
+		c.o.Log.Error("the disk is full: nothing new is taken until there is room", "error", why)
+		return
+	}
+	c.o.Log.Info("there is room on the disk again")
 }
 
 // announce makes this coordinator a member of the cluster and its addresses

@@ -158,7 +158,7 @@ func TestInterruptedBootstrap(t *testing.T) {
 			}
 			n, err := consensus.Open(consensus.Options{
 				Dir: filepath.Join(dir, "raft"), Name: "c1", Advertise: l.Addr().String(),
-				Layer: newRaftLayer(l, nil, c.o.dial), FSM: state.New(1),
+				Layer: newRaftLayer(l, nil, nil, c.o.dial), FSM: state.New(1),
 			})
 			if err != nil {
 				return err

@@ -109,6 +109,13 @@ func readCAs(dir string, certsPEM []byte, life time.Duration) (*identity.Authori
 // renew replaces the coordinator's own certificate by one of the CA that issues;
 // its key stays.
 func (k *keys) renew() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.reissue()
+}
+
+// reissue is renew for who holds mu.
+func (k *keys) reissue() error {
 	keyPEM, err := identity.KeyOf(k.dir())
 	if err != nil {
 		return err

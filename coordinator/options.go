@@ -64,6 +64,10 @@ type Options struct {
 	// all others answer and three stay; 0 is DefaultDeadAfter, negative never.
 	DeadAfter time.Duration
 
+	// DiskReserve is how many bytes are set aside for a full disk; 0 is none. See
+	// consensus.Options.
+	DiskReserve int64
+
 	// Heartbeat is how long a leader may be silent; 0 is 500 ms.
 	Heartbeat time.Duration
 
@@ -92,6 +96,10 @@ type Addresses struct {
 	Operator string `json:"operator,omitempty"`
 }
 
+// leastReserve holds a snapshot of a fleet of 1,000 hosts, some 2 MB, and what is
+// written beside it.
+const leastReserve = 8 << 20
+
 // Validate reports what is wrong with the options, naming the flag.
 func (o *Options) Validate() error {
 	var errs []error
@@ -102,6 +110,9 @@ func (o *Options) Validate() error {
 	if o.CertificateLife != 0 && o.CertificateLife < identity.ShortestLife {
 		bad("certificateLife: %s is too short to be renewed in time; use at least %s",
 			o.CertificateLife, identity.ShortestLife)
+	}
+	if o.DiskReserve < 0 || o.DiskReserve > 0 && o.DiskReserve < leastReserve {
+		bad("diskReserve: %d bytes hold no snapshot; use at least %d, or 0 for none", o.DiskReserve, leastReserve)
 	}
 	if o.Dir == "" {
 		bad("--dir: a coordinator needs a folder for its state")

@@ -196,6 +196,7 @@ func (s *peerService) Presence(in peerv1.PeerService_PresenceServer) error {
 		}
 		if m.Complete || len(m.Connected)+len(m.Disconnected) > 0 {
 			s.c.fleet.Streams(name, m.Complete, m.Connected, m.Disconnected)
+			s.c.activity.ended(m.Disconnected)
 		}
 		for i, p := range m.Progress {
 			if i < len(m.ProgressHosts) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/groundswell/groundswell/internal/identity"
 )
@@ -28,21 +29,38 @@ func onlyCoordinators(s tls.ConnectionState) error {
 	return nil
 }
 
-// raftLayer carries raft over mutual TLS. Raft leaves the connections that it
-// accepted open when it stops; closing the layer closes them.
+// raftLayer carries raft over mutual TLS. Raft gets connections that have
+// shaken hands; it leaves those that it accepted open when it stops, and closing
+// the layer closes them.
 type raftLayer struct {
 	net.Listener
-	conf *tls.Config
-	dial func(ctx context.Context, address string) (net.Conn, error)
+	server, client *tls.Config
+	dial           func(ctx context.Context, address string) (net.Conn, error)
+	ready          chan net.Conn
+	shaking        chan struct{} // a place for each handshake under way
+	running        sync.WaitGroup
 
-	mu       sync.Mutex
-	accepted map[net.Conn]bool // nil once closed
+	mu   sync.Mutex
+	open map[net.Conn]bool // nil once closed
 }
 
-func newRaftLayer(
-	l net.Listener, conf *tls.Config, dial func(ctx context.Context, address string) (net.Conn, error),
+// Bounds of the raft port. Two coordinators hold four connections each; places
+// that are taken are free again when their handshake ends.
+const (
+	raftShake    = 5 * time.Second
+	raftShaking  = 64
+	raftAccepted = 256
+)
+
+func newRaftLayer(l net.Listener, server, client *tls.Config,
+	dial func(ctx context.Context, address string) (net.Conn, error),
 ) *raftLayer {
-	return &raftLayer{Listener: l, conf: conf, dial: dial, accepted: map[net.Conn]bool{}}
+	r := &raftLayer{
+		Listener: l, server: server, client: client, dial: dial, ready: make(chan net.Conn),
+		shaking: make(chan struct{}, raftShaking), open: map[net.Conn]bool{},
+	}
+	r.running.Go(r.run)
+	return r
 }
 
 // Dial implements consensus.Layer.
@@ -51,34 +69,98 @@ func (l *raftLayer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(plain, l.conf)
+	conn := tls.Client(plain, l.client)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("shake hands for raft with %s: %w", addr, err), plain.Close())
 	}
 	return conn, nil
 }
 
-// Accept implements net.Listener.
-func (l *raftLayer) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+// run takes connections until the listener is closed. Who finds no place is
+// sent away and dials again.
+func (l *raftLayer) run() {
+	defer close(l.ready)
+	var shakes sync.WaitGroup
+	defer shakes.Wait()
+	for {
+		conn, err := l.Listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of files, perhaps; the others go on
+			time.Sleep(acceptPause)
+			if !l.living() {
+				return
+			}
+			continue
+		}
+		select {
+		case l.shaking <- struct{}{}:
+			shakes.Go(func() {
+				defer func() { <-l.shaking }()
+				l.shake(conn)
+			})
+		default:
+			_ = conn.Close()
+		}
 	}
+}
+
+// acceptPause is how long a listener that failed is left alone.
+const acceptPause = 50 * time.Millisecond
+
+// shake hands a connection to raft once its other end has proved to be a
+// coordinator.
+func (l *raftLayer) shake(plain net.Conn) {
+	c := &acceptedConn{Conn: tls.Server(plain, l.server), layer: l}
+	if !l.keep(c) {
+		_ = plain.Close()
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), raftShake)
+	defer cancel()
+	if err := c.Conn.(*tls.Conn).HandshakeContext(ctx); err != nil {
+		_ = c.Close()
+		return
+	}
+	select {
+	case l.ready <- c:
+	case <-ctx.Done(): // raft does not take it
+		_ = c.Close()
+	}
+}
+
+// keep counts a connection, unless there are too many or the layer is closed.
+func (l *raftLayer) keep(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.accepted == nil {
-		return nil, errors.Join(net.ErrClosed, conn.Close())
+	if l.open == nil || len(l.open) >= raftAccepted {
+		return false
 	}
-	c := &acceptedConn{Conn: conn, layer: l}
-	l.accepted[c] = true
-	return c, nil
+	l.open[c] = true
+	return true
+}
+
+func (l *raftLayer) living() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open != nil
+}
+
+// Accept implements net.Listener.
+func (l *raftLayer) Accept() (net.Conn, error) {
+	conn, ok := <-l.ready
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
 }
 
 // drop closes the connections that were accepted; raft makes new ones, which show
 // the certificates of now.
 func (l *raftLayer) drop() {
 	l.mu.Lock()
-	all := slices.Collect(maps.Keys(l.accepted))
+	all := slices.Collect(maps.Keys(l.open))
 	l.mu.Unlock()
 	for _, c := range all {
 		_ = c.Close() // the other end sees it
@@ -88,13 +170,18 @@ func (l *raftLayer) drop() {
 // Close implements net.Listener.
 func (l *raftLayer) Close() error {
 	l.mu.Lock()
-	all := l.accepted
-	l.accepted = nil
+	all := l.open
+	l.open = nil
 	l.mu.Unlock()
+	err := l.Listener.Close()
 	for c := range all {
 		_ = c.Close() // the other end sees it
 	}
-	return l.Listener.Close()
+	for c := range l.ready { // what was about to be handed over
+		_ = c.Close()
+	}
+	l.running.Wait()
+	return err
 }
 
 type acceptedConn struct {
@@ -105,7 +192,7 @@ type acceptedConn struct {
 // Close implements net.Conn.
 func (c *acceptedConn) Close() error {
 	c.layer.mu.Lock()
-	delete(c.layer.accepted, c)
+	delete(c.layer.open, c)
 	c.layer.mu.Unlock()
 	return c.Conn.Close()
 }

@@ -52,6 +52,9 @@ func (c *Coordinator) casNow() (now cas) {
 
 // followCAs keeps this coordinator's CAs as the log has them, until ctx ends.
 func (c *Coordinator) followCAs(ctx context.Context) error {
+	for c.index() < c.store.Replayed && ctx.Err() == nil { // it speaks of CAs that are long retired
+		sleep(ctx, 10*time.Millisecond)
+	}
 	for said := ""; ctx.Err() == nil; {
 		changed := c.store.Changed()
 		again := make(<-chan time.Time)
@@ -194,7 +197,7 @@ func (k *keys) take(certsPEM, more []byte) error {
 		return err
 	}
 	k.cas.Store(all)
-	if err := k.renew(); err != nil {
+	if err := k.reissue(); err != nil {
 		return err
 	}
 	keysPEM, err := all.KeysPEM()

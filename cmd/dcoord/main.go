@@ -43,21 +43,24 @@ type settings struct {
 	TokenFile string   `yaml:"joinTokenFile"`
 	LogLevel  string   `yaml:"logLevel" enum:"debug info warn error"`
 	Gates     struct {
-		Prometheus        string `yaml:"prometheus"`
-		WebhookSecretFile string `yaml:"webhookSecretFile"`
+		Prometheus        string   `yaml:"prometheus"`
+		WebhookSecretFile string   `yaml:"webhookSecretFile"`
+		Webhooks          []string `yaml:"webhooks"`
 	} `yaml:"gates"`
 	Approvers map[string][]string `yaml:"approvers"`
 	// CertificateLife of what this coordinator issues; every one has the same.
 	CertificateLife config.Duration `yaml:"certificateLife"`
 	// DeadAfter is when the leader gives up a voter that does not answer.
 	DeadAfter config.Duration `yaml:"deadAfter"`
+	// DiskReserve is set aside for a disk that others fill.
+	DiskReserve config.Size `yaml:"diskReserve"`
 }
 
 func defaults() settings {
 	name, _ := os.Hostname() // an empty name is refused later, with the flag to set
 	return settings{
 		Name: name, Dir: "/var/lib/groundswell/coordinator", API: ":7100", Agents: ":7101", Raft: ":7102", Gossip: ":7103",
-		Debug: "127.0.0.1:7190", LogLevel: "info",
+		Debug: "127.0.0.1:7190", LogLevel: "info", DiskReserve: 64 << 20,
 	}
 }
 
@@ -102,11 +105,13 @@ say it too:
   gates:
     prometheus: http://prometheus.example:9090
     webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256
+    webhooks: [ci.example]  # hosts that webhook gates may name; none is any
   approvers:           # groups that approval gates name, of operators
     oncall: [ann, bob]
   certificateLife: 720h # of every certificate; renewed at two thirds of it
   deadAfter: 72h        # a voter that is silent for so long is removed, if all
-                        # others answer and three of them stay`,
+                        # others answer and three of them stay
+  diskReserve: 64MiB    # set aside, so that a full disk ends no coordinator`,
 		Example: `  dcoord --bootstrap --name c1 --dir /var/lib/groundswell/coordinator --advertise 10.0.0.11
   dcoord --name c2 --advertise 10.0.0.12 --join 10.0.0.11:7100 --join-token-file token
   dcoord --config /etc/groundswell/coordinator.yaml`,
@@ -193,14 +198,16 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 		Name: s.Name, Dir: s.Dir, API: s.API, Agents: s.Agents, Raft: s.Raft, Gossip: s.Gossip, Debug: s.Debug,
 		Advertise: s.Advertise, Bootstrap: bootstrap, Join: s.Join, Log: log, Store: stores.Open, Approvers: s.Approvers,
 		CertificateLife: time.Duration(s.CertificateLife), DeadAfter: time.Duration(s.DeadAfter),
-		Token: func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
+		DiskReserve: int64(s.DiskReserve),
+		Token:       func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
 		Ready: func(a coordinator.Addresses) {
 			if err := json.NewEncoder(stdout).Encode(map[string]any{"event": "ready", "addresses": a}); err != nil {
 				log.Warn("cannot write to standard output", "error", err)
 			}
 		},
 	}
-	o.Gates.Prometheus, o.Gates.SecretFile = s.Gates.Prometheus, s.Gates.WebhookSecretFile
+	o.Gates.Prometheus, o.Gates.SecretFile, o.Gates.Webhooks = s.Gates.Prometheus, s.Gates.WebhookSecretFile,
+		s.Gates.Webhooks
 	if err := o.Validate(); err != nil {
 		return usage{err}
 	}

@@ -287,7 +287,7 @@ func (cl *client) stranger() error {
 // transient reports whether another try, elsewhere, may succeed.
 func transient(err error) bool {
 	k := rpc.Kind(err)
-	return k == rpc.KindUnavailable || k == rpc.KindTimeout
+	return k == rpc.KindUnavailable || k == rpc.KindTimeout || k == rpc.KindTooMany
 }
 
 // pause is the time before try n+1.

@@ -71,7 +71,7 @@ func (f *follower) run(ctx context.Context, out chan<- update) {
 // again reports whether the watch goes on after a stream ended with err.
 func (f *follower) again(err error, try int) bool {
 	switch rpc.Kind(err) {
-	case rpc.KindUnavailable, rpc.KindTimeout:
+	case rpc.KindUnavailable, rpc.KindTimeout, rpc.KindTooMany:
 		return true
 	case rpc.KindNotFound:
 		return (f.fresh || f.state > 0) && try < unsureTries

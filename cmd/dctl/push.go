@@ -11,6 +11,7 @@ import (
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/deploy/spec"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/naming"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -56,6 +57,9 @@ dctl revisions push www.tar.gz --app www --rev v1.2.0 --output json`,
 func (c *cli) push(ctx context.Context, f *pushFlags) error {
 	if err := c.nameRevision(ctx, f); err != nil {
 		return err
+	}
+	if err := naming.Check("revision", f.rev); err != nil {
+		return usage("--rev: %v", err)
 	}
 	src, err := c.source(ctx, f)
 	if err != nil {

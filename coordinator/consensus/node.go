@@ -11,12 +11,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 )
 
 // Layer carries raft's connections; the caller brings mTLS.
@@ -38,20 +37,32 @@ type Options struct {
 	// error of theirs is Open's. Nil looks at nothing.
 	CheckSnapshot func(io.Reader) error
 	CheckEntry    func([]byte) error
-	// Replay is told the last index on disk before raft starts: what is applied up
-	// to it was applied before, by this node or by others. Nil is not told.
+	// Replay is told the index of the last entry for the FSM on disk before raft
+	// starts: what is applied up to it was applied before, by this node or by
+	// others. Nil is not told.
 	Replay func(last uint64)
-	Log    io.Writer // raft's own log; nil discards it
+	// Reserve is how many bytes are set aside for a full disk; 0 is none. Full is
+	// told when the disk becomes full, and when there is room again; it must not
+	// block.
+	Reserve int64
+	Full    func(full bool, why error)
+	// SnapshotBytes is how many bytes of entries make a snapshot; 0 is 64 MiB. Half
+	// as many stay in the log behind one.
+	SnapshotBytes int64
+	Log           io.Writer // raft's own log; nil discards it
 }
 
 // Node is one server of the raft cluster. All methods may be called
 // concurrently.
 type Node struct {
 	raft      *raft.Raft
-	store     *raftboltdb.BoltStore
+	store     *disk
 	transport *raft.NetworkTransport
 	advertise raft.ServerAddress
 	name      raft.ServerID
+	bytes     int64 // of entries that make a snapshot
+	stop      chan struct{}
+	keeping   sync.WaitGroup
 }
 
 // Timeouts that gave a new leader's first commit in about 1 s on a busy
@@ -62,6 +73,9 @@ const (
 	snapshots   = 2
 	dialTimeout = 3 * time.Second
 	lockWait    = 2 * time.Second // for a predecessor that is just ending
+	// An hour of 2,000 hosts that deploy writes some 20 MB; replaying 64 takes a
+	// second.
+	snapshotBytes = 64 << 20
 )
 
 // Open opens or creates the node's state on disk. A new node is not part of a
@@ -70,21 +84,21 @@ func Open(o Options) (*Node, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create raft folder: %w", err)
 	}
-	path := filepath.Join(o.Dir, "raft.db")
-	store, err := raftboltdb.New(raftboltdb.Options{
-		Path: path, MsgpackUseNewTimeFormat: true, BoltOptions: &bbolt.Options{Timeout: lockWait},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open raft log %s (is another coordinator using it?): %w", path, err)
+	d := &disk{
+		dir: o.Dir, reserve: reserveIn(o.Dir, o.Reserve), told: o.Full, wake: make(chan struct{}, 1),
 	}
-	n, err := open(o, store)
-	if err != nil {
-		return nil, errors.Join(err, store.Close())
+	if err := d.open(); err != nil {
+		return nil, err
 	}
+	n, err := open(o, d)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	n.keeping.Go(n.keep)
 	return n, nil
 }
 
-func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
+func open(o Options, store *disk) (*Node, error) {
 	out := o.Log
 	if out == nil {
 		out = io.Discard
@@ -105,11 +119,14 @@ func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
 	pace := cmp.Or(o.Heartbeat, heartbeat)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = pace, pace, pace/2, pace/10
 	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
-	c.SnapshotThreshold = 8192
+	c.SnapshotThreshold, c.TrailingLogs = 8192, mostTrailing
 	c.NoLegacyTelemetry = true
 	c.Logger = log
+	if err := store.known(cmp.Or(o.SnapshotBytes, snapshotBytes)); err != nil {
+		return nil, errors.Join(err, transport.Close())
+	}
 	if o.Replay != nil {
-		last, err := store.LastIndex()
+		last, err := lastCommand(store)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("read the log's end: %w", err), transport.Close())
 		}
@@ -121,8 +138,28 @@ func open(o Options, store *raftboltdb.BoltStore) (*Node, error) {
 	}
 	return &Node{
 		raft: r, store: store, transport: transport, advertise: raft.ServerAddress(o.Advertise),
-		name: c.LocalID,
+		name: c.LocalID, bytes: cmp.Or(o.SnapshotBytes, snapshotBytes), stop: make(chan struct{}),
 	}, nil
+}
+
+// lastCommand returns the index of the last entry in the log that is for the FSM, 0
+// for none. Behind it are a few of raft's own.
+func lastCommand(store raft.LogStore) (uint64, error) {
+	first, err1 := store.FirstIndex()
+	last, err2 := store.LastIndex()
+	if err := errors.Join(err1, err2); err != nil || first == 0 {
+		return 0, err
+	}
+	for i := last; i >= first; i-- {
+		var l raft.Log
+		if err := store.GetLog(i, &l); err != nil {
+			return 0, err
+		}
+		if l.Type == raft.LogCommand {
+			return i, nil
+		}
+	}
+	return 0, nil
 }
 
 // check asks whether what is on disk may be applied.
@@ -221,6 +258,9 @@ func (e *NotLeader) Kind() string { return "unavailable" }
 // quorum has it on disk and this node has applied it. After an error of any
 // other kind than *NotLeader the entry may or may not be committed.
 func (n *Node) Propose(ctx context.Context, data []byte) (any, error) {
+	if err := n.store.refuses(); err != nil {
+		return nil, err
+	}
 	f := n.raft.Apply(data, timeout(ctx))
 	if err := n.wait(ctx, f); err != nil {
 		return nil, err
@@ -263,6 +303,9 @@ func (n *Node) explain(err error) error {
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore),
 		errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrEnqueueTimeout):
 		return uncertain{err}
+	}
+	if full := n.store.refuses(); full != nil {
+		return full
 	}
 	return fmt.Errorf("write the log: %w", err)
 }
@@ -380,9 +423,30 @@ func (n *Node) Snapshot() error {
 // Close stops the node; a leader hands its leadership on first, if it can.
 func (n *Node) Close() error {
 	_ = n.HandOver() // a lone node has nobody to hand it to
-	err := n.raft.Shutdown().Error()
+	close(n.stop)
+	n.keeping.Wait()
+	err := n.shutdown()
 	return errors.Join(err, n.transport.Close(), n.store.Close())
 }
+
+// shutdown stops raft. A vote that waits for room on a full disk is never cast:
+// raft is left to end with the process.
+func (n *Node) shutdown() error {
+	done := make(chan error, 1)
+	go func() { done <- n.raft.Shutdown().Error() }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(shutdownLimit):
+			if err := n.store.refuses(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+const shutdownLimit = 5 * time.Second
 
 type address string
 

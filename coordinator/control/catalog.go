@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/naming"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -233,11 +234,11 @@ func (s *Service) RegisterRevision(ctx context.Context,
 		strings.Trim(hex, "0123456789abcdef") != "" {
 		return nil, refuse(deploy.Invalid, "digest %q is not sha256: and 64 hex digits", r.Digest)
 	}
-	if r.Bytes < 0 || r.Files < 0 || len(r.Name) > 200 {
-		return nil, refuse(deploy.Invalid, "a revision has a name of at most 200 bytes and no negative size")
+	if r.Bytes < 0 || r.Files < 0 {
+		return nil, refuse(deploy.Invalid, "a revision has no negative size")
 	}
-	if strings.HasPrefix(r.Name, "@") || strings.ContainsAny(r.Name, " \t\n/") {
-		return nil, refuse(deploy.Invalid, "revision name %q must not begin with @ nor hold blanks or slashes", r.Name)
+	if err := errors.Join(naming.Check("application", r.App), naming.Check("revision", r.Name)); err != nil {
+		return nil, refuse(deploy.Invalid, "%v", err)
 	}
 	err := s.propose(ctx, deploy.RevisionRegistered{
 		Request: s.request(ctx, r.Mutation), App: r.App, Name: r.Name, Digest: deploy.Digest(r.Digest),

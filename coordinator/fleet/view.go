@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -24,17 +25,19 @@ type Matcher func(selector string, h *deploy.Host) bool
 const settle = 60 * time.Second
 
 // View joins hints. Its methods may be called concurrently. It never changes
-// recorded state: gossip-dead and stream-gone together make a host
-// unreachable, and only Decide says so.
+// recorded state: only Decide says that a host is unreachable. Gossip-dead and
+// stream-gone together are reason enough at once; a host that only gossips, as
+// anybody with the ring's key can in its name, is one when its stream has been
+// gone for as long as its groups wait for a host that is lost.
 type View struct {
 	state State
 	match Matcher
 
 	mu      sync.Mutex
 	changed chan struct{}
-	gossip  map[string]bool            // host id -> alive in gossip
+	gossip  map[string]bool            // host id -> alive in gossip, or seen to die there
 	streams map[string]map[string]bool // coordinator -> host ids with a stream there
-	gone    map[string]bool            // hosts whose stream was seen to go since this node leads
+	gone    map[string]time.Time       // when the stream of a host was seen to go last, since this node leads
 	since   time.Time                  // this node leads, zero when it does not
 	shape   uint64
 	joins   []deploy.Membership
@@ -45,7 +48,7 @@ type View struct {
 func New(s State, m Matcher) *View {
 	return &View{
 		state: s, match: m, changed: make(chan struct{}), gossip: map[string]bool{},
-		streams: map[string]map[string]bool{}, gone: map[string]bool{},
+		streams: map[string]map[string]bool{}, gone: map[string]time.Time{},
 	}
 }
 
@@ -67,7 +70,7 @@ func (v *View) Lead(leads bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.since = time.Time{}
-	v.gone = map[string]bool{}
+	v.gone = map[string]time.Time{}
 	if leads {
 		v.since = time.Now()
 	}
@@ -78,14 +81,10 @@ func (v *View) Lead(leads bool) {
 func (v *View) Gossip(host string, alive bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.gossip[host] == alive {
+	if old, heard := v.gossip[host]; heard && old == alive {
 		return
 	}
-	if alive {
-		v.gossip[host] = true
-	} else {
-		delete(v.gossip, host)
-	}
+	v.gossip[host] = alive
 	v.signal()
 }
 
@@ -103,7 +102,7 @@ func (v *View) Streams(coordinator string, complete bool, connected, disconnecte
 	}
 	for _, h := range disconnected {
 		delete(set, h)
-		v.gone[h] = true
+		v.gone[h] = time.Now()
 	}
 	v.streams[coordinator] = set
 	v.signal()
@@ -115,7 +114,7 @@ func (v *View) Lost(coordinator string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for h := range v.streams[coordinator] {
-		v.gone[h] = true
+		v.gone[h] = time.Now()
 	}
 	delete(v.streams, coordinator)
 	v.signal()
@@ -166,9 +165,8 @@ func (v *View) Snapshot() deploy.Fleet {
 	v.state.View(func(s *deploy.State) { // the state's lock comes before ours, everywhere
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		settled := !v.since.IsZero() && time.Since(v.since) >= settle
 		for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
-			if !v.gossip[id] && v.at(id) == "" && (settled || v.gone[id]) {
+			if v.down(s, s.Hosts[id]) {
 				out.Down = append(out.Down, id)
 			}
 		}
@@ -176,9 +174,80 @@ func (v *View) Snapshot() deploy.Fleet {
 			v.membership(s)
 			v.shape = s.MembershipIndex
 		}
+		for id, alive := range v.gossip {
+			if !alive && s.Hosts[id] == nil { // whoever has the ring's key can tell of anybody
+				delete(v.gossip, id)
+			}
+		}
 		out.Joins, out.Leaves = v.joins, v.leaves
 	})
 	return out
+}
+
+// down reports whether a host is to be called unreachable.
+func (v *View) down(s *deploy.State, h *deploy.Host) bool {
+	if v.since.IsZero() || v.at(h.ID) != "" {
+		return false
+	}
+	gone, seen := v.gone[h.ID]
+	if !seen {
+		gone = v.since.Add(settle)
+	}
+	switch alive, heard := v.gossip[h.ID]; {
+	case alive:
+		return time.Since(gone) >= lostAfter(s, h)
+	case heard && seen:
+		return true
+	}
+	// Gossip has not told of it yet, or nobody of its stream: a coordinator that has
+	// just started hears of a fleet by and by, and must not blame hosts for that.
+	return time.Since(v.since) >= settle
+}
+
+// lostAfter is the longest time that a group of the host waits for it.
+func lostAfter(s *deploy.State, h *deploy.Host) time.Duration {
+	var longest time.Duration
+	for _, t := range h.Targets {
+		if g := s.Groups[deploy.GroupKey(t.App, t.Group)]; g != nil {
+			longest = max(longest, g.Config.Timeouts.LostAfter)
+		}
+	}
+	return cmp.Or(longest, usuallyLost)
+}
+
+// usuallyLost is the default of lostAfter.
+const usuallyLost = 5 * time.Minute
+
+// mostAway is how much of a group, in percent, may be away while hosts of it
+// are forgotten: beyond it something else has happened than machines that went.
+// One host may always.
+const mostAway = 10
+
+// Forgets reports whether a host that is unreachable may be forgotten: gossip
+// does not see it either, and hardly anybody else of its groups is away.
+func (v *View) Forgets(s *deploy.State, host string) bool {
+	v.mu.Lock()
+	gossips := v.gossip[host]
+	v.mu.Unlock()
+	h := s.Hosts[host]
+	if gossips || h == nil {
+		return false
+	}
+	for _, t := range h.Targets {
+		away, all := 0, 0
+		if g := s.Groups[deploy.GroupKey(t.App, t.Group)]; g != nil {
+			for id := range g.Members {
+				all++
+				if other := s.Hosts[id]; other != nil && other.Unreachable {
+					away++
+				}
+			}
+		}
+		if away > max(1, all*mostAway/100) {
+			return false
+		}
+	}
+	return true
 }
 
 // membership asks every selector of every host.

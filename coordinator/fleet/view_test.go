@@ -3,6 +3,8 @@ package fleet
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/groundswell/groundswell/deploy"
 )
@@ -61,6 +63,71 @@ func TestUnreachableNeedsBoth(t *testing.T) {
 	}
 }
 
+// TestGossipHidesNobodyForEver: who gossips and has no stream is down after
+// lostAfter, and is not forgotten.
+func TestGossipHidesNobodyForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, s := world(t)
+		v.Lead(true)
+		v.Streams("c1", true, []string{"h1"}, nil)
+		v.Gossip("h1", true)
+		v.Gossip("h2", true) // and never had a stream
+		time.Sleep(time.Hour)
+		if down := fmt.Sprint(v.Snapshot().Down); down != "[h2]" {
+			t.Errorf("with a stream: down %s", down)
+		}
+		v.Streams("c1", false, nil, []string{"h1"})
+		time.Sleep(usuallyLost - time.Second)
+		if down := fmt.Sprint(v.Snapshot().Down); down != "[h2]" {
+			t.Errorf("before lostAfter: down %s", down)
+		}
+		time.Sleep(time.Second)
+		if down := fmt.Sprint(v.Snapshot().Down); down != "[h1 h2]" {
+			t.Errorf("after lostAfter: down %s", down)
+		}
+		if v.Forgets(s, "h1") {
+			t.Error("a host that gossips is forgotten")
+		}
+		if v.Gossip("h1", false); !v.Forgets(s, "h1") || v.Forgets(s, "nobody") {
+			t.Error("a host that is gone is not forgotten, or one that is not known is")
+		}
+		v.Lead(true)
+		if down := fmt.Sprint(v.Snapshot().Down); down != "[]" {
+			t.Errorf("a new leader knows nothing yet: down %s", down)
+		}
+	})
+}
+
+// TestABlockedPortForgetsNobody: a tenth of a group, or one host, may be away.
+func TestABlockedPortForgetsNobody(t *testing.T) {
+	v, s := world(t)
+	hosts := []string{}
+	apply := func(e deploy.Event) {
+		t.Helper()
+		if errs := s.ApplyEntry(s.Index+1, deploy.Entry{Events: []deploy.Event{e}}); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+	}
+	for i := range 40 {
+		id := fmt.Sprintf("w%02d", i)
+		hosts = append(hosts, id)
+		apply(deploy.HostEnrolled{Host: id, Name: id})
+	}
+	apply(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: hosts})
+	for i, id := range hosts {
+		apply(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: id}}})
+		if may, want := v.Forgets(s, "w00"), i < 4; may != want {
+			t.Errorf("%d of 40 away: forgets %v", i+1, may)
+		}
+	}
+	apply(deploy.GroupDefined{App: "db", Group: "prod", Selector: "db"})
+	apply(deploy.TargetsJoined{App: "db", Group: "prod", Hosts: []string{"h1", "h2"}})
+	apply(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: "h1"}}})
+	if !v.Forgets(s, "h1") {
+		t.Error("one of two cannot be replaced")
+	}
+}
+
 func TestSelectorsAreAskedWhenSomethingChanged(t *testing.T) {
 	v, s := world(t)
 	if got := fmt.Sprint(v.Snapshot().Joins); got != "[{www prod h1}]" {
@@ -96,4 +163,24 @@ func TestChangesAreSignalled(t *testing.T) {
 			t.Errorf("%s changed and nobody was told", what)
 		}
 	}
+}
+
+// TestANewLeaderBlamesNobody: one that has just started has heard of nobody by
+// gossip when another coordinator ends, with whose hosts all is well.
+func TestANewLeaderBlamesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, _ := world(t)
+		v.Lead(true)
+		v.Streams("c2", true, []string{"h1", "h2"}, nil)
+		v.Gossip("h2", true)
+		v.Gossip("h2", false)
+		v.Lost("c2")
+		if down := fmt.Sprint(v.Snapshot().Down); down != "[h2]" {
+			t.Errorf("down %s, and gossip has seen only h2 die", down)
+		}
+		time.Sleep(settle)
+		if down := fmt.Sprint(v.Snapshot().Down); down != "[h1 h2]" {
+			t.Errorf("down %s after the time in which a new leader hears of all", down)
+		}
+	})
 }

@@ -20,12 +20,16 @@ type Options struct {
 	// SecretFile holds the secret that signs the questions to webhooks; "" leaves
 	// them unsigned. It is read once.
 	SecretFile string
+	// Webhooks are the hosts, with or without a port, that webhooks may be at;
+	// empty is any but those of the link.
+	Webhooks []string
 }
 
 // sources are the servers that gates are asked of.
 type sources struct {
 	prometheus prometheus.API // nil is none
 	hooks      *http.Client
+	allowed    []string // hosts of webhooks, empty for any
 	secret     []byte
 }
 
@@ -36,7 +40,13 @@ const (
 )
 
 func newSources(o Options) (sources, error) {
-	s := sources{hooks: &http.Client{Transport: bounded{http.DefaultTransport, maxHook}, CheckRedirect: sameServer}}
+	s := sources{
+		hooks:   &http.Client{Transport: bounded{distant(), maxHook}, CheckRedirect: sameServer},
+		allowed: o.Webhooks,
+	}
+	if err := checkHooks(o.Webhooks); err != nil {
+		return s, err
+	}
 	if o.SecretFile != "" {
 		b, err := os.ReadFile(o.SecretFile)
 		if err != nil {

@@ -51,6 +51,9 @@ type hookAnswer struct {
 // inconclusive.
 func (s *sources) webhook(ctx context.Context, q *deploy.Question, out *deploy.Observation) error {
 	out.Question = "POST " + q.Gate.Webhook
+	if err := mayAsk(s.allowed, q.Gate.Webhook); err != nil {
+		return err
+	}
 	body, err := json.Marshal(hookQuestion{
 		Deployment: q.Deployment, Attempt: q.Attempt, App: q.App, Group: q.Group, Wave: q.WaveName, Gate: q.Gate.Name,
 		Revision: q.Revision, Base: q.Base, Key: q.Key, Host: q.Host, Zone: q.Zone, Hosts: q.Candidates,

@@ -5,6 +5,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
@@ -19,6 +20,8 @@ type State interface {
 // Fleet is the leader's view of the fleet.
 type Fleet interface {
 	Snapshot() deploy.Fleet
+	// Forgets reports whether a host that is unreachable may be forgotten.
+	Forgets(s *deploy.State, host string) bool
 	Changed() <-chan struct{}
 }
 
@@ -61,7 +64,10 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		wait := idle
 		old := time.Duration(0) // how long ago the last entry was stamped, while a deadline runs
 		s.State.View(func(st *deploy.State) {
-			events = deploy.Decide(st, fleet, now)
+			events = slices.DeleteFunc(deploy.Decide(st, fleet, now), func(e deploy.Event) bool {
+				left, ok := e.(deploy.HostLeft)
+				return ok && !s.Fleet.Forgets(st, left.Host)
+			})
 			if at, ok := deploy.NextWake(st, now); ok {
 				old = now.Sub(st.Now)
 				wait = min(wait, max(at.Sub(now), retryPause), max(tick-old, retryPause))

@@ -21,6 +21,8 @@ type world struct {
 	proposed int
 	refuse   bool
 	broken   error
+	down     []string
+	keep     bool // nobody is forgotten
 }
 
 func newWorld(t *testing.T) *world {
@@ -56,7 +58,9 @@ func (w *world) apply(t *testing.T, events ...deploy.Event) {
 
 func (w *world) View(f func(*deploy.State)) { f(w.s) }
 func (w *world) Changed() <-chan struct{}   { return w.changed }
-func (w *world) Snapshot() deploy.Fleet     { return deploy.Fleet{} }
+func (w *world) Snapshot() deploy.Fleet     { return deploy.Fleet{Down: w.down} }
+
+func (w *world) Forgets(*deploy.State, string) bool { return !w.keep }
 
 // Now is what a leader says: the time of the last entry that it found, and what
 // has passed since.
@@ -119,6 +123,32 @@ func TestDecidesUntilTheEndOfTheBake(t *testing.T) {
 		}
 		if w.proposed > 10 {
 			t.Errorf("%d entries for one host", w.proposed)
+		}
+	})
+}
+
+// TestWhoIsNotForgotten: what the fleet's view forbids is not proposed, and
+// costs nothing.
+func TestWhoIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+		defer cancel()
+		if err := w.run(ctx); err != nil { // its deployment ends
+			t.Fatal(err)
+		}
+		w.down, w.keep = []string{"h"}, true
+		before := w.proposed
+		for _, known := range []bool{true, false} {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Hour)
+			if err := w.run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if (w.s.Hosts["h"] != nil) != known || w.proposed > before+5 {
+				t.Errorf("known: %v, by %d entries", w.s.Hosts["h"] != nil, w.proposed-before)
+			}
+			w.keep = false
 		}
 	})
 }

@@ -17,6 +17,9 @@ type assigned struct {
 	sequence uint64
 	touched  uint64                         // deploy.State.AssignedAt of the host then
 	items    map[string]*agentv1.Assignment // by application
+	// unheard answers, once, whether a report about the application was dropped
+	// while the host was no target of it; nil is never.
+	unheard func(app string) bool
 }
 
 // next returns the message that brings the host up to date, or nil.
@@ -37,7 +40,12 @@ func (a *assigned) next(state State, host string) *agentv1.Assignments {
 	}
 	m := &agentv1.Assignments{Complete: a.complete, Sequence: a.sequence + 1}
 	for _, app := range slices.Sorted(maps.Keys(now)) {
-		if a.complete || !proto.Equal(a.items[app], now[app]) {
+		switch {
+		case a.unheard != nil && a.unheard(app):
+			x := proto.CloneOf(now[app])
+			x.Report = true
+			m.Items = append(m.Items, x)
+		case a.complete || !proto.Equal(a.items[app], now[app]):
 			m.Items = append(m.Items, now[app])
 		}
 	}

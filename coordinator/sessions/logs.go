@@ -21,6 +21,21 @@ const logBuffer = 256
 // slow reader may hold.
 const longestChunk = 64 << 10
 
+// errSlow and longChunk are why a reader is cut off.
+var errSlow = errors.New("the reader was too slow; ask again, or read fewer events at once")
+
+func longChunk(n int) error {
+	return &deploy.Refusal{Reason: deploy.Invalid, Text: fmt.Sprintf(
+		"the host sent %d bytes of output at once, of which %d are the limit: its agent is not ours, or damaged",
+		n, longestChunk)}
+}
+
+// reader is who reads a host's output. Why is set before the channel is closed.
+type reader struct {
+	chunks chan *agentv1.LogChunk
+	why    error
+}
+
 // Logs asks the host for hook output and calls each for every chunk until the
 // host says end, each fails, or ctx ends.
 func (s *Service) Logs(ctx context.Context, host string, r *agentv1.LogRequest,
@@ -34,7 +49,7 @@ func (s *Service) Logs(ctx context.Context, host string, r *agentv1.LogRequest,
 	if st == nil {
 		return ErrNoStream
 	}
-	chunks := make(chan *agentv1.LogChunk, logBuffer)
+	chunks := &reader{chunks: make(chan *agentv1.LogChunk, logBuffer)}
 	st.mu.Lock()
 	st.logs[id] = chunks
 	st.mu.Unlock()
@@ -51,9 +66,9 @@ func (s *Service) Logs(ctx context.Context, host string, r *agentv1.LogRequest,
 	}
 	for {
 		select {
-		case c, ok := <-chunks:
+		case c, ok := <-chunks.chunks:
 			if !ok {
-				return errors.New("the reader was too slow; ask again, or read fewer events at once")
+				return chunks.why
 			}
 			if c.Error != "" {
 				return &deploy.Refusal{Reason: deploy.NotFound, Text: c.Error}
@@ -93,17 +108,19 @@ func (s *stream) endLog(id string) {
 func (s *stream) deliver(c *agentv1.LogChunk) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ch := s.logs[c.Id]
-	if ch == nil {
+	r := s.logs[c.Id]
+	if r == nil {
 		return
 	}
-	if len(c.Data) <= longestChunk {
+	if r.why = errSlow; len(c.Data) > longestChunk {
+		r.why = longChunk(len(c.Data))
+	} else {
 		select {
-		case ch <- c:
+		case r.chunks <- c:
 			return
 		default:
 		}
 	}
 	delete(s.logs, c.Id)
-	close(ch)
+	close(r.chunks)
 }

@@ -2,6 +2,8 @@ package sessions
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -20,18 +22,67 @@ const (
 type report struct {
 	item   deploy.Report
 	stream *stream
+	// void says that the state would drop it: it is acknowledged in its turn, and
+	// not proposed.
+	void bool
 }
 
 // accept queues the reports of one message; it blocks while the log is slow,
 // which slows the agent down in turn.
-func (s *Service) accept(ctx context.Context, st *stream, m *agentv1.Reports) {
-	for _, r := range m.Items {
+func (s *Service) accept(ctx context.Context, st *stream, m *agentv1.Reports) error {
+	for _, r := range m.GetItems() {
+		x := report{item: decode(st.host, r), stream: st}
+		var err error
+		if x.void, err = s.drops(st, &x.item); err != nil {
+			return err
+		}
+		if !x.void {
+			if err := s.slow(ctx, s.limits.reportBytes, st.host, x.size(), "bytes of reports"); err != nil {
+				return err
+			}
+		}
 		select {
-		case s.batch <- report{item: decode(st.host, r), stream: st}:
+		case s.batch <- x:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
+	return nil
+}
+
+// drops reports whether the state would drop a report: it is not new, or about
+// an application that the host is no target of. The latter is asked for again
+// should the host become one. The note comes before the look: who looks later
+// than this and finds a target, finds the note.
+func (s *Service) drops(st *stream, r *deploy.Report) (drop bool, err error) {
+	app, noted, target := r.App, st.note(r.App), false
+	s.o.State.View(func(state *deploy.State) {
+		h, t := state.Hosts[r.Host], state.Target(r.Host, r.App)
+		target = t != nil
+		switch {
+		case h == nil:
+			drop = true
+		case t == nil:
+			err = wild("counter of reports", r.Counter, h.Counter)
+			// It says that the host is back, and nothing else.
+			drop = !h.Unreachable || r.Counter <= h.Counter || !st.returns(time.Now())
+			*r = deploy.Report{Host: r.Host, App: "", Counter: r.Counter}
+		default:
+			drop = r.Counter <= t.Counter
+			err = errors.Join(wild("counter of reports", r.Counter, h.Counter), wild("generation of "+r.App, r.Gen, t.Gen))
+		}
+	})
+	switch {
+	case target && noted:
+		st.forget(app)
+	case !target && !noted:
+		err = &deploy.Refusal{Reason: deploy.Invalid, Text: fmt.Sprintf(
+			"reports about more than %d applications that the host is no target of", mostUnheard)}
+	}
+	if drop || err != nil {
+		s.o.Limited(st.host, "reports that nobody waits for")
+	}
+	return drop, err
 }
 
 // Run proposes reports until ctx ends: at once when no entry of ours is in
@@ -111,14 +162,20 @@ func (r *report) size() int {
 // them, reports anew to whoever it finds.
 func (s *Service) commit(ctx context.Context, items []report) {
 	e := deploy.TargetsReported{}
-	done := map[*stream]uint64{}
+	done, proposed := map[*stream]uint64{}, map[*stream]bool{}
 	for _, r := range items {
-		e.Items = append(e.Items, r.item)
+		if !r.void {
+			e.Items = append(e.Items, r.item)
+			proposed[r.stream] = true
+		}
 		done[r.stream] = max(done[r.stream], r.item.Counter)
 	}
-	err := s.persist(ctx, e)
+	var err error
+	if len(e.Items) > 0 {
+		err = s.persist(ctx, e)
+	}
 	for st, counter := range done {
-		if err != nil {
+		if err != nil && proposed[st] {
 			st.stop()
 			continue
 		}

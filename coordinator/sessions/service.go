@@ -8,10 +8,12 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/naming"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -41,6 +43,12 @@ type Options struct {
 	// Epoch is the cluster's, and whether it only observes: hosts then report, and
 	// get no assignments. Nil is a cluster that acts.
 	Epoch func() (epoch uint64, held bool)
+	// Members are the coordinators' addresses, the same pointer while they are the
+	// same. Nil tells hosts nothing.
+	Members func() *agentv1.Members
+	// Limited is told of what a host was slowed down in or refused, because it had
+	// its share or nobody waits for it; it must not block. Nil is not told.
+	Limited func(host, what string)
 	// Authorities are what hosts are told of the cluster's CAs; nil is nothing yet.
 	Authorities func() *agentv1.Authorities
 }
@@ -48,8 +56,9 @@ type Options struct {
 // Service implements the agents' service on one replica.
 type Service struct {
 	agentv1.UnimplementedAgentServiceServer
-	o     Options
-	batch chan report
+	o      Options
+	limits limits
+	batch  chan report
 
 	mu      sync.Mutex
 	streams map[string]*stream
@@ -76,10 +85,18 @@ func New(o Options) *Service {
 	if o.Epoch == nil {
 		o.Epoch = func() (uint64, bool) { return 0, false }
 	}
+	if o.Members == nil {
+		o.Members = func() *agentv1.Members { return nil }
+	}
+	if o.Limited == nil {
+		o.Limited = func(string, string) {}
+	}
 	if o.Authorities == nil {
 		o.Authorities = func() *agentv1.Authorities { return nil }
 	}
-	return &Service{o: o, told: make(chan struct{}), batch: make(chan report, 1024), streams: map[string]*stream{}}
+	return &Service{
+		o: o, limits: newLimits(), told: make(chan struct{}), batch: make(chan report, 1024), streams: map[string]*stream{},
+	}
 }
 
 // stream is one host's session.
@@ -91,8 +108,54 @@ type stream struct {
 	ack  chan struct{} // acked rose
 
 	mu    sync.Mutex
-	logs  map[string]chan *agentv1.LogChunk
+	logs  map[string]*reader
 	acked uint64 // highest counter that is in the log
+	// unheard are applications of reports that were dropped because the host was
+	// no target.
+	unheard  map[string]bool
+	returned time.Time // the last report that said that the host is reachable
+}
+
+// returnPause is how long a stream waits until it says so again.
+const returnPause = 10 * time.Second
+
+// returns reports whether the stream may say that its host is reachable.
+func (s *stream) returns(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.returned) < returnPause {
+		return false
+	}
+	s.returned = now
+	return true
+}
+
+// mostUnheard bounds the list of a stream: a host has fewer applications, and
+// reports none that it was told to be no target of.
+const mostUnheard = 64
+
+// note remembers that a report about the application is dropped; false if there
+// are too many.
+func (s *stream) note(app string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unheard == nil {
+		s.unheard = map[string]bool{}
+	}
+	if len(s.unheard) >= mostUnheard && !s.unheard[app] {
+		return false
+	}
+	s.unheard[app] = true
+	return true
+}
+
+// forget takes the note back; whether there was one.
+func (s *stream) forget(app string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	noted := s.unheard[app]
+	delete(s.unheard, app)
+	return noted
 }
 
 // acknowledge lets the sender tell the host that its reports up to counter are
@@ -138,6 +201,9 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	if err := check(hello); err != nil {
 		return err
 	}
+	if !s.limits.hellos.Allow(host, 1) {
+		return s.refuse(host, "sessions")
+	}
 	if epoch, _ := s.o.Epoch(); hello.Epoch > epoch {
 		return &deploy.Refusal{Reason: deploy.Conflict, Text: fmt.Sprintf(
 			"this coordinator is of epoch %d of the cluster and the host has seen %d: it belongs to the past", epoch, hello.Epoch)}
@@ -146,7 +212,7 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	defer stop()
 	st := &stream{
 		host: host, send: make(chan *agentv1.Down, 16), done: make(chan struct{}), stop: stop,
-		ack: make(chan struct{}, 1), logs: map[string]chan *agentv1.LogChunk{},
+		ack: make(chan struct{}, 1), logs: map[string]*reader{},
 	}
 	// Present first, reachable then: the other way round the leader would call
 	// the host unreachable again, whose stream it does not see yet.
@@ -180,30 +246,26 @@ const sendGrace = time.Second
 
 // Bounds of what a host says of itself, which goes into the log.
 const (
-	longestName = 253 // of a DNS name
 	mostLabels  = 64
 	longestText = 1024
 )
 
 // check refuses a Hello that no honest agent sends.
 func check(h *agentv1.Hello) error {
-	bad := func(what string) error {
-		return &deploy.Refusal{Reason: deploy.Invalid, Text: "the host's " + what + " is too long or missing"}
+	errs := []error{naming.CheckHost(h.Name)}
+	for what, text := range map[string]string{"zone": h.Zone, "region": h.Region, "version": h.Version} {
+		errs = append(errs, naming.CheckText(what, text, naming.LongestHost))
 	}
-	switch {
-	case h.Name == "" || len(h.Name) > longestName:
-		return bad("name")
-	case len(h.Zone) > longestName || len(h.Region) > longestName:
-		return bad("zone or region")
-	case len(h.Version) > longestName:
-		return bad("version")
-	case len(h.Labels) > mostLabels:
-		return bad("list of labels")
-	}
-	for k, v := range h.Labels {
-		if len(k) > longestName || len(v) > longestText {
-			return bad("label")
+	if len(h.Labels) > mostLabels {
+		errs = append(errs, fmt.Errorf("%d labels are more than %d", len(h.Labels), mostLabels))
+	} else {
+		for k, v := range h.Labels {
+			errs = append(errs, naming.CheckText("label", k, naming.LongestHost),
+				naming.CheckText("value of label "+strconv.Quote(k), v, longestText))
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return &deploy.Refusal{Reason: deploy.Invalid, Text: fmt.Sprintf("what the host says of itself is refused: %v", err)}
 	}
 	return nil
 }
@@ -212,10 +274,15 @@ func check(h *agentv1.Hello) error {
 // is reachable again.
 func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) error {
 	var events []deploy.Event
+	var changed bool
+	var bad error
 	s.o.State.View(func(st *deploy.State) {
 		old := st.Hosts[host]
-		if old == nil || old.Name != h.Name || old.Zone != h.Zone || old.Region != h.Region ||
-			old.Version != h.Version || !maps.Equal(old.Labels, h.Labels) {
+		if old != nil {
+			bad = wild("counter of reports", h.Counter, old.Counter)
+		}
+		if changed = old == nil || old.Name != h.Name || old.Zone != h.Zone || old.Region != h.Region ||
+			old.Version != h.Version || !maps.Equal(old.Labels, h.Labels); changed {
 			events = append(events, deploy.HostEnrolled{
 				Host: host, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version,
 			})
@@ -227,7 +294,13 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) e
 			}}})
 		}
 	})
-	if len(events) == 0 {
+	switch {
+	case bad != nil:
+		s.o.Limited(host, "counters that cannot be")
+		return bad
+	case changed && !s.limits.changes.Allow(host, 1):
+		return s.refuse(host, "changes of name, zone, labels or version")
+	case len(events) == 0:
 		return nil
 	}
 	refusals, err := s.o.Log.Propose(ctx, events)
@@ -273,10 +346,11 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 		}
 	})
 	epoch, _ := s.o.Epoch()
+	members := s.o.Members()
 	err := srv.Send(&agentv1.Down{Message: &agentv1.Down_Welcome{Welcome: &agentv1.Welcome{
-		Counter: counter, Coordinator: s.o.Name, Epoch: epoch,
+		Counter: counter, Coordinator: s.o.Name, Epoch: epoch, Members: members,
 	}}})
-	last := assigned{complete: true}
+	last := assigned{complete: true, unheard: st.forget}
 	for said := ""; err == nil; {
 		changed := s.o.State.Changed()
 		now, others := s.authorities()
@@ -288,6 +362,12 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 		}
 		if m := s.next(&last, st.host); m != nil {
 			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Assignments{Assignments: m}}); err != nil {
+				break
+			}
+		}
+		if now := s.o.Members(); now != members {
+			members = now
+			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Members{Members: now}}); err != nil {
 				break
 			}
 		}
@@ -325,9 +405,14 @@ func (s *Service) receive(ctx context.Context, st *stream, srv agentv1.AgentServ
 		if err != nil {
 			return err
 		}
+		if err := s.pace(ctx, st.host, up); err != nil {
+			return err
+		}
 		switch m := up.Message.(type) {
 		case *agentv1.Up_Reports:
-			s.accept(ctx, st, m.Reports)
+			if err := s.accept(ctx, st, m.Reports); err != nil {
+				return err
+			}
 		case *agentv1.Up_Log:
 			st.deliver(m.Log)
 		case *agentv1.Up_Progress:

@@ -9,12 +9,14 @@ import (
 	"strings"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/naming"
 	"github.com/groundswell/groundswell/internal/near"
 )
 
 func errorf(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
-// A name becomes part of paths, keys and URLs.
+// Names of deploy.yaml become keys and labels of metrics too, so beside what
+// naming.Check asks of every name they are short and in lower case.
 var nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
 
 const nameRule = "use at most 63 lower case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit"
@@ -37,8 +39,13 @@ func (p *parser) build() {
 }
 
 func (p *parser) name(path, what, name string) {
-	if p.doc.Has(path) && p.doc.Clean(path) && !nameForm.MatchString(name) {
+	if !p.doc.Has(path) || !p.doc.Clean(path) {
+		return
+	}
+	if !nameForm.MatchString(name) {
 		p.doc.Errorf(path, "%q is no name of an %s; %s", name, what, nameRule)
+	} else if err := naming.Check(what, name); err != nil {
+		p.doc.Errorf(path, "%v", err)
 	}
 }
 
@@ -82,6 +89,8 @@ func (p *parser) group(name string, g *groupFile, named map[string]deploy.Config
 	path := "groups." + name
 	if !nameForm.MatchString(name) {
 		p.doc.Errorf(path, "%q is no name of a group; %s", name, nameRule)
+	} else if err := naming.Check("group", name); err != nil {
+		p.doc.Errorf(path, "%v", err)
 	}
 	p.selector(path+".select", g.Select)
 	p.app.Groups = append(p.app.Groups, Group{

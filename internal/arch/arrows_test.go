@@ -22,10 +22,13 @@ var arrows = map[string][]string{
 	"proto/peer/v1": {"proto/agent/v1"}, // coordinators hand on what agents sent
 	"internal/arch": nil, "internal/config": {"internal/near"}, "internal/discover": nil, "internal/durable": nil,
 	"internal/gossip": nil, "internal/memory": nil, "internal/near": nil, "internal/room": nil, "internal/s3server": nil,
-	"internal/identity": {"internal/durable"}, // keys outlive a power cut by the same write as everything else
-	"internal/rpc":      {"internal/identity"},
+	"internal/naming": nil, // one charset, asked by whoever takes a name
+	// Keys outlive a power cut by the same write as everything else.
+	"internal/identity": {"internal/durable", "internal/naming"},
+	"internal/bucket":   nil,
+	"internal/rpc":      {"internal/bucket", "internal/identity"},
 
-	"deploy/spec": {"deploy", "internal/config", "internal/near"},
+	"deploy/spec": {"deploy", "internal/config", "internal/naming", "internal/near"},
 	"deploy/sim":  {"deploy"},
 
 	"artifacts/dirstore": {"artifacts"}, "artifacts/s3store": {"artifacts"}, "artifacts/miniostore": {"artifacts"},
@@ -34,13 +37,15 @@ var arrows = map[string][]string{
 	"artifacts/stores":    {"artifacts", "artifacts/*"},
 
 	"coordinator/state":     {"deploy", "proto/state/v1"},
-	"coordinator/consensus": nil, "coordinator/membership": nil,
+	"coordinator/consensus": {"internal/durable", "internal/room"}, "coordinator/membership": nil,
 	"coordinator/scheduler": {"deploy"},
 	"coordinator/gates":     {"deploy"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
-	"coordinator/sessions":  {"deploy", "proto/agent/v1"},
-	"coordinator/control":   {"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/near", "proto/control/v1"},
-	"coordinator/enrol":     {"internal/identity", "proto/agent/v1"},
+	"coordinator/sessions":  {"deploy", "internal/bucket", "internal/naming", "proto/agent/v1"},
+	"coordinator/control": {
+		"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/naming", "internal/near", "proto/control/v1",
+	},
+	"coordinator/enrol": {"internal/identity", "proto/agent/v1"},
 	"coordinator": {
 		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover",
@@ -52,7 +57,8 @@ var arrows = map[string][]string{
 	"agent/probe":   {"hooks"},
 	"agent": {
 		"agent/*", "artifacts", "hooks", "proto/agent/v1",
-		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable", "internal/room",
+		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable", "internal/naming",
+		"internal/room",
 	},
 
 	"internal/devfleet": {"proto/control/v1", "internal/rpc", "internal/identity", "internal/s3server"},
@@ -60,7 +66,7 @@ var arrows = map[string][]string{
 	"cmd/dctl": {
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
 		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
-		"internal/memory", "internal/near", "internal/s3server",
+		"internal/memory", "internal/naming", "internal/near", "internal/s3server",
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
 	"cmd/dagent": {
@@ -76,6 +82,7 @@ var arrows = map[string][]string{
 
 	"examples/www": nil,
 
+	"internal/attack":  nil, // tests alone, by hostile clients
 	"internal/e2e":     nil, // tests alone, of programs
 	"internal/mutants": nil, // tests alone, of tests
 }

@@ -245,6 +245,15 @@ func (f *Fleet) connect() error {
 	return nil
 }
 
+// Reconnect shows the cluster the operator's credential as it lies on the disk now.
+func (f *Fleet) Reconnect() error {
+	_ = f.conn.Close() // it was of before
+	return f.connect()
+}
+
+// Coordinators returns the coordinators, running or killed.
+func (f *Fleet) Coordinators() []*Coordinator { return f.coords }
+
 // Token makes a join token.
 func (f *Fleet) Token(ctx context.Context, role string, uses int) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

@@ -97,8 +97,18 @@ func Open(o Options) (*Ring, error) {
 		if c.Transport, err = o.Network.open(host, port); err != nil {
 			return nil, fmt.Errorf("listen for gossip on %s: %w", o.Bind, err)
 		}
+	} else {
+		t, err := listen(host, port, c.Logger)
+		if err != nil {
+			return nil, fmt.Errorf("listen for gossip on %s: %w", o.Bind, err)
+		}
+		c.Transport = t
+		c.BindPort, c.AdvertisePort = t.GetAutoBindPort(), t.GetAutoBindPort()
 	}
 	if r.list, err = memberlist.Create(c); err != nil {
+		if c.Transport != nil {
+			_ = c.Transport.Shutdown() // the other error says more
+		}
 		return nil, fmt.Errorf("listen for gossip on %s: %w", o.Bind, err)
 	}
 	r.Rejoin(o.Seeds)

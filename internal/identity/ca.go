@@ -17,8 +17,9 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
-	"regexp"
 	"time"
+
+	"github.com/groundswell/groundswell/internal/naming"
 )
 
 // Role is what a certificate allows its holder to be.
@@ -135,18 +136,8 @@ func (c *CA) issue(csrDER []byte, p Peer, life time.Duration) ([]byte, error) {
 	return encode("CERTIFICATE", der), nil
 }
 
-// idPattern is one word without separators: an identity stands in addresses,
-// file names, lists and terminals.
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$`)
-
 // CheckID refuses what cannot be an identity.
-func CheckID(id string) error {
-	if idPattern.MatchString(id) {
-		return nil
-	}
-	return fmt.Errorf("identity %q: it must be letters, digits and . _ @ + -, begin with a letter or digit, "+
-		"and have at most 128", id)
-}
+func CheckID(id string) error { return naming.Check("identity", id) }
 
 func request(csrDER []byte) (*x509.CertificateRequest, error) {
 	csr, err := x509.ParseCertificateRequest(csrDER)

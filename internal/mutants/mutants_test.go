@@ -87,6 +87,10 @@ var table = []mutant{
 		"if len(waits) < 9 {", "./internal/simtest", "^TestACAIsGivenUp$",
 	},
 	{
+		"a leader that has just started blames hosts", "coordinator/fleet/view.go", "case heard && seen:", "case seen:",
+		"./coordinator/fleet", "^TestANewLeaderBlamesNobody$",
+	},
+	{
 		"N counts who is alive", "deploy/progress.go",
 		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
 	},

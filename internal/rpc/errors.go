@@ -25,6 +25,7 @@ const (
 	KindForbidden    = "forbidden"
 	KindInternal     = "internal"
 	KindTimeout      = "timeout"
+	KindTooMany      = "too_many" // the caller has had its share; later it may have more
 )
 
 func code(kind string) codes.Code {
@@ -45,6 +46,8 @@ func code(kind string) codes.Code {
 		return codes.PermissionDenied
 	case KindTimeout:
 		return codes.DeadlineExceeded
+	case KindTooMany:
+		return codes.ResourceExhausted
 	}
 	return codes.Internal
 }
@@ -64,7 +67,7 @@ func Kind(err error) string {
 	}
 	for _, kind := range []string{
 		KindNotFound, KindInvalid, KindConflict, KindExists, KindUnavailable,
-		KindUnauthorised, KindForbidden, KindTimeout,
+		KindUnauthorised, KindForbidden, KindTimeout, KindTooMany,
 	} {
 		if code(kind) == s.Code() {
 			return kind

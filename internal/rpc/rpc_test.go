@@ -14,7 +14,8 @@ import (
 
 func TestKindsSurviveTheWire(t *testing.T) {
 	for _, kind := range []string{
-		KindNotFound, KindInvalid, KindConflict, KindExists, KindUnavailable, KindUnauthorised, KindForbidden, KindTimeout, KindInternal,
+		KindNotFound, KindInvalid, KindConflict, KindExists, KindUnavailable, KindUnauthorised, KindForbidden,
+		KindTimeout, KindTooMany, KindInternal,
 	} {
 		err := toStatus(fmt.Errorf("while asking: %w", Errorf(kind, "no %s", "luck")))
 		if Kind(err) != kind || Text(err) != "while asking: no luck" {
@@ -35,7 +36,7 @@ func unary(s *server, ctx context.Context, method string, h grpc.UnaryHandler) e
 }
 
 func TestDeniedByDefault(t *testing.T) {
-	s := &server{o: ServerOptions{Table: Table{
+	s := &server{meters: newMeters(nil), o: ServerOptions{Table: Table{
 		"/open":   {Anonymous: true},
 		"/closed": {Roles: []identity.Role{identity.Operator}},
 	}}}
@@ -65,7 +66,7 @@ func TestDeniedByDefault(t *testing.T) {
 
 func TestAPanicEndsItsCall(t *testing.T) {
 	told := ""
-	s := &server{o: ServerOptions{
+	s := &server{meters: newMeters(nil), o: ServerOptions{
 		Table:    Table{"/open": {Anonymous: true}},
 		Panicked: func(method string, _ any, stack []byte) { told = fmt.Sprint(method, len(stack) > 0) },
 	}}
@@ -76,7 +77,7 @@ func TestAPanicEndsItsCall(t *testing.T) {
 }
 
 func TestFollowersForward(t *testing.T) {
-	s := &server{o: ServerOptions{
+	s := &server{meters: newMeters(nil), o: ServerOptions{
 		Table: Table{"/lead": {Anonymous: true, Leader: true}}, IsLeader: func() bool { return false },
 		Forward: func(_ context.Context, method string, _ any) (any, error) { return method, nil },
 	}}

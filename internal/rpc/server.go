@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -48,6 +49,9 @@ type ServerOptions struct {
 	// Applied waits until this replica has applied an entry; nil does not wait.
 	Applied  func(ctx context.Context, index uint64) error
 	Panicked func(method string, v any, stack []byte)
+	// Refused is told of what a caller, an identity or an address, was refused
+	// because it had its share; nil is not told. It must not block.
+	Refused func(caller, method, why string)
 }
 
 // Server is a gRPC server on which every call is authenticated, admitted,
@@ -55,21 +59,31 @@ type ServerOptions struct {
 // leader. A panic of a handler ends its call, not the process.
 type Server struct {
 	*grpc.Server
-	s *server
+	s     *server
+	doors *doors
 }
 
 // NewServer returns a server without services.
 func NewServer(o ServerOptions) *Server {
-	s := &server{o: o, live: map[*authorised]bool{}}
-	return &Server{s: s, Server: grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(o.Credential.Server(o.Anonymous))),
+	s := &server{o: o, live: map[*authorised]bool{}, meters: newMeters(o.Refused)}
+	in := newDoors(credentials.NewTLS(o.Credential.Server(o.Anonymous)), s.meters)
+	return &Server{s: s, doors: in, Server: grpc.NewServer(
+		grpc.Creds(in), grpc.InTapHandle(s.meters.tap),
 		grpc.ReadBufferSize(0), grpc.WriteBufferSize(4<<10),
-		grpc.MaxConcurrentStreams(1000),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout}),
+		grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(longestHeader), grpc.ConnectionTimeout(shakeBound),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: pingEvery, Timeout: pingTimeout, MaxConnectionIdle: idleBound,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 	)}
 }
+
+// longestHeader bounds the metadata of a call; ours are below 1 KiB.
+const longestHeader = 16 << 10
+
+// Serve serves the connections of a listener until the server stops.
+func (s *Server) Serve(l net.Listener) error { return s.Server.Serve(counting{l}) }
 
 // Recheck ends every stream whose caller is admitted no more.
 func (s *Server) Recheck() { s.s.recheck() }
@@ -104,7 +118,8 @@ func (s *Server) End(of func(Live) bool, why error) {
 }
 
 type server struct {
-	o ServerOptions
+	o      ServerOptions
+	meters *meters
 
 	mu   sync.Mutex
 	live map[*authorised]bool
@@ -228,6 +243,9 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	next grpc.UnaryHandler,
 ) (out any, err error) {
 	defer s.recovered(info.FullMethod, &err)
+	if err := s.meters.weigh(ctx, info.FullMethod, req); err != nil {
+		return nil, toStatus(err)
+	}
 	ctx, rule, err := s.authorise(ctx, info.FullMethod)
 	if err != nil {
 		return nil, toStatus(err)

@@ -59,7 +59,7 @@ func run(f func(context.Context) error) *process {
 // with the test, in the bubble.
 func New(t testing.TB, life time.Duration) *Cluster {
 	c := &Cluster{
-		t: t, net: newNetwork(), ring: gossip.NewNetwork(), dir: t.TempDir(), life: life, Log: slog.New(slog.DiscardHandler),
+		t: t, net: newNetwork(), ring: gossip.NewNetwork(), dir: t.TempDir(), life: life, Log: slog.New(honest{t}),
 		coordinators: map[string]*process{}, agents: map[string]*process{},
 	}
 	t.Cleanup(c.stopAll)

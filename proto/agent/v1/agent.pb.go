@@ -594,6 +594,7 @@ type Down struct {
 	//	*Down_Acknowledged
 	//	*Down_Log
 	//	*Down_Authorities
+	//	*Down_Members
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -681,6 +682,15 @@ func (x *Down) GetAuthorities() *Authorities {
 	return nil
 }
 
+func (x *Down) GetMembers() *Members {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Members); ok {
+			return x.Members
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -705,6 +715,10 @@ type Down_Authorities struct {
 	Authorities *Authorities `protobuf:"bytes,5,opt,name=authorities,proto3,oneof"`
 }
 
+type Down_Members struct {
+	Members *Members `protobuf:"bytes,6,opt,name=members,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Assignments) isDown_Message() {}
@@ -714,6 +728,62 @@ func (*Down_Acknowledged) isDown_Message() {}
 func (*Down_Log) isDown_Message() {}
 
 func (*Down_Authorities) isDown_Message() {}
+
+func (*Down_Members) isDown_Message() {}
+
+// Members are all coordinators of the cluster. An agent goes to no other
+// address, whatever gossip says; it is told in Welcome and at every change.
+type Members struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Agents        []string               `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"` // host:port of ports for agents
+	Seeds         []string               `protobuf:"bytes,2,rep,name=seeds,proto3" json:"seeds,omitempty"`   // host:port of gossip
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Members) Reset() {
+	*x = Members{}
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Members) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Members) ProtoMessage() {}
+
+func (x *Members) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Members.ProtoReflect.Descriptor instead.
+func (*Members) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Members) GetAgents() []string {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *Members) GetSeeds() []string {
+	if x != nil {
+		return x.Seeds
+	}
+	return nil
+}
 
 // Authorities says by which CAs the cluster is known now. An agent that knows
 // others renews its certificate within the time, and trusts what comes with it.
@@ -727,7 +797,7 @@ type Authorities struct {
 
 func (x *Authorities) Reset() {
 	*x = Authorities{}
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +809,7 @@ func (x *Authorities) String() string {
 func (*Authorities) ProtoMessage() {}
 
 func (x *Authorities) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +822,7 @@ func (x *Authorities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authorities.ProtoReflect.Descriptor instead.
 func (*Authorities) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Authorities) GetHash() string {
@@ -784,7 +854,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +866,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +879,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Hello) GetName() string {
@@ -868,13 +938,14 @@ type Welcome struct {
 	Counter       uint64                 `protobuf:"varint,1,opt,name=counter,proto3" json:"counter,omitempty"`
 	Coordinator   string                 `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // name of the replica, for people
 	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`            // of the cluster; an agent never goes back to a lower one
+	Members       *Members               `protobuf:"bytes,4,opt,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +957,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +970,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Welcome) GetCounter() uint64 {
@@ -923,6 +994,13 @@ func (x *Welcome) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Welcome) GetMembers() *Members {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 // Assignments: the first after Welcome is complete (what is absent is no longer
 // this host's), later ones hold what changed. A sequence that has a gap makes
 // the agent reconnect.
@@ -938,7 +1016,7 @@ type Assignments struct {
 
 func (x *Assignments) Reset() {
 	*x = Assignments{}
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1028,7 @@ func (x *Assignments) String() string {
 func (*Assignments) ProtoMessage() {}
 
 func (x *Assignments) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1041,7 @@ func (x *Assignments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignments.ProtoReflect.Descriptor instead.
 func (*Assignments) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Assignments) GetComplete() bool {
@@ -1011,13 +1089,14 @@ type Assignment struct {
 	StopFailureFails bool                   `protobuf:"varint,13,opt,name=stop_failure_fails,json=stopFailureFails,proto3" json:"stop_failure_fails,omitempty"`
 	TaskLimitNs      int64                  `protobuf:"varint,14,opt,name=task_limit_ns,json=taskLimitNs,proto3" json:"task_limit_ns,omitempty"`
 	StageBandwidth   int64                  `protobuf:"varint,15,opt,name=stage_bandwidth,json=stageBandwidth,proto3" json:"stage_bandwidth,omitempty"` // bytes a second while staging ahead; 0 is no limit
+	Report           bool                   `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"`                                       // what the host said of the application was dropped: report again
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1108,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1121,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Assignment) GetApp() string {
@@ -1150,6 +1229,13 @@ func (x *Assignment) GetStageBandwidth() int64 {
 	return 0
 }
 
+func (x *Assignment) GetReport() bool {
+	if x != nil {
+		return x.Report
+	}
+	return false
+}
+
 type Revision struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -1160,7 +1246,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1258,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1271,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Revision) GetDigest() string {
@@ -1219,7 +1305,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1317,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1330,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Probe) GetName() string {
@@ -1329,7 +1415,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1427,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1440,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Report) GetApp() string {
@@ -1442,7 +1528,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1540,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1553,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Failure) GetEvent() string {
@@ -1529,7 +1615,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1627,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1640,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Reports) GetItems() []*Report {
@@ -1564,7 +1650,9 @@ func (x *Reports) GetItems() []*Report {
 	return nil
 }
 
-// Acknowledged: every report with a counter up to this one is in the log.
+// Acknowledged: every report with a counter up to this one is in the log, or
+// would change nothing there: the host is no target of its application. Should
+// it become one, an assignment asks for the report again.
 type Acknowledged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Counter       uint64                 `protobuf:"varint,1,opt,name=counter,proto3" json:"counter,omitempty"`
@@ -1574,7 +1662,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +1674,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +1687,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Acknowledged) GetCounter() uint64 {
@@ -1624,7 +1712,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1724,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1737,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Progress) GetApp() string {
@@ -1709,7 +1797,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1809,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1822,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LogRequest) GetId() string {
@@ -1800,7 +1888,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +1900,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +1913,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogChunk) GetId() string {
@@ -1881,7 +1969,7 @@ type SignArtifactRequest struct {
 
 func (x *SignArtifactRequest) Reset() {
 	*x = SignArtifactRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +1981,7 @@ func (x *SignArtifactRequest) String() string {
 func (*SignArtifactRequest) ProtoMessage() {}
 
 func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +1994,7 @@ func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactRequest.ProtoReflect.Descriptor instead.
 func (*SignArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SignArtifactRequest) GetApp() string {
@@ -1939,7 +2027,7 @@ type SignArtifactResponse struct {
 
 func (x *SignArtifactResponse) Reset() {
 	*x = SignArtifactResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2039,7 @@ func (x *SignArtifactResponse) String() string {
 func (*SignArtifactResponse) ProtoMessage() {}
 
 func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2052,7 @@ func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactResponse.ProtoReflect.Descriptor instead.
 func (*SignArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SignArtifactResponse) GetUrl() string {
@@ -2005,14 +2093,18 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\areports\x18\x02 \x01(\v2\x1d.groundswell.agent.v1.ReportsH\x00R\areports\x122\n" +
 	"\x03log\x18\x03 \x01(\v2\x1e.groundswell.agent.v1.LogChunkH\x00R\x03log\x12<\n" +
 	"\bprogress\x18\x04 \x01(\v2\x1e.groundswell.agent.v1.ProgressH\x00R\bprogressB\t\n" +
-	"\amessage\"\xda\x02\n" +
+	"\amessage\"\x95\x03\n" +
 	"\x04Down\x129\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1d.groundswell.agent.v1.WelcomeH\x00R\awelcome\x12E\n" +
 	"\vassignments\x18\x02 \x01(\v2!.groundswell.agent.v1.AssignmentsH\x00R\vassignments\x12H\n" +
 	"\facknowledged\x18\x03 \x01(\v2\".groundswell.agent.v1.AcknowledgedH\x00R\facknowledged\x124\n" +
 	"\x03log\x18\x04 \x01(\v2 .groundswell.agent.v1.LogRequestH\x00R\x03log\x12E\n" +
-	"\vauthorities\x18\x05 \x01(\v2!.groundswell.agent.v1.AuthoritiesH\x00R\vauthoritiesB\t\n" +
-	"\amessage\">\n" +
+	"\vauthorities\x18\x05 \x01(\v2!.groundswell.agent.v1.AuthoritiesH\x00R\vauthorities\x129\n" +
+	"\amembers\x18\x06 \x01(\v2\x1d.groundswell.agent.v1.MembersH\x00R\amembersB\t\n" +
+	"\amessage\"7\n" +
+	"\aMembers\x12\x16\n" +
+	"\x06agents\x18\x01 \x03(\tR\x06agents\x12\x14\n" +
+	"\x05seeds\x18\x02 \x03(\tR\x05seeds\">\n" +
 	"\vAuthorities\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1b\n" +
 	"\twithin_ms\x18\x02 \x01(\x03R\bwithinMs\"\x8d\x02\n" +
@@ -2026,16 +2118,17 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x05epoch\x18\a \x01(\x04R\x05epoch\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"[\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x94\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\x04R\acounter\x12 \n" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x97\x01\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x127\n" +
+	"\amembers\x18\x04 \x01(\v2\x1d.groundswell.agent.v1.MembersR\amembers\"\x97\x01\n" +
 	"\vAssignments\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
 	"\x05items\x18\x03 \x03(\v2 .groundswell.agent.v1.AssignmentR\x05items\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xaf\x04\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xc7\x04\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
@@ -2057,7 +2150,8 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x06probes\x18\f \x03(\v2\x1b.groundswell.agent.v1.ProbeR\x06probes\x12,\n" +
 	"\x12stop_failure_fails\x18\r \x01(\bR\x10stopFailureFails\x12\"\n" +
 	"\rtask_limit_ns\x18\x0e \x01(\x03R\vtaskLimitNs\x12'\n" +
-	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\"6\n" +
+	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\x12\x16\n" +
+	"\x06report\x18\x10 \x01(\bR\x06report\"6\n" +
 	"\bRevision\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"\xf1\x01\n" +
@@ -2171,7 +2265,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -2183,59 +2277,62 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*RenewRequest)(nil),         // 7: groundswell.agent.v1.RenewRequest
 	(*Up)(nil),                   // 8: groundswell.agent.v1.Up
 	(*Down)(nil),                 // 9: groundswell.agent.v1.Down
-	(*Authorities)(nil),          // 10: groundswell.agent.v1.Authorities
-	(*Hello)(nil),                // 11: groundswell.agent.v1.Hello
-	(*Welcome)(nil),              // 12: groundswell.agent.v1.Welcome
-	(*Assignments)(nil),          // 13: groundswell.agent.v1.Assignments
-	(*Assignment)(nil),           // 14: groundswell.agent.v1.Assignment
-	(*Revision)(nil),             // 15: groundswell.agent.v1.Revision
-	(*Probe)(nil),                // 16: groundswell.agent.v1.Probe
-	(*Report)(nil),               // 17: groundswell.agent.v1.Report
-	(*Failure)(nil),              // 18: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 19: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 20: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 21: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 22: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 23: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 24: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 25: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 26: groundswell.agent.v1.Hello.LabelsEntry
+	(*Members)(nil),              // 10: groundswell.agent.v1.Members
+	(*Authorities)(nil),          // 11: groundswell.agent.v1.Authorities
+	(*Hello)(nil),                // 12: groundswell.agent.v1.Hello
+	(*Welcome)(nil),              // 13: groundswell.agent.v1.Welcome
+	(*Assignments)(nil),          // 14: groundswell.agent.v1.Assignments
+	(*Assignment)(nil),           // 15: groundswell.agent.v1.Assignment
+	(*Revision)(nil),             // 16: groundswell.agent.v1.Revision
+	(*Probe)(nil),                // 17: groundswell.agent.v1.Probe
+	(*Report)(nil),               // 18: groundswell.agent.v1.Report
+	(*Failure)(nil),              // 19: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 20: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 21: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 22: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 23: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 24: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 25: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 26: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 27: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	11, // 0: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	19, // 1: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	23, // 2: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	21, // 3: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
-	12, // 4: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
-	13, // 5: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	20, // 6: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	22, // 7: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
-	10, // 8: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
-	26, // 9: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
-	14, // 10: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
-	0,  // 11: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
-	15, // 12: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
-	15, // 13: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	16, // 14: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	1,  // 15: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
-	2,  // 16: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	18, // 17: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	17, // 18: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 19: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 20: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	8,  // 21: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	24, // 22: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	7,  // 23: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	4,  // 24: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 25: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	9,  // 26: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	25, // 27: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	6,  // 28: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	24, // [24:29] is the sub-list for method output_type
-	19, // [19:24] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	12, // 0: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
+	20, // 1: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	24, // 2: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	22, // 3: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	13, // 4: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
+	14, // 5: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
+	21, // 6: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	23, // 7: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	11, // 8: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
+	10, // 9: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
+	27, // 10: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	10, // 11: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
+	15, // 12: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
+	0,  // 13: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
+	16, // 14: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
+	16, // 15: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
+	17, // 16: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	1,  // 17: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
+	2,  // 18: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
+	19, // 19: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	18, // 20: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 21: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 22: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	8,  // 23: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	25, // 24: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	7,  // 25: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	4,  // 26: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 27: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	9,  // 28: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	26, // 29: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	6,  // 30: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	26, // [26:31] is the sub-list for method output_type
+	21, // [21:26] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2255,6 +2352,7 @@ func file_agent_v1_agent_proto_init() {
 		(*Down_Acknowledged)(nil),
 		(*Down_Log)(nil),
 		(*Down_Authorities)(nil),
+		(*Down_Members)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2262,7 +2360,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
