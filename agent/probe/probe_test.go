@@ -144,7 +144,7 @@ func TestUnknown(t *testing.T) {
 func TestCommand(t *testing.T) {
 	root := t.TempDir()
 	for name, body := range map[string]string{
-		"good.sh": "[ $APPLICATION_NAME = www ]", "bad.sh": "exit 3", "hang.sh": "trap '' TERM; sleep 60 & wait; "+
+		"good.sh": "[ $APPLICATION_NAME = www ]", "bad.sh": "exit 3", "hang.sh": "trap '' TERM; sleep 60 & wait; " +
 			"sleep 60",
 	} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
@@ -157,7 +157,7 @@ func TestCommand(t *testing.T) {
 	}
 	for name, want := range map[string]probe.Answer{
 		"good.sh": probe.AnswerHealthy, "bad.sh": probe.AnswerUnhealthy, "hang.sh": probe.AnswerUnhealthy,
-			"gone.sh": probe.AnswerUnknown,
+		"gone.sh": probe.AnswerUnknown,
 	} {
 		p := probe.Probe{Command: name, Timeout: time.Second, Failures: 2, Interval: time.Millisecond}
 		o, err := probe.Prober{Commands: runner}.Run(t.Context(), p,

@@ -32,6 +32,9 @@ func (v *liveView) lines() []string {
 	}
 	room := max(v.height, 8) - 2 - len(lines)
 	holds := min(len(d.Holds), max(room/4, 1))
+	if v.done && over(d) { // the report below says it
+		holds = 0
+	}
 	hosts := min(len(d.Tasks), liveHosts+1, max(room/3, 1))
 	lines = append(lines, v.waves(d, min(liveWaves, room-holds-hosts))...)
 	if !v.done { // afterwards a report names them
