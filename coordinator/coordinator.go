@@ -240,7 +240,8 @@ func (c *Coordinator) newControl() *control.Service {
 			}
 			return out
 		},
-		Token: c.createToken, Person: c.person, Cluster: c.clusterStatus,
+		Approvers: func(group string) int { return len(c.o.Approvers[group]) },
+		Token:     c.createToken, Person: c.person, Cluster: c.clusterStatus,
 	})
 }
 

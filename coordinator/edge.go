@@ -33,7 +33,8 @@ func parseApp(source []byte, filename string) ([]deploy.GroupDefined, error) {
 	var out []deploy.GroupDefined
 	for _, g := range app.Groups {
 		out = append(out, deploy.GroupDefined{
-			App: app.Name, Group: g.Name, Selector: g.Select, Artifacts: app.Artifacts, Config: g.Config, Source: string(source),
+			App: app.Name, Group: g.Name, Selector: g.Select, Artifacts: app.Artifacts, Config: g.Config,
+			Source: string(source),
 		})
 	}
 	return out, nil
@@ -143,7 +144,8 @@ func (c *Coordinator) debug(ctx context.Context) error {
 	mux.HandleFunc("/metrics", c.metrics)
 	l, err := net.Listen("tcp", c.o.Debug)
 	if err != nil {
-		return fmt.Errorf("listen for metrics: %w", err)
+		return fmt.Errorf("listen for metrics and profiles on %s: %w; another coordinator may run on this machine: "+
+			"give another address, or none, by --debug", c.o.Debug, err)
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stopped := make(chan struct{})

@@ -43,8 +43,9 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 		return Planned{}, refuse(NotFound, "no group %s of %s", in.Group, in.App)
 	}
 	if len(g.Members) == 0 {
-		return Planned{}, refuse(Invalid, "group %s of %s has no host: no enrolled host matches `%s`; see `dctl "+
-			"hosts list`", in.Group, in.App, g.Selector)
+		return Planned{}, refuse(Invalid,
+			"group %s of %s has no host: no enrolled host that is in no other group of it "+
+				"matches `%s`; see `dctl hosts list`", in.Group, in.App, g.Selector)
 	}
 	var hosts []*Host
 	p := Planned{}
@@ -64,6 +65,7 @@ func Plan(s *State, in PlanInput) (Planned, error) {
 	if err := p.capacity(c, hosts); err != nil {
 		return Planned{}, err
 	}
+	p.unserved(c, hosts)
 	p.estimate()
 	p.blast(len(hosts), c)
 	p.holds(s, g, in)
@@ -135,6 +137,48 @@ func (p *Planned) domain(c *Capacity, where string, share Share, n int) error {
 	p.Capacity = append(p.Capacity, fmt.Sprintf("%s: %d of %d may be out at a time, at least %d stay in service", where,
 		min(p.Concurrent, n-floor), n, floor))
 	return nil
+}
+
+// unserved notes the domains in which so many hosts are out for reasons of
+// their own that none of the others could leave service.
+func (p *Planned) unserved(c *Capacity, hosts []*Host) {
+	note := func(where, zone string, share Share) {
+		var away []string
+		n := 0
+		for _, h := range hosts {
+			if zone != "" && h.Zone != zone {
+				continue
+			}
+			if n++; h.Unreachable || h.Quarantine != "" {
+				away = append(away, h.Name)
+			}
+		}
+		floor, _ := c.floor(share, n)
+		if serve := n - len(away); len(away) > 0 && serve > 0 && serve <= floor {
+			slices.Sort(away)
+			p.Notes = append(p.Notes, fmt.Sprintf("of %d hosts in %s at most %d serve while %s are cordoned, "+
+				"quarantined or unreachable, and at least %d must stay in service: no other host can leave it until "+
+				"they are back or forgotten", n, where, serve, brief(away), floor))
+		}
+	}
+	note("the group", "", c.MinHealthy)
+	zones := map[string]bool{}
+	for _, h := range hosts {
+		zones[h.Zone] = true
+	}
+	if c.MinHealthyPerZone != nil {
+		for z := range sorted(zones) {
+			note("zone "+z, z, *c.MinHealthyPerZone)
+		}
+	}
+}
+
+// brief names the first of many hosts.
+func brief(names []string) string {
+	if len(names) <= 3 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:3], ", "), len(names)-3)
 }
 
 func (p *Planned) estimate() {
@@ -404,7 +448,7 @@ func (d *Deployment) undecided(left time.Duration) string {
 func (s *State) waveHolds(d *Deployment, i int) []string {
 	w, p := &d.Waves[i], d.waves[i]
 	var out []string
-	name := func(set bitset, why string) {
+	name := func(set bitset, why, then string) {
 		var hosts []string
 		set.each(func(j int) bool {
 			hosts = append(hosts, s.hostName(w.Hosts[j]))
@@ -414,11 +458,11 @@ func (s *State) waveHolds(d *Deployment, i int) []string {
 			hosts = append(hosts[:3], "...")
 		}
 		if len(hosts) > 0 {
-			out = append(out, fmt.Sprintf("%s: %s: %v", w.Name, why, hosts))
+			out = append(out, fmt.Sprintf("%s: %s: %v%s", w.Name, why, hosts, then))
 		}
 	}
-	name(p.stuck, "unreachable or not staged")
-	name(p.granted, "works on")
+	name(p.stuck, "unreachable or not staged", "; `skip-host` goes on without them")
+	name(p.granted, "works on", "")
 	if b := d.Config.Stage.Barrier; !w.Released && b != "" && b != "none" {
 		if have, need, _ := d.quorum(i); have < need {
 			out = append(out, fmt.Sprintf("%s: %d of %d targets must be staged first", w.Name, have, need))

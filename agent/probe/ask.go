@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/groundswell/groundswell/hooks"
@@ -28,6 +29,10 @@ func askHTTP(ctx context.Context, p Probe) (Answer, string) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)
+	var whole *url.Error
+	if errors.As(err, &whole) {
+		return refusal(whole.Err) // whoever tells of it names the URL
+	}
 	if err != nil {
 		return refusal(err)
 	}

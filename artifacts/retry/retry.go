@@ -111,11 +111,14 @@ func again[T any](ctx context.Context, o Options, what string, do func() (T, err
 	tries := 0
 	out, err := backoff.Retry(ctx, func() (T, error) {
 		tries++
-		var out T
-		if out, last = do(); last != nil && artifacts.IsPermanent(last) {
-			return out, backoff.Permanent(last)
+		out, err := do()
+		if last == nil || ctx.Err() == nil { // that the caller gave up says nothing of the store
+			last = err
 		}
-		return out, last
+		if err != nil && artifacts.IsPermanent(err) {
+			return out, backoff.Permanent(err)
+		}
+		return out, err
 	}, backoff.WithBackOff(o.waits()), backoff.WithMaxElapsedTime(o.bound(ctx)))
 	switch {
 	case err == nil:

@@ -7,14 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"path"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/groundswell/groundswell/artifacts"
 )
@@ -39,7 +42,8 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	var opts []func(*config.LoadOptions) error
+	// The SDK writes warnings to standard error, of a server's every answer.
+	opts := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{}), config.WithRetryer(quickly)}
 	if cfg.Region != "" {
 		opts = append(opts, config.WithRegion(cfg.Region))
 	}
@@ -50,6 +54,7 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	if sdk.Region == "" {
 		sdk.Region = "us-east-1" // servers other than AWS seldom care
 	}
+	sdk.Credentials = aws.NewCredentialsCache(credentials{sdk.Credentials})
 	client := s3.NewFromConfig(sdk, cfg.apply)
 	return &Store{
 		cfg: cfg, client: client, sign: s3.NewPresignClient(client),
@@ -58,6 +63,31 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 			o.FailTimeout = 10 * time.Second // to take back the parts of an upload that was given up
 		}),
 	}, nil
+}
+
+// quickly repeats what one connection lost; who waits for a store to come back
+// is the decorator of package retry.
+func quickly() aws.Retryer {
+	return retry.AddWithMaxBackoffDelay(retry.NewStandard(), 200*time.Millisecond)
+}
+
+// errNoCredentials stands for all that the SDK says of places where it looked.
+var errNoCredentials = errors.New(
+	"no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role gives them")
+
+// credentials are those that the SDK finds, or one sentence.
+type credentials struct{ next aws.CredentialsProvider }
+
+// Retrieve implements [aws.CredentialsProvider].
+func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	if c.next == nil {
+		return aws.Credentials{}, errNoCredentials
+	}
+	out, err := c.next.Retrieve(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = errNoCredentials
+	}
+	return out, err
 }
 
 func (c Config) apply(o *s3.Options) {
@@ -163,7 +193,12 @@ func (s *Store) explain(verb, key string, err error) error {
 	if errors.As(err, &answer) {
 		status = answer.HTTPStatusCode()
 	}
+	var network *net.OpError
 	switch {
+	case errors.Is(err, errNoCredentials):
+		err = artifacts.Permanent(errNoCredentials)
+	case errors.As(err, &network):
+		err = network // the URL and the attempts of the SDK say no more
 	case code == "NoSuchBucket":
 		err = artifacts.Permanent(fmt.Errorf("create the bucket or correct its name: %w", err))
 	case code == "NoSuchKey" || status == http.StatusNotFound:

@@ -87,3 +87,29 @@ func TestBadURLs(t *testing.T) {
 		}
 	}
 }
+
+// Without credentials one sentence says what to set, and it is final; where the
+// SDK has looked is its own matter.
+func TestNoCredentials(t *testing.T) {
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
+	s := open(t, "s3://"+server.Bucket(t)+"?endpoint="+server.URL)
+	_, err := s.Stat(t.Context(), "packs/a")
+	if !artifacts.IsPermanent(err) || !strings.Contains(err.Error(), "no credentials: set AWS_ACCESS_KEY_ID") ||
+		strings.Contains(strings.ToLower(err.Error()), "imds") || strings.Contains(err.Error(), "operation error") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A server that is not there is told by one line.
+func TestNoServer(t *testing.T) {
+	s := open(t, "s3://bucket?endpoint=http://127.0.0.1:1")
+	_, err := s.Stat(t.Context(), "packs/a")
+	if want := "stat packs/a in s3://bucket: dial tcp 127.0.0.1:1: connect: connection " +
+		"refused"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}

@@ -69,7 +69,7 @@ func TestReady(t *testing.T) {
 	defer conn.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
 	var out bytes.Buffer
-	if err := ready(&out, agent.Status{Host: "h-1", Name: "web-1"}); err != nil {
+	if err := ready(&out, "json", agent.Status{Host: "h-1", Name: "web-1"}); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 100)
@@ -79,6 +79,11 @@ func TestReady(t *testing.T) {
 	n, err := conn.Read(buf)
 	if err != nil || string(buf[:n]) != "READY=1" || !strings.Contains(out.String(), `"event":"ready"`) {
 		t.Errorf("told %q (%v), printed %s", buf[:n], err, out.String())
+	}
+	out.Reset()
+	if err := ready(&out, "text", agent.Status{Host: "h-1", Name: "web-1"}); err != nil ||
+		out.String() != "ready: host web-1, id h-1, 0 targets\n" {
+		t.Errorf("for people: %s (%v)", out.String(), err)
 	}
 }
 

@@ -90,7 +90,7 @@ func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 		o.Beat = func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) } // nobody to tell
 	}
 	o.Ready = func(st agent.Status) {
-		if err := ready(stdout, st); err != nil {
+		if err := ready(stdout, s.LogFormat, st); err != nil {
 			log.Warn("cannot tell that the agent is ready", "error", err)
 		}
 	}
@@ -144,14 +144,19 @@ func examine(ctx context.Context, s settings, stdout io.Writer) error {
 	return nil
 }
 
-// ready tells whoever started the agent: one JSON line, and the service
-// manager if there is one.
-func ready(stdout io.Writer, st agent.Status) error {
+// ready tells whoever started the agent, in one line of the log's format, and
+// the service manager if there is one.
+func ready(stdout io.Writer, format string, st agent.Status) error {
 	line := map[string]any{
 		"event": "ready", "host": st.Host, "name": st.Name, "gossip": st.Gossip,
 		"targets": st.Targets,
 	}
-	err := json.NewEncoder(stdout).Encode(line)
+	var err error
+	if format == "text" {
+		_, err = fmt.Fprintf(stdout, "ready: host %s, id %s, %d targets\n", st.Name, st.Host, len(st.Targets))
+	} else {
+		err = json.NewEncoder(stdout).Encode(line)
+	}
 	_, notified := daemon.SdNotify(false, daemon.SdNotifyReady)
 	return errors.Join(err, notified)
 }

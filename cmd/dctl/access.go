@@ -97,6 +97,10 @@ func (c *cli) revoke(cmd *cobra.Command, role, name string) error {
 		return c.show(out, func(w io.Writer) {
 			fmt.Fprintf(w, "%s %s is revoked (%s)\n", role, name,
 				line(out.Identity))
+			if role == "agent" {
+				fmt.Fprintf(w, "it still counts among the hosts of its groups, as one that does not serve: `dctl "+
+					"hosts forget %s` takes it out\n", name)
+			}
 		})
 	})
 }

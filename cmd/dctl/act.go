@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,8 +35,10 @@ func (c *cli) actCommands() []*cobra.Command {
 func (c *cli) promoteCommand() *cobra.Command {
 	var gate, wave string
 	cmd := &cobra.Command{
-		Use: "promote ID [--gate NAME]", Short: "Count a bake, a window or an inconclusive gate as passed", Args: args("ID"),
-		Long:    "Count what holds the present waves as passed: a bake, a closed window, a gate without\nan answer; or only the one that is named. Never a gate that failed, nor an approval.",
+		Use: "promote ID [--gate NAME]", Short: "Count a bake, a window or an inconclusive gate " +
+			"as passed", Args: args("ID"),
+		Long: "Count what holds the present waves as passed: a bake, a closed window, a gate without\nan answer; " +
+			"or only the one that is named. Never a gate that failed, nor an approval.",
 		Example: "dctl promote 01JD4Z --reason \"looks good\"\ndctl promote 01JD4Z --gate bake --wave one-box",
 	}
 	cmd.Flags().StringVar(&gate, "gate", "", "name of the gate, or bake (default: all that wait)")
@@ -49,7 +53,8 @@ func (c *cli) approvalCommand(verb, short string) *cobra.Command {
 	var gate string
 	cmd := &cobra.Command{
 		Use: verb + " ID", Short: short, Args: args("ID"),
-		Long:    short + ". Who asked for the deployment cannot\napprove it, and nobody counts twice; the history keeps who, when and why.",
+		Long: short + ". Who asked for the deployment cannot\napprove it, and nobody counts twice; the history " +
+			"keeps who, when and why.",
 		Example: fmt.Sprintf("dctl %s 01JD4Z --reason \"checked with support\"", verb),
 	}
 	cmd.Flags().StringVar(&gate, "gate", "", "name of the gate (default: every one that waits)")
@@ -62,7 +67,8 @@ func (c *cli) approvalCommand(verb, short string) *cobra.Command {
 func (c *cli) skipZoneCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "skip-zone ID ZONE", Short: "Go on without a zone, after a failure there", Args: args("ID", "ZONE"),
-		Long:    "Go on without a zone that failed or was taken back. Its hosts keep what they run\nuntil the next deployment.",
+		Long: "Go on without a zone that failed or was taken back. Its hosts keep what they run\nuntil the next " +
+			"deployment.",
 		Example: "dctl skip-zone 01JD4Z eu-1b --reason \"zone incident\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "skip-zone", Zone: args[1]})
@@ -72,7 +78,8 @@ func (c *cli) skipZoneCommand() *cobra.Command {
 
 func (c *cli) skipHostCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "skip-host ID HOST...", Short: "Leave hosts out for now; they are caught up with later", Args: cobra.MinimumNArgs(2),
+		Use: "skip-host ID HOST...", Short: "Leave hosts out for now; they are caught up " +
+			"with later", Args: cobra.MinimumNArgs(2),
 		Example: "dctl skip-host 01JD4Z www-07 www-09 --reason \"being repaired\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "skip-hosts", Hosts: args[1:]})
@@ -84,8 +91,10 @@ func (c *cli) takeOverCommand() *cobra.Command {
 	var by string
 	cmd := &cobra.Command{
 		Use: "take-over ID", Short: "End a deployment in favour of a newer one", Args: args("ID"),
-		Long:    "End a deployment in favour of a newer one in flight: hosts keep what they run until\nthe newer one comes to them.",
-		Example: "dctl deploy --app www --rev 77ac01e --fixes 9be01d7 --detach\ndctl take-over 01JD4Z --reason \"77ac01e repairs it\"",
+		Long: "End a deployment in favour of a newer one in flight: hosts keep what they run until\nthe newer one " +
+			"comes to them.",
+		Example: "dctl deploy --app www --rev 77ac01e --fixes 9be01d7 --detach\ndctl take-over 01JD4Z --reason " +
+			"\"77ac01e repairs it\"",
 	}
 	cmd.Flags().StringVar(&by, "by", "", "the newer deployment (default: the next one)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -97,7 +106,8 @@ func (c *cli) takeOverCommand() *cobra.Command {
 func (c *cli) fixesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "fixes ID REVISION", Short: "Declare that a deployment repairs a revision", Args: args("ID", "REVISION"),
-		Long:    "Declare that a deployment in flight repairs an older revision, so that the rollback of\nthat one does not take this one back too.",
+		Long: "Declare that a deployment in flight repairs an older revision, so that the rollback of\nthat one " +
+			"does not take this one back too.",
 		Example: "dctl fixes 01JD5A 9be01d7",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "fixes", Fixes: args[1]})
@@ -139,7 +149,8 @@ func (c *cli) retryCommand() *cobra.Command {
 func (c *cli) abortCommand() *cobra.Command {
 	var rollback, leave bool
 	cmd := &cobra.Command{
-		Use: "abort ID (--rollback|--leave)", Short: "End a deployment: go back, or leave hosts as they are", Args: args("ID"),
+		Use: "abort ID (--rollback|--leave)", Short: "End a deployment: go back, or leave hosts as " +
+			"they are", Args: args("ID"),
 		Example: `dctl abort 01JD4Z --rollback --reason "errors in eu-1a"
 dctl abort 01JD4Z --leave`,
 	}
@@ -192,7 +203,8 @@ func (c *cli) rollbackCommand() *cobra.Command {
 	var detach, all bool
 	var limit config.Duration
 	cmd := &cobra.Command{
-		Use: "rollback --app APP [--to REVISION | --zone ZONE | --wave WAVE]", Short: "Take an application back", Args: upTo(0),
+		Use: "rollback --app APP [--to REVISION | --zone ZONE | " +
+			"--wave WAVE]", Short: "Take an application back", Args: upTo(0),
 		Long: `Take an application back to its last good revision, or to one that you name. A
 deployment in flight is rolled back; else one is made that goes back. What is
 still on a host's disk is not downloaded. With --zone or --wave only that part of
@@ -249,11 +261,41 @@ func (c *cli) rollbackPart(cmd *cobra.Command, app, group string, req *controlv1
 	}
 	return c.with(func(cl *client) error {
 		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetDeployment,
-			&controlv1.GetDeploymentRequest{App: app, Group: group})
+			&controlv1.GetDeploymentRequest{App: app, Group: group, AllTasks: true})
 		if err != nil {
+			return err
+		}
+		if err := partOf(out.Deployment, req.Zone, req.Wave); err != nil {
 			return err
 		}
 		req.Deployment = out.Deployment.GetId()
 		return c.request(cmd, req)
 	})
+}
+
+// partOf checks that a deployment is in flight and has such a zone or wave.
+func partOf(d *controlv1.Deployment, zone, wave string) error {
+	if d.GetTerminal() {
+		return &exitError{code: exitRefused, text: fmt.Sprintf("no deployment of %s is in flight: --zone and --wave "+
+			"take back a part of one that is; `dctl rollback --app %s` takes everything back", d.App, d.App)}
+	}
+	zones, waves := map[string]bool{}, map[string]bool{}
+	for _, w := range d.GetWaves() {
+		waves[w.Name] = true
+		zones[w.Zone] = true
+	}
+	for _, t := range d.GetTasks() {
+		zones[t.Zone] = true
+	}
+	delete(zones, "")
+	for _, x := range []struct {
+		what, name string
+		known      map[string]bool
+	}{{"zone", zone, zones}, {"wave", wave, waves}} {
+		if x.name != "" && !x.known[x.name] {
+			return usage("deployment %s has no %s %q; there are %s", d.GetId(), x.what, x.name,
+				strings.Join(slices.Sorted(maps.Keys(x.known)), ", "))
+		}
+	}
+	return nil
 }

@@ -66,7 +66,7 @@ func appRows(apps []*controlv1.App) []string {
 func running(g *controlv1.Group) string {
 	var out []string
 	for _, r := range g.Running {
-		text := fmt.Sprintf("%s ×%d", r.Name, r.Hosts)
+		text := fmt.Sprintf("%s ×%d", shortName(r.Name), r.Hosts)
 		if r.Grade == "suspect" || r.Grade == "bad" {
 			text += " (" + r.Grade + ")"
 		}
@@ -76,16 +76,22 @@ func running(g *controlv1.Group) string {
 }
 
 func (c *cli) appsShow() *cobra.Command {
+	var app string
 	var source bool
 	cmd := &cobra.Command{
-		Use: "show APP", Short: "Show an application", Args: args("APP"),
+		Use: "show APP", Short: "Show an application", Args: upTo(1),
 		Example: "dctl apps show www\ndctl apps show www --source > deploy.yaml",
 	}
+	c.appFlag(cmd, &app)
 	cmd.Flags().BoolVar(&source, "source", false, "print the deploy.yaml that is in force")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		app, err := oneApp(cmd, args, app)
+		if err != nil {
+			return err
+		}
 		return c.with(func(cl *client) error {
 			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetApp,
-				&controlv1.GetAppRequest{App: args[0]})
+				&controlv1.GetAppRequest{App: app})
 			if err != nil {
 				return err
 			}
@@ -97,6 +103,20 @@ func (c *cli) appsShow() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// oneApp is the application that a command is about, named by its argument or,
+// as everywhere else, by --app.
+func oneApp(cmd *cobra.Command, given []string, flag string) (string, error) {
+	switch {
+	case len(given) == 0 && flag == "":
+		return "", args("APP")(cmd, given)
+	case len(given) == 0:
+		return flag, nil
+	case flag != "" && flag != given[0]:
+		return "", usage("%s or --app %s: which one?", given[0], flag)
+	}
+	return given[0], nil
 }
 
 func printApp(w io.Writer, a *controlv1.App) {
@@ -118,13 +138,13 @@ func printApp(w io.Writer, a *controlv1.App) {
 			if why == "" {
 				why = "is being brought up to date"
 			}
-			drift = append(drift, cells(g.Name, x.Host, x.Runs, x.Wants, why))
+			drift = append(drift, cells(g.Name, x.Host, shortName(x.Runs), shortName(x.Wants), why))
 		}
 	}
 	var grades []string
 	for _, g := range a.GetGroups() {
 		for _, r := range g.Running {
-			grades = append(grades, cells(g.Name, r.Name, r.Hosts, r.Grade))
+			grades = append(grades, cells(g.Name, shortName(r.Name), r.Hosts, r.Grade))
 		}
 	}
 	if len(grades) > 0 {
@@ -138,25 +158,32 @@ func printApp(w io.Writer, a *controlv1.App) {
 }
 
 func (c *cli) appsDelete() *cobra.Command {
-	var group string
+	var app, group string
 	cmd := &cobra.Command{
-		Use: "delete APP [--group GROUP]", Short: "Forget a group; what runs on its hosts is not touched", Args: args("APP"),
+		Use: "delete APP [--group GROUP]", Short: "Forget a group; what runs on its hosts is not " +
+			"touched", Args: upTo(1),
 		Example: "dctl apps delete www --group staging",
 	}
 	cmd.Flags().StringVar(&group, "group", "", "deployment group, where the application has several")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := c.confirm("Forget " + strings.TrimSpace(args[0]+" "+group) + "?"); err != nil {
+		app, err := oneApp(cmd, args, app)
+		if err != nil {
+			return err
+		}
+		what := strings.TrimSpace(app + " " + group)
+		if err := c.confirm("Forget " + what + "?"); err != nil {
 			return err
 		}
 		return c.with(func(cl *client) error {
-			req := &controlv1.DeleteGroupRequest{Mutation: cl.mutation(""), App: args[0], Group: group}
+			req := &controlv1.DeleteGroupRequest{Mutation: cl.mutation(""), App: app, Group: group}
 			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.DeleteGroup, req)
 			if err != nil {
 				return err
 			}
-			return c.show(out, func(w io.Writer) { fmt.Fprintln(w, "deleted "+strings.TrimSpace(args[0]+" "+group)) })
+			return c.show(out, func(w io.Writer) { fmt.Fprintln(w, "deleted "+what) })
 		})
 	}
+	c.appFlag(cmd, &app)
 	return cmd
 }
 
@@ -210,6 +237,9 @@ func printApplied(w io.Writer, r *controlv1.ApplyAppResponse, dryRun bool) {
 		fmt.Fprintln(w, line(leavingText(r.Leaving)))
 	}
 	fmt.Fprintln(w, line(fmt.Sprintf("%s %s with groups %s; %s", did, r.App, strings.Join(r.Groups, ", "), changed)))
+	for _, text := range r.Warnings {
+		fmt.Fprintln(w, "warning: "+line(text))
+	}
 }
 
 // leavingText says how many hosts leave which group; what runs on them is not
@@ -255,7 +285,8 @@ func (c *cli) appsLint() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use: "lint [DIR]", Short: "Check deploy.yaml and appspec.yml without a cluster", Args: upTo(1),
-		Long:    "Check deploy.yaml, and the appspec with its scripts, of a folder. Exit 2 if a\ncoordinator or a host would refuse them; warnings alone exit 0.",
+		Long: "Check deploy.yaml, and the appspec with its scripts, of a folder. Exit 2 if a\ncoordinator or a " +
+			"host would refuse them; warnings alone exit 0.",
 		Example: "dctl apps lint\ndctl apps lint -f ops/deploy.yaml build/",
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "deploy.yaml (default: the one in DIR)")

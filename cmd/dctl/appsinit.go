@@ -23,7 +23,8 @@ func (c *cli) appsInit() *cobra.Command {
 	var app, dir string
 	cmd := &cobra.Command{
 		Use: "init", Short: "Write a deploy.yaml, an appspec.yml and scripts to start from", Args: upTo(0),
-		Long:    "Write a commented deploy.yaml, an appspec.yml and hook scripts that work as they are.\nA file that exists is never replaced: then nothing is written.",
+		Long: "Write a commented deploy.yaml, an appspec.yml and hook scripts that work as they are.\nA file that " +
+			"exists is never replaced: then nothing is written.",
 		Example: "dctl apps init --app www",
 	}
 	cmd.Flags().StringVar(&app, "app", "", "application (default: the folder's name)")
@@ -109,7 +110,8 @@ func free(dir string, files []skeletonFile) error {
 		}
 	}
 	if len(taken) > 0 {
-		return &exitError{code: exitRefused, text: fmt.Sprintf("%s holds %s already; nothing was written. Move them away, or choose another folder with --dir", dir, strings.Join(taken, ", "))}
+		return &exitError{code: exitRefused, text: fmt.Sprintf("%s holds %s already; nothing was written. Move them "+
+			"away, or choose another folder with --dir", dir, strings.Join(taken, ", "))}
 	}
 	return nil
 }

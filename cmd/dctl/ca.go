@@ -55,7 +55,8 @@ func printCA(w io.Writer, s *controlv1.ClusterStatusResponse) {
 	case behind != "":
 		fmt.Fprintf(w, "its predecessor is trusted still; these have nothing of the new one: %s\n", behind)
 	default:
-		fmt.Fprintln(w, "its predecessor is trusted still, and nobody who is connected needs it: `dctl cluster ca retire`")
+		fmt.Fprintln(w,
+			"its predecessor is trusted still, and nobody who is connected needs it: `dctl cluster ca retire`")
 	}
 	if s.NextCa == s.Ca && s.CaAway > 0 {
 		fmt.Fprintf(w, "%s away: who does not come back before the predecessor is retired needs a new token\n",

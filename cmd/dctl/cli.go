@@ -24,8 +24,13 @@ type cli struct {
 	// wait returns after d, or earlier with the error of ctx.
 	wait func(ctx context.Context, d time.Duration) error
 
-	flags globals
-	args  []string // of this call
+	// patience is wait, for what is said of a wait.
+	patience func(ctx context.Context, d time.Duration) error
+
+	flags    globals
+	args     []string // of this call
+	drawing  bool     // a live view has the terminal
+	answered bool     // a program has its answer on standard output already
 }
 
 // globals are the flags of every command.
@@ -48,7 +53,7 @@ func newCLI(in io.Reader, out, err io.Writer) *cli {
 			t := time.NewTicker(d)
 			return t.C, t.Stop
 		},
-		wait: sleep,
+		wait: sleep, patience: sleep,
 	}
 }
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -74,16 +77,37 @@ func comeBack(cred *identity.Credential) string {
 	if who.BreakGlass {
 		return "; a break-glass credential lives for a day"
 	}
-	return fmt.Sprintf("; ask an operator for a token (`dctl token create --role operator --name %s`) and give it to `dctl login` "+
-		"with the same --credentials, or make a break-glass credential on a coordinator's machine (`dcoord operator --help`)", who.ID)
+	return fmt.Sprintf(
+		"; ask an operator for a token (`dctl token create --role operator --name %s`) and give it to `dctl login` "+
+			"with the same --credentials, or make a break-glass credential on a coordinator's machine (`dcoord operator "+
+			"--help`)", who.ID)
 }
 
 func (cl *client) dial() (*grpc.ClientConn, error) {
 	return rpc.Dial(cl.addresses, cl.cred.Client(), cl.seen.Options()...)
 }
 
-// where joins flags and the contexts file.
+// where joins flags and the contexts file, and checks the addresses.
 func (c *cli) where() (Context, error) {
+	out, err := c.lookUp()
+	if err != nil {
+		return out, err
+	}
+	return out, checkAddresses(out.Coordinators)
+}
+
+// checkAddresses refuses what no connection can be made to.
+func checkAddresses(all []string) error {
+	for _, a := range all {
+		host, port, err := net.SplitHostPort(a)
+		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || host == "" || bad != nil || n == 0 {
+			return usage("coordinator address %q is not legal; write host:port, such as coord-1.example:7100", a)
+		}
+	}
+	return nil
+}
+
+func (c *cli) lookUp() (Context, error) {
 	out := Context{Coordinators: c.flags.coordinators, Credentials: c.flags.credentials}
 	if len(out.Coordinators) > 0 && out.Credentials != "" {
 		return out, nil
@@ -177,13 +201,50 @@ const maxReply = 64 << 20
 
 // call makes a request until a coordinator answers or --timeout has passed.
 func call[Q, A any](ctx context.Context, cl *client, f method[Q, A], req *Q) (*A, error) {
+	return attempt(ctx, cl, func(ctx context.Context) (*A, error) {
+		return f(cl.api(), ctx, req, grpc.MaxCallRecvMsgSize(maxReply))
+	})
+}
+
+// receive opens a stream and returns it with its first message, within
+// --timeout; it may then last. A stream that ends before any is io.EOF.
+func receive[A any](ctx context.Context, cl *client,
+	open func(controlv1.ControlServiceClient, context.Context) (grpc.ServerStreamingClient[A], error),
+) (*A, grpc.ServerStreamingClient[A], error) {
+	var stream grpc.ServerStreamingClient[A]
+	first, err := attempt(ctx, cl, func(limited context.Context) (*A, error) {
+		inner, cancel := context.WithCancel(ctx) // outlives the limit of the first message
+		stop := context.AfterFunc(limited, cancel)
+		var err error
+		if stream, err = open(cl.api(), inner); err == nil {
+			var m *A
+			if m, err = stream.Recv(); err == nil && stop() {
+				return m, nil
+			}
+		}
+		cancel()
+		if limited.Err() != nil && !errors.Is(err, io.EOF) {
+			err = limited.Err()
+		}
+		return nil, err
+	})
+	return first, stream, err
+}
+
+// attempt repeats f, at one coordinator after the other, until it has an answer
+// or --timeout has passed. After a while it says what it waits for.
+func attempt[A any](ctx context.Context, cl *client, f func(context.Context) (*A, error)) (*A, error) {
 	limit := time.Duration(cl.cli.flags.timeout)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	defer cl.cli.saying("waiting for a coordinator at " + strings.Join(cl.addresses, ", "))()
 	var last error
 	for try := 0; ; try++ {
-		out, err := f(cl.api(), ctx, req, grpc.MaxCallRecvMsgSize(maxReply))
-		if err == nil || !transient(err) {
+		out, err := f(ctx)
+		switch {
+		case err != nil && rpc.Stranger(err):
+			return nil, cl.stranger()
+		case err == nil || !transient(err):
 			return out, err
 		}
 		if rpc.Kind(err) != rpc.KindTimeout || last == nil {
@@ -194,6 +255,33 @@ func call[Q, A any](ctx context.Context, cl *client, f method[Q, A], req *Q) (*A
 		}
 		cl.turn()
 	}
+}
+
+// sayAfter is how long dctl waits without a word.
+const sayAfter = 2 * time.Second
+
+// saying tells a person what dctl waits for, unless the wait is over by then:
+// the function that it returns ends it. A live view says so itself.
+func (c *cli) saying(what string) (over func()) {
+	if c.drawing {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		if c.patience(ctx, sayAfter) == nil {
+			fmt.Fprintln(c.err, "dctl: "+clean(what)+" …")
+		}
+	}()
+	return func() { cancel(); <-said }
+}
+
+// stranger says that the credential is of another cluster.
+func (cl *client) stranger() error {
+	return &exitError{code: exitAuth, text: fmt.Sprintf(
+		"the credential in %s is of another cluster than the coordinator at %s; "+
+			"choose with --context, or with --credentials and --coordinator", cl.dir, strings.Join(cl.addresses, ", "))}
 }
 
 // transient reports whether another try, elsewhere, may succeed.
@@ -211,8 +299,12 @@ func (cl *client) unreachable(ctx context.Context, limit time.Duration, last err
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	return &exitError{code: exitOther, text: fmt.Sprintf("no answer from %s within %s: %s",
-		strings.Join(cl.addresses, ", "), limit, rpc.Text(last))}
+	why := ""
+	if rpc.Kind(last) != rpc.KindTimeout {
+		why = ": " + rpc.Text(last)
+	}
+	return &exitError{code: exitOther, text: fmt.Sprintf("no answer from %s within %s (--timeout)%s",
+		strings.Join(cl.addresses, ", "), limit, why)}
 }
 
 // with connects, runs f and closes.

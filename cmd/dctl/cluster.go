@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,7 +133,8 @@ func life(endsMs int64) string {
 func (c *cli) loginCommand() *cobra.Command {
 	tokenFile := ""
 	cmd := &cobra.Command{
-		Use: "login NAME --coordinator ADDRESSES (--credentials DIR | --token-file FILE)", Short: "Remember a cluster as a context", Args: args("NAME"),
+		Use: "login NAME --coordinator ADDRESSES (--credentials DIR | " +
+			"--token-file FILE)", Short: "Remember a cluster as a context", Args: args("NAME"),
 		Long: `Remember where a cluster is and which credentials to show it. The cluster is asked
 first, so a context that is written works. With --token-file the credential is
 made: the token, from ` + "`dctl token create --role operator --name YOU`" + `, is spent and names
@@ -201,14 +204,28 @@ func (c *cli) login(cmd *cobra.Command, name string) error {
 		if err != nil {
 			return err
 		}
-		if err := WriteContext(path, name, Context{Coordinators: c.flags.coordinators, Credentials: dir},
-			true); err != nil {
+		where := Context{Coordinators: everyAddress(c.flags.coordinators, out), Credentials: dir}
+		if err := WriteContext(path, name, where, true); err != nil {
 			return err
 		}
 		return c.show(object{{"context", name}, {"cluster_id", out.ClusterId}, {"file", path}}, func(w io.Writer) {
 			fmt.Fprintf(w, "context %s of cluster %s is in %s and current\n", name, line(out.ClusterId), path)
 		})
 	})
+}
+
+// everyAddress is what was given and then what the cluster says of the others:
+// the one that was named is not always the one that lives.
+func everyAddress(given []string, s *controlv1.ClusterStatusResponse) []string {
+	out := slices.Clone(given)
+	for _, c := range s.Coordinators {
+		host, _, err := net.SplitHostPort(c.Address)
+		if ip := net.ParseIP(host); err != nil || host == "" || ip.IsUnspecified() || slices.Contains(out, c.Address) {
+			continue // nobody reaches it there
+		}
+		out = append(out, c.Address)
+	}
+	return out
 }
 
 func (c *cli) versionCommand() *cobra.Command {

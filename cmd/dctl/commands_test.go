@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +40,8 @@ func TestLists(t *testing.T) {
 			Records:    []*controlv1.Record{rec(4, "deployment", "running")},
 		},
 		apps: []*controlv1.App{{Name: "www", Groups: []*controlv1.Group{{
-			Name: "prod", Hosts: 2, Serving: 2, LastDeployment: "01C", LastStatus: "succeeded", Deployment: "01D", Config: "staged", Artifacts: "file:///r",
+			Name: "prod", Hosts: 2, Serving: 2, LastDeployment: "01C", LastStatus: "succeeded", Deployment: "01D",
+			Config: "staged", Artifacts: "file:///r",
 			Selector: `role == "web"`, Running: []*controlv1.RevisionCount{{Name: "4f2a91c", Hosts: 2}},
 		}}}},
 		hosts: []*controlv1.Host{
@@ -87,7 +89,8 @@ func TestLogs(t *testing.T) {
 	cl := newCluster(t)
 	cl.context(cl.serve(f))
 	piped := cl.call("logs", "01D")
-	want := "==> web1 ApplicationStart start.sh <==\none\ntwo \x1b[31mred\xff\n==> web2 ApplicationStart start.sh <==\nthree\n"
+	want := "==> web1 ApplicationStart start.sh <==\none\ntwo \x1b[31mred\xff\n==> web2 ApplicationStart start.sh " +
+		"<==\nthree\n"
 	if piped.out != want || piped.err != "web3: no stream\n" || piped.code != 0 {
 		t.Errorf("piped: %+v", piped)
 	}
@@ -187,7 +190,7 @@ func TestContexts(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %s", info.Mode())
 	}
-	must(t, RemoveContext(path, "b"))
+	must(t, changeContexts(path, func(all *Contexts) bool { all.drop("b"); return true }))
 	if got, err := ReadContexts(path); err != nil || got.Current != "" || len(got.Contexts) != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -230,7 +233,8 @@ func TestCompletionOffersApplications(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	for in, want := range map[string]string{
-		"plain ü\t\n": "plain ü\t\n", "\x1b[31m": `\x1b[31m`, "a\rb": `a\x0db`, "\u202e": `\u202e`, "\xff": `\xff`, "\u0085": `\u0085`, "\x00\x7f": `\x00\x7f`,
+		"plain ü\t\n": "plain ü\t\n", "\x1b[31m": `\x1b[31m`, "a\rb": `a\x0db`, "\u202e": `\u202e`, "\xff": `\xff`,
+		"\u0085": `\u0085`, "\x00\x7f": `\x00\x7f`,
 	} {
 		if got := clean(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
@@ -259,5 +263,34 @@ func TestGitHead(t *testing.T) {
 	}
 	if _, err := gitHead(ctx, t.TempDir()); err == nil {
 		t.Error("want an error outside a checkout")
+	}
+}
+
+// A host of many applications is one line that fits; asked for one, that one.
+func TestHostOfManyApplications(t *testing.T) {
+	h := &controlv1.Host{Name: "web1", Zone: "a1", State: "connected", Version: "v1"}
+	for i := range 40 {
+		health := "healthy"
+		if i < 2 {
+			health = "unhealthy"
+		}
+		h.Targets = append(h.Targets, &controlv1.Target{
+			App: fmt.Sprintf("app-%02d", i), Running: strings.Repeat("9be01d7aa0", 4), Health: health,
+		})
+	}
+	cl := newCluster(t)
+	cl.context(cl.serve(&fake{hosts: []*controlv1.Host{h}}))
+	got := cl.call("hosts", "list")
+	if !strings.Contains(got.out, "40 applications  2 unhealthy,38 healthy") {
+		t.Errorf("%s", got.out)
+	}
+	for l := range strings.Lines(got.out) {
+		if len(l) > 80 {
+			t.Errorf("%d columns: %s", len(l), l)
+		}
+	}
+	if got := cl.call("hosts", "list", "--app", "app-07"); !strings.Contains(got.out,
+		"connected  9be01d7aa09b  healthy") {
+		t.Errorf("%s", got.out)
 	}
 }

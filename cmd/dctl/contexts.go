@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gofrs/flock"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/groundswell/groundswell/internal/config"
@@ -58,30 +59,29 @@ func ReadContexts(path string) (Contexts, error) {
 // WriteContext adds a context to the file, or replaces the one of that name;
 // with use it becomes the current one. The file is replaced whole and is 0600.
 func WriteContext(path, name string, ctx Context, use bool) error {
-	all, err := ReadContexts(path)
-	if err != nil {
-		return err
-	}
-	all.Contexts[name] = ctx
-	if use || all.Current == "" {
-		all.Current = name
-	}
-	return saveContexts(path, all)
+	return changeContexts(path, func(all *Contexts) bool {
+		all.Contexts[name] = ctx
+		if use || all.Current == "" {
+			all.Current = name
+		}
+		return true
+	})
 }
 
-// RemoveContext takes a context out of the file. One that is not there is no
-// error; if it was the current one, none is current.
-func RemoveContext(path, name string) error {
+// changeContexts rewrites the file by change, which reports whether there is
+// anything to write. Of several programs at once each one's change holds.
+func changeContexts(path string, change func(*Contexts) bool) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("create folder of contexts: %w", err)
+	}
+	turn := flock.New(path + ".lock")
+	if err := turn.Lock(); err != nil {
+		return fmt.Errorf("lock contexts: %w", err)
+	}
+	defer func() { _ = turn.Unlock() }() // the end of the process does too
 	all, err := ReadContexts(path)
-	if err != nil {
+	if err != nil || !change(&all) {
 		return err
-	}
-	if _, ok := all.Contexts[name]; !ok {
-		return nil
-	}
-	delete(all.Contexts, name)
-	if all.Current == name {
-		all.Current = ""
 	}
 	return saveContexts(path, all)
 }
@@ -90,9 +90,6 @@ func saveContexts(path string, all Contexts) error {
 	data, err := yaml.Marshal(all)
 	if err != nil {
 		return fmt.Errorf("encode contexts: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("create folder of contexts: %w", err)
 	}
 	return identity.WriteSecret(path, data)
 }
@@ -108,7 +105,8 @@ func (c Contexts) pick(name, path string) (Context, error) {
 	case ok:
 		return ctx, nil
 	case len(known) == 0:
-		return Context{}, usage("no cluster is known: %s names none. Add one with `dctl login NAME --coordinator host:port --credentials DIR`, or start one with `dctl dev`", path)
+		return Context{}, usage("no cluster is known: %s names none. Add one with `dctl login NAME --coordinator "+
+			"host:port --credentials DIR`, or start one with `dctl dev`", path)
 	case name == "":
 		return Context{}, usage("no context is current in %s; choose with --context: %s", path,
 			strings.Join(known, ", "))

@@ -34,7 +34,8 @@ func (c *cluster) age(issued, left time.Duration) {
 	leaf.NotBefore, leaf.NotAfter = time.Now().Add(-issued), time.Now().Add(left)
 	der, err := x509.CreateCertificate(rand.Reader, leaf, ca.Leaf, leaf.PublicKey, ca.PrivateKey)
 	must(c.t, err)
-	must(c.t, identity.SaveRenewed(c.credentials(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), c.ca.PEM))
+	must(c.t, identity.SaveRenewed(c.credentials(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		c.ca.PEM))
 }
 
 // renewer is a coordinator that renews, as the real one does.

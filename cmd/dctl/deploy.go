@@ -28,7 +28,8 @@ type deployFlags struct {
 func (f *deployFlags) common(c *cli, cmd *cobra.Command) {
 	c.appFlag(cmd, &f.app)
 	cmd.Flags().StringVar(&f.group, "group", "", "deployment group, where the application has several")
-	cmd.Flags().StringVar(&f.rev, "rev", "", "revision: name, prefix of at least 7, @current, @previous or @stable (default HEAD of a clean git checkout)")
+	cmd.Flags().StringVar(&f.rev, "rev", "",
+		"revision: name, prefix of at least 7, @current, @previous or @stable (default HEAD of a clean git checkout)")
 	cmd.Flags().StringVar(&f.config, "config", "", "built-in deployment config instead of the group's own")
 	cmd.Flags().BoolVar(&f.redeploy, "redeploy", false, "also replace the revision on hosts that run it already")
 	cmd.Flags().BoolVar(&f.forceBad, "force-bad", false, "deploy a revision that is marked bad; needs --reason")
@@ -49,10 +50,11 @@ func (c *cli) deployCommand() *cobra.Command {
 		Use: "deploy --app APP [--rev REVISION]", Short: "Deploy a revision and watch it", Args: upTo(0),
 		Long: `Deploy a revision and watch it to its end.
 
-Exit codes: 0 done; 2 usage or validation; 3 failed and halted, or waiting for a
-decision; 4 not allowed; 5 failed and rolled back clean; 6 rollback failed;
-7 refused or rejected; 8 --wait-timeout passed, the deployment goes on; 9 it waits
-for an approval, which ends the watch of a program; 130 detached.`,
+Exit codes: 0 done; 1 anything else, such as no answer; 2 usage or validation; 3
+failed and halted, or waiting for a decision; 4 not allowed; 5 failed and rolled
+back clean; 6 rollback failed; 7 refused or rejected; 8 --wait-timeout passed, the
+deployment goes on; 9 it waits for an approval, which ends the watch of a program;
+130 detached.`,
 		Example: `dctl deploy --app www --rev 9be01d7
 dctl deploy --app www --group prod --config one-at-a-time --reason "fix login"
 dctl deploy --app www --rev 9be01d7 --dry-run`,
@@ -94,7 +96,8 @@ func maybeCreated(err error, request string) error {
 	if exitCode(err) != exitOther && exitCode(err) != exitDetached {
 		return err
 	}
-	return &exitError{code: exitCode(err), text: message(err) + fmt.Sprintf("\nthe request may have been made; repeat it with --request-id %s to have it made once", request)}
+	return &exitError{code: exitCode(err), text: message(err) + fmt.Sprintf(
+		"\nthe request may have been made; repeat it with --request-id %s to have it made once", request)}
 }
 
 func (c *cli) created(r *controlv1.CreateDeploymentResponse) error {
@@ -117,8 +120,9 @@ func (c *cli) deployRequest(cmd *cobra.Command, f *deployFlags) (*controlv1.Crea
 		f.rev = head
 	}
 	return &controlv1.CreateDeploymentRequest{
-		App: f.app, Group: f.group, Revision: f.rev, Config: f.config, Redeploy: f.redeploy, ForceBad: f.forceBad, IfIndex: f.ifIndex,
-		Fixes: f.fixes, Preempt: f.preempt, Only: f.only, Exclude: f.exclude, SkipOffline: f.skipOffline,
+		App: f.app, Group: f.group, Revision: f.rev, Config: f.config, Redeploy: f.redeploy, ForceBad: f.forceBad,
+		IfIndex: f.ifIndex,
+		Fixes:   f.fixes, Preempt: f.preempt, Only: f.only, Exclude: f.exclude, SkipOffline: f.skipOffline,
 	}, nil
 }
 

@@ -131,8 +131,9 @@ func TestUsage(t *testing.T) {
 func failing() *fake {
 	failed := func(r *controlv1.Record) {
 		r.Failure = &controlv1.Failure{
-			Event: "ValidateService", Script: "scripts/check.sh", Exit: "exit status 1", Message: "the health check said no",
-			Tail: "first\nGET /healthz\x1b[31m 500\n", DurationMs: 3200,
+			Event: "ValidateService", Script: "scripts/check.sh", Exit: "exit status 1",
+			Message: "the health check said no",
+			Tail:    "first\nGET /healthz\x1b[31m 500\n", DurationMs: 3200,
 		}
 	}
 	text := func(s string) func(*controlv1.Record) { return func(r *controlv1.Record) { r.Text = s } }
@@ -324,8 +325,11 @@ func TestHeartbeat(t *testing.T) {
 	}
 	go func() {
 		beats <- time.Time{}
-		updates <- update{deployment: state(2, "running",
-			func(d *controlv1.Deployment) { d.Holds = []string{"all: bakes for 5s more"} }), records: []*controlv1.Record{rec(2, "deployment", "running")}}
+		updates <- update{
+			deployment: state(2, "running",
+				func(d *controlv1.Deployment) { d.Holds = []string{"all: bakes for 5s more"} }),
+			records: []*controlv1.Record{rec(2, "deployment", "running")},
+		}
 		beats <- time.Time{}
 		beats <- time.Time{}
 		updates <- update{lost: rpc.Errorf(rpc.KindUnavailable, "gone")}
@@ -360,7 +364,8 @@ func TestManyHostsAreToldInBatches(t *testing.T) {
 
 func TestDetachAndPlan(t *testing.T) {
 	f := &fake{plan: &controlv1.PlanDeploymentResponse{
-		App: "www", Group: "prod", Revision: "9be01d7", From: "4f2a91c", Changes: true, Index: 77, Concurrent: 1, EstimateMs: 61_000,
+		App: "www", Group: "prod", Revision: "9be01d7", From: "4f2a91c", Changes: true, Index: 77, Concurrent: 1,
+		EstimateMs: 61_000,
 		Waves: []*controlv1.PlannedWave{{
 			Name: "one-box", Hosts: []string{"web1"}, BakeMs: 60_000,
 			Gates: []string{"smoke"},

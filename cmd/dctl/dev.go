@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/groundswell/groundswell/internal/devfleet"
 )
@@ -21,9 +22,6 @@ type devFlags struct {
 	coordinators, agents, zones int
 	rounds                      int
 }
-
-// devContext is the name of the context that `dctl dev` writes.
-const devContext = "dev"
 
 // devCommands are those of a fleet on one machine.
 func (c *cli) devCommands() []*cobra.Command {
@@ -76,6 +74,10 @@ func (f *devFlags) options() (devfleet.Options, error) {
 		}
 		o.Bin = filepath.Dir(self)
 	}
+	var err error
+	if o.Bin, err = filepath.Abs(o.Bin); err != nil {
+		return o, err
+	}
 	for _, name := range []string{"dcoord", "dagent", "www"} {
 		if _, err := os.Stat(filepath.Join(o.Bin, name)); err != nil {
 			return o, usage("%s is not beside dctl in %s: run `make build`, or say --bin", name, o.Bin)
@@ -122,12 +124,19 @@ func (c *cli) dev(ctx context.Context, f *devFlags) error {
 		if out, ok := c.out.(*os.File); ok {
 			demo.Watch = out
 		}
+		if in, ok := c.in.(*os.File); ok && c.live() {
+			demo.Keys = in
+			if before, err := term.GetState(int(in.Fd())); err == nil {
+				defer func() { _ = term.Restore(int(in.Fd()), before) }() // whatever became of a view
+			}
+		}
 	}
 	var stay func(context.Context, *devfleet.Fleet)
 	if !f.auto && c.outTTY && !c.machine() {
-		stay = c.devStay
+		stay = func(ctx context.Context, fleet *devfleet.Fleet) { c.devStay(ctx, fleet, o.Bin, contexts) }
 	}
 	ok := demo.Run(ctx, stay)
+	c.answered = true // by a line a step
 	switch {
 	case ctx.Err() != nil && stay == nil:
 		return &exitError{code: exitDetached, err: errors.New("interrupted; everything was stopped")}
@@ -158,35 +167,42 @@ func (c *cli) devStep(s devfleet.Step) {
 	}
 }
 
-// devStay keeps the fleet up for a second terminal until Ctrl-C. The context
-// that it writes is taken back.
-func (c *cli) devStay(ctx context.Context, fleet *devfleet.Fleet) {
-	path, err := ContextsPath(c.getenv)
-	if err == nil {
-		err = WriteContext(path, devContext, Context{
-			Coordinators: fleet.Addresses(),
-			Credentials:  fleet.Credentials(),
-		}, true)
-	}
+// devStay keeps the fleet up for a second terminal until Ctrl-C.
+func (c *cli) devStay(ctx context.Context, fleet *devfleet.Fleet, bin, contexts string) {
+	env, err := writeDevEnv(fleet, bin, contexts)
 	if err != nil {
-		fmt.Fprintln(c.err, "dctl: no context was written:", err)
+		fmt.Fprintln(c.err, "dctl: no second terminal will find the fleet:", err)
 		return
 	}
-	defer func() {
-		if err := RemoveContext(path, devContext); err != nil {
-			fmt.Fprintln(c.err, "dctl:", err)
+	flags := ""
+	if path, err := ContextsPath(c.getenv); err == nil {
+		claim, err := claimDevContext(path, Context{Coordinators: fleet.Addresses(), Credentials: fleet.Credentials()})
+		if err != nil {
+			fmt.Fprintln(c.err, "dctl: no context was written:", err)
+		} else {
+			flags = " --context " + claim.name
+			defer func() {
+				if err := claim.release(); err != nil {
+					fmt.Fprintln(c.err, "dctl:", err)
+				}
+			}()
 		}
-	}()
+	}
 	fmt.Fprintf(c.out, `
-The fleet is up. In a second terminal, try:
+The fleet is up. In a second terminal, first
+  . %s
+and then try
   dctl status
   dctl hosts list
   dctl history --app www
   dctl rollback --app www
   dctl deploy --app www --rev v4
+  www bundle --dir %s/v5 --revision v5 && dctl revisions push %s/v5 --app www --rev v5
+  dctl deploy --app www --rev v5
   curl http://127.0.0.1:%d/
+Without that first line it is %s%s status.
 Everything lives in %s. Ctrl-C ends it.
-`, fleet.Hosts[0].Port, fleet.Dir())
+`, quote(env), fleet.Dir(), fleet.Dir(), fleet.Hosts[0].Port, filepath.Join(bin, "dctl"), flags, fleet.Dir())
 	<-ctx.Done()
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/groundswell/groundswell/internal/identity"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -36,20 +37,17 @@ gossip.key and identity/ of one coordinator's folder elsewhere, once. To restore
 func (c *cli) backup(cmd *cobra.Command, cl *client, file string) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), backupPatience)
 	defer cancel()
-	in, err := cl.api().Backup(ctx, &controlv1.BackupRequest{})
-	if err != nil {
-		return err
-	}
+	m, in, err := receive(ctx, cl, func(api controlv1.ControlServiceClient,
+		ctx context.Context,
+	) (grpc.ServerStreamingClient[controlv1.BackupChunk], error) {
+		return api.Backup(ctx, &controlv1.BackupRequest{})
+	})
 	var all []byte
-	for {
-		m, err := in.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	for ; err == nil; m, err = in.Recv() {
 		all = append(all, m.Data...)
+	}
+	if !errors.Is(err, io.EOF) {
+		return err
 	}
 	if len(all) == 0 {
 		return errors.New("the coordinator sent an empty backup")

@@ -15,9 +15,15 @@ const (
 	tailLines   = 20
 )
 
-// report tells why a deployment did not succeed and what to type next.
+// report tells why a deployment did not succeed and what to type next. What a
+// reader has been told line by line is not told again, but for the output.
 func (s *story) report(w io.Writer) {
 	failed := s.failed()
+	if s.told {
+		s.reportOutput(w, failed)
+		next(w, s.deployment, failed)
+		return
+	}
 	for i, r := range failed {
 		if i == failedHosts {
 			fmt.Fprintf(w, "and %s: %s\n", count(len(failed)-i, "more failed host"), hostNames(failed[i:]))
@@ -28,10 +34,42 @@ func (s *story) report(w io.Writer) {
 	for _, g := range s.gates {
 		fmt.Fprintf(w, "gate failed in wave %s: %s\n", line(g.Wave), line(g.Text))
 	}
-	if cause := s.deployment.GetCause(); cause != "" {
+	if cause := s.brief(s.deployment.GetCause()); cause != "" {
 		fmt.Fprintf(w, "cause: %s\n", line(cause))
 	}
 	next(w, s.deployment, failed)
+}
+
+// reportOutput shows what the hooks of failed hosts wrote last.
+func (s *story) reportOutput(w io.Writer, failed []*controlv1.Record) {
+	for i, r := range failed {
+		if i == failedHosts {
+			return
+		}
+		if m := r.GetFailure().GetMessage(); m != "" && !strings.Contains(failureText(r), m) {
+			fmt.Fprintf(w, "%s: %s\n", line(r.Host), line(m))
+		}
+		tail := lastLines(r.GetFailure().GetTail(), tailLines)
+		if len(tail) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "%s wrote at last:\n", line(r.Host))
+		for _, l := range tail {
+			fmt.Fprintf(w, "  | %s\n", clean(l))
+		}
+	}
+}
+
+// brief is a cause without the reason in its parentheses, "(HOST: WHY)", of a
+// host whose failure is told by itself.
+func (s *story) brief(cause string) string {
+	for host := range s.failures {
+		from, to := strings.Index(cause, " ("+host+": "), strings.LastIndex(cause, ")")
+		if from > 0 && to > from {
+			return cause[:from] + cause[to+1:]
+		}
+	}
+	return cause
 }
 
 // reportHost names host, zone, hook, exit, duration and the last lines of
@@ -114,17 +152,18 @@ func shorten(names []string) string {
 	return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
 }
 
-// next prints the commands that make sense now.
+// next prints the commands that make sense now, each with what it does as a
+// shell's comment, so that a line can be taken as it stands.
 func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 	if d == nil {
 		return
 	}
 	var rows []string
 	add := func(what, format string, args ...any) {
-		rows = append(rows, "  "+fmt.Sprintf(format, args...)+"\t"+what)
+		rows = append(rows, fmt.Sprintf(format, args...)+"  # "+what)
 	}
 	if len(failed) > 0 {
-		add("the whole output of its hooks", "dctl logs %s --host %s", d.Id, line(failed[0].Host))
+		add("all that its hooks wrote", "dctl logs %s --host %s", d.Id, line(failed[0].Host))
 	}
 	switch {
 	case len(d.WaitsFor) > 0 && !d.Terminal:
@@ -136,30 +175,50 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 		for _, zone := range stuckZones(d) {
 			add("go on without that zone", "dctl skip-zone %s %s", d.Id, zone)
 		}
-		add("deploy a repair, and let it take over",
-			"dctl deploy --app %s --rev REVISION --fixes %s --detach; dctl take-over %s", d.App, line(d.Revision), d.Id)
-		add("every host back to what it ran", "dctl abort %s --rollback", d.Id)
-		add("stop here, hosts keep what they run", "dctl abort %s --leave", d.Id)
+		add("deploy a repair",
+			"dctl deploy --app %s --rev REVISION --fixes %s --detach", d.App, shortName(line(d.Revision)))
+		add("and let it take over", "dctl take-over %s", d.Id)
+		add("every host goes back", "dctl abort %s --rollback", d.Id)
+		add("hosts keep what they run", "dctl abort %s --leave", d.Id)
 	case d.Status == "rolled_back" && d.Broken > 0:
 		add("the hosts that could not go back", "dctl hosts list --app %s", d.App)
 		add("look at every task", "dctl status %s", d.Id)
 	case d.Status == "rolled_back":
 		add("deploy a fixed revision", "dctl deploy --app %s --group %s --rev REVISION", d.App, d.Group)
+	case !d.Terminal && len(unreached(d)) > 0:
+		add("go on without them", "dctl skip-host %s %s", d.Id, strings.Join(unreached(d), " "))
 	case d.Terminal:
 		add("what every host runs now", "dctl hosts list --app %s", d.App)
 	}
 	if len(rows) > 0 {
-		_ = table(w, "next:", rows) // a broken pipe ends the program anyway
+		fmt.Fprintln(w, "next:\n  "+strings.Join(rows, "\n  "))
 	}
+}
+
+// unreached lists the hosts that a deployment waits for and nobody reaches.
+func unreached(d *controlv1.Deployment) []string {
+	var out []string
+	for _, t := range d.Tasks {
+		if t.Status == "waiting" && t.Cause == "unreachable" {
+			out = append(out, line(t.Name))
+		}
+	}
+	return out
 }
 
 // stuckZones lists the zones with hosts that failed or were taken back.
 func stuckZones(d *controlv1.Deployment) []string {
 	var out []string
-	for _, t := range d.Tasks {
-		if (t.Failure != nil || t.Status == "reverted") && t.Zone != "" && !slices.Contains(out, t.Zone) {
-			out = append(out, line(t.Zone))
+	add := func(zone string, stuck bool) {
+		if stuck && zone != "" && !slices.Contains(out, line(zone)) {
+			out = append(out, line(zone))
 		}
+	}
+	for _, t := range d.Tasks {
+		add(t.Zone, t.Failure != nil || t.Status == "reverted")
+	}
+	for _, w := range d.Waves {
+		add(w.Zone, w.Status == "reverted" || w.Status == "reverting")
 	}
 	return out
 }

@@ -109,6 +109,7 @@ func (c *cluster) callWith(ctx context.Context, change func(*cli), args ...strin
 		}
 		return "", false
 	}
+	cli.patience = func(ctx context.Context, _ time.Duration) error { <-ctx.Done(); return ctx.Err() }
 	cli.wait = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 	if change != nil {
 		change(cli)
@@ -276,7 +277,8 @@ func (f *fake) CreateToken(context.Context, *controlv1.CreateTokenRequest) (*con
 // state is a deployment as of an index.
 func state(index uint64, status string, change ...func(*controlv1.Deployment)) *controlv1.Deployment {
 	d := &controlv1.Deployment{
-		Id: "01D", App: "www", Group: "prod", Revision: "9be01d7", From: "4f2a91c", Status: status, Actor: "marco", Index: index, Hosts: 2,
+		Id: "01D", App: "www", Group: "prod", Revision: "9be01d7", From: "4f2a91c", Status: status, Actor: "marco",
+		Index: index, Hosts: 2,
 		ElapsedMs: int64(index) * 1000,
 		Waves:     []*controlv1.Wave{{Name: "all", Status: "deploying", Total: 2, Settled: 1, Granted: 1}},
 		Terminal:  status == "succeeded" || status == "rolled_back" || status == "stopped" || status == "cancelled",
@@ -304,7 +306,8 @@ func news(d *controlv1.Deployment, records ...*controlv1.Record) *controlv1.Watc
 }
 
 // ends is a watch that shows a deployment's end at once.
-func ends(d *controlv1.Deployment, records ...*controlv1.Record) func(int, *controlv1.WatchDeploymentRequest, func(...*controlv1.WatchDeploymentResponse)) error {
+func ends(d *controlv1.Deployment, records ...*controlv1.Record) func(int, *controlv1.WatchDeploymentRequest,
+	func(...*controlv1.WatchDeploymentResponse)) error {
 	return func(_ int, _ *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error {
 		send(news(d, append(records, rec(d.Index, "deployment", d.Status))...))
 		return nil

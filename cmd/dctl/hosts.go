@@ -48,7 +48,14 @@ dctl hosts list --wait 2`,
 			if err != nil {
 				return err
 			}
-			return list(c, "hosts", out.Hosts, "NAME\tZONE\tSTATE\tREVISION\tHEALTH\tVERSION", hostRow)
+			if err := list(c, "hosts", out.Hosts,
+				"NAME\tZONE\tSTATE\tREVISION\tHEALTH\tVERSION", func(h *controlv1.Host) string {
+					return hostRow(h, req.App)
+				}); err != nil || c.machine() {
+				return err
+			}
+			hostWords(c.err, out.Hosts)
+			return nil
 		})
 	}
 	return cmd
@@ -82,14 +89,24 @@ func (c *cli) awaitHosts(ctx context.Context, cl *client, req *controlv1.ListHos
 	}
 }
 
-func hostRow(h *controlv1.Host) string {
+// hostRow is one line a host that fits a terminal: of the application that was
+// asked for, else of the few there are, else how many and how they fare.
+func hostRow(h *controlv1.Host, app string) string {
+	all := h.Targets
+	if app != "" {
+		all = slices.DeleteFunc(slices.Clone(all), func(t *controlv1.Target) bool { return t.App != app })
+	}
 	var running, health []string
-	for _, t := range h.Targets {
-		if len(h.Targets) > 1 {
-			running = append(running, t.App+"="+t.Running)
+	if len(all) > hostApps {
+		running, health = []string{count(len(all), "application")}, healths(all)
+		all = nil
+	}
+	for _, t := range all {
+		if len(all) > 1 {
+			running = append(running, t.App+"="+shortName(t.Running))
 			health = append(health, t.App+"="+t.Health)
 		} else {
-			running, health = append(running, t.Running), append(health, t.Health)
+			running, health = append(running, shortName(t.Running)), append(health, t.Health)
 		}
 	}
 	state := h.State
@@ -99,13 +116,51 @@ func hostRow(h *controlv1.Host) string {
 	return cells(h.Name, h.Zone, state, strings.Join(running, ","), strings.Join(health, ","), h.Version)
 }
 
+// hostApps is how many applications of a host a list names.
+const hostApps = 3
+
+// healths is "38 healthy, 2 unhealthy", the sick first.
+func healths(all []*controlv1.Target) []string {
+	n := map[string]int{}
+	for _, t := range all {
+		n[t.Health]++
+	}
+	names := slices.SortedFunc(maps.Keys(n), func(a, b string) int {
+		return cmp.Or(cmp.Compare(n[a], n[b]), cmp.Compare(a, b))
+	})
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%d %s", n[name], name)
+	}
+	return names
+}
+
+// hostWords explains the words of a list that are no everyday ones.
+func hostWords(w io.Writer, hosts []*controlv1.Host) {
+	has := func(state string) bool {
+		return slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return h.State == state })
+	}
+	if len(hosts) == 0 {
+		fmt.Fprintln(w, "no host matches")
+	}
+	if has("degraded") {
+		fmt.Fprintln(w,
+			"degraded: the host is known by gossip or by its connection, not by both; it takes work once connected")
+	}
+	if slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return h.Quarantine != "" }) {
+		fmt.Fprintln(w, "quarantined: no new work and no evidence for now; `dctl hosts show HOST` says why")
+	}
+}
+
 func (c *cli) hostsShow() *cobra.Command {
 	var why bool
 	cmd := &cobra.Command{
 		Use: "show HOST", Short: "Show one host", Args: args("HOST"),
-		Long: "Show one host: what each application runs there, what it should run (DESIRED), and\n" +
-			"with --why what says so: a deployment in flight, the history of its wave, or a person\n" +
-			"who left it out.",
+		Long: `Show one host: what each application runs there, what it should run (DESIRED), and
+with --why what says so: a deployment in flight, the history of its wave, or a person
+who left it out. LAST GOOD is where it would go back to. PERMIT is what lets it work
+now: normal, or conditional for a host that does not serve anyway, whose agent gives
+it back should the application serve after all. Its state is connected, degraded
+(known by gossip or by its connection alone) or unreachable.`,
 		Example: "dctl hosts show web-07\ndctl hosts show web-07 --why",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(func(cl *client) error {
@@ -135,7 +190,8 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 	fmt.Fprintln(w, line(fmt.Sprintf("agent %s, connected to %s", h.GetVersion(), h.GetCoordinator())))
 	var rows []string
 	for _, t := range h.GetTargets() {
-		rows = append(rows, cells(t.App, t.Group, t.Running, t.Desired, t.LastGood, t.Health, t.Permit, t.Evidence))
+		rows = append(rows, cells(t.App, t.Group, shortName(t.Running), shortName(t.Desired), shortName(t.LastGood),
+			t.Health, t.Permit, t.Evidence))
 	}
 	// a broken pipe ends the program anyway
 	_ = table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows)
@@ -149,7 +205,9 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 func (c *cli) hostsCordon(use, short string, lift bool) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " HOST", Short: short, Args: args("HOST"),
-		Long:    "A cordoned host gets no new work, does not count as serving and is no evidence for a\ngate. What runs on it is not touched. A host that comes and goes is quarantined in the\nsame way by itself, until it has been quiet for 10 minutes.",
+		Long: "A cordoned host gets no new work, does not count as serving and is no evidence for a\ngate. What " +
+			"runs on it is not touched. A host that comes and goes is quarantined in the\nsame way by itself, until " +
+			"it has been quiet for 10 minutes.",
 		Example: "dctl hosts " + use + " web-07 --reason \"disk is being replaced\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(func(cl *client) error {
@@ -168,8 +226,9 @@ func (c *cli) hostsForget() *cobra.Command {
 	return &cobra.Command{
 		Use: "forget HOST", Short: "Take a dead host out of its groups", Args: args("HOST"),
 		SuggestFor: []string{"delete", "remove", "rm"},
-		Long:       "Take a host that is gone for good out of its groups. It no longer counts for capacity.\nA host that is only unreachable comes back by itself and need not be forgotten.",
-		Example:    "dctl hosts forget web-07 --reason \"terminated\"",
+		Long: "Take a host that is gone for good out of its groups. It no longer counts for capacity.\nA host " +
+			"that is only unreachable comes back by itself and need not be forgotten.",
+		Example: "dctl hosts forget web-07 --reason \"terminated\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.confirm("Forget host " + args[0] + "? It no longer counts for capacity."); err != nil {
 				return err
@@ -191,7 +250,8 @@ func (c *cli) hostsRevoke() *cobra.Command {
 		Use: "revoke HOST", Short: "End a host's credential", Args: args("HOST"),
 		Long: `End a host's credential, at every coordinator and at once: its session ends too.
 What runs on it is not touched. Only a token that was made for it
-(` + "`dctl token create --host HOST`" + `) brings it back, with a new key.`,
+(` + "`dctl token create --host HOST`" + `) brings it back, with a new key. Until it is
+forgotten (` + "`dctl hosts forget`" + `) the floor of its groups counts it.`,
 		Example: "dctl hosts revoke web-07 --reason \"disk was stolen\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.confirm("Revoke host " + args[0] + "? It needs a new token to come back."); err != nil {

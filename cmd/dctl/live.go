@@ -2,163 +2,252 @@ package main
 
 import (
 	"context"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 	"time"
 
-	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
+	"github.com/muesli/cancelreader"
+	"golang.org/x/term"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
+// liveEvery is the least time between two pictures: what a slow terminal cannot
+// show is not drawn for it.
+const liveEvery = 50 * time.Millisecond
+
 // live draws a watch on the terminal, inline: what it last drew stays in the
 // scrollback.
 func (cl *client) live(ctx context.Context, t target, s *story, updates <-chan update) error {
-	m := &liveModel{cl: cl, ctx: ctx, t: t, s: s, updates: updates, width: 80, plain: cl.cli.flags.noColor}
-	options := []tea.ProgramOption{
-		tea.WithContext(ctx), tea.WithInput(cl.cli.in), tea.WithOutput(cl.cli.out),
-		tea.WithoutSignalHandler(),
+	ctx, cancel := context.WithCancel(ctx)
+	v := &liveView{cl: cl, t: t, s: s, width: 80, height: 24, plain: cl.cli.flags.noColor, answers: make(chan answer)}
+	v.frame = frame{out: cl.cli.out, reflows: cl.cli.reflows()}
+	cl.cli.drawing = true
+	defer func() { cl.cli.drawing = false }()
+	defer v.asked.Wait()
+	defer cancel()
+	keys, restore := cl.cli.keys(ctx)
+	defer restore()
+	return v.run(ctx, updates, keys)
+}
+
+// liveView is what the live view shows and what its keys do. It belongs to the
+// goroutine of run.
+type liveView struct {
+	cl     *client
+	t      target
+	s      *story
+	frame  frame
+	width  int // of the terminal, in columns and rows
+	height int
+	plain  bool
+	ask    bool   // whether to abort
+	said   string // the answer to the last key
+	done   bool
+
+	asked   sync.WaitGroup // requests that keys made
+	answers chan answer
+}
+
+// answer is what came of a key: a word below the view, or text above it.
+type answer struct{ said, above string }
+
+// run draws until the watch ends, a person leaves, or ctx ends.
+func (v *liveView) run(ctx context.Context, updates <-chan update, keys <-chan rune) error {
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	defer signal.Stop(resized)
+	tick := time.NewTicker(liveEvery)
+	defer tick.Stop()
+	stale := true
+	for {
+		select {
+		case u, ok := <-updates:
+			if !ok {
+				return v.leave(ctx.Err())
+			}
+			if u.end != nil {
+				return v.leave(u.end)
+			}
+			v.take(u)
+			stale = true
+		case k, ok := <-keys:
+			if !ok {
+				keys = nil // nobody types any more
+			} else if err := v.key(ctx, k); err != nil {
+				return v.leave(err)
+			}
+			stale = true
+		case a := <-v.answers:
+			v.said = a.said
+			if a.above != "" {
+				v.show(a.above)
+			}
+			stale = true
+		case <-resized:
+			stale = true
+		case <-tick.C:
+			if stale {
+				v.show("")
+			}
+			stale = false
+		case <-ctx.Done():
+			return v.leave(ctx.Err())
+		}
 	}
-	if !terminal(cl.cli.out) {
-		options = append(options, tea.WithWindowSize(m.width, 24)) // nobody else knows its size
+}
+
+func (v *liveView) take(u update) {
+	v.s.add(u)
+	if len(u.records) > 0 {
+		v.said = ""
 	}
-	_, err := tea.NewProgram(m, options...).Run()
-	switch {
-	case m.err != nil:
-		return m.err
-	case ctx.Err() != nil:
-		return ctx.Err()
+}
+
+// show draws the present state; a terminal that is gone ends us by its signal.
+func (v *liveView) show(above string) {
+	if f, ok := v.cl.cli.out.(*os.File); ok {
+		if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 && h > 0 {
+			v.width, v.height = w, h
+		}
 	}
+	_ = v.frame.draw(v.width, above, v.lines())
+}
+
+// leave draws the last picture.
+func (v *liveView) leave(err error) error {
+	v.done = true
+	v.show("")
 	return err
 }
 
-// liveModel is what the live view shows and what its keys do. bubbletea calls
-// it from one goroutine.
-type liveModel struct {
-	cl      *client
-	ctx     context.Context //nolint:containedctx // the view lives as long as the watch
-	t       target
-	s       *story
-	updates <-chan update
-	width   int
-	plain   bool
-	ask     bool   // whether to abort
-	said    string // the answer to the last key
-	err     error
-	done    bool
-}
+// ctrlC is what a terminal in raw mode sends for Ctrl-C.
+const ctrlC = 3
 
-// saidMsg is the answer to a key.
-type saidMsg string
-
-// closedMsg says that there are no more updates.
-type closedMsg struct{}
-
-// Init waits for the first update.
-func (m *liveModel) Init() tea.Cmd { return m.next() }
-
-func (m *liveModel) next() tea.Cmd {
-	return func() tea.Msg {
-		u, ok := <-m.updates
-		if !ok {
-			return closedMsg{}
-		}
-		return u
-	}
-}
-
-// Update takes news and keys.
-func (m *liveModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	switch msg := msg.(type) {
-	case update:
-		return m, m.take(msg)
-	case closedMsg:
-		return m, m.quit(m.ctx.Err())
-	case tea.WindowSizeMsg:
-		m.width = msg.Width
-	case tea.KeyPressMsg:
-		return m, m.key(msg.String())
-	case saidMsg:
-		m.said = string(msg)
-	}
-	return m, nil
-}
-
-func (m *liveModel) take(u update) tea.Cmd {
-	if u.end != nil {
-		return m.quit(u.end)
-	}
-	m.s.add(u)
-	if len(u.records) > 0 {
-		m.said = ""
-	}
-	return m.next()
-}
-
-func (m *liveModel) quit(err error) tea.Cmd {
-	m.err, m.done = err, true
-	return tea.Quit
-}
-
-func (m *liveModel) key(k string) tea.Cmd {
-	if m.ask {
-		m.ask = false
+// key does what a key stands for; its error ends the view.
+func (v *liveView) key(ctx context.Context, k rune) error {
+	if v.ask {
+		v.ask = false
 		switch k {
-		case "r":
-			return m.act("abort-rollback")
-		case "l":
-			return m.act("abort-leave")
+		case 'r':
+			v.act(ctx, "abort-rollback")
+		case 'l':
+			v.act(ctx, "abort-leave")
+		default:
+			v.said = "not aborted"
 		}
-		m.said = "not aborted"
 		return nil
 	}
 	switch k {
-	case "q", "ctrl+c":
-		return m.quit(errDetached)
-	case "p":
-		if m.s.deployment.GetStatus() == "paused" {
-			return m.act("resume")
+	case 'q', ctrlC:
+		return errDetached
+	case 'p':
+		if v.s.deployment.GetStatus() == "paused" {
+			v.act(ctx, "resume")
+		} else {
+			v.act(ctx, "pause")
 		}
-		return m.act("pause")
-	case "a":
-		m.ask = true
-	case "l":
-		return m.logs()
+	case 'a':
+		v.ask = true
+	case 'l':
+		v.inBackground(ctx, v.logs)
 	}
 	return nil
 }
 
-func (m *liveModel) act(verb string) tea.Cmd {
-	return func() tea.Msg {
-		req := &controlv1.ActRequest{Mutation: m.cl.mutation(""), Deployment: m.t.id, Verb: verb}
-		if _, err := call(m.ctx, m.cl, controlv1.ControlServiceClient.Act, req); err != nil {
-			return saidMsg(verb + ": " + message(err))
+// inBackground runs a request that a key asks for; its answer is shown.
+func (v *liveView) inBackground(ctx context.Context, request func(context.Context) answer) {
+	v.said = "…"
+	v.asked.Go(func() {
+		a := request(ctx)
+		select {
+		case v.answers <- a:
+		case <-ctx.Done():
 		}
-		return saidMsg(verb + ": accepted")
-	}
+	})
+}
+
+func (v *liveView) act(ctx context.Context, verb string) {
+	v.inBackground(ctx, func(ctx context.Context) answer {
+		req := &controlv1.ActRequest{Mutation: v.cl.mutation(""), Deployment: v.t.id, Verb: verb}
+		if _, err := call(ctx, v.cl, controlv1.ControlServiceClient.Act, req); err != nil {
+			return answer{said: verb + ": " + message(err)}
+		}
+		return answer{said: verb + ": accepted"}
+	})
 }
 
 // logs prints the last lines of what failed, else of everything, above the view.
-func (m *liveModel) logs() tea.Cmd {
-	return func() tea.Msg {
-		ctx, cancel := context.WithTimeout(m.ctx, 5*time.Second)
-		defer cancel()
-		s, err := m.cl.api().Logs(ctx, &controlv1.LogsRequest{Deployment: m.t.id})
+func (v *liveView) logs(ctx context.Context) answer {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	s, err := v.cl.api().Logs(ctx, &controlv1.LogsRequest{Deployment: v.t.id})
+	if err != nil {
+		return answer{said: "logs: " + message(err)}
+	}
+	tails := newTails()
+	for {
+		r, err := s.Recv()
 		if err != nil {
-			return saidMsg("logs: " + message(err))
+			break // the end, or as much as there was
 		}
-		tails := newTails()
-		for {
-			r, err := s.Recv()
-			if err != nil {
-				break // the end, or as much as there was
-			}
-			tails.add(r)
+		tails.add(r)
+	}
+	if tails.empty() {
+		return answer{said: "logs: no hook has written anything yet"}
+	}
+	return answer{above: tails.String()}
+}
+
+// keys makes the terminal hand over every key at once, until restore is called
+// or ctx ends. Without a terminal there are none.
+func (c *cli) keys(ctx context.Context) (_ <-chan rune, restore func()) {
+	none := func() {}
+	in, ok := c.in.(*os.File)
+	if !ok || !terminal(in) {
+		return nil, none
+	}
+	r, err := cancelreader.NewReader(in)
+	if err != nil {
+		return nil, none
+	}
+	before, err := term.MakeRaw(int(in.Fd()))
+	if err != nil {
+		_ = r.Close()
+		return nil, none
+	}
+	keys, ended := make(chan rune), make(chan struct{})
+	go func() {
+		defer close(ended)
+		readKeys(ctx, r, keys)
+	}()
+	return keys, func() {
+		_ = term.Restore(int(in.Fd()), before) // a terminal that is gone needs none
+		if r.Cancel() {
+			<-ended
 		}
-		if tails.empty() {
-			return saidMsg("logs: no hook has written anything yet")
-		}
-		return tea.Println(tails.String())()
+		_ = r.Close()
 	}
 }
 
-// View draws the present state.
-func (m *liveModel) View() tea.View { return tea.NewView(m.draw()) }
+// readKeys hands on single keys, without the sequences of arrows and the like.
+func readKeys(ctx context.Context, r cancelreader.CancelReader, keys chan<- rune) {
+	defer close(keys)
+	buf := make([]byte, 64)
+	for {
+		n, err := r.Read(buf)
+		if err != nil {
+			return
+		}
+		for _, k := range ansi.Strip(string(buf[:n])) {
+			select {
+			case keys <- k:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}

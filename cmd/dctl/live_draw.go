@@ -10,47 +10,61 @@ import (
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
-// Bounds of the view: it must fit a small terminal.
+// Bounds of the view. It also stays a row and a column below the terminal's
+// size: a terminal that scrolls or wraps takes the frame where no renderer
+// finds it again.
 const (
 	liveHosts = 8
 	liveWaves = 12
 	barWidth  = 14
 )
 
-// draw is the whole view.
-func (m *liveModel) draw() string {
-	d := m.s.deployment
+// lines is the whole view.
+func (v *liveView) lines() []string {
+	d := v.s.deployment
 	if d == nil {
-		return "waiting for a coordinator…\n"
+		return []string{"waiting for a coordinator…"}
 	}
-	lines := []string{m.style("", true, header(d)), line(fmt.Sprintf("elapsed %s  %s", clock(d.ElapsedMs), m.state(d)))}
-	lines = append(lines, m.waves(d)...)
-	lines = append(lines, m.hosts(d)...)
-	for _, h := range d.Holds {
+	lines := []string{
+		v.style("", true, line(headline(d)+"  "+sizes(d))),
+		line(fmt.Sprintf("elapsed %s  deployment %s", clock(d.ElapsedMs), d.Id)),
+		v.style("", true, v.state(d)),
+	}
+	room := max(v.height, 8) - 2 - len(lines)
+	holds := min(len(d.Holds), max(room/4, 1))
+	if v.done && over(d) { // the report below says it
+		holds = 0
+	}
+	hosts := min(len(d.Tasks), liveHosts+1, max(room/3, 1))
+	lines = append(lines, v.waves(d, min(liveWaves, room-holds-hosts))...)
+	if !v.done { // afterwards a report names them
+		lines = append(lines, v.hosts(d, hosts)...)
+	}
+	for _, h := range d.Holds[:holds] {
 		lines = append(lines, "  "+line(h))
 	}
-	if !m.done {
-		lines = append(lines, m.footer(d))
+	if !v.done {
+		lines = append(lines, v.footer(d))
 	}
 	for i, l := range lines {
-		lines[i] = lipgloss.NewStyle().MaxWidth(max(m.width, 20)).Render(l)
+		lines[i] = lipgloss.NewStyle().MaxWidth(max(v.width, 20) - 1).Render(l)
 	}
-	return strings.Join(lines, "\n") + "\n"
+	return lines
 }
 
-func (m *liveModel) state(d *controlv1.Deployment) string {
-	if m.s.lost != nil {
+func (v *liveView) state(d *controlv1.Deployment) string {
+	if v.s.lost != nil {
 		return "connection lost, trying other coordinators"
 	}
-	if over(d) {
-		return ending(d)
+	if over(d) || v.done && len(d.WaitsFor) > 0 {
+		return line(ending(d))
 	}
-	return d.Status
+	return line(settledText(d))
 }
 
 // style colours text unless colours are off.
-func (m *liveModel) style(colour string, bold bool, text string) string {
-	if m.plain {
+func (v *liveView) style(colour string, bold bool, text string) string {
+	if v.plain {
 		return text
 	}
 	s := lipgloss.NewStyle().Bold(bold)
@@ -60,23 +74,30 @@ func (m *liveModel) style(colour string, bold bool, text string) string {
 	return s.Render(text)
 }
 
-// waves draws a bar for each wave; of many, those around the present one.
-func (m *liveModel) waves(d *controlv1.Deployment) []string {
-	from, to := window(d.Waves)
+// waves draws a bar for each wave on at most rows lines; of many, those around
+// the present one.
+func (v *liveView) waves(d *controlv1.Deployment, rows int) []string {
+	from, to := window(d.Waves, rows)
 	var out []string
 	if from > 0 {
-		out = append(out, fmt.Sprintf("  … %d waves before", from))
+		out = append(out, fmt.Sprintf("  … %s before", count(from, "wave")))
 	}
 	for _, w := range d.Waves[from:to] {
-		out = append(out, m.wave(w))
+		out = append(out, v.wave(w))
 	}
 	if rest := len(d.Waves) - to; rest > 0 {
-		out = append(out, fmt.Sprintf("  … %d waves after", rest))
+		out = append(out, fmt.Sprintf("  … %s after", count(rest, "wave")))
 	}
 	return out
 }
 
-func window(waves []*controlv1.Wave) (from, to int) {
+// window chooses the waves to show on so many rows, two of which say how many
+// there are before and after.
+func window(waves []*controlv1.Wave, rows int) (from, to int) {
+	if len(waves) <= rows {
+		return 0, len(waves)
+	}
+	rows = max(rows-2, 1)
 	now := slices.IndexFunc(waves, func(w *controlv1.Wave) bool {
 		return w.Status != "sealed" &&
 			w.Status != "skipped"
@@ -84,15 +105,15 @@ func window(waves []*controlv1.Wave) (from, to int) {
 	if now < 0 {
 		now = len(waves)
 	}
-	from = max(0, min(now-2, len(waves)-liveWaves))
-	return from, min(len(waves), from+liveWaves)
+	from = max(0, min(now-2, len(waves)-rows))
+	return from, min(len(waves), from+rows)
 }
 
-func (m *liveModel) wave(w *controlv1.Wave) string {
+func (v *liveView) wave(w *controlv1.Wave) string {
 	mark, colour := waveMark(w.Status)
 	text := fmt.Sprintf("%-16s %5s %-10s %s %s", line(w.Name), fmt.Sprintf("%d/%d", w.Settled, w.Total), line(w.Zone),
 		bar(w), waveText(w))
-	return " " + m.style(colour, false, mark) + " " + strings.TrimRight(text, " ")
+	return " " + v.style(colour, false, mark) + " " + strings.TrimRight(text, " ")
 }
 
 func waveMark(status string) (mark, colour string) {
@@ -139,30 +160,31 @@ func waveText(w *controlv1.Wave) string {
 	return line(strings.Join(parts, ", "))
 }
 
-// hosts draws the hosts to look at, in the server's order: failed first.
-func (m *liveModel) hosts(d *controlv1.Deployment) []string {
+// hosts draws the hosts to look at on at most rows lines, in the server's
+// order: failed first.
+func (v *liveView) hosts(d *controlv1.Deployment, rows int) []string {
 	var out []string
 	for i, t := range d.Tasks {
-		if i == liveHosts {
-			return append(out, fmt.Sprintf("  … %s more", count(len(d.Tasks)-i, "host")))
+		if i == rows-1 && len(d.Tasks) > rows {
+			return append(out, "  … "+count(len(d.Tasks)-i, "more host"))
 		}
 		colour := "6"
 		if t.Failure != nil {
 			colour = "1"
 		}
-		out = append(out, "  "+m.style(colour, false,
+		out = append(out, "  "+v.style(colour, false,
 			fmt.Sprintf("%-10s", line(t.Status)))+" "+line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone, taskText(t))))
 	}
 	return out
 }
 
-func (m *liveModel) footer(d *controlv1.Deployment) string {
+func (v *liveView) footer(d *controlv1.Deployment) string {
 	switch {
-	case m.ask:
+	case v.ask:
 		return "abort: [r]ollback every host  [l]eave them as they are  any other key: go on"
-	case m.said != "":
-		return line(m.said)
-	case d.Status == "paused":
+	case v.said != "":
+		return line(v.said)
+	case d.Status == "paused" && !d.Decision:
 		return "[p] resume [a]bort [l]ogs [q] detach"
 	}
 	return "[p]ause [a]bort [l]ogs [q] detach"

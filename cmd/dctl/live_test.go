@@ -7,19 +7,21 @@ import (
 	"strings"
 	"testing"
 
-	tea "charm.land/bubbletea/v2"
-
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
 var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[a-zA-Z]")
 
-func press(m *liveModel, key rune) tea.Msg {
-	_, cmd := m.Update(tea.KeyPressMsg{Code: key, Text: string(key)})
-	if cmd == nil {
-		return nil
+// press types a key and waits for what comes of it.
+func press(t *testing.T, v *liveView, key rune) (answer, error) {
+	t.Helper()
+	err := v.key(t.Context(), key)
+	if v.said != "…" {
+		return answer{}, err
 	}
-	return cmd()
+	a := <-v.answers
+	v.said = a.said
+	return a, err
 }
 
 func TestLiveView(t *testing.T) {
@@ -35,10 +37,11 @@ func TestLiveView(t *testing.T) {
 	client, err := cli.connect()
 	must(t, err)
 	defer client.close()
-	m := &liveModel{
-		cl: client, ctx: t.Context(), t: target{id: "01D"}, s: newStory(false), updates: make(chan update),
-		width: 100, plain: true,
+	v := &liveView{
+		cl: client, t: target{id: "01D"}, s: newStory(false), width: 100, height: 40, plain: true,
+		answers: make(chan answer),
 	}
+	picture := func() string { return strings.Join(v.lines(), "\n") + "\n" }
 	d := state(4, "running", func(d *controlv1.Deployment) {
 		d.Waves = []*controlv1.Wave{
 			{Name: "one-box", Status: "sealed", Total: 1, Settled: 1, BakeMs: 60_000},
@@ -56,30 +59,30 @@ func TestLiveView(t *testing.T) {
 			Script: "check.sh", Exit: "exit status 1",
 		}
 	})
-	m.take(update{deployment: d})
-	golden(t, "live.golden", strings.TrimRight(escapes.ReplaceAllString(m.draw(), ""), " "))
-	if strings.Contains(m.draw(), "\x1b") {
-		t.Errorf("colours although there should be none: %q", m.draw())
+	v.take(update{deployment: d})
+	golden(t, "live.golden", picture())
+	if strings.Contains(picture(), "\x1b") {
+		t.Errorf("colours although there should be none: %q", picture())
 	}
-	press(m, 'p')
-	press(m, 'a')
-	if !strings.Contains(m.draw(), "[r]ollback every host") {
+	press(t, v, 'p')
+	press(t, v, 'a')
+	if !strings.Contains(picture(), "[r]ollback every host") {
 		t.Error("does not ask before it aborts")
 	}
-	press(m, 'x')
-	press(m, 'a')
-	press(m, 'r')
+	press(t, v, 'x')
+	press(t, v, 'a')
+	press(t, v, 'r')
 	if got := strings.Join(f.acts, ","); got != "01D pause ,01D abort-rollback " {
 		t.Errorf("acts: %s", got)
 	}
-	if got := fmt.Sprint(press(m, 'l')); !strings.Contains(got, `hello\x1b[2J`) {
-		t.Errorf("logs: %s", got)
+	if got, _ := press(t, v, 'l'); !strings.Contains(got.above, `hello\x1b[2J`) {
+		t.Errorf("logs: %+v", got)
 	}
-	press(m, 'q')
-	if m.err != errDetached || !m.done {
-		t.Errorf("q: %v", m.err)
+	if _, err := press(t, v, 'q'); err != errDetached {
+		t.Errorf("q: %v", err)
 	}
-	if strings.Contains(m.draw(), "[q]") {
+	v.done = true
+	if strings.Contains(picture(), "[q]") {
 		t.Error("the last picture still offers keys")
 	}
 }
@@ -105,10 +108,10 @@ func TestManyWavesFit(t *testing.T) {
 		}
 		waves = append(waves, &controlv1.Wave{Name: fmt.Sprint(i), Status: status})
 	}
-	if from, to := window(waves); from != 19 || to != 31 {
+	if from, to := window(waves, 14); from != 19 || to != 31 {
 		t.Errorf("window %d to %d", from, to)
 	}
-	if from, to := window(waves[:3]); from != 0 || to != 3 {
+	if from, to := window(waves[:3], 3); from != 0 || to != 3 {
 		t.Errorf("window %d to %d", from, to)
 	}
 }

@@ -39,7 +39,8 @@ func (c *cli) localDeploy() *cobra.Command {
 start and validate as the bundle's appspec says. Destinations are taken as the
 appspec writes them. Exit code 0: succeeded, 1: failed, 2: wrong flags. With
 --output json one line on standard output says how it went, whatever happens.`,
-		Example: "dctl local deploy --bundle . --app www --group test --root /tmp/www\ndctl local deploy --bundle app.tgz --app www --group prod --events BeforeInstall,ApplicationStart",
+		Example: "dctl local deploy --bundle . --app www --group test --root /tmp/www\ndctl local deploy --bundle " +
+			"app.tgz --app www --group prod --events BeforeInstall,ApplicationStart",
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.Bundle, "bundle", "", "folder or archive to deploy")
@@ -55,7 +56,8 @@ appspec writes them. Exit code 0: succeeded, 1: failed, 2: wrong flags. With
 	fl.StringVar(&f.stop, "stop", "fail", "when a stop script of the running revision fails: fail or continue")
 	fl.IntVar(&f.maxRevisions, "max-revisions", 5, "revisions that stay on disk")
 	fl.DurationVar(&f.Wait, "wait", 0, "how long to wait for another deployment that uses --root (default: not at all)")
-	fl.StringVar(&f.AppSpec, "appspec", "", "name of the appspec in the bundle (default appspec.yml, else appspec.yaml)")
+	fl.StringVar(&f.AppSpec, "appspec", "",
+		"name of the appspec in the bundle (default appspec.yml, else appspec.yaml)")
 	fl.StringVar(&f.Deployment, "deployment-id", "", "id of the deployment (default: made up)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		err := f.check(cmd)
@@ -64,7 +66,7 @@ appspec writes them. Exit code 0: succeeded, 1: failed, 2: wrong flags. With
 		}
 		return c.refused(err)
 	}
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return c.refused(flagError(cmd, err)) })
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return c.refused(c.flagError(cmd, err)) })
 	return cmd
 }
 
@@ -110,16 +112,12 @@ func (f *localFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// refused tells a program, too, that the flags are wrong; a wrong one may stand
-// before --output, which is then not read yet.
+// refused tells a program, too, that the flags are wrong.
 func (c *cli) refused(err error) error {
-	asked := slices.Contains(c.args, "--output=json") || slices.Contains(c.args, "-ojson")
-	for i := 1; i < len(c.args); i++ {
-		asked = asked || c.args[i] == outputJSON && (c.args[i-1] == "--output" || c.args[i-1] == "-o")
-	}
-	if !c.machine() && !asked {
+	if !c.wantsJSON() {
 		return err
 	}
+	c.answered = true
 	r := agent.LocalResult{
 		Result: agent.LocalFailed, Code: hooks.CodeOther, Message: clean(message(err)),
 		Events: []agent.LocalEvent{},

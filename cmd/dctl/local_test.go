@@ -65,7 +65,8 @@ func writeBundle(t *testing.T, files map[string]string) string {
 
 // One JSON line whatever happens; 0, 1 or 2.
 func TestLocalDeploy(t *testing.T) {
-	good := writeBundle(t, map[string]string{"appspec.yml": "version: 0.0\nos: linux\nhooks:\n  AfterInstall:\n    - location: h.sh\n", "h.sh": "#!/bin/sh\necho hi\n"})
+	good := writeBundle(t, map[string]string{"appspec.yml": "version: 0.0\nos: linux\nhooks:\n  AfterInstall:\n    - " +
+		"location: h.sh\n", "h.sh": "#!/bin/sh\necho hi\n"})
 	bad := writeBundle(t, map[string]string{"appspec.yml": "version: 1.0\n"})
 	root := t.TempDir()
 	at := "--root " + root + " --app www --group g --bundle "
@@ -103,7 +104,8 @@ func TestLocalDeploy(t *testing.T) {
 }
 
 func TestLocalLint(t *testing.T) {
-	spec := "version: 0.0\nos: linux\nfiles:\n  - {source: gone, destination: /x}\nhooks:\n  AfterInstall:\n    - location: crlf.sh\n    - location: none.sh\n"
+	spec := "version: 0.0\nos: linux\nfiles:\n  - {source: gone, destination: /x}\nhooks:\n  AfterInstall:\n    - " +
+		"location: crlf.sh\n    - location: none.sh\n"
 	bad := writeBundle(t, map[string]string{"appspec.yml": spec, "crlf.sh": "#!/bin/sh\r\n"})
 	got := newCluster(t).call("local", "lint", bad)
 	for _, want := range []string{`"gone" is not in the revision`, "CRLF", "no run bit", "none.sh"} {

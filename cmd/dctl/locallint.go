@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -25,8 +26,10 @@ type lintFinding struct {
 func (c *cli) localLint() *cobra.Command {
 	var kind, spec string
 	cmd := &cobra.Command{
-		Use: "lint [PATH]", Short: "Check an appspec and its scripts: there, run bit, line ends, first line", Args: upTo(1),
-		Long:    "Check the appspec of a bundle and its scripts, and run nothing. Exit code 0: nothing that a host would fail on, 1: errors, 2: wrong flags.",
+		Use: "lint [PATH]", Short: "Check an appspec and its scripts: there, run bit, line ends, " +
+			"first line", Args: upTo(1),
+		Long: "Check the appspec of a bundle and its scripts, and run nothing. Exit code 0: nothing that a host " +
+			"would fail on, 1: errors, 2: wrong flags.",
 		Example: "dctl local lint\ndctl local lint app.tgz",
 	}
 	cmd.Flags().StringVar(&kind, "type", "", "directory, zip, tar or tgz (default: what it is)")
@@ -54,7 +57,7 @@ func (c *cli) localLint() *cobra.Command {
 	return cmd
 }
 
-// lint unpacks an archive to look into it; a folder is looked at where it is.
+// lint checks what lies at path. An archive is unpacked to look into it.
 func lint(cmd *cobra.Command, path string, kind artifacts.BundleType, spec string) ([]hooks.Finding, error) {
 	src, err := artifacts.OpenSource(path)
 	if err != nil && kind == "" {
@@ -64,11 +67,16 @@ func lint(cmd *cobra.Command, path string, kind artifacts.BundleType, spec strin
 		src = artifacts.Source{Path: path, Type: kind}
 	}
 	src.SpecFile = spec
+	return lintSource(cmd.Context(), src)
+}
+
+// lintSource checks a bundle of any kind.
+func lintSource(ctx context.Context, src artifacts.Source) ([]hooks.Finding, error) {
 	if src.Type == artifacts.BundleDirectory {
-		findings := hooks.Lint(path, spec)
-		if err := src.Check(cmd.Context()); err != nil {
+		findings := hooks.Lint(src.Path, src.SpecFile)
+		if err := src.Check(ctx); err != nil {
 			findings = append(findings, hooks.Finding{
-				Problem: hooks.Problem{File: path, Text: err.Error()}, Severity: hooks.SeverityError,
+				Problem: hooks.Problem{File: src.Path, Text: err.Error()}, Severity: hooks.SeverityError,
 			})
 		}
 		return findings, nil
@@ -79,10 +87,10 @@ func lint(cmd *cobra.Command, path string, kind artifacts.BundleType, spec strin
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
 	dir := filepath.Join(tmp, "bundle")
-	if _, err := src.Extract(cmd.Context(), dir); err != nil {
+	if _, err := src.Extract(ctx, dir); err != nil {
 		return nil, err
 	}
-	return hooks.Lint(dir, spec), nil
+	return hooks.Lint(dir, src.SpecFile), nil
 }
 
 func (c *cli) tellFindings(findings []hooks.Finding) error {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -15,7 +17,8 @@ func (c *cli) logsCommand() *cobra.Command {
 	var req controlv1.LogsRequest
 	cmd := &cobra.Command{
 		Use: "logs ID", Short: "Show what hooks wrote", Args: args("ID"),
-		Long: "Show what the hooks of a deployment wrote, whole, read from the hosts: of one host,\nor of those that failed, else of all. On a terminal control characters are spelled out.",
+		Long: "Show what the hooks of a deployment wrote, whole, read from the hosts: of one host,\nor of those that " +
+			"failed, else of all. On a terminal control characters are spelled out.",
 		Example: `dctl logs 01JD4Z --failed
 dctl logs 01JD4Z --host web-07 --event ValidateService
 dctl logs 01JD4Z --host web-07 -f`,
@@ -33,23 +36,22 @@ dctl logs 01JD4Z --host web-07 -f`,
 }
 
 func (cl *client) logs(cmd *cobra.Command, req *controlv1.LogsRequest) error {
-	stream, err := cl.api().Logs(cmd.Context(), req)
-	if err != nil {
-		return err
-	}
+	m, stream, err := receive(cmd.Context(), cl, func(api controlv1.ControlServiceClient,
+		ctx context.Context,
+	) (grpc.ServerStreamingClient[controlv1.LogsResponse], error) {
+		return api.Logs(ctx, req)
+	})
 	out := logWriter{c: cl.cli}
-	for {
-		m, err := stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			return out.close()
-		case err != nil:
-			return errors.Join(out.close(), err)
-		}
+	for ; err == nil; m, err = stream.Recv() {
 		if err := out.write(m); err != nil {
 			return err
 		}
 	}
+	if errors.Is(err, io.EOF) {
+		return out.close()
+	}
+	out.end()
+	return err
 }
 
 // logWriter prints pieces of output below headings that say whose they are.

@@ -115,3 +115,13 @@ func bytesText(n int64) string {
 	}
 	return fmt.Sprintf("%.1f %s", f, units[i])
 }
+
+// shortName is a revision's name as people say it: a whole commit by its first
+// 12 digits, which a command takes too.
+func shortName(name string) string {
+	const whole, short = 40, 12
+	if len(name) == whole && strings.Trim(name, "0123456789abcdef") == "" {
+		return name[:short]
+	}
+	return name
+}

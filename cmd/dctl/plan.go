@@ -14,7 +14,8 @@ func (c *cli) planCommand() *cobra.Command {
 	var f deployFlags
 	cmd := &cobra.Command{
 		Use: "plan --app APP [--rev REVISION]", Short: "Show what a deployment would do", Args: upTo(0),
-		Long: "Show what a deployment would do now: waves with hosts in order, capacity, gates,\nwhat would hold it, and an index for `dctl deploy --if-index`. It changes nothing.",
+		Long: "Show what a deployment would do now: waves with hosts in order, capacity, gates,\nwhat would hold it, " +
+			"and an index for `dctl deploy --if-index`. It changes nothing.",
 		Example: `dctl plan --app www --rev 9be01d7
 dctl plan --app www --exit-code; test $? = 10 && echo there is something to do`,
 	}
@@ -46,11 +47,11 @@ func (c *cli) plan(cmd *cobra.Command, f *deployFlags) error {
 }
 
 func printPlan(w io.Writer, p *controlv1.PlanDeploymentResponse) {
-	from := p.From
-	if from == "" {
-		from = "nothing"
+	from := "nothing"
+	if p.From != "" {
+		from = shortName(p.From)
 	}
-	fmt.Fprintln(w, line(fmt.Sprintf("%s %s: %s → %s", p.App, p.Group, from, p.Revision)))
+	fmt.Fprintln(w, line(fmt.Sprintf("%s %s: %s → %s", p.App, p.Group, from, shortName(p.Revision))))
 	var rows []string
 	for i, v := range p.Waves {
 		rows = append(rows, cells(i+1, v.Name, len(v.Hosts), "+"+span(v.StartsMs), planBake(v), v.Budget, planGates(v),

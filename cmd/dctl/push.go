@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/deploy/spec"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/naming"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -18,8 +19,8 @@ import (
 type pushFlags struct {
 	path, app, rev, url, appspec, message string
 
-	unsafe   bool
-	ancestry []string
+	unsafe, noLint bool
+	ancestry       []string
 }
 
 func (c *cli) revisionsPush() *cobra.Command {
@@ -27,16 +28,19 @@ func (c *cli) revisionsPush() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "push [PATH] --app APP [--rev NAME]", Short: "Store a revision", Args: upTo(1),
 		Long: `Store a folder, zip or tar as a revision, and register it. Only what the store
-lacks is sent. The appspec is checked first. Credentials of the store come from
+lacks is sent. What ` + "`dctl apps lint`" + ` refuses is refused before anything is sent: a
+host would fail on it. Credentials of the store come from
 the standard environment, as for every tool of its provider.`,
 		Example: `dctl revisions push build/ --app www --rev 9be01d7
 dctl revisions push www.tar.gz --app www --rev v1.2.0 --output json`,
 	}
 	c.appFlag(cmd, &f.app)
-	cmd.Flags().StringVar(&f.rev, "rev", "", "name of the revision (default: HEAD, if PATH lies in a clean git checkout)")
+	cmd.Flags().StringVar(&f.rev, "rev", "",
+		"name of the revision (default: HEAD, if PATH lies in a clean git checkout)")
 	cmd.Flags().StringVar(&f.url, "artifacts", "", "URL of the store (default: the application's)")
 	cmd.Flags().BoolVar(&f.unsafe, "rollback-unsafe", false,
 		"never roll back from this revision without a person, e.g. after a migration")
+	cmd.Flags().BoolVar(&f.noLint, "no-lint", false, "store it although a host may fail on it")
 	cmd.Flags().StringVar(&f.appspec, "appspec", "", "name of the appspec (default: appspec.yml, else appspec.yaml)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 {
@@ -136,13 +140,50 @@ func (c *cli) source(ctx context.Context, f *pushFlags) (artifacts.Source, error
 	if err := parsed.CheckEvents(hooks.EventNames()); err != nil { // hosts refuse it
 		return src, usage("%s: %v", f.path, err)
 	}
-	src.Dropped = func(file string) {
-		fmt.Fprintln(c.err, "warning: "+clean(file)+": its setuid or setgid bit is left out; set it by a mode in permissions")
+	if err := c.lintBundle(ctx, f, src); err != nil {
+		return src, err
 	}
-	for _, w := range append(parsed.Warnings, parsed.Notices()...) {
-		fmt.Fprintln(c.err, "warning: "+clean(w.Error()))
+	src.Dropped = func(file string) {
+		fmt.Fprintln(c.err, "warning: "+clean(file)+": its setuid or setgid bit is left out; set it by a mode in "+
+			"permissions")
+	}
+	if f.noLint { // lint tells them too
+		for _, w := range append(parsed.Warnings, parsed.Notices()...) {
+			fmt.Fprintln(c.err, "warning: "+clean(w.Error()))
+		}
 	}
 	return src, nil
+}
+
+// lintBundle refuses what a host, or a coordinator, would refuse.
+func (c *cli) lintBundle(ctx context.Context, f *pushFlags, src artifacts.Source) error {
+	if f.noLint {
+		return nil
+	}
+	found, err := lintSource(ctx, src)
+	if err != nil {
+		return usage("%s: %v", f.path, err)
+	}
+	all := make([]finding, len(found))
+	for i, x := range found {
+		all[i] = finding{x.Severity.String(), x.Error()}
+	}
+	if data, err := src.ReadFile(ctx, "deploy.yaml"); err == nil {
+		for _, p := range spec.Lint(data, "deploy.yaml") {
+			all = append(all, finding{p.Severity, p.Error.Error()})
+		}
+	}
+	errs := 0
+	for _, x := range all {
+		if x.severity == spec.SeverityError {
+			errs++
+		}
+		fmt.Fprintf(c.err, "%s: %s\n", x.severity, clean(x.text))
+	}
+	if errs > 0 {
+		return usage("%s has %s, and nothing was sent; mend them, or say --no-lint", f.path, count(errs, "error"))
+	}
+	return nil
 }
 
 // appspec reads the bundle's appspec under the names that it may have.
@@ -157,7 +198,8 @@ func appspec(ctx context.Context, src artifacts.Source) (data []byte, name strin
 			return data, name, err
 		}
 	}
-	return nil, "", fmt.Errorf("the bundle has no %s, which says what happens on a host; write one with `dctl apps init`", names[0])
+	return nil, "", fmt.Errorf(
+		"the bundle has no %s, which says what happens on a host; write one with `dctl apps init`", names[0])
 }
 
 // previous loads the index of the newest revision, so that what the store has
@@ -176,7 +218,8 @@ func (cl *client) previous(ctx context.Context, o artifacts.Opener, app string) 
 
 func (cl *client) register(ctx context.Context, f *pushFlags, p artifacts.Pushed) error {
 	req := &controlv1.RegisterRevisionRequest{
-		Mutation: cl.mutation(""), App: f.app, Name: f.rev, Digest: string(p.Digest), Bytes: p.Bytes, Files: int64(p.Files), Message: f.message,
+		Mutation: cl.mutation(""), App: f.app, Name: f.rev, Digest: string(p.Digest), Bytes: p.Bytes,
+		Files: int64(p.Files), Message: f.message,
 		Ancestry: f.ancestry, Unsafe: f.unsafe,
 	}
 	if _, err := call(ctx, cl, controlv1.ControlServiceClient.RegisterRevision, req); err != nil {

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -20,6 +22,7 @@ type plainRenderer struct {
 }
 
 func (p *plainRenderer) update(s *story, u update) {
+	s.told = true
 	if u.lost != nil {
 		if !p.lost {
 			fmt.Fprintln(p.out, "      connection lost, trying other coordinators; the deployment goes on without us")
@@ -38,18 +41,27 @@ func (p *plainRenderer) update(s *story, u update) {
 	p.records(s, u.records)
 }
 
-// header is the first line: what goes where, and who wants it.
+// header is the first line: what goes where, who wants it, and its id.
 func header(d *controlv1.Deployment) string {
-	from := d.From
-	if from == "" {
-		from = "nothing"
+	return line(fmt.Sprintf("%s  deployment %s  %s", headline(d), d.Id, sizes(d)))
+}
+
+// headline is "www 4f2a91c → 9be01d7  prod  by marco".
+func headline(d *controlv1.Deployment) string {
+	from := "nothing"
+	if d.From != "" {
+		from = shortName(d.From)
 	}
-	text := fmt.Sprintf("%s %s → %s  %s  by %s  deployment %s  %s in %s",
-		d.App, from, d.Revision, d.Group, d.Actor, d.Id, count(int(d.Hosts), "host"), count(len(d.Waves), "wave"))
+	text := fmt.Sprintf("%s %s → %s  %s  by %s", d.App, from, shortName(d.Revision), d.Group, d.Actor)
 	if d.Inverse {
 		text = "rollback of " + text
 	}
-	return line(text)
+	return text
+}
+
+// sizes is "12 hosts in 4 waves".
+func sizes(d *controlv1.Deployment) string {
+	return count(int(d.Hosts), "host") + " in " + count(len(d.Waves), "wave")
 }
 
 func (p *plainRenderer) records(s *story, records []*controlv1.Record) {
@@ -57,7 +69,7 @@ func (p *plainRenderer) records(s *story, records []*controlv1.Record) {
 	var order []string
 	for _, r := range records {
 		if r.Subject != "task" || bad(r) || s.deployment.GetHosts() <= many {
-			fmt.Fprintln(p.out, clock(r.ElapsedMs), recordText(r))
+			fmt.Fprintln(p.out, clock(r.ElapsedMs), s.once(r))
 			continue
 		}
 		key := r.Wave + "\x00" + r.To
@@ -85,6 +97,19 @@ func (p *plainRenderer) batch(s *story, records []*controlv1.Record) {
 		}
 	}
 	fmt.Fprintln(p.out, clock(r.ElapsedMs), text)
+}
+
+// once is a record as a sentence, without the cause that was told just before.
+func (s *story) once(r *controlv1.Record) string {
+	if r.Subject != "deployment" && r.Subject != "wave" || r.Text == "" {
+		return recordText(r)
+	}
+	short := proto.CloneOf(r)
+	if short.Text = s.brief(r.Text); r.Text == s.cause {
+		short.Text = ""
+	}
+	s.cause = r.Text
+	return recordText(short)
 }
 
 // gateText says what a gate answered.
@@ -137,15 +162,16 @@ func (p *plainRenderer) beat(s *story) {
 
 // standing says in one line where a deployment is.
 func standing(d *controlv1.Deployment) string {
+	return line(strings.Join(append([]string{settledText(d)}, d.Holds...), "; "))
+}
+
+// settledText is "running, 7/12 hosts settled".
+func settledText(d *controlv1.Deployment) string {
 	settled := 0
 	for _, w := range d.Waves {
 		settled += int(w.Settled)
 	}
-	text := fmt.Sprintf("%s, %d/%d hosts settled", d.Status, settled, d.Hosts)
-	if len(d.Holds) > 0 {
-		text += "; " + strings.Join(d.Holds, "; ")
-	}
-	return line(text)
+	return fmt.Sprintf("%s, %d/%d hosts settled", d.Status, settled, d.Hosts)
 }
 
 func (p *plainRenderer) end(s *story) {

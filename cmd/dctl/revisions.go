@@ -21,7 +21,8 @@ func (c *cli) revisionsCommand() *cobra.Command {
 func (c *cli) revisionsList() *cobra.Command {
 	var app string
 	cmd := &cobra.Command{
-		Use: "list --app APP", Short: "List revisions, newest first", Args: upTo(0), Example: "dctl revisions list --app www",
+		Use: "list --app APP", Short: "List revisions, newest first", Args: upTo(0), Example: "dctl revisions list " +
+			"--app www",
 	}
 	c.appFlag(cmd, &app)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -46,7 +47,11 @@ func revisionRow(r *controlv1.Revision) string {
 	if r.Bad != "" {
 		note = strings.TrimSpace("BAD since " + r.Bad + " " + note)
 	}
-	return cells(strings.Join(revisionNames(r), ","), shortDigest(r.Digest), bytesText(r.Bytes), r.Files, r.Hosts,
+	var names []string
+	for _, name := range revisionNames(r) {
+		names = append(names, shortName(name))
+	}
+	return cells(strings.Join(names, ","), shortDigest(r.Digest), bytesText(r.Bytes), r.Files, r.Hosts,
 		moment(r.AtMs), r.Actor, note)
 }
 
@@ -80,7 +85,8 @@ func (cl *client) revision(ctx context.Context, app, name string) (*controlv1.Re
 func (c *cli) revisionsShow() *cobra.Command {
 	var app string
 	cmd := &cobra.Command{
-		Use: "show REVISION --app APP", Short: "Show one revision", Args: args("REVISION"), Example: "dctl revisions show 9be01d7 --app www",
+		Use: "show REVISION --app APP", Short: "Show one revision", Args: args("REVISION"), Example: "dctl revisions " +
+			"show 9be01d7 --app www",
 	}
 	c.appFlag(cmd, &app)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -114,7 +120,8 @@ func printRevision(w io.Writer, r *controlv1.Revision) {
 func (c *cli) revisionsVerify() *cobra.Command {
 	var app, url string
 	cmd := &cobra.Command{
-		Use: "verify REVISION --app APP", Short: "Read a revision from its store and check every byte", Args: args("REVISION"),
+		Use: "verify REVISION --app APP", Short: "Read a revision from its store and check " +
+			"every byte", Args: args("REVISION"),
 		Example: "dctl revisions verify 9be01d7 --app www",
 	}
 	c.appFlag(cmd, &app)
@@ -163,5 +170,6 @@ func (cl *client) store(ctx context.Context, app, url string) (artifacts.Store, 
 	if err != nil {
 		return nil, usage("open the artifact store of %s: %v", app, err)
 	}
-	return store, nil
+	name, _, _ := strings.Cut(url, "?")
+	return waitingStore{store, cl.cli, name}, nil
 }

@@ -15,7 +15,8 @@ import (
 
 func (c *cli) root() *cobra.Command {
 	root := family("dctl", "Deploy revisions to fleets of hosts, in waves",
-		c.deployCommand(), c.planCommand(), c.simulateCommand(), c.rollbackCommand(), c.replayCommand(), c.schemaCommand(),
+		c.deployCommand(), c.planCommand(), c.simulateCommand(), c.rollbackCommand(), c.replayCommand(),
+		c.schemaCommand(),
 		c.statusCommand(), c.watchCommand(), c.historyCommand(), c.logsCommand(),
 		c.hostsCommand(), c.appsCommand(), c.revisionsCommand(),
 		c.localCommand(), c.tokenCommand(), c.accessCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
@@ -23,12 +24,21 @@ func (c *cli) root() *cobra.Command {
 	root.AddCommand(c.actCommands()...)
 	root.AddCommand(c.freezeCommands()...)
 	root.AddCommand(c.devCommands()...)
+	root.Long = `Deploy revisions to fleets of hosts, in waves.
+
+Exit codes: 0 done; 1 anything else that failed; 2 usage or validation; 3 failed
+and halted, or waiting for a decision, the fleet may be mixed; 4 not known, or not
+allowed; 5 failed and rolled back clean; 6 the rollback failed too; 7 refused
+(freeze, lock, window, policy, rejected); 8 the watch timed out, the deployment
+goes on; 9 waiting for an approval; 10 plan --exit-code has changes; 130 left by
+Ctrl-C. Every global flag is also an environment variable: DCTL_COORDINATOR,
+DCTL_CONTEXT, DCTL_OUTPUT, and so on.`
 	root.Example = `dctl deploy --app www --rev 9be01d7
 dctl status`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	c.globalFlags(root.PersistentFlags())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return c.prepare(cmd) }
-	root.SetFlagErrorFunc(flagError)
+	root.SetFlagErrorFunc(c.flagError)
 	root.InitDefaultCompletionCmd()
 	completionExamples(root)
 	return root
@@ -68,9 +78,14 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return usage("unknown command %q of %s; %s", name, cmd.CommandPath(), hint)
 }
 
-// flagError adds the nearest flag to what pflag says of an unknown one.
-func flagError(cmd *cobra.Command, err error) error {
+// flagError adds the nearest flag to what pflag says of an unknown one. A
+// command that only holds others has few flags: there the name of the command
+// was wrong.
+func (c *cli) flagError(cmd *cobra.Command, err error) error {
 	text := err.Error()
+	if name := c.firstName(cmd); name != "" && cmd.HasAvailableSubCommands() {
+		return unknownCommand(cmd, name)
+	}
 	_, name, unknown := strings.Cut(text, "unknown flag: --")
 	if !unknown {
 		return usage("%s; see `%s --help`", text, cmd.CommandPath())
@@ -83,6 +98,32 @@ func flagError(cmd *cobra.Command, err error) error {
 		return usage("unknown flag --%s of %s; did you mean --%s?", name, cmd.CommandPath(), meant)
 	}
 	return usage("unknown flag --%s of %s; see `%s --help`", name, cmd.CommandPath(), cmd.CommandPath())
+}
+
+// firstName is the first argument after the path of cmd that is no flag, nor the
+// value of one.
+func (c *cli) firstName(cmd *cobra.Command) string {
+	path := strings.Fields(cmd.CommandPath())[1:]
+	value := false
+	for _, a := range c.args {
+		name, dashed := strings.CutPrefix(a, "-")
+		switch {
+		case value:
+			value = false
+		case dashed:
+			name = strings.TrimPrefix(name, "-")
+			f := cmd.Flag(name)
+			if f == nil && len(name) == 1 {
+				f = cmd.Flags().ShorthandLookup(name)
+			}
+			value = f != nil && f.NoOptDefVal == ""
+		case len(path) > 0 && a == path[0]:
+			path = path[1:]
+		default:
+			return a
+		}
+	}
+	return ""
 }
 
 func (c *cli) globalFlags(f *pflag.FlagSet) {

@@ -45,16 +45,38 @@ func (c *cli) execute(ctx context.Context, root *cobra.Command, args []string) e
 	return root.ExecuteContext(ctx)
 }
 
-// complain tells a person on standard error why dctl fails.
+// complain tells on standard error why dctl fails, and a program on standard
+// output too: one object, {"error": TEXT, "exit_code": N}.
 func (c *cli) complain(code int, err error) {
 	text := clean(message(err))
-	switch {
-	case text == "":
-	case code == exitDetached:
-		fmt.Fprintln(c.err, "dctl: interrupted")
-	default:
-		fmt.Fprintln(c.err, "dctl: "+text)
+	if code == exitDetached && text != "" {
+		text = "interrupted"
 	}
+	if text == "" {
+		return
+	}
+	fmt.Fprintln(c.err, "dctl: "+text)
+	if c.wantsJSON() && !c.answered {
+		_ = c.emit(object{{"error", text}, {"exit_code", code}}) // a broken pipe ends the program anyway
+	}
+}
+
+// wantsJSON reports whether a program reads standard output. A wrong flag may
+// stand before --output, which is then not read yet.
+func (c *cli) wantsJSON() bool {
+	for i, a := range c.args {
+		v, ok := strings.CutPrefix(a, "--output=")
+		if !ok {
+			v, ok = strings.CutPrefix(a, "-o")
+		}
+		if (a == "--output" || a == "-o") && i+1 < len(c.args) {
+			v, ok = c.args[i+1], true
+		}
+		if ok && (v == outputJSON || v == outputJSONL) {
+			return true
+		}
+	}
+	return c.machine()
 }
 
 // message is what an error says, without what the transport adds.

@@ -16,7 +16,8 @@ func (c *cli) simulateCommand() *cobra.Command {
 	var fail []string
 	var events bool
 	cmd := &cobra.Command{
-		Use: "simulate --app APP [--rev REVISION] [--fail WHAT]...", Short: "Play a deployment before it is made", Args: upTo(0),
+		Use: "simulate --app APP [--rev REVISION] [--fail " +
+			"WHAT]...", Short: "Play a deployment before it is made", Args: upTo(0),
 		Long: `Play a deployment in a virtual world that begins as the fleet is now, by the code
 that decides real deployments: what happens if a host, a zone or a gate fails.
 Approvals are given and windows open at once. It changes nothing.
@@ -122,7 +123,8 @@ func clip(text string, n int) string {
 func (c *cli) schemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "schema", Short: "Print the JSON Schema of deploy.yaml", Args: upTo(0),
-		Long:    "Print the JSON Schema of deploy.yaml, for editors and CI. `dctl apps lint` checks more:\nwhat cannot be kept, not only what is spelled wrong.",
+		Long: "Print the JSON Schema of deploy.yaml, for editors and CI. `dctl apps lint` checks more:\nwhat " +
+			"cannot be kept, not only what is spelled wrong.",
 		Example: "dctl schema > deploy.schema.json",
 		RunE: func(*cobra.Command, []string) error {
 			_, err := c.out.Write(append(spec.Schema(), '\n'))

@@ -18,7 +18,11 @@ func (c *cli) statusCommand() *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
 		Use: "status [ID]", Short: "Show a deployment, or what goes on everywhere", Args: upTo(1),
-		Long: "Without an argument: the deployments in flight, and what each application runs.\nWith an id, or --app for the newest of an application: waves, hosts and what it waits for.",
+		Long: `Without an argument: the deployments in flight, and what each application runs.
+With an id, or --app for the newest of an application: waves, hosts and what it waits
+for. A host is granted while it works under a permit, and settled once it runs the
+revision and passed its checks; a wave is sealed once it is settled, baked and
+answered for by its gates, and is never done again.`,
 		Example: `dctl status
 dctl status 01JD4Z
 dctl status --app www --watch`,
@@ -90,7 +94,7 @@ func (cl *client) overview(cmd *cobra.Command) error {
 		fmt.Fprintln(c.out, line(freezeText(f)))
 	}
 	for _, d := range live.Deployments {
-		printSummary(c.out, d)
+		printSummary(c.out, d, d.Cause)
 	}
 	if len(live.Deployments) == 0 {
 		fmt.Fprintln(c.out, "no deployment is in flight")
@@ -112,12 +116,18 @@ func freezeText(f *controlv1.Freeze) string {
 	return text
 }
 
-// printSummary is a deployment in a few lines.
-func printSummary(w io.Writer, d *controlv1.Deployment) {
+// printSummary is a deployment in a few lines, with its cause in these words.
+func printSummary(w io.Writer, d *controlv1.Deployment, cause string) {
 	fmt.Fprintln(w, header(d)+"  elapsed "+clock(d.ElapsedMs))
-	fmt.Fprintln(w, "  "+standing(d))
-	if d.Cause != "" {
-		fmt.Fprintln(w, "  cause: "+line(d.Cause))
+	fmt.Fprintln(w, "  "+line(settledText(d)))
+	for _, h := range d.Holds {
+		if d.Cause != "" {
+			h = strings.TrimSuffix(h, ": "+d.Cause) // it comes next
+		}
+		fmt.Fprintln(w, "  "+line(h))
+	}
+	if cause != "" {
+		fmt.Fprintln(w, "  cause: "+line(cause))
 	}
 	for _, a := range d.Approvals {
 		fmt.Fprintln(w, "  "+line(fmt.Sprintf("gate %s approved by %s at %s %s", a.Gate, a.Actor, moment(a.AtMs),
@@ -157,7 +167,14 @@ func printAnswers(w io.Writer, d *controlv1.Deployment) {
 
 func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 	d := r.Deployment
-	printSummary(w, d)
+	s := newStory(false)
+	s.add(update{deployment: d, records: r.Records})
+	s.told = allShown(d, s.failed()) // by the table of hosts
+	cause := d.Cause
+	if s.told {
+		cause = s.brief(cause)
+	}
+	printSummary(w, d, cause)
 	var rows []string
 	for _, v := range d.Waves {
 		rows = append(rows, cells(v.Name, v.Zone, v.Status, fmt.Sprintf("%d/%d", v.Settled, v.Total), v.Failed,
@@ -166,12 +183,28 @@ func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 	_ = table(w, "WAVE\tZONE\tSTATUS\tSETTLED\tFAILED\tMAY FAIL\tBAKE", rows) // a broken pipe ends the program anyway
 	printAnswers(w, d)
 	printTasks(w, d)
-	s := newStory(false)
-	s.add(update{deployment: d, records: r.Records})
-	if over(d) && verdict(d) != exitDone {
+	switch {
+	case over(d) && verdict(d) != exitDone:
 		fmt.Fprintln(w)
 		s.report(w)
+	case len(unreached(d)) > 0:
+		fmt.Fprintln(w)
+		next(w, d, s.failed())
 	}
+}
+
+// allShown reports whether the failures are those of tasks that are listed.
+func allShown(d *controlv1.Deployment, failed []*controlv1.Record) bool {
+	listed := map[string]bool{}
+	for _, t := range d.Tasks {
+		listed[t.Name] = t.Failure != nil
+	}
+	for _, r := range failed {
+		if !listed[r.Host] {
+			return false
+		}
+	}
+	return true
 }
 
 func waveBake(v *controlv1.Wave) string {
@@ -247,7 +280,8 @@ func (c *cli) historyCommand() *cobra.Command {
 			}
 			return list(c, "deployments", out.Deployments,
 				"ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
-					return cells(d.Id, d.App, d.Group, d.Revision, statusText(d), moment(d.CreatedMs), clock(d.ElapsedMs),
+					return cells(d.Id, d.App, d.Group, shortName(d.Revision), statusText(d), moment(d.CreatedMs),
+						clock(d.ElapsedMs),
 						d.Actor, cmp.Or(d.Reason, d.Asked))
 				})
 		})

@@ -14,6 +14,8 @@ type story struct {
 	failures   map[string]*controlv1.Record // the last of each host
 	gates      []*controlv1.Record          // that failed
 	lost       error                        // nil while connected
+	told       bool                         // line by line, so that the end need not repeat it
+	cause      string                       // that was told last
 }
 
 func newStory(keep bool) *story {

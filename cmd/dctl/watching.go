@@ -131,7 +131,7 @@ func (c *cli) outcome(s *story, t target) error {
 	}
 	to := c.out
 	if c.machine() {
-		to = c.err
+		to, s.told = c.err, false
 	}
 	s.report(to)
 	return silent(code)

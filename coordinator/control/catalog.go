@@ -34,6 +34,7 @@ func (s *Service) ApplyApp(ctx context.Context, r *controlv1.ApplyAppRequest) (*
 				out.Leaving = append(out.Leaving, l)
 			}
 		}
+		out.Warnings = s.doubts(st, defs)
 	})
 	if r.DryRun {
 		return out, nil
@@ -345,8 +346,9 @@ func selected(st *deploy.State, h *deploy.Host, r *controlv1.ListHostsRequest) b
 func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 	state, at := s.o.Fleet.Status(h.ID)
 	out := &controlv1.Host{
-		Id: h.ID, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version, State: state, Coordinator: at,
-		Quarantine: h.Quarantine,
+		Id: h.ID, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version, State: state,
+		Coordinator: at,
+		Quarantine:  h.Quarantine,
 	}
 	for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
 		t := h.Targets[app]

@@ -73,6 +73,8 @@ type Options struct {
 	Actor func(context.Context) string
 	// Groups lists the groups of people that the actor is in, for approvals.
 	Groups func(actor string) []string
+	// Approvers counts the people of such a group.
+	Approvers func(group string) int
 	// Parse reads a deploy.yaml into group definitions.
 	Parse func(source []byte, filename string) ([]deploy.GroupDefined, error)
 	// Match says whether a selector, which Parse has read, matches a host.
@@ -100,6 +102,9 @@ type Service struct {
 func New(o Options) *Service {
 	if o.Groups == nil {
 		o.Groups = func(string) []string { return nil }
+	}
+	if o.Approvers == nil {
+		o.Approvers = func(string) int { return 0 }
 	}
 	if o.Person == nil {
 		o.Person = func(ctx context.Context) (string, bool) { return o.Actor(ctx), true }

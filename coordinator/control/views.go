@@ -103,8 +103,15 @@ func answerViews(st *deploy.State, w *deploy.Wave) []*controlv1.GateAnswer {
 	return out[:min(len(out), answersShown)]
 }
 
+// unreached reports whether a wave waits for a host that nobody reaches.
+func unreached(st *deploy.State, host string, t *deploy.Task) bool {
+	h := st.Hosts[host]
+	return t.Status == deploy.TaskWaiting && h != nil && h.Unreachable
+}
+
 // taskViews returns the tasks a person looks for first: failed, then at work
-// for longest, then reverting; or all in plan order.
+// for longest, then reverting, then those whose host is unreachable; or all in
+// plan order.
 func (s *Service) taskViews(st *deploy.State, d *deploy.Deployment, all bool) (out []*controlv1.Task, broken int32) {
 	type row struct {
 		host string
@@ -120,7 +127,7 @@ func (s *Service) taskViews(st *deploy.State, d *deploy.Deployment, all bool) (o
 			if t.Status == deploy.TaskBroken || t.Status == deploy.TaskLost && t.Goal != "" {
 				broken++
 			}
-			if all || rank(t.Status) < 3 {
+			if all || rank(t.Status) < 3 || d.Waves[i].Status == deploy.WaveStatusDeploying && unreached(st, h, t) {
 				rows = append(rows, row{h, t})
 			}
 		}
@@ -157,6 +164,9 @@ func (s *Service) taskView(st *deploy.State, d *deploy.Deployment, hostID string
 	}
 	if h := st.Hosts[hostID]; h != nil {
 		out.Zone = h.Zone
+	}
+	if out.Cause == "" && unreached(st, hostID, task) {
+		out.Cause = "unreachable"
 	}
 	if t := st.Target(hostID, d.App); t != nil {
 		out.Permit, out.Health = t.Permit.String(), t.Health.String()

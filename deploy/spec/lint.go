@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/config"
@@ -53,7 +54,15 @@ func Lint(data []byte, filename string) []Problem {
 
 // doubts reports what is legal and yet rarely meant.
 func (p *parser) doubts(warn func(path, format string, args ...any)) {
+	same := map[string]string{} // selector → the first group that has it
 	for _, g := range p.app.Groups {
+		text := strings.Join(strings.Fields(g.Select), " ")
+		if first := same[text]; first != "" {
+			warn("groups."+g.Name+".select", "group %s selects the same hosts; a host is in one group of an "+
+				"application, so one of the two stays empty", first)
+		} else {
+			same[text] = g.Name
+		}
 		if len(uses(g.Select)) == 0 {
 			warn("groups."+g.Name+".select", "asks for no label, so it selects every host or none")
 		}

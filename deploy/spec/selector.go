@@ -69,12 +69,37 @@ func Compile(text string) (*Selector, error) {
 func problem(text string, issues *cel.Issues) error {
 	e := issues.Errors()[0]
 	message, _, _ := strings.Cut(e.Message, "\n")
-	message = strings.ReplaceAll(message, " (in container '')", "")
+	message = plain(strings.ReplaceAll(message, " (in container '')", ""))
 	where := ""
 	if l := e.Location; l != nil && l.Column() >= 0 && !strings.Contains(text, "\n") {
 		where = fmt.Sprintf(" at character %d", l.Column()+1)
 	}
 	return errorf("the selector does not compile%s: %s", where, message)
+}
+
+// plain says in words what CEL's parser says of its tokens.
+func plain(message string) string {
+	syntax, isSyntax := strings.CutPrefix(message, "Syntax error: ")
+	if !isSyntax {
+		return message
+	}
+	token, unknown := strings.CutPrefix(syntax, "token recognition error at: ")
+	if rest, ok := strings.CutPrefix(syntax, "mismatched input "); ok && strings.HasSuffix(syntax, "expecting <EOF>") {
+		token, unknown = strings.TrimSuffix(rest, " expecting <EOF>"), true
+	}
+	if !unknown {
+		return strings.NewReplacer("'<EOF>'", "the end", "<EOF>", "the end").Replace(syntax)
+	}
+	token = strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(token, "'"), "'"))
+	switch {
+	case strings.HasPrefix(token, "="):
+		return "compare with ==, as in role == \"web\""
+	case strings.HasPrefix(token, "&"), strings.HasPrefix(token, "|"), token == "and", token == "or":
+		return "join conditions with && or ||"
+	case strings.HasPrefix(token, `"`), strings.HasPrefix(token, "'"):
+		return "the quote that begins here has no end"
+	}
+	return token + " means nothing here"
 }
 
 // variables declares every name that an expression uses as a label.

@@ -295,6 +295,22 @@ groups:
 	}
 }
 
+// Two groups that select the same hosts are told; which spaces there are is
+// nothing to go by.
+func TestLintOfSharedHosts(t *testing.T) {
+	got := spec.Lint([]byte(`app: www
+artifacts: file:///srv/r
+groups:
+  blue: {select: role == "web"}
+  green: {select: role  ==  "web"}
+  other: {select: role == "db"}
+`), "d.yaml")
+	const want = "groups.green.select: group blue selects the same hosts"
+	if len(got) != 1 || got[0].Severity != spec.SeverityWarning || !strings.Contains(got[0].Error.Error(), want) {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestLintOfQueries: what a query cannot say, and what it looks back on.
 func TestLintOfQueries(t *testing.T) {
 	const (

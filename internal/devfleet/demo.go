@@ -10,11 +10,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
+
+// interrupted is the exit code of a dctl whose view a person left.
+const interrupted = 130
 
 // Step is one step of the demo, a line of `dctl dev --auto --output jsonl`.
 type Step struct {
@@ -57,8 +62,39 @@ type Demo struct {
 	Ready func(*Fleet) error
 	// Watch receives the output of dctl commands; nil drops it.
 	Watch *os.File
+	// Keys are those of the person at the terminal Watch: deployments are shown
+	// live there. Nil shows them line by line.
+	Keys *os.File
 
 	fleet *Fleet
+
+	mu      sync.Mutex
+	drawing bool     // a live view has the terminal
+	held    []string // what is said once it is left
+}
+
+// say tells a person something, but never into a live view.
+func (d *Demo) say(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.drawing {
+		d.held = append(d.held, fmt.Sprintf(format, args...))
+		return
+	}
+	d.Say(format, args...)
+}
+
+// draw gives the terminal to a live view, or takes it back.
+func (d *Demo) draw(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.drawing = on
+	if !on {
+		for _, text := range d.held {
+			d.Say("%s", text)
+		}
+		d.held = nil
+	}
 }
 
 // Run runs the steps in order; after a failed one only stop follows. Between
@@ -171,10 +207,22 @@ func (d *Demo) run(ctx context.Context, args ...string) (string, int, error) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if d.Watch != nil && args[0] == "deploy" {
 		d.Say("$ dctl %s", strings.Join(args, " "))
-		cmd.Stdout, cmd.Stderr, cmd.Stdin = d.Watch, d.Watch, nil
+		cmd.Stdout, cmd.Stderr = d.Watch, d.Watch
+		if d.Keys != nil {
+			cmd.Stdin = d.Keys
+			// A view that is killed would leave the terminal without line ends and echo.
+			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+			cmd.WaitDelay = 5 * time.Second
+			cmd.Env = append(cmd.Env, "DCTL_OUTPUT=auto")
+			d.draw(true)
+			defer d.draw(false)
+		}
 	}
 	err := d.fleet.proc.run(cmd)
 	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == interrupted && cmd.Stdin != nil {
+		return "", interrupted, errors.New("the deployment was left by its keys, so the demo ends")
+	}
 	if errors.As(err, &exit) {
 		return out.String(), exit.ExitCode(), nil
 	}
@@ -269,7 +317,7 @@ func (d *Demo) deployV2(ctx context.Context, s *Step) error {
 	s.want("hosts of the one-box", 1, r.Deployment.Waves[0].Settled)
 	s.want("requests were sent", true, requests > 100)
 	s.want("failed requests", "0", strings.TrimSpace(fmt.Sprint(failures, " ", example)))
-	d.Say("a load balancer sent %d requests meanwhile, %d failed", requests, failures)
+	d.say("a load balancer sent %d requests meanwhile, %d failed", requests, failures)
 	d.answers(s, "v2")
 	return nil
 }
@@ -312,25 +360,33 @@ func (d *Demo) failoverV4(ctx context.Context, s *Step) error {
 	if err := d.waitSealed(ctx, "v4"); err != nil {
 		return errors.Join(err, <-done)
 	}
-	d.Say("killing the leader %s with -9", old.Name)
+	d.say("killing the leader %s with -9", old.Name)
 	if err := d.fleet.KillCoordinator(old); err != nil {
 		return err
 	}
-	killed := time.Now()
+	killed, alone := time.Now(), len(d.fleet.coords) == 1
+	if alone { // nobody takes over; what was decided is on its disk
+		if err := d.fleet.RestartCoordinator(ctx, old); err != nil {
+			return errors.Join(err, <-done)
+		}
+	}
 	leader, err := d.newLeader(ctx, old)
 	if err != nil {
 		return errors.Join(err, <-done)
 	}
-	d.Say("%s leads after %s", leader.Name, time.Since(killed).Round(10*time.Millisecond))
+	d.say("%s leads after %s", leader.Name, time.Since(killed).Round(10*time.Millisecond))
 	if err := <-done; err != nil {
 		return err
 	}
 	s.want("exit code of dctl deploy", 0, code)
-	s.want("another coordinator leads", true, leader.Name != old.Name)
+	s.want("another coordinator leads", !alone, leader.Name != old.Name)
 	if _, err := d.outcome(ctx, s, "succeeded"); err != nil {
 		return err
 	}
 	d.answers(s, "v4")
+	if alone {
+		return nil
+	}
 	return d.fleet.RestartCoordinator(ctx, old)
 }
 
@@ -342,11 +398,13 @@ func (d *Demo) waitSealed(ctx context.Context, rev string) error {
 	})
 }
 
+// newLeader waits until another than the old one leads, or the old one again
+// where it is the only one.
 func (d *Demo) newLeader(ctx context.Context, old *Coordinator) (leader *Coordinator, err error) {
 	err = d.fleet.until(ctx, 20*time.Second, nil, "a new leader", func() (bool, error) {
 		var err error
 		leader, err = d.fleet.Leader(ctx)
-		return err == nil && leader != old, err
+		return err == nil && (leader != old || len(d.fleet.coords) == 1), err
 	})
 	return leader, err
 }

@@ -125,8 +125,11 @@ func (f *Fleet) Store(app string) string {
 
 // Env is the environment in which dctl works with this fleet.
 func (f *Fleet) Env() []string {
-	return append(f.s3.Env(), "DCTL_COORDINATOR="+strings.Join(f.Addresses(), ","), "DCTL_CREDENTIALS="+f.Credentials())
+	return append(f.StoreEnv(), "DCTL_COORDINATOR="+strings.Join(f.Addresses(), ","), "DCTL_CREDENTIALS="+f.Credentials())
 }
+
+// StoreEnv is the environment in which tools reach the artifact store.
+func (f *Fleet) StoreEnv() []string { return f.s3.Env() }
 
 // Credentials is the folder of the operator's credential.
 func (f *Fleet) Credentials() string { return filepath.Join(f.o.Dir, "c1", "operator") }

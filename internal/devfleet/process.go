@@ -240,9 +240,10 @@ func sweep() error {
 }
 
 // run runs a short command that is waited for here, in a process group of its
-// own, so that Ctrl-C reaches us alone.
+// own, so that Ctrl-C reaches us alone. One that reads keys shares our group: a
+// terminal stops others that read from it.
 func (p *processes) run(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: cmd.Stdin == nil}
 	p.mu.Lock()
 	err := cmd.Start()
 	if err == nil {

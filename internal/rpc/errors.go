@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -74,12 +76,28 @@ func Kind(err error) string {
 	return KindInternal
 }
 
-// Text returns what an error says, without the transport's prefix.
+// What gRPC puts around what went wrong, at the front of an error or within.
+var (
+	statusPrefix = regexp.MustCompile(`rpc error: code = \w+ desc = `)
+	dialPrefix   = regexp.MustCompile(`connection error: desc = "(?:transport: )?(?:Error while dialing: )?(.*)"`)
+)
+
+// Text returns what an error says, without what the transport puts around it.
 func Text(err error) string {
+	text := err.Error()
 	if s, ok := status.FromError(err); ok && s.Code() != codes.Unknown {
-		return s.Message()
+		text = s.Message()
 	}
-	return err.Error()
+	text = statusPrefix.ReplaceAllString(text, "")
+	return dialPrefix.ReplaceAllStringFunc(text, func(m string) string {
+		return strings.ReplaceAll(dialPrefix.FindStringSubmatch(m)[1], `\"`, `"`)
+	})
+}
+
+// Stranger reports whether a call failed because the other side's certificate
+// is of another CA than ours. gRPC keeps only the text of the handshake's error.
+func Stranger(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "authentication handshake failed: tls: failed to verify certificate")
 }
 
 // Canceled reports whether a call ended because its caller went away.

@@ -3112,7 +3112,8 @@ type ApplyAppResponse struct {
 	Groups        []string               `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
 	Changed       []string               `protobuf:"bytes,3,rep,name=changed,proto3" json:"changed,omitempty"` // groups that are new or different
 	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
-	Leaving       []*Leaving             `protobuf:"bytes,5,rep,name=leaving,proto3" json:"leaving,omitempty"` // hosts that leave a group by its new selector
+	Leaving       []*Leaving             `protobuf:"bytes,5,rep,name=leaving,proto3" json:"leaving,omitempty"`   // hosts that leave a group by its new selector
+	Warnings      []string               `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"` // what is legal, and nobody can mean it here
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3178,6 +3179,13 @@ func (x *ApplyAppResponse) GetIndex() uint64 {
 func (x *ApplyAppResponse) GetLeaving() []*Leaving {
 	if x != nil {
 		return x.Leaving
+	}
+	return nil
+}
+
+func (x *ApplyAppResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -6574,13 +6582,14 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06source\x18\x02 \x01(\fR\x06source\x12\x1a\n" +
 	"\bfilename\x18\x03 \x01(\tR\bfilename\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x1b\n" +
-	"\tmay_leave\x18\x1e \x01(\bR\bmayLeave\"\xa7\x01\n" +
+	"\tmay_leave\x18\x1e \x01(\bR\bmayLeave\"\xc3\x01\n" +
 	"\x10ApplyAppResponse\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x16\n" +
 	"\x06groups\x18\x02 \x03(\tR\x06groups\x12\x18\n" +
 	"\achanged\x18\x03 \x03(\tR\achanged\x12\x14\n" +
 	"\x05index\x18\x04 \x01(\x04R\x05index\x129\n" +
-	"\aleaving\x18\x05 \x03(\v2\x1f.groundswell.control.v1.LeavingR\aleaving\"[\n" +
+	"\aleaving\x18\x05 \x03(\v2\x1f.groundswell.control.v1.LeavingR\aleaving\x12\x1a\n" +
+	"\bwarnings\x18\x06 \x03(\tR\bwarnings\"[\n" +
 	"\aLeaving\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05hosts\x18\x02 \x03(\tR\x05hosts\x12\x0e\n" +
