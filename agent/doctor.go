@@ -62,7 +62,8 @@ func Doctor(ctx context.Context, o Options) []Check {
 
 func checkUser() Check {
 	if os.Geteuid() != 0 {
-		return Check{"user", CheckWarning, fmt.Sprintf("not root but uid %d: runas, owners of files and ports below 1024 will fail", os.Geteuid())}
+		return Check{"user", CheckWarning, fmt.Sprintf(
+			"not root but uid %d: runas, owners of files and ports below 1024 will fail", os.Geteuid())}
 	}
 	return Check{"user", CheckOK, "root"}
 }
@@ -173,7 +174,8 @@ func (o Options) checkCgroup() Check {
 		return Check{"hooks", CheckFailed, fmt.Sprintf("cannot run hooks: %v", err)}
 	}
 	if r.Isolation() == "session" {
-		return Check{"hooks", CheckWarning, "no cgroup v2 here that can be written: a script that hangs is ended by session and process group, and what leaves both is only named"}
+		return Check{"hooks", CheckWarning, "no cgroup v2 here that can be written: a script that hangs is ended by " +
+			"session and process group, and what leaves both is only named"}
 	}
 	return Check{"hooks", CheckOK, "each in a cgroup of its own"}
 }

@@ -199,8 +199,9 @@ func (a *Agent) renew(ctx context.Context) error {
 	a.cred.KeepRenewed(ctx, now, func(err error) {
 		switch {
 		case a.cred.Valid(time.Now()) != nil:
-			a.o.Log.Error("the certificate has ended and no coordinator talks to this host; give the agent a new join token, "+
-				"from `dctl token create --host "+a.o.Name+"`", "ended", a.cred.Ends(), "error", err)
+			a.o.Log.Error(
+				"the certificate has ended and no coordinator talks to this host; give the agent a new join token, "+
+					"from `dctl token create --host "+a.o.Name+"`", "ended", a.cred.Ends(), "error", err)
 		case err != nil && time.Now().After(a.cred.RenewAt()):
 			a.o.Log.Warn("certificate not renewed yet", "ends", a.cred.Ends(), "error", err)
 		default:

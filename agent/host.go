@@ -106,7 +106,8 @@ func (o Options) epoch() (string, error) {
 
 func (h *host) hookOptions(dir string) hooks.Options {
 	return hooks.Options{
-		Dir: h.o.path(dir), Binary: h.o.Supervisor, Env: h.o.Env, RunAs: h.o.RunAs, Cgroup: h.o.Cgroup, Confine: h.o.Confine,
+		Dir: h.o.path(dir), Binary: h.o.Supervisor, Env: h.o.Env, RunAs: h.o.RunAs, Cgroup: h.o.Cgroup,
+		Confine: h.o.Confine,
 	}
 }
 

@@ -88,8 +88,9 @@ func localOrder(given []string) ([]string, error) {
 func (d *localRun) options() Options {
 	name, _ := os.Hostname() // only for scripts to see
 	return Options{
-		Name: name, Zone: "local", Root: d.o.Root, Env: d.o.Env, KeepReleases: d.o.MaxRevisions, Supervisor: d.o.Supervisor,
-		Cgroup: d.o.Cgroup, Log: d.o.Log, StopGrace: time.Duration(1<<63 - 1), // a script that runs is waited for
+		Name: name, Zone: "local", Root: d.o.Root, Env: d.o.Env, KeepReleases: d.o.MaxRevisions,
+		Supervisor: d.o.Supervisor,
+		Cgroup:     d.o.Cgroup, Log: d.o.Log, StopGrace: time.Duration(1<<63 - 1), // a script that runs is waited for
 	}.withDefaults()
 }
 
@@ -191,7 +192,8 @@ func (d *localRun) assign() error {
 			d.eventOf(st.Next))
 	}
 	a := task.Assignment{
-		Generation: d.gen, Permit: task.PermitNormal, App: t.app, Deployment: d.o.Deployment, Goal: d.goal, Traffic: true,
+		Generation: d.gen, Permit: task.PermitNormal, App: t.app, Deployment: d.o.Deployment, Goal: d.goal,
+		Traffic:   true,
 		StopFails: d.o.StopFails, SkipProbe: true, Events: d.events,
 	}
 	if !d.o.Revert {

@@ -167,7 +167,8 @@ func (o Options) Validate() error {
 		}
 	}
 	for _, n := range []int64{
-		int64(o.KeepReleases), o.KeepBytes, o.CacheBytes, o.KeepFree, int64(o.KeepRuns), int64(o.PruneAfter), int64(o.StopGrace),
+		int64(o.KeepReleases), o.KeepBytes, o.CacheBytes, o.KeepFree, int64(o.KeepRuns), int64(o.PruneAfter),
+		int64(o.StopGrace),
 	} {
 		if n < 0 {
 			wrong("a limit or time is negative: %d", n)

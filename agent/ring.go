@@ -38,7 +38,8 @@ func openRing(o Options, m membership, key []byte) (*ring, error) {
 	r := &ring{o: o, id: m.Host, known: m, seen: map[string]string{}, wake: make(chan struct{}, 1)}
 	var err error
 	r.members, err = gossip.Open(gossip.Options{
-		Self: gossip.Member{ID: m.Host, Role: "agent"}, Bind: o.GossipBind, Key: key, Seeds: m.Seeds, Changed: r.changed,
+		Self: gossip.Member{ID: m.Host, Role: "agent"}, Bind: o.GossipBind, Key: key, Seeds: m.Seeds,
+		Changed: r.changed,
 		Network: o.Ring,
 	})
 	return r, err
@@ -200,7 +201,8 @@ func (r *ring) enter(epoch uint64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if epoch < r.known.Epoch {
-		return fmt.Errorf("the coordinator is of epoch %d of the cluster and this host has seen %d: it belongs to the past",
+		return fmt.Errorf(
+			"the coordinator is of epoch %d of the cluster and this host has seen %d: it belongs to the past",
 			epoch, r.known.Epoch)
 	}
 	if epoch == r.known.Epoch {

@@ -78,7 +78,8 @@ func (t *target) through(s task.Step) (task.Outcome, bool) {
 		return task.OutcomeOK, true
 	case task.KindHook:
 		return task.OutcomeSkipped, t.nothingToRun(s)
-	case task.KindWait, task.KindStage, task.KindCheckIdle, task.KindInstall, task.KindProbe, task.KindUndo, task.KindSettle:
+	case task.KindWait, task.KindStage, task.KindCheckIdle, task.KindInstall, task.KindProbe, task.KindUndo,
+		task.KindSettle:
 	}
 	return 0, false
 }

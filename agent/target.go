@@ -281,8 +281,9 @@ func (t *target) report() *agentv1.Report {
 		return nil
 	}
 	r := &agentv1.Report{
-		App: t.app, Generation: t.base.Generation, Result: agentv1.Result(t.base.Result), Running: digestOf(t.base.Running),
-		Health: t.health.state, Evidence: t.health.evidence, Staged: t.staged,
+		App: t.app, Generation: t.base.Generation, Result: agentv1.Result(t.base.Result),
+		Running: digestOf(t.base.Running),
+		Health:  t.health.state, Evidence: t.health.evidence, Staged: t.staged,
 	}
 	if t.base.Result == task.ResultFailed || t.base.Result == task.ResultBroken {
 		r.Failure = t.brief.Failure.proto()

@@ -478,7 +478,10 @@ func (c *Coordinator) announceOnce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = c.log.cluster(ctx, state.ClusterCreated{ID: newClusterID(), CA: c.keys.authorities().PEM(), Founders: founders})
+		err = c.log.cluster(ctx, state.ClusterCreated{
+			ID: newClusterID(), CA: c.keys.authorities().PEM(),
+			Founders: founders,
+		})
 		if err != nil && rpc.Kind(err) != rpc.KindExists {
 			return err
 		}

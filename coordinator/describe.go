@@ -21,8 +21,9 @@ func (s *peerService) Describe(context.Context, *peerv1.DescribeRequest) (*peerv
 
 func (c *Coordinator) describe() *peerv1.DescribeResponse {
 	return &peerv1.DescribeResponse{
-		Name: c.o.Name, Applied: c.node.Applied(), CertificateEndsMs: c.keys.cred.Ends().UnixMilli(), Version: Version(),
-		Ca: c.keys.authorities().Issuer().ID(), Behind: c.behindHere(),
+		Name: c.o.Name, Applied: c.node.Applied(), CertificateEndsMs: c.keys.cred.Ends().UnixMilli(),
+		Version: Version(),
+		Ca:      c.keys.authorities().Issuer().ID(), Behind: c.behindHere(),
 	}
 }
 
@@ -65,7 +66,8 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 	}
 	leader, _ := c.node.Leader()
 	out := &controlv1.ClusterStatusResponse{
-		Leader: leader, Term: c.node.Term(), Version: Version(), CaEndsMs: c.keys.authorities().Issuer().Ends().UnixMilli(),
+		Leader: leader, Term: c.node.Term(), Version: Version(),
+		CaEndsMs: c.keys.authorities().Issuer().Ends().UnixMilli(),
 	}
 	c.store.ViewCluster(func(s *state.Cluster) { out.ClusterId, out.Epoch, out.Held = s.ID, s.Epoch, s.Held })
 	c.store.View(func(s *deploy.State) { out.Rules = int32(s.Rules) })
@@ -76,7 +78,8 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 	said, voters, troubles := c.describeAll(ctx, c.peers.members()), 0, c.troubles.all()
 	for _, s := range servers {
 		v := &controlv1.Coordinator{
-			Name: s.Name, Address: members[s.Name].API, RaftAddress: s.Address, Leader: s.Name == leader, Voter: s.Voter,
+			Name: s.Name, Address: members[s.Name].API, RaftAddress: s.Address, Leader: s.Name == leader,
+			Voter:   s.Voter,
 			Streams: int32(c.fleet.Count(s.Name)), Rules: int32(members[s.Name].Rules),
 		}
 		if !s.Voter {

@@ -175,8 +175,9 @@ func (o *Options) ownIdentity(fsm *state.Store) error {
 		same = len(ids) > 0 && cas.Holds(ids[0])
 	})
 	if !same {
-		return fmt.Errorf("the backup is of a cluster with another CA than that in %s, or of the time before its CA was "+
-			"replaced; restore a newer one", dir)
+		return fmt.Errorf(
+			"the backup is of a cluster with another CA than that in %s, or of the time before its CA was "+
+				"replaced; restore a newer one", dir)
 	}
 	if _, err := os.Stat(filepath.Join(o.Dir, gossipFile)); err != nil {
 		return fmt.Errorf("%s lacks the ring's key: %w", o.Dir, err)

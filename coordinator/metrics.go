@@ -32,13 +32,15 @@ func (c *Coordinator) metrics(w http.ResponseWriter, r *http.Request) {
 	gauge("build_info", "Version of this coordinator.", 1, prometheus.Labels{"version": Version()})
 	gauge("raft_applied_index", "Index of the last applied entry.", float64(c.node.Applied()), nil)
 	gauge("raft_leader", "1 when this coordinator leads.", b2f(c.log.leading()), nil)
-	gauge("disk_full", "1 while the disk of this coordinator is full, and it takes nothing new.", b2f(c.full.Load()), nil)
+	gauge("disk_full", "1 while the disk of this coordinator is full, and it takes nothing new.",
+		b2f(c.full.Load()), nil)
 	gauge("agents_connected", "Agent streams at this coordinator.", float64(len(c.sessions.Connected())), nil)
 	gauge("invariant_violations", "Invariants that entries of the log have broken; any is a bug.",
 		float64(c.store.Violations()), nil)
 	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.cred.Ends()).Seconds(),
 		prometheus.Labels{"certificate": "coordinator"})
-	gauge("certificate_expires_seconds", "Seconds until a certificate ends.", time.Until(c.keys.authorities().Issuer().Ends()).Seconds(),
+	gauge("certificate_expires_seconds", "Seconds until a certificate ends.",
+		time.Until(c.keys.authorities().Issuer().Ends()).Seconds(),
 		prometheus.Labels{"certificate": "ca"})
 	for _, x := range c.refusals.counts() {
 		gauge("refused_total", "What callers were refused, or slowed down in, because they had their share.", x.n,

@@ -252,7 +252,8 @@ func (c *Coordinator) output(ctx context.Context, host string, q control.LogQuer
 			name = h.Name
 		}
 	})
-	return rpc.Errorf(rpc.KindUnavailable, "host %s has no session at any coordinator, so its output cannot be read now; the reason of a failure is in `dctl status`", name)
+	return rpc.Errorf(rpc.KindUnavailable, "host %s has no session at any coordinator, so its output cannot be read "+
+		"now; the reason of a failure is in `dctl status`", name)
 }
 
 func (c *Coordinator) remoteOutput(ctx context.Context, api string, r *peerv1.LogsRequest,

@@ -252,12 +252,15 @@ func (c *Coordinator) withoutCAKey(id string) (waits []string, err error) {
 }
 
 // RotateCA brings in a new CA.
-func (s *membersService) RotateCA(ctx context.Context, r *controlv1.RotateCARequest) (*controlv1.RotateCAResponse, error) {
+func (s *membersService) RotateCA(ctx context.Context,
+	r *controlv1.RotateCARequest,
+) (*controlv1.RotateCAResponse, error) {
 	k := s.c.keys
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if now := s.c.casNow(); now.next != "" {
-		return nil, rpc.Errorf(rpc.KindConflict, "CA %s is being brought in already; see `dctl cluster ca status`", now.next)
+		return nil, rpc.Errorf(rpc.KindConflict, "CA %s is being brought in already; see `dctl cluster ca status`",
+			now.next)
 	}
 	ca, err := identity.NewCA(s.c.o.Name)
 	if err != nil {
@@ -278,14 +281,17 @@ func (s *membersService) RotateCA(ctx context.Context, r *controlv1.RotateCARequ
 }
 
 // RetireCA ends the trust in the CA that does not issue.
-func (s *membersService) RetireCA(ctx context.Context, r *controlv1.RetireCARequest) (*controlv1.RetireCAResponse, error) {
+func (s *membersService) RetireCA(ctx context.Context,
+	r *controlv1.RetireCARequest,
+) (*controlv1.RetireCAResponse, error) {
 	now := s.c.casNow()
 	ids, err := identity.IDs(now.pem)
 	if err != nil {
 		return nil, err
 	}
 	if now.next == "" || len(ids) < 2 {
-		return nil, rpc.Errorf(rpc.KindConflict, "no CA but the issuing one is trusted; `dctl cluster ca rotate` brings in another")
+		return nil, rpc.Errorf(rpc.KindConflict,
+			"no CA but the issuing one is trusted; `dctl cluster ca rotate` brings in another")
 	}
 	if behind := s.c.behind(s.c.describeAll(ctx, s.c.peers.members()), now); now.issues && len(behind) > 0 && !r.Force {
 		return nil, rpc.Errorf(rpc.KindConflict,

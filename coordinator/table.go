@@ -11,7 +11,8 @@ import (
 // table says who may call what: deny by default. A test fails for a method of
 // a served service without a row.
 func table() rpc.Table {
-	agents, peers, people := []identity.Role{identity.Agent}, []identity.Role{identity.Coordinator}, []identity.Role{identity.Operator}
+	agents, peers, people := []identity.Role{identity.Agent}, []identity.Role{identity.Coordinator},
+		[]identity.Role{identity.Operator}
 	read, lead := rpc.Rule{Roles: people}, rpc.Rule{Roles: people, Leader: true}
 	return rpc.Table{
 		agentv1.EnrolmentService_Roots_FullMethodName: {Anonymous: true},

@@ -123,7 +123,8 @@ func (l *linter) shebang(s Script, field string, line []byte) {
 	words := strings.Fields(string(interpreter))
 	switch {
 	case bytes.HasSuffix(line, []byte("\r")):
-		l.add(SeverityError, s.Pos, field, fmt.Sprintf("%s has CRLF line ends: the kernel looks for an interpreter whose name ends in a carriage return", s.Location))
+		l.add(SeverityError, s.Pos, field, fmt.Sprintf("%s has CRLF line ends: the kernel looks for an interpreter "+
+			"whose name ends in a carriage return", s.Location))
 	case !isShebang:
 		l.add(SeverityWarning, s.Pos, field, fmt.Sprintf("%s has no #! line: /bin/sh runs it", s.Location))
 	case len(words) == 0 || !path.IsAbs(words[0]):

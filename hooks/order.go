@@ -42,7 +42,8 @@ func checkOrder(names []string) error {
 	download := slices.Index(names, DownloadBundle.String())
 	for _, name := range names[:max(download, 0)] {
 		if !beforeDownload(name) {
-			return fmt.Errorf("order events: %s stands before DownloadBundle: only BeforeBlockTraffic, AfterBlockTraffic and ApplicationStop may", name)
+			return fmt.Errorf("order events: %s stands before DownloadBundle: only BeforeBlockTraffic, "+
+				"AfterBlockTraffic and ApplicationStop may", name)
 		}
 	}
 	install := slices.Index(names, Install.String())
@@ -51,7 +52,8 @@ func checkOrder(names []string) error {
 	}
 	for _, name := range names[:max(install, 0)] {
 		if !beforeDownload(name) && name != DownloadBundle.String() && name != BeforeInstall.String() {
-			return fmt.Errorf("order events: %s stands before Install: only events of the running revision, DownloadBundle and BeforeInstall may", name)
+			return fmt.Errorf("order events: %s stands before Install: only events of the running revision, "+
+				"DownloadBundle and BeforeInstall may", name)
 		}
 	}
 	return nil

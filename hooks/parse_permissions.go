@@ -101,7 +101,8 @@ func (p *parser) mode(n *yaml.Node, field string) *uint32 {
 		return nil
 	}
 	if n = follow(n); n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) == 0 && len(text) > 1 && text[0] == '0' {
-		p.warn(n, field, fmt.Sprintf("read as the octal mode %s; CodeDeploy takes the YAML number and sets %s: write it in quotes", text, strconv.FormatUint(v, 10)))
+		p.warn(n, field, fmt.Sprintf("read as the octal mode %s; CodeDeploy takes the YAML number and sets %s: write "+
+			"it in quotes", text, strconv.FormatUint(v, 10)))
 	}
 	mode := uint32(v)
 	return &mode

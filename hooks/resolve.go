@@ -40,7 +40,8 @@ func scriptPath(root, location string) (string, error) {
 	}
 	if first, rest, found := strings.Cut(location, " "); found {
 		if _, err := os.Stat(filepath.Join(root, first)); err == nil {
-			return "", failed(CodeMissing, "script does not exist at %s: arguments are not supported, remove %q from the location", path, rest)
+			return "", failed(CodeMissing,
+				"script does not exist at %s: arguments are not supported, remove %q from the location", path, rest)
 		}
 	}
 	return "", failed(CodeMissing, "script does not exist at the expected location %s: %w", path, err)
@@ -57,7 +58,8 @@ func inside(root, path string) error {
 		return failed(CodeMissing, "follow script %s: %w", path, err)
 	}
 	if rel, err := filepath.Rel(base, real); err != nil || !filepath.IsLocal(rel) {
-		return failed(CodeMissing, "script %s is a link to %s, outside the revision: nobody has verified what lies there",
+		return failed(CodeMissing,
+			"script %s is a link to %s, outside the revision: nobody has verified what lies there",
 			path, real)
 	}
 	return nil

@@ -208,7 +208,8 @@ func (r *Runner) order(s Script, env Env) (order, error) {
 	vars := env.variables(u, l)
 	return order{
 		Location: s.Location, Event: env.Event, Path: path, Sudo: sudo(s, vars), Dir: root, Env: vars,
-		Timeout: cmp.Or(s.Timeout, DefaultTimeout), Cred: cred, Limits: r.options.Limits, Cgroup: r.cgroup, Confine: r.options.Confine,
+		Timeout: cmp.Or(s.Timeout, DefaultTimeout), Cred: cred, Limits: r.options.Limits, Cgroup: r.cgroup,
+		Confine:    r.options.Confine,
 		UserLimits: limits,
 	}, nil
 }

@@ -45,7 +45,8 @@ func ParseURL(u *url.URL) (Config, error) {
 	bucket, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
 	c := Config{Host: u.Host, Bucket: bucket, Prefix: prefix}
 	if u.User != nil {
-		return c, fmt.Errorf("open store %s: credentials do not belong into a URL: set MINIO_ACCESS_KEY and MINIO_SECRET_KEY: %w", c, artifacts.ErrInvalid)
+		return c, fmt.Errorf("open store %s: credentials do not belong into a URL: set MINIO_ACCESS_KEY and "+
+			"MINIO_SECRET_KEY: %w", c, artifacts.ErrInvalid)
 	}
 	for name, values := range u.Query() {
 		if err := c.set(name, values[len(values)-1]); err != nil {

@@ -53,7 +53,8 @@ func (c Config) check() error {
 func ParseURL(u *url.URL) (Config, error) {
 	c := Config{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/")}
 	if u.User != nil {
-		return c, fmt.Errorf("open store %s: credentials do not belong into a URL: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: %w", c, artifacts.ErrInvalid)
+		return c, fmt.Errorf("open store %s: credentials do not belong into a URL: set AWS_ACCESS_KEY_ID and "+
+			"AWS_SECRET_ACCESS_KEY: %w", c, artifacts.ErrInvalid)
 	}
 	for name, values := range u.Query() {
 		if err := c.set(name, values[len(values)-1]); err != nil {

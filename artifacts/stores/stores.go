@@ -33,7 +33,8 @@ func Open(ctx context.Context, text string) (artifacts.Store, error) {
 		return nil, fmt.Errorf("open store: %w: write %s: %w", withoutText(err), forms, artifacts.ErrInvalid)
 	}
 	if u.User != nil {
-		return nil, fmt.Errorf("open store of scheme %q: credentials do not belong into a URL: set them in the environment: %w", u.Scheme, artifacts.ErrInvalid)
+		return nil, fmt.Errorf("open store of scheme %q: credentials do not belong into a URL: set them in the "+
+			"environment: %w", u.Scheme, artifacts.ErrInvalid)
 	}
 	s, err := provider(ctx, u)
 	if err != nil {

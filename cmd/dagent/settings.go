@@ -55,14 +55,16 @@ func defaults() settings {
 	return settings{
 		Name: name, Root: "/var/lib/groundswell/agent", InstallRoot: "/", GossipBind: "0.0.0.0:7103",
 		Credentials: "presigned", OutsideLinks: "keep",
-		KeepReleases: 5, CacheBytes: 2 << 30, KeepRuns: 200, PruneAfter: 3 * time.Minute, LogLevel: "info", LogFormat: "json",
+		KeepReleases: 5, CacheBytes: 2 << 30, KeepRuns: 200, PruneAfter: 3 * time.Minute, LogLevel: "info",
+		LogFormat: "json",
 	}
 }
 
 // options are the agent's.
 func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
-		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot, Env: s.Env,
+		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot,
+		Env:   s.Env,
 		RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
 		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
@@ -138,7 +140,10 @@ func newLine() *line {
 		{"install-root", "`DIR` that is put before every destination of an appspec (default /)"},
 		{"gossip-bind", "`ADDRESS` of gossip, TCP and UDP; port 0 takes a free one (default 0.0.0.0:7103)"},
 		{"join-token-file", "`FILE` with the join token, - for standard input; else GROUNDSWELL_JOIN_TOKEN"},
-		{"credentials", "how bundles are read: presigned (by URLs from the coordinator, default) or instance-role `HOW`"},
+		{
+			"credentials",
+			"how bundles are read: presigned (by URLs from the coordinator, default) or instance-role `HOW`",
+		},
 		{"outside-links", "what becomes of symlinks that lead out of their revision: keep (default) or refuse `HOW`"},
 		{"keep-releases", "`N` revisions of an application stay on disk (default 5)"},
 		{"keep-bytes", "`SIZE` that the revisions of an application may take (default any)"},

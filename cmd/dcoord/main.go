@@ -59,8 +59,9 @@ type settings struct {
 func defaults() settings {
 	name, _ := os.Hostname() // an empty name is refused later, with the flag to set
 	return settings{
-		Name: name, Dir: "/var/lib/groundswell/coordinator", API: ":7100", Agents: ":7101", Raft: ":7102", Gossip: ":7103",
-		Debug: "127.0.0.1:7190", LogLevel: "info", DiskReserve: 64 << 20,
+		Name: name, Dir: "/var/lib/groundswell/coordinator", API: ":7100", Agents: ":7101", Raft: ":7102",
+		Gossip: ":7103",
+		Debug:  "127.0.0.1:7190", LogLevel: "info", DiskReserve: 64 << 20,
 	}
 }
 
@@ -129,7 +130,8 @@ say it too:
 	f := cmd.Flags()
 	f.StringVar(&file, "config", "", "configuration file (YAML); flags lie over it")
 	f.BoolVar(&bootstrap, "bootstrap", false, "start a new cluster in an empty folder")
-	f.StringVar(&given.Name, "name", "", "name of this coordinator, stable and unique in the cluster (default the host's)")
+	f.StringVar(&given.Name, "name", "",
+		"name of this coordinator, stable and unique in the cluster (default the host's)")
 	f.StringVar(&given.Dir, "dir", "", "folder of everything durable")
 	f.StringVar(&given.API, "api", "", "address for people and programs (default :7100)")
 	f.StringVar(&given.Agents, "agents", "", "address for agents (default :7101)")
@@ -196,7 +198,8 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})).With("coordinator", s.Name)
 	o := coordinator.Options{
 		Name: s.Name, Dir: s.Dir, API: s.API, Agents: s.Agents, Raft: s.Raft, Gossip: s.Gossip, Debug: s.Debug,
-		Advertise: s.Advertise, Bootstrap: bootstrap, Join: s.Join, Log: log, Store: stores.Open, Approvers: s.Approvers,
+		Advertise: s.Advertise, Bootstrap: bootstrap, Join: s.Join, Log: log, Store: stores.Open,
+		Approvers:       s.Approvers,
 		CertificateLife: time.Duration(s.CertificateLife), DeadAfter: time.Duration(s.DeadAfter),
 		DiskReserve: int64(s.DiskReserve),
 		Token:       func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },

@@ -32,8 +32,9 @@ func (f *epochFlags) run(stdout io.Writer, do func() (uint64, error)) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s goes on alone in epoch %d. Wipe the others before they start again, start this one,\n"+
-		"look at the fleet, then `dctl cluster activate %d`, and let others join\n", f.name, epoch, epoch)
+	_, err = fmt.Fprintf(stdout,
+		"%s goes on alone in epoch %d. Wipe the others before they start again, start this one,\n"+
+			"look at the fleet, then `dctl cluster activate %d`, and let others join\n", f.name, epoch, epoch)
 	return err
 }
 

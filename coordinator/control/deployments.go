@@ -128,7 +128,8 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 		return planned{}, err
 	}
 	plan, err := deploy.Plan(st, deploy.PlanInput{
-		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy, Force: r.ForceBad, Skip: skip,
+		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy, Force: r.ForceBad,
+		Skip: skip,
 	})
 	if err != nil {
 		return planned{}, err
@@ -147,7 +148,8 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 	}
 	out.plan.Notes = append(out.plan.Notes, skipNotes(st, skip)...)
 	out.event = deploy.DeploymentCreated{
-		App: g.App, Group: g.Name, Revision: rev.Digest, RevName: rev.Name, Config: config, Waves: plan.Waves, Layout: plan.Layout,
+		App: g.App, Group: g.Name, Revision: rev.Digest, RevName: rev.Name, Config: config, Waves: plan.Waves,
+		Layout:   plan.Layout,
 		Redeploy: r.Redeploy, Force: r.ForceBad, Skip: skip, Fixes: fixes, Without: without(st, g,
 			rev), Preempt: r.Preempt,
 	}
@@ -270,7 +272,8 @@ func (s *Service) PlanDeployment(_ context.Context,
 		return nil, err
 	}
 	out := &controlv1.PlanDeploymentResponse{
-		App: p.event.App, Group: p.event.Group, Revision: p.event.RevName, Digest: string(p.event.Revision), From: p.from,
+		App: p.event.App, Group: p.event.Group, Revision: p.event.RevName, Digest: string(p.event.Revision),
+		From:     p.from,
 		Capacity: p.plan.Capacity, Notes: p.plan.Notes, Holds: p.plan.Holds, EstimateMs: p.plan.Estimate.Milliseconds(),
 		Index: p.index, Changes: p.plan.Changes, Concurrent: int32(p.plan.Concurrent), Exposure: p.plan.Exposure,
 	}
@@ -298,11 +301,13 @@ func (s *Service) Act(ctx context.Context, r *controlv1.ActRequest) (*controlv1.
 		return nil, err
 	}
 	e := deploy.RequestMade{
-		Request: s.request(ctx, r.Mutation), Deployment: id, Verb: deploy.Verb(r.Verb), Gate: r.Gate, Zone: r.Zone, Wave: r.Wave,
+		Request: s.request(ctx, r.Mutation), Deployment: id, Verb: deploy.Verb(r.Verb), Gate: r.Gate, Zone: r.Zone,
+		Wave:   r.Wave,
 		Groups: s.o.Groups(s.o.Actor(ctx)),
 	}
 	if _, counts := s.o.Person(ctx); !counts && e.Verb == deploy.VerbApprove {
-		return nil, refuse(deploy.Conflict, "a break-glass credential is nobody's second pair of eyes and cannot approve")
+		return nil, refuse(deploy.Conflict,
+			"a break-glass credential is nobody's second pair of eyes and cannot approve")
 	}
 	if e, err = s.arguments(e, r); err != nil {
 		return nil, err
@@ -419,7 +424,8 @@ func rollbackIn(st *deploy.State, r *controlv1.RollbackRequest, req deploy.Reque
 	if d := st.Newest(g.App, g.Name); d != nil {
 		if r.To != "" {
 			return nil, "", refuse(deploy.Conflict,
-				"deployment %s of %s is in flight; roll that back first (`dctl abort %s --rollback`)", d.ID, d.RevName, d.ID)
+				"deployment %s of %s is in flight; roll that back first (`dctl abort %s "+
+					"--rollback`)", d.ID, d.RevName, d.ID)
 		}
 		return deploy.RequestMade{Request: req, Deployment: d.ID, Verb: deploy.VerbAbortRollback}, d.ID, nil
 	}

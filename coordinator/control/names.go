@@ -49,7 +49,8 @@ func revision(st *deploy.State, g *deploy.Group, name string) (*deploy.Revision,
 		return nil, refuse(deploy.Invalid, "%q is the beginning of %d revisions of %s; write more of it", name,
 			len(found), g.App)
 	case len(all) == 0:
-		return nil, refuse(deploy.NotFound, "application %s has no revision yet; push one with `dctl revisions push`", g.App)
+		return nil, refuse(deploy.NotFound,
+			"application %s has no revision yet; push one with `dctl revisions push`", g.App)
 	}
 	var names []string
 	for _, r := range all {

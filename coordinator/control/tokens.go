@@ -31,8 +31,9 @@ func (s *Service) CreateToken(
 		return nil, refuse(deploy.Invalid, "a token has 1 to 10,000 uses, not %d", r.Uses)
 	}
 	if (r.Role == "operator") != (r.Name != "") {
-		return nil, refuse(deploy.Invalid, "a token of role operator names the person that it is for, and no other does; "+
-			"use --role operator --name NAME")
+		return nil, refuse(deploy.Invalid,
+			"a token of role operator names the person that it is for, and no other does; "+
+				"use --role operator --name NAME")
 	}
 	if r.Role == "operator" && r.Uses > 1 {
 		return nil, refuse(deploy.Invalid, "a token of an operator has one use: it makes one person's credential")

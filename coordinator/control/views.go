@@ -26,9 +26,12 @@ func (s *Service) deploymentView(st *deploy.State, d *deploy.Deployment, all boo
 	}
 	out := &controlv1.Deployment{
 		Id: d.ID, App: d.App, Group: d.Group, Revision: d.RevName, Digest: string(d.Revision), From: d.FromName,
-		Status: d.Status.String(), Cause: d.Cause, Decision: d.Decision, Terminal: d.Status.Terminal(), Inverse: d.Inverse,
-		Actor: d.Actor, Reason: d.Reason, CreatedMs: d.Created, EndedMs: d.Ended, ElapsedMs: end.Sub(d.CreatedAt).Milliseconds(),
-		Holds: deploy.Holds(st, d, now), Index: st.Index, Config: d.Config.Name, Hosts: int32(len(d.Tasks)), Redeploy: d.Redeploy,
+		Status: d.Status.String(), Cause: d.Cause, Decision: d.Decision, Terminal: d.Status.Terminal(),
+		Inverse: d.Inverse,
+		Actor:   d.Actor, Reason: d.Reason, CreatedMs: d.Created, EndedMs: d.Ended,
+		ElapsedMs: end.Sub(d.CreatedAt).Milliseconds(),
+		Holds:     deploy.Holds(st, d, now), Index: st.Index, Config: d.Config.Name, Hosts: int32(len(d.Tasks)),
+		Redeploy: d.Redeploy,
 	}
 	for i := range d.Waves {
 		out.Waves = append(out.Waves, waveView(st, d, i, now))
@@ -66,7 +69,8 @@ func waveView(st *deploy.State, d *deploy.Deployment, i int, now deploy.Time) *c
 	out := &controlv1.Wave{
 		Name: w.Name, Zone: w.Zone, Status: w.Status.String(), Total: int32(p.Total), Settled: int32(p.Settled),
 		Failed: int32(p.Failed), Granted: int32(p.Granted), Waiting: int32(p.Waiting), Reverted: int32(p.Reverted),
-		Reverting: int32(p.Reverting), Gone: int32(p.Gone), Budget: int32(w.Budget), BakeMs: w.BakeMin.Milliseconds(), Gates: w.Gates,
+		Reverting: int32(p.Reverting), Gone: int32(p.Gone), Budget: int32(w.Budget), BakeMs: w.BakeMin.Milliseconds(),
+		Gates: w.Gates,
 	}
 	if w.Status == deploy.WaveStatusBaking {
 		if d.PausedAt > 0 {
@@ -91,8 +95,10 @@ func answerViews(st *deploy.State, w *deploy.Wave) []*controlv1.GateAnswer {
 		x := w.Watch[key]
 		o := x.Last
 		v := &controlv1.GateAnswer{
-			Gate: x.Gate, Key: o.Key, Answer: string(o.Answer), Question: o.Question, Value: o.Value, Threshold: o.Threshold,
-			Samples: int32(o.Samples), Detail: o.Detail, FromMs: o.From, ToMs: o.To, Fails: int32(x.Fails), Final: o.Final,
+			Gate: x.Gate, Key: o.Key, Answer: string(o.Answer), Question: o.Question, Value: o.Value,
+			Threshold: o.Threshold,
+			Samples:   int32(o.Samples), Detail: o.Detail, FromMs: o.From, ToMs: o.To, Fails: int32(x.Fails),
+			Final: o.Final,
 		}
 		if h := st.Hosts[o.Key]; h != nil {
 			v.Key = h.Name
@@ -190,7 +196,8 @@ func failureView(f *deploy.Failure) *controlv1.Failure {
 		return nil
 	}
 	return &controlv1.Failure{
-		Event: f.Event, Script: f.Script, Code: int32(f.Code), Exit: f.Exit, Message: f.Message, Tail: f.Tail, DurationMs: f.Duration,
+		Event: f.Event, Script: f.Script, Code: int32(f.Code), Exit: f.Exit, Message: f.Message, Tail: f.Tail,
+		DurationMs: f.Duration,
 	}
 }
 

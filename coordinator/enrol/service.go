@@ -112,14 +112,16 @@ func (s *Service) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.
 		return nil, invalid{errors.New("only a client with a certificate can renew it")}
 	}
 	if p.BreakGlass {
-		return nil, invalid{errors.New("a break-glass credential is not renewed; make another on a coordinator's machine")}
+		return nil, invalid{errors.New(
+			"a break-glass credential is not renewed; make another on a coordinator's machine")}
 	}
 	asked, err := identity.RequestFingerprint(r.CsrDer)
 	if err != nil {
 		return nil, invalid{err}
 	}
 	if !bytes.Equal(asked, key) {
-		return nil, invalid{errors.New("a renewal is for the key that the caller has; for another key enrol with a token")}
+		return nil, invalid{errors.New(
+			"a renewal is for the key that the caller has; for another key enrol with a token")}
 	}
 	cert, err := s.o.Authorities().Issue(r.CsrDer, p.Role, p.ID)
 	if err != nil {
@@ -131,7 +133,8 @@ func (s *Service) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.
 // answer tells an agent or a coordinator the ring's key, an operator not.
 func (s *Service) answer(role identity.Role, id string, cert []byte) *agentv1.EnrolResponse {
 	out := &agentv1.EnrolResponse{
-		HostId: id, CertificatePem: cert, CaPem: s.o.Authorities().PEM(), Coordinators: s.o.Coordinators(), ClusterId: s.o.ClusterID(),
+		HostId: id, CertificatePem: cert, CaPem: s.o.Authorities().PEM(), Coordinators: s.o.Coordinators(),
+		ClusterId: s.o.ClusterID(),
 	}
 	if role != identity.Operator {
 		out.GossipKey, out.GossipSeeds = s.o.GossipKey, s.o.Seeds()

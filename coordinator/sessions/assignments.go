@@ -64,7 +64,8 @@ func (a *assigned) next(state State, host string) *agentv1.Assignments {
 func encode(x deploy.Assignment) *agentv1.Assignment {
 	out := &agentv1.Assignment{
 		App: x.App, Group: x.Group, Deployment: x.Deployment, Generation: x.Gen, Permit: agentv1.Permit(x.Permit),
-		Rollback: x.Rollback, StageKey: x.StageKey, Artifacts: x.Artifacts, StopFailureFails: x.StopFail, TaskLimitNs: x.TaskLimit, StageBandwidth: x.Bandwidth,
+		Rollback: x.Rollback, StageKey: x.StageKey, Artifacts: x.Artifacts, StopFailureFails: x.StopFail,
+		TaskLimitNs: x.TaskLimit, StageBandwidth: x.Bandwidth,
 	}
 	if x.Goal != "" {
 		out.Goal = &agentv1.Revision{Digest: string(x.Goal), Name: x.GoalName}
@@ -79,7 +80,8 @@ func encode(x deploy.Assignment) *agentv1.Assignment {
 		p := g.Probe
 		out.Probes = append(out.Probes, &agentv1.Probe{
 			Name: g.Name, Http: p.HTTP, Expect: int32(p.Expect), Tcp: p.TCP, Command: p.Command,
-			Consecutive: int32(p.Consecutive), Failures: int32(p.Failures), IntervalNs: int64(p.Interval), TimeoutNs: int64(p.Timeout),
+			Consecutive: int32(p.Consecutive), Failures: int32(p.Failures), IntervalNs: int64(p.Interval),
+			TimeoutNs: int64(p.Timeout),
 		})
 	}
 	return out

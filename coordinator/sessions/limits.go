@@ -101,5 +101,6 @@ func wild(what string, said, known uint64) error {
 	}
 	return &deploy.Refusal{Reason: deploy.Invalid, Text: fmt.Sprintf(
 		"the host's %s is %d and the cluster knows %d: its journal is damaged, or another one's; "+
-			"remove the agent's state folder and give it a token of `dctl token create --host NAME`", what, said, known)}
+			"remove the agent's state folder and give it a token of `dctl token create "+
+			"--host NAME`", what, said, known)}
 }

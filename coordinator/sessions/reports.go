@@ -69,7 +69,8 @@ func (s *Service) drops(st *stream, r *deploy.Report) (drop bool, err error) {
 			*r = deploy.Report{Host: r.Host, App: "", Counter: r.Counter}
 		default:
 			drop = r.Counter <= t.Counter
-			err = errors.Join(wild("counter of reports", r.Counter, h.Counter), wild("generation of "+r.App, r.Gen, t.Gen))
+			err = errors.Join(wild("counter of reports", r.Counter, h.Counter),
+				wild("generation of "+r.App, r.Gen, t.Gen))
 		}
 	})
 	switch {

@@ -95,7 +95,8 @@ func New(o Options) *Service {
 		o.Authorities = func() *agentv1.Authorities { return nil }
 	}
 	return &Service{
-		o: o, limits: newLimits(), told: make(chan struct{}), batch: make(chan report, 1024), streams: map[string]*stream{},
+		o: o, limits: newLimits(), told: make(chan struct{}), batch: make(chan report,
+			1024), streams: map[string]*stream{},
 	}
 }
 
@@ -206,7 +207,8 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	}
 	if epoch, _ := s.o.Epoch(); hello.Epoch > epoch {
 		return &deploy.Refusal{Reason: deploy.Conflict, Text: fmt.Sprintf(
-			"this coordinator is of epoch %d of the cluster and the host has seen %d: it belongs to the past", epoch, hello.Epoch)}
+			"this coordinator is of epoch %d of the cluster and the host has seen %d: it belongs to "+
+				"the past", epoch, hello.Epoch)}
 	}
 	ctx, stop := context.WithCancel(srv.Context())
 	defer stop()
@@ -265,7 +267,10 @@ func check(h *agentv1.Hello) error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return &deploy.Refusal{Reason: deploy.Invalid, Text: fmt.Sprintf("what the host says of itself is refused: %v", err)}
+		return &deploy.Refusal{
+			Reason: deploy.Invalid,
+			Text:   fmt.Sprintf("what the host says of itself is refused: %v", err),
+		}
 	}
 	return nil
 }

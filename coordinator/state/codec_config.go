@@ -30,12 +30,14 @@ func encodeConfig(c *deploy.Config) *statev1.Config {
 	return &statev1.Config{
 		Name: c.Name,
 		Capacity: &statev1.Capacity{
-			MinHealthy: encodeShare(&c.Capacity.MinHealthy), MinHealthyPerZone: encodeShare(c.Capacity.MinHealthyPerZone),
-			SmallFleet: c.Capacity.SmallFleet, MaxConcurrent: encodeShare(&c.Capacity.MaxConcurrent),
+			MinHealthy:        encodeShare(&c.Capacity.MinHealthy),
+			MinHealthyPerZone: encodeShare(c.Capacity.MinHealthyPerZone),
+			SmallFleet:        c.Capacity.SmallFleet, MaxConcurrent: encodeShare(&c.Capacity.MaxConcurrent),
 			MaxZones: int64(c.Capacity.MaxZones), SharedHost: c.Capacity.SharedHost,
 		},
 		Stage: &statev1.Stage{
-			Prefetch: c.Stage.Prefetch, Bandwidth: c.Stage.Bandwidth, Barrier: c.Stage.Barrier, Quorum: encodeShare(&c.Stage.Quorum),
+			Prefetch: c.Stage.Prefetch, Bandwidth: c.Stage.Bandwidth, Barrier: c.Stage.Barrier,
+			Quorum: encodeShare(&c.Stage.Quorum),
 		},
 		Waves: each(c.Waves, encodeWaveSpec), Gates: each(c.Gates, encodeGate), Metrics: each(c.Metrics, encodeMetric),
 		PreGates: c.PreGates, OnInconclusive: c.OnInconclusive,
@@ -49,8 +51,9 @@ func encodeConfig(c *deploy.Config) *statev1.Config {
 			Queue: c.InFlight.Queue,
 		},
 		TimeoutStage: int64(c.Timeouts.Stage), TimeoutTask: int64(c.Timeouts.Task),
-		TimeoutLost: int64(c.Timeouts.LostAfter), TimeoutForget: int64(c.Timeouts.ForgetAfter), TimeoutDeployment: int64(c.Timeouts.Deployment),
-		WatchAfter: int64(c.WatchAfter), StopFailure: c.StopFailure,
+		TimeoutLost: int64(c.Timeouts.LostAfter), TimeoutForget: int64(c.Timeouts.ForgetAfter),
+		TimeoutDeployment: int64(c.Timeouts.Deployment),
+		WatchAfter:        int64(c.WatchAfter), StopFailure: c.StopFailure,
 	}
 }
 
@@ -62,12 +65,14 @@ func decodeConfig(m *statev1.Config) deploy.Config {
 	return deploy.Config{
 		Name: m.Name,
 		Capacity: deploy.Capacity{
-			MinHealthy: decodeShare(capacity.GetMinHealthy()), MinHealthyPerZone: decodeOptionalShare(capacity.GetMinHealthyPerZone()),
-			SmallFleet: capacity.GetSmallFleet(), MaxConcurrent: decodeShare(capacity.GetMaxConcurrent()),
+			MinHealthy:        decodeShare(capacity.GetMinHealthy()),
+			MinHealthyPerZone: decodeOptionalShare(capacity.GetMinHealthyPerZone()),
+			SmallFleet:        capacity.GetSmallFleet(), MaxConcurrent: decodeShare(capacity.GetMaxConcurrent()),
 			MaxZones: int(capacity.GetMaxZones()), SharedHost: capacity.GetSharedHost(),
 		},
 		Stage: deploy.Stage{
-			Prefetch: m.Stage.GetPrefetch(), Bandwidth: m.Stage.GetBandwidth(), Barrier: m.Stage.GetBarrier(), Quorum: decodeShare(m.Stage.GetQuorum()),
+			Prefetch: m.Stage.GetPrefetch(), Bandwidth: m.Stage.GetBandwidth(), Barrier: m.Stage.GetBarrier(),
+			Quorum: decodeShare(m.Stage.GetQuorum()),
 		},
 		Waves: each(m.Waves, decodeWaveSpec), Gates: each(m.Gates, decodeGate), Metrics: each(m.Metrics, decodeMetric),
 		PreGates: m.PreGates, OnInconclusive: m.OnInconclusive, OnFailure: decodeOnFailure(m),
@@ -77,7 +82,8 @@ func decodeConfig(m *statev1.Config) deploy.Config {
 		},
 		FailureBudgetTotal: decodeOptionalShare(m.FailureBudgetTotal),
 		Rollback: deploy.RollbackPolicy{
-			MaxConcurrent: decodeShare(m.RollbackConcurrent), MaxZones: int(m.RollbackZones), IgnoreFloor: m.RollbackIgnoreFloor,
+			MaxConcurrent: decodeShare(m.RollbackConcurrent), MaxZones: int(m.RollbackZones),
+			IgnoreFloor: m.RollbackIgnoreFloor,
 		},
 		InFlight: deploy.InFlight{
 			Serial: m.InFlight.GetSerial(), Max: int(m.InFlight.GetMax()),
@@ -85,7 +91,8 @@ func decodeConfig(m *statev1.Config) deploy.Config {
 		},
 		Timeouts: deploy.Timeouts{
 			Stage: time.Duration(m.TimeoutStage), Task: time.Duration(m.TimeoutTask),
-			LostAfter: time.Duration(m.TimeoutLost), ForgetAfter: time.Duration(m.TimeoutForget), Deployment: time.Duration(m.TimeoutDeployment),
+			LostAfter: time.Duration(m.TimeoutLost), ForgetAfter: time.Duration(m.TimeoutForget),
+			Deployment: time.Duration(m.TimeoutDeployment),
 		},
 		WatchAfter: time.Duration(m.WatchAfter), StopFailure: m.StopFailure,
 	}
@@ -101,7 +108,8 @@ func decodeAction(m *statev1.Action) deploy.Action {
 
 func encodeOnFailure(f deploy.FailureAction) *statev1.FailureAction {
 	return &statev1.FailureAction{
-		Host: encodeAction(f.Host), Wave: encodeAction(f.Wave), Gate: encodeAction(f.Gate), Test: encodeAction(f.Test), Bake: encodeAction(f.Bake),
+		Host: encodeAction(f.Host), Wave: encodeAction(f.Wave), Gate: encodeAction(f.Gate), Test: encodeAction(f.Test),
+		Bake: encodeAction(f.Bake),
 	}
 }
 
@@ -115,14 +123,16 @@ func decodeOnFailure(c *statev1.Config) deploy.FailureAction {
 		}
 	}
 	return deploy.FailureAction{
-		Host: decodeAction(m.Host), Wave: decodeAction(m.Wave), Gate: decodeAction(m.Gate), Test: decodeAction(m.Test), Bake: decodeAction(m.Bake),
+		Host: decodeAction(m.Host), Wave: decodeAction(m.Wave), Gate: decodeAction(m.Gate), Test: decodeAction(m.Test),
+		Bake: decodeAction(m.Bake),
 	}
 }
 
 func encodeWaveSpec(w deploy.WaveSpec) *statev1.WaveSpec {
 	return &statev1.WaveSpec{
-		Name: w.Name, Kind: w.Kind, Size: encodeShare(&w.Size), ForEachZone: w.ForEachZone, Parallel: int64s(w.Parallel),
-		Zone: w.Zone, Prefer: w.Prefer, Balance: w.Balance, OneBox: w.OneBox, Rehearse: w.Rehearse,
+		Name: w.Name, Kind: w.Kind, Size: encodeShare(&w.Size), ForEachZone: w.ForEachZone,
+		Parallel: int64s(w.Parallel),
+		Zone:     w.Zone, Prefer: w.Prefer, Balance: w.Balance, OneBox: w.OneBox, Rehearse: w.Rehearse,
 		FailureBudget: encodeShare(&w.FailureBudget), PreGates: w.PreGates, Gates: w.Gates,
 		BakeMin: int64(w.BakeMin), Bake: encodeBake(w.BakeSpec),
 	}
@@ -149,13 +159,15 @@ func encodeGate(g deploy.Gate) *statev1.Gate {
 	p := g.Probe
 	m := &statev1.Gate{
 		Name: g.Name, Scope: g.Scope, Http: p.HTTP, Expect: int64(p.Expect), Tcp: p.TCP, Command: p.Command,
-		Consecutive: int64(p.Consecutive), Failures: int64(p.Failures), Interval: int64(p.Interval), Timeout: int64(p.Timeout),
+		Consecutive: int64(p.Consecutive), Failures: int64(p.Failures), Interval: int64(p.Interval),
+		Timeout: int64(p.Timeout),
 		Webhook: g.Webhook, Window: g.Window,
 		MinSamples: int64(g.MinSamples), FailLimit: int64(g.FailLimit), AskInterval: int64(g.Interval),
 	}
 	if q := g.Query; q != nil {
 		m.Query = &statev1.QueryGate{
-			Query: q.Query, Max: q.Max, Min: q.Min, Window: int64(q.Window), HostLabel: q.HostLabel, Presence: q.Presence,
+			Query: q.Query, Max: q.Max, Min: q.Min, Window: int64(q.Window), HostLabel: q.HostLabel,
+			Presence: q.Presence,
 		}
 	}
 	if c := g.Compare; c != nil {
@@ -179,7 +191,8 @@ func decodeGate(m *statev1.Gate) deploy.Gate {
 	}
 	if q := m.Query; q != nil {
 		g.Query = &deploy.QueryGate{
-			Query: q.Query, Max: q.Max, Min: q.Min, Window: time.Duration(q.Window), HostLabel: q.HostLabel, Presence: q.Presence,
+			Query: q.Query, Max: q.Max, Min: q.Min, Window: time.Duration(q.Window), HostLabel: q.HostLabel,
+			Presence: q.Presence,
 		}
 	}
 	if c := m.Compare; c != nil {

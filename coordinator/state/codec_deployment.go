@@ -15,7 +15,8 @@ func encodeDeploymentFact(e deploy.Event) *statev1.Event {
 		return &statev1.Event{Fact: &statev1.Event_DeploymentCreated{DeploymentCreated: encodeCreated(&e)}}
 	case deploy.RequestMade:
 		return &statev1.Event{Fact: &statev1.Event_RequestMade{RequestMade: &statev1.RequestMade{
-			Request: encodeRequest(e.Request), Deployment: e.Deployment, Verb: string(e.Verb), Gate: e.Gate, Zone: e.Zone,
+			Request: encodeRequest(e.Request), Deployment: e.Deployment, Verb: string(e.Verb), Gate: e.Gate,
+			Zone: e.Zone,
 			Wave: e.Wave, Hosts: e.Hosts, Groups: e.Groups, Fixes: string(e.Fixes), By: e.By,
 		}}}
 	case deploy.FreezeSet:
@@ -66,7 +67,8 @@ func decodeDeploymentFact(p *statev1.Event) deploy.Event {
 	case *statev1.Event_RequestMade:
 		e := f.RequestMade
 		return deploy.RequestMade{
-			Request: decodeRequest(e.Request), Deployment: e.Deployment, Verb: deploy.Verb(e.Verb), Gate: e.Gate, Zone: e.Zone,
+			Request: decodeRequest(e.Request), Deployment: e.Deployment, Verb: deploy.Verb(e.Verb), Gate: e.Gate,
+			Zone: e.Zone,
 			Wave: e.Wave, Hosts: e.Hosts, Groups: e.Groups, Fixes: deploy.Digest(e.Fixes), By: e.By,
 		}
 	case *statev1.Event_FreezeSet:
@@ -164,6 +166,7 @@ func encodeBake(b deploy.BakeSpec) *statev1.Bake {
 
 func decodeBake(minimum int64, m *statev1.Bake) deploy.BakeSpec {
 	return deploy.BakeSpec{
-		BakeMin: time.Duration(minimum), BakeMax: time.Duration(m.GetMax()), Samples: int(m.GetSamples()), Early: m.GetEarly(),
+		BakeMin: time.Duration(minimum), BakeMax: time.Duration(m.GetMax()), Samples: int(m.GetSamples()),
+		Early: m.GetEarly(),
 	}
 }

@@ -122,7 +122,8 @@ func encodeReport(r deploy.Report) *statev1.Report {
 func decodeReport(p *statev1.Report) deploy.Report {
 	return deploy.Report{
 		Host: p.Host, App: p.App, Counter: p.Counter, Gen: p.Gen, Result: deploy.Result(p.Result),
-		Running: deploy.Digest(p.Running), Health: deploy.Health(p.Health), Evidence: p.Evidence, Staged: digests(p.Staged),
+		Running: deploy.Digest(p.Running), Health: deploy.Health(p.Health), Evidence: p.Evidence,
+		Staged:      digests(p.Staged),
 		StageFailed: deploy.Digest(p.StageFailed), Failure: decodeFailure(p.Failure),
 	}
 }

@@ -150,8 +150,9 @@ func (c *Cluster) confirm(e PersonConfirmed) error {
 	case id.Maker == "" || id.Confirmed != "":
 		return refuse(deploy.Exists, "%s counts as a person already", e.Name)
 	case e.Request.Person != BreakGlassPerson && c.Person(e.Request.Actor) == c.Person(e.Name):
-		return refuse(deploy.Conflict, "%s counts as %s, as %s does: somebody else must confirm, or a break-glass credential "+
-			"(`dcoord operator`, on a coordinator's own machine)", e.Request.Actor, c.Person(e.Name), e.Name)
+		return refuse(deploy.Conflict,
+			"%s counts as %s, as %s does: somebody else must confirm, or a break-glass credential "+
+				"(`dcoord operator`, on a coordinator's own machine)", e.Request.Actor, c.Person(e.Name), e.Name)
 	}
 	id.Confirmed = e.Request.Actor
 	c.Identities[key] = id

@@ -109,7 +109,8 @@ func (c *Cluster) usable(e TokenUsed, now deploy.Time) (Token, error) {
 		return t, refuse(deploy.Invalid, "the join token is wrong: its secret does not match; copy it again whole")
 	case t.Role != e.Role:
 		return t, refuse(deploy.Invalid,
-			"the join token is for the role %s, not %s; make one with `dctl token create --role %s`", t.Role, e.Role, e.Role)
+			"the join token is for the role %s, not %s; make one with `dctl token create "+
+				"--role %s`", t.Role, e.Role, e.Role)
 	}
 	return t, nil
 }

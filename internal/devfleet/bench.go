@@ -55,7 +55,8 @@ func (f Figures) Table() string {
   fsync p50 of this run     %.2f ms
 bench-fleet: %d hosts: all at once %.2f s, 5 waves %.2f s, fsync p50 %.2f ms
 `, f.Hosts, f.Coordinators, f.BundleKB, f.Rounds, f.AllAtOnce.Median, f.AllAtOnce.Min, f.AllAtOnce.Max,
-		f.FiveWaves.Median, f.FiveWaves.Min, f.FiveWaves.Max, f.AgentMB, f.AgentMaxMB, f.CoordinatorMB, f.CoordinatorCPU, f.FsyncP50,
+		f.FiveWaves.Median, f.FiveWaves.Min, f.FiveWaves.Max, f.AgentMB, f.AgentMaxMB, f.CoordinatorMB,
+		f.CoordinatorCPU, f.FsyncP50,
 		f.Hosts, f.AllAtOnce.Median, f.FiveWaves.Median, f.FsyncP50)
 }
 
@@ -80,7 +81,8 @@ groups:
 
 const (
 	oneWave   = `{name: all, select: remainder}`
-	fiveWaves = `{name: w1, select: {percent: 20%}}, {name: w2, select: {percent: 20%}}, {name: w3, select: {percent: 20%}}, {name: w4, select: {percent: 20%}}, {name: w5, select: remainder}`
+	fiveWaves = `{name: w1, select: {percent: 20%}}, {name: w2, select: {percent: 20%}}, {name: w3,
+		select: {percent: 20%}}, {name: w4, select: {percent: 20%}}, {name: w5, select: remainder}`
 )
 
 // Bench starts a fleet and measures deployments of a small bundle with one
@@ -146,8 +148,9 @@ func (b *bench) round(ctx context.Context, waves string) (float64, error) {
 	noise := make([]byte, bundleKB<<10)
 	_, _ = rand.Read(noise) // crypto/rand never fails
 	for name, data := range map[string][]byte{
-		"appspec.yml": []byte("version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: start.sh\n      timeout: 10\n"),
-		"start.sh":    []byte("#!/bin/sh\nexit 0\n"), "content": noise,
+		"appspec.yml": []byte(
+			"version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: start.sh\n      timeout: 10\n"),
+		"start.sh": []byte("#!/bin/sh\nexit 0\n"), "content": noise,
 	} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return 0, err

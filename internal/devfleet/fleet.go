@@ -100,7 +100,8 @@ func (f *Fleet) startS3(ctx context.Context) (err error) {
 	}
 	defer log.Close()
 	o := s3server.Options{
-		Dir: filepath.Join(f.o.Dir, "s3"), AccessKey: "dev" + secret(), SecretKey: secret(), Buckets: []string{Bucket}, Output: log,
+		Dir: filepath.Join(f.o.Dir, "s3"), AccessKey: "dev" + secret(), SecretKey: secret(), Buckets: []string{Bucket},
+		Output: log,
 	}
 	if f.s3 != nil { // again, as it was
 		o.AccessKey, o.SecretKey, o.Addr = f.s3.AccessKey, f.s3.SecretKey, strings.TrimPrefix(f.s3.URL, "http://")
@@ -125,7 +126,8 @@ func (f *Fleet) Store(app string) string {
 
 // Env is the environment in which dctl works with this fleet.
 func (f *Fleet) Env() []string {
-	return append(f.StoreEnv(), "DCTL_COORDINATOR="+strings.Join(f.Addresses(), ","), "DCTL_CREDENTIALS="+f.Credentials())
+	return append(f.StoreEnv(), "DCTL_COORDINATOR="+strings.Join(f.Addresses(), ","),
+		"DCTL_CREDENTIALS="+f.Credentials())
 }
 
 // StoreEnv is the environment in which tools reach the artifact store.

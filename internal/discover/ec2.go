@@ -47,7 +47,8 @@ func EC2Tags(ctx context.Context, o EC2Options) (map[string]string, error) {
 	names, err := metadata(ctx, c, "tags/instance")
 	var status *smithyhttp.ResponseError
 	if errors.As(err, &status) && status.HTTPStatusCode() == http.StatusNotFound {
-		return nil, fmt.Errorf("read the tags of this EC2 instance: its metadata has none; let them in with `aws ec2 modify-instance-metadata-options --instance-metadata-tags enabled --instance-id …`: %w", err)
+		return nil, fmt.Errorf("read the tags of this EC2 instance: its metadata has none; let them in with `aws ec2 "+
+			"modify-instance-metadata-options --instance-metadata-tags enabled --instance-id …`: %w", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the tags of this EC2 instance from its metadata service: %w", err)

@@ -43,7 +43,10 @@ func listen(host string, port int, log *log.Logger) (*capped, error) {
 			BindAddrs: []string{host}, BindPort: port, Logger: log,
 		})
 		if err == nil {
-			c := &capped{NetTransport: t, streams: make(chan net.Conn), stop: make(chan struct{}), open: map[string]int{}}
+			c := &capped{
+				NetTransport: t, streams: make(chan net.Conn), stop: make(chan struct{}),
+				open: map[string]int{},
+			}
 			c.running.Go(c.run)
 			return c, nil
 		}

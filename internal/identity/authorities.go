@@ -48,7 +48,8 @@ func ParseAuthorities(certsPEM, keysPEM []byte, life time.Duration) (*Authoritie
 			return nil, errors.New("read CA key: it cannot sign")
 		}
 		for _, ca := range a.cas {
-			if public, ok := ca.cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); ok && public.Equal(signer.Public()) {
+			if public, ok := ca.cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); ok &&
+				public.Equal(signer.Public()) {
 				ca.key = signer
 			}
 		}
@@ -129,8 +130,9 @@ func (c *CA) vouchedBy(by *CA) ([]byte, error) {
 		ends = by.cert.NotAfter
 	}
 	tmpl := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: c.cert.Subject.CommonName}, SubjectKeyId: c.cert.SubjectKeyId,
-		NotBefore: time.Now().Add(-skew), NotAfter: ends,
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: c.cert.Subject.CommonName},
+		SubjectKeyId: c.cert.SubjectKeyId,
+		NotBefore:    time.Now().Add(-skew), NotAfter: ends,
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, by.cert, c.key.Public(), by.key)

@@ -33,7 +33,8 @@ func (t Token) String() string {
 func ParseToken(s string) (Token, error) {
 	parts := strings.Split(strings.TrimSpace(s), ".")
 	if len(parts) != 4 || parts[0] != tokenPrefix {
-		return Token{}, fmt.Errorf("this is no join token: it starts with %s and has four parts; make one with `dctl token create`", tokenPrefix)
+		return Token{}, fmt.Errorf("this is no join token: it starts with %s and has four parts; make one with `dctl "+
+			"token create`", tokenPrefix)
 	}
 	t := Token{ID: parts[1], Secret: parts[2], CA: parts[3]}
 	if b, err := hex.DecodeString(t.CA); err != nil || len(b) != 16 || t.ID == "" || len(t.Secret) < 16 {
@@ -50,7 +51,8 @@ func ReadToken(file string) (Token, error) {
 	case "":
 		s := os.Getenv("GROUNDSWELL_JOIN_TOKEN")
 		if s == "" {
-			return Token{}, fmt.Errorf("no join token: give --join-token-file FILE (- for standard input), or set GROUNDSWELL_JOIN_TOKEN")
+			return Token{}, fmt.Errorf(
+				"no join token: give --join-token-file FILE (- for standard input), or set GROUNDSWELL_JOIN_TOKEN")
 		}
 		return ParseToken(s)
 	case "-":

@@ -97,7 +97,8 @@ func Text(err error) string {
 // Stranger reports whether a call failed because the other side's certificate
 // is of another CA than ours. gRPC keeps only the text of the handshake's error.
 func Stranger(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "authentication handshake failed: tls: failed to verify certificate")
+	return err != nil && strings.Contains(err.Error(),
+		"authentication handshake failed: tls: failed to verify certificate")
 }
 
 // Canceled reports whether a call ended because its caller went away.

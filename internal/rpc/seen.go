@@ -22,7 +22,8 @@ type Seen struct{ index atomic.Uint64 }
 func (s *Seen) Options() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(func(
-			ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, call grpc.UnaryInvoker, o ...grpc.CallOption,
+			ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, call grpc.UnaryInvoker,
+			o ...grpc.CallOption,
 		) error {
 			err := call(s.outgoing(ctx), method, req, reply, cc, o...)
 			if m, ok := reply.(interface{ GetIndex() uint64 }); ok && err == nil {
@@ -31,7 +32,8 @@ func (s *Seen) Options() []grpc.DialOption {
 			return err
 		}),
 		grpc.WithChainStreamInterceptor(func(
-			ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, o ...grpc.CallOption,
+			ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
+			o ...grpc.CallOption,
 		) (grpc.ClientStream, error) {
 			return open(s.outgoing(ctx), d, cc, method, o...)
 		}),

@@ -273,7 +273,8 @@ func (s *server) caughtUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readBound)
 	defer cancel()
 	if err := s.o.Applied(ctx, index); err != nil {
-		return Errorf(KindUnavailable, "this coordinator lags behind what you have seen elsewhere: %v; ask another", err)
+		return Errorf(KindUnavailable,
+			"this coordinator lags behind what you have seen elsewhere: %v; ask another", err)
 	}
 	return nil
 }

@@ -225,7 +225,8 @@ func checkLoopback(addr string) error {
 		return fmt.Errorf("S3 server address %q: want 127.0.0.1:port: %w", addr, err)
 	}
 	if !a.Addr().IsLoopback() {
-		return fmt.Errorf("S3 server address %q: only loopback addresses are served: it is for development and tests", addr)
+		return fmt.Errorf(
+			"S3 server address %q: only loopback addresses are served: it is for development and tests", addr)
 	}
 	return nil
 }
