@@ -564,3 +564,23 @@ func TestDoctorOfCertificates(t *testing.T) {
 		}
 	}
 }
+
+// A store that copies itself to another place is late with an object: it is asked
+// for again before staging has failed.
+func TestALateObjectIsAskedForAgain(t *testing.T) {
+	w := newWorld(t)
+	sign, late := w.fake.sign, 2
+	w.fake.sign = func(key string) (string, error) {
+		if late > 0 {
+			late--
+			return sign(key + ".on-its-way")
+		}
+		return sign(key)
+	}
+	w.start()
+	w.prefetch(w.push("v1", whole()), "k")
+	r := w.report("v1 staged, or not", func(r *agentv1.Report) bool { return len(r.Staged) == 1 || r.StageFailed != "" })
+	if r.StageFailed != "" || late > 0 {
+		t.Errorf("%d times late: %v", 2-late, r)
+	}
+}

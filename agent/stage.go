@@ -73,10 +73,16 @@ func (t *target) stageTimes(ctx context.Context, id string, tries int) error {
 	b := backoff{next: 500 * time.Millisecond}
 	for n := 1; ; n++ {
 		err := t.stage(ctx, id)
-		if err == nil || n == tries || artifacts.IsPermanent(err) || !b.wait(ctx) {
+		if err == nil || n == tries || t.incurable(err) || !b.wait(ctx) {
 			return err
 		}
 	}
+}
+
+// incurable reports whether no try will cure a failure of staging. An object that
+// is missing may come: a store that copies itself elsewhere is late with it.
+func (t *target) incurable(err error) bool {
+	return artifacts.IsPermanent(err) && (t.local != nil || !artifacts.IsNotExist(err))
 }
 
 // stageStep is staging under a permit, or for a goal that was not staged
@@ -94,7 +100,7 @@ func (t *target) stageStep(ctx context.Context, s task.Step) verdict {
 		return ends(task.OutcomeOK)
 	case ctx.Err() != nil:
 		return given(ctx, s)
-	case !artifacts.IsPermanent(err):
+	case !t.incurable(err):
 		b := backoff{next: time.Second}
 		b.wait(ctx)
 	}
