@@ -110,7 +110,9 @@ func (d *decision) rollbackAll(dep *Deployment, cause string, items []RevertGoal
 	if len(revoked) > 0 {
 		items, _ = d.revertSet(dep, everything, bad...)
 	}
-	isBad := func(o *Deployment) bool { return !o.Inverse && !g.sealedBefore(o.Revision, o.ID) }
+	isBad := func(o *Deployment) bool { // what ran nowhere was not judged: its store may have been away
+		return dep.Granted && !o.Inverse && !g.sealedBefore(o.Revision, o.ID)
+	}
 	d.emit(RollbackStarted{
 		Deployment: dep.ID, Cause: cause, Bad: isBad(dep), Scope: ScopeAll, Past: d.past,
 		Items: items,

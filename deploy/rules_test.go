@@ -69,7 +69,7 @@ func TestAFreezeHoldsGrantsButNoWayBack(t *testing.T) {
 func TestARollbackRevokesWhatContainsIt(t *testing.T) {
 	f := serving(t, "h1", "h2")
 	f.must(deploy.RevisionRegistered{App: "www", Name: "v3", Digest: "v3"})
-	f.create("d2", "v2", "h1", "h2")
+	f.settle(f.create("d2", "v2", "h1", "h2"), "h1")
 	c := f.Groups["www/prod"].Config
 	next := deploy.DeploymentCreated{
 		ID: "d3", App: "www", Group: "prod", Revision: "v3", RevName: "v3", Config: c,
@@ -86,7 +86,7 @@ func TestARollbackRevokesWhatContainsIt(t *testing.T) {
 	for _, e := range deploy.Decide(f.State, deploy.Fleet{}, f.Now) {
 		f.must(e)
 	}
-	next.ID, next.Layout = "d4", 0
+	next.ID = "d4"
 	f.refused(next)
 	next.Force = true
 	f.must(next)

@@ -91,6 +91,10 @@ var table = []mutant{
 		"./coordinator/fleet", "^TestANewLeaderBlamesNobody$",
 	},
 	{
+		"a revision that ran nowhere is called bad", "deploy/decide_rollback.go", "return dep.Granted && !o.Inverse &&",
+		"return !o.Inverse &&", "./deploy", "^TestScenario$/^stage_failed_everywhere.txt$",
+	},
+	{
 		"N counts who is alive", "deploy/progress.go",
 		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
 	},
@@ -221,7 +225,8 @@ var table = []mutant{
 	},
 	{
 		"4: a redeployment that is aborted marks a good revision bad", "deploy/decide_rollback.go",
-		"return !o.Inverse && !g.sealedBefore(o.Revision, o.ID) }", "return !o.Inverse }", "./deploy", "^TestScenario$/^abort_of_a_redeployment.txt$",
+		"return dep.Granted && !o.Inverse && !g.sealedBefore(o.Revision, o.ID)", "return !o.Inverse", "./deploy",
+		"^TestScenario$/^abort_of_a_redeployment.txt$",
 	},
 	{
 		"4: a rollback of what passed before marks it bad", "deploy/history.go",
