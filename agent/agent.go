@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,6 +22,7 @@ type Agent struct {
 	ring *ring
 	// told when the host has got a certificate of another CA
 	reissued chan struct{}
+	strange  atomic.Bool // see estranged
 }
 
 // New checks the options. Nothing is opened before Run.

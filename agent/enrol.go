@@ -194,6 +194,12 @@ func (a *Agent) renew(ctx context.Context) error {
 		if err := a.cred.Valid(time.Now()); err != nil {
 			return errors.Join(err, a.enrolAgain(ctx))
 		}
+		if a.strange.Swap(false) {
+			if err := a.enrolAgain(ctx); err != nil {
+				return fmt.Errorf("%w: %w", errEstranged, err)
+			}
+			return nil
+		}
 		return a.renewNow(ctx)
 	}
 	a.cred.KeepRenewed(ctx, now, func(err error) {
@@ -202,13 +208,27 @@ func (a *Agent) renew(ctx context.Context) error {
 			a.o.Log.Error(
 				"the certificate has ended and no coordinator talks to this host; give the agent a new join token, "+
 					"from `dctl token create --host "+a.o.Name+"`", "ended", a.cred.Ends(), "error", err)
-		case err != nil && time.Now().After(a.cred.RenewAt()):
+		case errors.Is(err, errEstranged):
+			a.o.Log.Error("give the agent a new join token, from `dctl token create --host "+a.o.Name+"`", "error", err)
+		case err != nil:
 			a.o.Log.Warn("certificate not renewed yet", "ends", a.cred.Ends(), "error", err)
 		default:
 			a.o.Log.Info("certificate renewed", "ends", a.cred.Ends())
 		}
 	})
 	return nil
+}
+
+// errEstranged says that no coordinator and this host know each other's CA.
+var errEstranged = errors.New("the coordinators' CA is none that this host knows, or the other way round: " +
+	"it was replaced while the host was away, or these addresses are another cluster's")
+
+// estranged asks for an enrolment by token when a coordinator and this host do not
+// know each other's CA any more.
+func (a *Agent) estranged(err error) {
+	if rpc.Stranger(err) && !a.strange.Swap(true) {
+		a.cred.RenewSoon(0)
+	}
 }
 
 // enrolAgain spends a token for a certificate of the same key, in a running

@@ -71,6 +71,7 @@ func (a *Agent) connect(ctx context.Context) error {
 			tried[address] = true
 			if at, err = a.greet(ctx, address); err != nil {
 				a.o.Log.Warn("no session", "coordinator", address, "error", err)
+				a.estranged(err)
 				b.wait(ctx)
 				continue
 			}

@@ -153,7 +153,7 @@ func (c *Coordinator) listen() (err error) {
 
 func (c *Coordinator) newRaft() *raftLayer {
 	server := c.keys.cred.Server(false)
-	server.VerifyConnection = onlyCoordinators
+	server.VerifyConnection = c.onlyCoordinators
 	return newRaftLayer(c.lis.raft, server, c.keys.cred.Client(), c.o.dial)
 }
 
@@ -200,7 +200,7 @@ func (c *Coordinator) newServer() *rpc.Server {
 	})
 	enrolment := c.newEnrol()
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
-	agentv1.RegisterAgentServiceServer(server, &agentService{Service: c.sessions, enrol: enrolment})
+	agentv1.RegisterAgentServiceServer(server, &agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew})
 	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, tellers: map[string]uint64{}})
 	c.operators = &membersService{Service: c.newControl(), c: c}
 	controlv1.RegisterControlServiceServer(server, c.operators)
@@ -211,11 +211,15 @@ func (c *Coordinator) newServer() *rpc.Server {
 // agentService joins sessions and the renewal of certificates.
 type agentService struct {
 	*sessions.Service
-	enrol *enrol.Service
+	enrol    *enrol.Service
+	mayRenew func(context.Context) error
 }
 
 // Renew issues a new certificate for the caller.
 func (s *agentService) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.EnrolResponse, error) {
+	if err := s.mayRenew(ctx); err != nil {
+		return nil, err
+	}
 	return s.enrol.Renew(ctx, r)
 }
 

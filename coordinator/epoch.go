@@ -173,6 +173,9 @@ func (o *Options) ownIdentity(fsm *state.Store) error {
 	fsm.ViewCluster(func(c *state.Cluster) {
 		ids, _ := identity.IDs(c.CA)
 		same = len(ids) > 0 && cas.Holds(ids[0])
+		for _, id := range ids { // one that was retired since must not come back
+			same = same && identity.Only(caPEM, id) != nil
+		}
 	})
 	if !same {
 		return fmt.Errorf(

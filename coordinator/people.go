@@ -97,6 +97,7 @@ func (c *Coordinator) recheck(ctx context.Context) error {
 		if now != last {
 			last = now
 			c.server.Recheck()
+			c.raft.drop() // who is in no more does not come back
 		}
 		select {
 		case <-ctx.Done():

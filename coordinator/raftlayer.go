@@ -11,20 +11,28 @@ import (
 	"sync"
 	"time"
 
+	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/internal/identity"
 )
 
 // onlyCoordinators refuses raft connections of agents and operators, whose
-// certificates the same CA signed. It does not ask the state who is a member: a
-// replica that lags learns who has succeeded a member under its name through
-// this very connection. Raft itself heeds nobody outside its configuration.
-func onlyCoordinators(s tls.ConnectionState) error {
-	p, err := identity.PeerOf(s.PeerCertificates[0])
+// certificates the same CA signed, and coordinators whose identity was revoked, as
+// of one that was removed: raft heeds whoever appends, in its configuration or not.
+// One of whom nothing is known is let in: a replica that lags learns who has
+// succeeded a member under its name through this very connection.
+func (c *Coordinator) onlyCoordinators(s tls.ConnectionState) error {
+	leaf := s.PeerCertificates[0]
+	p, err := identity.PeerOf(leaf)
 	if err != nil {
 		return err
 	}
 	if p.Role != identity.Coordinator {
 		return fmt.Errorf("%s %s is no coordinator", p.Role, p.ID)
+	}
+	revoked := ""
+	c.store.ViewCluster(func(cl *state.Cluster) { revoked = cl.Revoked("coordinator/"+p.ID, identity.Fingerprint(leaf)) })
+	if revoked != "" {
+		return fmt.Errorf("%s was removed by %s", p.ID, revoked)
 	}
 	return nil
 }

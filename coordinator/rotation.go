@@ -94,7 +94,7 @@ func (c *Coordinator) takeCAs(ctx context.Context) error {
 		if old != have.Issuer().ID() || now.next == "" {
 			c.peers.redial() // what is open shows a certificate of before
 			c.server.End(func(l rpc.Live) bool {
-				return l.Peer.Role == identity.Operator && !c.keys.cred.IssuedAs(l.Leaf)
+				return l.Peer.Role == identity.Operator && !slices.Contains(l.CAs, have.Issuer().ID())
 			}, rpc.Errorf(rpc.KindUnavailable, "the cluster's CA was replaced; connect again"))
 		}
 		if now.next == "" {
@@ -293,16 +293,28 @@ func (s *membersService) RetireCA(ctx context.Context,
 		return nil, rpc.Errorf(rpc.KindConflict,
 			"no CA but the issuing one is trusted; `dctl cluster ca rotate` brings in another")
 	}
+	if now.issues == r.GiveUp {
+		return nil, giveUp(now, few(s.c.behind(nil, now)))
+	}
 	if behind := s.c.behind(s.c.describeAll(ctx, s.c.peers.members()), now); now.issues && len(behind) > 0 && !r.Force {
 		return nil, rpc.Errorf(rpc.KindConflict,
-			"%d know only the CA that would be retired, and would need a new token to come back: %s; "+
+			"%d have not shown a certificate of the CA that issues, and would need a new token if they have none: %s; "+
 				"wait for them, or use --force", len(behind), few(behind))
 	}
 	e := state.CARetired{
 		Request: s.c.request(ctx, r.Mutation), ID: ids[1], CA: identity.Without(now.pem, ids[1]),
 	}
 	err = s.c.log.cluster(ctx, e)
-	return &controlv1.RetireCAResponse{Index: s.c.index(), Id: ids[1]}, err
+	return &controlv1.RetireCAResponse{Index: s.c.index(), Id: ids[1], Issues: ids[0]}, err
+}
+
+// giveUp says why retiring would not do what was meant.
+func giveUp(now cas, behind string) error {
+	if now.issues {
+		return rpc.Errorf(rpc.KindConflict, "CA %s issues already and cannot be given up; retire its predecessor", now.next)
+	}
+	return rpc.Errorf(rpc.KindConflict, "CA %s does not issue yet, it waits for %s; wait too, or give it up with --give-up",
+		now.next, behind)
 }
 
 // few shortens a list of names.
@@ -339,6 +351,23 @@ func (c *Coordinator) behind(said map[string]*peerv1.DescribeResponse, now cas) 
 	return out
 }
 
+// mayRenew refuses to give who has a certificate of another CA one of the CA that
+// issues, unless the log knows that key: whoever had the old CA's key can have made
+// certificates that nobody gave.
+func (c *Coordinator) mayRenew(ctx context.Context) error {
+	p, known := rpc.Caller(ctx)
+	if !known || slices.Contains(rpc.CallerCAs(ctx), c.keys.authorities().Issuer().ID()) {
+		return nil
+	}
+	owns := false
+	c.store.ViewCluster(func(s *state.Cluster) { owns = s.Owner(string(p.Role)+"/"+p.ID, rpc.CallerKey(ctx)) })
+	if owns {
+		return nil
+	}
+	return rpc.Errorf(rpc.KindUnauthorised, "the cluster knows nothing of the key of %s %s, and its CA is being replaced; "+
+		"come back with a new token", p.Role, p.ID)
+}
+
 // describeCAs adds to a status which CAs there are, and who is behind.
 func (c *Coordinator) describeCAs(out *controlv1.ClusterStatusResponse, said map[string]*peerv1.DescribeResponse) {
 	now := c.casNow()
@@ -353,8 +382,9 @@ func (c *Coordinator) describeCAs(out *controlv1.ClusterStatusResponse, said map
 // behindHere lists the hosts with a stream here whose certificate is of another CA
 // than the one that issues. People who watch renew beside their stream.
 func (c *Coordinator) behindHere() (out []string) {
+	issuer := c.keys.authorities().Issuer().ID()
 	for _, l := range c.server.Live() {
-		if l.Peer.Role == identity.Agent && !c.keys.cred.IssuedAs(l.Leaf) && !slices.Contains(out, l.Peer.ID) {
+		if l.Peer.Role == identity.Agent && !slices.Contains(l.CAs, issuer) && !slices.Contains(out, l.Peer.ID) {
 			out = append(out, l.Peer.ID)
 		}
 	}

@@ -51,7 +51,7 @@ func printCA(w io.Writer, s *controlv1.ClusterStatusResponse) {
 		if behind != "" {
 			fmt.Fprintf(w, "waits for %s\n", behind)
 		}
-		fmt.Fprintln(w, "to give it up: `dctl cluster ca retire`")
+		fmt.Fprintln(w, "to give it up: `dctl cluster ca retire --give-up`")
 	case behind != "":
 		fmt.Fprintf(w, "its predecessor is trusted still; these have nothing of the new one: %s\n", behind)
 	default:
@@ -90,12 +90,12 @@ dctl cluster ca status`,
 }
 
 func (c *cli) caRetireCommand() *cobra.Command {
-	force := false
+	var force, giveUp bool
 	cmd := &cobra.Command{
 		Use: "retire", Short: "End the trust in the CA that does not issue", Args: upTo(0),
 		SuggestFor: []string{"abandon", "remove", "delete"},
-		Long: `End the trust in the CA that does not issue: the old one, or a new one that waits to
-issue. Certificates and join tokens of it are good for nothing from then on. It is
+		Long: `End the trust in the old CA once the new one issues; with --give-up, in a new one that
+does not issue yet. Certificates and join tokens of it are good for nothing then. It is
 refused while a coordinator or a connected host has nothing else; --force leaves them
 behind: a host comes back as itself with ` + "`dctl token create --host NAME`" + `, a person with
 ` + "`dctl token create --role operator --name NAME`" + `. Take a backup afterwards
@@ -104,20 +104,40 @@ behind: a host comes back as itself with ` + "`dctl token create --host NAME`" +
 dctl cluster ca retire --force -m "web-17 is off for good"`,
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "though some have nothing but certificates of it")
+	cmd.Flags().BoolVar(&giveUp, "give-up", false, "end the trust in the new CA, which does not issue yet")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := c.confirm("End the trust in the CA that does not issue?"); err != nil {
+		what := "this ends the trust in the CA that does not issue, for good"
+		if err := c.confirmHard(what, "Retire it?"); err != nil {
 			return err
 		}
 		return c.with(func(cl *client) error {
-			req := &controlv1.RetireCARequest{Mutation: cl.mutation(""), Force: force}
+			if err := c.upToDate(cmd, cl); err != nil {
+				return err
+			}
+			req := &controlv1.RetireCARequest{Mutation: cl.mutation(""), Force: force, GiveUp: giveUp}
 			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.RetireCA, req)
 			if err != nil {
 				return err
 			}
 			return c.show(out, func(w io.Writer) {
-				fmt.Fprintf(w, "CA %s is trusted no more; save ca.key and a backup anew\n", line(out.Id))
+				fmt.Fprintf(w, "CA %s is trusted no more, CA %s issues; save ca.key and a backup anew\n",
+					line(out.Id), line(out.Issues))
+				fmt.Fprintln(w, "look at who came in meanwhile: `dctl access list`, `dctl token list`")
 			})
 		})
 	}
 	return cmd
+}
+
+// upToDate makes sure that who retires a CA has a certificate of the other one.
+func (c *cli) upToDate(cmd *cobra.Command, cl *client) error {
+	_, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus, &controlv1.ClusterStatusRequest{})
+	if err != nil || !cl.cred.Outdated() {
+		return err
+	}
+	if err := cl.renew(cmd.Context()); err != nil {
+		return fmt.Errorf("renew your own credential before its CA is retired: %w", err)
+	}
+	cl.turn()
+	return nil
 }

@@ -179,7 +179,8 @@ func (c *cli) enrol(cmd *cobra.Command, name, tokenFile string) error {
 		}
 		c.flags.credentials = filepath.Join(filepath.Dir(path), name)
 	}
-	if old, err := identity.Load(c.flags.credentials); err == nil && old.Valid(time.Now()) == nil {
+	old, err := identity.Load(c.flags.credentials)
+	if err == nil && old.Valid(time.Now()) == nil && identity.Only(old.CA(), token.CA) != nil {
 		return usage("%s holds a credential already; choose another folder with --credentials", c.flags.credentials)
 	}
 	who, err := agent.EnrolOperator(cmd.Context(), c.flags.coordinators, token, c.flags.credentials)

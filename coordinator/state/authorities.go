@@ -43,6 +43,10 @@ func (c *Cluster) issueBy(e CAIssues) error {
 		return refuse(deploy.Conflict, "CA %s is not waiting to issue", e.ID)
 	}
 	c.NextIssues, c.CA = true, e.CA
+	for id, t := range c.Tokens {
+		t.Before = e.ID
+		c.Tokens[id] = t
+	}
 	return nil
 }
 
@@ -50,6 +54,12 @@ func (c *Cluster) retireCA(e CARetired) error {
 	if c.NextCA == "" || c.NextIssues == (e.ID == c.NextCA) {
 		return refuse(deploy.Conflict, "no CA but the issuing one is trusted, or it was decided meanwhile; "+
 			"see `dctl cluster ca status`")
+	}
+	for id, t := range c.Tokens { // those of the CA that is trusted no more
+		if c.NextIssues && t.Before == c.NextCA && t.Revoked == "" {
+			t.Revoked = someone(e.Request.Actor)
+			c.Tokens[id] = t
+		}
 	}
 	c.NextCA, c.NextIssues, c.CA = "", false, e.CA
 	c.Ended++ // who holds nothing but a certificate of it has no identity any more

@@ -344,3 +344,37 @@ func TestEpoch(t *testing.T) {
 	c.token("back", "coordinator", nil)
 	c.must(used("back", "coordinator/c1", "k1b"))
 }
+
+// TestARevokedKeyDoesNotComeBackByItsToken: an answer is given again to who asks
+// again, but not to a key that was revoked since.
+func TestARevokedKeyDoesNotComeBackByItsToken(t *testing.T) {
+	c := newCluster(t)
+	c.token("t", "coordinator", func(e *TokenCreated) { e.Uses = 2 })
+	c.must(used("t", "coordinator/c9", "k9"))
+	c.must(used("t", "coordinator/c9", "k9")) // the answer was lost
+	c.must(CoordinatorRemoved{Request: by("admin"), Name: "c9"})
+	c.refused("was revoked", used("t", "coordinator/c9", "k9"))
+	c.s.ViewCluster(func(s *Cluster) {
+		if s.Revoked("coordinator/c9", []byte("k9")) == "" || s.Revoked("coordinator/c9", []byte("other")) != "" ||
+			s.Revoked("coordinator/c1", []byte("k1")) != "" {
+			t.Error("who is let in to raft")
+		}
+	})
+}
+
+// TestTokensEndWithTheirCA: those of before the new CA issued, and no others.
+func TestTokensEndWithTheirCA(t *testing.T) {
+	c := newCluster(t)
+	c.token("old", "agent", nil)
+	c.must(CAAdded{ID: "b", CA: []byte("a b")})
+	c.must(CAIssues{ID: "b", CA: []byte("b a")})
+	c.token("new", "agent", nil)
+	c.refused("decided meanwhile", CARetired{ID: "b", CA: []byte("a")})
+	c.must(CARetired{Request: by("admin"), ID: "a", CA: []byte("b")})
+	c.refused("revoked", used("old", "agent/h1", "kh"))
+	c.must(used("new", "agent/h1", "kh"))
+	c.token("kept", "agent", nil)
+	c.must(CAAdded{ID: "c", CA: []byte("b c")})
+	c.must(CARetired{ID: "c", CA: []byte("b")}) // given up
+	c.must(used("kept", "agent/h2", "kh2"))
+}

@@ -101,6 +101,14 @@ func (c *Cluster) Owner(identity string, key []byte) bool {
 	return ok && id.Revoked == "" && bytes.Equal(id.Key, key)
 }
 
+// Revoked returns who revoked the identity, if it was this key's; "" nobody.
+func (c *Cluster) Revoked(identity string, key []byte) string {
+	if id := c.Identities[identity]; len(id.Key) == 0 || bytes.Equal(id.Key, key) {
+		return id.Revoked
+	}
+	return ""
+}
+
 // Admits says why a certificate that the CA signed is not let in, nil if it is.
 // One of which nothing is known is: this replica may lag behind, and a cluster
 // that was restored from a backup knows its newest members no more.

@@ -22,6 +22,7 @@ type Token struct {
 	Used  map[string]string `json:"used,omitempty"` // key's fingerprint, hex, to role/id
 
 	Revoked string `json:"revoked,omitempty"` // who closed it
+	Before  string `json:"before,omitempty"`  // the CA that came to issue after it was made
 }
 
 // TokenCreated opens a join token for a time that is counted from its entry.
@@ -89,8 +90,11 @@ func (c *Cluster) revokeToken(e TokenRevoked) error {
 // dropped.
 func (c *Cluster) MayUse(e TokenUsed, now deploy.Time) error {
 	t, err := c.usable(e, now)
-	if err != nil || t.Used[hex.EncodeToString(e.Key)] == e.Subject {
+	if err != nil {
 		return err
+	}
+	if t.Used[hex.EncodeToString(e.Key)] == e.Subject {
+		return c.mayTake(t, e) // it asks again, and may have been revoked since
 	}
 	if t.Uses <= 0 {
 		return refuse(deploy.Invalid, "the join token is used up; make a new one with `dctl token create`")

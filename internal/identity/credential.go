@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -66,7 +67,7 @@ type Credential struct {
 type trust struct {
 	pem  []byte
 	pool *x509.CertPool
-	keys map[string]bool // ids of the CAs' keys, as leaves name them
+	ids  map[string]bool
 }
 
 // NewCredential checks that key, certificate and CA belong together. A
@@ -85,19 +86,29 @@ func (c *Credential) Trust(caPEM []byte) error {
 	if err != nil {
 		return err
 	}
-	t := &trust{pem: caPEM, pool: x509.NewCertPool(), keys: map[string]bool{}}
+	t := &trust{pem: caPEM, pool: x509.NewCertPool(), ids: map[string]bool{}}
 	for _, cert := range certs {
 		t.pool.AddCert(cert)
-		t.keys[string(cert.SubjectKeyId)] = true
+		t.ids[Hash(encode("CERTIFICATE", cert.Raw))] = true
 	}
 	c.trust.Store(t)
 	return nil
 }
 
-// Trusts reports whether the CA that issued a certificate, which was verified when
-// its connection was made, is trusted still.
-func (c *Credential) Trusts(leaf *x509.Certificate) bool {
-	return c.trust.Load().keys[string(leaf.AuthorityKeyId)]
+// Trusts reports whether one of the CAs by which a connection was verified when it
+// was made is trusted still.
+func (c *Credential) Trusts(cas []string) bool {
+	now := c.trust.Load().ids
+	return slices.ContainsFunc(cas, func(id string) bool { return now[id] })
+}
+
+// RootsOf names the CAs by which a connection was verified: not by what its
+// certificate says of its issuer, but by whose signature was checked.
+func RootsOf(chains [][]*x509.Certificate) (ids []string) {
+	for _, chain := range chains {
+		ids = append(ids, Hash(encode("CERTIFICATE", chain[len(chain)-1].Raw)))
+	}
+	return ids
 }
 
 // Outdated reports whether a coordinator has shown a certificate of another CA
@@ -201,7 +212,10 @@ func (c *Credential) verifyCoordinator(s tls.ConnectionState) error {
 	if err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
 	}
-	if late := !c.IssuedAs(s.PeerCertificates[0]); late {
+	// One who trusts two CAs, and is shown no word of one for the other, has not
+	// heard that one is retired.
+	alone := len(s.PeerCertificates) == 1 && len(c.trust.Load().ids) > 1
+	if late := !c.IssuedAs(s.PeerCertificates[0]) || alone; late {
 		c.late.Store(true)
 		c.RenewSoon(0)
 	}

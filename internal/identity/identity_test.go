@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"os"
 	"path/filepath"
@@ -263,4 +264,43 @@ func unwrap(err error) error {
 func FuzzParseToken(f *testing.F) {
 	f.Add("gsjoin1.a.b.c")
 	f.Fuzz(func(_ *testing.T, s string) { _, _ = ParseToken(s) })
+}
+
+// TestTrustEndsWithWhoSigned: a certificate that names the new CA as its issuer and
+// was signed by the old one ends with the old one.
+func TestTrustEndsWithWhoSigned(t *testing.T) {
+	old, next := newCA(t), newCA(t)
+	server := issue(t, old, Coordinator, "c1")
+	if err := server.Trust(append(append([]byte{}, next.PEM...), old.PEM...)); err != nil {
+		t.Fatal(err)
+	}
+	key, csr, err := NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := *old.cert
+	parent.SubjectKeyId = next.cert.SubjectKeyId // as who has the old key can write it
+	certPEM, err := (&CA{cert: &parent, key: old.key}).Issue(csr, Operator, "mallory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mallory, err := NewCredential(certPEM, key, old.PEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chains, err := mallory.Leaf().Verify(x509.VerifyOptions{
+		Roots: server.trust.Load().pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !server.Trusts(RootsOf(chains)) {
+		t.Error("refused while both are trusted")
+	}
+	if err := server.Trust(next.PEM); err != nil {
+		t.Fatal(err)
+	}
+	if server.Trusts(RootsOf(chains)) {
+		t.Error("trusted by what it says of its issuer")
+	}
 }

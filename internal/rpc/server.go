@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -91,7 +90,7 @@ func (s *Server) Recheck() { s.s.recheck() }
 // Live is the caller of a stream that is open.
 type Live struct {
 	Peer identity.Peer
-	Leaf *x509.Certificate
+	CAs  []string // by which its connection was verified
 }
 
 // Live returns the callers of every open stream that came by themselves.
@@ -99,8 +98,8 @@ func (s *Server) Live() (out []Live) {
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()
 	for a := range s.s.live {
-		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.leaf != nil {
-			out = append(out, Live{Peer: c.Peer, Leaf: c.leaf})
+		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.cas != nil {
+			out = append(out, Live{Peer: c.Peer, CAs: c.cas})
 		}
 	}
 	return out
@@ -111,7 +110,7 @@ func (s *Server) End(of func(Live) bool, why error) {
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()
 	for a := range s.s.live {
-		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.leaf != nil && of(Live{Peer: c.Peer, Leaf: c.leaf}) {
+		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.cas != nil && of(Live{Peer: c.Peer, CAs: c.cas}) {
 			a.end(ended{why})
 		}
 	}
@@ -128,8 +127,8 @@ type server struct {
 // caller is who made a call, and by which key.
 type caller struct {
 	identity.Peer
-	key  []byte
-	leaf *x509.Certificate // nil where a coordinator names the caller
+	key []byte
+	cas []string // by which the connection was verified; nil where a coordinator names the caller
 }
 
 type callerKey struct{}
@@ -144,6 +143,13 @@ func Caller(ctx context.Context) (identity.Peer, bool) {
 func CallerKey(ctx context.Context) []byte {
 	c, _ := ctx.Value(callerKey{}).(caller)
 	return c.key
+}
+
+// CallerCAs names the CAs by which the caller's connection was verified; none of a
+// call that was forwarded.
+func CallerCAs(ctx context.Context) []string {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c.cas
 }
 
 // WithCaller returns a context in which p is the caller, for calls within the
@@ -176,6 +182,9 @@ func (s *server) authorise(ctx context.Context, method string) (context.Context,
 		return nil, Rule{}, Errorf(KindUnauthorised, "%s needs a client certificate; log in or enrol first", method)
 	}
 	direct := who
+	if err := s.trusts(direct); err != nil { // also of a call that the leader answers, who does not see it
+		return nil, Rule{}, err
+	}
 	if who.Role == identity.Coordinator {
 		if p, ok := forwarded(ctx); ok {
 			who = p
@@ -201,11 +210,19 @@ func (s *server) forwards(rule Rule) bool {
 	return rule.Leader && s.o.IsLeader != nil && !s.o.IsLeader()
 }
 
+// trusts refuses a connection of before: a new one shows a new certificate, or is
+// not let in.
+func (s *server) trusts(c caller) error {
+	if c.cas == nil || s.o.Credential.Trusts(c.cas) {
+		return nil
+	}
+	return Errorf(KindUnavailable, "the CA that issued the certificate of %s %s is trusted no more; connect again",
+		c.Role, c.ID)
+}
+
 func (s *server) admit(c caller) error {
-	if c.leaf != nil && !s.o.Credential.Trusts(c.leaf) {
-		// the connection is of before; a new one shows a new certificate, or is not let in
-		return Errorf(KindUnavailable, "the CA that issued the certificate of %s %s is trusted no more; connect again",
-			c.Role, c.ID)
+	if err := s.trusts(c); err != nil {
+		return err
 	}
 	if s.o.Admit == nil {
 		return nil
@@ -225,7 +242,7 @@ func connected(ctx context.Context) (caller, bool) {
 	}
 	leaf := info.State.VerifiedChains[0][0]
 	who, err := identity.PeerOf(leaf)
-	return caller{Peer: who, key: identity.Fingerprint(leaf), leaf: leaf}, err == nil
+	return caller{Peer: who, key: identity.Fingerprint(leaf), cas: identity.RootsOf(info.State.VerifiedChains)}, err == nil
 }
 
 func forwarded(ctx context.Context) (caller, bool) {

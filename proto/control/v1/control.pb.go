@@ -5830,7 +5830,8 @@ func (x *RotateCAResponse) GetId() string {
 type RetireCARequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // though some know no other
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`                 // though some know no other
+	GiveUp        bool                   `protobuf:"varint,3,opt,name=give_up,json=giveUp,proto3" json:"give_up,omitempty"` // the new CA, which does not issue yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5879,10 +5880,18 @@ func (x *RetireCARequest) GetForce() bool {
 	return false
 }
 
+func (x *RetireCARequest) GetGiveUp() bool {
+	if x != nil {
+		return x.GiveUp
+	}
+	return false
+}
+
 type RetireCAResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // of the CA that is trusted no more
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`         // of the CA that is trusted no more
+	Issues        string                 `protobuf:"bytes,3,opt,name=issues,proto3" json:"issues,omitempty"` // the one that is trusted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5927,6 +5936,13 @@ func (x *RetireCAResponse) GetIndex() uint64 {
 func (x *RetireCAResponse) GetId() string {
 	if x != nil {
 		return x.Id
+	}
+	return ""
+}
+
+func (x *RetireCAResponse) GetIssues() string {
+	if x != nil {
+		return x.Issues
 	}
 	return ""
 }
@@ -6785,13 +6801,15 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\"8\n" +
 	"\x10RotateCAResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"~\n" +
 	"\x0fRetireCARequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"8\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12\x17\n" +
+	"\agive_up\x18\x03 \x01(\bR\x06giveUp\"P\n" +
 	"\x10RetireCAResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\x16\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
+	"\x06issues\x18\x03 \x01(\tR\x06issues\"\x16\n" +
 	"\x14ClusterStatusRequest\"\xa0\x04\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
