@@ -349,10 +349,19 @@ func (p *presence) follow(ctx context.Context, leader string) error {
 	if err := out.Send(p.all()); err != nil {
 		return err
 	}
+	ended := make(chan error, 1) // a leader that refuses says so to who listens alone
+	go func() {
+		_, err := out.Recv()
+		ended <- err
+	}()
+	defer func() { cancel(); <-ended }()
 	check := time.NewTicker(200 * time.Millisecond)
 	defer check.Stop()
 	for {
 		select {
+		case err := <-ended:
+			ended <- err
+			return err
 		case m := <-p.queue:
 			err = out.Send(m)
 		case <-p.again:
@@ -362,8 +371,6 @@ func (p *presence) follow(ctx context.Context, leader string) error {
 			if now, _ := p.c.node.Leader(); now != leader {
 				return nil
 			}
-		case <-out.Context().Done():
-			return out.Context().Err()
 		}
 		if err != nil {
 			return err
