@@ -223,12 +223,19 @@ func (a *Agent) renew(ctx context.Context) error {
 var errEstranged = errors.New("the coordinators' CA is none that this host knows, or the other way round: " +
 	"it was replaced while the host was away, or these addresses are another cluster's")
 
+// strangePause is how often a host whose CA no coordinator knows looks for a token,
+// and says so.
+const strangePause = 30 * time.Second
+
 // estranged asks for an enrolment by token when a coordinator and this host do not
-// know each other's CA any more.
-func (a *Agent) estranged(err error) {
-	if rpc.Stranger(err) && !a.strange.Swap(true) {
-		a.cred.RenewSoon(0)
+// know each other's CA any more; asked is when it was last.
+func (a *Agent) estranged(err error, asked time.Time) time.Time {
+	if !rpc.Stranger(err) || time.Since(asked) < strangePause {
+		return asked
 	}
+	a.strange.Store(true)
+	a.cred.RenewSoon(0)
+	return time.Now()
 }
 
 // enrolAgain spends a token for a certificate of the same key, in a running
@@ -247,7 +254,8 @@ func (a *Agent) enrolAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.cred.ReplaceWith(cred)
+	a.cred.ReplaceWith(cred)
+	return nil
 }
 
 func (a *Agent) renewNow(ctx context.Context) error {

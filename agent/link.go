@@ -62,7 +62,8 @@ func (l *link) client(ctx context.Context) (agentv1.AgentServiceClient, error) {
 // it goes to another one first.
 func (a *Agent) connect(ctx context.Context) error {
 	var b backoff
-	var next *greeting // of the coordinator that the host moves to
+	var next *greeting  // of the coordinator that the host moves to
+	var asked time.Time // for a token, see estranged
 	tried := map[string]bool{}
 	for ctx.Err() == nil {
 		at, err := next, error(nil)
@@ -71,7 +72,7 @@ func (a *Agent) connect(ctx context.Context) error {
 			tried[address] = true
 			if at, err = a.greet(ctx, address); err != nil {
 				a.o.Log.Warn("no session", "coordinator", address, "error", err)
-				a.estranged(err)
+				asked = a.estranged(err, asked)
 				b.wait(ctx)
 				continue
 			}

@@ -52,9 +52,7 @@ func (c *Coordinator) casNow() (now cas) {
 
 // followCAs keeps this coordinator's CAs as the log has them, until ctx ends.
 func (c *Coordinator) followCAs(ctx context.Context) error {
-	for c.index() < c.store.Replayed && ctx.Err() == nil { // it speaks of CAs that are long retired
-		sleep(ctx, 10*time.Millisecond)
-	}
+	c.replayed(ctx) // what comes before speaks of CAs that are long retired
 	for said := ""; ctx.Err() == nil; {
 		changed := c.store.Changed()
 		again := make(<-chan time.Time)
@@ -72,6 +70,21 @@ func (c *Coordinator) followCAs(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// replayed waits until the log that was on disk is applied, or ctx ends.
+func (c *Coordinator) replayed(ctx context.Context) {
+	for {
+		changed := c.store.Changed()
+		if c.index() >= c.store.Replayed {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (c *Coordinator) takeCAs(ctx context.Context) error {

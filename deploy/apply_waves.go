@@ -61,7 +61,7 @@ func (s *State) resortBehind(g *Group) {
 }
 
 func (s *State) resortWave(g *Group, i int) {
-	if i >= len(g.Layout.Waves) {
+	if i >= len(g.byWave) {
 		return
 	}
 	for _, t := range g.byWave[i] {

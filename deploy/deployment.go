@@ -296,19 +296,19 @@ func (d *Deployment) newerIn(g *Group, i int) *Deployment {
 // under way, is left: it has sealed it, and is not going back.
 func (d *Deployment) sealedBy(g *Group, i int) *Deployment {
 	o, n := d.newerIn(g, i), d.waves[i].tasks
-	if o == nil || n[TaskGranted]+n[TaskReverting] > 0 || o.Waves[i].Status != WaveStatusSealed || o.Status == DeploymentStatusRollingBack ||
-		!d.Waves[i].Status.waits() {
+	if o == nil || n[TaskGranted]+n[TaskReverting] > 0 || !d.Waves[i].Status.waits() ||
+		o.Waves[i].Status != WaveStatusSealed || o.Status == DeploymentStatusRollingBack {
 		return nil
 	}
 	return o
 }
 
-// giveBack opens the waves that older deployments left to one that takes them back
-// now: nobody has judged them any more.
+// giveBack opens the waves that older deployments, which go on, left to one that
+// takes them back now: nobody has judged them any more.
 func (s *State) giveBack(d *Deployment, taken func(wave int) bool) {
 	for _, o := range s.group(d).open {
 		for i := range o.Waves {
-			if w := &o.Waves[i]; w.LeftTo == d.ID && taken(i) {
+			if w := &o.Waves[i]; w.LeftTo == d.ID && taken(i) && o.forward() {
 				w.LeftTo = ""
 				s.enterAgain(o, i)
 			}

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -119,6 +118,9 @@ func (a *Authorities) Issue(csrDER []byte, role Role, id string) ([]byte, error)
 	return out, nil
 }
 
+// idOf names a CA by its certificate, in the one form that PEM of ours has.
+func idOf(cert *x509.Certificate) string { return Hash(encode("CERTIFICATE", cert.Raw)) }
+
 // ID names the CA: the hash of its certificate, which join tokens carry too.
 func (c *CA) ID() string { return Hash(c.PEM) }
 
@@ -166,7 +168,7 @@ func IDs(certsPEM []byte) ([]string, error) {
 	certs, err := certificates(certsPEM)
 	var out []string
 	for _, cert := range certs {
-		out = append(out, Hash(encode("CERTIFICATE", cert.Raw)))
+		out = append(out, idOf(cert))
 	}
 	return out, err
 }
@@ -175,8 +177,8 @@ func IDs(certsPEM []byte) ([]string, error) {
 func Only(certsPEM []byte, id string) []byte {
 	certs, _ := certificates(certsPEM)
 	for _, cert := range certs {
-		if one := encode("CERTIFICATE", cert.Raw); Hash(one) == id {
-			return one
+		if idOf(cert) == id {
+			return encode("CERTIFICATE", cert.Raw)
 		}
 	}
 	return nil
@@ -187,26 +189,9 @@ func Without(certsPEM []byte, id string) []byte {
 	certs, _ := certificates(certsPEM)
 	var out []byte
 	for _, cert := range certs {
-		if one := encode("CERTIFICATE", cert.Raw); Hash(one) != id {
-			out = append(out, one...)
+		if idOf(cert) != id {
+			out = append(out, encode("CERTIFICATE", cert.Raw)...)
 		}
 	}
 	return out
-}
-
-// ReadCA checks that PEM is the certificate of one CA that signed itself, and
-// returns its name.
-func ReadCA(certPEM []byte) (id string, err error) {
-	certs, err := certificates(certPEM)
-	if err != nil {
-		return "", err
-	}
-	cert := certs[0]
-	if len(certs) != 1 || !cert.IsCA || !bytes.Equal(encode("CERTIFICATE", cert.Raw), certPEM) {
-		return "", errors.New("read CA: it must be one certificate of a CA")
-	}
-	if err := cert.CheckSignatureFrom(cert); err != nil {
-		return "", fmt.Errorf("read CA: it did not sign itself: %w", err)
-	}
-	return Hash(certPEM), nil
 }

@@ -89,7 +89,7 @@ func (c *Credential) Trust(caPEM []byte) error {
 	t := &trust{pem: caPEM, pool: x509.NewCertPool(), ids: map[string]bool{}}
 	for _, cert := range certs {
 		t.pool.AddCert(cert)
-		t.ids[Hash(encode("CERTIFICATE", cert.Raw))] = true
+		t.ids[idOf(cert)] = true
 	}
 	c.trust.Store(t)
 	return nil
@@ -106,7 +106,7 @@ func (c *Credential) Trusts(cas []string) bool {
 // certificate says of its issuer, but by whose signature was checked.
 func RootsOf(chains [][]*x509.Certificate) (ids []string) {
 	for _, chain := range chains {
-		ids = append(ids, Hash(encode("CERTIFICATE", chain[len(chain)-1].Raw)))
+		ids = append(ids, idOf(chain[len(chain)-1]))
 	}
 	return ids
 }
@@ -141,11 +141,10 @@ func (c *Credential) Replace(certPEM, keyPEM []byte) error {
 	return nil
 }
 
-// ReplaceWith takes another credential's key and certificate into use.
-func (c *Credential) ReplaceWith(other *Credential) error {
+// ReplaceWith takes another credential's CAs, key and certificate into use.
+func (c *Credential) ReplaceWith(other *Credential) {
 	c.trust.Store(other.trust.Load())
 	c.pair.Store(other.pair.Load())
-	return nil
 }
 
 // Peer returns the credential's own identity.
