@@ -95,6 +95,11 @@ var table = []mutant{
 		"return !o.Inverse &&", "./deploy", "^TestScenario$/^stage_failed_everywhere.txt$",
 	},
 	{
+		"a wave is given back to a deployment that goes back itself", "deploy/deployment.go",
+		"w.LeftTo == d.ID && taken(i) && o.forward() {", "w.LeftTo == d.ID && taken(i) {", "./deploy",
+		"^TestScenario$/^left_to_a_newer_all_back.txt$",
+	},
+	{
 		"N counts who is alive", "deploy/progress.go",
 		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
 	},
