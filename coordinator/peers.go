@@ -336,12 +336,20 @@ func (p *presence) drain(ctx context.Context, d time.Duration) {
 }
 
 func (p *presence) follow(ctx context.Context, leader string) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	client, err := p.c.peers.leaderClient()
 	if err != nil {
 		return err
 	}
+	return p.tellThrough(ctx, client, func() bool {
+		now, _ := p.c.node.Leader()
+		return now == leader
+	})
+}
+
+// tellThrough tells one coordinator, while it leads, until its stream ends.
+func (p *presence) tellThrough(ctx context.Context, client peerv1.PeerServiceClient, leads func() bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	out, err := client.Presence(ctx)
 	if err != nil {
 		return fmt.Errorf("tell the leader about streams: %w", err)
@@ -368,7 +376,7 @@ func (p *presence) follow(ctx context.Context, leader string) error {
 			p.forget() // older than what is told now
 			err = out.Send(p.all())
 		case <-check.C:
-			if now, _ := p.c.node.Leader(); now != leader {
+			if !leads() {
 				return nil
 			}
 		}

@@ -304,3 +304,50 @@ func TestTrustEndsWithWhoSigned(t *testing.T) {
 		t.Error("trusted by what it says of its issuer")
 	}
 }
+
+// TestWhoTrustsTooMuchRenews: one who trusts two CAs and is shown no word of one for
+// the other has not heard that one was retired.
+func TestWhoTrustsTooMuchRenews(t *testing.T) {
+	old, next := newCA(t), newCA(t)
+	oldKey, err := old.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nextKey, err := next.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := ParseAuthorities(append(append([]byte{}, next.PEM...), old.PEM...), append(oldKey, nextKey...), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := issue(t, next, Operator, "ann")
+	if err := client.Trust(both.PEM()); err != nil {
+		t.Fatal(err)
+	}
+	shown := func(cas *Authorities) *Credential {
+		key, csr, err := NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := cas.Issue(csr, Coordinator, "c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := NewCredential(cert, key, cas.PEM())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	alone, err := ParseAuthorities(next.PEM, nextKey, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, s := handshake(t, client.Client(), shown(both).Server(false)); c != nil || s != nil || client.Outdated() {
+		t.Errorf("while both are trusted: %v, %v, outdated %v", c, s, client.Outdated())
+	}
+	if c, s := handshake(t, client.Client(), shown(alone).Server(false)); c != nil || s != nil || !client.Outdated() {
+		t.Errorf("once one is retired: %v, %v, outdated %v", c, s, client.Outdated())
+	}
+}

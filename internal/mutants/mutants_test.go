@@ -100,6 +100,31 @@ var table = []mutant{
 		"^TestScenario$/^left_to_a_newer_all_back.txt$",
 	},
 	{
+		"a retired CA's connection goes on through a follower", "internal/rpc/server.go",
+		"if err := s.trusts(direct); err != nil {", "if err := s.trusts(direct); err != nil && false {", "./coordinator",
+		"^TestAThiefOfTheCA$",
+	},
+	{
+		"what nobody gave is renewed across CAs", "coordinator/rotation.go", "	if owns {", "	if owns || true {",
+		"./coordinator", "^TestAThiefOfTheCA$",
+	},
+	{
+		"a backup brings a retired CA back", "coordinator/epoch.go", "same = same && identity.Only(caPEM, id) != nil",
+		"same = same && id != \"\"", "./coordinator", "^TestAThiefOfTheCA$",
+	},
+	{
+		"raft hears who was removed", "coordinator/raftlayer.go", "if revoked != \"\" {", "if revoked == \"-\" {",
+		"./coordinator", "^TestARemovedCoordinatorIsNotHeard$",
+	},
+	{
+		"a host that was away too long looks for no token", "agent/enrol.go", "a.strange.Store(true)",
+		"a.strange.Store(false)", "./internal/simtest", "^TestAwayForAWholeReplacement$",
+	},
+	{
+		"a refused presence stream is waited on", "coordinator/peers.go", "		case err := <-ended:\n			ended <- err\n			return err\n",
+		"", "./coordinator", "^TestARefusedPresenceIsHeard$",
+	},
+	{
 		"N counts who is alive", "deploy/progress.go",
 		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
 	},

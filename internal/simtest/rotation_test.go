@@ -203,3 +203,37 @@ func TestACAIsGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// TestAwayForAWholeReplacement: a host that was off from before the new CA until
+// after the old one was retired comes back as itself by a token that names it.
+func TestAwayForAWholeReplacement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := grown(t, 24*time.Hour, 2)
+		if err := c.connected(2); err != nil {
+			t.Fatal(err)
+		}
+		before, err := c.Hosts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.StopAgent("web-2")
+		next := c.rotate()
+		c.until("issued by the new CA", func(s *controlv1.ClusterStatusResponse) bool {
+			return s.Ca == next && len(s.CaBehind) == 0 && s.CaAway == 1
+		})
+		if err := c.retire(false); err != nil {
+			t.Fatal(err)
+		}
+		c.until("without the old CA", func(s *controlv1.ClusterStatusResponse) bool { return s.NextCa == "" })
+		id := before["web-2"].Id
+		if err := c.StartAgent("web-2", c.Token(&controlv1.CreateTokenRequest{Host: "web-2"})); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.connected(2); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := c.Hosts(); err != nil || after["web-2"].GetId() != id {
+			t.Errorf("it is %v, not %s: %v", after["web-2"], id, err)
+		}
+	})
+}
