@@ -200,7 +200,8 @@ func (c *Coordinator) newServer() *rpc.Server {
 	})
 	enrolment := c.newEnrol()
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
-	agentv1.RegisterAgentServiceServer(server, &agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew})
+	agentv1.RegisterAgentServiceServer(server,
+		&agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew})
 	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, tellers: map[string]uint64{}})
 	c.operators = &membersService{Service: c.newControl(), c: c}
 	controlv1.RegisterControlServiceServer(server, c.operators)

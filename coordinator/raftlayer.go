@@ -30,7 +30,10 @@ func (c *Coordinator) onlyCoordinators(s tls.ConnectionState) error {
 		return fmt.Errorf("%s %s is no coordinator", p.Role, p.ID)
 	}
 	revoked := ""
-	c.store.ViewCluster(func(cl *state.Cluster) { revoked = cl.Revoked("coordinator/"+p.ID, identity.Fingerprint(leaf)) })
+	c.store.ViewCluster(func(cl *state.Cluster) {
+		revoked = cl.Revoked("coordinator/"+p.ID,
+			identity.Fingerprint(leaf))
+	})
 	if revoked != "" {
 		return fmt.Errorf("%s was removed by %s", p.ID, revoked)
 	}

@@ -324,9 +324,11 @@ func (s *membersService) RetireCA(ctx context.Context,
 // giveUp says why retiring would not do what was meant.
 func giveUp(now cas, behind string) error {
 	if now.issues {
-		return rpc.Errorf(rpc.KindConflict, "CA %s issues already and cannot be given up; retire its predecessor", now.next)
+		return rpc.Errorf(rpc.KindConflict, "CA %s issues already and cannot be given up; retire its predecessor",
+			now.next)
 	}
-	return rpc.Errorf(rpc.KindConflict, "CA %s does not issue yet, it waits for %s; wait too, or give it up with --give-up",
+	return rpc.Errorf(rpc.KindConflict,
+		"CA %s does not issue yet, it waits for %s; wait too, or give it up with --give-up",
 		now.next, behind)
 }
 
@@ -377,8 +379,9 @@ func (c *Coordinator) mayRenew(ctx context.Context) error {
 	if owns {
 		return nil
 	}
-	return rpc.Errorf(rpc.KindUnauthorised, "the cluster knows nothing of the key of %s %s, and its CA is being replaced; "+
-		"come back with a new token", p.Role, p.ID)
+	return rpc.Errorf(rpc.KindUnauthorised,
+		"the cluster knows nothing of the key of %s %s, and its CA is being replaced; "+
+			"come back with a new token", p.Role, p.ID)
 }
 
 // describeCAs adds to a status which CAs there are, and who is behind.

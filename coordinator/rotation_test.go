@@ -22,7 +22,9 @@ import (
 )
 
 // forged returns a credential that somebody made who has the CA's key.
-func forged(t *testing.T, cas *identity.Authorities, role identity.Role, name string) (c *identity.Credential, key []byte) {
+func forged(t *testing.T, cas *identity.Authorities, role identity.Role,
+	name string,
+) (c *identity.Credential, key []byte) {
 	t.Helper()
 	key, csr, err := identity.NewKey()
 	if err != nil {
@@ -80,7 +82,8 @@ func TestAThiefOfTheCA(t *testing.T) {
 		s := status(t, admin)
 		return s.Ca == next.Id && len(s.CaBehind) == 0
 	})
-	if _, err := agentv1.NewAgentServiceClient(held).Renew(ctx, renewal(t, key)); rpc.Kind(err) != rpc.KindUnauthorised {
+	if _, err := agentv1.NewAgentServiceClient(held).Renew(ctx,
+		renewal(t, key)); rpc.Kind(err) != rpc.KindUnauthorised {
 		t.Errorf("a renewal of what nobody gave: %v", err)
 	}
 	own, err := identity.KeyOf(nodes[0].addr.Operator)
@@ -117,7 +120,8 @@ func TestAThiefOfTheCA(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "raft")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Restore(dir, "c1", file, "drill", 0); err == nil || !strings.Contains(err.Error(), "restore a newer one") {
+	if _, err := Restore(dir, "c1", file, "drill", 0); err == nil ||
+		!strings.Contains(err.Error(), "restore a newer one") {
 		t.Errorf("a backup that trusts the retired CA: %v", err)
 	}
 }
@@ -143,7 +147,8 @@ func TestARemovedCoordinatorIsNotHeard(t *testing.T) {
 	if !heard() {
 		t.Fatal("a coordinator that has joined is not heard, and this test shows nothing")
 	}
-	if _, err := admin.RemoveCoordinator(t.Context(), &controlv1.RemoveCoordinatorRequest{Name: "c9", Force: true}); err != nil {
+	if _, err := admin.RemoveCoordinator(t.Context(),
+		&controlv1.RemoveCoordinatorRequest{Name: "c9", Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	if heard() {

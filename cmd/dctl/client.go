@@ -281,7 +281,8 @@ func (c *cli) saying(what string) (over func()) {
 func (cl *client) stranger() error {
 	return &exitError{code: exitAuth, text: fmt.Sprintf(
 		"the credential in %s is of another cluster than the coordinator at %s; "+
-			"choose with --context, or with --credentials and --coordinator. If it was of this one, the cluster's CA was "+
+			"choose with --context, or with --credentials and --coordinator. If it was of this one, the cluster's "+
+			"CA was "+
 			"replaced meanwhile%s", cl.dir, strings.Join(cl.addresses, ", "), comeBack(cl.cred))}
 }
 

@@ -8,6 +8,8 @@ import (
 	"encoding/pem"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,5 +159,86 @@ func TestLoginRefusedLeavesNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("a refused login left %s: %v", dir, err)
+	}
+}
+
+// A credential of a CA that a cluster has no more is taken over by a token of the
+// new one, with the same key; one that works is not overwritten.
+func TestLoginOverARetiredCA(t *testing.T) {
+	cl := newCluster(t)
+	other, err := identity.NewCA("other")
+	must(t, err)
+	for _, x := range []struct {
+		ca   []byte
+		want string
+	}{{cl.ca.PEM, "holds a credential already"}, {other.PEM, "connection refused"}} {
+		file := filepath.Join(t.TempDir(), "token")
+		must(t, os.WriteFile(file, []byte(identity.NewToken(x.ca).String()), 0o600))
+		got := cl.call("login", "again", "-C", "127.0.0.1:1", "--credentials", cl.credentials(), "--token-file", file)
+		if got.code == 0 || !strings.Contains(got.err, x.want) {
+			t.Errorf("%+v, want %q", got, x.want)
+		}
+	}
+}
+
+// retirer is a coordinator of a cluster whose CA is being replaced. It notes by
+// which CAs the one was known who retired the old one.
+type retirer struct {
+	renewer
+	cas   *identity.Authorities
+	known []string
+}
+
+func (r *retirer) Renew(ctx context.Context, q *agentv1.RenewRequest) (*agentv1.EnrolResponse, error) {
+	who, _ := rpc.Caller(ctx)
+	cert, err := r.cas.Issue(q.CsrDer, who.Role, who.ID)
+	return &agentv1.EnrolResponse{HostId: who.ID, CertificatePem: cert, CaPem: r.cas.PEM()}, err
+}
+
+func (r *retirer) RetireCA(ctx context.Context, _ *controlv1.RetireCARequest) (*controlv1.RetireCAResponse, error) {
+	r.known = rpc.CallerCAs(ctx)
+	return &controlv1.RetireCAResponse{}, nil
+}
+
+// Who retires the CA of his own certificate has another one before.
+func TestWhoRetiresACAStaysIn(t *testing.T) {
+	cl := newCluster(t)
+	next, err := identity.NewCA("next")
+	must(t, err)
+	oldKey, err := cl.ca.KeyPEM()
+	must(t, err)
+	nextKey, err := next.KeyPEM()
+	must(t, err)
+	r := &retirer{}
+	r.cas, err = identity.ParseAuthorities(append(append([]byte{}, next.PEM...), cl.ca.PEM...), append(oldKey, nextKey...), 0)
+	must(t, err)
+	key, csr, err := identity.NewKey()
+	must(t, err)
+	cert, err := r.cas.Issue(csr, identity.Coordinator, "c1")
+	must(t, err)
+	cred, err := identity.NewCredential(cert, key, r.cas.PEM())
+	must(t, err)
+	people := rpc.Rule{Roles: []identity.Role{identity.Operator}}
+	s := rpc.NewServer(rpc.ServerOptions{Credential: cred, Table: rpc.Table{
+		agentv1.AgentService_Renew_FullMethodName:             people,
+		controlv1.ControlService_ClusterStatus_FullMethodName: people,
+		controlv1.ControlService_RetireCA_FullMethodName:      people,
+	}})
+	agentv1.RegisterAgentServiceServer(s, r)
+	controlv1.RegisterControlServiceServer(s, r)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = s.Serve(l) // ends by Stop
+	}()
+	t.Cleanup(func() { s.Stop(); <-served })
+	cl.context(l.Addr().String())
+	if got := cl.call("cluster", "ca", "retire", "--yes"); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	if !slices.Equal(r.known, []string{next.ID()}) {
+		t.Errorf("who retired it was known by %v, not by %s", r.known, next.ID())
 	}
 }

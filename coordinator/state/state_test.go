@@ -72,7 +72,8 @@ func every() []deploy.Event {
 // soft fields are set by Apply and never travel in a fact.
 var soft = map[string][]string{
 	"Wave": {
-		"Status", "Budget", "StartedAt", "EvidenceFrom", "EvidenceSince", "Planned", "BakeUntil", "EndedAt", "HeldAt", "Holds",
+		"Status", "Budget", "StartedAt", "EvidenceFrom", "EvidenceSince", "Planned", "BakeUntil", "EndedAt", "HeldAt",
+		"Holds",
 		"LeftTo", "Released",
 		"Extra", "BakeSince", "Rehearsed", "Watch",
 	},
@@ -179,8 +180,9 @@ func history(t *testing.T, s *Store) {
 			deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h"}}),
 		facts(deploy.RevisionRegistered{App: "www", Name: "v1", Digest: "sha256:1"}),
 		facts(deploy.DeploymentCreated{
-			Request: deploy.Request{ID: "r"}, ID: "d", App: "www", Group: "prod", Revision: "sha256:1", RevName: "v1", Config: c,
-			Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h"}}},
+			Request: deploy.Request{ID: "r"}, ID: "d", App: "www", Group: "prod", Revision: "sha256:1", RevName: "v1",
+			Config: c,
+			Waves:  []deploy.Wave{{Name: "all", Hosts: []string{"h"}}},
 		}),
 		facts(deploy.DeploymentStarted{Deployment: "d"}, deploy.WaveStarted{Deployment: "d"}),
 		{Cluster: []ClusterEvent{

@@ -136,7 +136,8 @@ func (w *World) checkHolds() {
 	for _, d := range w.State.Open() {
 		w.count("I15")
 		if len(deploy.Holds(w.State, d, w.Now)) == 0 {
-			w.fail(fmt.Errorf("I15: deployment %s is %s, nothing happens any more, and nothing is named that it waits for", d.ID, d.Status))
+			w.fail(fmt.Errorf("I15: deployment %s is %s, nothing happens any more, and nothing is named that it "+
+				"waits for", d.ID, d.Status))
 		}
 	}
 }

@@ -36,23 +36,28 @@ var table = []mutant{
 	{"floor off by one", "deploy/capacity.go", "s-1 < f.Min", "s < f.Min", "./deploy", permits},
 	{
 		"unconditional permit for who does not serve", "deploy/capacity.go", "return PermitConditional, nil",
-		"return map[bool]Permit{false: PermitConditional, true: PermitNormal}[t.EverHealthy], nil", "./deploy", permits + deep,
+		"return map[bool]Permit{false: PermitConditional, true: " +
+			"PermitNormal}[t.EverHealthy], nil", "./deploy", permits + deep,
 	},
 	{
 		"conditional check left out by the agent", "deploy/model_permits_test.go",
-		"a[accepted] == byte(deploy.PermitConditional) && a[serves] == 1", "false && a[serves] == 1", "./deploy", permits + deep,
+		"a[accepted] == byte(deploy.PermitConditional) && " +
+			"a[serves] == 1", "false && a[serves] == 1", "./deploy", permits + deep,
 	},
 	{
-		"agent acts on any generation", "deploy/model_permits_test.go", "return gen > a[acked]", "return gen != a[acked]",
+		"agent acts on any generation", "deploy/model_permits_test.go", "return gen > a[acked]",
+		"return gen != a[acked]",
 		"./deploy", permits,
 	},
 	{
-		"more permits than maxConcurrent", "deploy/capacity.go", "p >= x.concurrent {", "p > x.concurrent {", "./deploy",
+		"more permits than " +
+			"maxConcurrent", "deploy/capacity.go", "p >= x.concurrent {", "p > x.concurrent {", "./deploy",
 		simulated,
 	},
 	{"zones not limited", "deploy/capacity.go", "if n >= x.maxZones {", "if n > x.maxZones {", "./deploy", simulated},
 	{
-		"host mutex left out", "deploy/capacity.go", "other.Permit != PermitNone && (x.exclusive", "false && (x.exclusive",
+		"host mutex left out", "deploy/capacity.go",
+		"other.Permit != PermitNone && (x.exclusive", "false && (x.exclusive",
 		"./deploy", "^TestOneAppWantsTheHostAlone$",
 	},
 	{
@@ -75,19 +80,22 @@ var table = []mutant{
 	},
 	{
 		"an end is silent about who went down later", "deploy/target.go",
-		"	case t.Health != HealthHealthy:\n		return t.Health.String()\n	}\n	return \"\"", "	}\n	return \"\"", "./deploy",
+		"	case t.Health != HealthHealthy:\n		return " +
+			"t.Health.String()\n	}\n	return \"\"", "	}\n	return \"\"", "./deploy",
 		"^TestAnEndNamesWhoWentDownLater$",
 	},
 	{
 		"the old CA gives no word for the new one", "internal/identity/authorities.go",
-		"for _, by := range a.cas[1:] {", "for _, by := range a.cas[:0] {", "./internal/simtest", "^TestTheCAIsReplaced$",
+		"for _, by := range " +
+			"a.cas[1:] {", "for _, by := range a.cas[:0] {", "./internal/simtest", "^TestTheCAIsReplaced$",
 	},
 	{
 		"a new CA issues though a coordinator lacks its key", "coordinator/rotation.go", "if len(waits) == 0 {",
 		"if len(waits) < 9 {", "./internal/simtest", "^TestACAIsGivenUp$",
 	},
 	{
-		"a leader that has just started blames hosts", "coordinator/fleet/view.go", "case heard && seen:", "case (heard || true) && seen:",
+		"a leader that has just started " +
+			"blames hosts", "coordinator/fleet/view.go", "case heard && seen:", "case (heard || true) && seen:",
 		"./coordinator/fleet", "^TestANewLeaderBlamesNobody$",
 	},
 	{
@@ -101,7 +109,8 @@ var table = []mutant{
 	},
 	{
 		"a retired CA's connection goes on through a follower", "internal/rpc/server.go",
-		"if err := s.trusts(direct); err != nil {", "if err := s.trusts(direct); err != nil && false {", "./coordinator",
+		"if err := s.trusts(direct); err != nil {",
+		"if err := s.trusts(direct); err != nil && false {", "./coordinator",
 		"^TestAThiefOfTheCA$",
 	},
 	{
@@ -121,19 +130,23 @@ var table = []mutant{
 		"a.strange.Store(false)", "./internal/simtest", "^TestAwayForAWholeReplacement$",
 	},
 	{
-		"a refused presence stream is waited on", "coordinator/peers.go", "		case err := <-ended:\n			ended <- err\n			return err\n",
+		"a refused presence stream is waited on", "coordinator/peers.go",
+		"		case err := <-ended:\n			ended <- err\n			return err\n",
 		"", "./coordinator", "^TestARefusedPresenceIsHeard$",
 	},
 	{
 		"N counts who is alive", "deploy/progress.go",
-		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()", "c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
+		"c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()",
+		"c.zone, c.registered, c.serving = t.Zone, t.Health == HealthHealthy, t.Serving()", "./deploy", permits,
 	},
 	{
 		"LOST leaves health as it was", "deploy/apply_tasks.go",
-		"t.Permit, t.Health = PermitNone, HealthUnknown // never healthy, and Gen stays open", "t.Permit, t.Open = PermitNone, false", "./deploy", permits,
+		"t.Permit, t.Health = PermitNone, HealthUnknown // never healthy, and Gen " +
+			"stays open", "t.Permit, t.Open = PermitNone, false", "./deploy", permits,
 	},
 	{
-		"report of a lower generation applied", "deploy/apply_reports.go", "if r.Gen < t.Gen {\n\t\treturn nil\n\t}", "",
+		"report of a lower generation applied", "deploy/apply_reports.go",
+		"if r.Gen < t.Gen {\n\t\treturn nil\n\t}", "",
 		"./deploy", permits,
 	},
 	{
@@ -161,11 +174,13 @@ var table = []mutant{
 		"case o.Status != DeploymentStatusRunning || o.ScopeRevert != nil:", "case false:", "./deploy", staggered,
 	},
 	{
-		"R6: no cascade", "deploy/decide_rollback.go", "if o.Seq > dep.Seq && o.contains(bad) {", "if false {", "./deploy",
+		"R6: no cascade", "deploy/decide_rollback.go",
+		"if o.Seq > dep.Seq && o.contains(bad) {", "if false {", "./deploy",
 		"^TestARollbackRevokesWhatContainsIt$",
 	},
 	{
-		"bake deadline lost on failover", "deploy/wave.go", "`json:\"bake_until,omitempty\"`", "`json:\"-\"`", "./deploy",
+		"bake deadline lost on failover", "deploy/wave.go",
+		"`json:\"bake_until,omitempty\"`", "`json:\"-\"`", "./deploy",
 		"^TestAFailoverForgetsNothing$",
 	},
 	{
@@ -198,20 +213,24 @@ var table = []mutant{
 	},
 	{
 		"one person approves twice", "deploy/apply_requests.go",
-		"a.Gate == g.Name && cmp.Or(a.Person, a.Actor) == e.Request.person()", "a.Gate == \"\"", "./deploy", "^TestFourEyes$",
+		"a.Gate == g.Name && cmp.Or(a.Person, a.Actor) == " +
+			"e.Request.person()", "a.Gate == \"\"", "./deploy", "^TestFourEyes$",
 	},
 	{
 		"retry beside an older deployment", "deploy/apply_requests.go",
-		"w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), i)) > 0:", "false:", "./deploy", "^TestScenario$/^retry_behind_a_pause.txt$",
+		"w.Status == WaveStatusReverted && len(s.orderHolds(d, s.group(d), " +
+			"i)) > 0:", "false:", "./deploy", "^TestScenario$/^retry_behind_a_pause.txt$",
 	},
 	{
 		"a failed wave that waits is skipped", "deploy/deployment.go",
-		"p.evidence == 0 && p.failures+d.Waves[i].Extra <= d.Waves[i].Budget", "p.evidence == 0", "./deploy", "^TestAFailureBeforeAWaveIsNotSkipped$",
+		"p.evidence == 0 && p.failures+d.Waves[i].Extra <= " +
+			"d.Waves[i].Budget", "p.evidence == 0", "./deploy", "^TestAFailureBeforeAWaveIsNotSkipped$",
 	},
 	// What issue 8 found, put back; the number is the fault's.
 	{
 		"1: what was gone back to by name is no line of history", "deploy/apply_deployment.go",
-		"\tif d.Undoes == \"\" {\n\t\tg.seal(Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})\n\t}", "", "./deploy", "^TestScenario$/^rollback_to.txt$",
+		"\tif d.Undoes == \"\" {\n\t\tg.seal(Seal{Deployment: d.ID, Revision: d.Revision, At: " +
+			"s.Now})\n\t}", "", "./deploy", "^TestScenario$/^rollback_to.txt$",
 	},
 	{
 		"1: what was taken back is taken back again", "deploy/apply_deployment.go",
@@ -223,19 +242,26 @@ var table = []mutant{
 	},
 	{
 		"2: hosts without seals have no way back", "deploy/history.go",
-		"return g.newest(g.history(wave), ok)\n\t}\n\td := look(ok)", "return g.newest(seals{wave: fmt.Sprint(wave)}, ok)\n\t}\n\td := look(ok)", "./deploy", "^TestScenario$/^turnover.txt$",
+		"return g.newest(g.history(wave), ok)\n\t}\n\td := look(ok)",
+		"return g.newest(seals{wave: fmt.Sprint(wave)}, ok)\n\t}\n\td := " +
+			"look(ok)", "./deploy", "^TestScenario$/^turnover.txt$",
 	},
 	{
 		"2: a newcomer on its way has no wave", "deploy/decide_rollback.go",
-		"if task := dep.Tasks[item.Host]; task != nil {\n\t\t\tw", "if task := dep.Tasks[item.Host]; dep != nil {\n\t\t\tw", "./deploy", "^TestScenario$/^newcomer_in_a_scope.txt$",
+		"if task := dep.Tasks[item.Host]; task != nil " +
+			"{\n\t\t\tw", "if task := dep.Tasks[item.Host]; dep != nil " +
+			"{\n\t\t\tw", "./deploy", "^TestScenario$/^newcomer_in_a_scope.txt$",
 	},
 	{
 		"2: newcomers are in no revert set", "deploy/decide_rollback.go",
-		"if !dep.adopts(g, t) || !t.movesTo(dep.Revision)", "if dep != nil || !t.movesTo(dep.Revision)", "./deploy", "^TestScenario$/^newcomer_in_a_scope.txt$",
+		"if !dep.adopts(g, t) || " +
+			"!t.movesTo(dep.Revision)",
+		"if dep != nil || !t.movesTo(dep.Revision)", "./deploy", "^TestScenario$/^newcomer_in_a_scope.txt$",
 	},
 	{
 		"2: a wave that was skipped needs none that was sealed", "deploy/apply_deployment.go",
-		"case g != nil && !d.Inverse && !d.sealedAny():", "case false && !d.sealedAny():", "./deploy", "^TestScenario$/^nobody_left.txt$",
+		"case g != nil && !d.Inverse && " +
+			"!d.sealedAny():", "case false && !d.sealedAny():", "./deploy", "^TestScenario$/^nobody_left.txt$",
 	},
 	{
 		"3: a way back shares its waves", "deploy/group.go", "if len(g.open) > 0 && g.open[0].Inverse {", "if false {",
@@ -243,15 +269,18 @@ var table = []mutant{
 	},
 	{
 		"3: a way back is a layout", "deploy/apply_deployment.go", "s.admitDeployment(g, d, g.Layout)",
-		"s.admitDeployment(g, d, newLayout(d.Config.Waves, d.Waves, s.Index))", "./deploy", "^TestScenario$/^rollback_to.txt$",
+		"s.admitDeployment(g, d, newLayout(d.Config.Waves, d.Waves, " +
+			"s.Index))", "./deploy", "^TestScenario$/^rollback_to.txt$",
 	},
 	{
 		"4: only what succeeded is undone", "deploy/history.go", "return d.Status.Terminal() && !d.Inverse",
-		"return d.Status == DeploymentStatusSucceeded && !d.Inverse", "./deploy", "^TestScenario$/^rollback_of_a_mixed_fleet.txt$",
+		"return d.Status == DeploymentStatusSucceeded && " +
+			"!d.Inverse", "./deploy", "^TestScenario$/^rollback_of_a_mixed_fleet.txt$",
 	},
 	{
 		"4: what is undone is the choice of who asks", "deploy/apply_deployment.go",
-		"if u != (Undo{Deployment: e.Undoes, Revision: e.Revision, Bad: e.Bad}) {", "if u.Deployment == \"\" {", "./deploy", "^TestARollbackIsTheChoiceOfTheCore$",
+		"if u != (Undo{Deployment: e.Undoes, Revision: e.Revision, Bad: " +
+			"e.Bad}) {", "if u.Deployment == \"\" {", "./deploy", "^TestARollbackIsTheChoiceOfTheCore$",
 	},
 	{
 		"4: a redeployment that is aborted marks a good revision bad", "deploy/decide_rollback.go",
@@ -260,23 +289,28 @@ var table = []mutant{
 	},
 	{
 		"4: a rollback of what passed before marks it bad", "deploy/history.go",
-		"if !g.sealedBefore(newest.Revision, newest.ID) {", "if newest != nil {", "./deploy", "^TestHistoryAgreesWithAReplay$",
+		"if !g.sealedBefore(newest.Revision, " +
+			"newest.ID) {", "if newest != nil {", "./deploy", "^TestHistoryAgreesWithAReplay$",
 	},
 	{
-		"4: a requested rollback is told as a failure", "deploy/decide_rollback.go", "if dep.Asked != \"\" {\n\t\tcause",
+		"4: a requested rollback is told as a " +
+			"failure", "deploy/decide_rollback.go", "if dep.Asked != \"\" {\n\t\tcause",
 		"if false {\n\t\tcause", "./deploy", "^TestScenario$/^abort_rollback.txt$",
 	},
 	{
-		"5: joiners are no evidence", "deploy/apply_catchup.go", "if !placed || d.Inverse || d.Revision != t.Running ||",
+		"5: joiners are no evidence", "deploy/apply_catchup.go",
+		"if !placed || d.Inverse || d.Revision != t.Running ||",
 		"if d.ID != \"\" || d.Inverse || d.Revision != t.Running ||", "./deploy", "^TestScenario$/^sick_joiners.txt$",
 	},
 	{
 		"5: a host that dies in a bake is waited for", "deploy/decide.go",
-		"\tif dep.Waves[i].Status.active() {\n\t\tp.vanished", "\tif false {\n\t\tp.vanished", "./deploy", "^TestScenario$/^dead_host_in_bake.txt$",
+		"\tif dep.Waves[i].Status.active() " +
+			"{\n\t\tp.vanished", "\tif false {\n\t\tp.vanished", "./deploy", "^TestScenario$/^dead_host_in_bake.txt$",
 	},
 	{
 		"5: a bake with a gap in its evidence is sealed", "deploy/decide_waves.go",
-		"e.passed && e.uncovered(d.now, w) == 0 && e.samples >= w.Samples", "e.passed && e.samples >= w.Samples", "./deploy", "^TestScenario$/^gap_in_evidence.txt$",
+		"e.passed && e.uncovered(d.now, w) == 0 && e.samples >= " +
+			"w.Samples", "e.passed && e.samples >= w.Samples", "./deploy", "^TestScenario$/^gap_in_evidence.txt$",
 	},
 	{
 		"6: gates are mute while paused", "deploy/decide.go", "case d.verdicts(dep):", "case false:", "./deploy",
@@ -284,30 +318,38 @@ var table = []mutant{
 	},
 	{
 		"6: permits before gates are asked again", "deploy/apply_requests.go",
-		"if s.unanswered(d) == \"\" {\n\t\td.AskAgain = 0", "if d != nil {\n\t\td.AskAgain = 0", "./deploy", "^TestScenario$/^gates_while_paused.txt$",
+		"if s.unanswered(d) == \"\" " +
+			"{\n\t\td.AskAgain = 0", "if d != nil {\n\t\td.AskAgain = 0", "./deploy",
+		"^TestScenario$/^gates_while_paused.txt$",
 	},
 	{
 		"6: a retry keeps the old evidence", "deploy/wave.go",
-		"w.Watch, w.EvidenceFrom, w.EvidenceSince = nil, s.Wall, s.Now", "", "./deploy", "^TestScenario$/^retry_new_evidence.txt$",
+		"w.Watch, w.EvidenceFrom, w.EvidenceSince = nil, " +
+			"s.Wall, s.Now", "", "./deploy", "^TestScenario$/^retry_new_evidence.txt$",
 	},
 	{
 		"6: a retry keeps the old promotion", "deploy/apply_requests.go",
-		"d.Promoted = slices.DeleteFunc(d.Promoted, func(p string) bool { return strings.HasPrefix(p, w.Name+\"/\") })", "_ = strings.HasPrefix", "./deploy", "^TestScenario$/^retry_new_promotion.txt$",
+		"d.Promoted = slices.DeleteFunc(d.Promoted, func(p string) bool { return strings.HasPrefix(p, " +
+			"w.Name+\"/\") })", "_ = strings.HasPrefix", "./deploy", "^TestScenario$/^retry_new_promotion.txt$",
 	},
 	{
 		"6: an inconclusive gate cannot be promoted", "deploy/gate.go",
-		"if gate := d.Config.gate(name); gate != nil && gate.Observed() {\n\t\t\t\tout", "if gate := d.Config.gate(name); gate != nil && false {\n\t\t\t\tout", "./deploy", "^TestScenario$/^promote_a_gate.txt$",
+		"if gate := d.Config.gate(name); gate != nil && gate.Observed() " +
+			"{\n\t\t\t\tout", "if gate := d.Config.gate(name); gate != nil && false " +
+			"{\n\t\t\t\tout", "./deploy", "^TestScenario$/^promote_a_gate.txt$",
 	},
 	{
 		"6: answers about what was before count", "deploy/apply_gates.go",
 		" || !w.Status.waits() && item.From < w.EvidenceFrom", "", "./deploy", requests + pairs,
 	},
 	{
-		"7: a pause counts against timeouts.deployment", "deploy/apply_requests.go", "d.LimitFrom = d.LimitFrom.Add(gap)",
+		"7: a pause counts against " +
+			"timeouts.deployment", "deploy/apply_requests.go", "d.LimitFrom = d.LimitFrom.Add(gap)",
 		"", "./deploy", "^TestScenario$/^timeout_paused.txt$",
 	},
 	{
-		"7: a retry has no limit of its own", "deploy/apply_requests.go", "s.goOn(d)\n\td.LimitFrom = s.Now", "s.goOn(d)",
+		"7: a retry has no limit of " +
+			"its own", "deploy/apply_requests.go", "s.goOn(d)\n\td.LimitFrom = s.Now", "s.goOn(d)",
 		"./deploy", "^TestScenario$/^retry_new_limit.txt$",
 	},
 	{
@@ -324,15 +366,18 @@ var table = []mutant{
 	},
 	{
 		"8: an emptied wave takes nobody in", "deploy/decide_waves.go",
-		"return TargetMoved{App: g.App, Group: g.Name, Host: h, From: j, To: i}, true", "return TargetMoved{}, false", "./deploy", "^TestScenario$/^canary_lost.txt$",
+		"return TargetMoved{App: g.App, Group: g.Name, Host: h, From: j, To: " +
+			"i}, true", "return TargetMoved{}, false", "./deploy", "^TestScenario$/^canary_lost.txt$",
 	},
 	{
-		"8: an emptied wave is passed", "deploy/decide_waves.go", "case dep.leftOutByName(i):\n", "default:\n", "./deploy",
+		"8: an emptied wave is passed", "deploy/decide_waves.go", "case dep.leftOutByName(i):\n", "default:\n",
+		"./deploy",
 		"^TestScenario$/^canary_lost.txt$",
 	},
 	{
 		"8: a plan chooses hosts that cannot act", "deploy/plan.go",
-		"return h.Unreachable || h.Quarantine != \"\" || skipped[h.ID]", "return skipped == nil", "./deploy", "^TestScenario$/^one_box_left_out.txt$",
+		"return h.Unreachable || h.Quarantine != \"\" || " +
+			"skipped[h.ID]", "return skipped == nil", "./deploy", "^TestScenario$/^one_box_left_out.txt$",
 	},
 	{
 		"8: who was left out is not named", "deploy/decide.go", "if task.Status == TaskSkipped {\n\t\t\t\tout",
@@ -344,26 +389,32 @@ var table = []mutant{
 	},
 	{
 		"9: rolled back while one came back with it", "deploy/decide_rollback.go",
-		"if items := d.stragglers(dep); len(items) > 0 {", "if items := d.stragglers(dep); len(items) > 99 {", "./deploy", "^TestScenario$/^reverts.txt$",
+		"if items := d.stragglers(dep); len(items) > 0 {",
+		"if items := d.stragglers(dep); len(items) > 99 {", "./deploy", "^TestScenario$/^reverts.txt$",
 	},
 	{
 		"9: who missed a zone's way back keeps the revision", "deploy/target.go",
-		"case task.awayInRevert() && d.Status != DeploymentStatusRollingBack:", "case false:", "./deploy", "^TestScenario$/^away_in_zone_rollback.txt$",
+		"case task.awayInRevert() && d.Status != " +
+			"DeploymentStatusRollingBack:", "case false:", "./deploy", "^TestScenario$/^away_in_zone_rollback.txt$",
 	},
 	{
-		"9: who was left out on purpose is taken back", "deploy/decide_rollback.go", "dep.overtaken(g, t) ||\n\t\t\t\tt.Declared {",
+		"9: who was left out on purpose is " +
+			"taken back", "deploy/decide_rollback.go", "dep.overtaken(g, t) ||\n\t\t\t\tt.Declared {",
 		"dep.overtaken(g, t) {", "./deploy", "^TestScenario$/^left_out_on_purpose.txt$",
 	},
 	{
 		"9: who was skipped stays behind", "deploy/target.go",
-		"case task.Status == TaskSkipped && d.Waves[task.Wave].Status.active():", "case task.Status == TaskSkipped:", "./deploy", "^TestScenario$/^late_in_flight.txt$",
+		"case task.Status == TaskSkipped && " +
+			"d.Waves[task.Wave].Status.active():", "case task.Status == TaskSkipped:", "./deploy",
+		"^TestScenario$/^late_in_flight.txt$",
 	},
 	{
 		"9: a false alarm about another's host", "deploy/deployment.go", "if len(g.open) == 1 && g.open[0] == dep {",
 		"if len(g.open) == 1 {", "./deploy", "^TestAnEndedDeploymentIsOvertaken$",
 	},
 	{
-		"10: a selector takes effect in flight", "deploy/apply_fleet.go", "case len(g.open) == 0 || g.Selector == \"\":",
+		"10: a selector takes effect in flight", "deploy/apply_fleet.go",
+		"case len(g.open) == 0 || g.Selector == \"\":",
 		"case true:", "./deploy", "^TestASelectorWaits$",
 	},
 	{
@@ -371,16 +422,20 @@ var table = []mutant{
 		"if g.NextSelector != \"\" && len(g.open) == 0 {", "if false {", "./deploy", "^TestASelectorWaits$",
 	},
 	{
-		"11: bad in one group, welcome in another", "deploy/apply_deployment.go", "by != \"\" && !e.Force && !e.Inverse {",
+		"11: bad in one group, welcome in " +
+			"another", "deploy/apply_deployment.go", "by != \"\" && !e.Force && !e.Inverse {",
 		"by != \"\" && where == e.Group && !e.Force && !e.Inverse {", "./deploy", "^TestABadRevisionIsBadInEveryGroup$",
 	},
 	{
 		"13: a joiner's failed staging is forgotten under a freeze", "deploy/decide_catchup.go",
-		"if t.StageFailed == goal {", "if t.StageFailed == goal && !frozen {", "./deploy", "^TestScenario$/^joiner_cannot_stage.txt$",
+		"if t.StageFailed == goal {", "if t.StageFailed == goal && !frozen {", "./deploy",
+		"^TestScenario$/^joiner_cannot_stage.txt$",
 	},
 	{
 		"14: two reports in one entry raise an alarm", "deploy/apply_reports.go",
-		"\t\tif err := check(); err != nil {\n\t\t\ts.Violated(err)\n\t\t}\n", "\t\tdefer func() {\n\t\t\tif err := check(); err != nil {\n\t\t\t\ts.Violated(err)\n\t\t\t}\n\t\t}()\n", "./deploy", "^TestOneEntryHoldsTwoReportsOfAHost$",
+		"\t\tif err := check(); err != nil {\n\t\t\ts.Violated(err)\n\t\t}\n",
+		"\t\tdefer func() {\n\t\t\tif err := check(); err != nil " +
+			"{\n\t\t\t\ts.Violated(err)\n\t\t\t}\n\t\t}()\n", "./deploy", "^TestOneEntryHoldsTwoReportsOfAHost$",
 	},
 	{
 		"16: a liar passes for a canary", "deploy/target.go", "return t.Running == d && t.Done == d && t.Serving()",
@@ -400,15 +455,18 @@ var table = []mutant{
 	},
 	{
 		"a host takes a neighbour's name", "deploy/apply_fleet.go",
-		"if !old.Unreachable || s.Hosts[e.Host] != nil {", "if s == nil {", "./deploy", "^TestNobodyTakesANameThatIsHeld$",
+		"if !old.Unreachable || s.Hosts[e.Host] " +
+			"!= nil {", "if s == nil {", "./deploy", "^TestNobodyTakesANameThatIsHeld$",
 	},
 	{
-		"a report's numbers have no bound", "deploy/apply_reports.go", "if r.Gen > mostCounted || r.Counter > mostCounted {",
+		"a report's numbers have no bound", "deploy/apply_reports.go",
+		"if r.Gen > mostCounted || r.Counter > mostCounted {",
 		"if r.Gen > mostCounted && r.Counter > mostCounted {", "./deploy", "^TestAReportsNumbersAreBounded$",
 	},
 	{
 		"22: who does not serve at the end is not named", "deploy/decide.go",
-		"} else if why := t.silence(task); why != \"\" {", "} else if why := t.silence(task); why == \"-\" {", "./deploy", "^TestScenario$/^failed_and_down.txt$",
+		"} else if why := t.silence(task); why != \"\" {",
+		"} else if why := t.silence(task); why == \"-\" {", "./deploy", "^TestScenario$/^failed_and_down.txt$",
 	},
 	{
 		"22: who is not back is not named", "deploy/decide_rollback.go", "Cause: cause + notBack(list)}",
@@ -416,7 +474,8 @@ var table = []mutant{
 	},
 	{
 		"18: time is not committed while a deadline runs", "coordinator/scheduler/scheduler.go",
-		"if len(events) == 0 && old >= tick {", "if len(events) == 0 && old < 0 {", "./coordinator/scheduler", "^TestAFailoverCostsASecond$",
+		"if len(events) == 0 && old " +
+			">= tick {", "if len(events) == 0 && old < 0 {", "./coordinator/scheduler", "^TestAFailoverCostsASecond$",
 	},
 	{
 		"18: time is committed too seldom", "coordinator/scheduler/scheduler.go", "tick = time.Second",
@@ -436,10 +495,12 @@ var table = []mutant{
 	},
 	{
 		"history: the answer for a wave is remembered too long", "deploy/history.go",
-		"func (g *Group) forgetGood() { g.good = nil }", "func (g *Group) forgetGood() {}", "./deploy", "^TestHistoryAgreesWithAReplay$",
+		"func (g *Group) forgetGood() { g.good " +
+			"= nil }", "func (g *Group) forgetGood() {}", "./deploy", "^TestHistoryAgreesWithAReplay$",
 	},
 	{
-		"counters: who is quarantined gives evidence", "deploy/progress.go", "c.seen, c.vanished = !t.Quarantined, t.Away",
+		"counters: who is quarantined gives " +
+			"evidence", "deploy/progress.go", "c.seen, c.vanished = !t.Quarantined, t.Away",
 		"c.seen, c.vanished = true, t.Away", "./deploy", "^TestCountersAgreeWithASlowCount$",
 	},
 	{

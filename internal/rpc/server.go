@@ -242,7 +242,10 @@ func connected(ctx context.Context) (caller, bool) {
 	}
 	leaf := info.State.VerifiedChains[0][0]
 	who, err := identity.PeerOf(leaf)
-	return caller{Peer: who, key: identity.Fingerprint(leaf), cas: identity.RootsOf(info.State.VerifiedChains)}, err == nil
+	return caller{
+		Peer: who, key: identity.Fingerprint(leaf),
+		cas: identity.RootsOf(info.State.VerifiedChains),
+	}, err == nil
 }
 
 func forwarded(ctx context.Context) (caller, bool) {

@@ -122,7 +122,10 @@ func TestTheCAIsReplaced(t *testing.T) {
 		if err := c.retire(false); err != nil {
 			t.Fatal(err)
 		}
-		c.until("without the old CA", func(s *controlv1.ClusterStatusResponse) bool { return s.NextCa == "" && s.Ca == next })
+		c.until("without the old CA", func(s *controlv1.ClusterStatusResponse) bool {
+			return s.NextCa == "" &&
+				s.Ca == next
+		})
 		if err := c.connected(4); err != nil {
 			t.Fatalf("after the old CA was retired: %v", err)
 		}
@@ -176,7 +179,8 @@ func TestACAIsGivenUp(t *testing.T) {
 			t.Fatalf("give the new CA up: %v", err)
 		}
 		c.until("as before", func(s *controlv1.ClusterStatusResponse) bool { return s.NextCa == "" && s.Ca == first })
-		if err := c.retire(false); rpc.Kind(errors.Unwrap(err)) != rpc.KindConflict && rpc.Kind(err) != rpc.KindConflict {
+		if err := c.retire(false); rpc.Kind(errors.Unwrap(err)) != rpc.KindConflict &&
+			rpc.Kind(err) != rpc.KindConflict {
 			t.Errorf("there is nothing to retire: %v", err)
 		}
 
@@ -197,7 +201,10 @@ func TestACAIsGivenUp(t *testing.T) {
 		if err := c.retire(false); err != nil {
 			t.Fatal(err)
 		}
-		c.until("without the old CA", func(s *controlv1.ClusterStatusResponse) bool { return s.NextCa == "" && s.Ca == next })
+		c.until("without the old CA", func(s *controlv1.ClusterStatusResponse) bool {
+			return s.NextCa == "" &&
+				s.Ca == next
+		})
 		if err := c.connected(1); err != nil {
 			t.Fatal(err)
 		}
