@@ -21,8 +21,9 @@ type Agent struct {
 	cred *identity.Credential
 	ring *ring
 	// told when the host has got a certificate of another CA
-	reissued chan struct{}
-	strange  atomic.Bool // see estranged
+	reissued   chan struct{}
+	strange    atomic.Bool   // see estranged
+	enrolledAt atomic.Uint64 // index of the log, of an enrolment in this life
 }
 
 // New checks the options. Nothing is opened before Run.

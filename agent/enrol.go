@@ -99,6 +99,7 @@ func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Toke
 	}
 	out, err := join(ctx, address, token, &agentv1.EnrolRequest{
 		CsrDer: csrDER, Name: a.o.Name, HostId: id, Role: string(identity.Agent),
+		Zone: a.o.Zone, Region: a.o.Region, Labels: a.o.Labels,
 	}, a.o.dialer()...)
 	if err != nil {
 		return nil, err
@@ -182,6 +183,7 @@ func (a *Agent) enrolled(r *agentv1.EnrolResponse, keyPEM []byte) (*identity.Cre
 	if err := identity.Save(a.o.path("identity"), r.CertificatePem, keyPEM, r.CaPem); err != nil {
 		return nil, err
 	}
+	a.enrolledAt.Store(r.Index)
 	a.o.Log.Info("enrolled", "host_id", r.HostId, "cluster", r.ClusterId)
 	return cred, nil
 }

@@ -119,6 +119,9 @@ func (a *Agent) session(outer context.Context, at *greeting) (next *greeting, er
 	defer context.AfterFunc(ctx, at.cancel)()
 	a.out.connected(at.welcome.Counter, a.apps())
 	a.o.Log.Info("session up", "coordinator", at.welcome.Coordinator)
+	if at.welcome.Waits != "" {
+		a.o.Log.Warn(at.welcome.Waits)
+	}
 	s := &session{a: a, stream: at.stream, logs: make(chan *agentv1.LogChunk, 4)}
 	a.link.set(at.conn)
 	defer a.link.clear()
@@ -142,7 +145,7 @@ func (a *Agent) hello() (*agentv1.Hello, error) {
 	}
 	return &agentv1.Hello{
 		Name: a.o.Name, Zone: a.o.Zone, Region: a.o.Region, Labels: a.o.Labels, Version: a.o.Version, Counter: counter,
-		Epoch: a.ring.epoch(),
+		Epoch: a.ring.epoch(), Index: a.enrolledAt.Load(),
 	}, nil
 }
 

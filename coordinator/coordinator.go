@@ -160,7 +160,7 @@ func (c *Coordinator) newRaft() *raftLayer {
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
 		Name: c.o.Name, State: c.store, Log: c.log, Sign: c.stores.sign, Epoch: c.epoch,
-		Authorities: c.told.Load,
+		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
 		Identify: func(ctx context.Context) (string, error) {
 			p, ok := rpc.Caller(ctx)
 			if !ok || p.Role != identity.Agent {

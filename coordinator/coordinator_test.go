@@ -105,7 +105,9 @@ func enrolled(t *testing.T, n *node, c controlv1.ControlServiceClient, role,
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: name, Role: role}
+	r := &agentv1.EnrolRequest{
+		Token: out.Token, CsrDer: csr, Name: name, Role: role, Zone: "a", Labels: map[string]string{"role": "web"},
+	}
 	at := &Options{Join: []string{n.addr.Agents}}
 	answer, err := at.enrolWith(ctx, token, r)
 	if err != nil {

@@ -110,7 +110,7 @@ func TestTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		token := create(&controlv1.CreateTokenRequest{}).Token
-		if _, err := join(t, nodes[i%3], token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err != nil {
+		if _, err := join(t, nodes[i%3], token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Name: "h"}); err != nil {
 			t.Fatalf("token %d at %s: %v", i, nodes[i%3].addr.Name, err)
 		}
 	}
@@ -151,7 +151,7 @@ func TestTokens(t *testing.T) {
 	if _, err := admin.RevokeToken(ctx, &controlv1.RevokeTokenRequest{Id: gone.Id[:5]}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := join(t, nodes[2], gone.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err == nil ||
+	if _, err := join(t, nodes[2], gone.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Name: "h"}); err == nil ||
 		!strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked token: %v", err)
 	}
@@ -187,7 +187,7 @@ func TestWrongSecretsWriteNothing(t *testing.T) {
 	bad := good
 	bad.Secret = strings.Repeat("a", len(good.Secret))
 	for range 20 {
-		if _, err := join(t, n, bad.String(), &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err == nil {
+		if _, err := join(t, n, bad.String(), &agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Name: "h"}); err == nil {
 			t.Fatal("a wrong secret was accepted")
 		}
 	}

@@ -39,6 +39,7 @@ func table() rpc.Table {
 		controlv1.ControlService_SetFreeze_FullMethodName:          lead,
 		controlv1.ControlService_DeleteGroup_FullMethodName:        lead,
 		controlv1.ControlService_CordonHost_FullMethodName:         lead,
+		controlv1.ControlService_SetHostAttributes_FullMethodName:  lead,
 		controlv1.ControlService_RegisterRevision_FullMethodName:   lead,
 		controlv1.ControlService_ForgetHost_FullMethodName:         lead,
 		controlv1.ControlService_CreateToken_FullMethodName:        lead,

@@ -145,6 +145,9 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 		}
 	}
 	h := s.Hosts[e.Host]
+	if h != nil && e.Approved < h.Approved {
+		return refuse(Conflict, "what host %s is was changed in this moment; connect again", h.Name)
+	}
 	if h != nil && s.Names[h.Name] == h.ID {
 		delete(s.Names, h.Name) // renamed: the old name is free
 	}
@@ -157,6 +160,7 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 		s.update(t, func() { t.Zone = e.Zone })
 	}
 	h.Name, h.Zone, h.Region, h.Labels, h.Version = e.Name, e.Zone, e.Region, e.Labels, e.Version
+	h.Says, h.Approved = e.Says, e.Approved
 	return nil
 }
 

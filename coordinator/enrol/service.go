@@ -9,7 +9,9 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/naming"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -17,7 +19,8 @@ import (
 type Use struct {
 	Token identity.Token
 	Role  identity.Role
-	Key   []byte // fingerprint
+	Key   []byte             // fingerprint
+	Says  *deploy.Attributes // of a host, about itself
 }
 
 // Options of New. All functions may be called concurrently.
@@ -35,7 +38,9 @@ type Options struct {
 	// once however often it is asked; or refuses.
 	Spend func(ctx context.Context, u Use, id string) error
 	// Seeds and Coordinators are told to the newcomer.
-	Seeds        func() []string
+	Seeds func() []string
+	// Index is of the last entry applied here.
+	Index        func() uint64
 	Coordinators func() []string
 	// Caller is who renews, and by which key.
 	Caller func(context.Context) (who identity.Peer, key []byte, ok bool)
@@ -87,6 +92,12 @@ func use(r *agentv1.EnrolRequest) (u Use, err error) {
 	if u.Role, err = identity.ParseRole(r.Role); err != nil {
 		return u, fmt.Errorf("what the joiner wants to be: %w", err)
 	}
+	if u.Role == identity.Agent {
+		if err = naming.CheckHostWord(r.Name, r.Zone, r.Region, r.Labels); err != nil {
+			return u, fmt.Errorf("what the host says of itself: %w", err)
+		}
+		u.Says = &deploy.Attributes{Name: r.Name, Zone: r.Zone, Region: r.Region, Labels: r.Labels}
+	}
 	u.Key, err = identity.RequestFingerprint(r.CsrDer)
 	return u, err
 }
@@ -134,7 +145,7 @@ func (s *Service) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.
 func (s *Service) answer(role identity.Role, id string, cert []byte) *agentv1.EnrolResponse {
 	out := &agentv1.EnrolResponse{
 		HostId: id, CertificatePem: cert, CaPem: s.o.Authorities().PEM(), Coordinators: s.o.Coordinators(),
-		ClusterId: s.o.ClusterID(),
+		ClusterId: s.o.ClusterID(), Index: s.o.Index(),
 	}
 	if role != identity.Operator {
 		out.GossipKey, out.GossipSeeds = s.o.GossipKey, s.o.Seeds()

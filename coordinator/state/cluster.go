@@ -104,6 +104,8 @@ func (c *Cluster) apply(e ClusterEvent, at moment) error {
 		return c.revokeToken(e)
 	case PersonConfirmed:
 		return c.confirm(e)
+	case AttributesApproved:
+		return c.approve(e)
 	case IdentityRevoked:
 		return c.revoke(e)
 	case BreakGlassUsed:

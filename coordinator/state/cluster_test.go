@@ -25,6 +25,7 @@ func everyClusterFact() []ClusterEvent {
 		TokenRevoked{},
 		PersonConfirmed{},
 		IdentityRevoked{},
+		AttributesApproved{},
 		BreakGlassUsed{},
 		EpochBegun{},
 		EpochActivated{},

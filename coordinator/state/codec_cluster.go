@@ -59,11 +59,17 @@ func encodeIdentityFact(e ClusterEvent) *statev1.Event {
 	case TokenCreated:
 		return &statev1.Event{Fact: &statev1.Event_TokenCreated{TokenCreated: &statev1.TokenCreated{
 			Request: encodeRequest(e.Request), Id: e.ID, Hash: e.Hash, Role: e.Role, LifeNs: e.Life, Uses: e.Uses,
-			Name: e.Name, Host: e.Host,
+			Name: e.Name, Host: e.Host, Binds: encodeAttributes(e.Binds),
 		}}}
 	case TokenUsed:
 		return &statev1.Event{Fact: &statev1.Event_TokenUsed{TokenUsed: &statev1.TokenUsed{
 			Id: e.ID, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key,
+			Says: encodeAttributes(e.Says),
+		}}}
+	case AttributesApproved:
+		return &statev1.Event{Fact: &statev1.Event_AttributesApproved{AttributesApproved: &statev1.AttributesApproved{
+			Request: encodeRequest(e.Request), Host: e.Host, Attributes: encodeAttributes(&e.Attributes),
+			Approved: e.Approved,
 		}}}
 	case TokenRevoked:
 		return &statev1.Event{Fact: &statev1.Event_TokenRevoked{TokenRevoked: &statev1.TokenRevoked{
@@ -133,11 +139,20 @@ func decodeIdentityFact(p *statev1.Event) ClusterEvent {
 		e := f.TokenCreated
 		return TokenCreated{
 			Request: decodeRequest(e.Request), ID: e.Id, Hash: e.Hash, Role: e.Role, Name: e.Name, Host: e.Host,
-			Life: e.LifeNs, Uses: e.Uses,
+			Life: e.LifeNs, Uses: e.Uses, Binds: decodeAttributes(e.Binds),
 		}
 	case *statev1.Event_TokenUsed:
 		e := f.TokenUsed
-		return TokenUsed{ID: e.Id, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key}
+		return TokenUsed{
+			ID: e.Id, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key, Says: decodeAttributes(e.Says),
+		}
+	case *statev1.Event_AttributesApproved:
+		e := f.AttributesApproved
+		out := AttributesApproved{Request: decodeRequest(e.Request), Host: e.Host, Approved: e.Approved}
+		if a := decodeAttributes(e.Attributes); a != nil {
+			out.Attributes = *a
+		}
+		return out
 	case *statev1.Event_TokenRevoked:
 		return TokenRevoked{Request: decodeRequest(f.TokenRevoked.Request), ID: f.TokenRevoked.Id}
 	case *statev1.Event_PersonConfirmed:

@@ -153,12 +153,16 @@ func request(t *testing.T) (*ecdsa.PrivateKey, []byte) {
 	return key, csr
 }
 
-// enrol trades a token for an identity.
+// enrol trades a token for an identity; a host says that its role is what its name
+// begins with, as web-1.
 func (c *cluster) enrol(role, name, token string) stolen {
 	c.t.Helper()
 	key, csr := request(c.t)
-	out, err := agentv1.NewEnrolmentServiceClient(c.dial(c.nodes[0].Agents, stolen{})).Enrol(c.t.Context(),
-		&agentv1.EnrolRequest{Token: token, CsrDer: csr, Name: name, Role: role})
+	r := &agentv1.EnrolRequest{Token: token, CsrDer: csr, Name: name, Role: role}
+	if kind, _, ok := strings.Cut(name, "-"); ok && role == "agent" {
+		r.Zone, r.Labels = "a", map[string]string{"role": kind}
+	}
+	out, err := agentv1.NewEnrolmentServiceClient(c.dial(c.nodes[0].Agents, stolen{})).Enrol(c.t.Context(), r)
 	if err != nil {
 		c.t.Fatalf("enrol %s: %v", name, err)
 	}

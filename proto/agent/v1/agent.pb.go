@@ -266,6 +266,9 @@ type EnrolRequest struct {
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                   // of the host, as people call it
 	HostId        string                 `protobuf:"bytes,4,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"` // of a former enrolment; given back to whom it was given
 	Role          string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`                   // what the joiner wants to be; a token of another role is refused unspent
+	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`                   // what a host says of itself: a new one is that, unless its token says otherwise
+	Region        string                 `protobuf:"bytes,7,opt,name=region,proto3" json:"region,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +338,27 @@ func (x *EnrolRequest) GetRole() string {
 	return ""
 }
 
+func (x *EnrolRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *EnrolRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *EnrolRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 type EnrolResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	HostId         string                 `protobuf:"bytes,1,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
@@ -344,6 +368,7 @@ type EnrolResponse struct {
 	GossipSeeds    []string               `protobuf:"bytes,5,rep,name=gossip_seeds,json=gossipSeeds,proto3" json:"gossip_seeds,omitempty"` // host:port
 	Coordinators   []string               `protobuf:"bytes,6,rep,name=coordinators,proto3" json:"coordinators,omitempty"`                  // host:port of agent ports
 	ClusterId      string                 `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Index          uint64                 `protobuf:"varint,8,opt,name=index,proto3" json:"index,omitempty"` // of the log, from which on every coordinator knows the joiner
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -425,6 +450,13 @@ func (x *EnrolResponse) GetClusterId() string {
 		return x.ClusterId
 	}
 	return ""
+}
+
+func (x *EnrolResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
 }
 
 type RenewRequest struct {
@@ -848,6 +880,7 @@ type Hello struct {
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	Counter       uint64                 `protobuf:"varint,6,opt,name=counter,proto3" json:"counter,omitempty"` // highest report counter used
 	Epoch         uint64                 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`     // highest of the cluster that the host has seen
+	Index         uint64                 `protobuf:"varint,8,opt,name=index,proto3" json:"index,omitempty"`     // from its enrolment in this life: who answers must have read so far
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -931,6 +964,13 @@ func (x *Hello) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Hello) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 // Welcome tells the counter of the last applied report: the agent numbers its
 // reports above it and its own.
 type Welcome struct {
@@ -939,6 +979,7 @@ type Welcome struct {
 	Coordinator   string                 `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // name of the replica, for people
 	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`            // of the cluster; an agent never goes back to a lower one
 	Members       *Members               `protobuf:"bytes,4,opt,name=members,proto3" json:"members,omitempty"`
+	Waits         string                 `protobuf:"bytes,5,opt,name=waits,proto3" json:"waits,omitempty"` // what of the host's word waits for a person, and how that is approved; "" for nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -999,6 +1040,13 @@ func (x *Welcome) GetMembers() *Members {
 		return x.Members
 	}
 	return nil
+}
+
+func (x *Welcome) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
 }
 
 // Assignments: the first after Welcome is complete (what is absent is no longer
@@ -2069,13 +2117,19 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x14agent/v1/agent.proto\x12\x14groundswell.agent.v1\"\x0e\n" +
 	"\fRootsRequest\"&\n" +
 	"\rRootsResponse\x12\x15\n" +
-	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"~\n" +
+	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"\xad\x02\n" +
 	"\fEnrolRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
 	"\acsr_der\x18\x02 \x01(\fR\x06csrDer\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x17\n" +
 	"\ahost_id\x18\x04 \x01(\tR\x06hostId\x12\x12\n" +
-	"\x04role\x18\x05 \x01(\tR\x04role\"\xed\x01\n" +
+	"\x04role\x18\x05 \x01(\tR\x04role\x12\x12\n" +
+	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x16\n" +
+	"\x06region\x18\a \x01(\tR\x06region\x12F\n" +
+	"\x06labels\x18\b \x03(\v2..groundswell.agent.v1.EnrolRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x02\n" +
 	"\rEnrolResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12'\n" +
 	"\x0fcertificate_pem\x18\x02 \x01(\fR\x0ecertificatePem\x12\x15\n" +
@@ -2085,7 +2139,8 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\fgossip_seeds\x18\x05 \x03(\tR\vgossipSeeds\x12\"\n" +
 	"\fcoordinators\x18\x06 \x03(\tR\fcoordinators\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\a \x01(\tR\tclusterId\"'\n" +
+	"cluster_id\x18\a \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05index\x18\b \x01(\x04R\x05index\"'\n" +
 	"\fRenewRequest\x12\x17\n" +
 	"\acsr_der\x18\x01 \x01(\fR\x06csrDer\"\xf1\x01\n" +
 	"\x02Up\x123\n" +
@@ -2107,7 +2162,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x05seeds\x18\x02 \x03(\tR\x05seeds\">\n" +
 	"\vAuthorities\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1b\n" +
-	"\twithin_ms\x18\x02 \x01(\x03R\bwithinMs\"\x8d\x02\n" +
+	"\twithin_ms\x18\x02 \x01(\x03R\bwithinMs\"\xa3\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x16\n" +
@@ -2115,15 +2170,17 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2'.groundswell.agent.v1.Hello.LabelsEntryR\x06labels\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12\x18\n" +
 	"\acounter\x18\x06 \x01(\x04R\acounter\x12\x14\n" +
-	"\x05epoch\x18\a \x01(\x04R\x05epoch\x1a9\n" +
+	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05index\x18\b \x01(\x04R\x05index\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x94\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaa\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\x04R\acounter\x12 \n" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x127\n" +
-	"\amembers\x18\x04 \x01(\v2\x1d.groundswell.agent.v1.MembersR\amembers\"\x97\x01\n" +
+	"\amembers\x18\x04 \x01(\v2\x1d.groundswell.agent.v1.MembersR\amembers\x12\x14\n" +
+	"\x05waits\x18\x05 \x01(\tR\x05waits\"\x97\x01\n" +
 	"\vAssignments\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
@@ -2265,7 +2322,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -2294,45 +2351,47 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*LogChunk)(nil),             // 24: groundswell.agent.v1.LogChunk
 	(*SignArtifactRequest)(nil),  // 25: groundswell.agent.v1.SignArtifactRequest
 	(*SignArtifactResponse)(nil), // 26: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 27: groundswell.agent.v1.Hello.LabelsEntry
+	nil,                          // 27: groundswell.agent.v1.EnrolRequest.LabelsEntry
+	nil,                          // 28: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	12, // 0: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	20, // 1: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	24, // 2: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	22, // 3: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
-	13, // 4: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
-	14, // 5: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	21, // 6: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	23, // 7: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
-	11, // 8: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
-	10, // 9: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
-	27, // 10: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
-	10, // 11: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
-	15, // 12: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
-	0,  // 13: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
-	16, // 14: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
-	16, // 15: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	17, // 16: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	1,  // 17: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
-	2,  // 18: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	19, // 19: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	18, // 20: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 21: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 22: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	8,  // 23: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	25, // 24: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	7,  // 25: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	4,  // 26: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 27: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	9,  // 28: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	26, // 29: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	6,  // 30: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	26, // [26:31] is the sub-list for method output_type
-	21, // [21:26] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	27, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
+	12, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
+	20, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	24, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	22, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	13, // 5: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
+	14, // 6: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
+	21, // 7: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	23, // 8: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	11, // 9: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
+	10, // 10: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
+	28, // 11: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	10, // 12: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
+	15, // 13: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
+	0,  // 14: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
+	16, // 15: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
+	16, // 16: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
+	17, // 17: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	1,  // 18: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
+	2,  // 19: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
+	19, // 20: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	18, // 21: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 22: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 23: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	8,  // 24: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	25, // 25: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	7,  // 26: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	4,  // 27: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 28: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	9,  // 29: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	26, // 30: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	6,  // 31: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	27, // [27:32] is the sub-list for method output_type
+	22, // [22:27] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2360,7 +2419,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
