@@ -77,6 +77,7 @@ func (c *Coordinator) newEnrol() *enrol.Service {
 			return owns
 		},
 		Index:        c.index,
+		SplitOff:     c.splitOff,
 		Seeds:        func() []string { return c.each(func(m state.Coordinator) string { return m.Gossip }) },
 		Coordinators: func() []string { return c.each(func(m state.Coordinator) string { return m.Agent }) },
 	})

@@ -36,7 +36,7 @@ groups:
 	}
 	says := map[string]string{"role": "db"}
 	answer, err := join(t, nodes[1], token.Token, &agentv1.EnrolRequest{
-		CsrDer: csr, Role: "agent", Name: "db-1", Zone: "a-first", Labels: says,
+		CsrDer: csr, Role: "agent", Instance: "i", Name: "db-1", Zone: "a-first", Labels: says,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ groups:
 			t.Fatal(err)
 		}
 		if err := s.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: &agentv1.Hello{
-			Name: "db-1", Zone: "a-first", Labels: says, Index: answer.Index,
+			Name: "db-1", Zone: "a-first", Labels: says, Index: answer.Index, Instance: "i",
 		}}}); err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,8 @@ groups:
 		return out.Host
 	}
 	h := host()
-	if h.Name != "web-7" || h.Zone != "b" || h.Labels["role"] != "web" || len(h.Targets) > 0 || len(h.Differences) != 3 {
+	if h.Name != "web-7" || h.Zone != "b" || h.Labels["role"] != "web" || len(h.Targets) > 0 ||
+		len(h.Differences) != 3 {
 		t.Errorf("the host is %+v", h)
 	}
 	set := func(a *controlv1.Attributes, approved uint64) error {

@@ -42,7 +42,7 @@ func (c *Coordinator) createToken(ctx context.Context, t control.TokenSpec) (con
 func tokenUse(u enrol.Use, id string) state.TokenUsed {
 	return state.TokenUsed{
 		ID: u.Token.ID, Hash: state.HashToken(u.Token.Secret), Role: string(u.Role),
-		Subject: string(u.Role) + "/" + id, Key: u.Key, Says: u.Says,
+		Subject: string(u.Role) + "/" + id, Key: u.Key, Says: u.Says, Instance: u.Instance,
 	}
 }
 

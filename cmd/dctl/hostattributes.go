@@ -135,3 +135,32 @@ func (c *cli) setAttributes(ctx context.Context, cl *client, h *controlv1.Host, 
 			dash(strings.Join(pairs(is.Labels), " ")))))
 	})
 }
+
+func (c *cli) hostsSplit() *cobra.Command {
+	var keep string
+	cmd := &cobra.Command{
+		Use: "split HOST", Short: "Make two hosts of two machines with one identity", Args: args("HOST"),
+		Long: `A machine that was made from the image or the disk of another has its key too. As
+soon as both live the host is quarantined and neither gets work: a script could run
+twice. split lets one keep the identity, the one that had it first or the one at the
+address that --keep names; the other becomes a host of its own with the same labels,
+by itself. If one of them is a thief: ` + "`dctl hosts revoke`" + ` instead.`,
+		Example: "dctl hosts show web-07\ndctl hosts split web-07\ndctl hosts split web-07 --keep 10.0.0.7:51200",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.with(func(cl *client) error {
+				req := &controlv1.SplitHostRequest{Mutation: cl.mutation(""), Host: args[0], Keep: keep}
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.SplitHost, req)
+				if err != nil {
+					return err
+				}
+				return c.show(out, func(w io.Writer) {
+					fmt.Fprintln(w, line(fmt.Sprintf(
+						"the machine at %s keeps %s; the one at %s becomes a host of its own",
+						out.Kept, args[0], out.Split)))
+				})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&keep, "keep", "", "the address of the machine that keeps the identity")
+	return cmd
+}

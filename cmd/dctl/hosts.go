@@ -17,7 +17,7 @@ import (
 
 func (c *cli) hostsCommand() *cobra.Command {
 	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsLabel(), c.hostsApprove(),
-		c.hostsForget(), c.hostsRevoke(),
+		c.hostsForget(), c.hostsRevoke(), c.hostsSplit(),
 		c.hostsCordon("cordon", "Keep a host out of new work and out of evidence", false), c.hostsCordon("uncordon",
 			"Take a host back", true))
 }

@@ -17,10 +17,11 @@ import (
 
 // Use is one use of a token: what for, and for whose key.
 type Use struct {
-	Token identity.Token
-	Role  identity.Role
-	Key   []byte             // fingerprint
-	Says  *deploy.Attributes // of a host, about itself
+	Token    identity.Token
+	Role     identity.Role
+	Key      []byte             // fingerprint
+	Says     *deploy.Attributes // of a host, about itself
+	Instance string             // of its agent
 }
 
 // Options of New. All functions may be called concurrently.
@@ -37,6 +38,9 @@ type Options struct {
 	// Spend uses the token up in the log and gives the identity to the key, both
 	// once however often it is asked; or refuses.
 	Spend func(ctx context.Context, u Use, id string) error
+	// SplitOff gives the key an identity of its own in the log, once however often
+	// it is asked, if a person has split the machine off the host; or refuses.
+	SplitOff func(ctx context.Context, host string, instances []string, name string, key []byte) (id string, err error)
 	// Seeds and Coordinators are told to the newcomer.
 	Seeds func() []string
 	// Index is of the last entry applied here.
@@ -96,6 +100,10 @@ func use(r *agentv1.EnrolRequest) (u Use, err error) {
 		if err = naming.CheckHostWord(r.Name, r.Zone, r.Region, r.Labels); err != nil {
 			return u, fmt.Errorf("what the host says of itself: %w", err)
 		}
+		if err = naming.Check("instance", r.Instance); err != nil {
+			return u, err
+		}
+		u.Instance = r.Instance
 		u.Says = &deploy.Attributes{Name: r.Name, Zone: r.Zone, Region: r.Region, Labels: r.Labels}
 	}
 	u.Key, err = identity.RequestFingerprint(r.CsrDer)
@@ -113,6 +121,31 @@ func (s *Service) newcomer(u Use, r *agentv1.EnrolRequest) string {
 		return r.HostId
 	}
 	return ulid.Make().String()
+}
+
+// Split gives a machine that shares its identity with another one of its own, for
+// a key of its own. The log knows it before the certificate leaves.
+func (s *Service) Split(ctx context.Context, r *agentv1.SplitRequest) (*agentv1.EnrolResponse, error) {
+	p, _, ok := s.o.Caller(ctx)
+	if !ok {
+		return nil, invalid{errors.New("only a host with a certificate can be split off")}
+	}
+	if err := naming.CheckHost(r.Name); err != nil {
+		return nil, invalid{err}
+	}
+	key, err := identity.RequestFingerprint(r.CsrDer)
+	if err != nil {
+		return nil, invalid{err}
+	}
+	id, err := s.o.SplitOff(ctx, p.ID, r.Instances, r.Name, key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := s.o.Authorities().Issue(r.CsrDer, identity.Agent, id)
+	if err != nil {
+		return nil, invalid{err}
+	}
+	return s.answer(identity.Agent, id, cert), nil
 }
 
 // Renew issues a new certificate for the identity that calls, and for the key

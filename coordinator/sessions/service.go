@@ -54,6 +54,11 @@ type Options struct {
 	Attributes func(host string) (is *deploy.Attributes, approved uint64)
 	// Applied waits until this replica has read the log so far.
 	Applied func(ctx context.Context, index uint64) error
+	// Begin has the log know which process of the host's agent speaks from now on,
+	// and refuses one beside which another lives. Nil asks nobody.
+	Begin func(ctx context.Context, host string, who Instance) error
+	// Speaks returns the instance that does, by what is applied here.
+	Speaks func(host string) string
 	// Authorities are what hosts are told of the cluster's CAs; nil is nothing yet.
 	Authorities func() *agentv1.Authorities
 }
@@ -96,6 +101,9 @@ func New(o Options) *Service {
 	if o.Limited == nil {
 		o.Limited = func(string, string) {}
 	}
+	if o.Begin == nil {
+		o.Begin = func(context.Context, string, Instance) error { return nil }
+	}
 	if o.Authorities == nil {
 		o.Authorities = func() *agentv1.Authorities { return nil }
 	}
@@ -108,6 +116,8 @@ func New(o Options) *Service {
 // stream is one host's session.
 type stream struct {
 	host string
+	who  Instance
+	pong chan struct{}      // the machine has answered
 	send chan *agentv1.Down // read by the sender alone
 	done chan struct{}      // closed when the session ends
 	stop context.CancelFunc
@@ -217,14 +227,22 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	}
 	ctx, stop := context.WithCancel(srv.Context())
 	defer stop()
+	who := Instance{ID: hello.Instance, Former: hello.Former, Address: caller(ctx)}
+	if err := s.o.Begin(ctx, host, who); err != nil {
+		return err
+	}
 	st := &stream{
-		host: host, send: make(chan *agentv1.Down, 16), done: make(chan struct{}), stop: stop,
+		host: host, who: who, pong: make(chan struct{}, 1), send: make(chan *agentv1.Down,
+			16), done: make(chan struct{}), stop: stop,
 		ack: make(chan struct{}, 1), logs: map[string]*reader{},
 	}
 	// Present first, reachable then: the other way round the leader would call
 	// the host unreachable again, whose stream it does not see yet.
 	s.add(st)
 	defer s.remove(st)
+	if now := s.o.Speaks(host); now != who.ID {
+		return anotherSpeaks // it began after this one, and Living did not see this stream yet
+	}
 	waits, err := s.enrolled(ctx, host, hello)
 	if err != nil {
 		return err
@@ -255,7 +273,7 @@ const sendGrace = time.Second
 // check refuses a Hello that no honest agent sends.
 func check(h *agentv1.Hello) error {
 	err := errors.Join(naming.CheckHostWord(h.Name, h.Zone, h.Region, h.Labels),
-		naming.CheckText("version", h.Version, naming.LongestHost))
+		naming.CheckText("version", h.Version, naming.LongestHost), checkInstances(h))
 	if err != nil {
 		return &deploy.Refusal{
 			Reason: deploy.Invalid,
@@ -281,7 +299,8 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) (
 	e := s.describe(host, h)
 	if e.Says != nil {
 		is := deploy.Attributes{Name: e.Name, Zone: e.Zone, Region: e.Region, Labels: e.Labels}
-		waits = fmt.Sprintf("this host says of itself: %s; it counts when a person approves it: `dctl hosts approve %s`",
+		waits = fmt.Sprintf(
+			"this host says of itself: %s; it counts when a person approves it: `dctl hosts approve %s`",
 			strings.Join(is.Differences(*e.Says), ", "), e.Name)
 	}
 	var events []deploy.Event
@@ -444,6 +463,11 @@ func (s *Service) receive(ctx context.Context, st *stream, srv agentv1.AgentServ
 		case *agentv1.Up_Reports:
 			if err := s.accept(ctx, st, m.Reports); err != nil {
 				return err
+			}
+		case *agentv1.Up_Pong:
+			select {
+			case st.pong <- struct{}{}:
+			default:
 			}
 		case *agentv1.Up_Log:
 			st.deliver(m.Log)

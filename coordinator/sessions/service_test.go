@@ -113,6 +113,7 @@ func serve(t *testing.T) *served {
 			return &deploy.Attributes{Name: h, Zone: "z"}, 0
 		},
 		Applied: func(context.Context, uint64) error { return nil },
+		Speaks:  func(string) string { return "i" },
 	})
 	server, lis := grpc.NewServer(), bufconn.Listen(1<<20)
 	agentv1.RegisterAgentServiceServer(server, s.Service)
@@ -147,6 +148,9 @@ func (s *served) dial(t *testing.T, host string, hello *agentv1.Hello) *agent {
 		t.Fatal(err)
 	}
 	a := &agent{t, str}
+	if hello != nil && hello.Instance == "" {
+		hello.Instance = "i"
+	}
 	a.up(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: hello}})
 	return a
 }
@@ -249,7 +253,10 @@ func TestAHostIsWhatIsWrittenDown(t *testing.T) {
 	hello := &agentv1.Hello{Name: "web-1", Zone: "a-first", Labels: map[string]string{"role": "db"}, Version: "1"}
 	says := deploy.Attributes{Name: "web-1", Zone: "a-first", Labels: hello.Labels}
 	waits := s.dial(t, "h1", hello).down().GetWelcome().GetWaits()
-	for _, word := range []string{`zone "a-first" instead of "b"`, "role=db instead of web", "dctl hosts approve web-1"} {
+	for _, word := range []string{
+		`zone "a-first" instead of "b"`, "role=db instead of web",
+		"dctl hosts approve web-1",
+	} {
 		if !strings.Contains(waits, word) {
 			t.Errorf("the host is told %q, without %q", waits, word)
 		}

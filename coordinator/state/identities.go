@@ -22,6 +22,11 @@ type Identity struct {
 	// comes back as what it was. Approved counts how often a person set them.
 	Attributes *deploy.Attributes `json:"attributes,omitempty"`
 	Approved   uint64             `json:"approved,omitempty"`
+	// Machine is who speaks for a host now, Clone two at once, Split the instances
+	// that a person split off it, and whom they became.
+	Machine
+	Clone *Clone            `json:"clone,omitempty"`
+	Split map[string]string `json:"split,omitempty"`
 }
 
 // AttributesApproved changes what a host is, by a person, who had read what it
@@ -102,12 +107,18 @@ func (c *Cluster) take(t Token, e TokenUsed, at moment) {
 	if !known || old.Revoked != "" || t.Role != "operator" {
 		id = Identity{Maker: t.Maker, Wall: at.wall}
 	}
+	if bytes.Equal(old.Key, e.Key) { // copies of a former key count no more, of this one they do
+		id.Machine, id.Clone, id.Split = old.Machine, old.Clone, old.Split
+	}
 	if known && !bytes.Equal(old.Key, e.Key) {
 		c.Ended++
 	}
 	id.Key = e.Key
 	if t.Role == "agent" {
 		id.Attributes, id.Approved = t.grant(old.Attributes, e.Says), old.Approved
+		if id.Instance == "" {
+			id.Instance = e.Instance
+		}
 	}
 	c.Identities[e.Subject] = id
 }
@@ -144,11 +155,8 @@ func (c *Cluster) approve(e AttributesApproved) error {
 	if e.Approved != id.Approved+1 {
 		return refuse(deploy.Conflict, "somebody else has changed what host %s is; look at it again", e.Attributes.Name)
 	}
-	if c.Identities == nil {
-		c.Identities = map[string]Identity{}
-	}
 	id.Attributes, id.Approved = &e.Attributes, e.Approved
-	c.Identities["agent/"+e.Host] = id
+	c.setIdentity("agent/"+e.Host, id)
 	return nil
 }
 
@@ -180,6 +188,8 @@ func (c *Cluster) Admits(identity string, key []byte, breakGlass bool) error {
 	switch {
 	case id.Revoked != "":
 		return refuse(deploy.Conflict, "%s was revoked by %s", identity, id.Revoked)
+	case id.Clone != nil:
+		return id.Clone.refusal()
 	case len(id.Key) > 0 && !bytes.Equal(id.Key, key):
 		return refuse(deploy.Conflict, "%s has another key by now; this one counts no more", identity)
 	}

@@ -41,12 +41,13 @@ type TokenCreated struct {
 // TokenUsed spends one use and gives an identity to a key; see MayUse. The same
 // key, token and identity once more spend nothing.
 type TokenUsed struct {
-	ID      string
-	Hash    []byte
-	Role    string
-	Subject string             // role/id
-	Key     []byte             // fingerprint
-	Says    *deploy.Attributes // of a host, about itself
+	ID       string
+	Hash     []byte
+	Role     string
+	Subject  string             // role/id
+	Key      []byte             // fingerprint
+	Says     *deploy.Attributes // of a host, about itself
+	Instance string             // of its agent
 }
 
 // TokenRevoked closes a token.

@@ -129,7 +129,7 @@ var floods = []flood{
 		client := agentv1.NewEnrolmentServiceClient(w.c.dial(w.at.Agents, stolen{}))
 		_, csr := request(w.c.t)
 		return many(ctx, func() {
-			_, _ = client.Enrol(ctx, &agentv1.EnrolRequest{Token: w.secret, CsrDer: csr, Name: "x", Role: "agent"})
+			_, _ = client.Enrol(ctx, &agentv1.EnrolRequest{Token: w.secret, CsrDer: csr, Name: "x", Role: "agent", Instance: "i"})
 		})
 	}},
 	{"enrolments of 3 MB", func(ctx context.Context, w *hostile) int {

@@ -4300,6 +4300,126 @@ func (x *Attributes) GetLabels() map[string]string {
 	return nil
 }
 
+type SplitHostRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"` // name or id
+	Keep          string                 `protobuf:"bytes,3,opt,name=keep,proto3" json:"keep,omitempty"` // address of the machine that keeps the identity; "" for the one that had it first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitHostRequest) Reset() {
+	*x = SplitHostRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitHostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitHostRequest) ProtoMessage() {}
+
+func (x *SplitHostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitHostRequest.ProtoReflect.Descriptor instead.
+func (*SplitHostRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *SplitHostRequest) GetMutation() *Mutation {
+	if x != nil {
+		return x.Mutation
+	}
+	return nil
+}
+
+func (x *SplitHostRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *SplitHostRequest) GetKeep() string {
+	if x != nil {
+		return x.Keep
+	}
+	return ""
+}
+
+type SplitHostResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Kept          string                 `protobuf:"bytes,2,opt,name=kept,proto3" json:"kept,omitempty"`   // address
+	Split         string                 `protobuf:"bytes,3,opt,name=split,proto3" json:"split,omitempty"` // address of the machine that becomes another host
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitHostResponse) Reset() {
+	*x = SplitHostResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitHostResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitHostResponse) ProtoMessage() {}
+
+func (x *SplitHostResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitHostResponse.ProtoReflect.Descriptor instead.
+func (*SplitHostResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *SplitHostResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SplitHostResponse) GetKept() string {
+	if x != nil {
+		return x.Kept
+	}
+	return ""
+}
+
+func (x *SplitHostResponse) GetSplit() string {
+	if x != nil {
+		return x.Split
+	}
+	return ""
+}
+
 // SetHostAttributesRequest says what a host is, whole.
 type SetHostAttributesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4313,7 +4433,7 @@ type SetHostAttributesRequest struct {
 
 func (x *SetHostAttributesRequest) Reset() {
 	*x = SetHostAttributesRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4325,7 +4445,7 @@ func (x *SetHostAttributesRequest) String() string {
 func (*SetHostAttributesRequest) ProtoMessage() {}
 
 func (x *SetHostAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4458,7 @@ func (x *SetHostAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetHostAttributesRequest.ProtoReflect.Descriptor instead.
 func (*SetHostAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SetHostAttributesRequest) GetMutation() *Mutation {
@@ -4378,7 +4498,7 @@ type SetHostAttributesResponse struct {
 
 func (x *SetHostAttributesResponse) Reset() {
 	*x = SetHostAttributesResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +4510,7 @@ func (x *SetHostAttributesResponse) String() string {
 func (*SetHostAttributesResponse) ProtoMessage() {}
 
 func (x *SetHostAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +4523,7 @@ func (x *SetHostAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetHostAttributesResponse.ProtoReflect.Descriptor instead.
 func (*SetHostAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SetHostAttributesResponse) GetIndex() uint64 {
@@ -4432,7 +4552,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4444,7 +4564,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4457,7 +4577,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Target) GetApp() string {
@@ -4551,7 +4671,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4563,7 +4683,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4576,7 +4696,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListHostsRequest) GetRole() string {
@@ -4630,7 +4750,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4642,7 +4762,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4655,7 +4775,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListHostsResponse) GetHosts() []*Host {
@@ -4674,7 +4794,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4686,7 +4806,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4699,7 +4819,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetHostRequest) GetHost() string {
@@ -4718,7 +4838,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4730,7 +4850,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4743,7 +4863,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GetHostResponse) GetHost() *Host {
@@ -4763,7 +4883,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4775,7 +4895,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4788,7 +4908,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ForgetHostRequest) GetMutation() *Mutation {
@@ -4814,7 +4934,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4826,7 +4946,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4839,7 +4959,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ForgetHostResponse) GetIndex() uint64 {
@@ -4865,7 +4985,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4877,7 +4997,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4890,7 +5010,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CreateTokenRequest) GetMutation() *Mutation {
@@ -4962,7 +5082,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4974,7 +5094,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4987,7 +5107,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -5033,7 +5153,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5045,7 +5165,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5058,7 +5178,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 type ListTokensResponse struct {
@@ -5070,7 +5190,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5082,7 +5202,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5095,7 +5215,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListTokensResponse) GetTokens() []*JoinToken {
@@ -5122,7 +5242,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5134,7 +5254,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5147,7 +5267,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *JoinToken) GetId() string {
@@ -5223,7 +5343,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5235,7 +5355,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5248,7 +5368,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RevokeTokenRequest) GetMutation() *Mutation {
@@ -5274,7 +5394,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5286,7 +5406,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5299,7 +5419,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *RevokeTokenResponse) GetIndex() uint64 {
@@ -5317,7 +5437,7 @@ type ListPeopleRequest struct {
 
 func (x *ListPeopleRequest) Reset() {
 	*x = ListPeopleRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5329,7 +5449,7 @@ func (x *ListPeopleRequest) String() string {
 func (*ListPeopleRequest) ProtoMessage() {}
 
 func (x *ListPeopleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5342,7 +5462,7 @@ func (x *ListPeopleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeopleRequest.ProtoReflect.Descriptor instead.
 func (*ListPeopleRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 type ListPeopleResponse struct {
@@ -5354,7 +5474,7 @@ type ListPeopleResponse struct {
 
 func (x *ListPeopleResponse) Reset() {
 	*x = ListPeopleResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5366,7 +5486,7 @@ func (x *ListPeopleResponse) String() string {
 func (*ListPeopleResponse) ProtoMessage() {}
 
 func (x *ListPeopleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5379,7 +5499,7 @@ func (x *ListPeopleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeopleResponse.ProtoReflect.Descriptor instead.
 func (*ListPeopleResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListPeopleResponse) GetPeople() []*Person {
@@ -5405,7 +5525,7 @@ type Person struct {
 
 func (x *Person) Reset() {
 	*x = Person{}
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5417,7 +5537,7 @@ func (x *Person) String() string {
 func (*Person) ProtoMessage() {}
 
 func (x *Person) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5430,7 +5550,7 @@ func (x *Person) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Person.ProtoReflect.Descriptor instead.
 func (*Person) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Person) GetName() string {
@@ -5499,7 +5619,7 @@ type ConfirmPersonRequest struct {
 
 func (x *ConfirmPersonRequest) Reset() {
 	*x = ConfirmPersonRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5511,7 +5631,7 @@ func (x *ConfirmPersonRequest) String() string {
 func (*ConfirmPersonRequest) ProtoMessage() {}
 
 func (x *ConfirmPersonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5524,7 +5644,7 @@ func (x *ConfirmPersonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmPersonRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmPersonRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ConfirmPersonRequest) GetMutation() *Mutation {
@@ -5550,7 +5670,7 @@ type ConfirmPersonResponse struct {
 
 func (x *ConfirmPersonResponse) Reset() {
 	*x = ConfirmPersonResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5562,7 +5682,7 @@ func (x *ConfirmPersonResponse) String() string {
 func (*ConfirmPersonResponse) ProtoMessage() {}
 
 func (x *ConfirmPersonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5575,7 +5695,7 @@ func (x *ConfirmPersonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmPersonResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmPersonResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ConfirmPersonResponse) GetIndex() uint64 {
@@ -5596,7 +5716,7 @@ type RevokeIdentityRequest struct {
 
 func (x *RevokeIdentityRequest) Reset() {
 	*x = RevokeIdentityRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5608,7 +5728,7 @@ func (x *RevokeIdentityRequest) String() string {
 func (*RevokeIdentityRequest) ProtoMessage() {}
 
 func (x *RevokeIdentityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5621,7 +5741,7 @@ func (x *RevokeIdentityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeIdentityRequest.ProtoReflect.Descriptor instead.
 func (*RevokeIdentityRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RevokeIdentityRequest) GetMutation() *Mutation {
@@ -5655,7 +5775,7 @@ type RevokeIdentityResponse struct {
 
 func (x *RevokeIdentityResponse) Reset() {
 	*x = RevokeIdentityResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5667,7 +5787,7 @@ func (x *RevokeIdentityResponse) String() string {
 func (*RevokeIdentityResponse) ProtoMessage() {}
 
 func (x *RevokeIdentityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5680,7 +5800,7 @@ func (x *RevokeIdentityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeIdentityResponse.ProtoReflect.Descriptor instead.
 func (*RevokeIdentityResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RevokeIdentityResponse) GetIndex() uint64 {
@@ -5708,7 +5828,7 @@ type RemoveCoordinatorRequest struct {
 
 func (x *RemoveCoordinatorRequest) Reset() {
 	*x = RemoveCoordinatorRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5720,7 +5840,7 @@ func (x *RemoveCoordinatorRequest) String() string {
 func (*RemoveCoordinatorRequest) ProtoMessage() {}
 
 func (x *RemoveCoordinatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5733,7 +5853,7 @@ func (x *RemoveCoordinatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinatorRequest.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinatorRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RemoveCoordinatorRequest) GetMutation() *Mutation {
@@ -5766,7 +5886,7 @@ type RemoveCoordinatorResponse struct {
 
 func (x *RemoveCoordinatorResponse) Reset() {
 	*x = RemoveCoordinatorResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5778,7 +5898,7 @@ func (x *RemoveCoordinatorResponse) String() string {
 func (*RemoveCoordinatorResponse) ProtoMessage() {}
 
 func (x *RemoveCoordinatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5791,7 +5911,7 @@ func (x *RemoveCoordinatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinatorResponse.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinatorResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RemoveCoordinatorResponse) GetIndex() uint64 {
@@ -5809,7 +5929,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5821,7 +5941,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5834,7 +5954,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 type BackupChunk struct {
@@ -5846,7 +5966,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5858,7 +5978,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5871,7 +5991,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -5891,7 +6011,7 @@ type ActivateEpochRequest struct {
 
 func (x *ActivateEpochRequest) Reset() {
 	*x = ActivateEpochRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5903,7 +6023,7 @@ func (x *ActivateEpochRequest) String() string {
 func (*ActivateEpochRequest) ProtoMessage() {}
 
 func (x *ActivateEpochRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5916,7 +6036,7 @@ func (x *ActivateEpochRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateEpochRequest.ProtoReflect.Descriptor instead.
 func (*ActivateEpochRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ActivateEpochRequest) GetMutation() *Mutation {
@@ -5942,7 +6062,7 @@ type ActivateEpochResponse struct {
 
 func (x *ActivateEpochResponse) Reset() {
 	*x = ActivateEpochResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5954,7 +6074,7 @@ func (x *ActivateEpochResponse) String() string {
 func (*ActivateEpochResponse) ProtoMessage() {}
 
 func (x *ActivateEpochResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5967,7 +6087,7 @@ func (x *ActivateEpochResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateEpochResponse.ProtoReflect.Descriptor instead.
 func (*ActivateEpochResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ActivateEpochResponse) GetIndex() uint64 {
@@ -5986,7 +6106,7 @@ type RotateCARequest struct {
 
 func (x *RotateCARequest) Reset() {
 	*x = RotateCARequest{}
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5998,7 +6118,7 @@ func (x *RotateCARequest) String() string {
 func (*RotateCARequest) ProtoMessage() {}
 
 func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6011,7 +6131,7 @@ func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateCARequest.ProtoReflect.Descriptor instead.
 func (*RotateCARequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *RotateCARequest) GetMutation() *Mutation {
@@ -6031,7 +6151,7 @@ type RotateCAResponse struct {
 
 func (x *RotateCAResponse) Reset() {
 	*x = RotateCAResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6043,7 +6163,7 @@ func (x *RotateCAResponse) String() string {
 func (*RotateCAResponse) ProtoMessage() {}
 
 func (x *RotateCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6056,7 +6176,7 @@ func (x *RotateCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateCAResponse.ProtoReflect.Descriptor instead.
 func (*RotateCAResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *RotateCAResponse) GetIndex() uint64 {
@@ -6084,7 +6204,7 @@ type RetireCARequest struct {
 
 func (x *RetireCARequest) Reset() {
 	*x = RetireCARequest{}
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6096,7 +6216,7 @@ func (x *RetireCARequest) String() string {
 func (*RetireCARequest) ProtoMessage() {}
 
 func (x *RetireCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6109,7 +6229,7 @@ func (x *RetireCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireCARequest.ProtoReflect.Descriptor instead.
 func (*RetireCARequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RetireCARequest) GetMutation() *Mutation {
@@ -6144,7 +6264,7 @@ type RetireCAResponse struct {
 
 func (x *RetireCAResponse) Reset() {
 	*x = RetireCAResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6156,7 +6276,7 @@ func (x *RetireCAResponse) String() string {
 func (*RetireCAResponse) ProtoMessage() {}
 
 func (x *RetireCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6169,7 +6289,7 @@ func (x *RetireCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireCAResponse.ProtoReflect.Descriptor instead.
 func (*RetireCAResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RetireCAResponse) GetIndex() uint64 {
@@ -6201,7 +6321,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6213,7 +6333,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6226,7 +6346,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 type ClusterStatusResponse struct {
@@ -6256,7 +6376,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6268,7 +6388,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6281,7 +6401,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -6437,7 +6557,7 @@ type Coordinator struct {
 
 func (x *Coordinator) Reset() {
 	*x = Coordinator{}
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6449,7 +6569,7 @@ func (x *Coordinator) String() string {
 func (*Coordinator) ProtoMessage() {}
 
 func (x *Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6462,7 +6582,7 @@ func (x *Coordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
 func (*Coordinator) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Coordinator) GetRules() int32 {
@@ -6952,7 +7072,15 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2..groundswell.control.v1.Attributes.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcc\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
+	"\x10SplitHostRequest\x12<\n" +
+	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04keep\x18\x03 \x01(\tR\x04keep\"S\n" +
+	"\x11SplitHostResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04kept\x18\x02 \x01(\tR\x04kept\x12\x14\n" +
+	"\x05split\x18\x03 \x01(\tR\x05split\"\xcc\x01\n" +
 	"\x18SetHostAttributesRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12B\n" +
@@ -7125,7 +7253,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x13certificate_ends_ms\x18\t \x01(\x03R\x11certificateEndsMs\x12\x18\n" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12\x18\n" +
-	"\atrouble\x18\v \x01(\tR\atrouble2\xfe\x1a\n" +
+	"\atrouble\x18\v \x01(\tR\atrouble2\xe0\x1b\n" +
 	"\x0eControlService\x12u\n" +
 	"\x10CreateDeployment\x12/.groundswell.control.v1.CreateDeploymentRequest\x1a0.groundswell.control.v1.CreateDeploymentResponse\x12o\n" +
 	"\x0ePlanDeployment\x12-.groundswell.control.v1.PlanDeploymentRequest\x1a..groundswell.control.v1.PlanDeploymentResponse\x12]\n" +
@@ -7148,7 +7276,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"ForgetHost\x12).groundswell.control.v1.ForgetHostRequest\x1a*.groundswell.control.v1.ForgetHostResponse\x12c\n" +
 	"\n" +
-	"CordonHost\x12).groundswell.control.v1.CordonHostRequest\x1a*.groundswell.control.v1.CordonHostResponse\x12x\n" +
+	"CordonHost\x12).groundswell.control.v1.CordonHostRequest\x1a*.groundswell.control.v1.CordonHostResponse\x12`\n" +
+	"\tSplitHost\x12(.groundswell.control.v1.SplitHostRequest\x1a).groundswell.control.v1.SplitHostResponse\x12x\n" +
 	"\x11SetHostAttributes\x120.groundswell.control.v1.SetHostAttributesRequest\x1a1.groundswell.control.v1.SetHostAttributesResponse\x12f\n" +
 	"\vCreateToken\x12*.groundswell.control.v1.CreateTokenRequest\x1a+.groundswell.control.v1.CreateTokenResponse\x12c\n" +
 	"\n" +
@@ -7177,7 +7306,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 94)
 var file_control_v1_control_proto_goTypes = []any{
 	(*Mutation)(nil),                   // 0: groundswell.control.v1.Mutation
 	(*CreateDeploymentRequest)(nil),    // 1: groundswell.control.v1.CreateDeploymentRequest
@@ -7231,46 +7360,48 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*ListRevisionsResponse)(nil),      // 49: groundswell.control.v1.ListRevisionsResponse
 	(*Host)(nil),                       // 50: groundswell.control.v1.Host
 	(*Attributes)(nil),                 // 51: groundswell.control.v1.Attributes
-	(*SetHostAttributesRequest)(nil),   // 52: groundswell.control.v1.SetHostAttributesRequest
-	(*SetHostAttributesResponse)(nil),  // 53: groundswell.control.v1.SetHostAttributesResponse
-	(*Target)(nil),                     // 54: groundswell.control.v1.Target
-	(*ListHostsRequest)(nil),           // 55: groundswell.control.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),          // 56: groundswell.control.v1.ListHostsResponse
-	(*GetHostRequest)(nil),             // 57: groundswell.control.v1.GetHostRequest
-	(*GetHostResponse)(nil),            // 58: groundswell.control.v1.GetHostResponse
-	(*ForgetHostRequest)(nil),          // 59: groundswell.control.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),         // 60: groundswell.control.v1.ForgetHostResponse
-	(*CreateTokenRequest)(nil),         // 61: groundswell.control.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 62: groundswell.control.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),          // 63: groundswell.control.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),         // 64: groundswell.control.v1.ListTokensResponse
-	(*JoinToken)(nil),                  // 65: groundswell.control.v1.JoinToken
-	(*RevokeTokenRequest)(nil),         // 66: groundswell.control.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),        // 67: groundswell.control.v1.RevokeTokenResponse
-	(*ListPeopleRequest)(nil),          // 68: groundswell.control.v1.ListPeopleRequest
-	(*ListPeopleResponse)(nil),         // 69: groundswell.control.v1.ListPeopleResponse
-	(*Person)(nil),                     // 70: groundswell.control.v1.Person
-	(*ConfirmPersonRequest)(nil),       // 71: groundswell.control.v1.ConfirmPersonRequest
-	(*ConfirmPersonResponse)(nil),      // 72: groundswell.control.v1.ConfirmPersonResponse
-	(*RevokeIdentityRequest)(nil),      // 73: groundswell.control.v1.RevokeIdentityRequest
-	(*RevokeIdentityResponse)(nil),     // 74: groundswell.control.v1.RevokeIdentityResponse
-	(*RemoveCoordinatorRequest)(nil),   // 75: groundswell.control.v1.RemoveCoordinatorRequest
-	(*RemoveCoordinatorResponse)(nil),  // 76: groundswell.control.v1.RemoveCoordinatorResponse
-	(*BackupRequest)(nil),              // 77: groundswell.control.v1.BackupRequest
-	(*BackupChunk)(nil),                // 78: groundswell.control.v1.BackupChunk
-	(*ActivateEpochRequest)(nil),       // 79: groundswell.control.v1.ActivateEpochRequest
-	(*ActivateEpochResponse)(nil),      // 80: groundswell.control.v1.ActivateEpochResponse
-	(*RotateCARequest)(nil),            // 81: groundswell.control.v1.RotateCARequest
-	(*RotateCAResponse)(nil),           // 82: groundswell.control.v1.RotateCAResponse
-	(*RetireCARequest)(nil),            // 83: groundswell.control.v1.RetireCARequest
-	(*RetireCAResponse)(nil),           // 84: groundswell.control.v1.RetireCAResponse
-	(*ClusterStatusRequest)(nil),       // 85: groundswell.control.v1.ClusterStatusRequest
-	(*ClusterStatusResponse)(nil),      // 86: groundswell.control.v1.ClusterStatusResponse
-	(*Coordinator)(nil),                // 87: groundswell.control.v1.Coordinator
-	nil,                                // 88: groundswell.control.v1.Host.LabelsEntry
-	nil,                                // 89: groundswell.control.v1.Attributes.LabelsEntry
-	nil,                                // 90: groundswell.control.v1.CreateTokenRequest.LabelsEntry
-	nil,                                // 91: groundswell.control.v1.JoinToken.LabelsEntry
+	(*SplitHostRequest)(nil),           // 52: groundswell.control.v1.SplitHostRequest
+	(*SplitHostResponse)(nil),          // 53: groundswell.control.v1.SplitHostResponse
+	(*SetHostAttributesRequest)(nil),   // 54: groundswell.control.v1.SetHostAttributesRequest
+	(*SetHostAttributesResponse)(nil),  // 55: groundswell.control.v1.SetHostAttributesResponse
+	(*Target)(nil),                     // 56: groundswell.control.v1.Target
+	(*ListHostsRequest)(nil),           // 57: groundswell.control.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),          // 58: groundswell.control.v1.ListHostsResponse
+	(*GetHostRequest)(nil),             // 59: groundswell.control.v1.GetHostRequest
+	(*GetHostResponse)(nil),            // 60: groundswell.control.v1.GetHostResponse
+	(*ForgetHostRequest)(nil),          // 61: groundswell.control.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),         // 62: groundswell.control.v1.ForgetHostResponse
+	(*CreateTokenRequest)(nil),         // 63: groundswell.control.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 64: groundswell.control.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),          // 65: groundswell.control.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 66: groundswell.control.v1.ListTokensResponse
+	(*JoinToken)(nil),                  // 67: groundswell.control.v1.JoinToken
+	(*RevokeTokenRequest)(nil),         // 68: groundswell.control.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),        // 69: groundswell.control.v1.RevokeTokenResponse
+	(*ListPeopleRequest)(nil),          // 70: groundswell.control.v1.ListPeopleRequest
+	(*ListPeopleResponse)(nil),         // 71: groundswell.control.v1.ListPeopleResponse
+	(*Person)(nil),                     // 72: groundswell.control.v1.Person
+	(*ConfirmPersonRequest)(nil),       // 73: groundswell.control.v1.ConfirmPersonRequest
+	(*ConfirmPersonResponse)(nil),      // 74: groundswell.control.v1.ConfirmPersonResponse
+	(*RevokeIdentityRequest)(nil),      // 75: groundswell.control.v1.RevokeIdentityRequest
+	(*RevokeIdentityResponse)(nil),     // 76: groundswell.control.v1.RevokeIdentityResponse
+	(*RemoveCoordinatorRequest)(nil),   // 77: groundswell.control.v1.RemoveCoordinatorRequest
+	(*RemoveCoordinatorResponse)(nil),  // 78: groundswell.control.v1.RemoveCoordinatorResponse
+	(*BackupRequest)(nil),              // 79: groundswell.control.v1.BackupRequest
+	(*BackupChunk)(nil),                // 80: groundswell.control.v1.BackupChunk
+	(*ActivateEpochRequest)(nil),       // 81: groundswell.control.v1.ActivateEpochRequest
+	(*ActivateEpochResponse)(nil),      // 82: groundswell.control.v1.ActivateEpochResponse
+	(*RotateCARequest)(nil),            // 83: groundswell.control.v1.RotateCARequest
+	(*RotateCAResponse)(nil),           // 84: groundswell.control.v1.RotateCAResponse
+	(*RetireCARequest)(nil),            // 85: groundswell.control.v1.RetireCARequest
+	(*RetireCAResponse)(nil),           // 86: groundswell.control.v1.RetireCAResponse
+	(*ClusterStatusRequest)(nil),       // 87: groundswell.control.v1.ClusterStatusRequest
+	(*ClusterStatusResponse)(nil),      // 88: groundswell.control.v1.ClusterStatusResponse
+	(*Coordinator)(nil),                // 89: groundswell.control.v1.Coordinator
+	nil,                                // 90: groundswell.control.v1.Host.LabelsEntry
+	nil,                                // 91: groundswell.control.v1.Attributes.LabelsEntry
+	nil,                                // 92: groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	nil,                                // 93: groundswell.control.v1.JoinToken.LabelsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: groundswell.control.v1.CreateDeploymentRequest.mutation:type_name -> groundswell.control.v1.Mutation
@@ -7303,99 +7434,102 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	38, // 27: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
 	0,  // 28: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	45, // 29: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
-	88, // 30: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
-	54, // 31: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
+	90, // 30: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
+	56, // 31: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
 	51, // 32: groundswell.control.v1.Host.says:type_name -> groundswell.control.v1.Attributes
-	89, // 33: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
-	0,  // 34: groundswell.control.v1.SetHostAttributesRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	51, // 35: groundswell.control.v1.SetHostAttributesRequest.attributes:type_name -> groundswell.control.v1.Attributes
-	50, // 36: groundswell.control.v1.ListHostsResponse.hosts:type_name -> groundswell.control.v1.Host
-	50, // 37: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
-	0,  // 38: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 39: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	90, // 40: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
-	65, // 41: groundswell.control.v1.ListTokensResponse.tokens:type_name -> groundswell.control.v1.JoinToken
-	91, // 42: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
-	0,  // 43: groundswell.control.v1.RevokeTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	70, // 44: groundswell.control.v1.ListPeopleResponse.people:type_name -> groundswell.control.v1.Person
-	0,  // 45: groundswell.control.v1.ConfirmPersonRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 46: groundswell.control.v1.RevokeIdentityRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 47: groundswell.control.v1.RemoveCoordinatorRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 48: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 49: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 50: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
-	87, // 51: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
-	1,  // 52: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
-	3,  // 53: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
-	6,  // 54: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
-	8,  // 55: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
-	10, // 56: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
-	12, // 57: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
-	27, // 58: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
-	29, // 59: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
-	31, // 60: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
-	33, // 61: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
-	35, // 62: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
-	41, // 63: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
-	43, // 64: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
-	15, // 65: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
-	46, // 66: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
-	48, // 67: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
-	55, // 68: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
-	57, // 69: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
-	59, // 70: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
-	17, // 71: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
-	52, // 72: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
-	61, // 73: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
-	63, // 74: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
-	66, // 75: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
-	68, // 76: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
-	71, // 77: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
-	73, // 78: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
-	85, // 79: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
-	75, // 80: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
-	77, // 81: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
-	79, // 82: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
-	81, // 83: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
-	83, // 84: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
-	2,  // 85: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
-	4,  // 86: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
-	7,  // 87: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
-	9,  // 88: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
-	11, // 89: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
-	13, // 90: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
-	28, // 91: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
-	30, // 92: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
-	32, // 93: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
-	34, // 94: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
-	36, // 95: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
-	42, // 96: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
-	44, // 97: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
-	16, // 98: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
-	47, // 99: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
-	49, // 100: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
-	56, // 101: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
-	58, // 102: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
-	60, // 103: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
-	18, // 104: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
-	53, // 105: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
-	62, // 106: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
-	64, // 107: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
-	67, // 108: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
-	69, // 109: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
-	72, // 110: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
-	74, // 111: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
-	86, // 112: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
-	76, // 113: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
-	78, // 114: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
-	80, // 115: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
-	82, // 116: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
-	84, // 117: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
-	85, // [85:118] is the sub-list for method output_type
-	52, // [52:85] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	91, // 33: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
+	0,  // 34: groundswell.control.v1.SplitHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 35: groundswell.control.v1.SetHostAttributesRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	51, // 36: groundswell.control.v1.SetHostAttributesRequest.attributes:type_name -> groundswell.control.v1.Attributes
+	50, // 37: groundswell.control.v1.ListHostsResponse.hosts:type_name -> groundswell.control.v1.Host
+	50, // 38: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
+	0,  // 39: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 40: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	92, // 41: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	67, // 42: groundswell.control.v1.ListTokensResponse.tokens:type_name -> groundswell.control.v1.JoinToken
+	93, // 43: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
+	0,  // 44: groundswell.control.v1.RevokeTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	72, // 45: groundswell.control.v1.ListPeopleResponse.people:type_name -> groundswell.control.v1.Person
+	0,  // 46: groundswell.control.v1.ConfirmPersonRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 47: groundswell.control.v1.RevokeIdentityRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 48: groundswell.control.v1.RemoveCoordinatorRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 49: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 50: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 51: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	89, // 52: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
+	1,  // 53: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
+	3,  // 54: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
+	6,  // 55: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
+	8,  // 56: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
+	10, // 57: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
+	12, // 58: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
+	27, // 59: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
+	29, // 60: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
+	31, // 61: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
+	33, // 62: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
+	35, // 63: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
+	41, // 64: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
+	43, // 65: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
+	15, // 66: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
+	46, // 67: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
+	48, // 68: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
+	57, // 69: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
+	59, // 70: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
+	61, // 71: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
+	17, // 72: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
+	52, // 73: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
+	54, // 74: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
+	63, // 75: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
+	65, // 76: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
+	68, // 77: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
+	70, // 78: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
+	73, // 79: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
+	75, // 80: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
+	87, // 81: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
+	77, // 82: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
+	79, // 83: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
+	81, // 84: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
+	83, // 85: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
+	85, // 86: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
+	2,  // 87: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
+	4,  // 88: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
+	7,  // 89: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
+	9,  // 90: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
+	11, // 91: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
+	13, // 92: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
+	28, // 93: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
+	30, // 94: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
+	32, // 95: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
+	34, // 96: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
+	36, // 97: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
+	42, // 98: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
+	44, // 99: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
+	16, // 100: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
+	47, // 101: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
+	49, // 102: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
+	58, // 103: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
+	60, // 104: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
+	62, // 105: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
+	18, // 106: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
+	53, // 107: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
+	55, // 108: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
+	64, // 109: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
+	66, // 110: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
+	69, // 111: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
+	71, // 112: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
+	74, // 113: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
+	76, // 114: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
+	88, // 115: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
+	78, // 116: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
+	80, // 117: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
+	82, // 118: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
+	84, // 119: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
+	86, // 120: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
+	87, // [87:121] is the sub-list for method output_type
+	53, // [53:87] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -7409,7 +7543,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   92,
+			NumMessages:   94,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -149,6 +149,10 @@ type Event struct {
 	//	*Event_CaIssues
 	//	*Event_CaRetired
 	//	*Event_AttributesApproved
+	//	*Event_InstanceBegan
+	//	*Event_HostCloned
+	//	*Event_HostSplit
+	//	*Event_SplitEnrolled
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -668,6 +672,42 @@ func (x *Event) GetAttributesApproved() *AttributesApproved {
 	return nil
 }
 
+func (x *Event) GetInstanceBegan() *InstanceBegan {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_InstanceBegan); ok {
+			return x.InstanceBegan
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetHostCloned() *HostCloned {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_HostCloned); ok {
+			return x.HostCloned
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetHostSplit() *HostSplit {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_HostSplit); ok {
+			return x.HostSplit
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSplitEnrolled() *SplitEnrolled {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_SplitEnrolled); ok {
+			return x.SplitEnrolled
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -885,6 +925,22 @@ type Event_AttributesApproved struct {
 	AttributesApproved *AttributesApproved `protobuf:"bytes,71,opt,name=attributes_approved,json=attributesApproved,proto3,oneof"`
 }
 
+type Event_InstanceBegan struct {
+	InstanceBegan *InstanceBegan `protobuf:"bytes,72,opt,name=instance_began,json=instanceBegan,proto3,oneof"`
+}
+
+type Event_HostCloned struct {
+	HostCloned *HostCloned `protobuf:"bytes,73,opt,name=host_cloned,json=hostCloned,proto3,oneof"`
+}
+
+type Event_HostSplit struct {
+	HostSplit *HostSplit `protobuf:"bytes,74,opt,name=host_split,json=hostSplit,proto3,oneof"`
+}
+
+type Event_SplitEnrolled struct {
+	SplitEnrolled *SplitEnrolled `protobuf:"bytes,75,opt,name=split_enrolled,json=splitEnrolled,proto3,oneof"`
+}
+
 func (*Event_GroupDefined) isEvent_Fact() {}
 
 func (*Event_HostEnrolled) isEvent_Fact() {}
@@ -990,6 +1046,14 @@ func (*Event_CaIssues) isEvent_Fact() {}
 func (*Event_CaRetired) isEvent_Fact() {}
 
 func (*Event_AttributesApproved) isEvent_Fact() {}
+
+func (*Event_InstanceBegan) isEvent_Fact() {}
+
+func (*Event_HostCloned) isEvent_Fact() {}
+
+func (*Event_HostSplit) isEvent_Fact() {}
+
+func (*Event_SplitEnrolled) isEvent_Fact() {}
 
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6105,8 +6169,9 @@ type TokenUsed struct {
 	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"` // identity that was issued
 	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
 	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
-	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`   // fingerprint of the key that the identity belongs to
-	Says          *Attributes            `protobuf:"bytes,6,opt,name=says,proto3" json:"says,omitempty"` // of a host, about itself
+	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`           // fingerprint of the key that the identity belongs to
+	Says          *Attributes            `protobuf:"bytes,6,opt,name=says,proto3" json:"says,omitempty"`         // of a host, about itself
+	Instance      string                 `protobuf:"bytes,7,opt,name=instance,proto3" json:"instance,omitempty"` // of its agent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6183,6 +6248,333 @@ func (x *TokenUsed) GetSays() *Attributes {
 	return nil
 }
 
+func (x *TokenUsed) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+// InstanceBegan says that another process of a host's agent speaks for it.
+type InstanceBegan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"` // id
+	Was           string                 `protobuf:"bytes,2,opt,name=was,proto3" json:"was,omitempty"`   // instance before
+	Instance      string                 `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
+	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstanceBegan) Reset() {
+	*x = InstanceBegan{}
+	mi := &file_state_v1_state_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstanceBegan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstanceBegan) ProtoMessage() {}
+
+func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstanceBegan.ProtoReflect.Descriptor instead.
+func (*InstanceBegan) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *InstanceBegan) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *InstanceBegan) GetWas() string {
+	if x != nil {
+		return x.Was
+	}
+	return ""
+}
+
+func (x *InstanceBegan) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *InstanceBegan) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// HostCloned says that two machines live with one identity.
+type HostCloned struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`   // id
+	First         *Machine               `protobuf:"bytes,2,opt,name=first,proto3" json:"first,omitempty"` // that had it before
+	Second        *Machine               `protobuf:"bytes,3,opt,name=second,proto3" json:"second,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostCloned) Reset() {
+	*x = HostCloned{}
+	mi := &file_state_v1_state_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostCloned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostCloned) ProtoMessage() {}
+
+func (x *HostCloned) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostCloned.ProtoReflect.Descriptor instead.
+func (*HostCloned) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *HostCloned) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostCloned) GetFirst() *Machine {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *HostCloned) GetSecond() *Machine {
+	if x != nil {
+		return x.Second
+	}
+	return nil
+}
+
+type Machine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Machine) Reset() {
+	*x = Machine{}
+	mi := &file_state_v1_state_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Machine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Machine) ProtoMessage() {}
+
+func (x *Machine) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Machine.ProtoReflect.Descriptor instead.
+func (*Machine) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *Machine) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Machine) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// HostSplit lets one of two machines keep their identity.
+type HostSplit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"` // id
+	Keep          string                 `protobuf:"bytes,3,opt,name=keep,proto3" json:"keep,omitempty"` // instance
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostSplit) Reset() {
+	*x = HostSplit{}
+	mi := &file_state_v1_state_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostSplit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostSplit) ProtoMessage() {}
+
+func (x *HostSplit) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostSplit.ProtoReflect.Descriptor instead.
+func (*HostSplit) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *HostSplit) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *HostSplit) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostSplit) GetKeep() string {
+	if x != nil {
+		return x.Keep
+	}
+	return ""
+}
+
+// SplitEnrolled gives the other machine an identity of its own.
+type SplitEnrolled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"` // id that it shared
+	Instances     []string               `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
+	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"` // fingerprint
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitEnrolled) Reset() {
+	*x = SplitEnrolled{}
+	mi := &file_state_v1_state_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitEnrolled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitEnrolled) ProtoMessage() {}
+
+func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitEnrolled.ProtoReflect.Descriptor instead.
+func (*SplitEnrolled) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *SplitEnrolled) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *SplitEnrolled) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *SplitEnrolled) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SplitEnrolled) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SplitEnrolled) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 // AttributesApproved changes what a host is, by a person.
 type AttributesApproved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6196,7 +6588,7 @@ type AttributesApproved struct {
 
 func (x *AttributesApproved) Reset() {
 	*x = AttributesApproved{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6208,7 +6600,7 @@ func (x *AttributesApproved) String() string {
 func (*AttributesApproved) ProtoMessage() {}
 
 func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6221,7 +6613,7 @@ func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributesApproved.ProtoReflect.Descriptor instead.
 func (*AttributesApproved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *AttributesApproved) GetRequest() *Request {
@@ -6262,7 +6654,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6274,7 +6666,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6287,7 +6679,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -6315,7 +6707,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6327,7 +6719,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6340,7 +6732,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -6370,7 +6762,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6382,7 +6774,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6395,7 +6787,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -6429,7 +6821,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6441,7 +6833,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6454,7 +6846,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -6481,7 +6873,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6493,7 +6885,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6506,7 +6898,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -6537,7 +6929,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6549,7 +6941,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6562,7 +6954,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -6604,7 +6996,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6616,7 +7008,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6629,7 +7021,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -6658,7 +7050,7 @@ type CAAdded struct {
 
 func (x *CAAdded) Reset() {
 	*x = CAAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6670,7 +7062,7 @@ func (x *CAAdded) String() string {
 func (*CAAdded) ProtoMessage() {}
 
 func (x *CAAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6683,7 +7075,7 @@ func (x *CAAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
 func (*CAAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *CAAdded) GetRequest() *Request {
@@ -6717,7 +7109,7 @@ type CAIssues struct {
 
 func (x *CAIssues) Reset() {
 	*x = CAIssues{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6729,7 +7121,7 @@ func (x *CAIssues) String() string {
 func (*CAIssues) ProtoMessage() {}
 
 func (x *CAIssues) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6742,7 +7134,7 @@ func (x *CAIssues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
 func (*CAIssues) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CAIssues) GetId() string {
@@ -6770,7 +7162,7 @@ type CARetired struct {
 
 func (x *CARetired) Reset() {
 	*x = CARetired{}
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6782,7 +7174,7 @@ func (x *CARetired) String() string {
 func (*CARetired) ProtoMessage() {}
 
 func (x *CARetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6795,7 +7187,7 @@ func (x *CARetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
 func (*CARetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *CARetired) GetRequest() *Request {
@@ -6830,7 +7222,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6842,7 +7234,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6855,7 +7247,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -6882,7 +7274,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6894,7 +7286,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6907,7 +7299,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -6932,7 +7324,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6944,7 +7336,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6957,7 +7349,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -7020,7 +7412,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7032,7 +7424,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7045,7 +7437,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -7078,7 +7470,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\x98 \n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xbb\"\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -7141,7 +7533,13 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\tca_issues\x18E \x01(\v2\x1e.groundswell.state.v1.CAIssuesH\x00R\bcaIssues\x12@\n" +
 	"\n" +
 	"ca_retired\x18F \x01(\v2\x1f.groundswell.state.v1.CARetiredH\x00R\tcaRetired\x12[\n" +
-	"\x13attributes_approved\x18G \x01(\v2(.groundswell.state.v1.AttributesApprovedH\x00R\x12attributesApprovedB\x06\n" +
+	"\x13attributes_approved\x18G \x01(\v2(.groundswell.state.v1.AttributesApprovedH\x00R\x12attributesApproved\x12L\n" +
+	"\x0einstance_began\x18H \x01(\v2#.groundswell.state.v1.InstanceBeganH\x00R\rinstanceBegan\x12C\n" +
+	"\vhost_cloned\x18I \x01(\v2 .groundswell.state.v1.HostClonedH\x00R\n" +
+	"hostCloned\x12@\n" +
+	"\n" +
+	"host_split\x18J \x01(\v2\x1f.groundswell.state.v1.HostSplitH\x00R\thostSplit\x12L\n" +
+	"\x0esplit_enrolled\x18K \x01(\v2#.groundswell.state.v1.SplitEnrolledH\x00R\rsplitEnrolledB\x06\n" +
 	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -7626,14 +8024,38 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\alife_ns\x18\b \x01(\x03R\x06lifeNs\x12\x12\n" +
 	"\x04host\x18\t \x01(\tR\x04host\x126\n" +
 	"\x05binds\x18\n" +
-	" \x01(\v2 .groundswell.state.v1.AttributesR\x05bindsJ\x04\b\x05\x10\x06\"\xa5\x01\n" +
+	" \x01(\v2 .groundswell.state.v1.AttributesR\x05bindsJ\x04\b\x05\x10\x06\"\xc1\x01\n" +
 	"\tTokenUsed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x12\n" +
 	"\x04role\x18\x04 \x01(\tR\x04role\x12\x10\n" +
 	"\x03key\x18\x05 \x01(\fR\x03key\x124\n" +
-	"\x04says\x18\x06 \x01(\v2 .groundswell.state.v1.AttributesR\x04says\"\xbf\x01\n" +
+	"\x04says\x18\x06 \x01(\v2 .groundswell.state.v1.AttributesR\x04says\x12\x1a\n" +
+	"\binstance\x18\a \x01(\tR\binstance\"k\n" +
+	"\rInstanceBegan\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
+	"\x03was\x18\x02 \x01(\tR\x03was\x12\x1a\n" +
+	"\binstance\x18\x03 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\"\x8c\x01\n" +
+	"\n" +
+	"HostCloned\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x123\n" +
+	"\x05first\x18\x02 \x01(\v2\x1d.groundswell.state.v1.MachineR\x05first\x125\n" +
+	"\x06second\x18\x03 \x01(\v2\x1d.groundswell.state.v1.MachineR\x06second\"?\n" +
+	"\aMachine\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"l\n" +
+	"\tHostSplit\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04keep\x18\x03 \x01(\tR\x04keep\"w\n" +
+	"\rSplitEnrolled\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1c\n" +
+	"\tinstances\x18\x02 \x03(\tR\tinstances\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\fR\x03key\"\xbf\x01\n" +
 	"\x12AttributesApproved\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12@\n" +
@@ -7708,7 +8130,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -7779,23 +8201,28 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*RevisionSuspected)(nil),  // 66: groundswell.state.v1.RevisionSuspected
 	(*TokenCreated)(nil),       // 67: groundswell.state.v1.TokenCreated
 	(*TokenUsed)(nil),          // 68: groundswell.state.v1.TokenUsed
-	(*AttributesApproved)(nil), // 69: groundswell.state.v1.AttributesApproved
-	(*TokenRevoked)(nil),       // 70: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 71: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 72: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 73: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 74: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 75: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 76: groundswell.state.v1.EpochActivated
-	(*CAAdded)(nil),            // 77: groundswell.state.v1.CAAdded
-	(*CAIssues)(nil),           // 78: groundswell.state.v1.CAIssues
-	(*CARetired)(nil),          // 79: groundswell.state.v1.CARetired
-	(*Identity)(nil),           // 80: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 81: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 82: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 83: groundswell.state.v1.ClusterCreated
-	nil,                        // 84: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 85: groundswell.state.v1.Attributes.LabelsEntry
+	(*InstanceBegan)(nil),      // 69: groundswell.state.v1.InstanceBegan
+	(*HostCloned)(nil),         // 70: groundswell.state.v1.HostCloned
+	(*Machine)(nil),            // 71: groundswell.state.v1.Machine
+	(*HostSplit)(nil),          // 72: groundswell.state.v1.HostSplit
+	(*SplitEnrolled)(nil),      // 73: groundswell.state.v1.SplitEnrolled
+	(*AttributesApproved)(nil), // 74: groundswell.state.v1.AttributesApproved
+	(*TokenRevoked)(nil),       // 75: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 76: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 77: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 78: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 79: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 80: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 81: groundswell.state.v1.EpochActivated
+	(*CAAdded)(nil),            // 82: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 83: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 84: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 85: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 86: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 87: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 88: groundswell.state.v1.ClusterCreated
+	nil,                        // 89: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 90: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -7831,7 +8258,7 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	64,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
 	65,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
 	66,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	81,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	86,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
 	36,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
 	37,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
 	38,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
@@ -7839,91 +8266,98 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	40,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
 	67,  // 39: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
 	68,  // 40: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	82,  // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	83,  // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	70,  // 43: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	71,  // 44: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	72,  // 45: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	73,  // 46: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	74,  // 47: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	75,  // 48: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	76,  // 49: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	77,  // 50: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
-	78,  // 51: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
-	79,  // 52: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
-	69,  // 53: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
-	12,  // 54: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 55: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 56: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 57: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 58: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 59: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 60: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 61: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 62: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 63: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 64: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 65: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 66: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 67: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 68: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 69: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 70: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 71: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 72: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 73: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 74: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 75: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 76: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 77: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 78: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 79: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 80: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 81: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 82: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	84,  // 83: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	21,  // 84: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	85,  // 85: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 86: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 87: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 88: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 89: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 90: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	27,  // 91: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 92: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	31,  // 93: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	32,  // 94: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	34,  // 95: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	34,  // 96: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	41,  // 97: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	43,  // 98: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	51,  // 99: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	52,  // 100: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 101: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 102: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 103: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	57,  // 104: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	62,  // 105: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 106: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 107: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 108: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	21,  // 109: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	21,  // 110: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	2,   // 111: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	21,  // 112: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 113: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 114: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 115: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 116: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 117: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 118: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 119: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	80,  // 120: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	121, // [121:121] is the sub-list for method output_type
-	121, // [121:121] is the sub-list for method input_type
-	121, // [121:121] is the sub-list for extension type_name
-	121, // [121:121] is the sub-list for extension extendee
-	0,   // [0:121] is the sub-list for field type_name
+	87,  // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	88,  // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	75,  // 43: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	76,  // 44: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	77,  // 45: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	78,  // 46: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	79,  // 47: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	80,  // 48: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	81,  // 49: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	82,  // 50: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	83,  // 51: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	84,  // 52: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	74,  // 53: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
+	69,  // 54: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
+	70,  // 55: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
+	72,  // 56: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
+	73,  // 57: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
+	12,  // 58: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 59: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 60: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 61: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 62: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 63: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 64: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 65: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 66: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 67: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 68: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 69: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 70: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 71: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 72: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 73: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 74: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 75: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 76: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 77: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 78: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 79: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 80: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 81: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 82: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 83: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 84: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 85: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 86: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	89,  // 87: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	21,  // 88: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	90,  // 89: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	2,   // 90: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 91: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 92: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 93: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 94: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	27,  // 95: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 96: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	31,  // 97: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	32,  // 98: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	34,  // 99: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	34,  // 100: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	41,  // 101: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	43,  // 102: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	51,  // 103: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	52,  // 104: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 105: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 106: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 107: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	57,  // 108: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	62,  // 109: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 110: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 111: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 112: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	21,  // 113: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	21,  // 114: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	71,  // 115: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	71,  // 116: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	2,   // 117: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	2,   // 118: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	21,  // 119: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	2,   // 120: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 121: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 122: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 123: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 124: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 125: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 126: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	85,  // 127: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	128, // [128:128] is the sub-list for method output_type
+	128, // [128:128] is the sub-list for method input_type
+	128, // [128:128] is the sub-list for extension type_name
+	128, // [128:128] is the sub-list for extension extendee
+	0,   // [0:128] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -7985,6 +8419,10 @@ func file_state_v1_state_proto_init() {
 		(*Event_CaIssues)(nil),
 		(*Event_CaRetired)(nil),
 		(*Event_AttributesApproved)(nil),
+		(*Event_InstanceBegan)(nil),
+		(*Event_HostCloned)(nil),
+		(*Event_HostSplit)(nil),
+		(*Event_SplitEnrolled)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7992,7 +8430,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   86,
+			NumMessages:   91,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
