@@ -157,10 +157,12 @@ type RequestMade struct {
 	By         string   // take-over: the newer deployment; "" is the next one
 }
 
-// FreezeSet holds every grant in its scope, rollbacks apart.
+// FreezeSet holds every grant in its scope, rollbacks apart, until it is lifted
+// or its time is over.
 type FreezeSet struct {
 	Request    Request
-	App, Group string // "" is every one
+	App, Group string        // "" is every one
+	For        time.Duration // of FSM time, at most FreezeMax; 0 until it is lifted
 }
 
 // FreezeLifted ends the freeze of exactly that scope.
@@ -168,6 +170,9 @@ type FreezeLifted struct {
 	Request    Request
 	App, Group string
 }
+
+// FreezesEnded ends every freeze whose time is over.
+type FreezesEnded struct{}
 
 // HoldsChanged says why a wave is not entered, or that nothing holds it now.
 type HoldsChanged struct {
@@ -476,6 +481,7 @@ func (TargetsReported) event()    {}
 func (GroupDeleted) event()       {}
 func (FreezeSet) event()          {}
 func (FreezeLifted) event()       {}
+func (FreezesEnded) event()       {}
 func (HoldsChanged) event()       {}
 func (TargetMoved) event()        {}
 func (TakenOver) event()          {}

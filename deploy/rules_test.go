@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -62,6 +63,42 @@ func TestAFreezeHoldsGrantsButNoWayBack(t *testing.T) {
 	f.act("d2", deploy.VerbAbortRollback)
 	f.must(deploy.RollbackStarted{Deployment: "d2", Bad: true, Items: []deploy.RevertGoal{{Host: "h1", Goal: "v1"}}})
 	f.must(permit("d2", 0, deploy.Grant{Host: "h1", Gen: 3, Kind: deploy.PermitNormal, Goal: "v1"}))
+}
+
+// TestAFreezeEndsByAFact: its time being over ends no freeze, FreezesEnded does,
+// and only those whose time is over; the same log gives the same grants.
+func TestAFreezeEndsByAFact(t *testing.T) {
+	f := serving(t, "h1", "h2")
+	f.create("d2", "v2", "h1", "h2")
+	set := func(app string, d time.Duration) deploy.FreezeSet {
+		return deploy.FreezeSet{Request: deploy.Request{Actor: "ann", Reason: "fair"}, App: app, For: d}
+	}
+	f.refused(set("", -time.Second))
+	f.refused(set("", deploy.FreezeMax+1))
+	f.refused(deploy.FreezesEnded{})
+	f.must(set("www", time.Hour))
+	f.must(set("db", 2*time.Hour))
+	f.must(set("cache", 0))
+	begun := f.Now
+	if at, ok := deploy.NextWake(f.State, begun); !ok || at > begun.Add(time.Hour) {
+		t.Errorf("the leader wakes at %v, not when the first freeze ends", at)
+	}
+	ends := func(at deploy.Time) bool {
+		return slices.Contains(deploy.Decide(f.State, deploy.Fleet{}, at), deploy.Event(deploy.FreezesEnded{}))
+	}
+	if ends(begun.Add(time.Hour-1)) || !ends(begun.Add(time.Hour)) {
+		t.Error("the leader does not end the freeze when its time is over")
+	}
+	grant := permit("d2", 0, deploy.Grant{Host: "h1", Gen: 2, Kind: deploy.PermitNormal, Goal: "v2"})
+	f.Now = begun.Add(90 * time.Minute)
+	f.refused(grant) // the fact is missing
+	f.must(deploy.FreezesEnded{})
+	if len(f.Freezes) != 2 || f.Freezes[0].App != "db" || f.Freezes[1].App != "cache" {
+		t.Errorf("left are %+v", f.Freezes)
+	}
+	f.must(set("db", 0)) // frozen again without an end
+	f.Now = begun.Add(9 * time.Hour)
+	f.refused(deploy.FreezesEnded{})
 }
 
 // TestARollbackRevokesWhatContainsIt is R6: a later revision goes too, and both

@@ -131,6 +131,11 @@ func printApp(w io.Writer, a *controlv1.App) {
 	_ = table(w, "GROUP\tSELECT\tCONFIG\tARTIFACTS", rows) // a broken pipe ends the program anyway
 	fmt.Fprintln(w)
 	_ = table(w, appHead, appRows([]*controlv1.App{a})) // a broken pipe ends the program anyway
+	for _, g := range a.GetGroups() {
+		if g.Frozen != "" {
+			fmt.Fprintln(w, line("group "+g.Name+" is frozen "+g.Frozen))
+		}
+	}
 	var drift []string
 	for _, g := range a.GetGroups() {
 		for _, x := range g.Drift {

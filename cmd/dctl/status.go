@@ -103,19 +103,6 @@ func (cl *client) overview(cmd *cobra.Command) error {
 	return table(c.out, appHead, appRows(apps.Apps))
 }
 
-// freezeText says what is frozen, by whom, since when and why.
-func freezeText(f *controlv1.Freeze) string {
-	what := "everything"
-	if f.App != "" {
-		what = strings.TrimSpace(f.App + " " + f.Group)
-	}
-	text := fmt.Sprintf("FROZEN: %s, by %s since %s", what, f.Actor, moment(f.SinceMs))
-	if f.Reason != "" {
-		text += ": " + f.Reason
-	}
-	return text
-}
-
 // printSummary is a deployment in a few lines, with its cause in these words.
 func printSummary(w io.Writer, d *controlv1.Deployment, cause string) {
 	fmt.Fprintln(w, header(d)+"  elapsed "+clock(d.ElapsedMs))

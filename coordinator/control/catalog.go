@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/naming"
@@ -92,8 +93,9 @@ func (s *Service) ListApps(context.Context, *controlv1.ListAppsRequest) (*contro
 			app.Groups = append(app.Groups, groupView(st, g))
 		}
 		for _, f := range st.Freezes {
-			out.Freezes = append(out.Freezes,
-				&controlv1.Freeze{App: f.App, Group: f.Group, Actor: f.Actor, Reason: f.Reason, SinceMs: f.Wall})
+			out.Freezes = append(out.Freezes, &controlv1.Freeze{
+				App: f.App, Group: f.Group, Actor: f.Actor, Reason: f.Reason, SinceMs: f.Wall, UntilMs: f.UntilWall,
+			})
 		}
 	})
 	return out, nil
@@ -111,13 +113,18 @@ func (s *Service) SetFreeze(ctx context.Context, r *controlv1.SetFreezeRequest) 
 	} else if r.App == "" && r.Group != "" {
 		err = refuse(deploy.Invalid, "say of which application group %s is frozen", r.Group)
 	}
+	if most := deploy.FreezeMax; err == nil && (r.ForMs < 0 || r.ForMs > most.Milliseconds()) {
+		err = refuse(deploy.Invalid, "a freeze ends within %d days from now, or when it is lifted", most/(24*time.Hour))
+	}
 	if err != nil {
 		return nil, err
 	}
 	if r.Lift {
 		err = s.propose(ctx, deploy.FreezeLifted{Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group})
 	} else {
-		err = s.propose(ctx, deploy.FreezeSet{Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group})
+		err = s.propose(ctx, deploy.FreezeSet{
+			Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group, For: time.Duration(r.ForMs) * time.Millisecond,
+		})
 	}
 	return &controlv1.SetFreezeResponse{Index: s.index()}, err
 }
@@ -204,10 +211,7 @@ func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
 		out.InFlight = append(out.InFlight, d.ID)
 	}
 	if f := st.Frozen(g); f != nil {
-		out.Frozen = "by " + f.Actor
-		if f.Reason != "" {
-			out.Frozen += ": " + f.Reason
-		}
+		out.Frozen = f.By()
 	}
 	running := map[deploy.Digest]int32{}
 	for _, h := range g.Hosts() {

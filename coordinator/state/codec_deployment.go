@@ -21,8 +21,10 @@ func encodeDeploymentFact(e deploy.Event) *statev1.Event {
 		}}}
 	case deploy.FreezeSet:
 		return &statev1.Event{Fact: &statev1.Event_FreezeSet{FreezeSet: &statev1.FreezeSet{
-			Request: encodeRequest(e.Request), App: e.App, Group: e.Group,
+			Request: encodeRequest(e.Request), App: e.App, Group: e.Group, For: int64(e.For),
 		}}}
+	case deploy.FreezesEnded:
+		return &statev1.Event{Fact: &statev1.Event_FreezesEnded{FreezesEnded: &statev1.FreezesEnded{}}}
 	case deploy.FreezeLifted:
 		return &statev1.Event{Fact: &statev1.Event_FreezeLifted{FreezeLifted: &statev1.FreezeLifted{
 			Request: encodeRequest(e.Request), App: e.App, Group: e.Group,
@@ -73,7 +75,11 @@ func decodeDeploymentFact(p *statev1.Event) deploy.Event {
 		}
 	case *statev1.Event_FreezeSet:
 		e := f.FreezeSet
-		return deploy.FreezeSet{Request: decodeRequest(e.Request), App: e.App, Group: e.Group}
+		return deploy.FreezeSet{
+			Request: decodeRequest(e.Request), App: e.App, Group: e.Group, For: time.Duration(e.For),
+		}
+	case *statev1.Event_FreezesEnded:
+		return deploy.FreezesEnded{}
 	case *statev1.Event_FreezeLifted:
 		e := f.FreezeLifted
 		return deploy.FreezeLifted{Request: decodeRequest(e.Request), App: e.App, Group: e.Group}

@@ -1048,6 +1048,7 @@ type SetFreezeRequest struct {
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"` // "" is every application
 	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
 	Lift          bool                   `protobuf:"varint,4,opt,name=lift,proto3" json:"lift,omitempty"`
+	ForMs         int64                  `protobuf:"varint,5,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"` // from now on; 0 until it is lifted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1110,6 +1111,13 @@ func (x *SetFreezeRequest) GetLift() bool {
 	return false
 }
 
+func (x *SetFreezeRequest) GetForMs() int64 {
+	if x != nil {
+		return x.ForMs
+	}
+	return 0
+}
+
 type SetFreezeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1161,6 +1169,7 @@ type Freeze struct {
 	Actor         string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
 	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	SinceMs       int64                  `protobuf:"varint,5,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	UntilMs       int64                  `protobuf:"varint,6,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"` // 0 until it is lifted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1226,6 +1235,13 @@ func (x *Freeze) GetReason() string {
 func (x *Freeze) GetSinceMs() int64 {
 	if x != nil {
 		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Freeze) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
 	}
 	return 0
 }
@@ -6406,20 +6422,22 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0elowest_serving\x18\x05 \x01(\x05R\rlowestServing\x12!\n" +
 	"\fmost_exposed\x18\x06 \x01(\x05R\vmostExposed\x12\x14\n" +
 	"\x05holds\x18\a \x03(\tR\x05holds\x12\x14\n" +
-	"\x05hosts\x18\b \x01(\x05R\x05hosts\"\x8c\x01\n" +
+	"\x05hosts\x18\b \x01(\x05R\x05hosts\"\xa3\x01\n" +
 	"\x10SetFreezeRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x03 \x01(\tR\x05group\x12\x12\n" +
-	"\x04lift\x18\x04 \x01(\bR\x04lift\")\n" +
+	"\x04lift\x18\x04 \x01(\bR\x04lift\x12\x15\n" +
+	"\x06for_ms\x18\x05 \x01(\x03R\x05forMs\")\n" +
 	"\x11SetFreezeResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"y\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x94\x01\n" +
 	"\x06Freeze\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x19\n" +
-	"\bsince_ms\x18\x05 \x01(\x03R\asinceMs\"z\n" +
+	"\bsince_ms\x18\x05 \x01(\x03R\asinceMs\x12\x19\n" +
+	"\buntil_ms\x18\x06 \x01(\x03R\auntilMs\"z\n" +
 	"\x12DeleteGroupRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +

@@ -134,6 +134,7 @@ type Event struct {
 	//	*Event_TasksReopened
 	//	*Event_GatesAnswered
 	//	*Event_RevisionProven
+	//	*Event_FreezesEnded
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -532,6 +533,15 @@ func (x *Event) GetRevisionProven() *RevisionProven {
 	return nil
 }
 
+func (x *Event) GetFreezesEnded() *FreezesEnded {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_FreezesEnded); ok {
+			return x.FreezesEnded
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -814,6 +824,10 @@ type Event_RevisionProven struct {
 	RevisionProven *RevisionProven `protobuf:"bytes,38,opt,name=revision_proven,json=revisionProven,proto3,oneof"`
 }
 
+type Event_FreezesEnded struct {
+	FreezesEnded *FreezesEnded `protobuf:"bytes,39,opt,name=freezes_ended,json=freezesEnded,proto3,oneof"`
+}
+
 type Event_TokenCreated struct {
 	// Facts of the cluster itself, kept beside deploy's state.
 	TokenCreated *TokenCreated `protobuf:"bytes,40,opt,name=token_created,json=tokenCreated,proto3,oneof"`
@@ -946,6 +960,8 @@ func (*Event_TasksReopened) isEvent_Fact() {}
 func (*Event_GatesAnswered) isEvent_Fact() {}
 
 func (*Event_RevisionProven) isEvent_Fact() {}
+
+func (*Event_FreezesEnded) isEvent_Fact() {}
 
 func (*Event_TokenCreated) isEvent_Fact() {}
 
@@ -5103,6 +5119,7 @@ type FreezeSet struct {
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	For           int64                  `protobuf:"varint,4,opt,name=for,proto3" json:"for,omitempty"` // nanoseconds of FSM time; 0 until it is lifted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5158,6 +5175,49 @@ func (x *FreezeSet) GetGroup() string {
 	return ""
 }
 
+func (x *FreezeSet) GetFor() int64 {
+	if x != nil {
+		return x.For
+	}
+	return 0
+}
+
+type FreezesEnded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezesEnded) Reset() {
+	*x = FreezesEnded{}
+	mi := &file_state_v1_state_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezesEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezesEnded) ProtoMessage() {}
+
+func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezesEnded.ProtoReflect.Descriptor instead.
+func (*FreezesEnded) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+}
+
 type FreezeLifted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -5169,7 +5229,7 @@ type FreezeLifted struct {
 
 func (x *FreezeLifted) Reset() {
 	*x = FreezeLifted{}
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5181,7 +5241,7 @@ func (x *FreezeLifted) String() string {
 func (*FreezeLifted) ProtoMessage() {}
 
 func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5194,7 +5254,7 @@ func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
 func (*FreezeLifted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *FreezeLifted) GetRequest() *Request {
@@ -5229,7 +5289,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5241,7 +5301,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5254,7 +5314,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Hold) GetKind() string {
@@ -5289,7 +5349,7 @@ type HoldsChanged struct {
 
 func (x *HoldsChanged) Reset() {
 	*x = HoldsChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5301,7 +5361,7 @@ func (x *HoldsChanged) String() string {
 func (*HoldsChanged) ProtoMessage() {}
 
 func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5314,7 +5374,7 @@ func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
 func (*HoldsChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *HoldsChanged) GetDeployment() string {
@@ -5351,7 +5411,7 @@ type TargetMoved struct {
 
 func (x *TargetMoved) Reset() {
 	*x = TargetMoved{}
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5363,7 +5423,7 @@ func (x *TargetMoved) String() string {
 func (*TargetMoved) ProtoMessage() {}
 
 func (x *TargetMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5376,7 +5436,7 @@ func (x *TargetMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
 func (*TargetMoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TargetMoved) GetApp() string {
@@ -5424,7 +5484,7 @@ type TakenOver struct {
 
 func (x *TakenOver) Reset() {
 	*x = TakenOver{}
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5436,7 +5496,7 @@ func (x *TakenOver) String() string {
 func (*TakenOver) ProtoMessage() {}
 
 func (x *TakenOver) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5449,7 +5509,7 @@ func (x *TakenOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
 func (*TakenOver) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TakenOver) GetDeployment() string {
@@ -5476,7 +5536,7 @@ type WaveReverted struct {
 
 func (x *WaveReverted) Reset() {
 	*x = WaveReverted{}
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5488,7 +5548,7 @@ func (x *WaveReverted) String() string {
 func (*WaveReverted) ProtoMessage() {}
 
 func (x *WaveReverted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5501,7 +5561,7 @@ func (x *WaveReverted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
 func (*WaveReverted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WaveReverted) GetDeployment() string {
@@ -5537,7 +5597,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5549,7 +5609,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5562,7 +5622,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Observation) GetKey() string {
@@ -5655,7 +5715,7 @@ type GateObserved struct {
 
 func (x *GateObserved) Reset() {
 	*x = GateObserved{}
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5667,7 +5727,7 @@ func (x *GateObserved) String() string {
 func (*GateObserved) ProtoMessage() {}
 
 func (x *GateObserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5680,7 +5740,7 @@ func (x *GateObserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
 func (*GateObserved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GateObserved) GetDeployment() string {
@@ -5729,7 +5789,7 @@ type HostsQuarantined struct {
 
 func (x *HostsQuarantined) Reset() {
 	*x = HostsQuarantined{}
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5741,7 +5801,7 @@ func (x *HostsQuarantined) String() string {
 func (*HostsQuarantined) ProtoMessage() {}
 
 func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5754,7 +5814,7 @@ func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
 func (*HostsQuarantined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *HostsQuarantined) GetRequest() *Request {
@@ -5789,7 +5849,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5801,7 +5861,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5814,7 +5874,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -5848,7 +5908,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5860,7 +5920,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5873,7 +5933,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -5906,7 +5966,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5918,7 +5978,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5931,7 +5991,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -6003,7 +6063,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6015,7 +6075,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6028,7 +6088,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -6076,7 +6136,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6088,7 +6148,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6101,7 +6161,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -6129,7 +6189,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6141,7 +6201,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6154,7 +6214,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -6184,7 +6244,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6196,7 +6256,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6209,7 +6269,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -6243,7 +6303,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6255,7 +6315,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6268,7 +6328,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -6295,7 +6355,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6307,7 +6367,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6320,7 +6380,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -6351,7 +6411,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6363,7 +6423,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6376,7 +6436,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -6418,7 +6478,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6430,7 +6490,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6443,7 +6503,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -6472,7 +6532,7 @@ type CAAdded struct {
 
 func (x *CAAdded) Reset() {
 	*x = CAAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6484,7 +6544,7 @@ func (x *CAAdded) String() string {
 func (*CAAdded) ProtoMessage() {}
 
 func (x *CAAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6497,7 +6557,7 @@ func (x *CAAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
 func (*CAAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *CAAdded) GetRequest() *Request {
@@ -6531,7 +6591,7 @@ type CAIssues struct {
 
 func (x *CAIssues) Reset() {
 	*x = CAIssues{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6543,7 +6603,7 @@ func (x *CAIssues) String() string {
 func (*CAIssues) ProtoMessage() {}
 
 func (x *CAIssues) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6556,7 +6616,7 @@ func (x *CAIssues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
 func (*CAIssues) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CAIssues) GetId() string {
@@ -6584,7 +6644,7 @@ type CARetired struct {
 
 func (x *CARetired) Reset() {
 	*x = CARetired{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6596,7 +6656,7 @@ func (x *CARetired) String() string {
 func (*CARetired) ProtoMessage() {}
 
 func (x *CARetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6609,7 +6669,7 @@ func (x *CARetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
 func (*CARetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *CARetired) GetRequest() *Request {
@@ -6644,7 +6704,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6656,7 +6716,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6669,7 +6729,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -6696,7 +6756,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6708,7 +6768,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6721,7 +6781,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -6746,7 +6806,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6758,7 +6818,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6771,7 +6831,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -6834,7 +6894,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6846,7 +6906,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6859,7 +6919,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -6892,7 +6952,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xbb\x1f\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\x86 \n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -6938,6 +6998,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x0etasks_reopened\x18$ \x01(\v2#.groundswell.state.v1.TasksReopenedH\x00R\rtasksReopened\x12L\n" +
 	"\x0egates_answered\x18% \x01(\v2#.groundswell.state.v1.GatesAnsweredH\x00R\rgatesAnswered\x12O\n" +
 	"\x0frevision_proven\x18& \x01(\v2$.groundswell.state.v1.RevisionProvenH\x00R\x0erevisionProven\x12I\n" +
+	"\rfreezes_ended\x18' \x01(\v2\".groundswell.state.v1.FreezesEndedH\x00R\ffreezesEnded\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -7349,11 +7410,13 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\fGroupDeleted\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\x03 \x01(\tR\x05group\"l\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"~\n" +
 	"\tFreezeSet\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\x03 \x01(\tR\x05group\"o\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x10\n" +
+	"\x03for\x18\x04 \x01(\x03R\x03for\"\x0e\n" +
+	"\fFreezesEnded\"o\n" +
 	"\fFreezeLifted\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
@@ -7500,7 +7563,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -7557,34 +7620,35 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*TargetsReported)(nil),    // 52: groundswell.state.v1.TargetsReported
 	(*GroupDeleted)(nil),       // 53: groundswell.state.v1.GroupDeleted
 	(*FreezeSet)(nil),          // 54: groundswell.state.v1.FreezeSet
-	(*FreezeLifted)(nil),       // 55: groundswell.state.v1.FreezeLifted
-	(*Hold)(nil),               // 56: groundswell.state.v1.Hold
-	(*HoldsChanged)(nil),       // 57: groundswell.state.v1.HoldsChanged
-	(*TargetMoved)(nil),        // 58: groundswell.state.v1.TargetMoved
-	(*TakenOver)(nil),          // 59: groundswell.state.v1.TakenOver
-	(*WaveReverted)(nil),       // 60: groundswell.state.v1.WaveReverted
-	(*Observation)(nil),        // 61: groundswell.state.v1.Observation
-	(*GateObserved)(nil),       // 62: groundswell.state.v1.GateObserved
-	(*HostsQuarantined)(nil),   // 63: groundswell.state.v1.HostsQuarantined
-	(*HostsReleased)(nil),      // 64: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 65: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 66: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 67: groundswell.state.v1.TokenUsed
-	(*TokenRevoked)(nil),       // 68: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 69: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 70: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 71: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 72: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 73: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 74: groundswell.state.v1.EpochActivated
-	(*CAAdded)(nil),            // 75: groundswell.state.v1.CAAdded
-	(*CAIssues)(nil),           // 76: groundswell.state.v1.CAIssues
-	(*CARetired)(nil),          // 77: groundswell.state.v1.CARetired
-	(*Identity)(nil),           // 78: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 79: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 80: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 81: groundswell.state.v1.ClusterCreated
-	nil,                        // 82: groundswell.state.v1.HostEnrolled.LabelsEntry
+	(*FreezesEnded)(nil),       // 55: groundswell.state.v1.FreezesEnded
+	(*FreezeLifted)(nil),       // 56: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 57: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 58: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 59: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 60: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 61: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 62: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 63: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 64: groundswell.state.v1.HostsQuarantined
+	(*HostsReleased)(nil),      // 65: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 66: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 67: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 68: groundswell.state.v1.TokenUsed
+	(*TokenRevoked)(nil),       // 69: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 70: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 71: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 72: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 73: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 74: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 75: groundswell.state.v1.EpochActivated
+	(*CAAdded)(nil),            // 76: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 77: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 78: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 79: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 80: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 81: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 82: groundswell.state.v1.ClusterCreated
+	nil,                        // 83: groundswell.state.v1.HostEnrolled.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -7611,101 +7675,102 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	52,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
 	53,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
 	54,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	55,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	57,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	58,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	59,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	60,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	62,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	63,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	64,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	65,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	79,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	56,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	58,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	59,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	60,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	61,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	63,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	64,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	65,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	66,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	80,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
 	35,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
 	36,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
 	37,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
 	38,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
 	39,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
-	66,  // 39: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	67,  // 40: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	80,  // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	81,  // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	68,  // 43: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	69,  // 44: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	70,  // 45: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	71,  // 46: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	72,  // 47: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	73,  // 48: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	74,  // 49: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	75,  // 50: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
-	76,  // 51: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
-	77,  // 52: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
-	12,  // 53: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 54: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 55: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 56: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 57: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 58: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 59: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 60: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 61: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 62: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 63: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 64: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 65: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 66: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 67: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 68: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 69: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 70: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 71: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 72: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 73: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 74: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 75: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 76: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 77: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 78: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 79: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 80: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 81: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	82,  // 82: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	2,   // 83: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 84: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 85: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 86: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 87: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	26,  // 88: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 89: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	30,  // 90: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	31,  // 91: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	33,  // 92: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	33,  // 93: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	40,  // 94: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	42,  // 95: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	50,  // 96: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	51,  // 97: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 98: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 99: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 100: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	56,  // 101: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	61,  // 102: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 103: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 104: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 105: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	2,   // 106: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 107: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 108: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 109: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 110: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 111: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 112: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	78,  // 113: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	114, // [114:114] is the sub-list for method output_type
-	114, // [114:114] is the sub-list for method input_type
-	114, // [114:114] is the sub-list for extension type_name
-	114, // [114:114] is the sub-list for extension extendee
-	0,   // [0:114] is the sub-list for field type_name
+	55,  // 39: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
+	67,  // 40: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	68,  // 41: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	81,  // 42: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	82,  // 43: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	69,  // 44: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	70,  // 45: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	71,  // 46: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	72,  // 47: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	73,  // 48: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	74,  // 49: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	75,  // 50: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	76,  // 51: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	77,  // 52: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	78,  // 53: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	12,  // 54: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 55: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 56: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 57: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 58: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 59: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 60: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 61: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 62: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 63: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 64: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 65: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 66: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 67: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 68: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 69: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 70: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 71: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 72: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 73: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 74: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 75: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 76: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 77: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 78: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 79: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 80: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 81: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 82: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	83,  // 83: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	2,   // 84: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 85: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 86: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 87: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 88: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	26,  // 89: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 90: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	30,  // 91: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	31,  // 92: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	33,  // 93: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	33,  // 94: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	40,  // 95: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	42,  // 96: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	50,  // 97: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	51,  // 98: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 99: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 100: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 101: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	57,  // 102: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	62,  // 103: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 104: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 105: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 106: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	2,   // 107: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 108: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 109: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 110: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 111: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 112: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 113: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	79,  // 114: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	115, // [115:115] is the sub-list for method output_type
+	115, // [115:115] is the sub-list for method input_type
+	115, // [115:115] is the sub-list for extension type_name
+	115, // [115:115] is the sub-list for extension extendee
+	0,   // [0:115] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -7752,6 +7817,7 @@ func file_state_v1_state_proto_init() {
 		(*Event_TasksReopened)(nil),
 		(*Event_GatesAnswered)(nil),
 		(*Event_RevisionProven)(nil),
+		(*Event_FreezesEnded)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -7773,7 +7839,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   83,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
