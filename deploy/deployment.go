@@ -33,6 +33,7 @@ type Deployment struct {
 	Granted   bool     `json:"granted,omitempty"`
 	Asked     string   `json:"asked,omitempty"` // who wants all of it back, and why; "" nobody
 	Redeploy  bool     `json:"redeploy,omitempty"`
+	Repair    bool     `json:"repair,omitempty"` // see DeploymentCreated
 	Seed      uint64   `json:"seed"`
 	Actor     string   `json:"actor,omitempty"`
 	Person    string   `json:"person,omitempty"` // who the actor counts as, for four eyes

@@ -104,6 +104,7 @@ type DeploymentCreated struct {
 	Waves      []Wave
 	Seed       uint64
 	Redeploy   bool
+	Repair     bool // of Redeploy: hosts whose installed files are as they should be do nothing
 	Force      bool // deploy a revision that is marked bad
 	Inverse    bool // a rollback as a deployment of its own
 	// of an inverse one: the deployment that it takes back, the choice of Undoable; "" brings all to Revision
@@ -440,6 +441,14 @@ type Report struct {
 	Staged      []Digest
 	StageFailed Digest
 	Failure     *Failure // of the result or of staging
+	Edits       *Edits
+}
+
+// Edits are installed files of a target that are not what the last hook of the
+// last deployment left; nil is none that is known of.
+type Edits struct {
+	Files int      `json:"files"`
+	Paths []string `json:"paths,omitempty"` // the first few
 }
 
 // Failure says why a task failed, in the words that a person needs.

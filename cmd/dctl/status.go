@@ -100,7 +100,9 @@ func (cl *client) overview(cmd *cobra.Command) error {
 		fmt.Fprintln(c.out, "no deployment is in flight")
 	}
 	fmt.Fprintln(c.out)
-	return table(c.out, appHead, appRows(apps.Apps))
+	err = table(c.out, appHead, appRows(apps.Apps))
+	printEdited(c.out, apps.Apps)
+	return err
 }
 
 // printSummary is a deployment in a few lines, with its cause in these words.

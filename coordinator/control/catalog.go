@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -192,7 +193,25 @@ func driftViews(st *deploy.State, g *deploy.Group) (out []*controlv1.Drift) {
 			Wants: st.RevisionName(g.App, x.Wants), Why: x.Why,
 		})
 	}
+	for _, h := range g.Hosts() {
+		if t := st.Target(h, g.App); t != nil && t.Edits != nil && len(out) < driftShown {
+			name := st.RevisionName(g.App, t.Running)
+			out = append(out, &controlv1.Drift{
+				Host: hostName(st, h), Runs: name, Wants: st.RevisionName(g.App, st.Wants(t).Revision),
+				Why: editsText(t.Edits),
+			})
+		}
+	}
 	return out
+}
+
+// editsText says which installed files were edited.
+func editsText(e *deploy.Edits) string {
+	text := fmt.Sprintf("%d edited: %s", e.Files, strings.Join(e.Paths, ", "))
+	if e.Files > len(e.Paths) {
+		text += ", …"
+	}
+	return text
 }
 
 func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
@@ -217,6 +236,9 @@ func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
 	for _, h := range g.Hosts() {
 		if t := st.Target(h, g.App); t != nil && t.Running != "" {
 			running[t.Running]++
+			if t.Edits != nil {
+				out.EditedHosts++
+			}
 		}
 	}
 	for _, d := range slices.Sorted(maps.Keys(running)) {
@@ -362,6 +384,9 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 		}
 		wants := st.Wants(t)
 		v.Why = wants.Why
+		if t.Edits != nil {
+			v.EditedFiles, v.Edited = int64(t.Edits.Files), t.Edits.Paths
+		}
 		for to, d := range map[*string]deploy.Digest{
 			&v.Running: t.Running, &v.Desired: wants.Revision,
 			&v.LastGood: st.LastGood(t),

@@ -129,7 +129,7 @@ func encodeCreated(e *deploy.DeploymentCreated) *statev1.DeploymentCreated {
 		Request: encodeRequest(e.Request), Id: e.ID, App: e.App, Group: e.Group, Revision: string(e.Revision),
 		RevName: e.RevName, Config: encodeConfig(&e.Config), Waves: each(e.Waves,
 			encodeWave), Seed: e.Seed, Undoes: e.Undoes,
-		Redeploy: e.Redeploy, Force: e.Force, Inverse: e.Inverse, Bad: string(e.Bad), Layout: e.Layout,
+		Redeploy: e.Redeploy, Repair: e.Repair, Force: e.Force, Inverse: e.Inverse, Bad: string(e.Bad), Layout: e.Layout,
 		Fixes: texts(e.Fixes), Without: texts(e.Without), Preempt: e.Preempt,
 		Skip: each(e.Skip, func(s deploy.Skip) *statev1.Skip {
 			return &statev1.Skip{Host: s.Host, Cause: s.Cause, Intend: s.Intend}
@@ -142,7 +142,7 @@ func decodeCreated(m *statev1.DeploymentCreated) deploy.Event {
 		Request: decodeRequest(m.Request), ID: m.Id, App: m.App, Group: m.Group, Revision: deploy.Digest(m.Revision),
 		RevName: m.RevName, Config: decodeConfig(m.Config), Waves: each(m.Waves,
 			decodeWave), Seed: m.Seed, Undoes: m.Undoes,
-		Redeploy: m.Redeploy, Force: m.Force, Inverse: m.Inverse, Bad: deploy.Digest(m.Bad), Layout: m.Layout,
+		Redeploy: m.Redeploy, Repair: m.Repair, Force: m.Force, Inverse: m.Inverse, Bad: deploy.Digest(m.Bad), Layout: m.Layout,
 		Fixes: digests(m.Fixes), Without: digests(m.Without), Preempt: m.Preempt,
 		Skip: each(m.Skip, func(s *statev1.Skip) deploy.Skip {
 			return deploy.Skip{Host: s.Host, Cause: s.Cause, Intend: s.Intend}

@@ -3344,6 +3344,7 @@ type Group struct {
 	Drift          []*Drift               `protobuf:"bytes,13,rep,name=drift,proto3" json:"drift,omitempty"`                                   // GetApp only
 	Frozen         string                 `protobuf:"bytes,14,opt,name=frozen,proto3" json:"frozen,omitempty"`                                 // by whom and why
 	NextSelector   string                 `protobuf:"bytes,15,opt,name=next_selector,json=nextSelector,proto3" json:"next_selector,omitempty"` // in force once nothing is in flight
+	EditedHosts    int32                  `protobuf:"varint,16,opt,name=edited_hosts,json=editedHosts,proto3" json:"edited_hosts,omitempty"`   // with installed files that are not what the last hook left
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3481,6 +3482,13 @@ func (x *Group) GetNextSelector() string {
 		return x.NextSelector
 	}
 	return ""
+}
+
+func (x *Group) GetEditedHosts() int32 {
+	if x != nil {
+		return x.EditedHosts
+	}
+	return 0
 }
 
 type RevisionCount struct {
@@ -4235,7 +4243,9 @@ type Target struct {
 	Permit        string                 `protobuf:"bytes,8,opt,name=permit,proto3" json:"permit,omitempty"`
 	Desired       string                 `protobuf:"bytes,9,opt,name=desired,proto3" json:"desired,omitempty"` // what it should run
 	LastGood      string                 `protobuf:"bytes,10,opt,name=last_good,json=lastGood,proto3" json:"last_good,omitempty"`
-	Why           string                 `protobuf:"bytes,11,opt,name=why,proto3" json:"why,omitempty"` // it should run that
+	Why           string                 `protobuf:"bytes,11,opt,name=why,proto3" json:"why,omitempty"`                                     // it should run that
+	EditedFiles   int64                  `protobuf:"varint,12,opt,name=edited_files,json=editedFiles,proto3" json:"edited_files,omitempty"` // installed, and not what the last hook left
+	Edited        []string               `protobuf:"bytes,13,rep,name=edited,proto3" json:"edited,omitempty"`                               // the first few of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4345,6 +4355,20 @@ func (x *Target) GetWhy() string {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *Target) GetEditedFiles() int64 {
+	if x != nil {
+		return x.EditedFiles
+	}
+	return 0
+}
+
+func (x *Target) GetEdited() []string {
+	if x != nil {
+		return x.Edited
+	}
+	return nil
 }
 
 type ListHostsRequest struct {
@@ -6631,7 +6655,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05waits\x18\x04 \x01(\bR\x05waits\"P\n" +
 	"\x03App\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
-	"\x06groups\x18\x02 \x03(\v2\x1d.groundswell.control.v1.GroupR\x06groups\"\xef\x03\n" +
+	"\x06groups\x18\x02 \x03(\v2\x1d.groundswell.control.v1.GroupR\x06groups\"\x92\x04\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bselector\x18\x02 \x01(\tR\bselector\x12\x1c\n" +
@@ -6651,7 +6675,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\tin_flight\x18\f \x03(\tR\binFlight\x123\n" +
 	"\x05drift\x18\r \x03(\v2\x1d.groundswell.control.v1.DriftR\x05drift\x12\x16\n" +
 	"\x06frozen\x18\x0e \x01(\tR\x06frozen\x12#\n" +
-	"\rnext_selector\x18\x0f \x01(\tR\fnextSelector\"g\n" +
+	"\rnext_selector\x18\x0f \x01(\tR\fnextSelector\x12!\n" +
+	"\fedited_hosts\x18\x10 \x01(\x05R\veditedHosts\"g\n" +
 	"\rRevisionCount\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x14\n" +
@@ -6712,7 +6737,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"quarantine\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa6\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x02\n" +
 	"\x06Target\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x18\n" +
@@ -6727,7 +6752,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\adesired\x18\t \x01(\tR\adesired\x12\x1b\n" +
 	"\tlast_good\x18\n" +
 	" \x01(\tR\blastGood\x12\x10\n" +
-	"\x03why\x18\v \x01(\tR\x03why\"\x92\x01\n" +
+	"\x03why\x18\v \x01(\tR\x03why\x12!\n" +
+	"\fedited_files\x18\f \x01(\x03R\veditedFiles\x12\x16\n" +
+	"\x06edited\x18\r \x03(\tR\x06edited\"\x92\x01\n" +
 	"\x10ListHostsRequest\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1a\n" +
 	"\bselector\x18\x02 \x03(\tR\bselector\x12\x12\n" +
