@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -218,5 +219,31 @@ func TestAnOpenGenerationDoesNotServe(t *testing.T) {
 	f.report(deploy.Report{Host: "h1", Gen: 7, Running: "v1", Health: deploy.HealthHealthy})
 	if f.Target("h1", "www").Serving() || f.Groups["www/prod"].Usage("").Serving != 1 {
 		t.Error("a target with an open generation counts as serving")
+	}
+}
+
+// TestWhoIsInTheWay: whoever waits in the queue of a group knows for whom, by the
+// limit of what is in flight, by a wave, or because the one before halts.
+func TestWhoIsInTheWay(t *testing.T) {
+	f := serving(t, "h1", "h2")
+	f.must(deploy.RevisionRegistered{App: "www", Name: "v3", Digest: "v3"})
+	d2 := f.create("d2", "v2", "h1", "h2")
+	c := f.Groups["www/prod"].Config
+	c.InFlight.Max = 1
+	f.must(deploy.DeploymentCreated{
+		ID: "d3", App: "www", Group: "prod", Revision: "v3", RevName: "v3", Config: c,
+		Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1", "h2"}}}, Layout: f.Groups["www/prod"].Layout.Version,
+	})
+	d3 := f.Deployments["d3"]
+	if got := f.Behind(d3); got != d2 || f.Behind(d2) != nil {
+		t.Errorf("d3 is behind %v, d2 behind %v", got, f.Behind(d2))
+	}
+	if got := deploy.Holds(f.State, d3, f.Now); len(got) != 1 || !strings.Contains(got[0], "v2 (d2), which is running") {
+		t.Errorf("it waits for %q", got)
+	}
+	d3.Config.InFlight.Max = 2
+	f.act("d2", deploy.VerbPause)
+	if got := f.Behind(d3); got != d2 {
+		t.Errorf("d2 halts, and d3 is behind %v", got)
 	}
 }

@@ -176,7 +176,7 @@ func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 	case over(d) && verdict(d) != exitDone:
 		fmt.Fprintln(w)
 		s.report(w)
-	case len(unreached(d)) > 0:
+	case len(unreached(d)) > 0, d.Behind != nil:
 		fmt.Fprintln(w)
 		next(w, d, s.failed())
 	}
