@@ -93,6 +93,7 @@ func (a *Agent) serve(ctx context.Context, id string) error {
 		return g.Wait()
 	}
 	g.Go(func() error { return a.janitor.run(ctx) })
+	g.Go(func() error { return a.compare(ctx) })
 	g.Go(func() error { return a.renew(ctx) })
 	g.Go(func() error { return a.beat(ctx) })
 	g.Go(func() error { return a.connect(ctx) })

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/groundswell/groundswell/agent/release"
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/internal/durable"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
@@ -36,6 +37,7 @@ type brief struct {
 	Staging    *staging          `json:",omitempty"` // the last one, if it failed
 	Specs      map[string]string `json:",omitempty"` // stated names of appspecs, by id
 	Episodes   []episode         `json:",omitempty"` // newest last
+	Edits      release.Edits     `json:",omitzero"`  // of installed files, as compared last
 	Removed    bool              `json:",omitempty"` // the host does not belong to the application any more
 }
 

@@ -79,7 +79,7 @@ func (t *target) through(s task.Step) (task.Outcome, bool) {
 	case task.KindHook:
 		return task.OutcomeSkipped, t.nothingToRun(s)
 	case task.KindWait, task.KindStage, task.KindCheckIdle, task.KindInstall, task.KindProbe, task.KindUndo,
-		task.KindSettle:
+		task.KindSettle, task.KindVerify:
 	}
 	return 0, false
 }
@@ -89,7 +89,7 @@ func disturbs(s task.Step) bool {
 	switch s.Kind {
 	case task.KindHook, task.KindInstall, task.KindUndo, task.KindProbe, task.KindSettle:
 		return true
-	case task.KindWait, task.KindStage, task.KindAccept, task.KindCheckIdle, task.KindReport:
+	case task.KindWait, task.KindStage, task.KindAccept, task.KindCheckIdle, task.KindReport, task.KindVerify:
 	}
 	return false
 }
@@ -98,6 +98,10 @@ func disturbs(s task.Step) bool {
 // follows is its consequence.
 func (t *target) explain(st task.State, s task.Step, v verdict) error {
 	if v.failure == nil {
+		return nil
+	}
+	if s.Kind == task.KindVerify { // no failure: there is something to repair
+		t.o.Log.Info("target is repaired", "app", t.app, "generation", s.Generation, "why", v.failure.Message)
 		return nil
 	}
 	t.o.Log.Warn("step failed", "app", t.app, "generation", s.Generation, "event", v.failure.Event,
@@ -146,6 +150,8 @@ func (t *target) do(ctx context.Context, s task.Step) verdict {
 		return t.validate(ctx, s)
 	case task.KindInstall, task.KindUndo, task.KindSettle:
 		return t.move(ctx, s)
+	case task.KindVerify:
+		return t.verify(s)
 	case task.KindWait, task.KindAccept, task.KindReport:
 	}
 	return ends(task.OutcomeOK)
@@ -175,7 +181,9 @@ func (t *target) move(ctx context.Context, s task.Step) verdict {
 	case task.KindUndo:
 		err = t.releases.Undo(ctx, t.app)
 	default:
-		err = t.releases.Settle(t.app)
+		if err = t.releases.Settle(t.app); err == nil && t.local == nil {
+			t.noteBaseline()
+		}
 	}
 	if err != nil {
 		if s.Kind == task.KindSettle {

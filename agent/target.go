@@ -46,6 +46,7 @@ type target struct {
 	interrupt func(a *agentv1.Assignment)
 	base      task.Base // as reported
 	staged    []string  // digests
+	edits     *edits    // of the last comparison, until it is taken
 	health    health
 	watch     watch
 }
@@ -181,7 +182,7 @@ func (t *target) take() error {
 	}
 	return t.journal.Assign(task.Assignment{
 		Generation: a.Generation, Permit: task.Permit(a.Permit), App: t.app, Deployment: a.Deployment, Goal: goal,
-		StopFails: a.StopFailureFails, Revert: a.Rollback, SkipProbe: len(a.Probes) == 0,
+		StopFails: a.StopFailureFails, Revert: a.Rollback, SkipProbe: len(a.Probes) == 0, Verify: a.Repair,
 	})
 }
 
@@ -211,7 +212,9 @@ func (t *target) settle(st task.State) error {
 	t.mu.Lock()
 	a, removed := t.latest, t.removed
 	t.mu.Unlock()
+	news := false
 	err := t.change(func(b *brief) {
+		news = t.edited(b, st)
 		switch {
 		case removed:
 			b.Removed = true
@@ -220,6 +223,9 @@ func (t *target) settle(st task.State) error {
 		}
 	})
 	t.publish(st.Base)
+	if news {
+		t.out.mark(t.app)
+	}
 	t.watchOver(!removed && st.Base.Running != "" && st.Base.World == nil)
 	return err
 }
@@ -283,7 +289,7 @@ func (t *target) report() *agentv1.Report {
 	r := &agentv1.Report{
 		App: t.app, Generation: t.base.Generation, Result: agentv1.Result(t.base.Result),
 		Running: digestOf(t.base.Running),
-		Health:  t.health.state, Evidence: t.health.evidence, Staged: t.staged,
+		Health:  t.health.state, Evidence: t.health.evidence, Staged: t.staged, Edits: editsProto(t.brief.Edits),
 	}
 	if t.base.Result == task.ResultFailed || t.base.Result == task.ResultBroken {
 		r.Failure = t.brief.Failure.proto()

@@ -323,7 +323,7 @@ func (c *Coordinator) close() error {
 	var errs []error
 	if c.ring != nil {
 		if err := c.ring.Leave(); err != nil {
-			c.o.Log.Info("the gossip ring was left without a word", "error", err)
+			c.o.Log.Info("the gossip ring was not closed", "error", err)
 		}
 	}
 	if c.peers != nil {

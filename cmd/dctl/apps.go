@@ -56,10 +56,28 @@ func appRows(apps []*controlv1.App) []string {
 			if g.Frozen != "" {
 				status += ", frozen"
 			}
+			if g.EditedHosts > 0 {
+				status += ", edited"
+			}
 			rows = append(rows, cells(a.Name, g.Name, g.Hosts, g.Serving, running(g), last, status))
 		}
 	}
 	return rows
+}
+
+// printEdited says on how many hosts installed files were edited, and the way on.
+func printEdited(w io.Writer, apps []*controlv1.App) {
+	for _, a := range apps {
+		for _, g := range a.Groups {
+			if g.EditedHosts == 0 {
+				continue
+			}
+			fmt.Fprintf(w, "\n%s %s: installed files are not what the last deployment left on %s:\n",
+				line(a.Name), line(g.Name), count(int(g.EditedHosts), "host"))
+			fmt.Fprintf(w, "  dctl apps show %s  # which\n  dctl deploy --app %s --group %s --rev @current  # repairs them\n",
+				line(a.Name), line(a.Name), line(g.Name))
+		}
+	}
 }
 
 // running is "9be01d7 ×11, 4f2a91c ×1".
@@ -131,6 +149,11 @@ func printApp(w io.Writer, a *controlv1.App) {
 	_ = table(w, "GROUP\tSELECT\tCONFIG\tARTIFACTS", rows) // a broken pipe ends the program anyway
 	fmt.Fprintln(w)
 	_ = table(w, appHead, appRows([]*controlv1.App{a})) // a broken pipe ends the program anyway
+	for _, g := range a.GetGroups() {
+		if g.Frozen != "" {
+			fmt.Fprintln(w, line("group "+g.Name+" is frozen "+g.Frozen))
+		}
+	}
 	var drift []string
 	for _, g := range a.GetGroups() {
 		for _, x := range g.Drift {
@@ -155,6 +178,7 @@ func printApp(w io.Writer, a *controlv1.App) {
 		fmt.Fprintln(w)
 		_ = table(w, "GROUP\tDRIFTED\tRUNS\tSHOULD RUN\tWHY", drift) // a broken pipe ends the program anyway
 	}
+	printEdited(w, []*controlv1.App{a})
 }
 
 func (c *cli) appsDelete() *cobra.Command {

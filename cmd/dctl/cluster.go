@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -22,8 +23,7 @@ func (c *cli) clusterCommand() *cobra.Command {
 		Use: "status", Short: "Show the coordinators", Args: upTo(0), Example: "dctl cluster status",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus,
-					&controlv1.ClusterStatusRequest{})
+				out, err := c.awaitLeader(cmd.Context(), cl)
 				if err != nil {
 					return err
 				}
@@ -33,6 +33,31 @@ func (c *cli) clusterCommand() *cobra.Command {
 	}
 	return family("cluster", "The coordinators", status,
 		c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand(), c.clusterCACommand())
+}
+
+// leaderLooks is how often, every 100 ms, the status of a cluster looks for a
+// leader that is to come: all voters answer, and an election takes about a second.
+const leaderLooks = 50
+
+// awaitLeader answers how the cluster stands. One that has just started is given
+// the time to choose a leader; one without a quorum is told of at once.
+func (c *cli) awaitLeader(ctx context.Context, cl *client) (*controlv1.ClusterStatusResponse, error) {
+	for n := 1; ; n++ {
+		out, err := call(ctx, cl, controlv1.ControlServiceClient.ClusterStatus, &controlv1.ClusterStatusRequest{})
+		if err != nil || len(out.Missing) > 0 || leads(out) || n == leaderLooks {
+			return out, err
+		}
+		if err := c.wait(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// leads reports whether the cluster has a leader that has said where it is.
+func leads(s *controlv1.ClusterStatusResponse) bool {
+	return s.ClusterId != "" && slices.ContainsFunc(s.Coordinators, func(m *controlv1.Coordinator) bool {
+		return m.Leader && m.Address != ""
+	})
 }
 
 func (c *cli) clusterRemoveCommand() *cobra.Command {
@@ -76,6 +101,9 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 	fmt.Fprintf(w, "quorum %d of %s", s.Quorum, count(voters(s), "voter"))
 	if len(s.Missing) > 0 {
 		fmt.Fprintf(w, ", MISSING %s", line(strings.Join(s.Missing, ", ")))
+	}
+	if !slices.ContainsFunc(s.Coordinators, func(m *controlv1.Coordinator) bool { return m.Leader }) {
+		fmt.Fprint(w, ", NO LEADER")
 	}
 	fmt.Fprintf(w, "; the CA's certificate: %s\n", life(s.CaEndsMs))
 	var rows []string

@@ -180,6 +180,8 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 		add("and let it take over", "dctl take-over %s", d.Id)
 		add("every host goes back", "dctl abort %s --rollback", d.Id)
 		add("hosts keep what they run", "dctl abort %s --leave", d.Id)
+	case !d.Terminal && d.Behind != nil:
+		behind(d, add)
 	case d.Status == "rolled_back" && d.Broken > 0:
 		add("the hosts that could not go back", "dctl hosts list --app %s", d.App)
 		add("look at every task", "dctl status %s", d.Id)
@@ -193,6 +195,35 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 	if len(rows) > 0 {
 		fmt.Fprintln(w, "next:\n  "+strings.Join(rows, "\n  "))
 	}
+}
+
+// behind adds the ways on for a deployment that another one is in the way of.
+func behind(d *controlv1.Deployment, add func(what, format string, args ...any)) {
+	o := d.Behind
+	what, id := shortName(line(o.Revision)), line(o.Id)
+	add("how "+what+" stands, which is in the way", "dctl status %s", id)
+	switch {
+	case len(o.WaitsFor) > 0:
+		add("say yes to it", "dctl approve %s", id)
+		add("say no to it", "dctl reject %s", id)
+	case o.Status == "paused" && o.Decision:
+		add("try its failed hosts again", "dctl retry %s", id)
+	case o.Status == "paused":
+		add("let it go on", "dctl resume %s", id)
+	case o.Status == "running":
+		add("let its bake, window or gate pass", "dctl promote %s", id)
+	}
+	if o.Status == "paused" || o.Status == "running" || o.Status == "pending" {
+		add("end it, its hosts go back", "dctl abort %s --rollback", id)
+		add("end it, its hosts keep what they run", "dctl abort %s --leave", id)
+	}
+	add("end this one instead", "dctl abort %s --leave", d.Id)
+}
+
+// halted reports whether what a deployment waits for goes on only if a person
+// does something.
+func halted(o *controlv1.Behind) bool {
+	return o != nil && (o.Status == "paused" || len(o.WaitsFor) > 0)
 }
 
 // unreached lists the hosts that a deployment waits for and nobody reaches.

@@ -204,10 +204,31 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 	// a broken pipe ends the program anyway
 	_ = table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows)
 	for _, t := range h.GetTargets() {
+		if t.EditedFiles > 0 {
+			fmt.Fprintln(w, line(fmt.Sprintf("%s: %s not what the last deployment left: %s", t.App,
+				are(int(t.EditedFiles), "installed file"), few(t.Edited, int(t.EditedFiles)))))
+		}
 		if why {
 			fmt.Fprintln(w, line(fmt.Sprintf("%s should run %s: %s", t.App, cmp.Or(t.Desired, "nothing"), t.Why)))
 		}
 	}
+}
+
+// are is "1 file is" or "2 files are".
+func are(n int, what string) string {
+	if n == 1 {
+		return count(n, what) + " is"
+	}
+	return count(n, what) + " are"
+}
+
+// few is a list of the first names of so many.
+func few(names []string, of int) string {
+	text := strings.Join(names, ", ")
+	if of > len(names) {
+		text += fmt.Sprintf(" and %d more", of-len(names))
+	}
+	return text
 }
 
 func (c *cli) hostsCordon(use, short string, lift bool) *cobra.Command {

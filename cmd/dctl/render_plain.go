@@ -19,6 +19,7 @@ type plainRenderer struct {
 	out    io.Writer
 	headed bool
 	lost   bool
+	behind string // whom it was said to wait for, while that one halts
 }
 
 func (p *plainRenderer) update(s *story, u update) {
@@ -39,6 +40,27 @@ func (p *plainRenderer) update(s *story, u update) {
 		fmt.Fprintln(p.out, header(s.deployment))
 	}
 	p.records(s, u.records)
+	p.queued(s.deployment)
+}
+
+// queued says, once, that nothing goes on until a person does something about
+// the deployment before this one.
+func (p *plainRenderer) queued(d *controlv1.Deployment) {
+	o := d.GetBehind()
+	if !halted(o) || d.Terminal {
+		p.behind = ""
+		return
+	}
+	if p.behind == o.Id {
+		return
+	}
+	p.behind = o.Id
+	text := fmt.Sprintf("waits for %s (%s), which is %s", shortName(o.Revision), o.Id, o.Status)
+	if o.Cause != "" {
+		text += ": " + o.Cause
+	}
+	fmt.Fprintln(p.out, clock(d.ElapsedMs), line(text))
+	next(p.out, d, nil)
 }
 
 // header is the first line: what goes where, who wants it, and its id.

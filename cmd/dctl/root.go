@@ -22,7 +22,7 @@ func (c *cli) root() *cobra.Command {
 		c.localCommand(), c.tokenCommand(), c.accessCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
 	)
 	root.AddCommand(c.actCommands()...)
-	root.AddCommand(c.freezeCommands()...)
+	root.AddCommand(c.freezeCommand(), c.unfreezeCommand())
 	root.AddCommand(c.devCommands()...)
 	root.Long = `Deploy revisions to fleets of hosts, in waves.
 

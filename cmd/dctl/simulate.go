@@ -132,30 +132,3 @@ func (c *cli) schemaCommand() *cobra.Command {
 		},
 	}
 }
-
-func (c *cli) freezeCommands() []*cobra.Command {
-	make := func(use, short string, lift bool) *cobra.Command {
-		var app, group string
-		cmd := &cobra.Command{
-			Use: use + " [--app APP [--group GROUP]]", Short: short, Args: upTo(0),
-			Example: fmt.Sprintf("dctl %s --app www --reason \"trade fair\"\ndctl %s", use, use),
-		}
-		c.appFlag(cmd, &app)
-		cmd.Flags().StringVar(&group, "group", "", "deployment group (default: every group of the application)")
-		cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-			return c.with(func(cl *client) error {
-				req := &controlv1.SetFreezeRequest{Mutation: cl.mutation(""), App: app, Group: group, Lift: lift}
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.SetFreeze, req)
-				if err != nil {
-					return err
-				}
-				return c.show(out, func(w io.Writer) { fmt.Fprintln(w, use+": accepted") })
-			})
-		}
-		return cmd
-	}
-	return []*cobra.Command{
-		make("freeze", "Hold every deployment, rollbacks apart", false),
-		make("unfreeze", "Lift the freeze of exactly that scope", true),
-	}
-}

@@ -100,20 +100,9 @@ func (cl *client) overview(cmd *cobra.Command) error {
 		fmt.Fprintln(c.out, "no deployment is in flight")
 	}
 	fmt.Fprintln(c.out)
-	return table(c.out, appHead, appRows(apps.Apps))
-}
-
-// freezeText says what is frozen, by whom, since when and why.
-func freezeText(f *controlv1.Freeze) string {
-	what := "everything"
-	if f.App != "" {
-		what = strings.TrimSpace(f.App + " " + f.Group)
-	}
-	text := fmt.Sprintf("FROZEN: %s, by %s since %s", what, f.Actor, moment(f.SinceMs))
-	if f.Reason != "" {
-		text += ": " + f.Reason
-	}
-	return text
+	err = table(c.out, appHead, appRows(apps.Apps))
+	printEdited(c.out, apps.Apps)
+	return err
 }
 
 // printSummary is a deployment in a few lines, with its cause in these words.
@@ -187,7 +176,7 @@ func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 	case over(d) && verdict(d) != exitDone:
 		fmt.Fprintln(w)
 		s.report(w)
-	case len(unreached(d)) > 0:
+	case len(unreached(d)) > 0, d.Behind != nil:
 		fmt.Fprintln(w)
 		next(w, d, s.failed())
 	}

@@ -49,7 +49,7 @@ func (cl *client) watch(ctx context.Context, t target) error {
 	case errors.Is(err, errEnd):
 		return cl.cli.outcome(s, t)
 	case errors.Is(err, errDetached) || ctx.Err() != nil:
-		return cl.detached(t.id)
+		return cl.detached(t.id, s.deployment)
 	case inner.Err() != nil:
 		return cl.timedOut(t, s)
 	}
@@ -145,11 +145,14 @@ func (t target) code(d *controlv1.Deployment) int {
 }
 
 // detached tells how to come back.
-func (cl *client) detached(id string) error {
+func (cl *client) detached(id string, d *controlv1.Deployment) error {
 	w := cl.cli.err
 	fmt.Fprintf(w, "detached; deployment %s goes on\n", id)
 	fmt.Fprintf(w, "  dctl watch %s              watch it again\n", id)
 	fmt.Fprintf(w, "  dctl abort %s --rollback   take it back\n", id)
+	if halted(d.GetBehind()) {
+		next(w, d, nil)
+	}
 	return silent(exitDetached)
 }
 

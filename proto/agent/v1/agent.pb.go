@@ -1326,6 +1326,7 @@ type Assignment struct {
 	StopFailureFails bool                   `protobuf:"varint,13,opt,name=stop_failure_fails,json=stopFailureFails,proto3" json:"stop_failure_fails,omitempty"`
 	TaskLimitNs      int64                  `protobuf:"varint,14,opt,name=task_limit_ns,json=taskLimitNs,proto3" json:"task_limit_ns,omitempty"`
 	StageBandwidth   int64                  `protobuf:"varint,15,opt,name=stage_bandwidth,json=stageBandwidth,proto3" json:"stage_bandwidth,omitempty"` // bytes a second while staging ahead; 0 is no limit
+	Repair           bool                   `protobuf:"varint,17,opt,name=repair,proto3" json:"repair,omitempty"`                                       // leave the target alone if it runs the goal and its files are what the last hook left
 	Report           bool                   `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"`                                       // what the host said of the application was dropped: report again
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1464,6 +1465,13 @@ func (x *Assignment) GetStageBandwidth() int64 {
 		return x.StageBandwidth
 	}
 	return 0
+}
+
+func (x *Assignment) GetRepair() bool {
+	if x != nil {
+		return x.Repair
+	}
+	return false
 }
 
 func (x *Assignment) GetReport() bool {
@@ -1646,6 +1654,7 @@ type Report struct {
 	Staged        []string               `protobuf:"bytes,8,rep,name=staged,proto3" json:"staged,omitempty"`                              // digests with a complete release on this host
 	StageFailed   string                 `protobuf:"bytes,9,opt,name=stage_failed,json=stageFailed,proto3" json:"stage_failed,omitempty"` // digest
 	Failure       *Failure               `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`                           // of the result, or of staging
+	Edits         *Edits                 `protobuf:"bytes,11,opt,name=edits,proto3" json:"edits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1750,6 +1759,67 @@ func (x *Report) GetFailure() *Failure {
 	return nil
 }
 
+func (x *Report) GetEdits() *Edits {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+// Edits are installed files that are not what the last hook of the last
+// deployment left. None is none that is known of.
+type Edits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         int32                  `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Paths         []string               `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"` // the first few
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edits) Reset() {
+	*x = Edits{}
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edits) ProtoMessage() {}
+
+func (x *Edits) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edits.ProtoReflect.Descriptor instead.
+func (*Edits) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Edits) GetFiles() int32 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *Edits) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
@@ -1765,7 +1835,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1847,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1860,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Failure) GetEvent() string {
@@ -1852,7 +1922,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1864,7 +1934,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1877,7 +1947,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Reports) GetItems() []*Report {
@@ -1899,7 +1969,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +1981,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +1994,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Acknowledged) GetCounter() uint64 {
@@ -1949,7 +2019,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2031,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2044,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Progress) GetApp() string {
@@ -2034,7 +2104,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2116,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2129,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogRequest) GetId() string {
@@ -2125,7 +2195,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2207,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2220,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogChunk) GetId() string {
@@ -2206,7 +2276,7 @@ type SignArtifactRequest struct {
 
 func (x *SignArtifactRequest) Reset() {
 	*x = SignArtifactRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2288,7 @@ func (x *SignArtifactRequest) String() string {
 func (*SignArtifactRequest) ProtoMessage() {}
 
 func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2301,7 @@ func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactRequest.ProtoReflect.Descriptor instead.
 func (*SignArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SignArtifactRequest) GetApp() string {
@@ -2264,7 +2334,7 @@ type SignArtifactResponse struct {
 
 func (x *SignArtifactResponse) Reset() {
 	*x = SignArtifactResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2346,7 @@ func (x *SignArtifactResponse) String() string {
 func (*SignArtifactResponse) ProtoMessage() {}
 
 func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2359,7 @@ func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactResponse.ProtoReflect.Descriptor instead.
 func (*SignArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SignArtifactResponse) GetUrl() string {
@@ -2386,7 +2456,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
 	"\x05items\x18\x03 \x03(\v2 .groundswell.agent.v1.AssignmentR\x05items\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xc7\x04\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xdf\x04\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
@@ -2409,6 +2479,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x12stop_failure_fails\x18\r \x01(\bR\x10stopFailureFails\x12\"\n" +
 	"\rtask_limit_ns\x18\x0e \x01(\x03R\vtaskLimitNs\x12'\n" +
 	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\x12\x16\n" +
+	"\x06repair\x18\x11 \x01(\bR\x06repair\x12\x16\n" +
 	"\x06report\x18\x10 \x01(\bR\x06report\"6\n" +
 	"\bRevision\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
@@ -2424,7 +2495,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vinterval_ns\x18\b \x01(\x03R\n" +
 	"intervalNs\x12\x1d\n" +
 	"\n" +
-	"timeout_ns\x18\t \x01(\x03R\ttimeoutNs\"\xea\x02\n" +
+	"timeout_ns\x18\t \x01(\x03R\ttimeoutNs\"\x9d\x03\n" +
 	"\x06Report\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\x04R\acounter\x12\x1e\n" +
@@ -2438,7 +2509,11 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x06staged\x18\b \x03(\tR\x06staged\x12!\n" +
 	"\fstage_failed\x18\t \x01(\tR\vstageFailed\x127\n" +
 	"\afailure\x18\n" +
-	" \x01(\v2\x1d.groundswell.agent.v1.FailureR\afailure\"\xae\x01\n" +
+	" \x01(\v2\x1d.groundswell.agent.v1.FailureR\afailure\x121\n" +
+	"\x05edits\x18\v \x01(\v2\x1b.groundswell.agent.v1.EditsR\x05edits\"3\n" +
+	"\x05Edits\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\x05R\x05files\x12\x14\n" +
+	"\x05paths\x18\x02 \x03(\tR\x05paths\"\xae\x01\n" +
 	"\aFailure\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x16\n" +
 	"\x06script\x18\x02 \x01(\tR\x06script\x12\x12\n" +
@@ -2524,7 +2599,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -2548,32 +2623,33 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*Revision)(nil),             // 19: groundswell.agent.v1.Revision
 	(*Probe)(nil),                // 20: groundswell.agent.v1.Probe
 	(*Report)(nil),               // 21: groundswell.agent.v1.Report
-	(*Failure)(nil),              // 22: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 23: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 24: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 25: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 26: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 27: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 28: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 29: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 30: groundswell.agent.v1.EnrolRequest.LabelsEntry
-	nil,                          // 31: groundswell.agent.v1.Hello.LabelsEntry
+	(*Edits)(nil),                // 22: groundswell.agent.v1.Edits
+	(*Failure)(nil),              // 23: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 24: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 25: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 26: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 27: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 28: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 29: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 30: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 31: groundswell.agent.v1.EnrolRequest.LabelsEntry
+	nil,                          // 32: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	30, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
+	31, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
 	15, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	23, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	27, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	25, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	24, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	28, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	26, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
 	10, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
 	16, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
 	17, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	24, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	26, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	25, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	27, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
 	14, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
 	13, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
 	9,  // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
-	31, // 13: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	32, // 13: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
 	13, // 14: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
 	18, // 15: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
 	0,  // 16: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
@@ -2582,25 +2658,26 @@ var file_agent_v1_agent_proto_depIdxs = []int32{
 	20, // 19: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
 	1,  // 20: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
 	2,  // 21: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	22, // 22: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	21, // 23: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 24: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 25: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	11, // 26: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	28, // 27: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	7,  // 28: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	8,  // 29: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
-	4,  // 30: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 31: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	12, // 32: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	29, // 33: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	6,  // 34: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	6,  // 35: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
-	30, // [30:36] is the sub-list for method output_type
-	24, // [24:30] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	23, // 22: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	22, // 23: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
+	21, // 24: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 25: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 26: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	11, // 27: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	29, // 28: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	7,  // 29: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	8,  // 30: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
+	4,  // 31: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 32: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	12, // 33: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	30, // 34: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	6,  // 35: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	6,  // 36: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2630,7 +2707,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
