@@ -18,8 +18,10 @@ type world struct {
 	c *Service
 }
 
-func (w *world) View(f func(*deploy.State))     { f(w.s) }
-func (w *world) Changed() <-chan struct{}       { return make(chan struct{}) }
+func (w *world) View(f func(*deploy.State)) { f(w.s) }
+func (w *world) WatchDeployment(string) (<-chan struct{}, func()) {
+	return make(chan struct{}), func() {}
+}
 func (w *world) Now() deploy.Time               { return w.s.Now }
 func (w *world) Status(string) (string, string) { return "connected", "c1" }
 func (w *world) apply(events ...deploy.Event) []error {
