@@ -66,6 +66,9 @@ func (c *cli) bench(ctx context.Context, o *bench.Options) error {
 	o.Say = func(format string, args ...any) { fmt.Fprintf(c.err, "  "+format+"\n", args...) }
 	out, err := bench.Run(ctx, *o)
 	if err != nil {
+		if out != nil {
+			fmt.Fprint(c.err, out.Table())
+		}
 		return err
 	}
 	if c.machine() {

@@ -66,7 +66,8 @@ type ended struct {
 	status string
 }
 
-// Run starts a cluster and hosts, measures, and ends them.
+// Run starts a cluster and hosts, measures, and ends them. With an error it returns what
+// was measured before.
 func Run(ctx context.Context, o Options) (out *Figures, err error) {
 	r := &run{
 		o: o, shape: Shape{Hosts: o.Hosts, HostsEach: cmp.Or(o.HostsEach, o.Hosts), Waves: o.Waves},
@@ -101,7 +102,7 @@ func Run(ctx context.Context, o Options) (out *Figures, err error) {
 		r.begin, r.join, r.idle, r.deploy, r.killLeaders, r.cutAll, r.finish,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, err
+			return r.out, err
 		}
 	}
 	return r.out, nil

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -105,7 +106,7 @@ func (c *crew) tell(do string) (Counts, error) {
 
 func (w *workerProcess) died(err error) error {
 	b, _ := os.ReadFile(w.log) // no word of it is no word
-	return fmt.Errorf("the simulated hosts ended: %w\n%s", err, b)
+	return fmt.Errorf("the simulated hosts ended: %w\n%s", cmp.Or(err, io.ErrUnexpectedEOF), b)
 }
 
 // poll is how often counts are asked for.

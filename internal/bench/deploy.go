@@ -86,29 +86,30 @@ func (r *run) deployers(ctx context.Context, atOnce int, began time.Time) error 
 // one deploys a new revision to an application and waits until that has ended. It
 // returns when the deployment was accepted.
 func (r *run) one(ctx context.Context, control controlv1.ControlServiceClient, app, n int) (at time.Time, err error) {
-	id, at, err := r.submit(ctx, control, app, n)
+	id, at, err := r.submit(ctx, control, app, n, [2]*controlv1.Mutation{mutation(), mutation()})
 	if err != nil {
 		return at, err
 	}
 	return at, r.watch(ctx, control, id)
 }
 
-// submit registers a revision and deploys it.
+// submit registers a revision and deploys it. Tried again with the same mutations, it
+// is the same submit.
 func (r *run) submit(
-	ctx context.Context, control controlv1.ControlServiceClient, app, n int,
+	ctx context.Context, control controlv1.ControlServiceClient, app, n int, by [2]*controlv1.Mutation,
 ) (id string, at time.Time, err error) {
 	rev := fmt.Sprintf("r%d", n)
 	sum := sha256.Sum256([]byte(rev))
 	digest := "sha256:" + hex.EncodeToString(sum[:])
 	_, err = control.RegisterRevision(ctx, &controlv1.RegisterRevisionRequest{
-		Mutation: mutation(), App: appName(app), Name: rev, Digest: digest, Bytes: 1, Files: 1,
+		Mutation: by[0], App: appName(app), Name: rev, Digest: digest, Bytes: 1, Files: 1,
 	})
 	if err != nil {
 		return "", at, fmt.Errorf("register %s of %s: %s", rev, appName(app), rpc.Text(err))
 	}
 	began := time.Now()
 	out, err := control.CreateDeployment(ctx, &controlv1.CreateDeploymentRequest{
-		Mutation: mutation(), App: appName(app), Revision: rev,
+		Mutation: by[1], App: appName(app), Revision: rev,
 	})
 	if err != nil {
 		return "", at, fmt.Errorf("deploy %s of %s: %s", rev, appName(app), rpc.Text(err))

@@ -68,10 +68,11 @@ func (r *run) killLeader(ctx context.Context) error {
 func (r *run) failover(ctx context.Context, at []controlv1.ControlServiceClient, killed time.Time) error {
 	n := int(r.submitted.Add(1))
 	app := n % r.shape.Apps()
+	by := [2]*controlv1.Mutation{mutation(), mutation()}
 	for i := 0; ; i++ {
 		control := at[i%len(at)]
 		try, cancel := context.WithTimeout(ctx, time.Second)
-		id, accepted, err := r.submit(try, control, app, n)
+		id, accepted, err := r.submit(try, control, app, n, by)
 		cancel()
 		if err == nil {
 			r.out.Failover = append(r.out.Failover, accepted.Sub(killed).Seconds())

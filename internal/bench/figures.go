@@ -115,9 +115,11 @@ func (f *Figures) Table() string {
 	if r := f.Reconnect; r != nil {
 		line("all sessions cut: back", "half in %.1f s, all in %.1f s, %.1f CPU-s", r.Half, r.All, *f.ReconnectCPU)
 	}
-	for i, s := range f.Failover {
+	for _, s := range f.Failover {
 		line("leader killed: next submit", "%.2f s", s)
-		line("leader killed: sessions back", "half in %.1f s, all in %.1f s", f.SessionsBack[i].Half, f.SessionsBack[i].All)
+	}
+	for _, r := range f.SessionsBack {
+		line("leader killed: sessions back", "half in %.1f s, all in %.1f s", r.Half, r.All)
 	}
 	line("elections beside kills", "%d", f.Elections)
 	line("coordinators", "%.0f MB resident, %.0f MB on disk", f.CoordinatorMB, f.DiskMB)

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -154,7 +155,10 @@ func (h *host) session(ctx context.Context, welcomed func()) error {
 	defer func() { _ = cc.Close() }()
 	impatient := time.AfterFunc(welcomeTimeout, cancel)
 	stream, err := h.greet(ctx, cc)
-	if !impatient.Stop() || err != nil {
+	switch {
+	case !impatient.Stop():
+		return errors.New("open session: no welcome in time")
+	case err != nil:
 		return fmt.Errorf("open session: %s", rpc.Text(err))
 	}
 	h.w.up(h, cancel)
@@ -195,7 +199,7 @@ func (h *host) greet(ctx context.Context, cc *grpc.ClientConn) (agentv1.AgentSer
 	}
 	w := first.GetWelcome()
 	if w == nil {
-		return nil, fmt.Errorf("the first message was no Welcome")
+		return nil, errors.New("the first message was no Welcome")
 	}
 	h.counter, h.epoch = max(h.counter, w.Counter), max(h.epoch, w.Epoch)
 	return stream, nil
