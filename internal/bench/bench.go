@@ -304,23 +304,30 @@ func size(dir string) (n int64) {
 // deployed to them last, with a session.
 func (r *run) stuck(ctx context.Context) (int, error) {
 	good := 0
-	page := &controlv1.ListHostsRequest{}
-	out, err := r.control.ListHosts(ctx, page)
-	if err != nil {
-		return 0, fmt.Errorf("list hosts: %s", rpc.Text(err))
-	}
-	for _, h := range out.Hosts {
-		if h.State == "unreachable" || len(h.Targets) != 1 {
-			continue
+	page := &controlv1.ListHostsRequest{PageSize: 1000}
+	for {
+		out, err := r.control.ListHosts(ctx, page)
+		if err != nil {
+			return 0, fmt.Errorf("list hosts: %s", rpc.Text(err))
 		}
-		var i int
-		if _, err := fmt.Sscanf(h.Name, "bench-%d", &i); err != nil {
-			continue
+		for _, h := range out.Hosts {
+			if r.runs(h) {
+				good++
+			}
 		}
-		want := r.digests[i/r.shape.HostsEach]
-		if t := h.Targets[0]; want == "" || t.RunningDigest == want && t.Health == "healthy" {
-			good++
+		if page.Page = out.NextPage; page.Page == "" {
+			return r.o.Hosts - good, nil
 		}
 	}
-	return r.o.Hosts - good, nil
+}
+
+// runs reports whether a host has a session and runs what was deployed to it last.
+func (r *run) runs(h *controlv1.Host) bool {
+	var i int
+	if _, err := fmt.Sscanf(h.Name, "bench-%d", &i); err != nil || h.State == "unreachable" || len(h.Targets) != 1 {
+		return false
+	}
+	want := r.digests[i/r.shape.HostsEach]
+	t := h.Targets[0]
+	return want == "" || t.RunningDigest == want && t.Health == "healthy"
 }
