@@ -41,6 +41,7 @@ type Coordinator struct {
 	store     *state.Store
 	node      *consensus.Node
 	log       *replicated
+	batches   *batches
 	peers     *peers
 	match     fleet.Matcher
 	fleet     *fleet.View
@@ -69,6 +70,9 @@ type listeners struct{ api, agents, raft net.Listener }
 // leadership handed on, log closed.
 func Run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
+		return err
+	}
+	if err := o.checkFiles(); err != nil {
 		return err
 	}
 	rows := table()
@@ -122,6 +126,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	}
 	c.peers.why = (&noLeader{c: c}).why
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
+	c.batches = newBatches(c.log.propose)
 	c.match = c.matcher()
 	c.fleet = fleet.New(c.store, c.match)
 	c.members = &members{store: c.store}
@@ -159,7 +164,7 @@ func (c *Coordinator) newRaft() *raftLayer {
 
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
-		Name: c.o.Name, State: c.store, Log: c.log, Sign: c.stores.sign, Epoch: c.epoch,
+		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.stores.sign, Epoch: c.epoch,
 		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
 		Begin: c.beginInstance, Speaks: c.speaks,
 		Identify: func(ctx context.Context) (string, error) {
@@ -289,6 +294,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 		c.stopServing()
 		return nil
 	})
+	g.Go(func() error { return c.batches.Run(ctx) })
 	g.Go(func() error { return c.sessions.Run(ctx) })
 	g.Go(func() error { return c.presence.Run(ctx) })
 	g.Go(func() error { return c.log.observe(ctx) })

@@ -176,17 +176,5 @@ func (l *replicated) forward(ctx context.Context, e state.Entry) ([]error, error
 
 // applied waits until the entry with this index is applied here.
 func (l *replicated) applied(ctx context.Context, index uint64) error {
-	for {
-		changed := l.store.Changed()
-		var now uint64
-		l.store.View(func(s *deploy.State) { now = s.Index })
-		if now >= index {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for entry %d: %w", index, ctx.Err())
-		}
-	}
+	return l.store.Wait(ctx, index)
 }

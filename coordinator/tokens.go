@@ -67,7 +67,7 @@ func (c *Coordinator) spend(ctx context.Context, u enrol.Use, id string) (err er
 	if err != nil {
 		return err
 	}
-	return c.log.cluster(ctx, use)
+	return c.batches.cluster(ctx, use)
 }
 
 // membersService adds to the operators' API who belongs to the cluster.

@@ -8,7 +8,10 @@ func (s *State) groupDefined(e GroupDefined) error {
 		return refuse(Invalid, "a group needs an application and a name")
 	}
 	g := s.Groups[GroupKey(e.App, e.Group)]
-	if g == nil {
+	before := ""
+	if g != nil {
+		before = g.Selector
+	} else {
 		g = &Group{App: e.App, Name: e.Group, Members: map[string]bool{}, Bad: map[Digest]string{}}
 		g.derive(nil)
 		s.Groups[g.Key()] = g
@@ -20,6 +23,9 @@ func (s *State) groupDefined(e GroupDefined) error {
 		g.Selector = e.Selector
 	case e.Selector != g.Selector: // who belongs to the group stays until nothing is in flight
 		g.NextSelector = e.Selector
+	}
+	if g.Selector != before {
+		s.moved("", g.Key())
 	}
 	g.DefinedAt = s.Wall
 	s.reassignGroup(e.App, e.Group)
@@ -36,7 +42,7 @@ func (s *State) groupDeleted(e GroupDeleted) error {
 		return refuse(Conflict, "deployment %s of %s to %s has not ended (%s); wait for it, or abort it", d.ID,
 			d.RevName, g.Name, d.Status)
 	}
-	s.MembershipIndex = s.Index
+	s.moved("", g.Key())
 	for _, h := range g.Hosts() {
 		if t := s.Target(h, g.App); t != nil && t.group == g {
 			s.depart(t, "the group was deleted")
@@ -138,6 +144,8 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 	for _, t := range sorted(h.Targets) {
 		s.update(t, func() { t.Zone = e.Zone })
 	}
+	s.moved(h.ID, "")
+	s.touch(h)
 	h.Name, h.Zone, h.Region, h.Labels, h.Version = e.Name, e.Zone, e.Region, e.Labels, e.Version
 	h.Says, h.Approved = e.Says, e.Approved
 	return nil
@@ -155,6 +163,8 @@ func (s *State) hostLeft(e HostLeft) error {
 	for _, t := range sorted(h.Targets) {
 		s.depart(t, e.Cause)
 	}
+	s.moved(h.ID, "")
+	s.touch(h)
 	delete(s.Hosts, e.Host)
 	delete(s.flapping, e.Host)
 	if s.Names[h.Name] == h.ID {
@@ -188,9 +198,12 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 			s.joinWave(g, t, e.Waves[i])
 		}
 		s.attach(h, t)
+		s.moved(id, "")
 		joined++
 	}
-	s.reassignGroup(e.App, e.Group) // how many are next to stage depends on how many there are
+	if g.stagesNext() {
+		s.reassignGroup(e.App, e.Group) // how many are next to stage depends on how many there are
+	}
 	return changed(joined, "host", "join")
 }
 
@@ -315,6 +328,7 @@ func (s *State) depart(t *Target, cause string) {
 		}
 	}
 	delete(s.Hosts[t.Host].Targets, t.App)
+	s.moved(t.Host, "")
 }
 
 func (s *State) revisionRegistered(e RevisionRegistered) error {
@@ -333,6 +347,7 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 		}
 	}
 	r := all[e.Digest]
+	renamed := r != nil && r.Name != e.Name
 	if r == nil {
 		r = &Revision{App: e.App, Digest: e.Digest, Size: e.Size, Files: e.Files, At: s.Wall, Index: s.Index}
 		all[e.Digest] = r
@@ -348,6 +363,9 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 		r.Ancestry = e.Ancestry
 	}
 	r.Unsafe = r.Unsafe || e.Unsafe
+	if !renamed {
+		return nil
+	}
 	for _, g := range sorted(s.Groups) { // assignments carry the newest name
 		if g.App == e.App {
 			s.reassignGroup(g.App, g.Name)
@@ -364,6 +382,7 @@ func (s *State) hostsUnreachable(e HostsUnreachable) error {
 			continue
 		}
 		h.Unreachable, h.DownSince = true, s.Now
+		s.touch(h)
 		s.flapped(h)
 		for _, t := range sorted(h.Targets) {
 			s.update(t, func() { t.Away, t.Health, t.Evidence = true, HealthUnknown, "host unreachable" })
@@ -387,7 +406,7 @@ func (s *State) noteHost(h *Host, to string) {
 func (s *State) reassignWave(d *Deployment, i int) {
 	for _, h := range d.Waves[i].Hosts {
 		if x := s.Hosts[h]; x != nil {
-			x.assignedAt = s.Index
+			s.touch(x)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func (c *cli) awaitHosts(ctx context.Context, cl *client, req *controlv1.ListHos
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.flags.timeout))
 	defer cancel()
 	for {
-		out, err := call(ctx, cl, controlv1.ControlServiceClient.ListHosts, req)
+		out, err := allHosts(ctx, cl, req)
 		if err != nil {
 			return nil, err
 		}

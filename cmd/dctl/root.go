@@ -24,6 +24,7 @@ func (c *cli) root() *cobra.Command {
 	root.AddCommand(c.actCommands()...)
 	root.AddCommand(c.freezeCommand(), c.unfreezeCommand())
 	root.AddCommand(c.devCommands()...)
+	root.AddCommand(c.benchCommands()...)
 	root.Long = `Deploy revisions to fleets of hosts, in waves.
 
 Exit codes: 0 done; 1 anything else that failed; 2 usage or validation; 3 failed

@@ -331,19 +331,7 @@ func revisionView(st *deploy.State, r *deploy.Revision) *controlv1.Revision {
 
 // ListHosts returns the hosts that every given filter matches, by name.
 func (s *Service) ListHosts(_ context.Context, r *controlv1.ListHostsRequest) (*controlv1.ListHostsResponse, error) {
-	out := &controlv1.ListHostsResponse{}
-	s.o.State.View(func(st *deploy.State) {
-		for _, h := range st.Hosts {
-			if selected(st, h, r) {
-				out.Hosts = append(out.Hosts, s.hostView(st, h))
-			}
-		}
-	})
-	slices.SortFunc(out.Hosts, func(a, b *controlv1.Host) int {
-		return strings.Compare(a.Name+"/"+a.Id,
-			b.Name+"/"+b.Id)
-	})
-	return out, nil
+	return s.listHosts(r)
 }
 
 func selected(st *deploy.State, h *deploy.Host, r *controlv1.ListHostsRequest) bool {

@@ -14,7 +14,8 @@ import (
 // State is the replica's own copy of the state.
 type State interface {
 	View(func(*deploy.State))
-	Changed() <-chan struct{}
+	// WatchDeployment wakes when a record of the deployment was written; stop ends that.
+	WatchDeployment(id string) (changed <-chan struct{}, stop func())
 }
 
 // Log stamps and commits facts; followers' calls are forwarded before they

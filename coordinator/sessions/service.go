@@ -20,7 +20,9 @@ import (
 // State is the replica's own copy of the state.
 type State interface {
 	View(func(*deploy.State))
-	Changed() <-chan struct{}
+	// WatchHost wakes when what the host should do, or what every host is told of
+	// the cluster, may have changed; stop ends that.
+	WatchHost(host string) (changed <-chan struct{}, stop func())
 }
 
 // Log commits facts, through the leader if this replica is a follower.
@@ -33,6 +35,7 @@ type Options struct {
 	Name     string // of this coordinator
 	State    State
 	Log      Log
+	Joins    Log                                            // of what hosts say of themselves as they come, many in one entry; nil is Log
 	Identify func(context.Context) (host string, err error) // from the client certificate
 	// Sign returns a short-lived URL of an object of a store.
 	Sign func(ctx context.Context, store, key string) (string, error)
@@ -92,6 +95,9 @@ func (s *Service) authorities() (now *agentv1.Authorities, changed <-chan struct
 
 // New returns a service; its reports go nowhere until Run runs.
 func New(o Options) *Service {
+	if o.Joins == nil {
+		o.Joins = o.Log
+	}
 	if o.Epoch == nil {
 		o.Epoch = func() (uint64, bool) { return 0, false }
 	}
@@ -330,7 +336,7 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) (
 	case len(events) == 0:
 		return waits, nil
 	}
-	refusals, err := s.o.Log.Propose(ctx, events)
+	refusals, err := s.o.Joins.Propose(ctx, events)
 	if err == nil {
 		err = errors.Join(refusals...)
 	}
@@ -402,8 +408,9 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 		Counter: counter, Coordinator: s.o.Name, Epoch: epoch, Members: members, Waits: waits,
 	}}})
 	last := assigned{complete: true, unheard: st.forget}
+	changed, unwatch := s.o.State.WatchHost(st.host)
+	defer unwatch()
 	for said := ""; err == nil; {
-		changed := s.o.State.Changed()
 		now, others := s.authorities()
 		if now != nil && now.Hash != said {
 			said = now.Hash

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,17 +26,17 @@ import (
 type world struct {
 	mu      sync.RWMutex
 	state   *deploy.State
-	changed chan struct{}
-	fail    int                 // so many proposals find no leader
-	gate    chan struct{}       // a proposal of reports waits for it, unless nil
-	entries chan []deploy.Event // what was committed
+	watched map[chan struct{}]string // who waits, for which host
+	fail    int                      // so many proposals find no leader
+	gate    chan struct{}            // a proposal of reports waits for it, unless nil
+	entries chan []deploy.Event      // what was committed
 
 	is       map[string]*deploy.Attributes // what is written down of hosts
 	approved map[string]uint64
 }
 
 func newWorld() *world {
-	return &world{state: deploy.NewState(), changed: make(chan struct{}), entries: make(chan []deploy.Event, 1000)}
+	return &world{state: deploy.NewState(), watched: map[chan struct{}]string{}, entries: make(chan []deploy.Event, 1000)}
 }
 
 func (w *world) View(f func(*deploy.State)) {
@@ -44,10 +45,28 @@ func (w *world) View(f func(*deploy.State)) {
 	f(w.state)
 }
 
-func (w *world) Changed() <-chan struct{} {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	return w.changed
+func (w *world) WatchHost(host string) (<-chan struct{}, func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ch := make(chan struct{}, 1)
+	w.watched[ch] = host
+	return ch, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.watched, ch)
+	}
+}
+
+// wake wakes who waits for a host that was touched.
+func (w *world) wake() {
+	for ch, host := range w.watched {
+		if slices.Contains(w.state.TouchedHosts(), host) {
+			select {
+			case ch <- struct{}{}:
+			default:
+			}
+		}
+	}
 }
 
 func (w *world) Propose(ctx context.Context, events []deploy.Event) ([]error, error) {
@@ -65,8 +84,7 @@ func (w *world) Propose(ctx context.Context, events []deploy.Event) ([]error, er
 		return nil, errors.New("no leader")
 	}
 	out := w.state.ApplyEntry(w.state.Index+1, deploy.Entry{Events: events})
-	close(w.changed)
-	w.changed = make(chan struct{})
+	w.wake()
 	w.entries <- events
 	return out, nil
 }

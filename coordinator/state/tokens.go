@@ -148,11 +148,11 @@ func (c *Cluster) useToken(e TokenUsed, at moment) error {
 	if t.Used[key] == e.Subject {
 		return nil
 	}
-	used := map[string]string{key: e.Subject} // views may hold the old one
-	for k, v := range t.Used {
-		used[k] = v
+	if t.Used == nil {
+		t.Used = map[string]string{}
 	}
-	t.Uses, t.Used = t.Uses-1, used
+	t.Used[key] = e.Subject
+	t.Uses--
 	c.Tokens[e.ID] = t
 	c.take(t, e, at)
 	return nil

@@ -62,11 +62,14 @@ var arrows = map[string][]string{
 	},
 
 	"internal/devfleet": {"proto/control/v1", "internal/rpc", "internal/identity", "internal/s3server"},
+	"internal/bench": {
+		"proto/agent/v1", "proto/control/v1", "internal/rpc", "internal/identity", "internal/devfleet",
+	},
 
 	"cmd/dctl": {
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
 		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
-		"internal/memory", "internal/naming", "internal/near", "internal/s3server",
+		"internal/bench", "internal/memory", "internal/naming", "internal/near", "internal/s3server",
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
 	"cmd/dagent": {

@@ -4791,13 +4791,17 @@ func (x *Target) GetEdited() []string {
 }
 
 type ListHostsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
-	Selector      []string               `protobuf:"bytes,2,rep,name=selector,proto3" json:"selector,omitempty"` // key=value
-	Zone          string                 `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
-	Host          []string               `protobuf:"bytes,4,rep,name=host,proto3" json:"host,omitempty"` // names, * at the end matches
-	App           string                 `protobuf:"bytes,5,opt,name=app,proto3" json:"app,omitempty"`
-	Group         string                 `protobuf:"bytes,6,opt,name=group,proto3" json:"group,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Role     string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	Selector []string               `protobuf:"bytes,2,rep,name=selector,proto3" json:"selector,omitempty"` // key=value
+	Zone     string                 `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
+	Host     []string               `protobuf:"bytes,4,rep,name=host,proto3" json:"host,omitempty"` // names, * at the end matches
+	App      string                 `protobuf:"bytes,5,opt,name=app,proto3" json:"app,omitempty"`
+	Group    string                 `protobuf:"bytes,6,opt,name=group,proto3" json:"group,omitempty"`
+	// page_size asks for at most so many, and page for those that follow an answer's
+	// next_page. 0 is all of them, which is refused where they would not fit one answer.
+	PageSize      int32  `protobuf:"varint,7,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	Page          string `protobuf:"bytes,8,opt,name=page,proto3" json:"page,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4874,9 +4878,24 @@ func (x *ListHostsRequest) GetGroup() string {
 	return ""
 }
 
+func (x *ListHostsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListHostsRequest) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
 type ListHostsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hosts         []*Host                `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	NextPage      string                 `protobuf:"bytes,2,opt,name=next_page,json=nextPage,proto3" json:"next_page,omitempty"` // "" when these were the last
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4916,6 +4935,13 @@ func (x *ListHostsResponse) GetHosts() []*Host {
 		return x.Hosts
 	}
 	return nil
+}
+
+func (x *ListHostsResponse) GetNextPage() string {
+	if x != nil {
+		return x.NextPage
+	}
+	return ""
 }
 
 type GetHostRequest struct {
@@ -7250,16 +7276,19 @@ const file_control_v1_control_proto_rawDesc = "" +
 	" \x01(\tR\blastGood\x12\x10\n" +
 	"\x03why\x18\v \x01(\tR\x03why\x12!\n" +
 	"\fedited_files\x18\f \x01(\x03R\veditedFiles\x12\x16\n" +
-	"\x06edited\x18\r \x03(\tR\x06edited\"\x92\x01\n" +
+	"\x06edited\x18\r \x03(\tR\x06edited\"\xc3\x01\n" +
 	"\x10ListHostsRequest\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1a\n" +
 	"\bselector\x18\x02 \x03(\tR\bselector\x12\x12\n" +
 	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x12\n" +
 	"\x04host\x18\x04 \x03(\tR\x04host\x12\x10\n" +
 	"\x03app\x18\x05 \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\x06 \x01(\tR\x05group\"G\n" +
+	"\x05group\x18\x06 \x01(\tR\x05group\x12\x1b\n" +
+	"\tpage_size\x18\a \x01(\x05R\bpageSize\x12\x12\n" +
+	"\x04page\x18\b \x01(\tR\x04page\"d\n" +
 	"\x11ListHostsResponse\x122\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x1c.groundswell.control.v1.HostR\x05hosts\"$\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x1c.groundswell.control.v1.HostR\x05hosts\x12\x1b\n" +
+	"\tnext_page\x18\x02 \x01(\tR\bnextPage\"$\n" +
 	"\x0eGetHostRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\"C\n" +
 	"\x0fGetHostResponse\x120\n" +
