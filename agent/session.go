@@ -87,6 +87,9 @@ func (a *Agent) welcomed(ctx context.Context, g *greeting) error {
 		return fmt.Errorf("say hello: %s", rpc.Text(err))
 	}
 	first, err := g.stream.Recv()
+	if rpc.Kind(err) == rpc.KindSplit {
+		return errSplitOff
+	}
 	if err != nil {
 		return fmt.Errorf("wait for welcome: %s", rpc.Text(err))
 	}
@@ -97,7 +100,7 @@ func (a *Agent) welcomed(ctx context.Context, g *greeting) error {
 		return fmt.Errorf("%s: %w", g.welcome.Coordinator, err)
 	}
 	a.ring.told(g.welcome.Members)
-	return nil
+	return a.instances.welcomed()
 }
 
 // session is one stream to one coordinator.
@@ -107,7 +110,8 @@ type session struct {
 	logs     chan *agentv1.LogChunk
 	sequence uint64 // of the last assignments
 	readers  *logReaders
-	next     *greeting // of a better coordinator, with errMoved
+	pong     chan struct{} // an answer is due
+	next     *greeting     // of a better coordinator, with errMoved
 }
 
 // session speaks with a coordinator that has welcomed the host until the stream
@@ -119,7 +123,10 @@ func (a *Agent) session(outer context.Context, at *greeting) (next *greeting, er
 	defer context.AfterFunc(ctx, at.cancel)()
 	a.out.connected(at.welcome.Counter, a.apps())
 	a.o.Log.Info("session up", "coordinator", at.welcome.Coordinator)
-	s := &session{a: a, stream: at.stream, logs: make(chan *agentv1.LogChunk, 4)}
+	if at.welcome.Waits != "" {
+		a.o.Log.Warn(at.welcome.Waits)
+	}
+	s := &session{a: a, stream: at.stream, logs: make(chan *agentv1.LogChunk, 4), pong: make(chan struct{}, 1)}
 	a.link.set(at.conn)
 	defer a.link.clear()
 	s.readers = &logReaders{host: a.host, out: s.logs, group: g, cancels: map[string]context.CancelFunc{}}
@@ -140,9 +147,14 @@ func (a *Agent) hello() (*agentv1.Hello, error) {
 	if err != nil {
 		return nil, err
 	}
+	instance, former, err := a.instances.say()
+	if err != nil {
+		return nil, err
+	}
 	return &agentv1.Hello{
+		Instance: instance, Former: former,
 		Name: a.o.Name, Zone: a.o.Zone, Region: a.o.Region, Labels: a.o.Labels, Version: a.o.Version, Counter: counter,
-		Epoch: a.ring.epoch(),
+		Epoch: a.ring.epoch(), Index: a.enrolledAt.Load(),
 	}, nil
 }
 
@@ -167,6 +179,8 @@ func (s *session) send(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-late:
+		case <-s.pong:
+			err = s.up(&agentv1.Up{Message: &agentv1.Up_Pong{Pong: &agentv1.Pong{}}})
 		case <-s.a.out.wake:
 		case p := <-s.a.progress:
 			err = s.up(&agentv1.Up{Message: &agentv1.Up_Progress{Progress: p}})
@@ -234,6 +248,8 @@ func (s *session) receive(ctx context.Context) error {
 			}
 		case *agentv1.Down_Acknowledged:
 			s.a.out.acknowledged(m.Acknowledged.Counter)
+		case *agentv1.Down_Ping:
+			signal(s.pong)
 		case *agentv1.Down_Members:
 			s.a.ring.told(m.Members)
 		case *agentv1.Down_Log:

@@ -165,7 +165,8 @@ func (c *Coordinator) newRaft() *raftLayer {
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
 		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.stores.sign, Epoch: c.epoch,
-		Authorities: c.told.Load,
+		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
+		Begin: c.beginInstance, Speaks: c.speaks,
 		Identify: func(ctx context.Context) (string, error) {
 			p, ok := rpc.Caller(ctx)
 			if !ok || p.Role != identity.Agent {
@@ -227,6 +228,11 @@ func (s *agentService) Renew(ctx context.Context, r *agentv1.RenewRequest) (*age
 		return nil, err
 	}
 	return s.enrol.Renew(ctx, r)
+}
+
+// Split gives a copy of a machine an identity of its own.
+func (s *agentService) Split(ctx context.Context, r *agentv1.SplitRequest) (*agentv1.EnrolResponse, error) {
+	return s.enrol.Split(ctx, r)
 }
 
 func (c *Coordinator) newControl() *control.Service {

@@ -105,7 +105,9 @@ func enrolled(t *testing.T, n *node, c controlv1.ControlServiceClient, role,
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &agentv1.EnrolRequest{Token: out.Token, CsrDer: csr, Name: name, Role: role}
+	r := &agentv1.EnrolRequest{
+		Token: out.Token, CsrDer: csr, Name: name, Role: role, Instance: "i", Zone: "a", Labels: map[string]string{"role": "web"},
+	}
 	at := &Options{Join: []string{n.addr.Agents}}
 	answer, err := at.enrolWith(ctx, token, r)
 	if err != nil {
@@ -118,7 +120,7 @@ func enrolled(t *testing.T, n *node, c controlv1.ControlServiceClient, role,
 	if err != nil {
 		t.Fatal(err)
 	}
-	r = &agentv1.EnrolRequest{Token: out.Token, CsrDer: other, Name: name, Role: role}
+	r = &agentv1.EnrolRequest{Token: out.Token, CsrDer: other, Name: name, Role: role, Instance: "i"}
 	if _, err := at.enrolWith(ctx, token, r); err == nil || !strings.Contains(err.Error(), "used up") {
 		t.Errorf("a token was used twice: %v", err)
 	}
@@ -210,7 +212,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := session.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: &agentv1.Hello{
-		Name: "web-1", Zone: "a",
+		Name: "web-1", Zone: "a", Instance: "i",
 		Labels: map[string]string{"role": "web"},
 	}}}); err != nil {
 		t.Fatal(err)

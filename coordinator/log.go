@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -115,6 +116,14 @@ func (l *replicated) cluster(ctx context.Context, e state.ClusterEvent) error {
 		return err
 	}
 	return refusals[0]
+}
+
+// both commits a fact of the fleet and one about the cluster in one entry.
+func (l *replicated) both(ctx context.Context, e deploy.Event, c state.ClusterEvent) error {
+	refusals, err := l.propose(ctx, state.Entry{
+		Entry: deploy.Entry{Events: []deploy.Event{e}}, Cluster: []state.ClusterEvent{c},
+	})
+	return errors.Join(append(refusals, err)...)
 }
 
 func (l *replicated) propose(ctx context.Context, e state.Entry) ([]error, error) {

@@ -110,7 +110,8 @@ func TestTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		token := create(&controlv1.CreateTokenRequest{}).Token
-		if _, err := join(t, nodes[i%3], token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err != nil {
+		if _, err := join(t, nodes[i%3], token,
+			&agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Name: "h", Instance: "i"}); err != nil {
 			t.Fatalf("token %d at %s: %v", i, nodes[i%3].addr.Name, err)
 		}
 	}
@@ -151,7 +152,8 @@ func TestTokens(t *testing.T) {
 	if _, err := admin.RevokeToken(ctx, &controlv1.RevokeTokenRequest{Id: gone.Id[:5]}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := join(t, nodes[2], gone.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err == nil ||
+	if _, err := join(t, nodes[2], gone.Token,
+		&agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Name: "h", Instance: "i"}); err == nil ||
 		!strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked token: %v", err)
 	}
@@ -187,7 +189,8 @@ func TestWrongSecretsWriteNothing(t *testing.T) {
 	bad := good
 	bad.Secret = strings.Repeat("a", len(good.Secret))
 	for range 20 {
-		if _, err := join(t, n, bad.String(), &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err == nil {
+		if _, err := join(t, n, bad.String(),
+			&agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Name: "h", Instance: "i"}); err == nil {
 			t.Fatal("a wrong secret was accepted")
 		}
 	}
@@ -303,7 +306,7 @@ func TestRevokedEverywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hello := &agentv1.Up{Message: &agentv1.Up_Hello{Hello: &agentv1.Hello{Name: "web-1", Zone: "a"}}}
+	hello := &agentv1.Up{Message: &agentv1.Up_Hello{Hello: &agentv1.Hello{Instance: "i", Name: "web-1", Zone: "a"}}}
 	if err := session.Send(hello); err != nil {
 		t.Fatal(err)
 	}

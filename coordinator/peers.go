@@ -52,8 +52,20 @@ func (p *peers) dial(api string) (*grpc.ClientConn, error) {
 	return cc, err
 }
 
-// redial closes every connection; the next call makes a new one.
-func (p *peers) redial() { _ = p.close() } // what is closed serves nobody any more
+// redialGrace is how long calls on a connection that is replaced may go on.
+const redialGrace = 5 * time.Second
+
+// redial replaces every connection: the next call makes a new one, those that are
+// under way end on the old one.
+func (p *peers) redial() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range slices.Sorted(maps.Keys(p.conns)) {
+		old := p.conns[a]
+		time.AfterFunc(redialGrace, func() { _ = old.Close() }) // what is closed serves nobody any more
+		delete(p.conns, a)
+	}
+}
 
 func (p *peers) close() error {
 	p.mu.Lock()

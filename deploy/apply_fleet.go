@@ -108,11 +108,7 @@ func (s *State) hostsReleased(e HostsReleased) error {
 
 // isolate moves every target of the host in or out of quarantine.
 func (s *State) isolate(h *Host, on bool) {
-	if on {
-		s.flapping[h.ID] = struct{}{}
-	} else {
-		delete(s.flapping, h.ID)
-	}
+	s.sortFlapping(h)
 	for _, t := range sorted(h.Targets) {
 		s.update(t, func() {
 			t.Quarantined = on
@@ -130,7 +126,19 @@ func (s *State) flapped(h *Host) {
 	if len(h.Flaps) > flaps {
 		h.Flaps = slices.Delete(h.Flaps, 0, len(h.Flaps)-flaps)
 	}
-	s.flapping[h.ID] = struct{}{}
+	s.sortFlapping(h)
+}
+
+// sortFlapping keeps the hosts that Decide may quarantine or release: which came and went
+// so often within so short a time, or are quarantined for it. Time alone makes no host
+// one of them, and a fleet that was away once is none of them.
+func (s *State) sortFlapping(h *Host) {
+	n := len(h.Flaps)
+	if h.Quarantine == flapCause || h.Quarantine == "" && n >= flaps && s.Now.Sub(h.Flaps[n-flaps]) < flapWindow {
+		s.flapping[h.ID] = struct{}{}
+	} else {
+		delete(s.flapping, h.ID)
+	}
 }
 
 func (s *State) hostEnrolled(e HostEnrolled) error {
@@ -151,6 +159,9 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 		}
 	}
 	h := s.Hosts[e.Host]
+	if h != nil && e.Approved < h.Approved {
+		return refuse(Conflict, "what host %s is was changed in this moment; connect again", h.Name)
+	}
 	if h != nil && s.Names[h.Name] == h.ID {
 		delete(s.Names, h.Name) // renamed: the old name is free
 	}
@@ -165,6 +176,7 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 	s.moved(h.ID, "")
 	s.touch(h)
 	h.Name, h.Zone, h.Region, h.Labels, h.Version = e.Name, e.Zone, e.Region, e.Labels, e.Version
+	h.Says, h.Approved = e.Says, e.Approved
 	return nil
 }
 

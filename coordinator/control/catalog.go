@@ -336,7 +336,13 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 	out := &controlv1.Host{
 		Id: h.ID, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version, State: state,
 		Coordinator: at,
-		Quarantine:  h.Quarantine,
+		Quarantine:  h.Quarantine, Approved: h.Approved,
+	}
+	if h.Says != nil {
+		out.Says = &controlv1.Attributes{
+			Name: h.Says.Name, Zone: h.Says.Zone, Region: h.Says.Region, Labels: h.Says.Labels,
+		}
+		out.Differences = h.Attributes().Differences(*h.Says)
 	}
 	for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
 		t := h.Targets[app]

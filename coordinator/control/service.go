@@ -55,8 +55,9 @@ type TokenSpec struct {
 	Role    string
 	Life    time.Duration
 	Uses    int
-	Name    string // of the person that it makes
-	Host    string // id of the known host that comes back with it
+	Name    string             // of the person that it makes
+	Host    string             // id of the known host that comes back with it
+	Binds   *deploy.Attributes // what a host is that joins with it
 }
 
 // Token is an open join token.

@@ -45,9 +45,9 @@ var arrows = map[string][]string{
 	"coordinator/control": {
 		"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/naming", "internal/near", "proto/control/v1",
 	},
-	"coordinator/enrol": {"internal/identity", "proto/agent/v1"},
+	"coordinator/enrol": {"deploy", "internal/identity", "internal/naming", "proto/agent/v1"},
 	"coordinator": {
-		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable",
+		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable", "internal/naming",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover",
 	},
 

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	crypto "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -26,10 +27,14 @@ type host struct {
 	cred    *identity.Credential
 	key     []byte // PEM, and the request for its certificate, until it has that
 	request []byte
-	counter uint64
-	epoch   uint64
-	targets map[string]*target
-	place   int // of the coordinator that is tried, in the order of this host
+	// enrolledAt is the index of the log that knows it, and instance tells it from a
+	// copy, as of a real agent's process.
+	enrolledAt uint64
+	instance   string
+	counter    uint64
+	epoch      uint64
+	targets    map[string]*target
+	place      int // of the coordinator that is tried, in the order of this host
 }
 
 // target is one application of a host.
@@ -96,13 +101,20 @@ func (h *host) enrol(ctx context.Context) error {
 	defer func() { _ = cc.Close() }()
 	out, err := agentv1.NewEnrolmentServiceClient(cc).Enrol(ctx, &agentv1.EnrolRequest{
 		Token: h.w.o.Token, CsrDer: h.request, Name: h.name(), Role: string(identity.Agent),
+		Zone: h.zone(), Labels: h.labels(), Instance: h.instance,
 	})
 	if err != nil {
 		return fmt.Errorf("enrol: %s", rpc.Text(err))
 	}
 	h.cred, err = identity.NewCredential(out.CertificatePem, h.key, out.CaPem)
-	h.key, h.request = nil, nil
+	h.key, h.request, h.enrolledAt = nil, nil, out.Index
 	return err
+}
+
+func (h *host) zone() string { return "eu-1" + string(rune('a'+h.i%3)) }
+
+func (h *host) labels() map[string]string {
+	return map[string]string{"role": "bench", "slot": h.w.o.Shape.Slot(h.i)}
 }
 
 func (h *host) name() string { return fmt.Sprintf("bench-%05d", h.i) }
@@ -110,7 +122,7 @@ func (h *host) name() string { return fmt.Sprintf("bench-%05d", h.i) }
 // run enrols and has one session after the other until ctx ends. Joined is called at
 // the first welcome.
 func (h *host) run(ctx context.Context, joined func()) {
-	h.targets = map[string]*target{}
+	h.targets, h.instance = map[string]*target{}, crypto.Text()
 	pause := backoffFirst
 	again := func(err error) bool {
 		h.w.trouble(h.name(), err)
@@ -172,6 +184,11 @@ func (h *host) session(ctx context.Context, welcomed func()) error {
 		if err != nil {
 			return fmt.Errorf("session: %s", rpc.Text(err))
 		}
+		if m.GetPing() != nil {
+			if err := stream.Send(&agentv1.Up{Message: &agentv1.Up_Pong{Pong: &agentv1.Pong{}}}); err != nil {
+				return err
+			}
+		}
 		if a := m.GetAssignments(); a != nil {
 			if err := h.assigned(stream, a); err != nil {
 				return err
@@ -186,8 +203,8 @@ func (h *host) greet(ctx context.Context, cc *grpc.ClientConn) (agentv1.AgentSer
 		return nil, err
 	}
 	hello := &agentv1.Hello{
-		Name: h.name(), Zone: "eu-1" + string(rune('a'+h.i%3)), Version: "bench", Counter: h.counter, Epoch: h.epoch,
-		Labels: map[string]string{"role": "bench", "slot": h.w.o.Shape.Slot(h.i)},
+		Name: h.name(), Zone: h.zone(), Version: "bench", Counter: h.counter, Epoch: h.epoch, Labels: h.labels(),
+		Instance: h.instance, Index: h.enrolledAt,
 	}
 	if err := stream.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: hello}}); err != nil {
 		_, err = stream.Recv() // it says why
