@@ -64,7 +64,7 @@ func (c *Coordinator) beginInstance(ctx context.Context, host string, who sessio
 		}
 	}
 	me := state.Machine{Instance: who.ID, Address: who.Address}
-	if err := c.log.cluster(ctx, state.InstanceBegan{Host: host, Was: was.Instance, Machine: me}); err != nil {
+	if err := c.batches.cluster(ctx, state.InstanceBegan{Host: host, Was: was.Instance, Machine: me}); err != nil {
 		return err
 	}
 	other, lives := c.livingElsewhere(ctx, host, who.ID)

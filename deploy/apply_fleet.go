@@ -87,11 +87,7 @@ func (s *State) hostsReleased(e HostsReleased) error {
 
 // isolate moves every target of the host in or out of quarantine.
 func (s *State) isolate(h *Host, on bool) {
-	if on {
-		s.flapping[h.ID] = struct{}{}
-	} else {
-		delete(s.flapping, h.ID)
-	}
+	s.sortFlapping(h)
 	for _, t := range sorted(h.Targets) {
 		s.update(t, func() {
 			t.Quarantined = on
@@ -109,7 +105,19 @@ func (s *State) flapped(h *Host) {
 	if len(h.Flaps) > flaps {
 		h.Flaps = slices.Delete(h.Flaps, 0, len(h.Flaps)-flaps)
 	}
-	s.flapping[h.ID] = struct{}{}
+	s.sortFlapping(h)
+}
+
+// sortFlapping keeps the hosts that Decide may quarantine or release: which came and went
+// so often within so short a time, or are quarantined for it. Time alone makes no host
+// one of them, and a fleet that was away once is none of them.
+func (s *State) sortFlapping(h *Host) {
+	n := len(h.Flaps)
+	if h.Quarantine == flapCause || h.Quarantine == "" && n >= flaps && s.Now.Sub(h.Flaps[n-flaps]) < flapWindow {
+		s.flapping[h.ID] = struct{}{}
+	} else {
+		delete(s.flapping, h.ID)
+	}
 }
 
 func (s *State) hostEnrolled(e HostEnrolled) error {

@@ -40,7 +40,7 @@ type State struct {
 	open     []*Deployment // not terminal, by Seq; derived
 	touched  touched
 	moves    moves
-	flapping map[string]struct{} // hosts that came or went lately, or are quarantined; derived
+	flapping map[string]struct{} // see sortFlapping; derived
 }
 
 // Answer is what a request id was answered with.
@@ -85,9 +85,7 @@ func (s *State) Rebuild() {
 	}
 	s.open, s.flapping, s.touched, s.moves = nil, map[string]struct{}{}, touched{}, moves{since: s.Index}
 	for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
-		if h := s.Hosts[id]; len(h.Flaps) > 0 || h.Quarantine != "" {
-			s.flapping[id] = struct{}{}
-		}
+		s.sortFlapping(s.Hosts[id])
 		for _, t := range sorted(s.Hosts[id].Targets) {
 			t.place = 0
 		}

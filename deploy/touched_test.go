@@ -70,6 +70,30 @@ func TestAChangeTouchesWhatChanged(t *testing.T) {
 
 // TestMovesAreForgotten: who has not looked for long is told so, and so is who has
 // seen another state.
+// TestAFleetThatWasAwayIsNotLookedAtForEver: who came back keeps no decision busy.
+func TestAFleetThatWasAwayIsNotLookedAtForEver(t *testing.T) {
+	allocs := map[int]float64{}
+	for _, n := range []int{300, 30_000} {
+		s := grown(t, n)
+		var down []deploy.HostDown
+		var back []deploy.Report
+		for i := range n {
+			id := fmt.Sprintf("h%05d", i)
+			down = append(down, deploy.HostDown{Host: id})
+			back = append(back, deploy.Report{Host: id, App: "www", Counter: 1})
+		}
+		s.ApplyEntry(s.Index+1, deploy.Entry{Events: []deploy.Event{deploy.HostsUnreachable{Items: down}}})
+		s.ApplyEntry(s.Index+1, deploy.Entry{Events: []deploy.Event{deploy.TargetsReported{Items: back}}})
+		allocs[n] = testing.AllocsPerRun(20, func() {
+			deploy.Decide(s, deploy.Fleet{}, s.Now)
+			deploy.NextWake(s, s.Now)
+		})
+	}
+	if allocs[300] != allocs[30_000] {
+		t.Errorf("a decision is %v allocations after 300 hosts came back, %v after 30,000", allocs[300], allocs[30_000])
+	}
+}
+
 func TestMovesAreForgotten(t *testing.T) {
 	s := grown(t, 1)
 	if _, _, known := s.MovedSince(s.Index + 1); known {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	crypto "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -21,16 +22,19 @@ import (
 // whole states, one progress message a lifecycle event. Its work takes no time.
 // One goroutine uses it.
 type host struct {
-	w        *Worker
-	i        int // of all hosts
-	cred     *identity.Credential
-	key      []byte // PEM, and the request for its certificate, until it has that
-	request  []byte
-	counter  uint64
-	epoch    uint64
-	enrolled uint64 // index of the log by which it is known
-	targets  map[string]*target
-	place    int // of the coordinator that is tried, in the order of this host
+	w       *Worker
+	i       int // of all hosts
+	cred    *identity.Credential
+	key     []byte // PEM, and the request for its certificate, until it has that
+	request []byte
+	// enrolledAt is the index of the log that knows it, and instance tells it from a
+	// copy, as of a real agent's process.
+	enrolledAt uint64
+	instance   string
+	counter    uint64
+	epoch      uint64
+	targets    map[string]*target
+	place      int // of the coordinator that is tried, in the order of this host
 }
 
 // target is one application of a host.
@@ -97,13 +101,13 @@ func (h *host) enrol(ctx context.Context) error {
 	defer func() { _ = cc.Close() }()
 	out, err := agentv1.NewEnrolmentServiceClient(cc).Enrol(ctx, &agentv1.EnrolRequest{
 		Token: h.w.o.Token, CsrDer: h.request, Name: h.name(), Role: string(identity.Agent),
-		Zone: h.zone(), Labels: h.labels(), Instance: h.name(),
+		Zone: h.zone(), Labels: h.labels(), Instance: h.instance,
 	})
 	if err != nil {
 		return fmt.Errorf("enrol: %s", rpc.Text(err))
 	}
 	h.cred, err = identity.NewCredential(out.CertificatePem, h.key, out.CaPem)
-	h.key, h.request, h.enrolled = nil, nil, out.Index
+	h.key, h.request, h.enrolledAt = nil, nil, out.Index
 	return err
 }
 
@@ -118,7 +122,7 @@ func (h *host) name() string { return fmt.Sprintf("bench-%05d", h.i) }
 // run enrols and has one session after the other until ctx ends. Joined is called at
 // the first welcome.
 func (h *host) run(ctx context.Context, joined func()) {
-	h.targets = map[string]*target{}
+	h.targets, h.instance = map[string]*target{}, crypto.Text()
 	pause := backoffFirst
 	again := func(err error) bool {
 		h.w.trouble(h.name(), err)
@@ -199,8 +203,8 @@ func (h *host) greet(ctx context.Context, cc *grpc.ClientConn) (agentv1.AgentSer
 		return nil, err
 	}
 	hello := &agentv1.Hello{
-		Name: h.name(), Zone: h.zone(), Version: "bench", Counter: h.counter, Epoch: h.epoch,
-		Labels: h.labels(), Instance: h.name(), Index: h.enrolled,
+		Name: h.name(), Zone: h.zone(), Version: "bench", Counter: h.counter, Epoch: h.epoch, Labels: h.labels(),
+		Instance: h.instance, Index: h.enrolledAt,
 	}
 	if err := stream.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: hello}}); err != nil {
 		_, err = stream.Recv() // it says why
