@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 // many is the number of hosts above which tasks are told in batches, except
@@ -55,26 +57,26 @@ func (p *plainRenderer) queued(d *controlv1.Deployment) {
 		return
 	}
 	p.behind = o.Id
-	text := fmt.Sprintf("waits for %s (%s), which is %s", shortName(o.Revision), o.Id, o.Status)
+	text := fmt.Sprintf("waits for %s (%s), which is %s", output.ShortName(o.Revision), o.Id, o.Status)
 	if o.Cause != "" {
 		text += ": " + o.Cause
 	}
-	fmt.Fprintln(p.out, clock(d.ElapsedMs), line(text))
+	fmt.Fprintln(p.out, output.Clock(d.ElapsedMs), output.Line(text))
 	next(p.out, d, nil)
 }
 
 // header is the first line: what goes where, who wants it, and its id.
 func header(d *controlv1.Deployment) string {
-	return line(fmt.Sprintf("%s  deployment %s  %s", headline(d), d.Id, sizes(d)))
+	return output.Line(fmt.Sprintf("%s  deployment %s  %s", headline(d), d.Id, sizes(d)))
 }
 
 // headline is "www 4f2a91c → 9be01d7  prod  by marco".
 func headline(d *controlv1.Deployment) string {
 	from := "nothing"
 	if d.From != "" {
-		from = shortName(d.From)
+		from = output.ShortName(d.From)
 	}
-	text := fmt.Sprintf("%s %s → %s  %s  by %s", d.App, from, shortName(d.Revision), d.Group, d.Actor)
+	text := fmt.Sprintf("%s %s → %s  %s  by %s", d.App, from, output.ShortName(d.Revision), d.Group, d.Actor)
 	if d.Inverse {
 		text = "rollback of " + text
 	}
@@ -83,7 +85,7 @@ func headline(d *controlv1.Deployment) string {
 
 // sizes is "12 hosts in 4 waves".
 func sizes(d *controlv1.Deployment) string {
-	return count(int(d.Hosts), "host") + " in " + count(len(d.Waves), "wave")
+	return output.Count(int(d.Hosts), "host") + " in " + output.Count(len(d.Waves), "wave")
 }
 
 func (p *plainRenderer) records(s *story, records []*controlv1.Record) {
@@ -91,7 +93,7 @@ func (p *plainRenderer) records(s *story, records []*controlv1.Record) {
 	var order []string
 	for _, r := range records {
 		if r.Subject != "task" || bad(r) || s.deployment.GetHosts() <= many {
-			fmt.Fprintln(p.out, clock(r.ElapsedMs), s.once(r))
+			fmt.Fprintln(p.out, output.Clock(r.ElapsedMs), s.once(r))
 			continue
 		}
 		key := r.Wave + "\x00" + r.To
@@ -109,16 +111,17 @@ func (p *plainRenderer) records(s *story, records []*controlv1.Record) {
 func (p *plainRenderer) batch(s *story, records []*controlv1.Record) {
 	r := records[len(records)-1]
 	if len(records) == 1 {
-		fmt.Fprintln(p.out, clock(r.ElapsedMs), recordText(r))
+		fmt.Fprintln(p.out, output.Clock(r.ElapsedMs), recordText(r))
 		return
 	}
-	text := fmt.Sprintf("wave %s: %d hosts %s (%s)", line(r.Wave), len(records), line(r.To), hostNames(records))
+	text := fmt.Sprintf("wave %s: %d hosts %s (%s)", output.Line(r.Wave), len(records), output.Line(r.To),
+		hostNames(records))
 	for _, w := range s.deployment.GetWaves() {
 		if w.Name == r.Wave {
 			text += fmt.Sprintf(", %d/%d settled", w.Settled, w.Total)
 		}
 	}
-	fmt.Fprintln(p.out, clock(r.ElapsedMs), text)
+	fmt.Fprintln(p.out, output.Clock(r.ElapsedMs), text)
 }
 
 // once is a record as a sentence, without the cause that was told just before.
@@ -167,7 +170,7 @@ func recordText(r *controlv1.Record) string {
 	if text != "" {
 		what += ": " + text
 	}
-	return line(what)
+	return output.Line(what)
 }
 
 func (p *plainRenderer) beat(s *story) {
@@ -178,13 +181,13 @@ func (p *plainRenderer) beat(s *story) {
 	case d == nil:
 		fmt.Fprintln(p.out, "      waiting for a coordinator")
 	default:
-		fmt.Fprintln(p.out, clock(d.ElapsedMs), "still "+standing(d))
+		fmt.Fprintln(p.out, output.Clock(d.ElapsedMs), "still "+standing(d))
 	}
 }
 
 // standing says in one line where a deployment is.
 func standing(d *controlv1.Deployment) string {
-	return line(strings.Join(append([]string{settledText(d)}, d.Holds...), "; "))
+	return output.Line(strings.Join(append([]string{settledText(d)}, d.Holds...), "; "))
 }
 
 // settledText is "running, 7/12 hosts settled".
@@ -198,7 +201,7 @@ func settledText(d *controlv1.Deployment) string {
 
 func (p *plainRenderer) end(s *story) {
 	d := s.deployment
-	fmt.Fprintln(p.out, clock(d.ElapsedMs), line(ending(d)))
+	fmt.Fprintln(p.out, output.Clock(d.ElapsedMs), output.Line(ending(d)))
 }
 
 // ending is the last line of a watch.
@@ -206,11 +209,11 @@ func ending(d *controlv1.Deployment) string {
 	of := fmt.Sprintf("%s %s on %s", d.App, d.Revision, d.Group)
 	switch {
 	case d.Inverse && d.Terminal && d.Broken > 0:
-		return fmt.Sprintf("ROLLBACK FAILED on %s: %s; %s", count(int(d.Broken), "host"), of, d.Cause)
+		return fmt.Sprintf("ROLLBACK FAILED on %s: %s; %s", output.Count(int(d.Broken), "host"), of, d.Cause)
 	case d.Inverse && d.Status == "succeeded":
 		return d.Cause + ": " + d.App + " on " + d.Group
 	case d.Status == "succeeded" && d.Broken > 0:
-		return fmt.Sprintf("DONE, but %s does not serve: %s; %s", count(int(d.Broken), "host"), of, d.Cause)
+		return fmt.Sprintf("DONE, but %s does not serve: %s; %s", output.Count(int(d.Broken), "host"), of, d.Cause)
 	case d.Status == "succeeded" && d.Cause != "":
 		return "done: " + of + "; " + d.Cause
 	case d.Status == "succeeded":
@@ -218,7 +221,7 @@ func ending(d *controlv1.Deployment) string {
 	case len(d.WaitsFor) > 0 && !d.Terminal:
 		return "waits for approval: " + strings.Join(d.WaitsFor, ", ")
 	case d.Status == "rolled_back" && d.Broken > 0:
-		return fmt.Sprintf("ROLLBACK FAILED on %s: %s", count(int(d.Broken), "host"), of)
+		return fmt.Sprintf("ROLLBACK FAILED on %s: %s", output.Count(int(d.Broken), "host"), of)
 	case d.Status == "rolled_back" && d.Asked != "":
 		return d.Cause + ": " + d.App + " on " + d.Group
 	case d.Status == "rolled_back":

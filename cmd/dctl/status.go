@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/config"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -91,7 +92,7 @@ func (cl *client) overview(cmd *cobra.Command) error {
 		})
 	}
 	for _, f := range apps.Freezes {
-		fmt.Fprintln(c.out, line(freezeText(f)))
+		fmt.Fprintln(c.out, output.Line(freezeText(f)))
 	}
 	for _, d := range live.Deployments {
 		printSummary(c.out, d, d.Cause)
@@ -100,36 +101,36 @@ func (cl *client) overview(cmd *cobra.Command) error {
 		fmt.Fprintln(c.out, "no deployment is in flight")
 	}
 	fmt.Fprintln(c.out)
-	err = table(c.out, appHead, appRows(apps.Apps))
+	err = output.Table(c.out, appHead, appRows(apps.Apps))
 	printEdited(c.out, apps.Apps)
 	return err
 }
 
 // printSummary is a deployment in a few lines, with its cause in these words.
 func printSummary(w io.Writer, d *controlv1.Deployment, cause string) {
-	fmt.Fprintln(w, header(d)+"  elapsed "+clock(d.ElapsedMs))
-	fmt.Fprintln(w, "  "+line(settledText(d)))
+	fmt.Fprintln(w, header(d)+"  elapsed "+output.Clock(d.ElapsedMs))
+	fmt.Fprintln(w, "  "+output.Line(settledText(d)))
 	for _, h := range d.Holds {
 		if d.Cause != "" {
 			h = strings.TrimSuffix(h, ": "+d.Cause) // it comes next
 		}
-		fmt.Fprintln(w, "  "+line(h))
+		fmt.Fprintln(w, "  "+output.Line(h))
 	}
 	if cause != "" {
-		fmt.Fprintln(w, "  cause: "+line(cause))
+		fmt.Fprintln(w, "  cause: "+output.Line(cause))
 	}
 	for _, a := range d.Approvals {
-		fmt.Fprintln(w, "  "+line(fmt.Sprintf("gate %s approved by %s at %s %s", a.Gate, a.Actor, moment(a.AtMs),
-			a.Reason)))
+		fmt.Fprintln(w, "  "+output.Line(fmt.Sprintf("gate %s approved by %s at %s %s", a.Gate, a.Actor,
+			output.Moment(a.AtMs), a.Reason)))
 	}
 	if len(d.Fixes) > 0 {
-		fmt.Fprintln(w, "  repairs "+line(strings.Join(d.Fixes, ", ")))
+		fmt.Fprintln(w, "  repairs "+output.Line(strings.Join(d.Fixes, ", ")))
 	}
 	if d.TakenBy != "" {
-		fmt.Fprintln(w, "  taken over by "+line(d.TakenBy))
+		fmt.Fprintln(w, "  taken over by "+output.Line(d.TakenBy))
 	}
 	if d.Suspect != "" {
-		fmt.Fprintln(w, "  SUSPECT: "+line(d.Suspect))
+		fmt.Fprintln(w, "  SUSPECT: "+output.Line(d.Suspect))
 	}
 }
 
@@ -139,18 +140,18 @@ func printAnswers(w io.Writer, d *controlv1.Deployment) {
 	var rows []string
 	for _, v := range d.Waves {
 		for _, a := range v.Answers {
-			rows = append(rows, cells(v.Name, a.Gate, a.Key, a.Answer, a.Value, a.Threshold, a.Samples, moment(a.ToMs),
-				a.Question, a.Detail))
+			rows = append(rows, output.Cells(v.Name, a.Gate, a.Key, a.Answer, a.Value, a.Threshold, a.Samples,
+				output.Moment(a.ToMs), a.Question, a.Detail))
 		}
 		if v.RehearsedMs > 0 {
-			fmt.Fprintln(w, line(fmt.Sprintf("%s: a rollback of one host took %s (rehearsed)", v.Name,
-				span(v.RehearsedMs))))
+			fmt.Fprintln(w, output.Line(fmt.Sprintf("%s: a rollback of one host took %s (rehearsed)", v.Name,
+				output.Span(v.RehearsedMs))))
 		}
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(w)
 		// a broken pipe ends the program anyway
-		_ = table(w, "WAVE\tGATE\tOF\tANSWER\tVALUE\tLIMIT\tSAMPLES\tAT\tQUESTION\tDETAIL", rows)
+		_ = output.Table(w, "WAVE\tGATE\tOF\tANSWER\tVALUE\tLIMIT\tSAMPLES\tAT\tQUESTION\tDETAIL", rows)
 	}
 }
 
@@ -166,10 +167,11 @@ func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 	printSummary(w, d, cause)
 	var rows []string
 	for _, v := range d.Waves {
-		rows = append(rows, cells(v.Name, v.Zone, v.Status, fmt.Sprintf("%d/%d", v.Settled, v.Total), v.Failed,
+		rows = append(rows, output.Cells(v.Name, v.Zone, v.Status, fmt.Sprintf("%d/%d", v.Settled, v.Total), v.Failed,
 			v.Budget, waveBake(v)))
 	}
-	_ = table(w, "WAVE\tZONE\tSTATUS\tSETTLED\tFAILED\tMAY FAIL\tBAKE", rows) // a broken pipe ends the program anyway
+	// a broken pipe ends the program anyway
+	_ = output.Table(w, "WAVE\tZONE\tSTATUS\tSETTLED\tFAILED\tMAY FAIL\tBAKE", rows)
 	printAnswers(w, d)
 	printTasks(w, d)
 	switch {
@@ -201,9 +203,9 @@ func waveBake(v *controlv1.Wave) string {
 	case v.BakeMs == 0:
 		return ""
 	case v.Status == "baking":
-		return span(v.BakeLeftMs) + " of " + span(v.BakeMs) + " left"
+		return output.Span(v.BakeLeftMs) + " of " + output.Span(v.BakeMs) + " left"
 	}
-	return span(v.BakeMs)
+	return output.Span(v.BakeMs)
 }
 
 func printTasks(w io.Writer, d *controlv1.Deployment) {
@@ -212,10 +214,10 @@ func printTasks(w io.Writer, d *controlv1.Deployment) {
 	}
 	var rows []string
 	for _, t := range d.Tasks {
-		rows = append(rows, cells(t.Name, t.Zone, waveName(d, t), t.Status, t.Health, taskText(t)))
+		rows = append(rows, output.Cells(t.Name, t.Zone, waveName(d, t), t.Status, t.Health, taskText(t)))
 	}
 	fmt.Fprintln(w)
-	_ = table(w, "HOST\tZONE\tWAVE\tSTATUS\tHEALTH\tWHAT", rows) // a broken pipe ends the program anyway
+	_ = output.Table(w, "HOST\tZONE\tWAVE\tSTATUS\tHEALTH\tWHAT", rows) // a broken pipe ends the program anyway
 }
 
 func waveName(d *controlv1.Deployment, t *controlv1.Task) string {
@@ -269,8 +271,8 @@ func (c *cli) historyCommand() *cobra.Command {
 			}
 			return list(c, "deployments", out.Deployments,
 				"ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
-					return cells(d.Id, d.App, d.Group, shortName(d.Revision), statusText(d), moment(d.CreatedMs),
-						clock(d.ElapsedMs),
+					return output.Cells(d.Id, d.App, d.Group, output.ShortName(d.Revision), statusText(d), output.Moment(d.CreatedMs),
+						output.Clock(d.ElapsedMs),
 						d.Actor, cmp.Or(d.Reason, d.Asked))
 				})
 		})

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 // tails keeps the last lines of what each hook wrote.
@@ -18,7 +20,7 @@ func newTails() *tails { return &tails{text: map[string]string{}} }
 const tailBytes = 16 << 10
 
 func (t *tails) add(r *controlv1.LogsResponse) {
-	of := strings.TrimSpace(line(r.Host) + " " + line(r.Event) + " " + line(r.Script))
+	of := strings.TrimSpace(output.Line(r.Host) + " " + output.Line(r.Event) + " " + output.Line(r.Script))
 	if _, ok := t.text[of]; !ok {
 		t.order = append(t.order, of)
 	}
@@ -34,8 +36,8 @@ func (t *tails) String() string {
 	var b strings.Builder
 	for _, of := range t.order[max(0, len(t.order)-hooks):] {
 		b.WriteString("==> " + of + " <==\n")
-		for _, l := range lastLines(t.text[of], lines) {
-			b.WriteString("  | " + clean(l) + "\n")
+		for _, l := range output.LastLines(t.text[of], lines) {
+			b.WriteString("  | " + output.Clean(l) + "\n")
 		}
 	}
 	return strings.TrimRight(b.String(), "\n")

@@ -63,7 +63,9 @@ var arrows = map[string][]string{
 
 	"internal/devfleet": {"proto/control/v1", "internal/rpc", "internal/identity", "internal/s3server"},
 
+	"cmd/dctl/output": {"internal/config"},
 	"cmd/dctl": {
+		"cmd/dctl/output",
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
 		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
 		"internal/memory", "internal/naming", "internal/near", "internal/s3server",
