@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/cmd/dctl/output"
+	"github.com/groundswell/groundswell/cmd/dctl/watch"
 	"github.com/groundswell/groundswell/deploy/spec"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -98,7 +99,7 @@ for, what was decided and on what evidence, and what every host answered.`,
 }
 
 func printReplay(w io.Writer, r *controlv1.GetDeploymentResponse) {
-	fmt.Fprintln(w, header(r.Deployment))
+	fmt.Fprintln(w, watch.Header(r.Deployment))
 	if len(r.Records) == 0 {
 		fmt.Fprintln(w, "its history is gone: only the newest deployments of a group keep it")
 	}
@@ -106,7 +107,7 @@ func printReplay(w io.Writer, r *controlv1.GetDeploymentResponse) {
 		where := strings.Join(strings.Fields(x.Wave+" "+x.Host), " ")
 		text := x.Text
 		if x.Failure != nil {
-			text = strings.TrimSpace(text + " " + failureText(x))
+			text = strings.TrimSpace(text + " " + watch.FailureText(x))
 		}
 		fmt.Fprintf(w, "%8s  #%-6d %-10s %-22s %s  %s\n", output.Clock(x.ElapsedMs), x.Index, x.Subject,
 			clip(output.Line(where), 22), output.Line(x.To), output.Line(text))

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/cmd/dctl/output"
+	"github.com/groundswell/groundswell/cmd/dctl/watch"
 	"github.com/groundswell/groundswell/internal/config"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -108,8 +109,8 @@ func (cl *client) overview(cmd *cobra.Command) error {
 
 // printSummary is a deployment in a few lines, with its cause in these words.
 func printSummary(w io.Writer, d *controlv1.Deployment, cause string) {
-	fmt.Fprintln(w, header(d)+"  elapsed "+output.Clock(d.ElapsedMs))
-	fmt.Fprintln(w, "  "+output.Line(settledText(d)))
+	fmt.Fprintln(w, watch.Header(d)+"  elapsed "+output.Clock(d.ElapsedMs))
+	fmt.Fprintln(w, "  "+output.Line(watch.SettledText(d)))
 	for _, h := range d.Holds {
 		if d.Cause != "" {
 			h = strings.TrimSuffix(h, ": "+d.Cause) // it comes next
@@ -157,12 +158,11 @@ func printAnswers(w io.Writer, d *controlv1.Deployment) {
 
 func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 	d := r.Deployment
-	s := newStory(false)
-	s.add(update{deployment: d, records: r.Records})
-	s.told = allShown(d, s.failed()) // by the table of hosts
+	p := watch.Of(d, r.Records)
+	p.Shown = allShown(d, p.Failed()) // by the table of hosts
 	cause := d.Cause
-	if s.told {
-		cause = s.brief(cause)
+	if p.Shown {
+		cause = p.Short(cause)
 	}
 	printSummary(w, d, cause)
 	var rows []string
@@ -175,12 +175,12 @@ func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 	printAnswers(w, d)
 	printTasks(w, d)
 	switch {
-	case over(d) && verdict(d) != exitDone:
+	case watch.Over(d) && verdict(d) != exitDone:
 		fmt.Fprintln(w)
-		s.report(w)
-	case len(unreached(d)) > 0, d.Behind != nil:
+		p.Report(w)
+	case len(watch.Unreached(d)) > 0, d.Behind != nil:
 		fmt.Fprintln(w)
-		next(w, d, s.failed())
+		watch.NextSteps(w, d, p.Failed())
 	}
 }
 
@@ -214,7 +214,7 @@ func printTasks(w io.Writer, d *controlv1.Deployment) {
 	}
 	var rows []string
 	for _, t := range d.Tasks {
-		rows = append(rows, output.Cells(t.Name, t.Zone, waveName(d, t), t.Status, t.Health, taskText(t)))
+		rows = append(rows, output.Cells(t.Name, t.Zone, waveName(d, t), t.Status, t.Health, watch.TaskText(t)))
 	}
 	fmt.Fprintln(w)
 	_ = output.Table(w, "HOST\tZONE\tWAVE\tSTATUS\tHEALTH\tWHAT", rows) // a broken pipe ends the program anyway
@@ -225,17 +225,6 @@ func waveName(d *controlv1.Deployment, t *controlv1.Task) string {
 		return d.Waves[i].Name
 	}
 	return ""
-}
-
-// taskText is what a host does just now, or why it failed.
-func taskText(t *controlv1.Task) string {
-	switch {
-	case t.Failure != nil:
-		return failureText(&controlv1.Record{Failure: t.Failure, Text: t.Cause})
-	case t.Event != "":
-		return strings.TrimSpace(t.Event + " " + t.Script)
-	}
-	return t.Cause
 }
 
 // statusText is the status in a list: a rollback that was asked for, and what

@@ -64,8 +64,9 @@ var arrows = map[string][]string{
 	"internal/devfleet": {"proto/control/v1", "internal/rpc", "internal/identity", "internal/s3server"},
 
 	"cmd/dctl/output": {"internal/config"},
+	"cmd/dctl/watch":  {"cmd/dctl/output", "internal/rpc", "proto/control/v1"},
 	"cmd/dctl": {
-		"cmd/dctl/output",
+		"cmd/dctl/output", "cmd/dctl/watch",
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
 		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
 		"internal/memory", "internal/naming", "internal/near", "internal/s3server",

@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"fmt"
@@ -17,13 +17,13 @@ const (
 	tailLines   = 20
 )
 
-// report tells why a deployment did not succeed and what to type next. What a
+// Report tells why a deployment did not succeed and what to type next. What a
 // reader has been told line by line is not told again, but for the output.
-func (s *story) report(w io.Writer) {
-	failed := s.failed()
-	if s.told {
+func (s *Progress) Report(w io.Writer) {
+	failed := s.Failed()
+	if s.Shown {
 		s.reportOutput(w, failed)
-		next(w, s.deployment, failed)
+		NextSteps(w, s.Deployment, failed)
 		return
 	}
 	for i, r := range failed {
@@ -36,19 +36,19 @@ func (s *story) report(w io.Writer) {
 	for _, g := range s.gates {
 		fmt.Fprintf(w, "gate failed in wave %s: %s\n", output.Line(g.Wave), output.Line(g.Text))
 	}
-	if cause := s.brief(s.deployment.GetCause()); cause != "" {
+	if cause := s.Short(s.Deployment.GetCause()); cause != "" {
 		fmt.Fprintf(w, "cause: %s\n", output.Line(cause))
 	}
-	next(w, s.deployment, failed)
+	NextSteps(w, s.Deployment, failed)
 }
 
 // reportOutput shows what the hooks of failed hosts wrote last.
-func (s *story) reportOutput(w io.Writer, failed []*controlv1.Record) {
+func (s *Progress) reportOutput(w io.Writer, failed []*controlv1.Record) {
 	for i, r := range failed {
 		if i == failedHosts {
 			return
 		}
-		if m := r.GetFailure().GetMessage(); m != "" && !strings.Contains(failureText(r), m) {
+		if m := r.GetFailure().GetMessage(); m != "" && !strings.Contains(FailureText(r), m) {
 			fmt.Fprintf(w, "%s: %s\n", output.Line(r.Host), output.Line(m))
 		}
 		tail := output.LastLines(r.GetFailure().GetTail(), tailLines)
@@ -62,9 +62,9 @@ func (s *story) reportOutput(w io.Writer, failed []*controlv1.Record) {
 	}
 }
 
-// brief is a cause without the reason in its parentheses, "(HOST: WHY)", of a
+// Short is a cause without the reason in its parentheses, "(HOST: WHY)", of a
 // host whose failure is told by itself.
-func (s *story) brief(cause string) string {
+func (s *Progress) Short(cause string) string {
 	for host := range s.failures {
 		from, to := strings.Index(cause, " ("+host+": "), strings.LastIndex(cause, ")")
 		if from > 0 && to > from {
@@ -77,12 +77,12 @@ func (s *story) brief(cause string) string {
 // reportHost names host, zone, hook, exit, duration and the last lines of
 // output of one failure.
 func reportHost(w io.Writer, r *controlv1.Record) {
-	fmt.Fprintf(w, "%s %s: %s\n", r.To, place(r), output.Line(failureText(r)))
+	fmt.Fprintf(w, "%s %s: %s\n", r.To, place(r), output.Line(FailureText(r)))
 	f := r.Failure
 	if f == nil {
 		return
 	}
-	if f.Message != "" && !strings.Contains(failureText(r), f.Message) {
+	if f.Message != "" && !strings.Contains(FailureText(r), f.Message) {
 		fmt.Fprintf(w, "  %s\n", output.Line(f.Message))
 	}
 	for _, l := range output.LastLines(f.Tail, tailLines) {
@@ -105,8 +105,8 @@ func place(r *controlv1.Record) string {
 	return output.Line(r.Host) + " (" + strings.Join(at, ", ") + ")"
 }
 
-// failureText is "ValidateService scripts/check.sh: exit status 1 after 3.2s".
-func failureText(r *controlv1.Record) string {
+// FailureText is "ValidateService scripts/check.sh: exit status 1 after 3.2s".
+func FailureText(r *controlv1.Record) string {
 	f := r.Failure
 	if f == nil {
 		return r.Text
@@ -136,9 +136,9 @@ func hostNames(records []*controlv1.Record) string {
 	return output.Shorten(names)
 }
 
-// next prints the commands that make sense now, each with what it does as a
+// NextSteps prints the commands that make sense now, each with what it does as a
 // shell's comment, so that a line can be taken as it stands.
-func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
+func NextSteps(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 	if d == nil {
 		return
 	}
@@ -171,8 +171,8 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 		add("look at every task", "dctl status %s", d.Id)
 	case d.Status == "rolled_back":
 		add("deploy a fixed revision", "dctl deploy --app %s --group %s --rev REVISION", d.App, d.Group)
-	case !d.Terminal && len(unreached(d)) > 0:
-		add("go on without them", "dctl skip-host %s %s", d.Id, strings.Join(unreached(d), " "))
+	case !d.Terminal && len(Unreached(d)) > 0:
+		add("go on without them", "dctl skip-host %s %s", d.Id, strings.Join(Unreached(d), " "))
 	case d.Terminal:
 		add("what every host runs now", "dctl hosts list --app %s", d.App)
 	}
@@ -204,14 +204,14 @@ func behind(d *controlv1.Deployment, add func(what, format string, args ...any))
 	add("end this one instead", "dctl abort %s --leave", d.Id)
 }
 
-// halted reports whether what a deployment waits for goes on only if a person
+// Halted reports whether what a deployment waits for goes on only if a person
 // does something.
-func halted(o *controlv1.Behind) bool {
+func Halted(o *controlv1.Behind) bool {
 	return o != nil && (o.Status == "paused" || len(o.WaitsFor) > 0)
 }
 
-// unreached lists the hosts that a deployment waits for and nobody reaches.
-func unreached(d *controlv1.Deployment) []string {
+// Unreached lists the hosts that a deployment waits for and nobody reaches.
+func Unreached(d *controlv1.Deployment) []string {
 	var out []string
 	for _, t := range d.Tasks {
 		if t.Status == "waiting" && t.Cause == "unreachable" {
@@ -236,4 +236,15 @@ func stuckZones(d *controlv1.Deployment) []string {
 		add(w.Zone, w.Status == "reverted" || w.Status == "reverting")
 	}
 	return out
+}
+
+// TaskText is what a host does just now, or why it failed.
+func TaskText(t *controlv1.Task) string {
+	switch {
+	case t.Failure != nil:
+		return FailureText(&controlv1.Record{Failure: t.Failure, Text: t.Cause})
+	case t.Event != "":
+		return strings.TrimSpace(t.Event + " " + t.Script)
+	}
+	return t.Cause
 }

@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"fmt"
@@ -16,40 +16,45 @@ import (
 // those that failed.
 const many = 50
 
-// plainRenderer writes a line for each change, without any escape sequence.
-type plainRenderer struct {
+// plain writes a line for each change, without any escape sequence.
+type plain struct {
 	out    io.Writer
 	headed bool
-	lost   bool
+	away   bool   // no coordinator answers
 	behind string // whom it was said to wait for, while that one halts
 }
 
-func (p *plainRenderer) update(s *story, u update) {
-	s.told = true
-	if u.lost != nil {
-		if !p.lost {
+// Plain returns a renderer that writes a line for each change, without any
+// escape sequence.
+func Plain(out io.Writer) Renderer { return &plain{out: out} }
+
+// Update writes a line for each record.
+func (p *plain) Update(s *Progress, u Update) {
+	s.Shown = true
+	if u.Lost != nil {
+		if !p.away {
 			fmt.Fprintln(p.out, "      connection lost, trying other coordinators; the deployment goes on without us")
 		}
-		p.lost = true
+		p.away = true
 		return
 	}
-	if p.lost {
-		p.lost = false
+	if p.away {
+		p.away = false
 		fmt.Fprintln(p.out, "      connected again")
 	}
-	if !p.headed && s.deployment != nil {
+	if !p.headed && s.Deployment != nil {
 		p.headed = true
-		fmt.Fprintln(p.out, header(s.deployment))
+		fmt.Fprintln(p.out, Header(s.Deployment))
 	}
-	p.records(s, u.records)
-	p.queued(s.deployment)
+	p.records(s, u.Records)
+	p.queued(s.Deployment)
 }
 
 // queued says, once, that nothing goes on until a person does something about
 // the deployment before this one.
-func (p *plainRenderer) queued(d *controlv1.Deployment) {
+func (p *plain) queued(d *controlv1.Deployment) {
 	o := d.GetBehind()
-	if !halted(o) || d.Terminal {
+	if !Halted(o) || d.Terminal {
 		p.behind = ""
 		return
 	}
@@ -62,11 +67,11 @@ func (p *plainRenderer) queued(d *controlv1.Deployment) {
 		text += ": " + o.Cause
 	}
 	fmt.Fprintln(p.out, output.Clock(d.ElapsedMs), output.Line(text))
-	next(p.out, d, nil)
+	NextSteps(p.out, d, nil)
 }
 
-// header is the first line: what goes where, who wants it, and its id.
-func header(d *controlv1.Deployment) string {
+// Header is the first line: what goes where, who wants it, and its id.
+func Header(d *controlv1.Deployment) string {
 	return output.Line(fmt.Sprintf("%s  deployment %s  %s", headline(d), d.Id, sizes(d)))
 }
 
@@ -88,11 +93,11 @@ func sizes(d *controlv1.Deployment) string {
 	return output.Count(int(d.Hosts), "host") + " in " + output.Count(len(d.Waves), "wave")
 }
 
-func (p *plainRenderer) records(s *story, records []*controlv1.Record) {
+func (p *plain) records(s *Progress, records []*controlv1.Record) {
 	batch := map[string][]*controlv1.Record{}
 	var order []string
 	for _, r := range records {
-		if r.Subject != "task" || bad(r) || s.deployment.GetHosts() <= many {
+		if r.Subject != "task" || bad(r) || s.Deployment.GetHosts() <= many {
 			fmt.Fprintln(p.out, output.Clock(r.ElapsedMs), s.once(r))
 			continue
 		}
@@ -108,7 +113,7 @@ func (p *plainRenderer) records(s *story, records []*controlv1.Record) {
 }
 
 // batch tells of the tasks of one wave that went the same way.
-func (p *plainRenderer) batch(s *story, records []*controlv1.Record) {
+func (p *plain) batch(s *Progress, records []*controlv1.Record) {
 	r := records[len(records)-1]
 	if len(records) == 1 {
 		fmt.Fprintln(p.out, output.Clock(r.ElapsedMs), recordText(r))
@@ -116,7 +121,7 @@ func (p *plainRenderer) batch(s *story, records []*controlv1.Record) {
 	}
 	text := fmt.Sprintf("wave %s: %d hosts %s (%s)", output.Line(r.Wave), len(records), output.Line(r.To),
 		hostNames(records))
-	for _, w := range s.deployment.GetWaves() {
+	for _, w := range s.Deployment.GetWaves() {
 		if w.Name == r.Wave {
 			text += fmt.Sprintf(", %d/%d settled", w.Settled, w.Total)
 		}
@@ -125,12 +130,12 @@ func (p *plainRenderer) batch(s *story, records []*controlv1.Record) {
 }
 
 // once is a record as a sentence, without the cause that was told just before.
-func (s *story) once(r *controlv1.Record) string {
+func (s *Progress) once(r *controlv1.Record) string {
 	if r.Subject != "deployment" && r.Subject != "wave" || r.Text == "" {
 		return recordText(r)
 	}
 	short := proto.CloneOf(r)
-	if short.Text = s.brief(r.Text); r.Text == s.cause {
+	if short.Text = s.Short(r.Text); r.Text == s.cause {
 		short.Text = ""
 	}
 	s.cause = r.Text
@@ -165,7 +170,7 @@ func recordText(r *controlv1.Record) string {
 	}
 	text := r.Text
 	if r.Failure != nil {
-		text = failureText(r)
+		text = FailureText(r)
 	}
 	if text != "" {
 		what += ": " + text
@@ -173,10 +178,11 @@ func recordText(r *controlv1.Record) string {
 	return output.Line(what)
 }
 
-func (p *plainRenderer) beat(s *story) {
-	d := s.deployment
+// Beat says how the deployment stands.
+func (p *plain) Beat(s *Progress) {
+	d := s.Deployment
 	switch {
-	case s.lost != nil:
+	case s.Lost != nil:
 		fmt.Fprintln(p.out, "      no coordinator answers; trying again")
 	case d == nil:
 		fmt.Fprintln(p.out, "      waiting for a coordinator")
@@ -187,11 +193,11 @@ func (p *plainRenderer) beat(s *story) {
 
 // standing says in one line where a deployment is.
 func standing(d *controlv1.Deployment) string {
-	return output.Line(strings.Join(append([]string{settledText(d)}, d.Holds...), "; "))
+	return output.Line(strings.Join(append([]string{SettledText(d)}, d.Holds...), "; "))
 }
 
-// settledText is "running, 7/12 hosts settled".
-func settledText(d *controlv1.Deployment) string {
+// SettledText is "running, 7/12 hosts settled".
+func SettledText(d *controlv1.Deployment) string {
 	settled := 0
 	for _, w := range d.Waves {
 		settled += int(w.Settled)
@@ -199,8 +205,9 @@ func settledText(d *controlv1.Deployment) string {
 	return fmt.Sprintf("%s, %d/%d hosts settled", d.Status, settled, d.Hosts)
 }
 
-func (p *plainRenderer) end(s *story) {
-	d := s.deployment
+// End writes the last line.
+func (p *plain) End(s *Progress) {
+	d := s.Deployment
 	fmt.Fprintln(p.out, output.Clock(d.ElapsedMs), output.Line(ending(d)))
 }
 

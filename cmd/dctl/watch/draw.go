@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"fmt"
@@ -21,9 +21,17 @@ const (
 	barWidth  = 14
 )
 
+// Picture is what the live view shows of a state on a terminal of that size,
+// without colours; ended is its last one.
+func Picture(d *controlv1.Deployment, columns, rows int, ended bool) []string {
+	v := &liveView{s: newProgress(false), width: columns, height: rows, plain: true, done: ended}
+	v.s.Deployment = d
+	return v.lines()
+}
+
 // lines is the whole view.
 func (v *liveView) lines() []string {
-	d := v.s.deployment
+	d := v.s.Deployment
 	if d == nil {
 		return []string{"waiting for a coordinator…"}
 	}
@@ -34,7 +42,7 @@ func (v *liveView) lines() []string {
 	}
 	room := max(v.height, 8) - 2 - len(lines)
 	holds := min(len(d.Holds), max(room/4, 1))
-	if v.done && over(d) { // the report below says it
+	if v.done && Over(d) { // the report below says it
 		holds = 0
 	}
 	hosts := min(len(d.Tasks), liveHosts+1, max(room/3, 1))
@@ -55,13 +63,13 @@ func (v *liveView) lines() []string {
 }
 
 func (v *liveView) state(d *controlv1.Deployment) string {
-	if v.s.lost != nil {
+	if v.s.Lost != nil {
 		return "connection lost, trying other coordinators"
 	}
-	if over(d) || v.done && len(d.WaitsFor) > 0 {
+	if Over(d) || v.done && len(d.WaitsFor) > 0 {
 		return output.Line(ending(d))
 	}
-	return output.Line(settledText(d))
+	return output.Line(SettledText(d))
 }
 
 // style colours text unless colours are off.
@@ -175,7 +183,7 @@ func (v *liveView) hosts(d *controlv1.Deployment, rows int) []string {
 			colour = "1"
 		}
 		out = append(out, "  "+v.style(colour, false,
-			fmt.Sprintf("%-10s", output.Line(t.Status)))+" "+output.Line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone, taskText(t))))
+			fmt.Sprintf("%-10s", output.Line(t.Status)))+" "+output.Line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone, TaskText(t))))
 	}
 	return out
 }
