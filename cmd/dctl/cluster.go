@@ -121,7 +121,8 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 			alive = "DEAD"
 		}
 		rows = append(rows, output.Cells(
-			m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs), m.Version))
+			m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs),
+			output.ShortVersion(m.Version)))
 	}
 	// a broken pipe ends the program anyway
 	_ = output.Table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERTIFICATE\tVERSION", rows)

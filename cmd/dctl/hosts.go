@@ -115,7 +115,8 @@ func hostRow(h *controlv1.Host, app string) string {
 	if h.Quarantine != "" {
 		state += ", quarantined"
 	}
-	return output.Cells(h.Name, h.Zone, state, strings.Join(running, ","), strings.Join(health, ","), h.Version)
+	return output.Cells(h.Name, h.Zone, state, strings.Join(running, ","), strings.Join(health, ","),
+		output.ShortVersion(h.Version))
 }
 
 // hostApps is how many applications of a host a list names.

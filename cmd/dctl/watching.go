@@ -125,5 +125,8 @@ func (cl *client) timedOut(t target, p *watch.Progress) error {
 		text = fmt.Sprintf("watched for %s; no coordinator answers now: %s. Deployment %s may go on", t.limit,
 			rpc.Text(p.Lost), t.id)
 	}
+	if watch.Halted(p.Deployment.GetBehind()) {
+		watch.NextSteps(cl.cli.err, p.Deployment, nil)
+	}
 	return &exitError{code: exitWatchTimeout, text: text + fmt.Sprintf("; watch it again with `dctl watch %s`", t.id)}
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -115,3 +116,9 @@ func Shorten(names []string) string {
 	}
 	return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
 }
+
+// pseudoVersion is what Go calls a build of a commit that has no tag.
+var pseudoVersion = regexp.MustCompile(`^v\d+\.\d+\.\d+-(?:[0-9A-Za-z.]+\.)?\d{14}-([0-9a-f]{12})((?:\+dirty)?)$`)
+
+// ShortVersion is a version in a table: a build without a tag by its commit alone.
+func ShortVersion(v string) string { return pseudoVersion.ReplaceAllString(v, "$1$2") }
