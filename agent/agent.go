@@ -43,7 +43,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	a.host = h
-	defer func() { err = errors.Join(err, h.journal.Close()) }()
+	defer func() {
+		h.runner.Rest()
+		h.probeRunner.Rest()
+		err = errors.Join(err, h.journal.Close())
+	}()
 	if a.cred, err = a.identify(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}
