@@ -59,7 +59,11 @@ func (a *Agent) live(ctx context.Context) (err error) {
 		return err
 	}
 	a.host = h
-	defer func() { err = errors.Join(err, h.journal.Close()) }()
+	defer func() {
+		h.runner.Rest()
+		h.probeRunner.Rest()
+		err = errors.Join(err, h.journal.Close())
+	}()
 	if a.instances, err = openInstances(a.o.path("identity")); err != nil {
 		return err
 	}

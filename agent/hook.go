@@ -177,7 +177,7 @@ func (t *target) probeTarget(id string) probe.Target {
 // of the agent differ from those of another.
 func (t *target) probeTargetOf(revision, id string) probe.Target {
 	return probe.Target{Env: hooks.Env{
-		ID:   strings.Join([]string{t.app, strconv.FormatInt(t.born, 36), id}, "-"),
+		ID:   strings.Join([]string{t.app, strconv.FormatInt(t.started, 36), id}, "-"),
 		Root: t.root(revision), Event: hooks.ValidateService.String(), Application: t.app,
 		DeploymentID: t.brief.Deployment, DeploymentGroup: t.brief.Group, DeploymentGroupID: t.brief.Group,
 	}}

@@ -320,5 +320,5 @@ func (d *localRun) tidy(h *host) error {
 		keep = append(keep, j.Previous)
 	}
 	_, err := h.releases.Prune(d.t.app, keep...)
-	return errors.Join(err, h.runner.Sweep(h.o.KeepRuns), h.asker.Sweep(keepAsks))
+	return errors.Join(err, h.runner.Sweep(h.o.KeepRuns), h.probeRunner.Sweep(keepAsks))
 }

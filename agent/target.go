@@ -20,9 +20,9 @@ import (
 // steps, one watches its health.
 type target struct {
 	*host
-	app  string
-	wake chan struct{} // the assignment changed
-	born int64         // tells the probes of this life from those of others
+	app     string
+	wake    chan struct{} // the assignment changed
+	started int64         // tells the probes of this life from those of others
 
 	// files is held by whoever stages, installs or prunes the application's
 	// revisions. An assignment is in the journal before its revision is staged,

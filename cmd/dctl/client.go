@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/groundswell/groundswell/agent"
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -275,7 +276,7 @@ func (c *cli) saying(what string) (over func()) {
 	go func() {
 		defer close(said)
 		if c.patience(ctx, sayAfter) == nil {
-			fmt.Fprintln(c.err, "dctl: "+clean(what)+" …")
+			fmt.Fprintln(c.err, "dctl: "+output.Clean(what)+" …")
 		}
 	}()
 	return func() { cancel(); <-said }

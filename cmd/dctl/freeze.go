@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/config"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -64,7 +65,7 @@ func (c *cli) freezing(cmd *cobra.Command, use string, fill func(*controlv1.SetF
 			}
 			text := use + ": accepted"
 			if req.ForMs > 0 {
-				text += ", until " + moment(time.Now().UnixMilli()+req.ForMs)
+				text += ", until " + output.Moment(time.Now().UnixMilli()+req.ForMs)
 			}
 			return c.show(out, func(w io.Writer) { fmt.Fprintln(w, text) })
 		})
@@ -87,7 +88,7 @@ func untilFlag(text string, now time.Time) (time.Duration, error) {
 	}
 	if d = d.Truncate(time.Millisecond); d <= 0 {
 		return 0, usage("--until %s is not to come: it is %s now; without --until a freeze has no end, "+
-			"and `dctl unfreeze` ends one", text, moment(now.UnixMilli()))
+			"and `dctl unfreeze` ends one", text, output.Moment(now.UnixMilli()))
 	}
 	return d, nil
 }
@@ -112,9 +113,9 @@ func freezeText(f *controlv1.Freeze) string {
 	if f.App != "" {
 		what = strings.TrimSpace(f.App + " " + f.Group)
 	}
-	text := fmt.Sprintf("FROZEN: %s, by %s since %s", what, f.Actor, moment(f.SinceMs))
+	text := fmt.Sprintf("FROZEN: %s, by %s since %s", what, f.Actor, output.Moment(f.SinceMs))
 	if f.UntilMs > 0 {
-		text += " until " + moment(f.UntilMs)
+		text += " until " + output.Moment(f.UntilMs)
 	}
 	if f.Reason != "" {
 		text += ": " + f.Reason

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/groundswell/groundswell/cmd/dctl/watch"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -39,7 +40,7 @@ func TestRollbackOfAPart(t *testing.T) {
 // After a zone was taken back by request the way on is offered.
 func TestTheWayOnWithoutAZone(t *testing.T) {
 	var out strings.Builder
-	next(&out, state(4, "paused", func(d *controlv1.Deployment) {
+	watch.NextSteps(&out, state(4, "paused", func(d *controlv1.Deployment) {
 		d.Decision = true
 		d.Waves = []*controlv1.Wave{
 			{Name: "zones/a1", Zone: "a1", Status: "reverted"},
@@ -101,7 +102,7 @@ func TestTheQueueNamesWhoHalts(t *testing.T) {
 		}
 	}
 	var out strings.Builder
-	next(&out, state(4, "pending", func(d *controlv1.Deployment) {
+	watch.NextSteps(&out, state(4, "pending", func(d *controlv1.Deployment) {
 		d.Behind = &controlv1.Behind{Id: "01C", Status: "running", WaitsFor: []string{"people"}}
 	}), nil)
 	if got := out.String(); !strings.Contains(got, "dctl approve 01C") || strings.Contains(got, "promote") {

@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 // Bounds of what is said of a failure at once.
@@ -15,54 +17,54 @@ const (
 	tailLines   = 20
 )
 
-// report tells why a deployment did not succeed and what to type next. What a
+// Report tells why a deployment did not succeed and what to type next. What a
 // reader has been told line by line is not told again, but for the output.
-func (s *story) report(w io.Writer) {
-	failed := s.failed()
-	if s.told {
+func (s *Progress) Report(w io.Writer) {
+	failed := s.Failed()
+	if s.Shown {
 		s.reportOutput(w, failed)
-		next(w, s.deployment, failed)
+		NextSteps(w, s.Deployment, failed)
 		return
 	}
 	for i, r := range failed {
 		if i == failedHosts {
-			fmt.Fprintf(w, "and %s: %s\n", count(len(failed)-i, "more failed host"), hostNames(failed[i:]))
+			fmt.Fprintf(w, "and %s: %s\n", output.Count(len(failed)-i, "more failed host"), hostNames(failed[i:]))
 			break
 		}
 		reportHost(w, r)
 	}
 	for _, g := range s.gates {
-		fmt.Fprintf(w, "gate failed in wave %s: %s\n", line(g.Wave), line(g.Text))
+		fmt.Fprintf(w, "gate failed in wave %s: %s\n", output.Line(g.Wave), output.Line(g.Text))
 	}
-	if cause := s.brief(s.deployment.GetCause()); cause != "" {
-		fmt.Fprintf(w, "cause: %s\n", line(cause))
+	if cause := s.Short(s.Deployment.GetCause()); cause != "" {
+		fmt.Fprintf(w, "cause: %s\n", output.Line(cause))
 	}
-	next(w, s.deployment, failed)
+	NextSteps(w, s.Deployment, failed)
 }
 
 // reportOutput shows what the hooks of failed hosts wrote last.
-func (s *story) reportOutput(w io.Writer, failed []*controlv1.Record) {
+func (s *Progress) reportOutput(w io.Writer, failed []*controlv1.Record) {
 	for i, r := range failed {
 		if i == failedHosts {
 			return
 		}
-		if m := r.GetFailure().GetMessage(); m != "" && !strings.Contains(failureText(r), m) {
-			fmt.Fprintf(w, "%s: %s\n", line(r.Host), line(m))
+		if m := r.GetFailure().GetMessage(); m != "" && !strings.Contains(FailureText(r), m) {
+			fmt.Fprintf(w, "%s: %s\n", output.Line(r.Host), output.Line(m))
 		}
-		tail := lastLines(r.GetFailure().GetTail(), tailLines)
+		tail := output.LastLines(r.GetFailure().GetTail(), tailLines)
 		if len(tail) == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "%s wrote at last:\n", line(r.Host))
+		fmt.Fprintf(w, "%s wrote at last:\n", output.Line(r.Host))
 		for _, l := range tail {
-			fmt.Fprintf(w, "  | %s\n", clean(l))
+			fmt.Fprintf(w, "  | %s\n", output.Clean(l))
 		}
 	}
 }
 
-// brief is a cause without the reason in its parentheses, "(HOST: WHY)", of a
+// Short is a cause without the reason in its parentheses, "(HOST: WHY)", of a
 // host whose failure is told by itself.
-func (s *story) brief(cause string) string {
+func (s *Progress) Short(cause string) string {
 	for host := range s.failures {
 		from, to := strings.Index(cause, " ("+host+": "), strings.LastIndex(cause, ")")
 		if from > 0 && to > from {
@@ -75,16 +77,16 @@ func (s *story) brief(cause string) string {
 // reportHost names host, zone, hook, exit, duration and the last lines of
 // output of one failure.
 func reportHost(w io.Writer, r *controlv1.Record) {
-	fmt.Fprintf(w, "%s %s: %s\n", r.To, place(r), line(failureText(r)))
+	fmt.Fprintf(w, "%s %s: %s\n", r.To, place(r), output.Line(FailureText(r)))
 	f := r.Failure
 	if f == nil {
 		return
 	}
-	if f.Message != "" && !strings.Contains(failureText(r), f.Message) {
-		fmt.Fprintf(w, "  %s\n", line(f.Message))
+	if f.Message != "" && !strings.Contains(FailureText(r), f.Message) {
+		fmt.Fprintf(w, "  %s\n", output.Line(f.Message))
 	}
-	for _, l := range lastLines(f.Tail, tailLines) {
-		fmt.Fprintf(w, "  | %s\n", clean(l))
+	for _, l := range output.LastLines(f.Tail, tailLines) {
+		fmt.Fprintf(w, "  | %s\n", output.Clean(l))
 	}
 }
 
@@ -92,19 +94,19 @@ func reportHost(w io.Writer, r *controlv1.Record) {
 func place(r *controlv1.Record) string {
 	var at []string
 	if r.Zone != "" {
-		at = append(at, line(r.Zone))
+		at = append(at, output.Line(r.Zone))
 	}
 	if r.Wave != "" {
-		at = append(at, "wave "+line(r.Wave))
+		at = append(at, "wave "+output.Line(r.Wave))
 	}
 	if len(at) == 0 {
-		return line(r.Host)
+		return output.Line(r.Host)
 	}
-	return line(r.Host) + " (" + strings.Join(at, ", ") + ")"
+	return output.Line(r.Host) + " (" + strings.Join(at, ", ") + ")"
 }
 
-// failureText is "ValidateService scripts/check.sh: exit status 1 after 3.2s".
-func failureText(r *controlv1.Record) string {
+// FailureText is "ValidateService scripts/check.sh: exit status 1 after 3.2s".
+func FailureText(r *controlv1.Record) string {
 	f := r.Failure
 	if f == nil {
 		return r.Text
@@ -121,40 +123,22 @@ func failureText(r *controlv1.Record) string {
 		exit = what + ": " + exit
 	}
 	if f.DurationMs > 0 {
-		exit += " after " + span(f.DurationMs)
+		exit += " after " + output.Span(f.DurationMs)
 	}
 	return exit
-}
-
-func lastLines(text string, n int) []string {
-	text = strings.TrimRight(text, "\r\n")
-	if text == "" {
-		return nil
-	}
-	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
-	return lines[max(0, len(lines)-n):]
 }
 
 func hostNames(records []*controlv1.Record) string {
 	var names []string
 	for _, r := range records {
-		names = append(names, line(r.Host))
+		names = append(names, output.Line(r.Host))
 	}
-	return shorten(names)
+	return output.Shorten(names)
 }
 
-// shorten joins names, the first ones and a count when there are many.
-func shorten(names []string) string {
-	const most = 12
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
-}
-
-// next prints the commands that make sense now, each with what it does as a
+// NextSteps prints the commands that make sense now, each with what it does as a
 // shell's comment, so that a line can be taken as it stands.
-func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
+func NextSteps(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 	if d == nil {
 		return
 	}
@@ -163,11 +147,11 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 		rows = append(rows, fmt.Sprintf(format, args...)+"  # "+what)
 	}
 	if len(failed) > 0 {
-		add("all that its hooks wrote", "dctl logs %s --host %s", d.Id, line(failed[0].Host))
+		add("all that its hooks wrote", "dctl logs %s --host %s", d.Id, output.Line(failed[0].Host))
 	}
 	switch {
 	case len(d.WaitsFor) > 0 && !d.Terminal:
-		add("say yes, as somebody else than "+line(d.Actor), "dctl approve %s", d.Id)
+		add("say yes, as somebody else than "+output.Line(d.Actor), "dctl approve %s", d.Id)
 		add("say no", "dctl reject %s", d.Id)
 		add("watch what comes after it", "dctl watch %s", d.Id)
 	case d.Status == "paused" && d.Decision:
@@ -176,7 +160,7 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 			add("go on without that zone", "dctl skip-zone %s %s", d.Id, zone)
 		}
 		add("deploy a repair",
-			"dctl deploy --app %s --rev REVISION --fixes %s --detach", d.App, shortName(line(d.Revision)))
+			"dctl deploy --app %s --rev REVISION --fixes %s --detach", d.App, output.ShortName(output.Line(d.Revision)))
 		add("and let it take over", "dctl take-over %s", d.Id)
 		add("every host goes back", "dctl abort %s --rollback", d.Id)
 		add("hosts keep what they run", "dctl abort %s --leave", d.Id)
@@ -187,8 +171,8 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 		add("look at every task", "dctl status %s", d.Id)
 	case d.Status == "rolled_back":
 		add("deploy a fixed revision", "dctl deploy --app %s --group %s --rev REVISION", d.App, d.Group)
-	case !d.Terminal && len(unreached(d)) > 0:
-		add("go on without them", "dctl skip-host %s %s", d.Id, strings.Join(unreached(d), " "))
+	case !d.Terminal && len(Unreached(d)) > 0:
+		add("go on without them", "dctl skip-host %s %s", d.Id, strings.Join(Unreached(d), " "))
 	case d.Terminal:
 		add("what every host runs now", "dctl hosts list --app %s", d.App)
 	}
@@ -200,7 +184,7 @@ func next(w io.Writer, d *controlv1.Deployment, failed []*controlv1.Record) {
 // behind adds the ways on for a deployment that another one is in the way of.
 func behind(d *controlv1.Deployment, add func(what, format string, args ...any)) {
 	o := d.Behind
-	what, id := shortName(line(o.Revision)), line(o.Id)
+	what, id := output.ShortName(output.Line(o.Revision)), output.Line(o.Id)
 	add("how "+what+" stands, which is in the way", "dctl status %s", id)
 	switch {
 	case len(o.WaitsFor) > 0:
@@ -220,18 +204,18 @@ func behind(d *controlv1.Deployment, add func(what, format string, args ...any))
 	add("end this one instead", "dctl abort %s --leave", d.Id)
 }
 
-// halted reports whether what a deployment waits for goes on only if a person
+// Halted reports whether what a deployment waits for goes on only if a person
 // does something.
-func halted(o *controlv1.Behind) bool {
+func Halted(o *controlv1.Behind) bool {
 	return o != nil && (o.Status == "paused" || len(o.WaitsFor) > 0)
 }
 
-// unreached lists the hosts that a deployment waits for and nobody reaches.
-func unreached(d *controlv1.Deployment) []string {
+// Unreached lists the hosts that a deployment waits for and nobody reaches.
+func Unreached(d *controlv1.Deployment) []string {
 	var out []string
 	for _, t := range d.Tasks {
 		if t.Status == "waiting" && t.Cause == "unreachable" {
-			out = append(out, line(t.Name))
+			out = append(out, output.Line(t.Name))
 		}
 	}
 	return out
@@ -241,8 +225,8 @@ func unreached(d *controlv1.Deployment) []string {
 func stuckZones(d *controlv1.Deployment) []string {
 	var out []string
 	add := func(zone string, stuck bool) {
-		if stuck && zone != "" && !slices.Contains(out, line(zone)) {
-			out = append(out, line(zone))
+		if stuck && zone != "" && !slices.Contains(out, output.Line(zone)) {
+			out = append(out, output.Line(zone))
 		}
 	}
 	for _, t := range d.Tasks {
@@ -252,4 +236,15 @@ func stuckZones(d *controlv1.Deployment) []string {
 		add(w.Zone, w.Status == "reverted" || w.Status == "reverting")
 	}
 	return out
+}
+
+// TaskText is what a host does just now, or why it failed.
+func TaskText(t *controlv1.Task) string {
+	switch {
+	case t.Failure != nil:
+		return FailureText(&controlv1.Record{Failure: t.Failure, Text: t.Cause})
+	case t.Event != "":
+		return strings.TrimSpace(t.Event + " " + t.Script)
+	}
+	return t.Cause
 }
