@@ -139,7 +139,7 @@ func (h *host) apps() []string {
 func (t *target) wantedKept() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	keep := slices.Clone(t.brief.Keep)
+	keep := slices.Clone(t.checkpoint.Keep)
 	if t.latest != nil && t.latest.Stage != nil {
 		keep = append(keep, revisionID(t.latest.Stage.Digest))
 	}

@@ -107,9 +107,9 @@ func unlessBusy(err error) error {
 	return err
 }
 
-// edited takes what a comparison has found into the brief, if it is about what
+// edited takes what a comparison has found into the checkpoint, if it is about what
 // runs still, and reports whether that is news.
-func (t *target) edited(b *brief, st task.State) bool {
+func (t *target) edited(b *checkpoint, st task.State) bool {
 	t.mu.Lock()
 	found := t.edits
 	t.edits = nil
@@ -130,7 +130,7 @@ func (t *target) edited(b *brief, st task.State) bool {
 // noteBaseline notes what the last hook left. Without it a later comparison
 // notes it: nothing is held up.
 func (t *target) noteBaseline() {
-	err := t.change(func(b *brief) { b.Edits = release.Edits{} })
+	err := t.change(func(b *checkpoint) { b.Edits = release.Edits{} })
 	if err == nil {
 		if err = t.releases.NoteBaseline(t.app); err != nil {
 			err = errors.Join(err, t.releases.ForgetBaseline(t.app))

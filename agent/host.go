@@ -126,10 +126,10 @@ func (h *host) newTarget(app string) (*target, error) {
 	}
 	t := &target{
 		host: h, app: app, wake: make(chan struct{}, 1), started: time.Now().UnixNano(),
-		file: briefFile{path: h.o.path("state", "targets", app+".json")},
+		file: checkpointFile{path: h.o.path("state", "targets", app+".json")},
 	}
 	var err error
-	if t.brief, err = t.file.load(); err != nil {
+	if t.checkpoint, err = t.file.load(); err != nil {
 		return nil, err
 	}
 	if err := t.adopt(); err != nil {

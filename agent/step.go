@@ -111,7 +111,7 @@ func (t *target) explain(st task.State, s task.Step, v verdict) error {
 	if !first && !cramped {
 		return nil
 	}
-	return t.change(func(b *brief) {
+	return t.change(func(b *checkpoint) {
 		b.Cramped = b.Cramped || cramped
 		if first {
 			b.Failure = v.failure
@@ -126,7 +126,7 @@ func (t *target) finish(s task.Step) {
 	if s.Result == task.ResultRefused {
 		t.health = healthy("it serves, or it cannot be told that it does not: a conditional permit is not enough")
 	} else {
-		t.health = closed(base, t.brief, t.health)
+		t.health = closed(base, t.checkpoint, t.health)
 	}
 	t.mu.Unlock()
 	t.o.Log.Info("generation closed", "app", t.app, "generation", s.Generation, "result", s.Result.String(), "running",
@@ -160,7 +160,7 @@ func (t *target) do(ctx context.Context, s task.Step) verdict {
 func (t *target) tellStep(s task.Step) {
 	if s.Event != "" {
 		t.tell(&agentv1.Progress{
-			App: t.app, Generation: s.Generation, Deployment: t.brief.Deployment, Event: s.Event,
+			App: t.app, Generation: s.Generation, Deployment: t.checkpoint.Deployment, Event: s.Event,
 			SinceMs: time.Now().UnixMilli(),
 		})
 	}
@@ -213,13 +213,13 @@ func (t *target) request(id string) (release.Request, error) {
 	}
 	q.Root = t.root(id)
 	var err error
-	q.Spec, err = hooks.Load(q.Root, t.brief.Specs[id])
+	q.Spec, err = hooks.Load(q.Root, t.checkpoint.Specs[id])
 	return q, err
 }
 
 // root is the folder that counts as a revision's root.
 func (t *target) root(id string) string {
-	return hooks.Root(t.releases.Dir(t.app, id), t.brief.Specs[id])
+	return hooks.Root(t.releases.Dir(t.app, id), t.checkpoint.Specs[id])
 }
 
 // interruptible returns a context that ends with cause errRetargeted when an

@@ -140,6 +140,6 @@ func (c *cli) upToDate(cmd *cobra.Command, cl *client) error {
 	if err := cl.renew(cmd.Context()); err != nil {
 		return fmt.Errorf("renew your own credential before its CA is retired: %w", err)
 	}
-	cl.turn()
+	cl.failOver()
 	return nil
 }

@@ -175,8 +175,8 @@ func (cl *client) api() controlv1.ControlServiceClient {
 	return controlv1.NewControlServiceClient(cl.conn)
 }
 
-// turn gives up on the present coordinator and tries the next one first.
-func (cl *client) turn() {
+// failOver gives up on the present coordinator and tries the next one first.
+func (cl *client) failOver() {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.addresses = append(append([]string{}, cl.addresses[1:]...), cl.addresses[0])
@@ -258,7 +258,7 @@ func attempt[A any](ctx context.Context, cl *client, f func(context.Context) (*A
 		if cl.cli.wait(ctx, pause(try)) != nil || ctx.Err() != nil {
 			return nil, cl.unreachable(ctx, limit, last)
 		}
-		cl.turn()
+		cl.failOver()
 	}
 }
 

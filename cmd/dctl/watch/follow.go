@@ -57,7 +57,7 @@ func (f *follower) run(ctx context.Context, out chan<- Update) {
 				f.send(ctx, out, Update{Lost: err})
 			}
 			if f.o.Pause(ctx, try) == nil {
-				f.cluster.Turn()
+				f.cluster.FailOver()
 				continue
 			}
 			err = ctx.Err()

@@ -16,8 +16,8 @@ import (
 type Cluster interface {
 	// API is the service at the coordinator that is tried now.
 	API() controlv1.ControlServiceClient
-	// Turn gives up on that one and tries the next.
-	Turn()
+	// FailOver gives up on that one and tries the next.
+	FailOver()
 	// Act asks for a change of a deployment. Its error is for people.
 	Act(ctx context.Context, deployment, verb string) error
 }
