@@ -107,7 +107,7 @@ func TestGossipCommandsNothing(t *testing.T) {
 	for i, f := range []*fake{w.fake, other, rogue, rogue, rogue} {
 		ring, err := gossip.Open(gossip.Options{
 			Self: gossip.Member{ID: fmt.Sprintf("c%d", i+1), Role: "coordinator", Agent: f.addr}, Bind: "127.0.0.1:0",
-			Key: bytes.Repeat([]byte{7}, 32), Seeds: w.seeds,
+			Keys: bytes.Repeat([]byte{7}, 32), Seeds: w.seeds,
 		})
 		must(t, err)
 		t.Cleanup(func() { _ = ring.Close() })
@@ -162,7 +162,7 @@ func TestMovesBack(t *testing.T) {
 	for i, f := range both {
 		ring, err := gossip.Open(gossip.Options{
 			Self: gossip.Member{ID: fmt.Sprintf("c%d", i+1), Role: "coordinator", Agent: f.addr}, Bind: "127.0.0.1:0",
-			Key: bytes.Repeat([]byte{7}, 32), Seeds: w.seeds,
+			Keys: bytes.Repeat([]byte{7}, 32), Seeds: w.seeds,
 		})
 		must(t, err)
 		t.Cleanup(func() { _ = ring.Close() })

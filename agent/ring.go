@@ -1,15 +1,18 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/groundswell/groundswell/internal/gossip"
+	"github.com/groundswell/groundswell/internal/identity"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -38,7 +41,7 @@ func openRing(o Options, m membership, key []byte) (*ring, error) {
 	r := &ring{o: o, id: m.Host, known: m, seen: map[string]string{}, wake: make(chan struct{}, 1)}
 	var err error
 	r.members, err = gossip.Open(gossip.Options{
-		Self: gossip.Member{ID: m.Host, Role: "agent"}, Bind: o.GossipBind, Key: key, Seeds: m.Seeds,
+		Self: gossip.Member{ID: m.Host, Role: "agent"}, Bind: o.GossipBind, Keys: key, Seeds: m.Seeds,
 		Changed: r.changed,
 		Network: o.Ring,
 	})
@@ -183,6 +186,21 @@ func (r *ring) rejoin() {
 	if alone {
 		r.members.Rejoin(seeds)
 	}
+}
+
+// setKeys takes the word of a coordinator for the ring's keys, and has them on disk
+// on return.
+func (r *ring) setKeys(keys []byte) error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	path := r.o.path("identity", "gossip.key")
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, keys) {
+		return nil
+	}
+	if err := r.members.SetKeys(keys); err != nil {
+		return err
+	}
+	return identity.WriteSecret(path, keys)
 }
 
 // epoch is the highest that the host has seen.

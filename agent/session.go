@@ -253,6 +253,10 @@ func (s *session) receive(ctx context.Context) error {
 			}
 		case *agentv1.Down_Acknowledged:
 			s.a.out.acknowledged(m.Acknowledged.Counter)
+		case *agentv1.Down_RingKeys:
+			if err := s.a.ring.setKeys(m.RingKeys.Keys); err != nil { // gossip is a hint
+				s.a.o.Log.Warn("the ring's new keys are not taken into use", "error", err)
+			}
 		case *agentv1.Down_Stale:
 			select { // what was said before it is of no interest any more
 			case <-s.stale:

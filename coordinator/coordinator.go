@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,10 +59,12 @@ type Coordinator struct {
 	members   *members
 	stores    *stores
 	raft      *raftLayer
-	lostSince atomic.Pointer[time.Time]           // this replica is cut off, see contact
-	told      atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
-	addr      Addresses
-	lis       listeners
+	// ringChanges is held while keys of the ring on disk are brought in line with the log.
+	ringChanges sync.Mutex
+	lostSince   atomic.Pointer[time.Time]           // this replica is cut off, see contact
+	told        atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
+	addr        Addresses
+	lis         listeners
 }
 
 // listeners are open before anything is announced.
@@ -167,7 +170,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
 		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.stores.sign, Epoch: c.epoch,
 		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
-		CutOff: c.cutOffError, Begin: c.beginInstance, Speaks: c.speaks,
+		RingKeys: c.keys.ringKeys, CutOff: c.cutOffError, Begin: c.beginInstance, Speaks: c.speaks,
 		Identify: func(ctx context.Context) (string, error) {
 			p, ok := rpc.Caller(ctx)
 			if !ok || p.Role != identity.Agent {
@@ -265,7 +268,7 @@ func (c *Coordinator) newControl() *control.Service {
 func (c *Coordinator) gossip() (err error) {
 	c.ring, err = gossip.Open(gossip.Options{
 		Self: gossip.Member{ID: c.o.Name, Role: string(identity.Coordinator), Agent: c.addr.Agents, API: c.addr.API},
-		Bind: c.o.Gossip, Key: c.keys.gossip, Network: c.o.Ring,
+		Bind: c.o.Gossip, Keys: c.keys.ringKeys(), Network: c.o.Ring,
 		Changed: func(m gossip.Member, alive bool) {
 			if m.Role == string(identity.Agent) {
 				c.fleet.Gossip(m.ID, alive)
@@ -304,6 +307,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.seek(ctx) })
 	g.Go(func() error { return c.keepRenewed(ctx) })
 	g.Go(func() error { return c.followCAs(ctx) })
+	g.Go(func() error { return c.followRingKeys(ctx) })
 	g.Go(func() error { return c.recheck(ctx) })
 	g.Go(func() error { return c.watchContact(ctx) })
 	g.Go(func() error { return c.recordBreakGlass(ctx) })
@@ -436,6 +440,7 @@ func (c *Coordinator) decide(ctx context.Context) error {
 	g.Go(func() error { return c.removeLongDead(ctx) })
 	g.Go(func() error { return c.raiseRules(ctx) })
 	g.Go(func() error { return c.moveCAs(ctx) })
+	g.Go(func() error { return c.moveRingKeys(ctx) })
 	return g.Wait()
 }
 
@@ -515,7 +520,7 @@ func (c *Coordinator) announceOnce(ctx context.Context) error {
 func (c *Coordinator) self() state.CoordinatorJoined {
 	return state.CoordinatorJoined{
 		Name: c.o.Name, Raft: c.addr.Raft, API: c.addr.API, Agent: c.addr.Agents, Gossip: c.addr.Gossip,
-		Rules: c.o.rules(), CA: c.casNow().holds,
+		Rules: c.o.rules(), CA: c.casNow().holds, Ring: c.ringNow().holds,
 	}
 }
 

@@ -62,7 +62,7 @@ func (c *Coordinator) matcher() fleet.Matcher {
 
 func (c *Coordinator) newEnrol() *enrol.Service {
 	return enrol.New(enrol.Options{
-		Authorities: c.keys.authorities, GossipKey: c.keys.gossip,
+		Authorities: c.keys.authorities, GossipKey: c.keys.ringKeys,
 		Caller: func(ctx context.Context) (identity.Peer, []byte, bool) {
 			p, ok := rpc.Caller(ctx)
 			return p, rpc.CallerKey(ctx), ok

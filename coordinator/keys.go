@@ -43,8 +43,8 @@ type keys struct {
 	name   string
 	life   time.Duration // of certificates
 	cred   *identity.Credential
-	gossip []byte
-	fresh  bool // made just now: by bootstrap or by joining
+	gossip []byte // keys of the ring, see ringKeys
+	fresh  bool   // made just now: by bootstrap or by joining
 
 	mu  sync.Mutex // held while CAs change, on disk and here
 	cas atomic.Pointer[identity.Authorities]

@@ -231,7 +231,7 @@ func (s *peerService) Keys(context.Context, *peerv1.KeysRequest) (*peerv1.KeysRe
 	if err != nil {
 		return nil, err
 	}
-	return &peerv1.KeysResponse{CaKeyPem: key, GossipKey: s.c.keys.gossip}, nil
+	return &peerv1.KeysResponse{CaKeyPem: key, GossipKey: s.c.keys.ringKeys()}, nil
 }
 
 // Logs reads hook output of a host that has its stream here.

@@ -146,25 +146,21 @@ func (c *Coordinator) fetchCAKeys(ctx context.Context, now cas) ([]byte, error) 
 		if m.Name == c.o.Name {
 			continue
 		}
-		if keys, err := c.askCAKeys(ctx, m); err == nil && holdsKey(now.pem, keys, want) {
-			return keys, nil
+		if out, err := c.askKeys(ctx, m); err == nil && holdsKey(now.pem, out.CaKeyPem, want) {
+			return out.CaKeyPem, nil
 		}
 	}
 	return nil, fmt.Errorf("no coordinator that answers has the key of CA %s", want)
 }
 
-func (c *Coordinator) askCAKeys(ctx context.Context, m state.Coordinator) ([]byte, error) {
+func (c *Coordinator) askKeys(ctx context.Context, m state.Coordinator) (*peerv1.KeysResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, readBound)
 	defer cancel()
 	cc, err := c.peers.dial(m.API)
 	if err != nil {
 		return nil, err
 	}
-	out, err := peerv1.NewPeerServiceClient(cc).Keys(ctx, &peerv1.KeysRequest{})
-	if err != nil {
-		return nil, err
-	}
-	return out.CaKeyPem, nil
+	return peerv1.NewPeerServiceClient(cc).Keys(ctx, &peerv1.KeysRequest{})
 }
 
 // holdsKey reports whether the key of a CA is among keys.
@@ -249,14 +245,19 @@ func (c *Coordinator) moveCAs(ctx context.Context) error {
 }
 
 // withoutCAKey lists the coordinators that have not announced the key of a CA.
-func (c *Coordinator) withoutCAKey(id string) (waits []string, err error) {
+func (c *Coordinator) withoutCAKey(id string) ([]string, error) {
+	return c.without(func(m state.Coordinator) bool { return m.CA == id })
+}
+
+// without lists the members of raft that do not have something.
+func (c *Coordinator) without(has func(state.Coordinator) bool) (waits []string, err error) {
 	servers, err := c.node.Servers()
 	if err != nil {
 		return nil, err
 	}
 	c.store.ViewCluster(func(s *state.Cluster) {
 		for _, server := range servers {
-			if s.Coordinators[server.Name].CA != id {
+			if !has(s.Coordinators[server.Name]) {
 				waits = append(waits, server.Name)
 			}
 		}
@@ -392,6 +393,7 @@ func (c *Coordinator) describeCAs(out *controlv1.ClusterStatusResponse, said map
 	for _, m := range c.peers.members() {
 		connected += c.fleet.Count(m.Name)
 	}
+	c.describeRing(out)
 	c.store.View(func(s *deploy.State) { out.CaAway = int32(max(0, len(s.Hosts)-connected)) })
 }
 

@@ -53,6 +53,7 @@ func table() rpc.Table {
 		controlv1.ControlService_RemoveCoordinator_FullMethodName:  lead,
 		controlv1.ControlService_ActivateEpoch_FullMethodName:      lead,
 		controlv1.ControlService_RotateCA_FullMethodName:           lead,
+		controlv1.ControlService_RotateRingKey_FullMethodName:      lead,
 		controlv1.ControlService_RetireCA_FullMethodName:           lead,
 		controlv1.ControlService_ListHosts_FullMethodName:          lead, // the leader knows every stream
 		controlv1.ControlService_GetHost_FullMethodName:            lead,

@@ -143,3 +143,27 @@ func (c *cli) upToDate(cmd *cobra.Command, cl *client) error {
 	cl.failOver()
 	return nil
 }
+
+func (c *cli) ringCommand() *cobra.Command {
+	rotate := &cobra.Command{
+		Use: "rotate", Short: "Replace the key of the gossip ring", Args: upTo(0),
+		Long: `Replace the key of the gossip ring while the cluster runs. The new one is used once
+every coordinator has it and agents had time to take it; the former one is taken for
+another minute. A host that was off meanwhile gets it with its next session. It is
+done by itself when a host is revoked or a coordinator removed.`,
+		Example: "dctl cluster ring rotate -m \"an image with a key was published\"",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.with(func(cl *client) error {
+				req := &controlv1.RotateRingKeyRequest{Mutation: cl.mutation("")}
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.RotateRingKey, req)
+				if err != nil {
+					return err
+				}
+				return c.show(out, func(w io.Writer) {
+					fmt.Fprintln(w, "the ring's key is being replaced; `dctl cluster status` says while it is")
+				})
+			})
+		},
+	}
+	return family("ring", "The key of the gossip ring", rotate)
+}

@@ -33,7 +33,7 @@ func (c *cli) clusterCommand() *cobra.Command {
 		},
 	}
 	return family("cluster", "The coordinators", status,
-		c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand(), c.clusterCACommand())
+		c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand(), c.clusterCACommand(), c.ringCommand())
 }
 
 // leaderLooks is how often, every 100 ms, the status of a cluster looks for a
@@ -107,6 +107,13 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 		fmt.Fprint(w, ", NO LEADER")
 	}
 	fmt.Fprintf(w, "; the CA's certificate: %s\n", life(s.CaEndsMs))
+	if s.NextRingKey != "" {
+		fmt.Fprint(w, "the ring's key is being replaced")
+		if len(s.WithoutRingKey) > 0 {
+			fmt.Fprintf(w, "; it waits for %s", output.Line(strings.Join(s.WithoutRingKey, ", ")))
+		}
+		fmt.Fprintln(w)
+	}
 	var rows []string
 	for _, m := range s.Coordinators {
 		role := "learner"

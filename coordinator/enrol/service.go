@@ -28,7 +28,7 @@ type Use struct {
 type Options struct {
 	Authorities func() *identity.Authorities
 	ClusterID   func() string
-	GossipKey   []byte
+	GossipKey   func() []byte // all that are taken, the one that is used first
 	// Subject says whom a use makes of the key: the id that is settled by the
 	// token, or by a former answer that was lost; "" where the joiner is a new one
 	// of its role. It refuses a use that cannot be, and changes nothing.
@@ -181,7 +181,7 @@ func (s *Service) answer(role identity.Role, id string, cert []byte) *agentv1.En
 		ClusterId: s.o.ClusterID(), Index: s.o.Index(),
 	}
 	if role != identity.Operator {
-		out.GossipKey, out.GossipSeeds = s.o.GossipKey, s.o.Seeds()
+		out.GossipKey, out.GossipSeeds = s.o.GossipKey(), s.o.Seeds()
 	}
 	return out
 }

@@ -2,6 +2,7 @@
 package sessions
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,8 @@ type Options struct {
 	Attributes func(host string) (is *deploy.Attributes, approved uint64)
 	// Applied waits until this replica has read the log so far.
 	Applied func(ctx context.Context, index uint64) error
+	// RingKeys are those of the gossip ring, which hosts are told; nil tells nothing.
+	RingKeys func() []byte
 	// CutOff says why this replica does not know what is true now, nil if it does.
 	// Tell has the hosts told.
 	CutOff func() error
@@ -80,10 +83,10 @@ type Service struct {
 	mu      sync.Mutex
 	streams map[string]*stream
 	logID   uint64
-	told    chan struct{} // closed when Authorities or CutOff answers something else
+	told    chan struct{} // closed when one of them answers something else
 }
 
-// Tell has every host told what Authorities and CutOff answer now.
+// Tell has every host told what Authorities, CutOff and RingKeys answer now.
 func (s *Service) Tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,6 +113,9 @@ func New(o Options) *Service {
 	}
 	if o.Limited == nil {
 		o.Limited = func(string, string) {}
+	}
+	if o.RingKeys == nil {
+		o.RingKeys = func() []byte { return nil }
 	}
 	if o.CutOff == nil {
 		o.CutOff = func() error { return nil }
@@ -420,12 +426,18 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 	last := assigned{complete: true, unheard: st.forget}
 	changed, unwatch := s.o.State.WatchHost(st.host)
 	defer unwatch()
-	stale := false
+	stale, ring := false, []byte(nil)
 	for said := ""; err == nil; {
 		now, others := s.authorities()
 		if now != nil && now.Hash != said {
 			said = now.Hash
 			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Authorities{Authorities: now}}); err != nil {
+				break
+			}
+		}
+		if now := s.o.RingKeys(); !bytes.Equal(now, ring) {
+			ring = now
+			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_RingKeys{RingKeys: &agentv1.RingKeys{Keys: ring}}}); err != nil {
 				break
 			}
 		}

@@ -27,6 +27,13 @@ type Cluster struct {
 	// its key. Its predecessor is trusted until it is retired.
 	NextCA     string `json:"next_ca,omitempty"`
 	NextIssues bool   `json:"next_issues,omitempty"`
+	// RingKey is the gossip ring's, by hash; "" the one of before any replacement.
+	// NextRingKey is brought in: it is taken, and once used, its predecessor is for a
+	// while. RingKeyDue says that somebody knows it who should not any more.
+	RingKey     string `json:"ring_key,omitempty"`
+	NextRingKey string `json:"next_ring_key,omitempty"`
+	RingKeyUsed bool   `json:"ring_key_used,omitempty"`
+	RingKeyDue  bool   `json:"ring_key_due,omitempty"`
 }
 
 // Coordinator is one member as it announced itself.
@@ -36,8 +43,9 @@ type Coordinator struct {
 	API    string `json:"api"`
 	Agent  string `json:"agent"`
 	Gossip string `json:"gossip"`
-	Rules  int    `json:"rules"`        // highest level that its build knows
-	CA     string `json:"ca,omitempty"` // of a CA that is brought in: it holds the key
+	Rules  int    `json:"rules"`          // highest level that its build knows
+	CA     string `json:"ca,omitempty"`   // of a CA that is brought in: it holds the key
+	Ring   string `json:"ring,omitempty"` // of a ring's key that is brought in: it holds that
 }
 
 // ClusterEvent is a fact about the cluster itself.
@@ -124,6 +132,12 @@ func (c *Cluster) apply(e ClusterEvent, at moment) error {
 		return c.issueBy(e)
 	case CARetired:
 		return c.retireCA(e)
+	case RingKeyAdded:
+		return c.addRingKey(e)
+	case RingKeyUsed:
+		return c.useRingKey(e)
+	case RingKeyRetired:
+		return c.retireRingKeys(e)
 	}
 	return nil
 }

@@ -36,6 +36,9 @@ func everyClusterFact() []ClusterEvent {
 		CAAdded{},
 		CAIssues{},
 		CARetired{},
+		RingKeyAdded{},
+		RingKeyUsed{},
+		RingKeyRetired{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()

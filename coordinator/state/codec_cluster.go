@@ -16,7 +16,7 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 	case CoordinatorJoined:
 		return &statev1.Event{Fact: &statev1.Event_CoordinatorJoined{CoordinatorJoined: &statev1.CoordinatorJoined{
 			Name: e.Name, RaftAddress: e.Raft, ApiAddress: e.API, AgentAddress: e.Agent, GossipAddress: e.Gossip,
-			Rules: int64(e.Rules), Ca: e.CA,
+			Rules: int64(e.Rules), Ca: e.CA, Ring: e.Ring,
 		}}}
 	case CoordinatorRemoved:
 		return &statev1.Event{Fact: &statev1.Event_CoordinatorRemoved{CoordinatorRemoved: &statev1.CoordinatorRemoved{
@@ -96,6 +96,14 @@ func encodeAuthorities(e ClusterEvent) *statev1.Event {
 		}}}
 	case CAIssues:
 		return &statev1.Event{Fact: &statev1.Event_CaIssues{CaIssues: &statev1.CAIssues{Id: e.ID, CaPem: e.CA}}}
+	case RingKeyAdded:
+		return &statev1.Event{Fact: &statev1.Event_RingKeyAdded{RingKeyAdded: &statev1.RingKeyAdded{
+			Request: encodeRequest(e.Request), Id: e.ID,
+		}}}
+	case RingKeyUsed:
+		return &statev1.Event{Fact: &statev1.Event_RingKeyUsed{RingKeyUsed: &statev1.RingKeyUsed{Id: e.ID}}}
+	case RingKeyRetired:
+		return &statev1.Event{Fact: &statev1.Event_RingKeyRetired{RingKeyRetired: &statev1.RingKeyRetired{Id: e.ID}}}
 	case CARetired:
 		return &statev1.Event{Fact: &statev1.Event_CaRetired{CaRetired: &statev1.CARetired{
 			Request: encodeRequest(e.Request), Id: e.ID, CaPem: e.CA,
@@ -156,7 +164,7 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 		e := f.CoordinatorJoined
 		return CoordinatorJoined{
 			Name: e.Name, Raft: e.RaftAddress, API: e.ApiAddress, Agent: e.AgentAddress, Gossip: e.GossipAddress,
-			Rules: int(e.Rules), CA: e.Ca,
+			Rules: int(e.Rules), CA: e.Ca, Ring: e.Ring,
 		}
 	case *statev1.Event_CoordinatorRemoved:
 		return CoordinatorRemoved{Request: decodeRequest(f.CoordinatorRemoved.Request), Name: f.CoordinatorRemoved.Name}
@@ -179,6 +187,12 @@ func decodeAuthorities(p *statev1.Event) ClusterEvent {
 	switch f := p.Fact.(type) {
 	case *statev1.Event_CaAdded:
 		return CAAdded{Request: decodeRequest(f.CaAdded.Request), ID: f.CaAdded.Id, CA: f.CaAdded.CaPem}
+	case *statev1.Event_RingKeyAdded:
+		return RingKeyAdded{Request: decodeRequest(f.RingKeyAdded.Request), ID: f.RingKeyAdded.Id}
+	case *statev1.Event_RingKeyUsed:
+		return RingKeyUsed{ID: f.RingKeyUsed.Id}
+	case *statev1.Event_RingKeyRetired:
+		return RingKeyRetired{ID: f.RingKeyRetired.Id}
 	case *statev1.Event_CaIssues:
 		return CAIssues{ID: f.CaIssues.Id, CA: f.CaIssues.CaPem}
 	case *statev1.Event_CaRetired:

@@ -260,6 +260,9 @@ func (c *Cluster) setRevoked(identity, who string) {
 	}
 	id := c.Identities[identity]
 	id.Revoked = someone(who)
+	if !strings.HasPrefix(identity, "operator/") {
+		c.RingKeyDue = true
+	}
 	c.Identities[identity] = id
 	c.Ended++
 }

@@ -2,6 +2,7 @@
 package gossip
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -29,7 +31,7 @@ type Member struct {
 type Options struct {
 	Self  Member
 	Bind  string   // host:port to listen on, TCP and UDP; port 0 takes a free one
-	Key   []byte   // 16, 24 or 32 bytes; the ring is always encrypted
+	Keys  []byte   // of KeySize bytes each, the one that is used first; the ring is always encrypted
 	Seeds []string // host:port of members to join
 	// Changed is called when a member comes, changes or goes. It must not block.
 	Changed func(m Member, alive bool)
@@ -42,6 +44,7 @@ type Options struct {
 // Ring is our membership. Methods may be called concurrently.
 type Ring struct {
 	list *memberlist.Memberlist
+	keys *memberlist.Keyring
 	o    Options
 
 	mu     sync.Mutex
@@ -52,8 +55,13 @@ type Ring struct {
 // Open starts gossiping. Seeds that do not answer are no error: Rejoin tries
 // them again.
 func Open(o Options) (*Ring, error) {
-	if len(o.Key) == 0 {
-		return nil, errors.New("gossip needs a key: the ring is always encrypted")
+	keys, err := split(o.Keys)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := memberlist.NewKeyring(keys, keys[0])
+	if err != nil {
+		return nil, fmt.Errorf("keys of the gossip ring: %w", err)
 	}
 	host, portText, err := net.SplitHostPort(o.Bind)
 	if err != nil {
@@ -71,7 +79,7 @@ func Open(o Options) (*Ring, error) {
 		return nil, fmt.Errorf("gossip meta of %s has %d bytes, at most %d fit: %w", o.Self.ID, len(meta),
 			memberlist.MetaMaxSize, err)
 	}
-	r := &Ring{o: o, alive: map[string]map[string]bool{}}
+	r := &Ring{o: o, keys: ring, alive: map[string]map[string]bool{}}
 	c := memberlist.DefaultLANConfig()
 	// A restarted process is a new name in the ring: it need not wait until the
 	// old one, perhaps at another address, is given up.
@@ -80,7 +88,7 @@ func Open(o Options) (*Ring, error) {
 	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
 		c.AdvertiseAddr = host
 	}
-	c.SecretKey = o.Key
+	c.Keyring = ring
 	c.EnableCompression = false
 	// Half a second between rounds: the default of 200 ms was the largest single
 	// cost of an idle agent, and a death is found by probes, not by rounds.
@@ -113,6 +121,42 @@ func Open(o Options) (*Ring, error) {
 	}
 	r.Rejoin(o.Seeds)
 	return r, nil
+}
+
+// KeySize is the length of a key.
+const KeySize = 32
+
+// split takes keys that lie one behind the other apart.
+func split(all []byte) (keys [][]byte, err error) {
+	if len(all) == 0 || len(all)%KeySize != 0 {
+		return nil, fmt.Errorf("keys of the gossip ring: %d bytes are not keys of %d bytes each, and there is no ring "+
+			"without one", len(all), KeySize)
+	}
+	for k := range slices.Chunk(all, KeySize) {
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// SetKeys uses the first of these keys from now on, and takes messages under any of
+// them and no other.
+func (r *Ring) SetKeys(all []byte) error {
+	keys, err := split(all)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		err = errors.Join(err, r.keys.AddKey(k))
+	}
+	if err = errors.Join(err, r.keys.UseKey(keys[0])); err != nil {
+		return fmt.Errorf("keys of the gossip ring: %w", err)
+	}
+	for _, old := range slices.Clone(r.keys.GetKeys()) {
+		if !slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, old) }) {
+			err = errors.Join(err, r.keys.RemoveKey(old))
+		}
+	}
+	return err
 }
 
 // Rejoin contacts up to three of the seeds and returns how many answered.

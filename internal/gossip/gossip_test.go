@@ -47,7 +47,7 @@ func open(t *testing.T, id string, key []byte, seeds ...string) (*Ring, *watcher
 	t.Helper()
 	w := &watcher{alive: map[string]bool{}, ping: make(chan struct{}, 1)}
 	r, err := Open(Options{
-		Self: Member{ID: id, Role: "agent", Agent: "127.0.0.1:7101"}, Bind: "127.0.0.1:0", Key: key,
+		Self: Member{ID: id, Role: "agent", Agent: "127.0.0.1:7101"}, Bind: "127.0.0.1:0", Keys: key,
 		Seeds: seeds, Changed: w.changed, Probe: 100 * time.Millisecond,
 	})
 	if err != nil {
@@ -97,7 +97,7 @@ func TestRingIsEncrypted(t *testing.T) {
 
 func TestBadAddress(t *testing.T) {
 	for _, a := range []string{"", "x", "127.0.0.1:x", "127.0.0.1:99999999"} {
-		if _, err := Open(Options{Self: Member{ID: "x"}, Bind: a, Key: make([]byte, 32)}); err == nil {
+		if _, err := Open(Options{Self: Member{ID: "x"}, Bind: a, Keys: make([]byte, 32)}); err == nil {
 			t.Errorf("address %q was accepted", a)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 // joins; those that are sent away are free again.
 func TestSilentConnectionsAreFew(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, 32)
-	r, err := Open(Options{Self: Member{ID: "a", Role: "coordinator"}, Bind: "127.0.0.1:0", Key: key})
+	r, err := Open(Options{Self: Member{ID: "a", Role: "coordinator"}, Bind: "127.0.0.1:0", Keys: key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestSilentConnectionsAreFew(t *testing.T) {
 	for _, conn := range all {
 		_ = conn.Close()
 	}
-	other, err := Open(Options{Self: Member{ID: "b", Role: "agent"}, Bind: "127.0.0.1:0", Key: key})
+	other, err := Open(Options{Self: Member{ID: "b", Role: "agent"}, Bind: "127.0.0.1:0", Keys: key})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -549,6 +549,27 @@ var table = []mutant{
 		"	_ = os.RemoveAll(o.path(\"identity\"))\n	if _, err := identity.Load(made); err != nil {",
 		"./agent", "^TestAdoptSplitAnywhere$",
 	},
+	{
+		"a key of the ring is dropped before the log knows it", "coordinator/ringkeys.go",
+		"func (c *Coordinator) takeRingKeys(ctx context.Context) error {\n	c.ringChanges.Lock()\n	defer c.ringChanges.Unlock()\n",
+		"func (c *Coordinator) takeRingKeys(ctx context.Context) error {\n", "./internal/simtest", "^TestTheRingsKeyIsReplaced$",
+	},
+	{
+		"a key of the ring is used before all have it", "coordinator/ringkeys.go", "if err != nil || len(waits) > 0 {",
+		"if err != nil || false && len(waits) > 0 {", "./internal/simtest", "^TestTheRingsKeyIsReplaced$",
+	},
+	{
+		"a host that was revoked keeps the ring's key", "coordinator/state/identities.go",
+		"		c.RingKeyDue = true\n", "", "./internal/simtest", "^TestTheRingsKeyIsReplaced$",
+	},
+	{
+		"a replica that is cut off answers", "coordinator/cutoff.go", "since := c.lostSince.Load(); since != nil",
+		"since := c.lostSince.Load(); since != nil && false", "./internal/simtest", "^TestACutOffReplica$",
+	},
+	{
+		"a replica that lags behind is not lost", "coordinator/cutoff.go", "silent = max(silent, now.Sub(c.since))",
+		"silent = max(silent, 0)", "./coordinator", "^TestWhenAReplicaIsLost$",
+	},
 }
 
 // TestMutants applies every mutant and runs the test that must kill it. Without

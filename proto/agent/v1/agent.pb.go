@@ -372,7 +372,7 @@ type EnrolResponse struct {
 	HostId         string                 `protobuf:"bytes,1,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
 	CertificatePem []byte                 `protobuf:"bytes,2,opt,name=certificate_pem,json=certificatePem,proto3" json:"certificate_pem,omitempty"` // leaf first
 	CaPem          []byte                 `protobuf:"bytes,3,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
-	GossipKey      []byte                 `protobuf:"bytes,4,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
+	GossipKey      []byte                 `protobuf:"bytes,4,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`       // see RingKeys
 	GossipSeeds    []string               `protobuf:"bytes,5,rep,name=gossip_seeds,json=gossipSeeds,proto3" json:"gossip_seeds,omitempty"` // host:port
 	Coordinators   []string               `protobuf:"bytes,6,rep,name=coordinators,proto3" json:"coordinators,omitempty"`                  // host:port of agent ports
 	ClusterId      string                 `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -571,6 +571,52 @@ func (x *SplitRequest) GetName() string {
 	return ""
 }
 
+// RingKeys are the keys of the gossip ring, told in every session and when they
+// change: the first is used, messages under any are taken.
+type RingKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []byte                 `protobuf:"bytes,1,opt,name=keys,proto3" json:"keys,omitempty"` // of 32 bytes each
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RingKeys) Reset() {
+	*x = RingKeys{}
+	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RingKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RingKeys) ProtoMessage() {}
+
+func (x *RingKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RingKeys.ProtoReflect.Descriptor instead.
+func (*RingKeys) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RingKeys) GetKeys() []byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
 // Stale says that the coordinator has lost the others, or has found them again.
 // While it is stale the agent looks for one that is not, and stays until another
 // has welcomed it.
@@ -583,7 +629,7 @@ type Stale struct {
 
 func (x *Stale) Reset() {
 	*x = Stale{}
-	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +641,7 @@ func (x *Stale) String() string {
 func (*Stale) ProtoMessage() {}
 
 func (x *Stale) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +654,7 @@ func (x *Stale) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stale.ProtoReflect.Descriptor instead.
 func (*Stale) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Stale) GetStale() bool {
@@ -627,7 +673,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +685,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +698,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 type Pong struct {
@@ -663,7 +709,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +721,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +734,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 type Up struct {
@@ -707,7 +753,7 @@ type Up struct {
 
 func (x *Up) Reset() {
 	*x = Up{}
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +765,7 @@ func (x *Up) String() string {
 func (*Up) ProtoMessage() {}
 
 func (x *Up) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +778,7 @@ func (x *Up) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Up.ProtoReflect.Descriptor instead.
 func (*Up) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Up) GetMessage() isUp_Message {
@@ -833,6 +879,7 @@ type Down struct {
 	//	*Down_Members
 	//	*Down_Ping
 	//	*Down_Stale
+	//	*Down_RingKeys
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -840,7 +887,7 @@ type Down struct {
 
 func (x *Down) Reset() {
 	*x = Down{}
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +899,7 @@ func (x *Down) String() string {
 func (*Down) ProtoMessage() {}
 
 func (x *Down) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +912,7 @@ func (x *Down) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Down.ProtoReflect.Descriptor instead.
 func (*Down) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Down) GetMessage() isDown_Message {
@@ -947,6 +994,15 @@ func (x *Down) GetStale() *Stale {
 	return nil
 }
 
+func (x *Down) GetRingKeys() *RingKeys {
+	if x != nil {
+		if x, ok := x.Message.(*Down_RingKeys); ok {
+			return x.RingKeys
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -983,6 +1039,10 @@ type Down_Stale struct {
 	Stale *Stale `protobuf:"bytes,8,opt,name=stale,proto3,oneof"`
 }
 
+type Down_RingKeys struct {
+	RingKeys *RingKeys `protobuf:"bytes,9,opt,name=ring_keys,json=ringKeys,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Assignments) isDown_Message() {}
@@ -999,6 +1059,8 @@ func (*Down_Ping) isDown_Message() {}
 
 func (*Down_Stale) isDown_Message() {}
 
+func (*Down_RingKeys) isDown_Message() {}
+
 // Members are all coordinators of the cluster. An agent goes to no other
 // address, whatever gossip says; it is told in Welcome and at every change.
 type Members struct {
@@ -1011,7 +1073,7 @@ type Members struct {
 
 func (x *Members) Reset() {
 	*x = Members{}
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1085,7 @@ func (x *Members) String() string {
 func (*Members) ProtoMessage() {}
 
 func (x *Members) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1098,7 @@ func (x *Members) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Members.ProtoReflect.Descriptor instead.
 func (*Members) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Members) GetAgents() []string {
@@ -1065,7 +1127,7 @@ type Authorities struct {
 
 func (x *Authorities) Reset() {
 	*x = Authorities{}
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1139,7 @@ func (x *Authorities) String() string {
 func (*Authorities) ProtoMessage() {}
 
 func (x *Authorities) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1152,7 @@ func (x *Authorities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authorities.ProtoReflect.Descriptor instead.
 func (*Authorities) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Authorities) GetHash() string {
@@ -1125,7 +1187,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1199,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1212,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Hello) GetName() string {
@@ -1238,7 +1300,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1312,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1325,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Welcome) GetCounter() uint64 {
@@ -1316,7 +1378,7 @@ type Assignments struct {
 
 func (x *Assignments) Reset() {
 	*x = Assignments{}
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1390,7 @@ func (x *Assignments) String() string {
 func (*Assignments) ProtoMessage() {}
 
 func (x *Assignments) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1403,7 @@ func (x *Assignments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignments.ProtoReflect.Descriptor instead.
 func (*Assignments) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Assignments) GetComplete() bool {
@@ -1397,7 +1459,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1471,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1484,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Assignment) GetApp() string {
@@ -1554,7 +1616,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1628,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1641,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Revision) GetDigest() string {
@@ -1613,7 +1675,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1687,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1700,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Probe) GetName() string {
@@ -1724,7 +1786,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1798,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1811,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Report) GetApp() string {
@@ -1841,7 +1903,7 @@ type Edits struct {
 
 func (x *Edits) Reset() {
 	*x = Edits{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +1915,7 @@ func (x *Edits) String() string {
 func (*Edits) ProtoMessage() {}
 
 func (x *Edits) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +1928,7 @@ func (x *Edits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edits.ProtoReflect.Descriptor instead.
 func (*Edits) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Edits) GetFiles() int32 {
@@ -1898,7 +1960,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +1972,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +1985,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Failure) GetEvent() string {
@@ -1985,7 +2047,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2059,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2072,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Reports) GetItems() []*Report {
@@ -2032,7 +2094,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2106,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2119,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Acknowledged) GetCounter() uint64 {
@@ -2082,7 +2144,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +2156,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +2169,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Progress) GetApp() string {
@@ -2167,7 +2229,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2241,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2254,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogRequest) GetId() string {
@@ -2258,7 +2320,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2270,7 +2332,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2283,7 +2345,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogChunk) GetId() string {
@@ -2339,7 +2401,7 @@ type SignArtifactRequest struct {
 
 func (x *SignArtifactRequest) Reset() {
 	*x = SignArtifactRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2351,7 +2413,7 @@ func (x *SignArtifactRequest) String() string {
 func (*SignArtifactRequest) ProtoMessage() {}
 
 func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2364,7 +2426,7 @@ func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactRequest.ProtoReflect.Descriptor instead.
 func (*SignArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SignArtifactRequest) GetApp() string {
@@ -2397,7 +2459,7 @@ type SignArtifactResponse struct {
 
 func (x *SignArtifactResponse) Reset() {
 	*x = SignArtifactResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2409,7 +2471,7 @@ func (x *SignArtifactResponse) String() string {
 func (*SignArtifactResponse) ProtoMessage() {}
 
 func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2422,7 +2484,7 @@ func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactResponse.ProtoReflect.Descriptor instead.
 func (*SignArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SignArtifactResponse) GetUrl() string {
@@ -2469,7 +2531,9 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\fSplitRequest\x12\x17\n" +
 	"\acsr_der\x18\x01 \x01(\fR\x06csrDer\x12\x1c\n" +
 	"\tinstances\x18\x02 \x03(\tR\tinstances\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"\x1d\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x1e\n" +
+	"\bRingKeys\x12\x12\n" +
+	"\x04keys\x18\x01 \x01(\fR\x04keys\"\x1d\n" +
 	"\x05Stale\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"\x06\n" +
 	"\x04Ping\"\x06\n" +
@@ -2480,7 +2544,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x03log\x18\x03 \x01(\v2\x1e.groundswell.agent.v1.LogChunkH\x00R\x03log\x12<\n" +
 	"\bprogress\x18\x04 \x01(\v2\x1e.groundswell.agent.v1.ProgressH\x00R\bprogress\x120\n" +
 	"\x04pong\x18\x05 \x01(\v2\x1a.groundswell.agent.v1.PongH\x00R\x04pongB\t\n" +
-	"\amessage\"\xfc\x03\n" +
+	"\amessage\"\xbb\x04\n" +
 	"\x04Down\x129\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1d.groundswell.agent.v1.WelcomeH\x00R\awelcome\x12E\n" +
 	"\vassignments\x18\x02 \x01(\v2!.groundswell.agent.v1.AssignmentsH\x00R\vassignments\x12H\n" +
@@ -2489,7 +2553,8 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vauthorities\x18\x05 \x01(\v2!.groundswell.agent.v1.AuthoritiesH\x00R\vauthorities\x129\n" +
 	"\amembers\x18\x06 \x01(\v2\x1d.groundswell.agent.v1.MembersH\x00R\amembers\x120\n" +
 	"\x04ping\x18\a \x01(\v2\x1a.groundswell.agent.v1.PingH\x00R\x04ping\x123\n" +
-	"\x05stale\x18\b \x01(\v2\x1b.groundswell.agent.v1.StaleH\x00R\x05staleB\t\n" +
+	"\x05stale\x18\b \x01(\v2\x1b.groundswell.agent.v1.StaleH\x00R\x05stale\x12=\n" +
+	"\tring_keys\x18\t \x01(\v2\x1e.groundswell.agent.v1.RingKeysH\x00R\bringKeysB\t\n" +
 	"\amessage\"7\n" +
 	"\aMembers\x12\x16\n" +
 	"\x06agents\x18\x01 \x03(\tR\x06agents\x12\x14\n" +
@@ -2665,7 +2730,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -2676,76 +2741,78 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*EnrolResponse)(nil),        // 6: groundswell.agent.v1.EnrolResponse
 	(*RenewRequest)(nil),         // 7: groundswell.agent.v1.RenewRequest
 	(*SplitRequest)(nil),         // 8: groundswell.agent.v1.SplitRequest
-	(*Stale)(nil),                // 9: groundswell.agent.v1.Stale
-	(*Ping)(nil),                 // 10: groundswell.agent.v1.Ping
-	(*Pong)(nil),                 // 11: groundswell.agent.v1.Pong
-	(*Up)(nil),                   // 12: groundswell.agent.v1.Up
-	(*Down)(nil),                 // 13: groundswell.agent.v1.Down
-	(*Members)(nil),              // 14: groundswell.agent.v1.Members
-	(*Authorities)(nil),          // 15: groundswell.agent.v1.Authorities
-	(*Hello)(nil),                // 16: groundswell.agent.v1.Hello
-	(*Welcome)(nil),              // 17: groundswell.agent.v1.Welcome
-	(*Assignments)(nil),          // 18: groundswell.agent.v1.Assignments
-	(*Assignment)(nil),           // 19: groundswell.agent.v1.Assignment
-	(*Revision)(nil),             // 20: groundswell.agent.v1.Revision
-	(*Probe)(nil),                // 21: groundswell.agent.v1.Probe
-	(*Report)(nil),               // 22: groundswell.agent.v1.Report
-	(*Edits)(nil),                // 23: groundswell.agent.v1.Edits
-	(*Failure)(nil),              // 24: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 25: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 26: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 27: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 28: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 29: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 30: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 31: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 32: groundswell.agent.v1.EnrolRequest.LabelsEntry
-	nil,                          // 33: groundswell.agent.v1.Hello.LabelsEntry
+	(*RingKeys)(nil),             // 9: groundswell.agent.v1.RingKeys
+	(*Stale)(nil),                // 10: groundswell.agent.v1.Stale
+	(*Ping)(nil),                 // 11: groundswell.agent.v1.Ping
+	(*Pong)(nil),                 // 12: groundswell.agent.v1.Pong
+	(*Up)(nil),                   // 13: groundswell.agent.v1.Up
+	(*Down)(nil),                 // 14: groundswell.agent.v1.Down
+	(*Members)(nil),              // 15: groundswell.agent.v1.Members
+	(*Authorities)(nil),          // 16: groundswell.agent.v1.Authorities
+	(*Hello)(nil),                // 17: groundswell.agent.v1.Hello
+	(*Welcome)(nil),              // 18: groundswell.agent.v1.Welcome
+	(*Assignments)(nil),          // 19: groundswell.agent.v1.Assignments
+	(*Assignment)(nil),           // 20: groundswell.agent.v1.Assignment
+	(*Revision)(nil),             // 21: groundswell.agent.v1.Revision
+	(*Probe)(nil),                // 22: groundswell.agent.v1.Probe
+	(*Report)(nil),               // 23: groundswell.agent.v1.Report
+	(*Edits)(nil),                // 24: groundswell.agent.v1.Edits
+	(*Failure)(nil),              // 25: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 26: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 27: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 28: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 29: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 30: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 31: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 32: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 33: groundswell.agent.v1.EnrolRequest.LabelsEntry
+	nil,                          // 34: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	32, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
-	16, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	25, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	29, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	27, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
-	11, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
-	17, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
-	18, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	26, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	28, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
-	15, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
-	14, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
-	10, // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
-	9,  // 13: groundswell.agent.v1.Down.stale:type_name -> groundswell.agent.v1.Stale
-	33, // 14: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
-	14, // 15: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
-	19, // 16: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
-	0,  // 17: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
-	20, // 18: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
-	20, // 19: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	21, // 20: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	1,  // 21: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
-	2,  // 22: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	24, // 23: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	23, // 24: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
-	22, // 25: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 26: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 27: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	12, // 28: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	30, // 29: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	7,  // 30: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	8,  // 31: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
-	4,  // 32: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 33: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	13, // 34: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	31, // 35: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	6,  // 36: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	6,  // 37: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
-	32, // [32:38] is the sub-list for method output_type
-	26, // [26:32] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	33, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
+	17, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
+	26, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	30, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	28, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	12, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
+	18, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
+	19, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
+	27, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	29, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	16, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
+	15, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
+	11, // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
+	10, // 13: groundswell.agent.v1.Down.stale:type_name -> groundswell.agent.v1.Stale
+	9,  // 14: groundswell.agent.v1.Down.ring_keys:type_name -> groundswell.agent.v1.RingKeys
+	34, // 15: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	15, // 16: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
+	20, // 17: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
+	0,  // 18: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
+	21, // 19: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
+	21, // 20: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
+	22, // 21: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	1,  // 22: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
+	2,  // 23: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
+	25, // 24: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	24, // 25: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
+	23, // 26: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 27: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 28: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	13, // 29: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	31, // 30: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	7,  // 31: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	8,  // 32: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
+	4,  // 33: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 34: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	14, // 35: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	32, // 36: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	6,  // 37: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	6,  // 38: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
+	33, // [33:39] is the sub-list for method output_type
+	27, // [27:33] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2753,14 +2820,14 @@ func file_agent_v1_agent_proto_init() {
 	if File_agent_v1_agent_proto != nil {
 		return
 	}
-	file_agent_v1_agent_proto_msgTypes[9].OneofWrappers = []any{
+	file_agent_v1_agent_proto_msgTypes[10].OneofWrappers = []any{
 		(*Up_Hello)(nil),
 		(*Up_Reports)(nil),
 		(*Up_Log)(nil),
 		(*Up_Progress)(nil),
 		(*Up_Pong)(nil),
 	}
-	file_agent_v1_agent_proto_msgTypes[10].OneofWrappers = []any{
+	file_agent_v1_agent_proto_msgTypes[11].OneofWrappers = []any{
 		(*Down_Welcome)(nil),
 		(*Down_Assignments)(nil),
 		(*Down_Acknowledged)(nil),
@@ -2769,6 +2836,7 @@ func file_agent_v1_agent_proto_init() {
 		(*Down_Members)(nil),
 		(*Down_Ping)(nil),
 		(*Down_Stale)(nil),
+		(*Down_RingKeys)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2776,7 +2844,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -6508,34 +6508,124 @@ func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
-type ClusterStatusResponse struct {
+type RotateRingKeyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Leader        string                 `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
-	Coordinators  []*Coordinator         `protobuf:"bytes,3,rep,name=coordinators,proto3" json:"coordinators,omitempty"`
-	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
-	Term          uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
-	Hosts         int32                  `protobuf:"varint,6,opt,name=hosts,proto3" json:"hosts,omitempty"`
-	Connected     int32                  `protobuf:"varint,7,opt,name=connected,proto3" json:"connected,omitempty"`
-	Deployments   int32                  `protobuf:"varint,8,opt,name=deployments,proto3" json:"deployments,omitempty"` // in flight
-	Version       string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
-	CaEndsMs      int64                  `protobuf:"varint,10,opt,name=ca_ends_ms,json=caEndsMs,proto3" json:"ca_ends_ms,omitempty"` // wall, of the CA's certificate
-	Quorum        int32                  `protobuf:"varint,11,opt,name=quorum,proto3" json:"quorum,omitempty"`                       // voters that must be there
-	Missing       []string               `protobuf:"bytes,12,rep,name=missing,proto3" json:"missing,omitempty"`                      // voters that do not answer
-	Epoch         uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Held          string                 `protobuf:"bytes,14,opt,name=held,proto3" json:"held,omitempty"`                         // why the cluster only observes; empty when it acts
-	Ca            string                 `protobuf:"bytes,15,opt,name=ca,proto3" json:"ca,omitempty"`                             // that issues
-	NextCa        string                 `protobuf:"bytes,16,opt,name=next_ca,json=nextCa,proto3" json:"next_ca,omitempty"`       // that is brought in, or has come to issue beside its predecessor
-	CaBehind      []string               `protobuf:"bytes,17,rep,name=ca_behind,json=caBehind,proto3" json:"ca_behind,omitempty"` // coordinators and connected hosts that have nothing of the CA that issues, or lack its key
-	CaAway        int32                  `protobuf:"varint,18,opt,name=ca_away,json=caAway,proto3" json:"ca_away,omitempty"`      // hosts that are not connected
-	Rules         int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"`                      // level of the rules of the log
+	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *RotateRingKeyRequest) Reset() {
+	*x = RotateRingKeyRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRingKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRingKeyRequest) ProtoMessage() {}
+
+func (x *RotateRingKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRingKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateRingKeyRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *RotateRingKeyRequest) GetMutation() *Mutation {
+	if x != nil {
+		return x.Mutation
+	}
+	return nil
+}
+
+type RotateRingKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRingKeyResponse) Reset() {
+	*x = RotateRingKeyResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRingKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRingKeyResponse) ProtoMessage() {}
+
+func (x *RotateRingKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRingKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateRingKeyResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *RotateRingKeyResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type ClusterStatusResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId      string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Leader         string                 `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	Coordinators   []*Coordinator         `protobuf:"bytes,3,rep,name=coordinators,proto3" json:"coordinators,omitempty"`
+	Index          uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	Term           uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	Hosts          int32                  `protobuf:"varint,6,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	Connected      int32                  `protobuf:"varint,7,opt,name=connected,proto3" json:"connected,omitempty"`
+	Deployments    int32                  `protobuf:"varint,8,opt,name=deployments,proto3" json:"deployments,omitempty"` // in flight
+	Version        string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	CaEndsMs       int64                  `protobuf:"varint,10,opt,name=ca_ends_ms,json=caEndsMs,proto3" json:"ca_ends_ms,omitempty"` // wall, of the CA's certificate
+	Quorum         int32                  `protobuf:"varint,11,opt,name=quorum,proto3" json:"quorum,omitempty"`                       // voters that must be there
+	Missing        []string               `protobuf:"bytes,12,rep,name=missing,proto3" json:"missing,omitempty"`                      // voters that do not answer
+	Epoch          uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Held           string                 `protobuf:"bytes,14,opt,name=held,proto3" json:"held,omitempty"`                                             // why the cluster only observes; empty when it acts
+	Ca             string                 `protobuf:"bytes,15,opt,name=ca,proto3" json:"ca,omitempty"`                                                 // that issues
+	NextCa         string                 `protobuf:"bytes,16,opt,name=next_ca,json=nextCa,proto3" json:"next_ca,omitempty"`                           // that is brought in, or has come to issue beside its predecessor
+	CaBehind       []string               `protobuf:"bytes,17,rep,name=ca_behind,json=caBehind,proto3" json:"ca_behind,omitempty"`                     // coordinators and connected hosts that have nothing of the CA that issues, or lack its key
+	CaAway         int32                  `protobuf:"varint,18,opt,name=ca_away,json=caAway,proto3" json:"ca_away,omitempty"`                          // hosts that are not connected
+	NextRingKey    string                 `protobuf:"bytes,19,opt,name=next_ring_key,json=nextRingKey,proto3" json:"next_ring_key,omitempty"`          // of the gossip ring, that is brought in
+	WithoutRingKey []string               `protobuf:"bytes,20,rep,name=without_ring_key,json=withoutRingKey,proto3" json:"without_ring_key,omitempty"` // coordinators that lack it
+	Rules          int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"`                                          // level of the rules of the log
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6547,7 +6637,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6560,7 +6650,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -6689,6 +6779,20 @@ func (x *ClusterStatusResponse) GetCaAway() int32 {
 	return 0
 }
 
+func (x *ClusterStatusResponse) GetNextRingKey() string {
+	if x != nil {
+		return x.NextRingKey
+	}
+	return ""
+}
+
+func (x *ClusterStatusResponse) GetWithoutRingKey() []string {
+	if x != nil {
+		return x.WithoutRingKey
+	}
+	return nil
+}
+
 func (x *ClusterStatusResponse) GetRules() int32 {
 	if x != nil {
 		return x.Rules
@@ -6716,7 +6820,7 @@ type Coordinator struct {
 
 func (x *Coordinator) Reset() {
 	*x = Coordinator{}
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6728,7 +6832,7 @@ func (x *Coordinator) String() string {
 func (*Coordinator) ProtoMessage() {}
 
 func (x *Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6741,7 +6845,7 @@ func (x *Coordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
 func (*Coordinator) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Coordinator) GetRules() int32 {
@@ -7391,7 +7495,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
 	"\x06issues\x18\x03 \x01(\tR\x06issues\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xa0\x04\n" +
+	"\x14ClusterStatusRequest\"T\n" +
+	"\x14RotateRingKeyRequest\x12<\n" +
+	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\"-\n" +
+	"\x15RotateRingKeyResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xee\x04\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
@@ -7413,7 +7521,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x02ca\x18\x0f \x01(\tR\x02ca\x12\x17\n" +
 	"\anext_ca\x18\x10 \x01(\tR\x06nextCa\x12\x1b\n" +
 	"\tca_behind\x18\x11 \x03(\tR\bcaBehind\x12\x17\n" +
-	"\aca_away\x18\x12 \x01(\x05R\x06caAway\x12\x14\n" +
+	"\aca_away\x18\x12 \x01(\x05R\x06caAway\x12\"\n" +
+	"\rnext_ring_key\x18\x13 \x01(\tR\vnextRingKey\x12(\n" +
+	"\x10without_ring_key\x18\x14 \x03(\tR\x0ewithoutRingKey\x12\x14\n" +
 	"\x05rules\x18\x1e \x01(\x05R\x05rules\"\xd0\x02\n" +
 	"\vCoordinator\x12\x14\n" +
 	"\x05rules\x18\x1e \x01(\x05R\x05rules\x12\x12\n" +
@@ -7428,7 +7538,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x13certificate_ends_ms\x18\t \x01(\x03R\x11certificateEndsMs\x12\x18\n" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12\x18\n" +
-	"\atrouble\x18\v \x01(\tR\atrouble2\xe0\x1b\n" +
+	"\atrouble\x18\v \x01(\tR\atrouble2\xce\x1c\n" +
 	"\x0eControlService\x12u\n" +
 	"\x10CreateDeployment\x12/.groundswell.control.v1.CreateDeploymentRequest\x1a0.groundswell.control.v1.CreateDeploymentResponse\x12o\n" +
 	"\x0ePlanDeployment\x12-.groundswell.control.v1.PlanDeploymentRequest\x1a..groundswell.control.v1.PlanDeploymentResponse\x12]\n" +
@@ -7467,7 +7577,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06Backup\x12%.groundswell.control.v1.BackupRequest\x1a#.groundswell.control.v1.BackupChunk0\x01\x12l\n" +
 	"\rActivateEpoch\x12,.groundswell.control.v1.ActivateEpochRequest\x1a-.groundswell.control.v1.ActivateEpochResponse\x12]\n" +
 	"\bRotateCA\x12'.groundswell.control.v1.RotateCARequest\x1a(.groundswell.control.v1.RotateCAResponse\x12]\n" +
-	"\bRetireCA\x12'.groundswell.control.v1.RetireCARequest\x1a(.groundswell.control.v1.RetireCAResponseB?Z=github.com/groundswell/groundswell/proto/control/v1;controlv1b\x06proto3"
+	"\bRetireCA\x12'.groundswell.control.v1.RetireCARequest\x1a(.groundswell.control.v1.RetireCAResponse\x12l\n" +
+	"\rRotateRingKey\x12,.groundswell.control.v1.RotateRingKeyRequest\x1a-.groundswell.control.v1.RotateRingKeyResponseB?Z=github.com/groundswell/groundswell/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -7481,7 +7592,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 95)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
 var file_control_v1_control_proto_goTypes = []any{
 	(*Mutation)(nil),                   // 0: groundswell.control.v1.Mutation
 	(*CreateDeploymentRequest)(nil),    // 1: groundswell.control.v1.CreateDeploymentRequest
@@ -7572,12 +7683,14 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*RetireCARequest)(nil),            // 86: groundswell.control.v1.RetireCARequest
 	(*RetireCAResponse)(nil),           // 87: groundswell.control.v1.RetireCAResponse
 	(*ClusterStatusRequest)(nil),       // 88: groundswell.control.v1.ClusterStatusRequest
-	(*ClusterStatusResponse)(nil),      // 89: groundswell.control.v1.ClusterStatusResponse
-	(*Coordinator)(nil),                // 90: groundswell.control.v1.Coordinator
-	nil,                                // 91: groundswell.control.v1.Host.LabelsEntry
-	nil,                                // 92: groundswell.control.v1.Attributes.LabelsEntry
-	nil,                                // 93: groundswell.control.v1.CreateTokenRequest.LabelsEntry
-	nil,                                // 94: groundswell.control.v1.JoinToken.LabelsEntry
+	(*RotateRingKeyRequest)(nil),       // 89: groundswell.control.v1.RotateRingKeyRequest
+	(*RotateRingKeyResponse)(nil),      // 90: groundswell.control.v1.RotateRingKeyResponse
+	(*ClusterStatusResponse)(nil),      // 91: groundswell.control.v1.ClusterStatusResponse
+	(*Coordinator)(nil),                // 92: groundswell.control.v1.Coordinator
+	nil,                                // 93: groundswell.control.v1.Host.LabelsEntry
+	nil,                                // 94: groundswell.control.v1.Attributes.LabelsEntry
+	nil,                                // 95: groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	nil,                                // 96: groundswell.control.v1.JoinToken.LabelsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: groundswell.control.v1.CreateDeploymentRequest.mutation:type_name -> groundswell.control.v1.Mutation
@@ -7611,10 +7724,10 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	39, // 28: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
 	0,  // 29: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	46, // 30: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
-	91, // 31: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
+	93, // 31: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
 	57, // 32: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
 	52, // 33: groundswell.control.v1.Host.says:type_name -> groundswell.control.v1.Attributes
-	92, // 34: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
+	94, // 34: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
 	0,  // 35: groundswell.control.v1.SplitHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 36: groundswell.control.v1.SetHostAttributesRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	52, // 37: groundswell.control.v1.SetHostAttributesRequest.attributes:type_name -> groundswell.control.v1.Attributes
@@ -7622,9 +7735,9 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	51, // 39: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
 	0,  // 40: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 41: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	93, // 42: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	95, // 42: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
 	68, // 43: groundswell.control.v1.ListTokensResponse.tokens:type_name -> groundswell.control.v1.JoinToken
-	94, // 44: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
+	96, // 44: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
 	0,  // 45: groundswell.control.v1.RevokeTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	73, // 46: groundswell.control.v1.ListPeopleResponse.people:type_name -> groundswell.control.v1.Person
 	0,  // 47: groundswell.control.v1.ConfirmPersonRequest.mutation:type_name -> groundswell.control.v1.Mutation
@@ -7633,80 +7746,83 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 50: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 51: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 52: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
-	90, // 53: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
-	1,  // 54: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
-	3,  // 55: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
-	6,  // 56: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
-	8,  // 57: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
-	10, // 58: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
-	12, // 59: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
-	28, // 60: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
-	30, // 61: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
-	32, // 62: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
-	34, // 63: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
-	36, // 64: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
-	42, // 65: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
-	44, // 66: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
-	15, // 67: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
-	47, // 68: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
-	49, // 69: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
-	58, // 70: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
-	60, // 71: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
-	62, // 72: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
-	17, // 73: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
-	53, // 74: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
-	55, // 75: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
-	64, // 76: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
-	66, // 77: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
-	69, // 78: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
-	71, // 79: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
-	74, // 80: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
-	76, // 81: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
-	88, // 82: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
-	78, // 83: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
-	80, // 84: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
-	82, // 85: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
-	84, // 86: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
-	86, // 87: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
-	2,  // 88: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
-	4,  // 89: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
-	7,  // 90: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
-	9,  // 91: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
-	11, // 92: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
-	13, // 93: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
-	29, // 94: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
-	31, // 95: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
-	33, // 96: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
-	35, // 97: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
-	37, // 98: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
-	43, // 99: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
-	45, // 100: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
-	16, // 101: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
-	48, // 102: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
-	50, // 103: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
-	59, // 104: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
-	61, // 105: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
-	63, // 106: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
-	18, // 107: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
-	54, // 108: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
-	56, // 109: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
-	65, // 110: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
-	67, // 111: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
-	70, // 112: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
-	72, // 113: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
-	75, // 114: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
-	77, // 115: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
-	89, // 116: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
-	79, // 117: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
-	81, // 118: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
-	83, // 119: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
-	85, // 120: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
-	87, // 121: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
-	88, // [88:122] is the sub-list for method output_type
-	54, // [54:88] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	0,  // 53: groundswell.control.v1.RotateRingKeyRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	92, // 54: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
+	1,  // 55: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
+	3,  // 56: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
+	6,  // 57: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
+	8,  // 58: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
+	10, // 59: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
+	12, // 60: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
+	28, // 61: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
+	30, // 62: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
+	32, // 63: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
+	34, // 64: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
+	36, // 65: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
+	42, // 66: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
+	44, // 67: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
+	15, // 68: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
+	47, // 69: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
+	49, // 70: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
+	58, // 71: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
+	60, // 72: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
+	62, // 73: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
+	17, // 74: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
+	53, // 75: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
+	55, // 76: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
+	64, // 77: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
+	66, // 78: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
+	69, // 79: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
+	71, // 80: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
+	74, // 81: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
+	76, // 82: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
+	88, // 83: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
+	78, // 84: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
+	80, // 85: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
+	82, // 86: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
+	84, // 87: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
+	86, // 88: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
+	89, // 89: groundswell.control.v1.ControlService.RotateRingKey:input_type -> groundswell.control.v1.RotateRingKeyRequest
+	2,  // 90: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
+	4,  // 91: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
+	7,  // 92: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
+	9,  // 93: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
+	11, // 94: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
+	13, // 95: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
+	29, // 96: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
+	31, // 97: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
+	33, // 98: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
+	35, // 99: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
+	37, // 100: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
+	43, // 101: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
+	45, // 102: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
+	16, // 103: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
+	48, // 104: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
+	50, // 105: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
+	59, // 106: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
+	61, // 107: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
+	63, // 108: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
+	18, // 109: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
+	54, // 110: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
+	56, // 111: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
+	65, // 112: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
+	67, // 113: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
+	70, // 114: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
+	72, // 115: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
+	75, // 116: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
+	77, // 117: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
+	91, // 118: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
+	79, // 119: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
+	81, // 120: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
+	83, // 121: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
+	85, // 122: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
+	87, // 123: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
+	90, // 124: groundswell.control.v1.ControlService.RotateRingKey:output_type -> groundswell.control.v1.RotateRingKeyResponse
+	90, // [90:125] is the sub-list for method output_type
+	55, // [55:90] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -7720,7 +7836,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   95,
+			NumMessages:   97,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

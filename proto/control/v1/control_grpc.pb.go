@@ -55,6 +55,7 @@ const (
 	ControlService_ActivateEpoch_FullMethodName      = "/groundswell.control.v1.ControlService/ActivateEpoch"
 	ControlService_RotateCA_FullMethodName           = "/groundswell.control.v1.ControlService/RotateCA"
 	ControlService_RetireCA_FullMethodName           = "/groundswell.control.v1.ControlService/RetireCA"
+	ControlService_RotateRingKey_FullMethodName      = "/groundswell.control.v1.ControlService/RotateRingKey"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -118,6 +119,8 @@ type ControlServiceClient interface {
 	RotateCA(ctx context.Context, in *RotateCARequest, opts ...grpc.CallOption) (*RotateCAResponse, error)
 	// RetireCA ends the trust in the CA that does not issue.
 	RetireCA(ctx context.Context, in *RetireCARequest, opts ...grpc.CallOption) (*RetireCAResponse, error)
+	// RotateRingKey replaces the key of the gossip ring, in steps that need nobody.
+	RotateRingKey(ctx context.Context, in *RotateRingKeyRequest, opts ...grpc.CallOption) (*RotateRingKeyResponse, error)
 }
 
 type controlServiceClient struct {
@@ -495,6 +498,16 @@ func (c *controlServiceClient) RetireCA(ctx context.Context, in *RetireCARequest
 	return out, nil
 }
 
+func (c *controlServiceClient) RotateRingKey(ctx context.Context, in *RotateRingKeyRequest, opts ...grpc.CallOption) (*RotateRingKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateRingKeyResponse)
+	err := c.cc.Invoke(ctx, ControlService_RotateRingKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -556,6 +569,8 @@ type ControlServiceServer interface {
 	RotateCA(context.Context, *RotateCARequest) (*RotateCAResponse, error)
 	// RetireCA ends the trust in the CA that does not issue.
 	RetireCA(context.Context, *RetireCARequest) (*RetireCAResponse, error)
+	// RotateRingKey replaces the key of the gossip ring, in steps that need nobody.
+	RotateRingKey(context.Context, *RotateRingKeyRequest) (*RotateRingKeyResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -667,6 +682,9 @@ func (UnimplementedControlServiceServer) RotateCA(context.Context, *RotateCARequ
 }
 func (UnimplementedControlServiceServer) RetireCA(context.Context, *RetireCARequest) (*RetireCAResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetireCA not implemented")
+}
+func (UnimplementedControlServiceServer) RotateRingKey(context.Context, *RotateRingKeyRequest) (*RotateRingKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateRingKey not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -1280,6 +1298,24 @@ func _ControlService_RetireCA_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_RotateRingKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateRingKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).RotateRingKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_RotateRingKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).RotateRingKey(ctx, req.(*RotateRingKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1410,6 +1446,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RetireCA",
 			Handler:    _ControlService_RetireCA_Handler,
+		},
+		{
+			MethodName: "RotateRingKey",
+			Handler:    _ControlService_RotateRingKey_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

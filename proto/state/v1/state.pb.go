@@ -154,6 +154,9 @@ type Event struct {
 	//	*Event_HostCloned
 	//	*Event_HostSplit
 	//	*Event_SplitEnrolled
+	//	*Event_RingKeyAdded
+	//	*Event_RingKeyUsed
+	//	*Event_RingKeyRetired
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -718,6 +721,33 @@ func (x *Event) GetSplitEnrolled() *SplitEnrolled {
 	return nil
 }
 
+func (x *Event) GetRingKeyAdded() *RingKeyAdded {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RingKeyAdded); ok {
+			return x.RingKeyAdded
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRingKeyUsed() *RingKeyUsed {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RingKeyUsed); ok {
+			return x.RingKeyUsed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRingKeyRetired() *RingKeyRetired {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RingKeyRetired); ok {
+			return x.RingKeyRetired
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -955,6 +985,18 @@ type Event_SplitEnrolled struct {
 	SplitEnrolled *SplitEnrolled `protobuf:"bytes,75,opt,name=split_enrolled,json=splitEnrolled,proto3,oneof"`
 }
 
+type Event_RingKeyAdded struct {
+	RingKeyAdded *RingKeyAdded `protobuf:"bytes,76,opt,name=ring_key_added,json=ringKeyAdded,proto3,oneof"`
+}
+
+type Event_RingKeyUsed struct {
+	RingKeyUsed *RingKeyUsed `protobuf:"bytes,77,opt,name=ring_key_used,json=ringKeyUsed,proto3,oneof"`
+}
+
+type Event_RingKeyRetired struct {
+	RingKeyRetired *RingKeyRetired `protobuf:"bytes,78,opt,name=ring_key_retired,json=ringKeyRetired,proto3,oneof"`
+}
+
 func (*Event_GroupDefined) isEvent_Fact() {}
 
 func (*Event_HostEnrolled) isEvent_Fact() {}
@@ -1070,6 +1112,12 @@ func (*Event_HostCloned) isEvent_Fact() {}
 func (*Event_HostSplit) isEvent_Fact() {}
 
 func (*Event_SplitEnrolled) isEvent_Fact() {}
+
+func (*Event_RingKeyAdded) isEvent_Fact() {}
+
+func (*Event_RingKeyUsed) isEvent_Fact() {}
+
+func (*Event_RingKeyRetired) isEvent_Fact() {}
 
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7446,6 +7494,7 @@ type CoordinatorJoined struct {
 	GossipAddress string                 `protobuf:"bytes,5,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
 	Rules         int64                  `protobuf:"varint,6,opt,name=rules,proto3" json:"rules,omitempty"` // highest level that its build knows
 	Ca            string                 `protobuf:"bytes,7,opt,name=ca,proto3" json:"ca,omitempty"`        // the new CA whose key it holds, while one is brought in
+	Ring          string                 `protobuf:"bytes,9,opt,name=ring,proto3" json:"ring,omitempty"`    // newest key of the gossip ring that it holds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7529,6 +7578,13 @@ func (x *CoordinatorJoined) GetCa() string {
 	return ""
 }
 
+func (x *CoordinatorJoined) GetRing() string {
+	if x != nil {
+		return x.Ring
+	}
+	return ""
+}
+
 type ClusterCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -7589,6 +7645,149 @@ func (x *ClusterCreated) GetFounders() []*Identity {
 	return nil
 }
 
+// RingKeyAdded brings in a key of the gossip ring: all take messages under it.
+type RingKeyAdded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RingKeyAdded) Reset() {
+	*x = RingKeyAdded{}
+	mi := &file_state_v1_state_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RingKeyAdded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RingKeyAdded) ProtoMessage() {}
+
+func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RingKeyAdded.ProtoReflect.Descriptor instead.
+func (*RingKeyAdded) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *RingKeyAdded) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *RingKeyAdded) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// RingKeyUsed has all use it.
+type RingKeyUsed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RingKeyUsed) Reset() {
+	*x = RingKeyUsed{}
+	mi := &file_state_v1_state_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RingKeyUsed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RingKeyUsed) ProtoMessage() {}
+
+func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RingKeyUsed.ProtoReflect.Descriptor instead.
+func (*RingKeyUsed) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *RingKeyUsed) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// RingKeyRetired ends its predecessors.
+type RingKeyRetired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RingKeyRetired) Reset() {
+	*x = RingKeyRetired{}
+	mi := &file_state_v1_state_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RingKeyRetired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RingKeyRetired) ProtoMessage() {}
+
+func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RingKeyRetired.ProtoReflect.Descriptor instead.
+func (*RingKeyRetired) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *RingKeyRetired) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 var File_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_state_v1_state_proto_rawDesc = "" +
@@ -7598,7 +7797,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\x86#\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xed$\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -7668,7 +7867,10 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"hostCloned\x12@\n" +
 	"\n" +
 	"host_split\x18J \x01(\v2\x1f.groundswell.state.v1.HostSplitH\x00R\thostSplit\x12L\n" +
-	"\x0esplit_enrolled\x18K \x01(\v2#.groundswell.state.v1.SplitEnrolledH\x00R\rsplitEnrolledB\x06\n" +
+	"\x0esplit_enrolled\x18K \x01(\v2#.groundswell.state.v1.SplitEnrolledH\x00R\rsplitEnrolled\x12J\n" +
+	"\x0ering_key_added\x18L \x01(\v2\".groundswell.state.v1.RingKeyAddedH\x00R\fringKeyAdded\x12G\n" +
+	"\rring_key_used\x18M \x01(\v2!.groundswell.state.v1.RingKeyUsedH\x00R\vringKeyUsed\x12P\n" +
+	"\x10ring_key_retired\x18N \x01(\v2$.groundswell.state.v1.RingKeyRetiredH\x00R\x0eringKeyRetiredB\x06\n" +
 	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -8239,7 +8441,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\"#\n" +
 	"\vRulesRaised\x12\x14\n" +
-	"\x05level\x18\x01 \x01(\x03R\x05level\"\xdd\x01\n" +
+	"\x05level\x18\x01 \x01(\x03R\x05level\"\xf1\x01\n" +
 	"\x11CoordinatorJoined\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -8248,11 +8450,19 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\ragent_address\x18\x04 \x01(\tR\fagentAddress\x12%\n" +
 	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\x12\x14\n" +
 	"\x05rules\x18\x06 \x01(\x03R\x05rules\x12\x0e\n" +
-	"\x02ca\x18\a \x01(\tR\x02ca\"s\n" +
+	"\x02ca\x18\a \x01(\tR\x02ca\x12\x12\n" +
+	"\x04ring\x18\t \x01(\tR\x04ring\"s\n" +
 	"\x0eClusterCreated\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06ca_pem\x18\x02 \x01(\fR\x05caPem\x12:\n" +
-	"\bfounders\x18\x03 \x03(\v2\x1e.groundswell.state.v1.IdentityR\bfoundersB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
+	"\bfounders\x18\x03 \x03(\v2\x1e.groundswell.state.v1.IdentityR\bfounders\"W\n" +
+	"\fRingKeyAdded\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x1d\n" +
+	"\vRingKeyUsed\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\" \n" +
+	"\x0eRingKeyRetired\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02idB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
 
 var (
 	file_state_v1_state_proto_rawDescOnce sync.Once
@@ -8266,7 +8476,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 96)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -8359,8 +8569,11 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*RulesRaised)(nil),        // 88: groundswell.state.v1.RulesRaised
 	(*CoordinatorJoined)(nil),  // 89: groundswell.state.v1.CoordinatorJoined
 	(*ClusterCreated)(nil),     // 90: groundswell.state.v1.ClusterCreated
-	nil,                        // 91: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 92: groundswell.state.v1.Attributes.LabelsEntry
+	(*RingKeyAdded)(nil),       // 91: groundswell.state.v1.RingKeyAdded
+	(*RingKeyUsed)(nil),        // 92: groundswell.state.v1.RingKeyUsed
+	(*RingKeyRetired)(nil),     // 93: groundswell.state.v1.RingKeyRetired
+	nil,                        // 94: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 95: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -8422,82 +8635,86 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	72,  // 56: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
 	74,  // 57: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
 	75,  // 58: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
-	12,  // 59: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 60: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 61: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 62: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 63: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 64: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 65: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 66: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 67: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 68: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 69: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 70: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 71: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 72: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 73: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 74: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 75: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 76: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 77: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 78: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 79: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 80: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 81: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 82: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 83: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 84: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 85: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 86: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 87: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	91,  // 88: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	21,  // 89: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	92,  // 90: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 91: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 92: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 93: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 94: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 95: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	27,  // 96: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 97: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	31,  // 98: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	32,  // 99: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	34,  // 100: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	34,  // 101: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	41,  // 102: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	43,  // 103: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	51,  // 104: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	53,  // 105: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
-	52,  // 106: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 107: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 108: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 109: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	59,  // 110: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	64,  // 111: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 112: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 113: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 114: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	21,  // 115: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	21,  // 116: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	73,  // 117: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	73,  // 118: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	2,   // 119: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	2,   // 120: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	21,  // 121: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 122: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 123: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 124: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 125: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 126: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 127: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 128: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	87,  // 129: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	130, // [130:130] is the sub-list for method output_type
-	130, // [130:130] is the sub-list for method input_type
-	130, // [130:130] is the sub-list for extension type_name
-	130, // [130:130] is the sub-list for extension extendee
-	0,   // [0:130] is the sub-list for field type_name
+	91,  // 59: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
+	92,  // 60: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
+	93,  // 61: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
+	12,  // 62: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 63: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 64: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 65: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 66: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 67: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 68: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 69: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 70: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 71: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 72: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 73: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 74: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 75: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 76: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 77: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 78: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 79: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 80: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 81: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 82: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 83: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 84: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 85: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 86: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 87: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 88: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 89: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 90: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	94,  // 91: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	21,  // 92: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	95,  // 93: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	2,   // 94: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 95: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 96: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 97: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 98: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	27,  // 99: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 100: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	31,  // 101: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	32,  // 102: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	34,  // 103: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	34,  // 104: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	41,  // 105: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	43,  // 106: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	51,  // 107: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	53,  // 108: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	52,  // 109: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 110: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 111: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 112: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	59,  // 113: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	64,  // 114: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 115: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 116: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 117: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	21,  // 118: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	21,  // 119: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	73,  // 120: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	73,  // 121: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	2,   // 122: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	2,   // 123: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	21,  // 124: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	2,   // 125: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 126: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 127: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 128: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 129: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 130: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 131: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	87,  // 132: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	2,   // 133: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
+	134, // [134:134] is the sub-list for method output_type
+	134, // [134:134] is the sub-list for method input_type
+	134, // [134:134] is the sub-list for extension type_name
+	134, // [134:134] is the sub-list for extension extendee
+	0,   // [0:134] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -8564,6 +8781,9 @@ func file_state_v1_state_proto_init() {
 		(*Event_HostCloned)(nil),
 		(*Event_HostSplit)(nil),
 		(*Event_SplitEnrolled)(nil),
+		(*Event_RingKeyAdded)(nil),
+		(*Event_RingKeyUsed)(nil),
+		(*Event_RingKeyRetired)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -8571,7 +8791,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   93,
+			NumMessages:   96,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
