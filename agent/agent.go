@@ -59,7 +59,11 @@ func (a *Agent) live(ctx context.Context) (err error) {
 		return err
 	}
 	a.host = h
-	defer func() { err = errors.Join(err, h.journal.Close()) }()
+	defer func() {
+		h.runner.Rest()
+		h.probeRunner.Rest()
+		err = errors.Join(err, h.journal.Close())
+	}()
 	if a.instances, err = openInstances(a.o.path("identity")); err != nil {
 		return err
 	}
@@ -93,6 +97,7 @@ func (a *Agent) serve(ctx context.Context, id string) error {
 		return g.Wait()
 	}
 	g.Go(func() error { return a.janitor.run(ctx) })
+	g.Go(func() error { return a.compare(ctx) })
 	g.Go(func() error { return a.renew(ctx) })
 	g.Go(func() error { return a.beat(ctx) })
 	g.Go(func() error { return a.connect(ctx) })
@@ -134,7 +139,7 @@ func (h *host) apps() []string {
 func (t *target) wantedKept() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	keep := slices.Clone(t.brief.Keep)
+	keep := slices.Clone(t.checkpoint.Keep)
 	if t.latest != nil && t.latest.Stage != nil {
 		keep = append(keep, revisionID(t.latest.Stage.Digest))
 	}

@@ -206,7 +206,7 @@ func (t *target) roomToInstall(ctx context.Context, id string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("install %s of %s later: %w", t.brief.name(id), t.app, err)
+		return fmt.Errorf("install %s of %s later: %w", t.checkpoint.name(id), t.app, err)
 	}
 	return nil
 }
@@ -237,12 +237,12 @@ func (t *target) unbreak(st task.State) (bool, error) {
 	}
 	t.o.Log.Warn("there is room on the disk again: the way back is tried once more", "app", t.app)
 	t.unbreakAt = time.Now().Add(retryBroken)
-	if err := t.change(func(b *brief) { b.Cramped = false }); err != nil {
+	if err := t.change(func(b *checkpoint) { b.Cramped = false }); err != nil {
 		return false, err
 	}
 	return true, t.journal.Retry(t.app, int(time.Now().Unix()))
 }
 
 func (t *target) waitsForRoom(st task.State) bool {
-	return st.Base.Result == task.ResultBroken && t.brief.Cramped && !t.brief.Removed
+	return st.Base.Result == task.ResultBroken && t.checkpoint.Cramped && !t.checkpoint.Removed
 }

@@ -29,7 +29,7 @@ func unhealthy(evidence string) health {
 }
 
 // resumed is the health of a target after a restart of the agent.
-func resumed(b task.Base, br brief) health {
+func resumed(b task.Base, br checkpoint) health {
 	switch {
 	case b.World != nil || b.Result == task.ResultBroken:
 		return unhealthy(br.reason())
@@ -44,7 +44,7 @@ func resumed(b task.Base, br brief) health {
 // closed is the health of a target as a generation has ended: every way to an
 // undisturbed target has started and validated what runs. Where nothing was
 // disturbed it stays what it was.
-func closed(b task.Base, br brief, before health) health {
+func closed(b task.Base, br checkpoint, before health) health {
 	switch {
 	case b.World != nil || b.Result == task.ResultBroken:
 		return unhealthy(br.reason())
@@ -59,7 +59,7 @@ func closed(b task.Base, br brief, before health) health {
 }
 
 // reason is why a target is broken.
-func (b brief) reason() string {
+func (b checkpoint) reason() string {
 	if b.Failure == nil {
 		return "the way back was not finished"
 	}
@@ -98,7 +98,7 @@ const (
 func (t *target) watchOver(on bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := t.brief.Probes
+	list := t.checkpoint.Probes
 	t.certain(on)
 	if on == t.watch.on && (!on || slices.Equal(list, t.watch.gates)) {
 		return
@@ -115,10 +115,10 @@ func (t *target) watchOver(on bool) {
 // certain says what can be said of an idle target without asking any probe.
 // The caller holds mu.
 func (t *target) certain(watched bool) {
-	if t.health.known || t.removed || watched && len(t.brief.Probes) > 0 {
+	if t.health.known || t.removed || watched && len(t.checkpoint.Probes) > 0 {
 		return
 	}
-	t.health = resumed(t.base, t.brief)
+	t.health = resumed(t.base, t.checkpoint)
 	t.out.mark(t.app)
 }
 

@@ -23,7 +23,7 @@ func (t *target) hook(ctx context.Context, s task.Step) verdict {
 		return t.goneRevision(s)
 	}
 	root := t.root(s.Revision)
-	spec, err := hooks.Load(root, t.brief.Specs[s.Revision])
+	spec, err := hooks.Load(root, t.checkpoint.Specs[s.Revision])
 	if err != nil {
 		return failedBy(ofStep(s, err, 0))
 	}
@@ -75,7 +75,7 @@ func (t *target) nothingToRun(s task.Step) bool {
 	if !t.releases.Has(t.app, s.Revision) {
 		return t.goneRevision(s).failure == nil
 	}
-	spec, err := hooks.Load(t.root(s.Revision), t.brief.Specs[s.Revision])
+	spec, err := hooks.Load(t.root(s.Revision), t.checkpoint.Specs[s.Revision])
 	if err != nil {
 		return false
 	}
@@ -105,10 +105,10 @@ func lingering(ctx context.Context, grace time.Duration) (context.Context, func(
 // coordinator has given the target up by then, so the host goes back. A way
 // back itself has no limit but its scripts' own.
 func (t *target) limit(s task.Step, id string) (stop func()) {
-	if t.brief.Limit <= 0 || s.Rollback {
+	if t.checkpoint.Limit <= 0 || s.Rollback {
 		return func() {}
 	}
-	left := max(0, t.brief.Limit-time.Since(t.brief.Started))
+	left := max(0, t.checkpoint.Limit-time.Since(t.checkpoint.Started))
 	timer := time.AfterFunc(left, func() {
 		for _, run := range t.runs() {
 			if strings.HasPrefix(run.id, id+".") {
@@ -127,7 +127,7 @@ func (t *target) runPrefix() string { return t.app + "-" + t.epoch + "-" }
 
 // env is what scripts of a step get beside the agent's own variables.
 func (t *target) env(s task.Step, root string) hooks.Env {
-	b := t.brief
+	b := t.checkpoint
 	action := "deploy"
 	if s.Rollback {
 		action = "rollback"
@@ -177,8 +177,8 @@ func (t *target) probeTarget(id string) probe.Target {
 // of the agent differ from those of another.
 func (t *target) probeTargetOf(revision, id string) probe.Target {
 	return probe.Target{Env: hooks.Env{
-		ID:   strings.Join([]string{t.app, strconv.FormatInt(t.born, 36), id}, "-"),
+		ID:   strings.Join([]string{t.app, strconv.FormatInt(t.started, 36), id}, "-"),
 		Root: t.root(revision), Event: hooks.ValidateService.String(), Application: t.app,
-		DeploymentID: t.brief.Deployment, DeploymentGroup: t.brief.Group, DeploymentGroupID: t.brief.Group,
+		DeploymentID: t.checkpoint.Deployment, DeploymentGroup: t.checkpoint.Group, DeploymentGroupID: t.checkpoint.Group,
 	}}
 }

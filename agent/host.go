@@ -22,20 +22,20 @@ import (
 
 // host is what the targets of this machine share.
 type host struct {
-	o        Options
-	journal  *journal.Journal
-	releases *release.Releases
-	cache    *artifacts.Cache
-	runner   *hooks.Runner // of hooks
-	asker    *hooks.Runner // of command probes, whose runs are not kept
-	prober   probe.Prober
-	link     *link
-	out      *outbox
-	progress chan *agentv1.Progress // soft: dropped when nobody takes it
-	janitor  *janitor
-	epoch    string // of the journal, part of every run's id
-	ballast  *ballast
-	targets  targets
+	o           Options
+	journal     *journal.Journal
+	releases    *release.Releases
+	cache       *artifacts.Cache
+	runner      *hooks.Runner // of hooks
+	probeRunner *hooks.Runner // of command probes, whose runs are not kept
+	prober      probe.Prober
+	link        *link
+	out         *outbox
+	progress    chan *agentv1.Progress // soft: dropped when nobody takes it
+	janitor     *janitor
+	epoch       string // of the journal, part of every run's id
+	ballast     *ballast
+	targets     targets
 
 	// moving is held by the one that changes what is installed: a plan made
 	// while another application makes the same folders would be wrong.
@@ -58,7 +58,7 @@ func openHost(o Options) (*host, error) {
 	if n := h.journal.Dropped(); n > 0 {
 		o.Log.Warn("the journal's last record was torn by a crash and is dropped", "bytes", n)
 	}
-	h.prober = probe.Prober{Commands: h.asker}
+	h.prober = probe.Prober{Commands: h.probeRunner}
 	h.out = newOutbox(h.journal)
 	h.janitor = newJanitor(h)
 	return h, nil
@@ -81,7 +81,7 @@ func (h *host) open() (err error) {
 	if h.runner, err = hooks.NewRunner(h.hookOptions("hooks")); err != nil {
 		return err
 	}
-	h.asker, err = hooks.NewRunner(h.hookOptions("probes"))
+	h.probeRunner, err = hooks.NewRunner(h.hookOptions("probes"))
 	return err
 }
 
@@ -125,11 +125,11 @@ func (h *host) newTarget(app string) (*target, error) {
 		return nil, err
 	}
 	t := &target{
-		host: h, app: app, wake: make(chan struct{}, 1), born: time.Now().UnixNano(),
-		file: briefFile{path: h.o.path("state", "targets", app+".json")},
+		host: h, app: app, wake: make(chan struct{}, 1), started: time.Now().UnixNano(),
+		file: checkpointFile{path: h.o.path("state", "targets", app+".json")},
 	}
 	var err error
-	if t.brief, err = t.file.load(); err != nil {
+	if t.checkpoint, err = t.file.load(); err != nil {
 		return nil, err
 	}
 	if err := t.adopt(); err != nil {

@@ -128,7 +128,7 @@ func (j *janitor) work(ctx context.Context) error {
 	}
 	if sweep {
 		j.h.ballast.restore()
-		errs = append(errs, j.h.runner.Sweep(j.h.o.KeepRuns), j.h.asker.Sweep(keepAsks))
+		errs = append(errs, j.h.runner.Sweep(j.h.o.KeepRuns), j.h.probeRunner.Sweep(keepAsks))
 	}
 	if prune {
 		errs = append(errs, j.prune(ctx), j.refill(ctx))

@@ -188,7 +188,7 @@ func (d *localRun) assign() error {
 	st := t.journal.Target(t.app).State()
 	d.gen = max(st.Base.Generation, st.Assignment.Generation) + 1
 	if st.Next.Kind != task.KindWait {
-		d.warn("an earlier deployment (%s) was cut off in %s: this one takes over from there", t.brief.Deployment,
+		d.warn("an earlier deployment (%s) was cut off in %s: this one takes over from there", t.checkpoint.Deployment,
 			d.eventOf(st.Next))
 	}
 	a := task.Assignment{
@@ -199,7 +199,7 @@ func (d *localRun) assign() error {
 	if !d.o.Revert {
 		a.OnFailure = task.OnFailureLeave
 	}
-	err := t.change(func(b *brief) {
+	err := t.change(func(b *checkpoint) {
 		b.Generation, b.App, b.Group, b.Deployment, b.Started = d.gen, d.o.App, d.o.Group, d.o.Deployment, time.Now()
 		b.Failure, b.Cramped = nil, false
 		b.remember()
@@ -320,5 +320,5 @@ func (d *localRun) tidy(h *host) error {
 		keep = append(keep, j.Previous)
 	}
 	_, err := h.releases.Prune(d.t.app, keep...)
-	return errors.Join(err, h.runner.Sweep(h.o.KeepRuns), h.asker.Sweep(keepAsks))
+	return errors.Join(err, h.runner.Sweep(h.o.KeepRuns), h.probeRunner.Sweep(keepAsks))
 }

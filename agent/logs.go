@@ -126,7 +126,7 @@ func (l *logReader) readRun(ctx context.Context, r run, offsets map[string]int64
 func (t *target) generations(deployment string) ([]uint64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := t.brief.Episodes
+	all := t.checkpoint.Episodes
 	if deployment == "" && len(all) > 0 {
 		deployment = all[len(all)-1].Deployment
 	}
@@ -143,5 +143,5 @@ func (t *target) generations(deployment string) ([]uint64, bool) {
 func (t *target) working() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.brief.Generation > t.base.Generation || t.base.Result == 0 && t.base.Generation > 0
+	return t.checkpoint.Generation > t.base.Generation || t.base.Result == 0 && t.base.Generation > 0
 }

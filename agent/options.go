@@ -82,6 +82,10 @@ type Options struct {
 	// deleted: deleting a large tree slows the next install. Default 3 min.
 	PruneAfter time.Duration
 
+	// CompareEvery is the pause between comparisons of the installed files with
+	// what the last hook left. Default 10 min; negative is never.
+	CompareEvery time.Duration
+
 	// StopGrace is how long Run, told to stop, waits for a hook that runs.
 	// Default 0: the hook goes on under its supervisor, the next agent adopts
 	// it.
@@ -193,6 +197,7 @@ func (o Options) withDefaults() Options {
 	o.KeepRuns = cmp.Or(o.KeepRuns, 200)
 	o.PreferEvery = cmp.Or(o.PreferEvery, preferEvery)
 	o.PruneAfter = cmp.Or(o.PruneAfter, 3*time.Minute)
+	o.CompareEvery = cmp.Or(o.CompareEvery, 10*time.Minute)
 	o.SlowStaging = cmp.Or(o.SlowStaging, time.Minute)
 	o.Log = cmp.Or(o.Log, slog.Default())
 	if o.Relax == nil {

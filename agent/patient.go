@@ -69,7 +69,7 @@ func (s *slowness) answered(err error) {
 func (s *slowness) watch(t *target, id string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
-	begin, name := time.Now(), t.brief.name(id)
+	begin, name := time.Now(), t.checkpoint.name(id)
 	group.Go(func() {
 		for pause(ctx, t.o.SlowStaging) {
 			s.warn(t, name, time.Since(begin))

@@ -162,7 +162,7 @@ func (r *ring) run(ctx context.Context) error {
 		case <-ctx.Done():
 			timer.Stop()
 			if err := r.members.Leave(); err != nil {
-				r.o.Log.Warn("the gossip ring was left without a word", "error", err)
+				r.o.Log.Warn("the gossip ring was not closed", "error", err)
 			}
 			return nil
 		case <-r.wake:

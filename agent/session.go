@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -111,7 +112,9 @@ type session struct {
 	sequence uint64 // of the last assignments
 	readers  *logReaders
 	pong     chan struct{} // an answer is due
-	next     *greeting     // of a better coordinator, with errMoved
+	stale    chan bool     // what the coordinator says of itself; the newest
+	moving   sync.Mutex
+	next     *greeting // of a better coordinator, with errMoved
 }
 
 // session speaks with a coordinator that has welcomed the host until the stream
@@ -127,12 +130,14 @@ func (a *Agent) session(outer context.Context, at *greeting) (next *greeting, er
 		a.o.Log.Warn(at.welcome.Waits)
 	}
 	s := &session{a: a, stream: at.stream, logs: make(chan *agentv1.LogChunk, 4), pong: make(chan struct{}, 1)}
+	s.stale = make(chan bool, 1)
 	a.link.set(at.conn)
 	defer a.link.clear()
 	s.readers = &logReaders{host: a.host, out: s.logs, group: g, cancels: map[string]context.CancelFunc{}}
 	g.Go(func() error { return s.send(ctx) })
 	g.Go(func() error { return s.receive(ctx) })
 	g.Go(func() error { return s.prefer(ctx, outer, at.address) })
+	g.Go(func() error { return s.seek(ctx, outer, at.address) })
 	g.Go(func() error { return s.until(ctx, a.reissued) })
 	err = g.Wait()
 	if s.next != nil && !errors.Is(err, errMoved) { // it ended by itself in that moment
@@ -248,6 +253,12 @@ func (s *session) receive(ctx context.Context) error {
 			}
 		case *agentv1.Down_Acknowledged:
 			s.a.out.acknowledged(m.Acknowledged.Counter)
+		case *agentv1.Down_Stale:
+			select { // what was said before it is of no interest any more
+			case <-s.stale:
+			default:
+			}
+			s.stale <- m.Stale.Stale
 		case *agentv1.Down_Ping:
 			signal(s.pong)
 		case *agentv1.Down_Members:

@@ -26,7 +26,7 @@ func (t *target) wanted() (id, key string) {
 		return "", ""
 	}
 	id = revisionID(a.Stage.Digest)
-	st := t.brief.Staging
+	st := t.checkpoint.Staging
 	failed := st != nil && st.Revision == id && st.Key == a.StageKey
 	if t.releases.Has(t.app, id) || failed && time.Now().Before(t.retryAt) {
 		return "", ""
@@ -56,7 +56,7 @@ func (t *target) prefetch(ctx context.Context, id, key string) error {
 
 // stagingEnded makes the end of staging durable and due to be reported.
 func (t *target) stagingEnded(id, key string, err error, took time.Duration) error {
-	failed := t.change(func(b *brief) {
+	failed := t.change(func(b *checkpoint) {
 		b.Staging = nil
 		if err != nil {
 			b.Staging = &staging{id, key, ofStep(task.Step{Event: hooks.DownloadBundle.String()}, err, took)}
@@ -120,7 +120,7 @@ func (t *target) stage(ctx context.Context, id string) error {
 		return err
 	}
 	t.mu.Lock()
-	group, store := t.brief.Group, t.brief.Artifacts
+	group, store := t.checkpoint.Group, t.checkpoint.Artifacts
 	if a := t.latest; a != nil && a.Group != "" { // what a new target is told is not on disk yet
 		group, store = a.Group, a.Artifacts
 	}
@@ -139,7 +139,7 @@ func (t *target) stage(ctx context.Context, id string) error {
 		opener = limitTo(opener, bandwidth)
 	}
 	f := artifacts.Fetcher{
-		Opener: opener, Cache: t.cache, Donors: t.donors(id), Move: true, MakeRoom: t.makeRoom, Progress: slow.moved,
+		Opener: opener, Cache: t.cache, Bases: t.bases(id), Move: true, MakeRoom: t.makeRoom, Progress: slow.moved,
 	}
 	var staged *artifacts.Manifest
 	err = t.releases.Stage(ctx, t.app, id, func(ctx context.Context, dest string) error {
@@ -188,22 +188,22 @@ func (t *target) checkSpec(dir, id string) error {
 	return err
 }
 
-// donors are the other revisions of the application on disk, newest first.
-func (t *target) donors(id string) []artifacts.Donor {
+// bases are the other revisions of the application on disk, newest first.
+func (t *target) bases(id string) []artifacts.Basis {
 	all, err := t.releases.List(t.app)
 	if err != nil {
 		return nil // the store has everything
 	}
-	var donors []artifacts.Donor
+	var bases []artifacts.Basis
 	for _, r := range all {
 		if r.ID != id {
-			donors = append(donors, artifacts.Donor{
+			bases = append(bases, artifacts.Basis{
 				Digest: artifacts.Digest(digestOf(r.ID)),
 				Dir:    t.releases.Dir(t.app, r.ID),
 			})
 		}
 	}
-	return donors
+	return bases
 }
 
 // opener reads the application's store: with the host's own credentials, or

@@ -79,7 +79,7 @@ func (t *target) through(s task.Step) (task.Outcome, bool) {
 	case task.KindHook:
 		return task.OutcomeSkipped, t.nothingToRun(s)
 	case task.KindWait, task.KindStage, task.KindCheckIdle, task.KindInstall, task.KindProbe, task.KindUndo,
-		task.KindSettle:
+		task.KindSettle, task.KindVerify:
 	}
 	return 0, false
 }
@@ -89,7 +89,7 @@ func disturbs(s task.Step) bool {
 	switch s.Kind {
 	case task.KindHook, task.KindInstall, task.KindUndo, task.KindProbe, task.KindSettle:
 		return true
-	case task.KindWait, task.KindStage, task.KindAccept, task.KindCheckIdle, task.KindReport:
+	case task.KindWait, task.KindStage, task.KindAccept, task.KindCheckIdle, task.KindReport, task.KindVerify:
 	}
 	return false
 }
@@ -100,6 +100,10 @@ func (t *target) explain(st task.State, s task.Step, v verdict) error {
 	if v.failure == nil {
 		return nil
 	}
+	if s.Kind == task.KindVerify { // no failure: there is something to repair
+		t.o.Log.Info("target is repaired", "app", t.app, "generation", s.Generation, "why", v.failure.Message)
+		return nil
+	}
 	t.o.Log.Warn("step failed", "app", t.app, "generation", s.Generation, "event", v.failure.Event,
 		"revision", s.Revision, "tolerated", s.Lenient, "script", v.failure.Script, "error", v.failure.Message)
 	cramped := v.failure.full || t.ballast.released()
@@ -107,7 +111,7 @@ func (t *target) explain(st task.State, s task.Step, v verdict) error {
 	if !first && !cramped {
 		return nil
 	}
-	return t.change(func(b *brief) {
+	return t.change(func(b *checkpoint) {
 		b.Cramped = b.Cramped || cramped
 		if first {
 			b.Failure = v.failure
@@ -122,7 +126,7 @@ func (t *target) finish(s task.Step) {
 	if s.Result == task.ResultRefused {
 		t.health = healthy("it serves, or it cannot be told that it does not: a conditional permit is not enough")
 	} else {
-		t.health = closed(base, t.brief, t.health)
+		t.health = closed(base, t.checkpoint, t.health)
 	}
 	t.mu.Unlock()
 	t.o.Log.Info("generation closed", "app", t.app, "generation", s.Generation, "result", s.Result.String(), "running",
@@ -146,6 +150,8 @@ func (t *target) do(ctx context.Context, s task.Step) verdict {
 		return t.validate(ctx, s)
 	case task.KindInstall, task.KindUndo, task.KindSettle:
 		return t.move(ctx, s)
+	case task.KindVerify:
+		return t.verify(s)
 	case task.KindWait, task.KindAccept, task.KindReport:
 	}
 	return ends(task.OutcomeOK)
@@ -154,7 +160,7 @@ func (t *target) do(ctx context.Context, s task.Step) verdict {
 func (t *target) tellStep(s task.Step) {
 	if s.Event != "" {
 		t.tell(&agentv1.Progress{
-			App: t.app, Generation: s.Generation, Deployment: t.brief.Deployment, Event: s.Event,
+			App: t.app, Generation: s.Generation, Deployment: t.checkpoint.Deployment, Event: s.Event,
 			SinceMs: time.Now().UnixMilli(),
 		})
 	}
@@ -175,7 +181,9 @@ func (t *target) move(ctx context.Context, s task.Step) verdict {
 	case task.KindUndo:
 		err = t.releases.Undo(ctx, t.app)
 	default:
-		err = t.releases.Settle(t.app)
+		if err = t.releases.Settle(t.app); err == nil && t.local == nil {
+			t.noteBaseline()
+		}
 	}
 	if err != nil {
 		if s.Kind == task.KindSettle {
@@ -205,13 +213,13 @@ func (t *target) request(id string) (release.Request, error) {
 	}
 	q.Root = t.root(id)
 	var err error
-	q.Spec, err = hooks.Load(q.Root, t.brief.Specs[id])
+	q.Spec, err = hooks.Load(q.Root, t.checkpoint.Specs[id])
 	return q, err
 }
 
 // root is the folder that counts as a revision's root.
 func (t *target) root(id string) string {
-	return hooks.Root(t.releases.Dir(t.app, id), t.brief.Specs[id])
+	return hooks.Root(t.releases.Dir(t.app, id), t.checkpoint.Specs[id])
 }
 
 // interruptible returns a context that ends with cause errRetargeted when an

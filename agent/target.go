@@ -20,9 +20,9 @@ import (
 // steps, one watches its health.
 type target struct {
 	*host
-	app  string
-	wake chan struct{} // the assignment changed
-	born int64         // tells the probes of this life from those of others
+	app     string
+	wake    chan struct{} // the assignment changed
+	started int64         // tells the probes of this life from those of others
 
 	// files is held by whoever stages, installs or prunes the application's
 	// revisions. An assignment is in the journal before its revision is staged,
@@ -31,7 +31,7 @@ type target struct {
 	files sync.Mutex
 
 	// Of the goroutine that does the steps.
-	file      briefFile
+	file      checkpointFile
 	retryAt   time.Time // of staging that failed
 	unbreakAt time.Time // not before, see unbreak
 	// the deployment without a coordinator, or nil
@@ -39,15 +39,16 @@ type target struct {
 	ran   []hooks.Result                                                       // scripts of the step that is done
 	saw   func(s task.Step, v verdict, ran []hooks.Result, took time.Duration) // told of each step done; may be nil
 
-	mu        sync.Mutex
-	brief     brief               // written by the steps' goroutine alone
-	latest    *agentv1.Assignment // the newest of this life; nil before the first
-	removed   bool                // the newest word is that the host does not belong to it
-	interrupt func(a *agentv1.Assignment)
-	base      task.Base // as reported
-	staged    []string  // digests
-	health    health
-	watch     watch
+	mu         sync.Mutex
+	checkpoint checkpoint          // written by the steps' goroutine alone
+	latest     *agentv1.Assignment // the newest of this life; nil before the first
+	removed    bool                // the newest word is that the host does not belong to it
+	interrupt  func(a *agentv1.Assignment)
+	base       task.Base // as reported
+	staged     []string  // digests
+	edits      *edits    // of the last comparison, until it is taken
+	health     health
+	watch      watch
 }
 
 // retryStaging is how long after a failure, that was reported, staging is
@@ -95,7 +96,7 @@ const workPause = 2 * time.Second
 
 func (t *target) work(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := t.turn(ctx)
+		err := t.reconcile(ctx)
 		if errors.Is(err, durable.ErrBroken) {
 			return err // only a new process reads the journal again
 		}
@@ -110,8 +111,8 @@ func (t *target) work(ctx context.Context) error {
 	return nil
 }
 
-// turn does one step, or waits for something to do.
-func (t *target) turn(ctx context.Context) error {
+// reconcile does one step, or waits for something to do.
+func (t *target) reconcile(ctx context.Context) error {
 	t.ballast.ease()
 	if err := t.take(); err != nil {
 		return err
@@ -158,7 +159,7 @@ func (t *target) idle(ctx context.Context, st task.State) error {
 // acknowledged as idle; it asks for nothing, so its goal is not even fetched.
 func (t *target) take() error {
 	t.mu.Lock()
-	a, b := t.latest, t.brief
+	a, b := t.latest, t.checkpoint
 	t.mu.Unlock()
 	if a == nil {
 		return nil
@@ -181,37 +182,39 @@ func (t *target) take() error {
 	}
 	return t.journal.Assign(task.Assignment{
 		Generation: a.Generation, Permit: task.Permit(a.Permit), App: t.app, Deployment: a.Deployment, Goal: goal,
-		StopFails: a.StopFailureFails, Revert: a.Rollback, SkipProbe: len(a.Probes) == 0,
+		StopFails: a.StopFailureFails, Revert: a.Rollback, SkipProbe: len(a.Probes) == 0, Verify: a.Repair,
 	})
 }
 
-// remember replaces the brief, on disk first.
-func (t *target) remember(b brief) error {
+// remember replaces the checkpoint, on disk first.
+func (t *target) remember(b checkpoint) error {
 	if err := t.file.save(b); err != nil {
 		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.brief = b
+	t.checkpoint = b
 	return nil
 }
 
-// change edits the brief.
-func (t *target) change(edit func(*brief)) error {
+// change edits the checkpoint.
+func (t *target) change(edit func(*checkpoint)) error {
 	t.mu.Lock()
-	b := t.brief
+	b := t.checkpoint
 	t.mu.Unlock()
 	edit(&b)
 	return t.remember(b)
 }
 
-// settle brings brief, report and watch up to date with a target that has
+// settle brings checkpoint, report and watch up to date with a target that has
 // nothing to do.
 func (t *target) settle(st task.State) error {
 	t.mu.Lock()
 	a, removed := t.latest, t.removed
 	t.mu.Unlock()
-	err := t.change(func(b *brief) {
+	news := false
+	err := t.change(func(b *checkpoint) {
+		news = t.edited(b, st)
 		switch {
 		case removed:
 			b.Removed = true
@@ -220,6 +223,9 @@ func (t *target) settle(st task.State) error {
 		}
 	})
 	t.publish(st.Base)
+	if news {
+		t.out.mark(t.app)
+	}
 	t.watchOver(!removed && st.Base.Running != "" && st.Base.World == nil)
 	return err
 }
@@ -268,8 +274,8 @@ func (t *target) adopt() error {
 // probes nothing is said of its health until they have been asked again.
 func (t *target) resume() {
 	st := t.journal.Target(t.app).State()
-	t.base, t.staged, t.removed = st.Base, t.onDisk(), t.brief.Removed
-	t.health = resumed(st.Base, t.brief)
+	t.base, t.staged, t.removed = st.Base, t.onDisk(), t.checkpoint.Removed
+	t.health = resumed(st.Base, t.checkpoint)
 }
 
 // report is the target's whole state, or nil while there is nothing to say: it
@@ -283,12 +289,12 @@ func (t *target) report() *agentv1.Report {
 	r := &agentv1.Report{
 		App: t.app, Generation: t.base.Generation, Result: agentv1.Result(t.base.Result),
 		Running: digestOf(t.base.Running),
-		Health:  t.health.state, Evidence: t.health.evidence, Staged: t.staged,
+		Health:  t.health.state, Evidence: t.health.evidence, Staged: t.staged, Edits: editsProto(t.checkpoint.Edits),
 	}
 	if t.base.Result == task.ResultFailed || t.base.Result == task.ResultBroken {
-		r.Failure = t.brief.Failure.proto()
+		r.Failure = t.checkpoint.Failure.proto()
 	}
-	if st := t.brief.Staging; st != nil && (t.latest == nil || t.latest.StageKey == st.Key) {
+	if st := t.checkpoint.Staging; st != nil && (t.latest == nil || t.latest.StageKey == st.Key) {
 		r.StageFailed, r.Failure = digestOf(st.Revision), st.Failure.proto() // newer than the generation's
 	}
 	return r

@@ -27,7 +27,7 @@ func (t *target) validate(ctx context.Context, s task.Step) verdict {
 	limited, cancel := t.withinLimit(ctx, s)
 	defer cancel()
 	g, asking := errgroup.WithContext(limited)
-	for i, p := range t.brief.Probes {
+	for i, p := range t.checkpoint.Probes {
 		g.Go(func() error { return t.pass(asking, s, p.expand(t.o.Env), i) })
 	}
 	err := g.Wait()
@@ -47,10 +47,10 @@ func (t *target) validate(ctx context.Context, s task.Step) verdict {
 }
 
 func (t *target) withinLimit(ctx context.Context, s task.Step) (context.Context, context.CancelFunc) {
-	if t.brief.Limit <= 0 || s.Rollback {
+	if t.checkpoint.Limit <= 0 || s.Rollback {
 		return context.WithCancel(ctx)
 	}
-	return context.WithDeadline(ctx, t.brief.Started.Add(t.brief.Limit))
+	return context.WithDeadline(ctx, t.checkpoint.Started.Add(t.checkpoint.Limit))
 }
 
 // probeError is a probe that did not pass.
@@ -97,10 +97,10 @@ func (t *target) passPart(ctx context.Context, s task.Step, g gate, p probe.Prob
 // every doubt, refuses.
 func (t *target) checkIdle(ctx context.Context, s task.Step) verdict {
 	st := t.journal.Target(t.app).State()
-	if st.Installed == "" || len(t.brief.Probes) == 0 && st.Disturbed {
+	if st.Installed == "" || len(t.checkpoint.Probes) == 0 && st.Disturbed {
 		return ends(task.OutcomeOK)
 	}
-	for i, g := range t.brief.Probes {
+	for i, g := range t.checkpoint.Probes {
 		got, _ := t.once(ctx, g.expand(t.o.Env), fmt.Sprintf("%s-%d-%d", s.ID(), i, time.Now().UnixNano()))
 		if got == probe.AnswerUnhealthy {
 			return ends(task.OutcomeOK)

@@ -25,11 +25,11 @@ type Fetcher struct {
 	Workers int
 	// Attempts is how often one file is tried without progress; 0 means 3.
 	Attempts int
-	// Donors are revisions on this host whose files spare a transfer.
-	Donors []Donor
+	// Bases are revisions on this host whose files spare a transfer.
+	Bases []Basis
 	// Move lets Stage move files out of the cache instead of copying them: each
 	// file is then created once. What a later revision shares with this one
-	// comes from Donors, or from the cache after [Cache.Refill].
+	// comes from Bases, or from the cache after [Cache.Refill].
 	Move bool
 	// MakeRoom, if set, is asked to end a shortage, as by [Cache.Evict], before a
 	// staging fails by it. It reports whether it did.
@@ -98,7 +98,7 @@ func (f *Fetcher) Fetch(ctx context.Context, d Digest) (*Manifest, error) {
 }
 
 func (f *Fetcher) fetch(ctx context.Context, m *Manifest) error {
-	err := f.fromDonors(ctx, m)
+	err := f.fromBases(ctx, m)
 	if err == nil {
 		err = f.contents(ctx, m)
 	}

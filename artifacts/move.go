@@ -31,9 +31,9 @@ func newMover(m *Manifest, verified map[Sum]struct{}) *mover {
 	return v
 }
 
-// last reports whether nobody else needs the content: only then it may go. A
+// onlyUse reports whether nobody else needs the content: only then it may go. A
 // content of several places is copied for all of them.
-func (v *mover) last(sum Sum) bool {
+func (v *mover) onlyUse(sum Sum) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.uses[sum] == 1
@@ -43,7 +43,7 @@ func (v *mover) last(sum Sum) bool {
 // places of the tree need is copied for each.
 func (v *mover) copied(m *Manifest) (bytes int64) {
 	for e := range m.All() {
-		if e.Type == TypeFile && !v.last(e.Sum) {
+		if e.Type == TypeFile && !v.onlyUse(e.Sum) {
 			bytes += e.Size
 		}
 	}
@@ -53,7 +53,7 @@ func (v *mover) copied(m *Manifest) (bytes int64) {
 // move brings one file from the cache to its place, a name in the open
 // directory at. It answers false where it must be copied, see Cache.moveOut.
 func (u *unpacker) move(at *os.File, e Entry) (done bool, err error) {
-	if u.mover == nil || !u.mover.last(e.Sum) {
+	if u.mover == nil || !u.mover.onlyUse(e.Sum) {
 		return false, nil
 	}
 	in, err := u.cache.Open(e.Sum)

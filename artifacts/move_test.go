@@ -63,7 +63,7 @@ func TestMove(t *testing.T) {
 		ranges := 0
 		f = &artifacts.Fetcher{
 			Opener: reads(s, &ranges), Cache: cache, Move: true,
-			Donors: []artifacts.Donor{{Digest: first.Digest, Dir: one}},
+			Bases: []artifacts.Basis{{Digest: first.Digest, Dir: one}},
 		}
 		m2, err := f.Stage(t.Context(), second.Digest, two)
 		check(t, err)
@@ -89,7 +89,7 @@ func TestMove(t *testing.T) {
 	}
 }
 
-// A donor whose file was edited is not believed.
+// A basis whose file was edited is not believed.
 func TestEditedDonor(t *testing.T) {
 	s, cache := newStore(t), newCache(t)
 	first := push(t, s, writeDir(t, sample))
@@ -102,7 +102,7 @@ func TestEditedDonor(t *testing.T) {
 	ranges := 0
 	f = &artifacts.Fetcher{
 		Opener: reads(s, &ranges), Cache: cache, Move: true,
-		Donors: []artifacts.Donor{{Digest: first.Digest, Dir: one}},
+		Bases: []artifacts.Basis{{Digest: first.Digest, Dir: one}},
 	}
 	two := filepath.Join(t.TempDir(), "two")
 	_, err = f.Stage(t.Context(), first.Digest, two)

@@ -169,7 +169,7 @@ func (k *packer) eachPart(ctx context.Context, it item, do func([]byte) error) e
 		return err
 	}
 	defer r.Close()
-	in := ExactReader(r, it.Size, "content")
+	in := SizedReader(r, it.Size, "content")
 	k.part = slices.Grow(k.part[:0], int(min(it.Size, maxPart)))
 	for left := it.Size; left > 0; left -= int64(len(k.part)) {
 		if err := ctx.Err(); err != nil {

@@ -58,6 +58,7 @@ type Coordinator struct {
 	members   *members
 	stores    *stores
 	raft      *raftLayer
+	lostSince atomic.Pointer[time.Time]           // this replica is cut off, see contact
 	told      atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
 	addr      Addresses
 	lis       listeners
@@ -166,7 +167,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
 		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.stores.sign, Epoch: c.epoch,
 		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
-		Begin: c.beginInstance, Speaks: c.speaks,
+		CutOff: c.cutOffError, Begin: c.beginInstance, Speaks: c.speaks,
 		Identify: func(ctx context.Context) (string, error) {
 			p, ok := rpc.Caller(ctx)
 			if !ok || p.Role != identity.Agent {
@@ -199,7 +200,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 func (c *Coordinator) newServer() *rpc.Server {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
-		Admit: c.admit, Applied: c.log.applied, Refused: c.refusals.note,
+		Admit: c.admit, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
@@ -304,6 +305,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.keepRenewed(ctx) })
 	g.Go(func() error { return c.followCAs(ctx) })
 	g.Go(func() error { return c.recheck(ctx) })
+	g.Go(func() error { return c.watchContact(ctx) })
 	g.Go(func() error { return c.recordBreakGlass(ctx) })
 	g.Go(func() error { return c.debug(ctx) })
 	return g.Wait()
@@ -329,7 +331,7 @@ func (c *Coordinator) close() error {
 	var errs []error
 	if c.ring != nil {
 		if err := c.ring.Leave(); err != nil {
-			c.o.Log.Info("the gossip ring was left without a word", "error", err)
+			c.o.Log.Info("the gossip ring was not closed", "error", err)
 		}
 	}
 	if c.peers != nil {

@@ -125,7 +125,8 @@ func TestTokens(t *testing.T) {
 		"agent": "not agent", "coordinator": "not coordinator",
 		"": "unknown role",
 	} {
-		_, err := join(t, nodes[1], once.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: role, Name: "x"})
+		r := &agentv1.EnrolRequest{CsrDer: csr, Role: role, Name: "x", Instance: "i"}
+		_, err := join(t, nodes[1], once.Token, r)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("as %q: %v", role, err)
 		}

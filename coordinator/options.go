@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/coordinator/consensus"
 	"github.com/groundswell/groundswell/coordinator/gates"
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
@@ -142,6 +143,8 @@ func (o *Options) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+func (o *Options) heartbeat() time.Duration { return cmp.Or(o.Heartbeat, consensus.Heartbeat) }
 
 func (o *Options) rules() int { return cmp.Or(o.Rules, deploy.RulesKnown) }
 

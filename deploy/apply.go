@@ -80,6 +80,8 @@ func (s *State) apply(e Event) error {
 		return s.freezeSet(e)
 	case FreezeLifted:
 		return s.freezeLifted(e)
+	case FreezesEnded:
+		return s.freezesEnded()
 	case HostsQuarantined:
 		return s.hostsQuarantined(e)
 	case HostsReleased:
@@ -189,7 +191,7 @@ func request(e Event) (Request, string) {
 	case GroupDeleted:
 		return e.Request, "group-deleted " + e.App + " " + e.Group
 	case FreezeSet:
-		return e.Request, "freeze " + e.App + " " + e.Group
+		return e.Request, fmt.Sprint("freeze ", e.App, " ", e.Group, " ", e.For)
 	case FreezeLifted:
 		return e.Request, "unfreeze " + e.App + " " + e.Group
 	case HostsQuarantined:

@@ -38,7 +38,7 @@ func (s *State) catchUpsGranted(e PermitsGranted) error {
 	if g == nil {
 		return refuse(NotFound, "no group %s of %s", e.Group, e.App)
 	}
-	frozen := s.frozen(g) != nil
+	frozen := s.Frozen(g) != nil
 	x := terms{
 		concurrent: e.Concurrent, maxZones: e.MaxZones, floors: e.Floors,
 		exclusive: !g.Config.Capacity.SharedHost,

@@ -25,7 +25,8 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 	}
 	d := &Deployment{
 		ID: e.ID, App: e.App, Group: e.Group, Revision: e.Revision, RevName: e.RevName,
-		Config: e.Config, Waves: slices.Clone(e.Waves), Seed: e.Seed, Redeploy: e.Redeploy, Inverse: e.Inverse, Undoes: e.Undoes,
+		Config: e.Config, Waves: slices.Clone(e.Waves), Seed: e.Seed, Redeploy: e.Redeploy, Repair: e.Repair,
+		Inverse: e.Inverse, Undoes: e.Undoes,
 		Fixes: e.Fixes, Without: e.Without, Preempt: e.Preempt,
 		Actor: e.Request.Actor, Person: e.Request.person(), Reason: e.Request.Reason, CreatedAt: s.Now, Created: s.Wall,
 		Tasks: map[string]*Task{},

@@ -52,27 +52,6 @@ func (s *State) groupDeleted(e GroupDeleted) error {
 	return nil
 }
 
-func (s *State) freezeSet(e FreezeSet) error {
-	f := Freeze{App: e.App, Group: e.Group, Actor: e.Request.Actor, Reason: e.Request.Reason, Wall: s.Wall}
-	for i := range s.Freezes {
-		if s.Freezes[i].App == e.App && s.Freezes[i].Group == e.Group {
-			s.Freezes[i] = f
-			return nil
-		}
-	}
-	s.Freezes = append(s.Freezes, f)
-	return nil
-}
-
-func (s *State) freezeLifted(e FreezeLifted) error {
-	n := len(s.Freezes)
-	s.Freezes = slices.DeleteFunc(s.Freezes, func(f Freeze) bool { return f.App == e.App && f.Group == e.Group })
-	if len(s.Freezes) == n {
-		return refuse(NotFound, "nothing is frozen in exactly that scope; see `dctl status`")
-	}
-	return nil
-}
-
 func (s *State) hostsQuarantined(e HostsQuarantined) error {
 	n := 0
 	for _, id := range e.Hosts {

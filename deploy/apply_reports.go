@@ -48,7 +48,7 @@ func (s *State) reported(r *Report) {
 	}
 	s.remove(t)
 	failed := t.StageFailed
-	t.Counter, t.Staged = r.Counter, r.Staged
+	t.Counter, t.Staged, t.Edits = r.Counter, r.Staged, r.Edits
 	t.StageFailed, t.StageReason = r.StageFailed, nil
 	if r.StageFailed != "" {
 		t.StageReason = r.Failure

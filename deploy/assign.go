@@ -25,6 +25,7 @@ type Assignment struct {
 	Artifacts  string   // URL of the application's store
 	Gates      []Gate
 	StopFail   bool  // a failing ApplicationStop of the old revision fails the task
+	Repair     bool  // do nothing where the installed files are what the last hook left
 	TaskLimit  int64 // nanoseconds a task may take
 }
 
@@ -82,6 +83,7 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 		a.Rollback = d.Status == DeploymentStatusRollingBack || task != nil &&
 			(task.Status == TaskReverting || task.Phase == 1)
 		a.TaskLimit = int64(d.Config.Timeouts.Task)
+		a.Repair = d.Repair && !a.Rollback
 	}
 	return a
 }

@@ -26,6 +26,7 @@ func Decide(s *State, f Fleet, now Time) []Event {
 	d.unreachable(f)
 	d.quarantine()
 	d.forget(f)
+	d.freezes()
 	for _, dep := range s.open {
 		d.deployment(dep)
 	}

@@ -9,7 +9,7 @@ func (d *decision) catchUps() {
 		if len(g.behind) == 0 || d.revertBegins[g] {
 			continue // or a revert set begins, and what targets should run changes
 		}
-		frozen := d.s.frozen(g) != nil
+		frozen := d.s.Frozen(g) != nil
 		led, x := d.ledger(g), d.groupTerms(g)
 		var births, late []Grant
 		var unstaged []TaskEnd

@@ -47,8 +47,8 @@ func (d *decision) overdue(dep *Deployment) bool {
 func (d *decision) holds(dep *Deployment, i int) []Hold {
 	g, w := d.s.group(dep), &dep.Waves[i]
 	out := d.s.orderHolds(dep, g, i)
-	if f := d.s.frozen(g); f != nil {
-		out = append(out, Hold{Kind: "freeze", Text: "frozen by " + f.Actor + reason(f.Reason)})
+	if f := d.s.Frozen(g); f != nil {
+		out = append(out, Hold{Kind: "freeze", Text: "frozen " + f.By()})
 	}
 	for _, name := range dep.preGates(i) {
 		gate := dep.Config.gate(name)

@@ -33,6 +33,7 @@ type Deployment struct {
 	Granted   bool     `json:"granted,omitempty"`
 	Asked     string   `json:"asked,omitempty"` // who wants all of it back, and why; "" nobody
 	Redeploy  bool     `json:"redeploy,omitempty"`
+	Repair    bool     `json:"repair,omitempty"` // see DeploymentCreated
 	Seed      uint64   `json:"seed"`
 	Actor     string   `json:"actor,omitempty"`
 	Person    string   `json:"person,omitempty"` // who the actor counts as, for four eyes
@@ -408,9 +409,13 @@ func (s *State) orderHolds(dep *Deployment, g *Group, wave int) []Hold {
 // startHolds says why a pending deployment does not start.
 func (s *State) startHolds(dep *Deployment, g *Group) []Hold {
 	live := 0
+	var first *Deployment
 	for _, o := range g.open {
 		if o.Seq >= dep.Seq {
 			break
+		}
+		if first == nil {
+			first = o
 		}
 		if o.Status == DeploymentStatusPending {
 			return []Hold{{Kind: "order", Name: o.ID, Text: fmt.Sprintf("%s (%s) has not started", o.RevName, o.ID)}}
@@ -418,9 +423,33 @@ func (s *State) startHolds(dep *Deployment, g *Group) []Hold {
 		live++
 	}
 	if limit := dep.Config.InFlight.Limit(); live >= limit {
-		return []Hold{{Kind: "order", Text: fmt.Sprintf("%d of at most %d deployments are live", live, limit)}}
+		return []Hold{{Kind: "order", Name: first.ID, Text: fmt.Sprintf(
+			"waits for the end of %s (%s), which is %s: %d of at most %d deployments in flight", first.RevName, first.ID,
+			first.Status, live, limit)}}
 	}
 	return s.orderHolds(dep, g, 0)
+}
+
+// Behind returns the deployment that another waits for, nil for none.
+func (s *State) Behind(dep *Deployment) *Deployment {
+	g := s.group(dep)
+	if g == nil || dep.Status != DeploymentStatusPending && dep.Status != DeploymentStatusRunning {
+		return nil
+	}
+	holds := s.startHolds(dep, g)
+	if dep.Status == DeploymentStatusRunning {
+		i := slices.IndexFunc(dep.Waves, func(w Wave) bool { return w.Status.waits() })
+		if i < 0 {
+			return nil
+		}
+		holds = s.orderHolds(dep, g, i)
+	}
+	for _, h := range holds {
+		if o := s.Deployments[h.Name]; o != nil {
+			return o
+		}
+	}
+	return nil
 }
 
 // rehearsable reports whether some target of the wave has another good revision

@@ -44,9 +44,14 @@ func Describe(e Event) string {
 	case GatesAnswered:
 		return "GatesAnswered " + e.Deployment
 	case FreezeSet:
+		if e.For > 0 {
+			return fmt.Sprintf("FreezeSet by %s for=%s", e.Request.Actor, e.For)
+		}
 		return "FreezeSet by " + e.Request.Actor
 	case FreezeLifted:
 		return "FreezeLifted by " + e.Request.Actor
+	case FreezesEnded:
+		return "FreezesEnded"
 	case TargetMoved:
 		return fmt.Sprintf("TargetMoved %s wave=%d from=%d", e.Host, e.To, e.From)
 	case TargetsReported:

@@ -107,6 +107,7 @@ type DeploymentCreated struct {
 	Waves      []Wave
 	Seed       uint64
 	Redeploy   bool
+	Repair     bool // of Redeploy: hosts whose installed files are as they should be do nothing
 	Force      bool // deploy a revision that is marked bad
 	Inverse    bool // a rollback as a deployment of its own
 	// of an inverse one: the deployment that it takes back, the choice of Undoable; "" brings all to Revision
@@ -160,10 +161,12 @@ type RequestMade struct {
 	By         string   // take-over: the newer deployment; "" is the next one
 }
 
-// FreezeSet holds every grant in its scope, rollbacks apart.
+// FreezeSet holds every grant in its scope, rollbacks apart, until it is lifted
+// or its time is over.
 type FreezeSet struct {
 	Request    Request
-	App, Group string // "" is every one
+	App, Group string        // "" is every one
+	For        time.Duration // of FSM time, at most FreezeMax; 0 until it is lifted
 }
 
 // FreezeLifted ends the freeze of exactly that scope.
@@ -171,6 +174,9 @@ type FreezeLifted struct {
 	Request    Request
 	App, Group string
 }
+
+// FreezesEnded ends every freeze whose time is over.
+type FreezesEnded struct{}
 
 // HoldsChanged says why a wave is not entered, or that nothing holds it now.
 type HoldsChanged struct {
@@ -438,6 +444,14 @@ type Report struct {
 	Staged      []Digest
 	StageFailed Digest
 	Failure     *Failure // of the result or of staging
+	Edits       *Edits
+}
+
+// Edits are installed files of a target that are not what the last hook of the
+// last deployment left; nil is none that is known of.
+type Edits struct {
+	Files int      `json:"files"`
+	Paths []string `json:"paths,omitempty"` // the first few
 }
 
 // Failure says why a task failed, in the words that a person needs.
@@ -479,6 +493,7 @@ func (TargetsReported) event()    {}
 func (GroupDeleted) event()       {}
 func (FreezeSet) event()          {}
 func (FreezeLifted) event()       {}
+func (FreezesEnded) event()       {}
 func (HoldsChanged) event()       {}
 func (TargetMoved) event()        {}
 func (TakenOver) event()          {}

@@ -251,29 +251,6 @@ func (g *Group) Usage(zone string) Usage {
 	return Usage{Members: u.members, Registered: u.registered, Serving: u.serving, Permits: u.permits}
 }
 
-// Freeze holds every grant of a scope but those of rollbacks.
-type Freeze struct {
-	App    string `json:"app,omitempty"` // "" is every one
-	Group  string `json:"group,omitempty"`
-	Actor  string `json:"actor,omitempty"`
-	Reason string `json:"reason,omitempty"`
-	Wall   int64  `json:"wall"`
-}
-
-// Frozen returns the freeze that holds the group's grants, or nil.
-func (s *State) Frozen(g *Group) *Freeze { return s.frozen(g) }
-
-// frozen returns the freeze that holds the group's grants, or nil.
-func (s *State) frozen(g *Group) *Freeze {
-	for i := range s.Freezes {
-		f := &s.Freezes[i]
-		if (f.App == "" || f.App == g.App) && (f.Group == "" || f.Group == g.Name) {
-			return f
-		}
-	}
-	return nil
-}
-
 // floors returns the strictest floors of the group and of everything that is
 // live on it.
 func floors(g *Group) []Floor {

@@ -321,8 +321,8 @@ func (s *State) Drift(g *Group) []Drifted {
 // catchUpHold says what keeps a target from being brought up to date now: a
 // freeze, or a floor; "" when nothing does.
 func (s *State) catchUpHold(g *Group, t *Target) string {
-	if f := s.frozen(g); f != nil && !t.goesBack(g) {
-		return "frozen by " + f.Actor + reason(f.Reason)
+	if f := s.Frozen(g); f != nil && !t.goesBack(g) {
+		return "frozen " + f.By()
 	}
 	var floor *floorError
 	if kind, _ := g.catchUp(t); kind == CatchUpLate {

@@ -235,8 +235,8 @@ func (p *Planned) holds(s *State, g *Group, in PlanInput) {
 		}
 		p.Holds = append(p.Holds, text)
 	}
-	if f := s.frozen(g); f != nil {
-		p.Holds = append(p.Holds, "frozen by "+f.Actor+reason(f.Reason))
+	if f := s.Frozen(g); f != nil {
+		p.Holds = append(p.Holds, "frozen "+f.By())
 	}
 	for _, name := range in.Config.PreGates {
 		gate := in.Config.gate(name)
@@ -261,8 +261,8 @@ func Holds(s *State, d *Deployment, now Time) []string {
 		return nil
 	}
 	var out []string
-	if f := s.frozen(s.group(d)); f != nil && d.Status != DeploymentStatusRollingBack {
-		out = append(out, "frozen by "+f.Actor+reason(f.Reason))
+	if f := s.Frozen(s.group(d)); f != nil && d.Status != DeploymentStatusRollingBack {
+		out = append(out, "frozen "+f.By())
 	}
 	if d.ScopeRevert != nil {
 		out = append(out, "takes "+d.ScopeRevert.Scope+" back: "+d.ScopeRevert.Cause)

@@ -2,6 +2,8 @@ package deploy_test
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +64,42 @@ func TestAFreezeHoldsGrantsButNoWayBack(t *testing.T) {
 	f.act("d2", deploy.VerbAbortRollback)
 	f.must(deploy.RollbackStarted{Deployment: "d2", Bad: true, Items: []deploy.RevertGoal{{Host: "h1", Goal: "v1"}}})
 	f.must(permit("d2", 0, deploy.Grant{Host: "h1", Gen: 3, Kind: deploy.PermitNormal, Goal: "v1"}))
+}
+
+// TestAFreezeEndsByAFact: its time being over ends no freeze, FreezesEnded does,
+// and only those whose time is over; the same log gives the same grants.
+func TestAFreezeEndsByAFact(t *testing.T) {
+	f := serving(t, "h1", "h2")
+	f.create("d2", "v2", "h1", "h2")
+	set := func(app string, d time.Duration) deploy.FreezeSet {
+		return deploy.FreezeSet{Request: deploy.Request{Actor: "ann", Reason: "fair"}, App: app, For: d}
+	}
+	f.refused(set("", -time.Second))
+	f.refused(set("", deploy.FreezeMax+1))
+	f.refused(deploy.FreezesEnded{})
+	f.must(set("www", time.Hour))
+	f.must(set("db", 2*time.Hour))
+	f.must(set("cache", 0))
+	begun := f.Now
+	if at, ok := deploy.NextWake(f.State, begun); !ok || at > begun.Add(time.Hour) {
+		t.Errorf("the leader wakes at %v, not when the first freeze ends", at)
+	}
+	ends := func(at deploy.Time) bool {
+		return slices.Contains(deploy.Decide(f.State, deploy.Fleet{}, at), deploy.Event(deploy.FreezesEnded{}))
+	}
+	if ends(begun.Add(time.Hour-1)) || !ends(begun.Add(time.Hour)) {
+		t.Error("the leader does not end the freeze when its time is over")
+	}
+	grant := permit("d2", 0, deploy.Grant{Host: "h1", Gen: 2, Kind: deploy.PermitNormal, Goal: "v2"})
+	f.Now = begun.Add(90 * time.Minute)
+	f.refused(grant) // the fact is missing
+	f.must(deploy.FreezesEnded{})
+	if len(f.Freezes) != 2 || f.Freezes[0].App != "db" || f.Freezes[1].App != "cache" {
+		t.Errorf("left are %+v", f.Freezes)
+	}
+	f.must(set("db", 0)) // frozen again without an end
+	f.Now = begun.Add(9 * time.Hour)
+	f.refused(deploy.FreezesEnded{})
 }
 
 // TestARollbackRevokesWhatContainsIt is R6: a later revision goes too, and both
@@ -181,5 +219,31 @@ func TestAnOpenGenerationDoesNotServe(t *testing.T) {
 	f.report(deploy.Report{Host: "h1", Gen: 7, Running: "v1", Health: deploy.HealthHealthy})
 	if f.Target("h1", "www").Serving() || f.Groups["www/prod"].Usage("").Serving != 1 {
 		t.Error("a target with an open generation counts as serving")
+	}
+}
+
+// TestWhoIsInTheWay: whoever waits in the queue of a group knows for whom, by the
+// limit of what is in flight, by a wave, or because the one before halts.
+func TestWhoIsInTheWay(t *testing.T) {
+	f := serving(t, "h1", "h2")
+	f.must(deploy.RevisionRegistered{App: "www", Name: "v3", Digest: "v3"})
+	d2 := f.create("d2", "v2", "h1", "h2")
+	c := f.Groups["www/prod"].Config
+	c.InFlight.Max = 1
+	f.must(deploy.DeploymentCreated{
+		ID: "d3", App: "www", Group: "prod", Revision: "v3", RevName: "v3", Config: c,
+		Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1", "h2"}}}, Layout: f.Groups["www/prod"].Layout.Version,
+	})
+	d3 := f.Deployments["d3"]
+	if got := f.Behind(d3); got != d2 || f.Behind(d2) != nil {
+		t.Errorf("d3 is behind %v, d2 behind %v", got, f.Behind(d2))
+	}
+	if got := deploy.Holds(f.State, d3, f.Now); len(got) != 1 || !strings.Contains(got[0], "v2 (d2), which is running") {
+		t.Errorf("it waits for %q", got)
+	}
+	d3.Config.InFlight.Max = 2
+	f.act("d2", deploy.VerbPause)
+	if got := f.Behind(d3); got != d2 {
+		t.Errorf("d2 halts, and d3 is behind %v", got)
 	}
 }

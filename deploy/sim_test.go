@@ -294,7 +294,7 @@ func (s *story) step() {
 	case 11:
 		ask(deploy.RequestMade{Verb: deploy.VerbSkipHosts, Hosts: []string{host}})
 	case 12:
-		did("freeze", deploy.FreezeSet{Request: req()})
+		did("freeze", deploy.FreezeSet{Request: req(), For: time.Duration(r.IntN(3)) * 5 * time.Minute})
 		if r.IntN(2) == 0 {
 			_ = w.Run(time.Duration(r.IntN(600))*time.Second, nil)
 			did("unfreeze", deploy.FreezeLifted{Request: req()})

@@ -24,6 +24,7 @@ type Target struct {
 	StageFailed   Digest   `json:"stage_failed,omitempty"`
 	StageFailedAt Time     `json:"stage_failed_at,omitempty"`
 	StageReason   *Failure `json:"stage_reason,omitempty"`
+	Edits         *Edits   `json:"edits,omitempty"`
 	Seals         []Seal   `json:"seals,omitempty"` // what passed on it, oldest first, at most sealMemory
 	Done          Digest   `json:"done,omitempty"`  // what this log granted it last and saw done
 	Quarantined   bool     `json:"quarantined,omitempty"`

@@ -16,6 +16,9 @@ func NextWake(s *State, now Time) (Time, bool) {
 			w.at(h.Flaps[len(h.Flaps)-1].Add(flapWindow))
 		}
 	}
+	for _, f := range s.Freezes {
+		w.at(f.Until)
+	}
 	return w.time, w.set
 }
 

@@ -21,7 +21,7 @@ type Runner struct {
 	options Options
 	cgroup  string
 	login   login
-	spares  spares
+	standby standby
 }
 
 // Options configures a Runner. Only Dir is required.
@@ -238,7 +238,7 @@ func (r *Runner) supervise(ctx context.Context, dir runDir, lock *os.File) (Resu
 	if err != nil {
 		return Result{}, fmt.Errorf("open supervisor's own log: %w", err)
 	}
-	h, err := r.hire(dir, lock, complaints)
+	h, err := r.handOver(dir, lock, complaints)
 	_ = complaints.Close()
 	if err != nil {
 		return Result{}, err
@@ -249,7 +249,7 @@ func (r *Runner) supervise(ctx context.Context, dir runDir, lock *os.File) (Resu
 	select {
 	case again := <-done:
 		if again {
-			r.spares.keep(h)
+			r.standby.keep(h)
 		} else {
 			h.end()
 		}
@@ -263,10 +263,10 @@ func (r *Runner) supervise(ctx context.Context, dir runDir, lock *os.File) (Resu
 	}
 }
 
-// hire gives the run to the supervisor that is at hand, or to a new one: one
+// handOver gives the run to the supervisor that is at hand, or to a new one: one
 // that waited may have died.
-func (r *Runner) hire(dir runDir, lock, complaints *os.File) (*handle, error) {
-	if h := r.spares.take(); h != nil {
+func (r *Runner) handOver(dir runDir, lock, complaints *os.File) (*handle, error) {
+	if h := r.standby.take(); h != nil {
 		if err := h.give(dir, lock, complaints); err == nil {
 			return h, nil
 		}

@@ -38,12 +38,12 @@ func (r *Releases) CheckRoom(q Request) error {
 	if r.surelyFits(q) {
 		return nil
 	}
-	for _, exact := range []bool{false, true} { // what stays is only compared where it matters
-		p, err := r.plan(q, exact)
+	for _, compare := range []bool{false, true} { // what stays is only compared where it matters
+		p, err := r.plan(q, compare)
 		if err != nil {
 			return nil // Install says so; hooks before it may mend it
 		}
-		if err = r.checkRoom(q.App, p); err == nil || exact {
+		if err = r.checkRoom(q.App, p); err == nil || compare {
 			return err
 		}
 	}
@@ -73,9 +73,9 @@ func (r *Releases) Install(ctx context.Context, q Request) error {
 	return nil
 }
 
-// plan works an install out. Exact compares files that are there already, and
-// leaves alone those that would not change.
-func (r *Releases) plan(q Request, exact bool) (*plan, error) {
+// plan works an install out. With compare it reads files that are there already,
+// and leaves alone those that would not change.
+func (r *Releases) plan(q Request, compare bool) (*plan, error) {
 	if err := checkName("an application", q.App); err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (r *Releases) plan(q Request, exact bool) (*plan, error) {
 		return nil, fmt.Errorf("the folder %s is gone; stage the revision again: %w", r.Dir(q.App, q.To),
 			os.ErrNotExist)
 	}
-	return p, r.planFiles(q, p, exact)
+	return p, r.planFiles(q, p, compare)
 }
 
 func (r *Releases) planRemoval(p *plan) error {
@@ -105,7 +105,7 @@ func (r *Releases) planRemoval(p *plan) error {
 	return err
 }
 
-func (r *Releases) planFiles(q Request, p *plan, exact bool) error {
+func (r *Releases) planFiles(q Request, p *plan, compare bool) error {
 	spec := q.Spec
 	if spec == nil {
 		spec = &hooks.AppSpec{}
@@ -133,12 +133,12 @@ func (r *Releases) planFiles(q Request, p *plan, exact bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return w.finish(spec.Permissions, p, exact)
+	return w.finish(spec.Permissions, p, compare)
 }
 
 // finish puts the plan in order: what is in the way, directories, files,
 // directories' permissions, and last what is no longer wanted.
-func (w *planner) finish(section []hooks.Permission, p *plan, exact bool) error {
+func (w *planner) finish(section []hooks.Permission, p *plan, compare bool) error {
 	perms, err := w.permissions(section)
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (w *planner) finish(section []hooks.Permission, p *plan, exact bool) error 
 		w.copies[i].Access = perms[w.rest(c.Path)]
 	}
 	p.Actions, w.copies = w.copies, nil
-	if exact {
+	if compare {
 		p.Actions = w.spared(p.Actions)
 	}
 	p.Actions = slices.Insert(p.Actions, 0, append(w.early, w.mkdirs...)...)

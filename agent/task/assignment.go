@@ -57,6 +57,9 @@ type Assignment struct {
 	// Revert marks a goal that is itself the way back: a failure does not
 	// switch forward again, it is tried again and ends as broken.
 	Revert bool
+	// Verify asks to leave the target alone if it runs the goal, is healthy and
+	// its files are what the last hook left.
+	Verify bool `json:",omitempty"`
 	// SkipProbe is for targets without a probe.
 	SkipProbe bool
 	// Events is the order of a local deployment, checked by its maker; names

@@ -39,6 +39,9 @@ func forward(a Assignment, w World, fresh bool) []Step {
 	if a.Permit == PermitConditional && fresh {
 		b.add(Step{Kind: KindCheckIdle})
 	}
+	if a.Verify && fresh && a.Permit == PermitNormal && a.Goal == w.Installed && !w.Disturbed() {
+		b.add(Step{Kind: KindVerify, Revision: a.Goal})
+	}
 	switch {
 	case w.Undoable && a.Goal == w.Base:
 		return b.back(a, w)

@@ -33,11 +33,14 @@ const (
 	KindSettle
 	// KindReport closes the generation with Result; Revision is what runs.
 	KindReport
+	// KindVerify answers OK if the target needs no repair: then nothing more is
+	// done. Idempotent.
+	KindVerify
 )
 
 var kindNames = [...]string{
 	"wait", "stage", "accept", "check-idle", "hook", "install", "probe", "undo", "settle",
-	"report",
+	"report", "verify",
 }
 
 // String is the kind in lower case.

@@ -206,6 +206,8 @@ func (m *machine) succeeded(s Step) {
 		if a := m.assignment; s.Result == ResultBroken {
 			m.base.Assigned = &a
 		}
+	case KindVerify:
+		m.program = closing(m.assignment, ResultDone, m.world.Installed)
 	case KindWait, KindStage, KindCheckIdle, KindHook, KindInstall, KindProbe, KindUndo, KindSettle:
 	}
 }
@@ -224,6 +226,9 @@ func (m *machine) failed(s Step, e End) {
 		return
 	case KindStage:
 		m.stageFailed(s, e)
+		return
+	case KindVerify: // it does need repair
+		m.program = m.program[1:]
 		return
 	case KindWait, KindHook, KindInstall, KindProbe, KindUndo:
 	}

@@ -205,6 +205,19 @@ func TestPrograms(t *testing.T) {
 			"nothing to run", "v1", with(func(a *task.Assignment) { a.Goal = "" }), nil,
 			"accept; ApplicationStop v1; install; settle; report done",
 		},
+		{
+			"repair, nothing to do", "v2", with(func(a *task.Assignment) { a.Verify = true }), nil,
+			"stage v2; accept; verify v2; report v2 done",
+		},
+		{
+			"repair", "v2", with(func(a *task.Assignment) { a.Verify = true }),
+			map[string]int{"verify v2": 1},
+			"stage v2; accept; verify v2; ApplicationStop v2; " + in + "; settle v2; report v2 done",
+		},
+		{
+			"repair of another revision", "v1", with(func(a *task.Assignment) { a.Verify = true }), nil,
+			"stage v2; accept; ApplicationStop v1; " + in + "; settle v2; report v2 done",
+		},
 		{"redeploy", "v2", v2, nil, "stage v2; accept; ApplicationStop v2; " + in + "; settle v2; report v2 done"},
 		{"fence", "v1", with(func(a *task.Assignment) { a.Generation = 10 }), nil, ""},
 	} {

@@ -27,7 +27,7 @@ func (w *World) begun(s Step) {
 		w.hookBegun(s)
 	case KindInstall:
 		w.Undoable = true
-	case KindWait, KindStage, KindAccept, KindCheckIdle, KindProbe, KindUndo, KindSettle, KindReport:
+	case KindWait, KindStage, KindAccept, KindCheckIdle, KindProbe, KindUndo, KindSettle, KindReport, KindVerify:
 	}
 }
 
@@ -58,6 +58,6 @@ func (w *World) ended(s Step) {
 		case eventAfterAllow:
 			w.Blocked = false
 		}
-	case KindWait, KindStage, KindAccept, KindCheckIdle, KindProbe, KindReport:
+	case KindWait, KindStage, KindAccept, KindCheckIdle, KindProbe, KindReport, KindVerify:
 	}
 }

@@ -72,7 +72,7 @@ func (s *Store) put(ctx context.Context, key string, r io.Reader, size int64) (e
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(f, artifacts.ExactReader(reader{ctx, r}, size, "content")); err != nil {
+	if _, err := io.Copy(f, artifacts.SizedReader(reader{ctx, r}, size, "content")); err != nil {
 		return errors.Join(err, f.Cleanup())
 	}
 	if err := f.CloseAtomicallyReplace(); err != nil {

@@ -61,7 +61,7 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) er
 	if err := artifacts.CheckKey(key); err != nil {
 		return err
 	}
-	body := artifacts.ExactReader(r, size, "content")
+	body := artifacts.SizedReader(r, size, "content")
 	_, err := s.client.Client.PutObject(ctx, s.cfg.Bucket, s.key(key), body, size,
 		minio.PutObjectOptions{
 			PartSize: partSize, NumThreads: 1,

@@ -108,7 +108,7 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) er
 		return err
 	}
 	_, err := s.upload.UploadObject(ctx, &transfermanager.UploadObjectInput{
-		Bucket: &s.cfg.Bucket, Key: s.key(key), Body: artifacts.ExactReader(r, size, "content"),
+		Bucket: &s.cfg.Bucket, Key: s.key(key), Body: artifacts.SizedReader(r, size, "content"),
 	})
 	return s.explain("put", key, err)
 }

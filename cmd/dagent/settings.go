@@ -41,6 +41,7 @@ type settings struct {
 	KeepFree      config.Size       `yaml:"keepFree"`
 	KeepRuns      int               `yaml:"keepRuns" min:"1"`
 	PruneAfter    time.Duration     `yaml:"pruneAfter"`
+	CompareEvery  time.Duration     `yaml:"compareEvery"`
 	StopGrace     time.Duration     `yaml:"stopGrace"`
 	Cgroup        string            `yaml:"cgroup"`
 	LogLevel      string            `yaml:"logLevel" enum:"debug info warn error"`
@@ -55,8 +56,8 @@ func defaults() settings {
 	return settings{
 		Name: name, Root: "/var/lib/groundswell/agent", InstallRoot: "/", GossipBind: "0.0.0.0:7103",
 		Credentials: "presigned", OutsideLinks: "keep",
-		KeepReleases: 5, CacheBytes: 2 << 30, KeepRuns: 200, PruneAfter: 3 * time.Minute, LogLevel: "info",
-		LogFormat: "json",
+		KeepReleases: 5, CacheBytes: 2 << 30, KeepRuns: 200, PruneAfter: 3 * time.Minute,
+		CompareEvery: 10 * time.Minute, LogLevel: "info", LogFormat: "json",
 	}
 }
 
@@ -70,6 +71,9 @@ func (s settings) options() (agent.Options, error) {
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
 		StopGrace: s.StopGrace, Cgroup: s.Cgroup,
 		Token: func() (identity.Token, error) { return identity.ReadToken(s.JoinTokenFile) },
+	}
+	if o.CompareEvery = s.CompareEvery; s.CompareEvery <= 0 {
+		o.CompareEvery = -1
 	}
 	o.RefuseOutsideLinks = s.OutsideLinks == "refuse"
 	if s.Credentials == "instance-role" {
@@ -151,6 +155,10 @@ func newLine() *line {
 		{"keep-free", "`SIZE` that filling the cache in idle times leaves free (default: the largest revision here)"},
 		{"keep-runs", "`N` finished hook runs keep their logs (default 200)"},
 		{"prune-after", "`TIME` without work before anything is deleted (default 3m)"},
+		{
+			"compare-every",
+			"`TIME` between comparisons of installed files with what the last hook left (default 10m; 0 never)",
+		},
 		{"stop-grace", "`TIME` to wait for a running hook when told to stop (default 0: the next agent adopts it)"},
 		{"cgroup", "`DIR` below which hooks get cgroups, or off (default found)"},
 		{"log-level", "`LEVEL`: debug, info, warn or error (default info)"},

@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 func (c *cli) accessCommand() *cobra.Command {
@@ -43,10 +45,11 @@ func printPeople(w io.Writer, s *controlv1.ListPeopleResponse) {
 		case p.BreakGlass:
 			state = "BREAK-GLASS, first used at " + p.UsedAt
 		}
-		rows = append(rows, cells(p.Name, dash(p.CountsAs), dash(p.MadeBy), dash(p.ConfirmedBy),
-			moment(p.SinceMs), state))
+		rows = append(rows, output.Cells(p.Name, output.Dash(p.CountsAs), output.Dash(p.MadeBy), output.Dash(p.ConfirmedBy),
+			output.Moment(p.SinceMs), state))
 	}
-	_ = table(w, "NAME\tCOUNTS AS\tMADE BY\tCONFIRMED BY\tSINCE\tSTATE", rows) // a broken pipe ends the program anyway
+	// a broken pipe ends the program anyway
+	_ = output.Table(w, "NAME\tCOUNTS AS\tMADE BY\tCONFIRMED BY\tSINCE\tSTATE", rows)
 }
 
 func (c *cli) accessConfirmCommand() *cobra.Command {
@@ -96,7 +99,7 @@ func (c *cli) revoke(cmd *cobra.Command, role, name string) error {
 		}
 		return c.show(out, func(w io.Writer) {
 			fmt.Fprintf(w, "%s %s is revoked (%s)\n", role, name,
-				line(out.Identity))
+				output.Line(out.Identity))
 			if role == "agent" {
 				fmt.Fprintf(w, "it still counts among the hosts of its groups, as one that does not serve: `dctl "+
 					"hosts forget %s` takes it out\n", name)

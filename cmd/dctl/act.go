@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/config"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -177,7 +178,7 @@ func (c *cli) confirm(question string) error {
 	if c.flags.yes || c.flags.noInput || !c.inTTY || !c.outTTY {
 		return nil
 	}
-	fmt.Fprint(c.err, clean(question)+" [y/N] ")
+	fmt.Fprint(c.err, output.Clean(question)+" [y/N] ")
 	answer, _ := bufio.NewReader(c.in).ReadString('\n') // an end of input is a no
 	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
 		return &exitError{code: exitOther, text: "not confirmed, nothing was done"}
@@ -194,7 +195,7 @@ func (c *cli) confirmHard(what, question string) error {
 	if c.flags.noInput || !c.inTTY || !c.outTTY {
 		return &exitError{code: exitRefused, text: what + "; say --yes to do it"}
 	}
-	fmt.Fprintln(c.err, line(what))
+	fmt.Fprintln(c.err, output.Line(what))
 	return c.confirm(question)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/deploy/spec"
 	"github.com/groundswell/groundswell/hooks"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -36,7 +37,7 @@ func (c *cli) appsList() *cobra.Command {
 				if c.machine() {
 					return list(c, "apps", out.Apps, "", nil)
 				}
-				return table(c.out, appHead, appRows(out.Apps))
+				return output.Table(c.out, appHead, appRows(out.Apps))
 			})
 		},
 	}
@@ -56,17 +57,35 @@ func appRows(apps []*controlv1.App) []string {
 			if g.Frozen != "" {
 				status += ", frozen"
 			}
-			rows = append(rows, cells(a.Name, g.Name, g.Hosts, g.Serving, running(g), last, status))
+			if g.EditedHosts > 0 {
+				status += ", edited"
+			}
+			rows = append(rows, output.Cells(a.Name, g.Name, g.Hosts, g.Serving, running(g), last, status))
 		}
 	}
 	return rows
+}
+
+// printEdited says on how many hosts installed files were edited, and the way on.
+func printEdited(w io.Writer, apps []*controlv1.App) {
+	for _, a := range apps {
+		for _, g := range a.Groups {
+			if g.EditedHosts == 0 {
+				continue
+			}
+			fmt.Fprintf(w, "\n%s %s: installed files are not what the last deployment left on %s:\n",
+				output.Line(a.Name), output.Line(g.Name), output.Count(int(g.EditedHosts), "host"))
+			fmt.Fprintf(w, "  dctl apps show %s  # which\n  dctl deploy --app %s --group %s --rev @current  # repairs them\n",
+				output.Line(a.Name), output.Line(a.Name), output.Line(g.Name))
+		}
+	}
 }
 
 // running is "9be01d7 ×11, 4f2a91c ×1".
 func running(g *controlv1.Group) string {
 	var out []string
 	for _, r := range g.Running {
-		text := fmt.Sprintf("%s ×%d", shortName(r.Name), r.Hosts)
+		text := fmt.Sprintf("%s ×%d", output.ShortName(r.Name), r.Hosts)
 		if r.Grade == "suspect" || r.Grade == "bad" {
 			text += " (" + r.Grade + ")"
 		}
@@ -126,11 +145,16 @@ func printApp(w io.Writer, a *controlv1.App) {
 		if g.NextSelector != "" {
 			selector += " (then: " + g.NextSelector + ")"
 		}
-		rows = append(rows, cells(g.Name, selector, g.Config, g.Artifacts))
+		rows = append(rows, output.Cells(g.Name, selector, g.Config, g.Artifacts))
 	}
-	_ = table(w, "GROUP\tSELECT\tCONFIG\tARTIFACTS", rows) // a broken pipe ends the program anyway
+	_ = output.Table(w, "GROUP\tSELECT\tCONFIG\tARTIFACTS", rows) // a broken pipe ends the program anyway
 	fmt.Fprintln(w)
-	_ = table(w, appHead, appRows([]*controlv1.App{a})) // a broken pipe ends the program anyway
+	_ = output.Table(w, appHead, appRows([]*controlv1.App{a})) // a broken pipe ends the program anyway
+	for _, g := range a.GetGroups() {
+		if g.Frozen != "" {
+			fmt.Fprintln(w, output.Line("group "+g.Name+" is frozen "+g.Frozen))
+		}
+	}
 	var drift []string
 	for _, g := range a.GetGroups() {
 		for _, x := range g.Drift {
@@ -138,23 +162,24 @@ func printApp(w io.Writer, a *controlv1.App) {
 			if why == "" {
 				why = "is being brought up to date"
 			}
-			drift = append(drift, cells(g.Name, x.Host, shortName(x.Runs), shortName(x.Wants), why))
+			drift = append(drift, output.Cells(g.Name, x.Host, output.ShortName(x.Runs), output.ShortName(x.Wants), why))
 		}
 	}
 	var grades []string
 	for _, g := range a.GetGroups() {
 		for _, r := range g.Running {
-			grades = append(grades, cells(g.Name, shortName(r.Name), r.Hosts, r.Grade))
+			grades = append(grades, output.Cells(g.Name, output.ShortName(r.Name), r.Hosts, r.Grade))
 		}
 	}
 	if len(grades) > 0 {
 		fmt.Fprintln(w)
-		_ = table(w, "GROUP\tRUNS\tHOSTS\tGRADE", grades) // a broken pipe ends the program anyway
+		_ = output.Table(w, "GROUP\tRUNS\tHOSTS\tGRADE", grades) // a broken pipe ends the program anyway
 	}
 	if len(drift) > 0 {
 		fmt.Fprintln(w)
-		_ = table(w, "GROUP\tDRIFTED\tRUNS\tSHOULD RUN\tWHY", drift) // a broken pipe ends the program anyway
+		_ = output.Table(w, "GROUP\tDRIFTED\tRUNS\tSHOULD RUN\tWHY", drift) // a broken pipe ends the program anyway
 	}
+	printEdited(w, []*controlv1.App{a})
 }
 
 func (c *cli) appsDelete() *cobra.Command {
@@ -234,11 +259,12 @@ func printApplied(w io.Writer, r *controlv1.ApplyAppResponse, dryRun bool) {
 		changed = "changed: " + strings.Join(r.Changed, ", ")
 	}
 	if dryRun && len(r.Leaving) > 0 {
-		fmt.Fprintln(w, line(leavingText(r.Leaving)))
+		fmt.Fprintln(w, output.Line(leavingText(r.Leaving)))
 	}
-	fmt.Fprintln(w, line(fmt.Sprintf("%s %s with groups %s; %s", did, r.App, strings.Join(r.Groups, ", "), changed)))
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("%s %s with groups %s; %s", did, r.App,
+		strings.Join(r.Groups, ", "), changed)))
 	for _, text := range r.Warnings {
-		fmt.Fprintln(w, "warning: "+line(text))
+		fmt.Fprintln(w, "warning: "+output.Line(text))
 	}
 }
 
@@ -336,7 +362,7 @@ func (c *cli) linted(all []finding) error {
 		}
 		lines = append(lines, object{{"severity", f.severity}, {"text", f.text}})
 		if !c.machine() {
-			fmt.Fprintf(c.out, "%s: %s\n", f.severity, clean(f.text))
+			fmt.Fprintf(c.out, "%s: %s\n", f.severity, output.Clean(f.text))
 		}
 	}
 	if c.machine() {
@@ -344,7 +370,7 @@ func (c *cli) linted(all []finding) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(c.out, "%s, %s\n", count(errs, "error"), count(len(all)-errs, "warning"))
+		fmt.Fprintf(c.out, "%s, %s\n", output.Count(errs, "error"), output.Count(len(all)-errs, "warning"))
 	}
 	if errs > 0 {
 		return silent(exitUsage)

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 //go:embed skeleton
@@ -62,7 +64,7 @@ func (c *cli) initApp(app, dir string) error {
 		for _, f := range files {
 			fmt.Fprintln(w, "wrote", f.path)
 		}
-		_ = table(w, "next:", []string{ // a broken pipe ends the program anyway
+		_ = output.Table(w, "next:", []string{ // a broken pipe ends the program anyway
 			"  dctl apps lint\tcheck it",
 			"  dctl apps apply\tput it into force",
 			"  dctl revisions push --app " + app + " --rev v1\tstore a revision",

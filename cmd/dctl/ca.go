@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 func (c *cli) clusterCACommand() *cobra.Command {
@@ -41,13 +43,13 @@ func (c *cli) caStatusCommand() *cobra.Command {
 
 // printCA says how far a replacement is, and what comes next.
 func printCA(w io.Writer, s *controlv1.ClusterStatusResponse) {
-	fmt.Fprintf(w, "CA %s issues; its certificate: %s\n", line(s.Ca), life(s.CaEndsMs))
-	behind := line(strings.Join(s.CaBehind, ", "))
+	fmt.Fprintf(w, "CA %s issues; its certificate: %s\n", output.Line(s.Ca), life(s.CaEndsMs))
+	behind := output.Line(strings.Join(s.CaBehind, ", "))
 	switch {
 	case s.NextCa == "":
 		fmt.Fprintln(w, "no other is trusted")
 	case s.NextCa != s.Ca:
-		fmt.Fprintf(w, "CA %s is trusted too, and issues once every coordinator has its key\n", line(s.NextCa))
+		fmt.Fprintf(w, "CA %s is trusted too, and issues once every coordinator has its key\n", output.Line(s.NextCa))
 		if behind != "" {
 			fmt.Fprintf(w, "waits for %s\n", behind)
 		}
@@ -60,7 +62,7 @@ func printCA(w io.Writer, s *controlv1.ClusterStatusResponse) {
 	}
 	if s.NextCa == s.Ca && s.CaAway > 0 {
 		fmt.Fprintf(w, "%s away: who does not come back before the predecessor is retired needs a new token\n",
-			count(int(s.CaAway), "host"))
+			output.Count(int(s.CaAway), "host"))
 	}
 }
 
@@ -82,7 +84,7 @@ dctl cluster ca status`,
 					return err
 				}
 				return c.show(out, func(w io.Writer) {
-					fmt.Fprintf(w, "CA %s is being brought in; see `dctl cluster ca status`\n", line(out.Id))
+					fmt.Fprintf(w, "CA %s is being brought in; see `dctl cluster ca status`\n", output.Line(out.Id))
 				})
 			})
 		},
@@ -121,7 +123,7 @@ dctl cluster ca retire --force -m "web-17 is off for good"`,
 			}
 			return c.show(out, func(w io.Writer) {
 				fmt.Fprintf(w, "CA %s is trusted no more, CA %s issues; save ca.key and a backup anew\n",
-					line(out.Id), line(out.Issues))
+					output.Line(out.Id), output.Line(out.Issues))
 				fmt.Fprintln(w, "look at who came in meanwhile: `dctl access list`, `dctl token list`")
 			})
 		})
@@ -138,6 +140,6 @@ func (c *cli) upToDate(cmd *cobra.Command, cl *client) error {
 	if err := cl.renew(cmd.Context()); err != nil {
 		return fmt.Errorf("renew your own credential before its CA is retired: %w", err)
 	}
-	cl.turn()
+	cl.failOver()
 	return nil
 }

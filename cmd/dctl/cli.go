@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -42,6 +43,7 @@ type globals struct {
 	noColor      bool
 	noInput      bool
 	yes          bool
+	stale        bool
 	timeout      config.Duration
 	reason       string
 }
@@ -100,4 +102,12 @@ func (c *cli) machine() bool { return c.flags.output == outputJSON || c.flags.ou
 func (c *cli) live() bool {
 	return c.inTTY && c.outTTY && !c.flags.noInput && !c.machine() && c.flags.output != outputPlain &&
 		c.env("TERM") != "dumb"
+}
+
+// reflows guesses from the environment whether the terminal wraps lines anew
+// when its width changes: nearly all do, but xterm, the console and screen.
+func (c *cli) reflows() bool {
+	name := c.env("TERM")
+	return c.env("XTERM_VERSION") == "" && name != "linux" && (!strings.HasPrefix(name,
+		"screen") || c.env("TMUX") != "")
 }

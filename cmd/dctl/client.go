@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/groundswell/groundswell/agent"
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -84,7 +85,11 @@ func comeBack(cred *identity.Credential) string {
 }
 
 func (cl *client) dial() (*grpc.ClientConn, error) {
-	return rpc.Dial(cl.addresses, cl.cred.Client(), cl.seen.Options()...)
+	how := cl.seen.Options()
+	if cl.cli.flags.stale {
+		how = append(how, rpc.Stale()...)
+	}
+	return rpc.Dial(cl.addresses, cl.cred.Client(), how...)
 }
 
 // where joins flags and the contexts file, and checks the addresses.
@@ -170,8 +175,8 @@ func (cl *client) api() controlv1.ControlServiceClient {
 	return controlv1.NewControlServiceClient(cl.conn)
 }
 
-// turn gives up on the present coordinator and tries the next one first.
-func (cl *client) turn() {
+// failOver gives up on the present coordinator and tries the next one first.
+func (cl *client) failOver() {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.addresses = append(append([]string{}, cl.addresses[1:]...), cl.addresses[0])
@@ -253,7 +258,7 @@ func attempt[A any](ctx context.Context, cl *client, f func(context.Context) (*A
 		if cl.cli.wait(ctx, pause(try)) != nil || ctx.Err() != nil {
 			return nil, cl.unreachable(ctx, limit, last)
 		}
-		cl.turn()
+		cl.failOver()
 	}
 }
 
@@ -271,7 +276,7 @@ func (c *cli) saying(what string) (over func()) {
 	go func() {
 		defer close(said)
 		if c.patience(ctx, sayAfter) == nil {
-			fmt.Fprintln(c.err, "dctl: "+clean(what)+" …")
+			fmt.Fprintln(c.err, "dctl: "+output.Clean(what)+" …")
 		}
 	}()
 	return func() { cancel(); <-said }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/agent"
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/identity"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -22,8 +24,7 @@ func (c *cli) clusterCommand() *cobra.Command {
 		Use: "status", Short: "Show the coordinators", Args: upTo(0), Example: "dctl cluster status",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus,
-					&controlv1.ClusterStatusRequest{})
+				out, err := c.awaitLeader(cmd.Context(), cl)
 				if err != nil {
 					return err
 				}
@@ -33,6 +34,31 @@ func (c *cli) clusterCommand() *cobra.Command {
 	}
 	return family("cluster", "The coordinators", status,
 		c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand(), c.clusterCACommand())
+}
+
+// leaderLooks is how often, every 100 ms, the status of a cluster looks for a
+// leader that is to come: all voters answer, and an election takes about a second.
+const leaderLooks = 50
+
+// awaitLeader answers how the cluster stands. One that has just started is given
+// the time to choose a leader; one without a quorum is told of at once.
+func (c *cli) awaitLeader(ctx context.Context, cl *client) (*controlv1.ClusterStatusResponse, error) {
+	for n := 1; ; n++ {
+		out, err := call(ctx, cl, controlv1.ControlServiceClient.ClusterStatus, &controlv1.ClusterStatusRequest{})
+		if err != nil || len(out.Missing) > 0 || leads(out) || n == leaderLooks {
+			return out, err
+		}
+		if err := c.wait(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// leads reports whether the cluster has a leader that has said where it is.
+func leads(s *controlv1.ClusterStatusResponse) bool {
+	return s.ClusterId != "" && slices.ContainsFunc(s.Coordinators, func(m *controlv1.Coordinator) bool {
+		return m.Leader && m.Address != ""
+	})
 }
 
 func (c *cli) clusterRemoveCommand() *cobra.Command {
@@ -65,17 +91,20 @@ dctl cluster remove c3 --force -m "the rack burnt down, c2 is on its way"`,
 }
 
 func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
-	fmt.Fprintln(w, line(fmt.Sprintf("cluster %s  version %s  epoch %d  term %d  index %d",
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("cluster %s  version %s  epoch %d  term %d  index %d",
 		s.ClusterId, s.Version, s.Epoch, s.Term, s.Index)))
-	fmt.Fprintf(w, "%s, %d connected, %s in flight\n", count(int(s.Hosts), "host"), s.Connected,
-		count(int(s.Deployments), "deployment"))
+	fmt.Fprintf(w, "%s, %d connected, %s in flight\n", output.Count(int(s.Hosts), "host"), s.Connected,
+		output.Count(int(s.Deployments), "deployment"))
 	if s.Held != "" {
 		fmt.Fprintf(w, "HELD in epoch %d: %s; hosts report and nothing is decided until `dctl cluster activate %d`\n",
-			s.Epoch, line(s.Held), s.Epoch)
+			s.Epoch, output.Line(s.Held), s.Epoch)
 	}
-	fmt.Fprintf(w, "quorum %d of %s", s.Quorum, count(voters(s), "voter"))
+	fmt.Fprintf(w, "quorum %d of %s", s.Quorum, output.Count(voters(s), "voter"))
 	if len(s.Missing) > 0 {
-		fmt.Fprintf(w, ", MISSING %s", line(strings.Join(s.Missing, ", ")))
+		fmt.Fprintf(w, ", MISSING %s", output.Line(strings.Join(s.Missing, ", ")))
+	}
+	if !slices.ContainsFunc(s.Coordinators, func(m *controlv1.Coordinator) bool { return m.Leader }) {
+		fmt.Fprint(w, ", NO LEADER")
 	}
 	fmt.Fprintf(w, "; the CA's certificate: %s\n", life(s.CaEndsMs))
 	var rows []string
@@ -91,18 +120,19 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 		if !m.Alive {
 			alive = "DEAD"
 		}
-		rows = append(rows, cells(
-			m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs), m.Version))
+		rows = append(rows, output.Cells(
+			m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs),
+			output.ShortVersion(m.Version)))
 	}
 	// a broken pipe ends the program anyway
-	_ = table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERTIFICATE\tVERSION", rows)
+	_ = output.Table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERTIFICATE\tVERSION", rows)
 	printTroubles(w, s)
 }
 
 func printTroubles(w io.Writer, s *controlv1.ClusterStatusResponse) {
 	for _, m := range s.Coordinators {
 		if m.Trouble != "" {
-			fmt.Fprintf(w, "%s is no voter yet: %s\n", line(m.Name), line(m.Trouble))
+			fmt.Fprintf(w, "%s is no voter yet: %s\n", output.Line(m.Name), output.Line(m.Trouble))
 		}
 	}
 }
@@ -122,7 +152,7 @@ func life(endsMs int64) string {
 	case endsMs == 0:
 		return "unknown"
 	case d <= 0:
-		return "ENDED " + moment(endsMs)
+		return "ENDED " + output.Moment(endsMs)
 	case d > 48*time.Hour:
 		return fmt.Sprintf("%d days", int(d.Hours()/24))
 	default:
@@ -210,7 +240,7 @@ func (c *cli) login(cmd *cobra.Command, name string) error {
 			return err
 		}
 		return c.show(object{{"context", name}, {"cluster_id", out.ClusterId}, {"file", path}}, func(w io.Writer) {
-			fmt.Fprintf(w, "context %s of cluster %s is in %s and current\n", name, line(out.ClusterId), path)
+			fmt.Fprintf(w, "context %s of cluster %s is in %s and current\n", name, output.Line(out.ClusterId), path)
 		})
 	})
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 // TestEveryCommandHasAnExample walks the tree; families list their children.
@@ -236,7 +238,7 @@ func TestClean(t *testing.T) {
 		"plain ü\t\n": "plain ü\t\n", "\x1b[31m": `\x1b[31m`, "a\rb": `a\x0db`, "\u202e": `\u202e`, "\xff": `\xff`,
 		"\u0085": `\u0085`, "\x00\x7f": `\x00\x7f`,
 	} {
-		if got := clean(in); got != want {
+		if got := output.Clean(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

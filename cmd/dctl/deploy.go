@@ -29,7 +29,8 @@ func (f *deployFlags) common(c *cli, cmd *cobra.Command) {
 	c.appFlag(cmd, &f.app)
 	cmd.Flags().StringVar(&f.group, "group", "", "deployment group, where the application has several")
 	cmd.Flags().StringVar(&f.rev, "rev", "",
-		"revision: name, prefix of at least 7, @current, @previous or @stable (default HEAD of a clean git checkout)")
+		"revision: name, prefix of at least 7, @current (repairs hosts with edited files), @previous or @stable "+
+			"(default HEAD of a clean git checkout)")
 	cmd.Flags().StringVar(&f.config, "config", "", "built-in deployment config instead of the group's own")
 	cmd.Flags().BoolVar(&f.redeploy, "redeploy", false, "also replace the revision on hosts that run it already")
 	cmd.Flags().BoolVar(&f.forceBad, "force-bad", false, "deploy a revision that is marked bad; needs --reason")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -310,37 +308,6 @@ func TestWatchTimeout(t *testing.T) {
 	if got.code != 8 || !strings.Contains(got.err, "dctl watch 01D") {
 		t.Errorf("%+v", got)
 	}
-}
-
-// TestHeartbeat is silent between two beats, so the second one must speak.
-func TestHeartbeat(t *testing.T) {
-	beats, updates := make(chan time.Time), make(chan update)
-	var out, errs bytes.Buffer
-	c := newCLI(nil, &out, &errs)
-	c.heartbeat = func(d time.Duration) (<-chan time.Time, func()) {
-		if d != 30*time.Second {
-			t.Errorf("beats every %s", d)
-		}
-		return beats, func() {}
-	}
-	go func() {
-		beats <- time.Time{}
-		updates <- update{
-			deployment: state(2, "running",
-				func(d *controlv1.Deployment) { d.Holds = []string{"all: bakes for 5s more"} }),
-			records: []*controlv1.Record{rec(2, "deployment", "running")},
-		}
-		beats <- time.Time{}
-		beats <- time.Time{}
-		updates <- update{lost: rpc.Errorf(rpc.KindUnavailable, "gone")}
-		beats <- time.Time{}
-		updates <- update{deployment: state(9, "succeeded")}
-		updates <- update{end: errEnd}
-	}()
-	if err := c.lines(t.Context(), newStory(false), updates, c.renderer()); !errors.Is(err, errEnd) {
-		t.Error(err)
-	}
-	golden(t, "heartbeat.golden", out.String())
 }
 
 func TestManyHostsAreToldInBatches(t *testing.T) {

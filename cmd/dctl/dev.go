@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/devfleet"
 )
 
@@ -171,7 +172,7 @@ func (c *cli) devStep(s devfleet.Step) {
 		}
 	}
 	if s.Message != "" {
-		fmt.Fprintf(c.out, "    %s\n", strings.ReplaceAll(clean(s.Message), "\n", "\n    "))
+		fmt.Fprintf(c.out, "    %s\n", strings.ReplaceAll(output.Clean(s.Message), "\n", "\n    "))
 	}
 }
 

@@ -133,11 +133,13 @@ type fake struct {
 	logged    []*controlv1.LogsResponse
 	revisions []*controlv1.Revision
 
-	mu       sync.Mutex
-	watches  []uint64 // the index that each watch began after
-	requests []string // ids
-	acts     []string
-	applied  *controlv1.ApplyAppRequest
+	mu         sync.Mutex
+	watches    []uint64 // the index that each watch began after
+	requests   []string // ids
+	acts       []string
+	applied    *controlv1.ApplyAppRequest
+	leaderless int      // statuses of the cluster without a leader, first
+	missing    []string // of these
 }
 
 func (f *fake) seen(m *controlv1.Mutation) {
@@ -264,9 +266,15 @@ func (f *fake) ListHosts(context.Context, *controlv1.ListHostsRequest) (*control
 func (f *fake) ClusterStatus(context.Context,
 	*controlv1.ClusterStatusRequest,
 ) (*controlv1.ClusterStatusResponse, error) {
+	if f.leaderless > 0 {
+		f.leaderless--
+		return &controlv1.ClusterStatusResponse{
+			Missing: f.missing, Coordinators: []*controlv1.Coordinator{{Name: "c1", Voter: true, Alive: true}},
+		}, f.fail
+	}
 	return &controlv1.ClusterStatusResponse{
 		ClusterId: "01C", Leader: "c1",
-		Coordinators: []*controlv1.Coordinator{{Name: "c1", Leader: true, Voter: true, Alive: true}},
+		Coordinators: []*controlv1.Coordinator{{Name: "c1", Leader: true, Voter: true, Alive: true, Address: "c1:7100"}},
 	}, f.fail
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 // gitHead returns the commit that a clean checkout is at.
@@ -16,7 +18,7 @@ func gitHead(ctx context.Context, dir string) (string, error) {
 	}
 	if changes != "" {
 		return "", fmt.Errorf("the git checkout has changes that no commit holds (%s); commit them, or give --rev",
-			count(len(strings.Split(changes, "\n")), "file"))
+			output.Count(len(strings.Split(changes, "\n")), "file"))
 	}
 	return git(ctx, dir, "rev-parse", "HEAD")
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -106,7 +107,7 @@ database's releases with it.`,
 					fmt.Fprintf(c.err, "host %s says of itself what is written down; nothing to approve\n", h.Name)
 					return nil
 				}
-				if err := c.confirm(line(fmt.Sprintf("Host %s says: %s. Approve?", h.Name,
+				if err := c.confirm(output.Line(fmt.Sprintf("Host %s says: %s. Approve?", h.Name,
 					strings.Join(h.Differences, ", ")))); err != nil {
 					return err
 				}
@@ -131,8 +132,8 @@ func (c *cli) setAttributes(ctx context.Context, cl *client, h *controlv1.Host, 
 		return err
 	}
 	return c.show(out, func(w io.Writer) {
-		fmt.Fprintln(w, line(fmt.Sprintf("%s is in zone %s, labels: %s", is.Name, dash(is.Zone),
-			dash(strings.Join(pairs(is.Labels), " ")))))
+		fmt.Fprintln(w, output.Line(fmt.Sprintf("%s is in zone %s, labels: %s", is.Name, output.Dash(is.Zone),
+			output.Dash(strings.Join(pairs(is.Labels), " ")))))
 	})
 }
 
@@ -154,7 +155,7 @@ by itself. If one of them is a thief: ` + "`dctl hosts revoke`" + ` instead.`,
 					return err
 				}
 				return c.show(out, func(w io.Writer) {
-					fmt.Fprintln(w, line(fmt.Sprintf(
+					fmt.Fprintln(w, output.Line(fmt.Sprintf(
 						"the machine at %s keeps %s; the one at %s becomes a host of its own",
 						out.Kept, args[0], out.Split)))
 				})

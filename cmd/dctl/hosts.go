@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 func (c *cli) hostsCommand() *cobra.Command {
@@ -99,15 +101,15 @@ func hostRow(h *controlv1.Host, app string) string {
 	}
 	var running, health []string
 	if len(all) > hostApps {
-		running, health = []string{count(len(all), "application")}, healths(all)
+		running, health = []string{output.Count(len(all), "application")}, healths(all)
 		all = nil
 	}
 	for _, t := range all {
 		if len(all) > 1 {
-			running = append(running, t.App+"="+shortName(t.Running))
+			running = append(running, t.App+"="+output.ShortName(t.Running))
 			health = append(health, t.App+"="+t.Health)
 		} else {
-			running, health = append(running, shortName(t.Running)), append(health, t.Health)
+			running, health = append(running, output.ShortName(t.Running)), append(health, t.Health)
 		}
 	}
 	state := h.State
@@ -117,7 +119,8 @@ func hostRow(h *controlv1.Host, app string) string {
 	if h.Says != nil {
 		state += ", unapproved"
 	}
-	return cells(h.Name, h.Zone, state, strings.Join(running, ","), strings.Join(health, ","), h.Version)
+	return output.Cells(h.Name, h.Zone, state, strings.Join(running, ","), strings.Join(health, ","),
+		output.ShortVersion(h.Version))
 }
 
 // hostApps is how many applications of a host a list names.
@@ -186,28 +189,49 @@ it back should the application serve after all. Its state is connected, degraded
 }
 
 func printHost(w io.Writer, h *controlv1.Host, why bool) {
-	fmt.Fprintln(w, line(fmt.Sprintf("%s  id %s  zone %s  %s", h.GetName(), h.GetId(), h.GetZone(), h.GetState())))
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("%s  id %s  zone %s  %s", h.GetName(), h.GetId(), h.GetZone(), h.GetState())))
 	if h.GetQuarantine() != "" {
-		fmt.Fprintln(w, line("quarantined: "+h.Quarantine))
+		fmt.Fprintln(w, output.Line("quarantined: "+h.Quarantine))
 	}
-	fmt.Fprintln(w, line("labels: "+strings.Join(pairs(h.GetLabels()), " ")))
+	fmt.Fprintln(w, output.Line("labels: "+strings.Join(pairs(h.GetLabels()), " ")))
 	if h.GetSays() != nil {
-		fmt.Fprintln(w, line("its agent says: "+strings.Join(h.Differences, ", ")+
+		fmt.Fprintln(w, output.Line("its agent says: "+strings.Join(h.Differences, ", ")+
 			"; that counts once approved (`dctl hosts approve "+h.Name+"`)"))
 	}
-	fmt.Fprintln(w, line(fmt.Sprintf("agent %s, connected to %s", h.GetVersion(), h.GetCoordinator())))
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("agent %s, connected to %s", h.GetVersion(), h.GetCoordinator())))
 	var rows []string
 	for _, t := range h.GetTargets() {
-		rows = append(rows, cells(t.App, t.Group, shortName(t.Running), shortName(t.Desired), shortName(t.LastGood),
-			t.Health, t.Permit, t.Evidence))
+		rows = append(rows, output.Cells(t.App, t.Group, output.ShortName(t.Running), output.ShortName(t.Desired),
+			output.ShortName(t.LastGood), t.Health, t.Permit, t.Evidence))
 	}
 	// a broken pipe ends the program anyway
-	_ = table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows)
+	_ = output.Table(w, "APP\tGROUP\tRUNNING\tDESIRED\tLAST GOOD\tHEALTH\tPERMIT\tEVIDENCE", rows)
 	for _, t := range h.GetTargets() {
+		if t.EditedFiles > 0 {
+			fmt.Fprintln(w, output.Line(fmt.Sprintf("%s: %s not what the last deployment left: %s", t.App,
+				are(int(t.EditedFiles), "installed file"), few(t.Edited, int(t.EditedFiles)))))
+		}
 		if why {
-			fmt.Fprintln(w, line(fmt.Sprintf("%s should run %s: %s", t.App, cmp.Or(t.Desired, "nothing"), t.Why)))
+			fmt.Fprintln(w, output.Line(fmt.Sprintf("%s should run %s: %s", t.App, cmp.Or(t.Desired, "nothing"), t.Why)))
 		}
 	}
+}
+
+// are is "1 file is" or "2 files are".
+func are(n int, what string) string {
+	if n == 1 {
+		return output.Count(n, what) + " is"
+	}
+	return output.Count(n, what) + " are"
+}
+
+// few is a list of the first names of so many.
+func few(names []string, of int) string {
+	text := strings.Join(names, ", ")
+	if of > len(names) {
+		text += fmt.Sprintf(" and %d more", of-len(names))
+	}
+	return text
 }
 
 func (c *cli) hostsCordon(use, short string, lift bool) *cobra.Command {

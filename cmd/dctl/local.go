@@ -12,6 +12,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent"
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/memory"
 )
@@ -119,7 +120,7 @@ func (c *cli) refused(err error) error {
 	}
 	c.answered = true
 	r := agent.LocalResult{
-		Result: agent.LocalFailed, Code: hooks.CodeOther, Message: clean(message(err)),
+		Result: agent.LocalFailed, Code: hooks.CodeOther, Message: output.Clean(message(err)),
 		Events: []agent.LocalEvent{},
 	}
 	return errors.Join(err, json.NewEncoder(c.out).Encode(r))
@@ -161,9 +162,9 @@ func (c *cli) drawEvent(e agent.LocalEvent) {
 	}
 	fmt.Fprintf(c.out, "%-9s %-18s %6.2fs\n", e.Result, e.Event, e.Seconds)
 	for _, s := range e.Scripts {
-		fmt.Fprintf(c.out, "          %s: %s\n", clean(s.Script), clean(s.Message))
+		fmt.Fprintf(c.out, "          %s: %s\n", output.Clean(s.Script), output.Clean(s.Message))
 		if s.Notice != "" {
-			fmt.Fprintf(c.out, "          %s\n", clean(s.Notice))
+			fmt.Fprintf(c.out, "          %s\n", output.Clean(s.Notice))
 		}
 	}
 }
@@ -171,7 +172,7 @@ func (c *cli) drawEvent(e agent.LocalEvent) {
 // drawResult is the end of a local deployment for people.
 func drawResult(w io.Writer, r agent.LocalResult) {
 	for _, text := range r.Warnings {
-		fmt.Fprintf(w, "warning: %s\n", clean(text))
+		fmt.Fprintf(w, "warning: %s\n", output.Clean(text))
 	}
 	fmt.Fprintf(w, "%s %s\n", r.Deployment, r.Result)
 	if r.Release != "" {
@@ -180,14 +181,14 @@ func drawResult(w io.Writer, r agent.LocalResult) {
 	if r.Result == agent.LocalSucceeded {
 		return
 	}
-	fmt.Fprintf(w, "  event    %s\n  code     %d (%s)\n  message  %s\n", r.Event, r.Code, r.Code, clean(r.Message))
+	fmt.Fprintf(w, "  event    %s\n  code     %d (%s)\n  message  %s\n", r.Event, r.Code, r.Code, output.Clean(r.Message))
 	if r.Script != "" {
-		fmt.Fprintf(w, "  script   %s\n", clean(r.Script))
+		fmt.Fprintf(w, "  script   %s\n", output.Clean(r.Script))
 	}
 	if len(r.Reverted) > 0 {
 		fmt.Fprintln(w, "  went back to the former revision")
 	}
 	for line := range strings.Lines(r.Log) {
-		fmt.Fprintf(w, "  | %s\n", clean(strings.TrimRight(line, "\n")))
+		fmt.Fprintf(w, "  | %s\n", output.Clean(strings.TrimRight(line, "\n")))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/hooks"
 )
 
@@ -102,7 +103,7 @@ func (c *cli) tellFindings(findings []hooks.Finding) error {
 		}
 		all = append(all, lintFinding{f.Severity.String(), f.File, f.Pos.Line, f.Pos.Column, f.Field, f.Text})
 		if !c.machine() {
-			fmt.Fprintf(c.out, "%s: %s\n", f.Severity, clean(f.Error()))
+			fmt.Fprintf(c.out, "%s: %s\n", f.Severity, output.Clean(f.Error()))
 		}
 	}
 	if c.machine() {

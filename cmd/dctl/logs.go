@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 func (c *cli) logsCommand() *cobra.Command {
@@ -77,7 +79,7 @@ func (l *logWriter) write(m *controlv1.LogsResponse) error {
 		})
 	}
 	if m.Error != "" {
-		fmt.Fprintf(l.c.err, "%s: %s\n", line(m.Host), line(m.Error))
+		fmt.Fprintf(l.c.err, "%s: %s\n", output.Line(m.Host), output.Line(m.Error))
 		return nil
 	}
 	l.heading(m)
@@ -85,7 +87,7 @@ func (l *logWriter) write(m *controlv1.LogsResponse) error {
 }
 
 func (l *logWriter) heading(m *controlv1.LogsResponse) {
-	of := strings.TrimSpace(fmt.Sprintf("%s %s %s", line(m.Host), line(m.Event), line(m.Script)))
+	of := strings.TrimSpace(fmt.Sprintf("%s %s %s", output.Line(m.Host), output.Line(m.Event), output.Line(m.Script)))
 	if of == l.of {
 		return
 	}
@@ -101,7 +103,7 @@ func (l *logWriter) data(data []byte) error {
 	text := string(data)
 	l.open = !strings.HasSuffix(text, "\n")
 	if l.c.outTTY {
-		text = clean(strings.ReplaceAll(text, "\r\n", "\n"))
+		text = output.Clean(strings.ReplaceAll(text, "\r\n", "\n"))
 	}
 	_, err := io.WriteString(l.c.out, text)
 	return err

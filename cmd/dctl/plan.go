@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 func (c *cli) planCommand() *cobra.Command {
@@ -49,19 +51,19 @@ func (c *cli) plan(cmd *cobra.Command, f *deployFlags) error {
 func printPlan(w io.Writer, p *controlv1.PlanDeploymentResponse) {
 	from := "nothing"
 	if p.From != "" {
-		from = shortName(p.From)
+		from = output.ShortName(p.From)
 	}
-	fmt.Fprintln(w, line(fmt.Sprintf("%s %s: %s → %s", p.App, p.Group, from, shortName(p.Revision))))
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("%s %s: %s → %s", p.App, p.Group, from, output.ShortName(p.Revision))))
 	var rows []string
 	for i, v := range p.Waves {
-		rows = append(rows, cells(i+1, v.Name, len(v.Hosts), "+"+span(v.StartsMs), planBake(v), v.Budget, planGates(v),
-			shorten(v.Hosts)))
+		rows = append(rows, output.Cells(i+1, v.Name, len(v.Hosts), "+"+output.Span(v.StartsMs), planBake(v), v.Budget,
+			planGates(v), output.Shorten(v.Hosts)))
 	}
 	// a broken pipe ends the program anyway
-	_ = table(w, "WAVE\tNAME\tHOSTS\tSTARTS\tBAKE\tMAY FAIL\tGATES\tORDER", rows)
+	_ = output.Table(w, "WAVE\tNAME\tHOSTS\tSTARTS\tBAKE\tMAY FAIL\tGATES\tORDER", rows)
 	said := func(title string, lines []string) {
 		for _, l := range lines {
-			fmt.Fprintf(w, "%s: %s\n", title, line(l))
+			fmt.Fprintf(w, "%s: %s\n", title, output.Line(l))
 		}
 	}
 	said("capacity", p.Capacity)
@@ -72,7 +74,7 @@ func printPlan(w io.Writer, p *controlv1.PlanDeploymentResponse) {
 		fmt.Fprintln(w, "nothing to do: every host runs the revision")
 	}
 	fmt.Fprintf(w, "at most %s at a time, about %s; go on if nothing changed with --if-index %d\n",
-		count(int(p.Concurrent), "host"), span(p.EstimateMs), p.Index)
+		output.Count(int(p.Concurrent), "host"), output.Span(p.EstimateMs), p.Index)
 }
 
 // planGates names what is asked before a wave, marked as such, and while it bakes.
@@ -88,5 +90,5 @@ func planBake(v *controlv1.PlannedWave) string {
 	if v.BakeMs == 0 {
 		return ""
 	}
-	return span(v.BakeMs)
+	return output.Span(v.BakeMs)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/deploy/spec"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/naming"
@@ -78,9 +79,9 @@ func (c *cli) push(ctx context.Context, f *pushFlags) error {
 			return err
 		}
 		return c.show(pushedObject(f, pushed), func(w io.Writer) {
-			fmt.Fprintln(w, line(fmt.Sprintf("%s %s %s: %s in %s, %s sent", f.app, f.rev,
+			fmt.Fprintln(w, output.Line(fmt.Sprintf("%s %s %s: %s in %s, %s sent", f.app, f.rev,
 				shortDigest(string(pushed.Digest)),
-				bytesText(pushed.Bytes), count(pushed.Files, "file"), bytesText(pushed.UploadedBytes))))
+				output.Bytes(pushed.Bytes), output.Count(pushed.Files, "file"), output.Bytes(pushed.UploadedBytes))))
 		})
 	})
 }
@@ -144,12 +145,12 @@ func (c *cli) source(ctx context.Context, f *pushFlags) (artifacts.Source, error
 		return src, err
 	}
 	src.Dropped = func(file string) {
-		fmt.Fprintln(c.err, "warning: "+clean(file)+": its setuid or setgid bit is left out; set it by a mode in "+
+		fmt.Fprintln(c.err, "warning: "+output.Clean(file)+": its setuid or setgid bit is left out; set it by a mode in "+
 			"permissions")
 	}
 	if f.noLint { // lint tells them too
 		for _, w := range append(parsed.Warnings, parsed.Notices()...) {
-			fmt.Fprintln(c.err, "warning: "+clean(w.Error()))
+			fmt.Fprintln(c.err, "warning: "+output.Clean(w.Error()))
 		}
 	}
 	return src, nil
@@ -178,10 +179,10 @@ func (c *cli) lintBundle(ctx context.Context, f *pushFlags, src artifacts.Source
 		if x.severity == spec.SeverityError {
 			errs++
 		}
-		fmt.Fprintf(c.err, "%s: %s\n", x.severity, clean(x.text))
+		fmt.Fprintf(c.err, "%s: %s\n", x.severity, output.Clean(x.text))
 	}
 	if errs > 0 {
-		return usage("%s has %s, and nothing was sent; mend them, or say --no-lint", f.path, count(errs, "error"))
+		return usage("%s has %s, and nothing was sent; mend them, or say --no-lint", f.path, output.Count(errs, "error"))
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/artifacts/stores"
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -49,10 +50,10 @@ func revisionRow(r *controlv1.Revision) string {
 	}
 	var names []string
 	for _, name := range revisionNames(r) {
-		names = append(names, shortName(name))
+		names = append(names, output.ShortName(name))
 	}
-	return cells(strings.Join(names, ","), shortDigest(r.Digest), bytesText(r.Bytes), r.Files, r.Hosts,
-		moment(r.AtMs), r.Actor, note)
+	return output.Cells(strings.Join(names, ","), shortDigest(r.Digest), output.Bytes(r.Bytes), r.Files, r.Hosts,
+		output.Moment(r.AtMs), r.Actor, note)
 }
 
 func revisionNames(r *controlv1.Revision) []string {
@@ -77,7 +78,7 @@ func (cl *client) revision(ctx context.Context, app, name string) (*controlv1.Re
 	}
 	if len(out.Revisions) != 1 {
 		return nil, usage("%q names %s of %s; see `dctl revisions list --app %s`", name,
-			count(len(out.Revisions), "revision"), app, app)
+			output.Count(len(out.Revisions), "revision"), app, app)
 	}
 	return out.Revisions[0], nil
 }
@@ -105,15 +106,15 @@ func (c *cli) revisionsShow() *cobra.Command {
 }
 
 func printRevision(w io.Writer, r *controlv1.Revision) {
-	fmt.Fprintln(w, line(fmt.Sprintf("%s %s", r.App, strings.Join(revisionNames(r), ", "))))
-	fmt.Fprintln(w, line(r.Digest))
-	fmt.Fprintln(w, line(fmt.Sprintf("%s in %s, pushed %s by %s, runs on %s", bytesText(r.Bytes),
-		count(int(r.Files), "file"), moment(r.AtMs), r.Actor, count(int(r.Hosts), "host"))))
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("%s %s", r.App, strings.Join(revisionNames(r), ", "))))
+	fmt.Fprintln(w, output.Line(r.Digest))
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("%s in %s, pushed %s by %s, runs on %s", output.Bytes(r.Bytes),
+		output.Count(int(r.Files), "file"), output.Moment(r.AtMs), r.Actor, output.Count(int(r.Hosts), "host"))))
 	if r.Message != "" {
-		fmt.Fprintln(w, line(r.Message))
+		fmt.Fprintln(w, output.Line(r.Message))
 	}
 	if r.Bad != "" {
-		fmt.Fprintln(w, line("BAD: marked by deployment "+r.Bad+"; see `dctl status "+r.Bad+"`"))
+		fmt.Fprintln(w, output.Line("BAD: marked by deployment "+r.Bad+"; see `dctl status "+r.Bad+"`"))
 	}
 }
 
@@ -144,8 +145,8 @@ func (c *cli) revisionsVerify() *cobra.Command {
 			}
 			return c.show(object{{"app", app}, {"revision", args[0]}, {"digest", r.Digest}, {"ok", true}},
 				func(w io.Writer) {
-					fmt.Fprintln(w, line(fmt.Sprintf("%s %s is whole: %s in %s", app, args[0], bytesText(r.Bytes),
-						count(int(r.Files), "file"))))
+					fmt.Fprintln(w, output.Line(fmt.Sprintf("%s %s is whole: %s in %s", app, args[0], output.Bytes(r.Bytes),
+						output.Count(int(r.Files), "file"))))
 				})
 		})
 	}

@@ -22,7 +22,7 @@ func (c *cli) root() *cobra.Command {
 		c.localCommand(), c.tokenCommand(), c.accessCommand(), c.clusterCommand(), c.loginCommand(), c.versionCommand(),
 	)
 	root.AddCommand(c.actCommands()...)
-	root.AddCommand(c.freezeCommands()...)
+	root.AddCommand(c.freezeCommand(), c.unfreezeCommand())
 	root.AddCommand(c.devCommands()...)
 	root.AddCommand(c.benchCommands()...)
 	root.Long = `Deploy revisions to fleets of hosts, in waves.
@@ -137,6 +137,7 @@ func (c *cli) globalFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.flags.noInput, "no-input", false, "never ask, never read keys")
 	f.BoolVarP(&c.flags.yes, "yes", "y", false, "answer yes to every question")
 	f.Var(&c.flags.timeout, "timeout", "how long one request may take, retries included")
+	f.BoolVar(&c.flags.stale, "stale", false, "read from a coordinator that has lost the others, too")
 	f.StringVarP(&c.flags.reason, "reason", "m", "", "why, for the history")
 }
 

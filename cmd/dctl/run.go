@@ -10,6 +10,7 @@ import (
 	"charm.land/fang/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/rpc"
 )
 
@@ -48,7 +49,7 @@ func (c *cli) execute(ctx context.Context, root *cobra.Command, args []string) e
 // complain tells on standard error why dctl fails, and a program on standard
 // output too: one object, {"error": TEXT, "exit_code": N}.
 func (c *cli) complain(code int, err error) {
-	text := clean(message(err))
+	text := output.Clean(message(err))
 	if code == exitDetached && text != "" {
 		text = "interrupted"
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
+	"github.com/groundswell/groundswell/cmd/dctl/watch"
 	"github.com/groundswell/groundswell/deploy/spec"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -56,15 +58,15 @@ dctl simulate --app www --rev 9be01d7 --fail host=www-03 --fail gate=errors --ev
 func printSimulation(w io.Writer, s *controlv1.SimulateDeploymentResponse, events bool) {
 	for _, e := range s.Events {
 		if events {
-			fmt.Fprintln(w, line(e))
+			fmt.Fprintln(w, output.Line(e))
 		}
 	}
-	fmt.Fprintf(w, "ends %s after %s\n", s.Status, span(s.TookMs))
+	fmt.Fprintf(w, "ends %s after %s\n", s.Status, output.Span(s.TookMs))
 	if s.Cause != "" {
-		fmt.Fprintln(w, "cause: "+line(s.Cause))
+		fmt.Fprintln(w, "cause: "+output.Line(s.Cause))
 	}
 	for _, h := range s.Holds {
-		fmt.Fprintln(w, "hold: "+line(h))
+		fmt.Fprintln(w, "hold: "+output.Line(h))
 	}
 	fmt.Fprintf(w, "at worst %d of %d hosts served, and %d ran the revision\n", s.LowestServing, s.Hosts, s.MostExposed)
 }
@@ -97,7 +99,7 @@ for, what was decided and on what evidence, and what every host answered.`,
 }
 
 func printReplay(w io.Writer, r *controlv1.GetDeploymentResponse) {
-	fmt.Fprintln(w, header(r.Deployment))
+	fmt.Fprintln(w, watch.Header(r.Deployment))
 	if len(r.Records) == 0 {
 		fmt.Fprintln(w, "its history is gone: only the newest deployments of a group keep it")
 	}
@@ -105,10 +107,10 @@ func printReplay(w io.Writer, r *controlv1.GetDeploymentResponse) {
 		where := strings.Join(strings.Fields(x.Wave+" "+x.Host), " ")
 		text := x.Text
 		if x.Failure != nil {
-			text = strings.TrimSpace(text + " " + failureText(x))
+			text = strings.TrimSpace(text + " " + watch.FailureText(x))
 		}
-		fmt.Fprintf(w, "%8s  #%-6d %-10s %-22s %s  %s\n", clock(x.ElapsedMs), x.Index, x.Subject, clip(line(where), 22),
-			line(x.To), line(text))
+		fmt.Fprintf(w, "%8s  #%-6d %-10s %-22s %s  %s\n", output.Clock(x.ElapsedMs), x.Index, x.Subject,
+			clip(output.Line(where), 22), output.Line(x.To), output.Line(text))
 	}
 }
 
@@ -130,32 +132,5 @@ func (c *cli) schemaCommand() *cobra.Command {
 			_, err := c.out.Write(append(spec.Schema(), '\n'))
 			return err
 		},
-	}
-}
-
-func (c *cli) freezeCommands() []*cobra.Command {
-	make := func(use, short string, lift bool) *cobra.Command {
-		var app, group string
-		cmd := &cobra.Command{
-			Use: use + " [--app APP [--group GROUP]]", Short: short, Args: upTo(0),
-			Example: fmt.Sprintf("dctl %s --app www --reason \"trade fair\"\ndctl %s", use, use),
-		}
-		c.appFlag(cmd, &app)
-		cmd.Flags().StringVar(&group, "group", "", "deployment group (default: every group of the application)")
-		cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-			return c.with(func(cl *client) error {
-				req := &controlv1.SetFreezeRequest{Mutation: cl.mutation(""), App: app, Group: group, Lift: lift}
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.SetFreeze, req)
-				if err != nil {
-					return err
-				}
-				return c.show(out, func(w io.Writer) { fmt.Fprintln(w, use+": accepted") })
-			})
-		}
-		return cmd
-	}
-	return []*cobra.Command{
-		make("freeze", "Hold every deployment, rollbacks apart", false),
-		make("unfreeze", "Lift the freeze of exactly that scope", true),
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
+	"github.com/groundswell/groundswell/cmd/dctl/watch"
 	"github.com/groundswell/groundswell/internal/config"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -91,7 +93,7 @@ func (cl *client) overview(cmd *cobra.Command) error {
 		})
 	}
 	for _, f := range apps.Freezes {
-		fmt.Fprintln(c.out, line(freezeText(f)))
+		fmt.Fprintln(c.out, output.Line(freezeText(f)))
 	}
 	for _, d := range live.Deployments {
 		printSummary(c.out, d, d.Cause)
@@ -100,47 +102,36 @@ func (cl *client) overview(cmd *cobra.Command) error {
 		fmt.Fprintln(c.out, "no deployment is in flight")
 	}
 	fmt.Fprintln(c.out)
-	return table(c.out, appHead, appRows(apps.Apps))
-}
-
-// freezeText says what is frozen, by whom, since when and why.
-func freezeText(f *controlv1.Freeze) string {
-	what := "everything"
-	if f.App != "" {
-		what = strings.TrimSpace(f.App + " " + f.Group)
-	}
-	text := fmt.Sprintf("FROZEN: %s, by %s since %s", what, f.Actor, moment(f.SinceMs))
-	if f.Reason != "" {
-		text += ": " + f.Reason
-	}
-	return text
+	err = output.Table(c.out, appHead, appRows(apps.Apps))
+	printEdited(c.out, apps.Apps)
+	return err
 }
 
 // printSummary is a deployment in a few lines, with its cause in these words.
 func printSummary(w io.Writer, d *controlv1.Deployment, cause string) {
-	fmt.Fprintln(w, header(d)+"  elapsed "+clock(d.ElapsedMs))
-	fmt.Fprintln(w, "  "+line(settledText(d)))
+	fmt.Fprintln(w, watch.Header(d)+"  elapsed "+output.Clock(d.ElapsedMs))
+	fmt.Fprintln(w, "  "+output.Line(watch.SettledText(d)))
 	for _, h := range d.Holds {
 		if d.Cause != "" {
 			h = strings.TrimSuffix(h, ": "+d.Cause) // it comes next
 		}
-		fmt.Fprintln(w, "  "+line(h))
+		fmt.Fprintln(w, "  "+output.Line(h))
 	}
 	if cause != "" {
-		fmt.Fprintln(w, "  cause: "+line(cause))
+		fmt.Fprintln(w, "  cause: "+output.Line(cause))
 	}
 	for _, a := range d.Approvals {
-		fmt.Fprintln(w, "  "+line(fmt.Sprintf("gate %s approved by %s at %s %s", a.Gate, a.Actor, moment(a.AtMs),
-			a.Reason)))
+		fmt.Fprintln(w, "  "+output.Line(fmt.Sprintf("gate %s approved by %s at %s %s", a.Gate, a.Actor,
+			output.Moment(a.AtMs), a.Reason)))
 	}
 	if len(d.Fixes) > 0 {
-		fmt.Fprintln(w, "  repairs "+line(strings.Join(d.Fixes, ", ")))
+		fmt.Fprintln(w, "  repairs "+output.Line(strings.Join(d.Fixes, ", ")))
 	}
 	if d.TakenBy != "" {
-		fmt.Fprintln(w, "  taken over by "+line(d.TakenBy))
+		fmt.Fprintln(w, "  taken over by "+output.Line(d.TakenBy))
 	}
 	if d.Suspect != "" {
-		fmt.Fprintln(w, "  SUSPECT: "+line(d.Suspect))
+		fmt.Fprintln(w, "  SUSPECT: "+output.Line(d.Suspect))
 	}
 }
 
@@ -150,46 +141,46 @@ func printAnswers(w io.Writer, d *controlv1.Deployment) {
 	var rows []string
 	for _, v := range d.Waves {
 		for _, a := range v.Answers {
-			rows = append(rows, cells(v.Name, a.Gate, a.Key, a.Answer, a.Value, a.Threshold, a.Samples, moment(a.ToMs),
-				a.Question, a.Detail))
+			rows = append(rows, output.Cells(v.Name, a.Gate, a.Key, a.Answer, a.Value, a.Threshold, a.Samples,
+				output.Moment(a.ToMs), a.Question, a.Detail))
 		}
 		if v.RehearsedMs > 0 {
-			fmt.Fprintln(w, line(fmt.Sprintf("%s: a rollback of one host took %s (rehearsed)", v.Name,
-				span(v.RehearsedMs))))
+			fmt.Fprintln(w, output.Line(fmt.Sprintf("%s: a rollback of one host took %s (rehearsed)", v.Name,
+				output.Span(v.RehearsedMs))))
 		}
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(w)
 		// a broken pipe ends the program anyway
-		_ = table(w, "WAVE\tGATE\tOF\tANSWER\tVALUE\tLIMIT\tSAMPLES\tAT\tQUESTION\tDETAIL", rows)
+		_ = output.Table(w, "WAVE\tGATE\tOF\tANSWER\tVALUE\tLIMIT\tSAMPLES\tAT\tQUESTION\tDETAIL", rows)
 	}
 }
 
 func printDeployment(w io.Writer, r *controlv1.GetDeploymentResponse) {
 	d := r.Deployment
-	s := newStory(false)
-	s.add(update{deployment: d, records: r.Records})
-	s.told = allShown(d, s.failed()) // by the table of hosts
+	p := watch.Of(d, r.Records)
+	p.Shown = allShown(d, p.Failed()) // by the table of hosts
 	cause := d.Cause
-	if s.told {
-		cause = s.brief(cause)
+	if p.Shown {
+		cause = p.Short(cause)
 	}
 	printSummary(w, d, cause)
 	var rows []string
 	for _, v := range d.Waves {
-		rows = append(rows, cells(v.Name, v.Zone, v.Status, fmt.Sprintf("%d/%d", v.Settled, v.Total), v.Failed,
+		rows = append(rows, output.Cells(v.Name, v.Zone, v.Status, fmt.Sprintf("%d/%d", v.Settled, v.Total), v.Failed,
 			v.Budget, waveBake(v)))
 	}
-	_ = table(w, "WAVE\tZONE\tSTATUS\tSETTLED\tFAILED\tMAY FAIL\tBAKE", rows) // a broken pipe ends the program anyway
+	// a broken pipe ends the program anyway
+	_ = output.Table(w, "WAVE\tZONE\tSTATUS\tSETTLED\tFAILED\tMAY FAIL\tBAKE", rows)
 	printAnswers(w, d)
 	printTasks(w, d)
 	switch {
-	case over(d) && verdict(d) != exitDone:
+	case watch.Over(d) && verdict(d) != exitDone:
 		fmt.Fprintln(w)
-		s.report(w)
-	case len(unreached(d)) > 0:
+		p.Report(w)
+	case len(watch.Unreached(d)) > 0, d.Behind != nil:
 		fmt.Fprintln(w)
-		next(w, d, s.failed())
+		watch.NextSteps(w, d, p.Failed())
 	}
 }
 
@@ -212,9 +203,9 @@ func waveBake(v *controlv1.Wave) string {
 	case v.BakeMs == 0:
 		return ""
 	case v.Status == "baking":
-		return span(v.BakeLeftMs) + " of " + span(v.BakeMs) + " left"
+		return output.Span(v.BakeLeftMs) + " of " + output.Span(v.BakeMs) + " left"
 	}
-	return span(v.BakeMs)
+	return output.Span(v.BakeMs)
 }
 
 func printTasks(w io.Writer, d *controlv1.Deployment) {
@@ -223,10 +214,10 @@ func printTasks(w io.Writer, d *controlv1.Deployment) {
 	}
 	var rows []string
 	for _, t := range d.Tasks {
-		rows = append(rows, cells(t.Name, t.Zone, waveName(d, t), t.Status, t.Health, taskText(t)))
+		rows = append(rows, output.Cells(t.Name, t.Zone, waveName(d, t), t.Status, t.Health, watch.TaskText(t)))
 	}
 	fmt.Fprintln(w)
-	_ = table(w, "HOST\tZONE\tWAVE\tSTATUS\tHEALTH\tWHAT", rows) // a broken pipe ends the program anyway
+	_ = output.Table(w, "HOST\tZONE\tWAVE\tSTATUS\tHEALTH\tWHAT", rows) // a broken pipe ends the program anyway
 }
 
 func waveName(d *controlv1.Deployment, t *controlv1.Task) string {
@@ -234,17 +225,6 @@ func waveName(d *controlv1.Deployment, t *controlv1.Task) string {
 		return d.Waves[i].Name
 	}
 	return ""
-}
-
-// taskText is what a host does just now, or why it failed.
-func taskText(t *controlv1.Task) string {
-	switch {
-	case t.Failure != nil:
-		return failureText(&controlv1.Record{Failure: t.Failure, Text: t.Cause})
-	case t.Event != "":
-		return strings.TrimSpace(t.Event + " " + t.Script)
-	}
-	return t.Cause
 }
 
 // statusText is the status in a list: a rollback that was asked for, and what
@@ -280,8 +260,8 @@ func (c *cli) historyCommand() *cobra.Command {
 			}
 			return list(c, "deployments", out.Deployments,
 				"ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
-					return cells(d.Id, d.App, d.Group, shortName(d.Revision), statusText(d), moment(d.CreatedMs),
-						clock(d.ElapsedMs),
+					return output.Cells(d.Id, d.App, d.Group, output.ShortName(d.Revision), statusText(d), output.Moment(d.CreatedMs),
+						output.Clock(d.ElapsedMs),
 						d.Actor, cmp.Or(d.Reason, d.Asked))
 				})
 		})

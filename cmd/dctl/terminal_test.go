@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,8 +15,11 @@ import (
 	"github.com/charmbracelet/x/vt"
 	"github.com/creack/pty"
 
+	"github.com/groundswell/groundswell/cmd/dctl/watch"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
+
+var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[a-zA-Z]")
 
 // screen is a terminal: what a person sees, and what has scrolled away.
 type screen struct {
@@ -172,9 +176,7 @@ func rollout(hosts int) []*controlv1.Deployment {
 
 // shown is what the view must draw of a state, without colours.
 func shown(d *controlv1.Deployment, columns, rows int, done bool) string {
-	v := &liveView{s: newStory(false), width: columns, height: rows, plain: true, done: done}
-	v.s.deployment = d
-	return strings.Join(v.lines(), "\n") + "\n"
+	return strings.Join(watch.Picture(d, columns, rows, done), "\n") + "\n"
 }
 
 // watched runs `dctl deploy` on a screen. Each state is sent once the former is
@@ -352,17 +354,14 @@ func TestLiveLogsAbove(t *testing.T) {
 	<-see
 }
 
-// Where a terminal wraps the last picture anew, all of its rows are replaced.
-func TestFrameRows(t *testing.T) {
-	f := frame{out: io.Discard, reflows: true}
-	must(t, f.draw(100, "", []string{strings.Repeat("x", 99), "", strings.Repeat("y", 40), strings.Repeat("z", 80)}))
-	for width, want := range map[int]int{140: 4, 99: 4, 80: 5, 50: 6, 40: 7, 20: 5 + 1 + 2 + 4} {
-		if got := f.rows(width); got != want {
-			t.Errorf("at a width of %d the picture takes %d rows, want %d", width, got, want)
-		}
-	}
-	f.reflows = false
-	if got := f.rows(20); got != 4 {
-		t.Errorf("where nothing is wrapped: %d", got)
+// TestLiveProgram runs the view on something that is no terminal, to its end.
+func TestLiveProgram(t *testing.T) {
+	cl := newCluster(t)
+	cl.context(cl.serve(&fake{watch: ends(state(9, "rolled_back"))}))
+	got := cl.callWith(t.Context(), func(c *cli) { c.inTTY, c.outTTY = true, true }, "deploy", "--app", "www", "--rev",
+		"9be01d7")
+	if got.code != 5 || !strings.Contains(got.out, "FAILED and rolled back") ||
+		strings.Contains(got.out, "\x1b[?1049h") {
+		t.Errorf("exit %d: %q %q", got.code, got.out, got.err)
 	}
 }

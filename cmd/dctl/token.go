@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/config"
 	"github.com/groundswell/groundswell/internal/identity"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -63,8 +64,8 @@ dctl token create --role operator --name ann > ann.token`,
 			}
 			return c.show(out, func(w io.Writer) {
 				fmt.Fprintln(w, out.Token)
-				fmt.Fprintf(c.err, "token %s, good until %s, for %s\n", out.Id, moment(out.ExpiresMs),
-					count(int(req.Uses), "use"))
+				fmt.Fprintf(c.err, "token %s, good until %s, for %s\n", out.Id, output.Moment(out.ExpiresMs),
+					output.Count(int(req.Uses), "use"))
 				switch {
 				case req.Host != "" && out.Returns:
 					fmt.Fprintf(c.err, "host %s is known, and comes back as itself with it\n", req.Host)
@@ -103,10 +104,10 @@ func printTokens(w io.Writer, s *controlv1.ListTokensResponse) {
 			whom = append(whom, "zone="+t.Zone)
 		}
 		whom = append(whom, pairs(t.Labels)...)
-		rows = append(rows, cells(t.Id, t.Role, dash(strings.TrimSpace(strings.Join(whom, " "))), t.Uses, left, dash(t.Actor),
-			dash(strings.Join(t.UsedBy, " "))))
+		rows = append(rows, output.Cells(t.Id, t.Role, output.Dash(strings.TrimSpace(strings.Join(whom, " "))), t.Uses, left, output.Dash(t.Actor),
+			output.Dash(strings.Join(t.UsedBy, " "))))
 	}
-	_ = table(w, "ID\tROLE\tFOR\tUSES\tLEFT\tMADE BY\tUSED BY", rows) // a broken pipe ends the program anyway
+	_ = output.Table(w, "ID\tROLE\tFOR\tUSES\tLEFT\tMADE BY\tUSED BY", rows) // a broken pipe ends the program anyway
 }
 
 func (c *cli) tokenRevokeCommand() *cobra.Command {

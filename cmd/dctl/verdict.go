@@ -3,14 +3,9 @@ package main
 import (
 	"strings"
 
+	"github.com/groundswell/groundswell/cmd/dctl/watch"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
-
-// over reports whether a watch has nothing more to wait for: the deployment
-// has ended, or only a person can move it.
-func over(d *controlv1.Deployment) bool {
-	return d.Terminal || d.Status == "paused" && d.Decision
-}
 
 // verdict is the exit code of a deployment's state. Going back is the purpose
 // of an inverse deployment; of any other it is a failure, however clean. Hosts
@@ -31,7 +26,7 @@ func verdict(d *controlv1.Deployment) int {
 		return exitRolledBack
 	case d.Terminal && (d.Status == "superseded" || strings.HasPrefix(d.Cause, "rejected ")):
 		return exitRefused
-	case over(d):
+	case watch.Over(d):
 		return exitHalted
 	case len(d.WaitsFor) > 0:
 		return exitApproval

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/groundswell/groundswell/cmd/dctl/watch"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -39,7 +40,7 @@ func TestRollbackOfAPart(t *testing.T) {
 // After a zone was taken back by request the way on is offered.
 func TestTheWayOnWithoutAZone(t *testing.T) {
 	var out strings.Builder
-	next(&out, state(4, "paused", func(d *controlv1.Deployment) {
+	watch.NextSteps(&out, state(4, "paused", func(d *controlv1.Deployment) {
 		d.Decision = true
 		d.Waves = []*controlv1.Wave{
 			{Name: "zones/a1", Zone: "a1", Status: "reverted"},
@@ -69,6 +70,65 @@ func TestStatusNamesTheUnreached(t *testing.T) {
 	} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("want %q in\n%s", want, got.out)
+		}
+	}
+}
+
+// Who queues behind a deployment that halts is told which, once, and the ways on.
+func TestTheQueueNamesWhoHalts(t *testing.T) {
+	queued := func(index uint64) *controlv1.Deployment {
+		return state(index, "pending", func(d *controlv1.Deployment) {
+			d.Behind = &controlv1.Behind{
+				Id: "01C", Revision: "4f2a91c", Status: "paused", Cause: "one-box: 1 failed", Decision: true,
+			}
+		})
+	}
+	f := &fake{watch: func(_ int, _ *controlv1.WatchDeploymentRequest,
+		send func(...*controlv1.WatchDeploymentResponse),
+	) error {
+		send(news(queued(4), rec(4, "deployment", "pending")), news(queued(5)))
+		send(news(state(9, "succeeded"), rec(9, "deployment", "succeeded")))
+		return nil
+	}}
+	cl := newCluster(t)
+	cl.context(cl.serve(f))
+	got := cl.call("deploy", "--app", "www", "--rev", "9be01d7")
+	for _, want := range []string{
+		"waits for 4f2a91c (01C), which is paused: one-box: 1 failed\n", "dctl status 01C  #", "dctl retry 01C  #",
+		"dctl abort 01C --rollback  #", "dctl abort 01D --leave  # end this one instead",
+	} {
+		if strings.Count(got.out, want) != 1 {
+			t.Errorf("want %q once in\n%s", want, got.out)
+		}
+	}
+	var out strings.Builder
+	watch.NextSteps(&out, state(4, "pending", func(d *controlv1.Deployment) {
+		d.Behind = &controlv1.Behind{Id: "01C", Status: "running", WaitsFor: []string{"people"}}
+	}), nil)
+	if got := out.String(); !strings.Contains(got, "dctl approve 01C") || strings.Contains(got, "promote") {
+		t.Error(got)
+	}
+}
+
+// The status of a cluster that has just started waits for its leader; that of one
+// without a quorum does not.
+func TestClusterStatusWaitsForALeader(t *testing.T) {
+	for _, c := range []struct {
+		leaderless int
+		missing    []string
+		want       string
+		left       int
+	}{
+		{3, nil, "cluster 01C", 0},
+		{1000, nil, "NO LEADER", 1000 - leaderLooks},
+		{3, []string{"c2"}, "MISSING c2, NO LEADER", 2},
+	} {
+		f := &fake{leaderless: c.leaderless, missing: c.missing}
+		cl := newCluster(t)
+		cl.context(cl.serve(f))
+		if got := cl.call("cluster", "status"); got.code != 0 || !strings.Contains(got.out, c.want) ||
+			f.leaderless != c.left {
+			t.Errorf("%+v: %+v, %d left", c, got, f.leaderless)
 		}
 	}
 }

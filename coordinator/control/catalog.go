@@ -3,9 +3,11 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/naming"
@@ -92,8 +94,9 @@ func (s *Service) ListApps(context.Context, *controlv1.ListAppsRequest) (*contro
 			app.Groups = append(app.Groups, groupView(st, g))
 		}
 		for _, f := range st.Freezes {
-			out.Freezes = append(out.Freezes,
-				&controlv1.Freeze{App: f.App, Group: f.Group, Actor: f.Actor, Reason: f.Reason, SinceMs: f.Wall})
+			out.Freezes = append(out.Freezes, &controlv1.Freeze{
+				App: f.App, Group: f.Group, Actor: f.Actor, Reason: f.Reason, SinceMs: f.Wall, UntilMs: f.UntilWall,
+			})
 		}
 	})
 	return out, nil
@@ -111,13 +114,18 @@ func (s *Service) SetFreeze(ctx context.Context, r *controlv1.SetFreezeRequest) 
 	} else if r.App == "" && r.Group != "" {
 		err = refuse(deploy.Invalid, "say of which application group %s is frozen", r.Group)
 	}
+	if most := deploy.FreezeMax; err == nil && (r.ForMs < 0 || r.ForMs > most.Milliseconds()) {
+		err = refuse(deploy.Invalid, "a freeze ends within %d days from now, or when it is lifted", most/(24*time.Hour))
+	}
 	if err != nil {
 		return nil, err
 	}
 	if r.Lift {
 		err = s.propose(ctx, deploy.FreezeLifted{Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group})
 	} else {
-		err = s.propose(ctx, deploy.FreezeSet{Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group})
+		err = s.propose(ctx, deploy.FreezeSet{
+			Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group, For: time.Duration(r.ForMs) * time.Millisecond,
+		})
 	}
 	return &controlv1.SetFreezeResponse{Index: s.index()}, err
 }
@@ -185,7 +193,25 @@ func driftViews(st *deploy.State, g *deploy.Group) (out []*controlv1.Drift) {
 			Wants: st.RevisionName(g.App, x.Wants), Why: x.Why,
 		})
 	}
+	for _, h := range g.Hosts() {
+		if t := st.Target(h, g.App); t != nil && t.Edits != nil && len(out) < driftShown {
+			name := st.RevisionName(g.App, t.Running)
+			out = append(out, &controlv1.Drift{
+				Host: hostName(st, h), Runs: name, Wants: st.RevisionName(g.App, st.Wants(t).Revision),
+				Why: editsText(t.Edits),
+			})
+		}
+	}
 	return out
+}
+
+// editsText says which installed files were edited.
+func editsText(e *deploy.Edits) string {
+	text := fmt.Sprintf("%d edited: %s", e.Files, strings.Join(e.Paths, ", "))
+	if e.Files > len(e.Paths) {
+		text += ", …"
+	}
+	return text
 }
 
 func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
@@ -204,15 +230,15 @@ func groupView(st *deploy.State, g *deploy.Group) *controlv1.Group {
 		out.InFlight = append(out.InFlight, d.ID)
 	}
 	if f := st.Frozen(g); f != nil {
-		out.Frozen = "by " + f.Actor
-		if f.Reason != "" {
-			out.Frozen += ": " + f.Reason
-		}
+		out.Frozen = f.By()
 	}
 	running := map[deploy.Digest]int32{}
 	for _, h := range g.Hosts() {
 		if t := st.Target(h, g.App); t != nil && t.Running != "" {
 			running[t.Running]++
+			if t.Edits != nil {
+				out.EditedHosts++
+			}
 		}
 	}
 	for _, d := range slices.Sorted(maps.Keys(running)) {
@@ -352,6 +378,9 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 		}
 		wants := st.Wants(t)
 		v.Why = wants.Why
+		if t.Edits != nil {
+			v.EditedFiles, v.Edited = int64(t.Edits.Files), t.Edits.Paths
+		}
 		for to, d := range map[*string]deploy.Digest{
 			&v.Running: t.Running, &v.Desired: wants.Revision,
 			&v.LastGood: st.LastGood(t),

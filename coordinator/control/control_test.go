@@ -250,3 +250,27 @@ func TestNotFoundHints(t *testing.T) {
 		}
 	}
 }
+
+// TestCurrentIsARepair: deploying @current asks hosts to do only what is needed;
+// --redeploy, and the revision by its name, do not.
+func TestCurrentIsARepair(t *testing.T) {
+	for _, c := range []struct {
+		rev              string
+		redeploy, repair bool
+	}{{"@current", false, true}, {"@current", true, false}, {"v3", true, false}, {"v3", false, false}} {
+		w := newWorld(t)
+		for _, h := range w.s.Groups["www/prod"].Hosts() {
+			w.s.Target(h, "www").Running = digest(3)
+		}
+		out, err := w.c.CreateDeployment(t.Context(), &controlv1.CreateDeploymentRequest{
+			Mutation: &controlv1.Mutation{RequestId: "r"}, App: "www", Revision: c.rev, Redeploy: c.redeploy,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := w.s.Deployments[out.Id]
+		if d.Repair != c.repair || d.Redeploy != (c.repair || c.redeploy) || d.RevName != "v3" {
+			t.Errorf("%+v: repair %t, redeploy %t, revision %s", c, d.Repair, d.Redeploy, d.RevName)
+		}
+	}
+}

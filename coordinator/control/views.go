@@ -65,6 +65,14 @@ func decided(st *deploy.State, d *deploy.Deployment, now deploy.Time, out *contr
 	for _, f := range d.Fixes {
 		out.Fixes = append(out.Fixes, st.RevisionName(d.App, f))
 	}
+	if o := st.Behind(d); o != nil {
+		out.Behind = &controlv1.Behind{
+			Id: o.ID, Revision: o.RevName, Status: o.Status.String(), Cause: o.Cause, Decision: o.Decision,
+		}
+		for _, g := range o.WaitsFor() {
+			out.Behind.WaitsFor = append(out.Behind.WaitsFor, g.Name)
+		}
+	}
 	out.TakenBy, out.Suspect, out.Preempt, out.Asked = d.TakenBy, d.Suspect, d.Preempt, d.Asked
 }
 

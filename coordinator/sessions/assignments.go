@@ -65,7 +65,7 @@ func encode(x deploy.Assignment) *agentv1.Assignment {
 	out := &agentv1.Assignment{
 		App: x.App, Group: x.Group, Deployment: x.Deployment, Generation: x.Gen, Permit: agentv1.Permit(x.Permit),
 		Rollback: x.Rollback, StageKey: x.StageKey, Artifacts: x.Artifacts, StopFailureFails: x.StopFail,
-		TaskLimitNs: x.TaskLimit, StageBandwidth: x.Bandwidth,
+		TaskLimitNs: x.TaskLimit, StageBandwidth: x.Bandwidth, Repair: x.Repair,
 	}
 	if x.Goal != "" {
 		out.Goal = &agentv1.Revision{Digest: string(x.Goal), Name: x.GoalName}
@@ -95,6 +95,12 @@ func decode(host string, r *agentv1.Report) deploy.Report {
 	}
 	for _, d := range r.Staged[:min(len(r.Staged), 64)] {
 		out.Staged = append(out.Staged, digest(d))
+	}
+	if e := r.Edits; e.GetFiles() > 0 {
+		out.Edits = &deploy.Edits{Files: int(e.Files)}
+		for _, p := range e.Paths[:min(len(e.Paths), 5)] {
+			out.Edits.Paths = append(out.Edits.Paths, clip(p, 256))
+		}
 	}
 	if f := r.Failure; f != nil {
 		out.Failure = &deploy.Failure{

@@ -151,6 +151,11 @@ func (r *report) size() int {
 	for _, d := range r.item.Staged {
 		n += len(d) + 4
 	}
+	if e := r.item.Edits; e != nil {
+		for _, p := range e.Paths {
+			n += len(p) + 4
+		}
+	}
 	if f := r.item.Failure; f != nil {
 		n += 64 + len(f.Event) + len(f.Script) + len(f.Exit) + len(f.Message) + len(f.Tail)
 	}

@@ -32,10 +32,11 @@ type Log interface {
 
 // Options of New. All functions may be called concurrently.
 type Options struct {
-	Name     string // of this coordinator
-	State    State
-	Log      Log
-	Joins    Log                                            // of what hosts say of themselves as they come, many in one entry; nil is Log
+	Name  string // of this coordinator
+	State State
+	Log   Log
+	// of what hosts say of themselves as they come, many in one entry; nil is Log
+	Joins    Log
 	Identify func(context.Context) (host string, err error) // from the client certificate
 	// Sign returns a short-lived URL of an object of a store.
 	Sign func(ctx context.Context, store, key string) (string, error)
@@ -57,6 +58,9 @@ type Options struct {
 	Attributes func(host string) (is *deploy.Attributes, approved uint64)
 	// Applied waits until this replica has read the log so far.
 	Applied func(ctx context.Context, index uint64) error
+	// CutOff says why this replica does not know what is true now, nil if it does.
+	// Tell has the hosts told.
+	CutOff func() error
 	// Begin has the log know which process of the host's agent speaks from now on,
 	// and refuses one beside which another lives. Nil asks nobody.
 	Begin func(ctx context.Context, host string, who Instance) error
@@ -76,10 +80,10 @@ type Service struct {
 	mu      sync.Mutex
 	streams map[string]*stream
 	logID   uint64
-	told    chan struct{} // closed when Authorities answers something else
+	told    chan struct{} // closed when Authorities or CutOff answers something else
 }
 
-// Tell has every host told what Authorities answers now.
+// Tell has every host told what Authorities and CutOff answer now.
 func (s *Service) Tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,6 +110,9 @@ func New(o Options) *Service {
 	}
 	if o.Limited == nil {
 		o.Limited = func(string, string) {}
+	}
+	if o.CutOff == nil {
+		o.CutOff = func() error { return nil }
 	}
 	if o.Begin == nil {
 		o.Begin = func(context.Context, string, Instance) error { return nil }
@@ -233,6 +240,9 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	}
 	ctx, stop := context.WithCancel(srv.Context())
 	defer stop()
+	if err := s.o.CutOff(); err != nil {
+		return err
+	}
 	who := Instance{ID: hello.Instance, Former: hello.Former, Address: caller(ctx)}
 	if err := s.o.Begin(ctx, host, who); err != nil {
 		return err
@@ -410,11 +420,18 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 	last := assigned{complete: true, unheard: st.forget}
 	changed, unwatch := s.o.State.WatchHost(st.host)
 	defer unwatch()
+	stale := false
 	for said := ""; err == nil; {
 		now, others := s.authorities()
 		if now != nil && now.Hash != said {
 			said = now.Hash
 			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Authorities{Authorities: now}}); err != nil {
+				break
+			}
+		}
+		if is := s.o.CutOff() != nil; is != stale {
+			stale = is
+			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Stale{Stale: &agentv1.Stale{Stale: is}}}); err != nil {
 				break
 			}
 		}

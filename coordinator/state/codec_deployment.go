@@ -21,8 +21,10 @@ func encodeDeploymentFact(e deploy.Event) *statev1.Event {
 		}}}
 	case deploy.FreezeSet:
 		return &statev1.Event{Fact: &statev1.Event_FreezeSet{FreezeSet: &statev1.FreezeSet{
-			Request: encodeRequest(e.Request), App: e.App, Group: e.Group,
+			Request: encodeRequest(e.Request), App: e.App, Group: e.Group, For: int64(e.For),
 		}}}
+	case deploy.FreezesEnded:
+		return &statev1.Event{Fact: &statev1.Event_FreezesEnded{FreezesEnded: &statev1.FreezesEnded{}}}
 	case deploy.FreezeLifted:
 		return &statev1.Event{Fact: &statev1.Event_FreezeLifted{FreezeLifted: &statev1.FreezeLifted{
 			Request: encodeRequest(e.Request), App: e.App, Group: e.Group,
@@ -73,7 +75,11 @@ func decodeDeploymentFact(p *statev1.Event) deploy.Event {
 		}
 	case *statev1.Event_FreezeSet:
 		e := f.FreezeSet
-		return deploy.FreezeSet{Request: decodeRequest(e.Request), App: e.App, Group: e.Group}
+		return deploy.FreezeSet{
+			Request: decodeRequest(e.Request), App: e.App, Group: e.Group, For: time.Duration(e.For),
+		}
+	case *statev1.Event_FreezesEnded:
+		return deploy.FreezesEnded{}
 	case *statev1.Event_FreezeLifted:
 		e := f.FreezeLifted
 		return deploy.FreezeLifted{Request: decodeRequest(e.Request), App: e.App, Group: e.Group}
@@ -123,7 +129,7 @@ func encodeCreated(e *deploy.DeploymentCreated) *statev1.DeploymentCreated {
 		Request: encodeRequest(e.Request), Id: e.ID, App: e.App, Group: e.Group, Revision: string(e.Revision),
 		RevName: e.RevName, Config: encodeConfig(&e.Config), Waves: each(e.Waves,
 			encodeWave), Seed: e.Seed, Undoes: e.Undoes,
-		Redeploy: e.Redeploy, Force: e.Force, Inverse: e.Inverse, Bad: string(e.Bad), Layout: e.Layout,
+		Redeploy: e.Redeploy, Repair: e.Repair, Force: e.Force, Inverse: e.Inverse, Bad: string(e.Bad), Layout: e.Layout,
 		Fixes: texts(e.Fixes), Without: texts(e.Without), Preempt: e.Preempt,
 		Skip: each(e.Skip, func(s deploy.Skip) *statev1.Skip {
 			return &statev1.Skip{Host: s.Host, Cause: s.Cause, Intend: s.Intend}
@@ -136,7 +142,7 @@ func decodeCreated(m *statev1.DeploymentCreated) deploy.Event {
 		Request: decodeRequest(m.Request), ID: m.Id, App: m.App, Group: m.Group, Revision: deploy.Digest(m.Revision),
 		RevName: m.RevName, Config: decodeConfig(m.Config), Waves: each(m.Waves,
 			decodeWave), Seed: m.Seed, Undoes: m.Undoes,
-		Redeploy: m.Redeploy, Force: m.Force, Inverse: m.Inverse, Bad: deploy.Digest(m.Bad), Layout: m.Layout,
+		Redeploy: m.Redeploy, Repair: m.Repair, Force: m.Force, Inverse: m.Inverse, Bad: deploy.Digest(m.Bad), Layout: m.Layout,
 		Fixes: digests(m.Fixes), Without: digests(m.Without), Preempt: m.Preempt,
 		Skip: each(m.Skip, func(s *statev1.Skip) deploy.Skip {
 			return deploy.Skip{Host: s.Host, Cause: s.Cause, Intend: s.Intend}

@@ -131,8 +131,22 @@ func encodeReport(r deploy.Report) *statev1.Report {
 	return &statev1.Report{
 		Host: r.Host, App: r.App, Counter: r.Counter, Gen: r.Gen, Result: int32(r.Result),
 		Running: string(r.Running), Health: int32(r.Health), Evidence: r.Evidence, Staged: texts(r.Staged),
-		StageFailed: string(r.StageFailed), Failure: encodeFailure(r.Failure),
+		StageFailed: string(r.StageFailed), Failure: encodeFailure(r.Failure), Edits: encodeEdits(r.Edits),
 	}
+}
+
+func encodeEdits(e *deploy.Edits) *statev1.Edits {
+	if e == nil {
+		return nil
+	}
+	return &statev1.Edits{Files: int64(e.Files), Paths: e.Paths}
+}
+
+func decodeEdits(e *statev1.Edits) *deploy.Edits {
+	if e == nil {
+		return nil
+	}
+	return &deploy.Edits{Files: int(e.Files), Paths: e.Paths}
 }
 
 func decodeReport(p *statev1.Report) deploy.Report {
@@ -140,7 +154,7 @@ func decodeReport(p *statev1.Report) deploy.Report {
 		Host: p.Host, App: p.App, Counter: p.Counter, Gen: p.Gen, Result: deploy.Result(p.Result),
 		Running: deploy.Digest(p.Running), Health: deploy.Health(p.Health), Evidence: p.Evidence,
 		Staged:      digests(p.Staged),
-		StageFailed: deploy.Digest(p.StageFailed), Failure: decodeFailure(p.Failure),
+		StageFailed: deploy.Digest(p.StageFailed), Failure: decodeFailure(p.Failure), Edits: decodeEdits(p.Edits),
 	}
 }
 

@@ -45,6 +45,7 @@ func every() []deploy.Event {
 		deploy.GroupDeleted{},
 		deploy.FreezeSet{},
 		deploy.FreezeLifted{},
+		deploy.FreezesEnded{},
 		deploy.HoldsChanged{},
 		deploy.TargetMoved{},
 		deploy.TakenOver{},

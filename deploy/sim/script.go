@@ -62,7 +62,7 @@ func NewSession(seed uint64) *Session {
 //	swap host=h1 rev=v0 for=1m     away, and back with that on a disk that holds nothing else
 //	select hosts=half              the group's selector: half, false or true
 //	cordon host=h1                 release host=h1 ends it
-//	freeze                         unfreeze ends it
+//	freeze [for=1h]                unfreeze ends it
 //	act id=d1 verb=pause           zone=, wave=, gate=, actor=, hosts=, fixes=, by=
 //	leader                         a new one, which has seen no stream go
 //	reload                         every coordinator restarts from a snapshot
@@ -144,7 +144,14 @@ func (s *Session) disturb(cmd string, args Args) error {
 	case "release":
 		return s.World.Propose(deploy.HostsReleased{Request: s.request(), Hosts: []string{host}})[0]
 	case "freeze":
-		return s.World.Propose(deploy.FreezeSet{Request: s.request()})[0]
+		var d time.Duration
+		if args["for"] != "" {
+			var err error
+			if d, err = time.ParseDuration(args["for"]); err != nil {
+				return err
+			}
+		}
+		return s.World.Propose(deploy.FreezeSet{Request: s.request(), For: d})[0]
 	case "unfreeze":
 		return s.World.Propose(deploy.FreezeLifted{Request: s.request()})[0]
 	case "leader":

@@ -66,7 +66,10 @@ var arrows = map[string][]string{
 		"proto/agent/v1", "proto/control/v1", "internal/rpc", "internal/identity", "internal/devfleet",
 	},
 
+	"cmd/dctl/output": {"internal/config"},
+	"cmd/dctl/watch":  {"cmd/dctl/output", "internal/rpc", "proto/control/v1"},
 	"cmd/dctl": {
+		"cmd/dctl/output", "cmd/dctl/watch",
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
 		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
 		"internal/bench", "internal/memory", "internal/naming", "internal/near", "internal/s3server",

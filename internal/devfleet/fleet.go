@@ -315,7 +315,7 @@ func (f *Fleet) runAgent(h *Host, token string) (err error) {
 		"--install-root", filepath.Join(h.Dir, "fs"), "--gossip-bind", "127.0.0.1:0", "--join-token-file", "-",
 		"--label", "role=web", "--label", "env=prod",
 		"--env", fmt.Sprintf("PORT=%d", h.Port), "--env", "HOST_NAME=" + h.Name, "--env", "ZONE=" + h.Zone,
-		"--env", "WWW_STATE=" + filepath.Join(h.Dir, "app"),
+		"--env", "WWW_STATE=" + filepath.Join(h.Dir, "app"), "--compare-every", "5s",
 	}
 	for _, c := range f.coords {
 		args = append(args, "--coordinator", c.Agents)

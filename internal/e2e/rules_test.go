@@ -101,7 +101,16 @@ func TestPeopleApproveFreezeAndReject(t *testing.T) {
 	if out := w.must("status"); !strings.Contains(out, "FROZEN: hello") {
 		t.Error("the overview does not show the freeze")
 	}
-	w.must("unfreeze", "--app", "hello")
+	if out := w.must("apps", "show", "hello"); !strings.Contains(out, "is frozen by") {
+		t.Errorf("apps show does not tell of the freeze:\n%s", out)
+	}
+	if _, code := w.dctl("freeze", "--app", "hello", "--until", "2020-01-01"); code != 2 {
+		t.Errorf("a freeze that ended in 2020: exit %d, want 2", code)
+	}
+	w.must("freeze", "--app", "hello", "--reason", "trade fair", "--until", "3s") // and ends by itself
+	if out := w.must("status"); !strings.Contains(out, " until 2") {
+		t.Errorf("the overview does not show when the freeze ends:\n%s", out)
+	}
 	w.must("watch", id)
 	w.all("v2")
 	if v := w.wave("one-box"); v.RehearsedMs == 0 {

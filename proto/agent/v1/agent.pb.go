@@ -571,6 +571,53 @@ func (x *SplitRequest) GetName() string {
 	return ""
 }
 
+// Stale says that the coordinator has lost the others, or has found them again.
+// While it is stale the agent looks for one that is not, and stays until another
+// has welcomed it.
+type Stale struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stale) Reset() {
+	*x = Stale{}
+	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stale) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stale) ProtoMessage() {}
+
+func (x *Stale) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stale.ProtoReflect.Descriptor instead.
+func (*Stale) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Stale) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 // Ping asks whether the machine at the other end of the stream lives.
 type Ping struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -580,7 +627,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +639,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,7 +652,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 type Pong struct {
@@ -616,7 +663,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +675,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +688,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 type Up struct {
@@ -660,7 +707,7 @@ type Up struct {
 
 func (x *Up) Reset() {
 	*x = Up{}
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +719,7 @@ func (x *Up) String() string {
 func (*Up) ProtoMessage() {}
 
 func (x *Up) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +732,7 @@ func (x *Up) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Up.ProtoReflect.Descriptor instead.
 func (*Up) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Up) GetMessage() isUp_Message {
@@ -785,6 +832,7 @@ type Down struct {
 	//	*Down_Authorities
 	//	*Down_Members
 	//	*Down_Ping
+	//	*Down_Stale
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -792,7 +840,7 @@ type Down struct {
 
 func (x *Down) Reset() {
 	*x = Down{}
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +852,7 @@ func (x *Down) String() string {
 func (*Down) ProtoMessage() {}
 
 func (x *Down) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +865,7 @@ func (x *Down) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Down.ProtoReflect.Descriptor instead.
 func (*Down) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Down) GetMessage() isDown_Message {
@@ -890,6 +938,15 @@ func (x *Down) GetPing() *Ping {
 	return nil
 }
 
+func (x *Down) GetStale() *Stale {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Stale); ok {
+			return x.Stale
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -922,6 +979,10 @@ type Down_Ping struct {
 	Ping *Ping `protobuf:"bytes,7,opt,name=ping,proto3,oneof"`
 }
 
+type Down_Stale struct {
+	Stale *Stale `protobuf:"bytes,8,opt,name=stale,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Assignments) isDown_Message() {}
@@ -936,6 +997,8 @@ func (*Down_Members) isDown_Message() {}
 
 func (*Down_Ping) isDown_Message() {}
 
+func (*Down_Stale) isDown_Message() {}
+
 // Members are all coordinators of the cluster. An agent goes to no other
 // address, whatever gossip says; it is told in Welcome and at every change.
 type Members struct {
@@ -948,7 +1011,7 @@ type Members struct {
 
 func (x *Members) Reset() {
 	*x = Members{}
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1023,7 @@ func (x *Members) String() string {
 func (*Members) ProtoMessage() {}
 
 func (x *Members) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1036,7 @@ func (x *Members) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Members.ProtoReflect.Descriptor instead.
 func (*Members) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Members) GetAgents() []string {
@@ -1002,7 +1065,7 @@ type Authorities struct {
 
 func (x *Authorities) Reset() {
 	*x = Authorities{}
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1077,7 @@ func (x *Authorities) String() string {
 func (*Authorities) ProtoMessage() {}
 
 func (x *Authorities) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1090,7 @@ func (x *Authorities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authorities.ProtoReflect.Descriptor instead.
 func (*Authorities) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Authorities) GetHash() string {
@@ -1062,7 +1125,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1137,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1150,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Hello) GetName() string {
@@ -1175,7 +1238,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1250,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1263,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Welcome) GetCounter() uint64 {
@@ -1253,7 +1316,7 @@ type Assignments struct {
 
 func (x *Assignments) Reset() {
 	*x = Assignments{}
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1328,7 @@ func (x *Assignments) String() string {
 func (*Assignments) ProtoMessage() {}
 
 func (x *Assignments) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1341,7 @@ func (x *Assignments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignments.ProtoReflect.Descriptor instead.
 func (*Assignments) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Assignments) GetComplete() bool {
@@ -1326,6 +1389,7 @@ type Assignment struct {
 	StopFailureFails bool                   `protobuf:"varint,13,opt,name=stop_failure_fails,json=stopFailureFails,proto3" json:"stop_failure_fails,omitempty"`
 	TaskLimitNs      int64                  `protobuf:"varint,14,opt,name=task_limit_ns,json=taskLimitNs,proto3" json:"task_limit_ns,omitempty"`
 	StageBandwidth   int64                  `protobuf:"varint,15,opt,name=stage_bandwidth,json=stageBandwidth,proto3" json:"stage_bandwidth,omitempty"` // bytes a second while staging ahead; 0 is no limit
+	Repair           bool                   `protobuf:"varint,17,opt,name=repair,proto3" json:"repair,omitempty"`                                       // leave the target alone if it runs the goal and its files are what the last hook left
 	Report           bool                   `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"`                                       // what the host said of the application was dropped: report again
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1333,7 +1397,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1409,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1422,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Assignment) GetApp() string {
@@ -1466,6 +1530,13 @@ func (x *Assignment) GetStageBandwidth() int64 {
 	return 0
 }
 
+func (x *Assignment) GetRepair() bool {
+	if x != nil {
+		return x.Repair
+	}
+	return false
+}
+
 func (x *Assignment) GetReport() bool {
 	if x != nil {
 		return x.Report
@@ -1483,7 +1554,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1566,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1579,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Revision) GetDigest() string {
@@ -1542,7 +1613,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1625,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1638,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Probe) GetName() string {
@@ -1646,13 +1717,14 @@ type Report struct {
 	Staged        []string               `protobuf:"bytes,8,rep,name=staged,proto3" json:"staged,omitempty"`                              // digests with a complete release on this host
 	StageFailed   string                 `protobuf:"bytes,9,opt,name=stage_failed,json=stageFailed,proto3" json:"stage_failed,omitempty"` // digest
 	Failure       *Failure               `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`                           // of the result, or of staging
+	Edits         *Edits                 `protobuf:"bytes,11,opt,name=edits,proto3" json:"edits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1736,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1749,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Report) GetApp() string {
@@ -1750,6 +1822,67 @@ func (x *Report) GetFailure() *Failure {
 	return nil
 }
 
+func (x *Report) GetEdits() *Edits {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+// Edits are installed files that are not what the last hook of the last
+// deployment left. None is none that is known of.
+type Edits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         int32                  `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Paths         []string               `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"` // the first few
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edits) Reset() {
+	*x = Edits{}
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edits) ProtoMessage() {}
+
+func (x *Edits) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edits.ProtoReflect.Descriptor instead.
+func (*Edits) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Edits) GetFiles() int32 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *Edits) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
@@ -1765,7 +1898,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1910,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1923,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Failure) GetEvent() string {
@@ -1852,7 +1985,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1864,7 +1997,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1877,7 +2010,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Reports) GetItems() []*Report {
@@ -1899,7 +2032,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2044,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2057,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Acknowledged) GetCounter() uint64 {
@@ -1949,7 +2082,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2094,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2107,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Progress) GetApp() string {
@@ -2034,7 +2167,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2179,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2192,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogRequest) GetId() string {
@@ -2125,7 +2258,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2270,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2283,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogChunk) GetId() string {
@@ -2206,7 +2339,7 @@ type SignArtifactRequest struct {
 
 func (x *SignArtifactRequest) Reset() {
 	*x = SignArtifactRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2351,7 @@ func (x *SignArtifactRequest) String() string {
 func (*SignArtifactRequest) ProtoMessage() {}
 
 func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2364,7 @@ func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactRequest.ProtoReflect.Descriptor instead.
 func (*SignArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SignArtifactRequest) GetApp() string {
@@ -2264,7 +2397,7 @@ type SignArtifactResponse struct {
 
 func (x *SignArtifactResponse) Reset() {
 	*x = SignArtifactResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2409,7 @@ func (x *SignArtifactResponse) String() string {
 func (*SignArtifactResponse) ProtoMessage() {}
 
 func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2422,7 @@ func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactResponse.ProtoReflect.Descriptor instead.
 func (*SignArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SignArtifactResponse) GetUrl() string {
@@ -2336,7 +2469,9 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\fSplitRequest\x12\x17\n" +
 	"\acsr_der\x18\x01 \x01(\fR\x06csrDer\x12\x1c\n" +
 	"\tinstances\x18\x02 \x03(\tR\tinstances\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"\x06\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x1d\n" +
+	"\x05Stale\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"\x06\n" +
 	"\x04Ping\"\x06\n" +
 	"\x04Pong\"\xa3\x02\n" +
 	"\x02Up\x123\n" +
@@ -2345,7 +2480,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x03log\x18\x03 \x01(\v2\x1e.groundswell.agent.v1.LogChunkH\x00R\x03log\x12<\n" +
 	"\bprogress\x18\x04 \x01(\v2\x1e.groundswell.agent.v1.ProgressH\x00R\bprogress\x120\n" +
 	"\x04pong\x18\x05 \x01(\v2\x1a.groundswell.agent.v1.PongH\x00R\x04pongB\t\n" +
-	"\amessage\"\xc7\x03\n" +
+	"\amessage\"\xfc\x03\n" +
 	"\x04Down\x129\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1d.groundswell.agent.v1.WelcomeH\x00R\awelcome\x12E\n" +
 	"\vassignments\x18\x02 \x01(\v2!.groundswell.agent.v1.AssignmentsH\x00R\vassignments\x12H\n" +
@@ -2353,7 +2488,8 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x03log\x18\x04 \x01(\v2 .groundswell.agent.v1.LogRequestH\x00R\x03log\x12E\n" +
 	"\vauthorities\x18\x05 \x01(\v2!.groundswell.agent.v1.AuthoritiesH\x00R\vauthorities\x129\n" +
 	"\amembers\x18\x06 \x01(\v2\x1d.groundswell.agent.v1.MembersH\x00R\amembers\x120\n" +
-	"\x04ping\x18\a \x01(\v2\x1a.groundswell.agent.v1.PingH\x00R\x04pingB\t\n" +
+	"\x04ping\x18\a \x01(\v2\x1a.groundswell.agent.v1.PingH\x00R\x04ping\x123\n" +
+	"\x05stale\x18\b \x01(\v2\x1b.groundswell.agent.v1.StaleH\x00R\x05staleB\t\n" +
 	"\amessage\"7\n" +
 	"\aMembers\x12\x16\n" +
 	"\x06agents\x18\x01 \x03(\tR\x06agents\x12\x14\n" +
@@ -2386,7 +2522,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
 	"\x05items\x18\x03 \x03(\v2 .groundswell.agent.v1.AssignmentR\x05items\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xc7\x04\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xdf\x04\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
@@ -2409,6 +2545,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x12stop_failure_fails\x18\r \x01(\bR\x10stopFailureFails\x12\"\n" +
 	"\rtask_limit_ns\x18\x0e \x01(\x03R\vtaskLimitNs\x12'\n" +
 	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\x12\x16\n" +
+	"\x06repair\x18\x11 \x01(\bR\x06repair\x12\x16\n" +
 	"\x06report\x18\x10 \x01(\bR\x06report\"6\n" +
 	"\bRevision\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
@@ -2424,7 +2561,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vinterval_ns\x18\b \x01(\x03R\n" +
 	"intervalNs\x12\x1d\n" +
 	"\n" +
-	"timeout_ns\x18\t \x01(\x03R\ttimeoutNs\"\xea\x02\n" +
+	"timeout_ns\x18\t \x01(\x03R\ttimeoutNs\"\x9d\x03\n" +
 	"\x06Report\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\x04R\acounter\x12\x1e\n" +
@@ -2438,7 +2575,11 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x06staged\x18\b \x03(\tR\x06staged\x12!\n" +
 	"\fstage_failed\x18\t \x01(\tR\vstageFailed\x127\n" +
 	"\afailure\x18\n" +
-	" \x01(\v2\x1d.groundswell.agent.v1.FailureR\afailure\"\xae\x01\n" +
+	" \x01(\v2\x1d.groundswell.agent.v1.FailureR\afailure\x121\n" +
+	"\x05edits\x18\v \x01(\v2\x1b.groundswell.agent.v1.EditsR\x05edits\"3\n" +
+	"\x05Edits\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\x05R\x05files\x12\x14\n" +
+	"\x05paths\x18\x02 \x03(\tR\x05paths\"\xae\x01\n" +
 	"\aFailure\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x16\n" +
 	"\x06script\x18\x02 \x01(\tR\x06script\x12\x12\n" +
@@ -2524,7 +2665,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -2535,72 +2676,76 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*EnrolResponse)(nil),        // 6: groundswell.agent.v1.EnrolResponse
 	(*RenewRequest)(nil),         // 7: groundswell.agent.v1.RenewRequest
 	(*SplitRequest)(nil),         // 8: groundswell.agent.v1.SplitRequest
-	(*Ping)(nil),                 // 9: groundswell.agent.v1.Ping
-	(*Pong)(nil),                 // 10: groundswell.agent.v1.Pong
-	(*Up)(nil),                   // 11: groundswell.agent.v1.Up
-	(*Down)(nil),                 // 12: groundswell.agent.v1.Down
-	(*Members)(nil),              // 13: groundswell.agent.v1.Members
-	(*Authorities)(nil),          // 14: groundswell.agent.v1.Authorities
-	(*Hello)(nil),                // 15: groundswell.agent.v1.Hello
-	(*Welcome)(nil),              // 16: groundswell.agent.v1.Welcome
-	(*Assignments)(nil),          // 17: groundswell.agent.v1.Assignments
-	(*Assignment)(nil),           // 18: groundswell.agent.v1.Assignment
-	(*Revision)(nil),             // 19: groundswell.agent.v1.Revision
-	(*Probe)(nil),                // 20: groundswell.agent.v1.Probe
-	(*Report)(nil),               // 21: groundswell.agent.v1.Report
-	(*Failure)(nil),              // 22: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 23: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 24: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 25: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 26: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 27: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 28: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 29: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 30: groundswell.agent.v1.EnrolRequest.LabelsEntry
-	nil,                          // 31: groundswell.agent.v1.Hello.LabelsEntry
+	(*Stale)(nil),                // 9: groundswell.agent.v1.Stale
+	(*Ping)(nil),                 // 10: groundswell.agent.v1.Ping
+	(*Pong)(nil),                 // 11: groundswell.agent.v1.Pong
+	(*Up)(nil),                   // 12: groundswell.agent.v1.Up
+	(*Down)(nil),                 // 13: groundswell.agent.v1.Down
+	(*Members)(nil),              // 14: groundswell.agent.v1.Members
+	(*Authorities)(nil),          // 15: groundswell.agent.v1.Authorities
+	(*Hello)(nil),                // 16: groundswell.agent.v1.Hello
+	(*Welcome)(nil),              // 17: groundswell.agent.v1.Welcome
+	(*Assignments)(nil),          // 18: groundswell.agent.v1.Assignments
+	(*Assignment)(nil),           // 19: groundswell.agent.v1.Assignment
+	(*Revision)(nil),             // 20: groundswell.agent.v1.Revision
+	(*Probe)(nil),                // 21: groundswell.agent.v1.Probe
+	(*Report)(nil),               // 22: groundswell.agent.v1.Report
+	(*Edits)(nil),                // 23: groundswell.agent.v1.Edits
+	(*Failure)(nil),              // 24: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 25: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 26: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 27: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 28: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 29: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 30: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 31: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 32: groundswell.agent.v1.EnrolRequest.LabelsEntry
+	nil,                          // 33: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	30, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
-	15, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	23, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	27, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	25, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
-	10, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
-	16, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
-	17, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	24, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	26, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
-	14, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
-	13, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
-	9,  // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
-	31, // 13: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
-	13, // 14: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
-	18, // 15: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
-	0,  // 16: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
-	19, // 17: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
-	19, // 18: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	20, // 19: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	1,  // 20: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
-	2,  // 21: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	22, // 22: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	21, // 23: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 24: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 25: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	11, // 26: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	28, // 27: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	7,  // 28: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	8,  // 29: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
-	4,  // 30: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 31: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	12, // 32: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	29, // 33: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	6,  // 34: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	6,  // 35: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
-	30, // [30:36] is the sub-list for method output_type
-	24, // [24:30] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	32, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
+	16, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
+	25, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	29, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	27, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	11, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
+	17, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
+	18, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
+	26, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	28, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	15, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
+	14, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
+	10, // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
+	9,  // 13: groundswell.agent.v1.Down.stale:type_name -> groundswell.agent.v1.Stale
+	33, // 14: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	14, // 15: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
+	19, // 16: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
+	0,  // 17: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
+	20, // 18: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
+	20, // 19: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
+	21, // 20: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	1,  // 21: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
+	2,  // 22: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
+	24, // 23: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	23, // 24: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
+	22, // 25: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 26: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 27: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	12, // 28: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	30, // 29: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	7,  // 30: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	8,  // 31: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
+	4,  // 32: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 33: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	13, // 34: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	31, // 35: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	6,  // 36: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	6,  // 37: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2608,14 +2753,14 @@ func file_agent_v1_agent_proto_init() {
 	if File_agent_v1_agent_proto != nil {
 		return
 	}
-	file_agent_v1_agent_proto_msgTypes[8].OneofWrappers = []any{
+	file_agent_v1_agent_proto_msgTypes[9].OneofWrappers = []any{
 		(*Up_Hello)(nil),
 		(*Up_Reports)(nil),
 		(*Up_Log)(nil),
 		(*Up_Progress)(nil),
 		(*Up_Pong)(nil),
 	}
-	file_agent_v1_agent_proto_msgTypes[9].OneofWrappers = []any{
+	file_agent_v1_agent_proto_msgTypes[10].OneofWrappers = []any{
 		(*Down_Welcome)(nil),
 		(*Down_Assignments)(nil),
 		(*Down_Acknowledged)(nil),
@@ -2623,6 +2768,7 @@ func file_agent_v1_agent_proto_init() {
 		(*Down_Authorities)(nil),
 		(*Down_Members)(nil),
 		(*Down_Ping)(nil),
+		(*Down_Stale)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2630,7 +2776,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

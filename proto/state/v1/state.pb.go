@@ -134,6 +134,7 @@ type Event struct {
 	//	*Event_TasksReopened
 	//	*Event_GatesAnswered
 	//	*Event_RevisionProven
+	//	*Event_FreezesEnded
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -537,6 +538,15 @@ func (x *Event) GetRevisionProven() *RevisionProven {
 	return nil
 }
 
+func (x *Event) GetFreezesEnded() *FreezesEnded {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_FreezesEnded); ok {
+			return x.FreezesEnded
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -864,6 +874,10 @@ type Event_RevisionProven struct {
 	RevisionProven *RevisionProven `protobuf:"bytes,38,opt,name=revision_proven,json=revisionProven,proto3,oneof"`
 }
 
+type Event_FreezesEnded struct {
+	FreezesEnded *FreezesEnded `protobuf:"bytes,39,opt,name=freezes_ended,json=freezesEnded,proto3,oneof"`
+}
+
 type Event_TokenCreated struct {
 	// Facts of the cluster itself, kept beside deploy's state.
 	TokenCreated *TokenCreated `protobuf:"bytes,40,opt,name=token_created,json=tokenCreated,proto3,oneof"`
@@ -1016,6 +1030,8 @@ func (*Event_TasksReopened) isEvent_Fact() {}
 func (*Event_GatesAnswered) isEvent_Fact() {}
 
 func (*Event_RevisionProven) isEvent_Fact() {}
+
+func (*Event_FreezesEnded) isEvent_Fact() {}
 
 func (*Event_TokenCreated) isEvent_Fact() {}
 
@@ -3215,6 +3231,7 @@ type DeploymentCreated struct {
 	Without       []string               `protobuf:"bytes,16,rep,name=without,proto3" json:"without,omitempty"`
 	Preempt       bool                   `protobuf:"varint,17,opt,name=preempt,proto3" json:"preempt,omitempty"`
 	Skip          []*Skip                `protobuf:"bytes,18,rep,name=skip,proto3" json:"skip,omitempty"`
+	Repair        bool                   `protobuf:"varint,20,opt,name=repair,proto3" json:"repair,omitempty"`
 	Undoes        string                 `protobuf:"bytes,19,opt,name=undoes,proto3" json:"undoes,omitempty"` // of an inverse one: the deployment that it takes back
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3374,6 +3391,13 @@ func (x *DeploymentCreated) GetSkip() []*Skip {
 		return x.Skip
 	}
 	return nil
+}
+
+func (x *DeploymentCreated) GetRepair() bool {
+	if x != nil {
+		return x.Repair
+	}
+	return false
 }
 
 func (x *DeploymentCreated) GetUndoes() string {
@@ -5048,6 +5072,7 @@ type Report struct {
 	Staged        []string               `protobuf:"bytes,9,rep,name=staged,proto3" json:"staged,omitempty"`
 	StageFailed   string                 `protobuf:"bytes,10,opt,name=stage_failed,json=stageFailed,proto3" json:"stage_failed,omitempty"`
 	Failure       *Failure               `protobuf:"bytes,11,opt,name=failure,proto3" json:"failure,omitempty"`
+	Edits         *Edits                 `protobuf:"bytes,12,opt,name=edits,proto3" json:"edits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5159,6 +5184,65 @@ func (x *Report) GetFailure() *Failure {
 	return nil
 }
 
+func (x *Report) GetEdits() *Edits {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+type Edits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         int64                  `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Paths         []string               `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edits) Reset() {
+	*x = Edits{}
+	mi := &file_state_v1_state_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edits) ProtoMessage() {}
+
+func (x *Edits) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edits.ProtoReflect.Descriptor instead.
+func (*Edits) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Edits) GetFiles() int64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *Edits) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
 type TargetsReported struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Items         []*Report              `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
@@ -5168,7 +5252,7 @@ type TargetsReported struct {
 
 func (x *TargetsReported) Reset() {
 	*x = TargetsReported{}
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5180,7 +5264,7 @@ func (x *TargetsReported) String() string {
 func (*TargetsReported) ProtoMessage() {}
 
 func (x *TargetsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5193,7 +5277,7 @@ func (x *TargetsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsReported.ProtoReflect.Descriptor instead.
 func (*TargetsReported) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TargetsReported) GetItems() []*Report {
@@ -5214,7 +5298,7 @@ type GroupDeleted struct {
 
 func (x *GroupDeleted) Reset() {
 	*x = GroupDeleted{}
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5226,7 +5310,7 @@ func (x *GroupDeleted) String() string {
 func (*GroupDeleted) ProtoMessage() {}
 
 func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5239,7 +5323,7 @@ func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDeleted.ProtoReflect.Descriptor instead.
 func (*GroupDeleted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GroupDeleted) GetRequest() *Request {
@@ -5268,13 +5352,14 @@ type FreezeSet struct {
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	For           int64                  `protobuf:"varint,4,opt,name=for,proto3" json:"for,omitempty"` // nanoseconds of FSM time; 0 until it is lifted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FreezeSet) Reset() {
 	*x = FreezeSet{}
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5286,7 +5371,7 @@ func (x *FreezeSet) String() string {
 func (*FreezeSet) ProtoMessage() {}
 
 func (x *FreezeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5299,7 +5384,7 @@ func (x *FreezeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeSet.ProtoReflect.Descriptor instead.
 func (*FreezeSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *FreezeSet) GetRequest() *Request {
@@ -5323,6 +5408,49 @@ func (x *FreezeSet) GetGroup() string {
 	return ""
 }
 
+func (x *FreezeSet) GetFor() int64 {
+	if x != nil {
+		return x.For
+	}
+	return 0
+}
+
+type FreezesEnded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezesEnded) Reset() {
+	*x = FreezesEnded{}
+	mi := &file_state_v1_state_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezesEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezesEnded) ProtoMessage() {}
+
+func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezesEnded.ProtoReflect.Descriptor instead.
+func (*FreezesEnded) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+}
+
 type FreezeLifted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -5334,7 +5462,7 @@ type FreezeLifted struct {
 
 func (x *FreezeLifted) Reset() {
 	*x = FreezeLifted{}
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5346,7 +5474,7 @@ func (x *FreezeLifted) String() string {
 func (*FreezeLifted) ProtoMessage() {}
 
 func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5359,7 +5487,7 @@ func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
 func (*FreezeLifted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *FreezeLifted) GetRequest() *Request {
@@ -5394,7 +5522,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5406,7 +5534,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5419,7 +5547,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Hold) GetKind() string {
@@ -5454,7 +5582,7 @@ type HoldsChanged struct {
 
 func (x *HoldsChanged) Reset() {
 	*x = HoldsChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5466,7 +5594,7 @@ func (x *HoldsChanged) String() string {
 func (*HoldsChanged) ProtoMessage() {}
 
 func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5479,7 +5607,7 @@ func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
 func (*HoldsChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *HoldsChanged) GetDeployment() string {
@@ -5516,7 +5644,7 @@ type TargetMoved struct {
 
 func (x *TargetMoved) Reset() {
 	*x = TargetMoved{}
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5528,7 +5656,7 @@ func (x *TargetMoved) String() string {
 func (*TargetMoved) ProtoMessage() {}
 
 func (x *TargetMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5541,7 +5669,7 @@ func (x *TargetMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
 func (*TargetMoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TargetMoved) GetApp() string {
@@ -5589,7 +5717,7 @@ type TakenOver struct {
 
 func (x *TakenOver) Reset() {
 	*x = TakenOver{}
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5601,7 +5729,7 @@ func (x *TakenOver) String() string {
 func (*TakenOver) ProtoMessage() {}
 
 func (x *TakenOver) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5614,7 +5742,7 @@ func (x *TakenOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
 func (*TakenOver) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TakenOver) GetDeployment() string {
@@ -5641,7 +5769,7 @@ type WaveReverted struct {
 
 func (x *WaveReverted) Reset() {
 	*x = WaveReverted{}
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5653,7 +5781,7 @@ func (x *WaveReverted) String() string {
 func (*WaveReverted) ProtoMessage() {}
 
 func (x *WaveReverted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5666,7 +5794,7 @@ func (x *WaveReverted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
 func (*WaveReverted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *WaveReverted) GetDeployment() string {
@@ -5702,7 +5830,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5714,7 +5842,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5727,7 +5855,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Observation) GetKey() string {
@@ -5820,7 +5948,7 @@ type GateObserved struct {
 
 func (x *GateObserved) Reset() {
 	*x = GateObserved{}
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5832,7 +5960,7 @@ func (x *GateObserved) String() string {
 func (*GateObserved) ProtoMessage() {}
 
 func (x *GateObserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5845,7 +5973,7 @@ func (x *GateObserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
 func (*GateObserved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GateObserved) GetDeployment() string {
@@ -5894,7 +6022,7 @@ type HostsQuarantined struct {
 
 func (x *HostsQuarantined) Reset() {
 	*x = HostsQuarantined{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5906,7 +6034,7 @@ func (x *HostsQuarantined) String() string {
 func (*HostsQuarantined) ProtoMessage() {}
 
 func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5919,7 +6047,7 @@ func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
 func (*HostsQuarantined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *HostsQuarantined) GetRequest() *Request {
@@ -5954,7 +6082,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5966,7 +6094,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5979,7 +6107,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -6013,7 +6141,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6025,7 +6153,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6038,7 +6166,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -6072,7 +6200,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6084,7 +6212,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6097,7 +6225,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -6178,7 +6306,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6190,7 +6318,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6203,7 +6331,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -6268,7 +6396,7 @@ type InstanceBegan struct {
 
 func (x *InstanceBegan) Reset() {
 	*x = InstanceBegan{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6280,7 +6408,7 @@ func (x *InstanceBegan) String() string {
 func (*InstanceBegan) ProtoMessage() {}
 
 func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6293,7 +6421,7 @@ func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceBegan.ProtoReflect.Descriptor instead.
 func (*InstanceBegan) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *InstanceBegan) GetHost() string {
@@ -6336,7 +6464,7 @@ type HostCloned struct {
 
 func (x *HostCloned) Reset() {
 	*x = HostCloned{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6348,7 +6476,7 @@ func (x *HostCloned) String() string {
 func (*HostCloned) ProtoMessage() {}
 
 func (x *HostCloned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6361,7 +6489,7 @@ func (x *HostCloned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostCloned.ProtoReflect.Descriptor instead.
 func (*HostCloned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *HostCloned) GetHost() string {
@@ -6395,7 +6523,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6407,7 +6535,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6420,7 +6548,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Machine) GetInstance() string {
@@ -6449,7 +6577,7 @@ type HostSplit struct {
 
 func (x *HostSplit) Reset() {
 	*x = HostSplit{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6461,7 +6589,7 @@ func (x *HostSplit) String() string {
 func (*HostSplit) ProtoMessage() {}
 
 func (x *HostSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6474,7 +6602,7 @@ func (x *HostSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSplit.ProtoReflect.Descriptor instead.
 func (*HostSplit) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *HostSplit) GetRequest() *Request {
@@ -6512,7 +6640,7 @@ type SplitEnrolled struct {
 
 func (x *SplitEnrolled) Reset() {
 	*x = SplitEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6524,7 +6652,7 @@ func (x *SplitEnrolled) String() string {
 func (*SplitEnrolled) ProtoMessage() {}
 
 func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6537,7 +6665,7 @@ func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitEnrolled.ProtoReflect.Descriptor instead.
 func (*SplitEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *SplitEnrolled) GetHost() string {
@@ -6588,7 +6716,7 @@ type AttributesApproved struct {
 
 func (x *AttributesApproved) Reset() {
 	*x = AttributesApproved{}
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6600,7 +6728,7 @@ func (x *AttributesApproved) String() string {
 func (*AttributesApproved) ProtoMessage() {}
 
 func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6613,7 +6741,7 @@ func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributesApproved.ProtoReflect.Descriptor instead.
 func (*AttributesApproved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *AttributesApproved) GetRequest() *Request {
@@ -6654,7 +6782,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6666,7 +6794,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6679,7 +6807,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -6707,7 +6835,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6719,7 +6847,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6732,7 +6860,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -6762,7 +6890,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6774,7 +6902,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6787,7 +6915,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -6821,7 +6949,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6833,7 +6961,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6846,7 +6974,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -6873,7 +7001,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6885,7 +7013,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6898,7 +7026,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -6929,7 +7057,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6941,7 +7069,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6954,7 +7082,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -6996,7 +7124,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7008,7 +7136,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7021,7 +7149,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -7050,7 +7178,7 @@ type CAAdded struct {
 
 func (x *CAAdded) Reset() {
 	*x = CAAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7062,7 +7190,7 @@ func (x *CAAdded) String() string {
 func (*CAAdded) ProtoMessage() {}
 
 func (x *CAAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7075,7 +7203,7 @@ func (x *CAAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
 func (*CAAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *CAAdded) GetRequest() *Request {
@@ -7109,7 +7237,7 @@ type CAIssues struct {
 
 func (x *CAIssues) Reset() {
 	*x = CAIssues{}
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7121,7 +7249,7 @@ func (x *CAIssues) String() string {
 func (*CAIssues) ProtoMessage() {}
 
 func (x *CAIssues) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7134,7 +7262,7 @@ func (x *CAIssues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
 func (*CAIssues) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *CAIssues) GetId() string {
@@ -7162,7 +7290,7 @@ type CARetired struct {
 
 func (x *CARetired) Reset() {
 	*x = CARetired{}
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7174,7 +7302,7 @@ func (x *CARetired) String() string {
 func (*CARetired) ProtoMessage() {}
 
 func (x *CARetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7187,7 +7315,7 @@ func (x *CARetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
 func (*CARetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CARetired) GetRequest() *Request {
@@ -7222,7 +7350,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7234,7 +7362,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7247,7 +7375,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -7274,7 +7402,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7286,7 +7414,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7299,7 +7427,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -7324,7 +7452,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7336,7 +7464,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7349,7 +7477,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -7412,7 +7540,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7424,7 +7552,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7437,7 +7565,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -7470,7 +7598,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xbb\"\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\x86#\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -7516,6 +7644,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x0etasks_reopened\x18$ \x01(\v2#.groundswell.state.v1.TasksReopenedH\x00R\rtasksReopened\x12L\n" +
 	"\x0egates_answered\x18% \x01(\v2#.groundswell.state.v1.GatesAnsweredH\x00R\rgatesAnswered\x12O\n" +
 	"\x0frevision_proven\x18& \x01(\v2$.groundswell.state.v1.RevisionProvenH\x00R\x0erevisionProven\x12I\n" +
+	"\rfreezes_ended\x18' \x01(\v2\".groundswell.state.v1.FreezesEndedH\x00R\ffreezesEnded\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -7742,7 +7871,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05files\x18\x06 \x01(\x03R\x05files\x12\x18\n" +
 	"\amessage\x18\a \x01(\tR\amessage\x12\x1a\n" +
 	"\bancestry\x18\b \x03(\tR\bancestry\x12\x16\n" +
-	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xbf\x04\n" +
+	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xd7\x04\n" +
 	"\x11DeploymentCreated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
@@ -7763,6 +7892,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\awithout\x18\x10 \x03(\tR\awithout\x12\x18\n" +
 	"\apreempt\x18\x11 \x01(\bR\apreempt\x12.\n" +
 	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\x12\x16\n" +
+	"\x06repair\x18\x14 \x01(\bR\x06repair\x12\x16\n" +
 	"\x06undoes\x18\x13 \x01(\tR\x06undoes\"H\n" +
 	"\x04Skip\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
@@ -7926,7 +8056,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12\x12\n" +
 	"\x04tail\x18\x06 \x01(\tR\x04tail\x12\x1f\n" +
 	"\vduration_ms\x18\a \x01(\x03R\n" +
-	"durationMs\"\xb4\x02\n" +
+	"durationMs\"\xe7\x02\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x18\n" +
@@ -7939,17 +8069,23 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06staged\x18\t \x03(\tR\x06staged\x12!\n" +
 	"\fstage_failed\x18\n" +
 	" \x01(\tR\vstageFailed\x127\n" +
-	"\afailure\x18\v \x01(\v2\x1d.groundswell.state.v1.FailureR\afailure\"E\n" +
+	"\afailure\x18\v \x01(\v2\x1d.groundswell.state.v1.FailureR\afailure\x121\n" +
+	"\x05edits\x18\f \x01(\v2\x1b.groundswell.state.v1.EditsR\x05edits\"3\n" +
+	"\x05Edits\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\x03R\x05files\x12\x14\n" +
+	"\x05paths\x18\x02 \x03(\tR\x05paths\"E\n" +
 	"\x0fTargetsReported\x122\n" +
 	"\x05items\x18\x01 \x03(\v2\x1c.groundswell.state.v1.ReportR\x05items\"o\n" +
 	"\fGroupDeleted\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\x03 \x01(\tR\x05group\"l\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"~\n" +
 	"\tFreezeSet\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\x03 \x01(\tR\x05group\"o\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x10\n" +
+	"\x03for\x18\x04 \x01(\x03R\x03for\"\x0e\n" +
+	"\fFreezesEnded\"o\n" +
 	"\fFreezeLifted\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
@@ -8130,7 +8266,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -8185,44 +8321,46 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*DeploymentEnded)(nil),    // 50: groundswell.state.v1.DeploymentEnded
 	(*Failure)(nil),            // 51: groundswell.state.v1.Failure
 	(*Report)(nil),             // 52: groundswell.state.v1.Report
-	(*TargetsReported)(nil),    // 53: groundswell.state.v1.TargetsReported
-	(*GroupDeleted)(nil),       // 54: groundswell.state.v1.GroupDeleted
-	(*FreezeSet)(nil),          // 55: groundswell.state.v1.FreezeSet
-	(*FreezeLifted)(nil),       // 56: groundswell.state.v1.FreezeLifted
-	(*Hold)(nil),               // 57: groundswell.state.v1.Hold
-	(*HoldsChanged)(nil),       // 58: groundswell.state.v1.HoldsChanged
-	(*TargetMoved)(nil),        // 59: groundswell.state.v1.TargetMoved
-	(*TakenOver)(nil),          // 60: groundswell.state.v1.TakenOver
-	(*WaveReverted)(nil),       // 61: groundswell.state.v1.WaveReverted
-	(*Observation)(nil),        // 62: groundswell.state.v1.Observation
-	(*GateObserved)(nil),       // 63: groundswell.state.v1.GateObserved
-	(*HostsQuarantined)(nil),   // 64: groundswell.state.v1.HostsQuarantined
-	(*HostsReleased)(nil),      // 65: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 66: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 67: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 68: groundswell.state.v1.TokenUsed
-	(*InstanceBegan)(nil),      // 69: groundswell.state.v1.InstanceBegan
-	(*HostCloned)(nil),         // 70: groundswell.state.v1.HostCloned
-	(*Machine)(nil),            // 71: groundswell.state.v1.Machine
-	(*HostSplit)(nil),          // 72: groundswell.state.v1.HostSplit
-	(*SplitEnrolled)(nil),      // 73: groundswell.state.v1.SplitEnrolled
-	(*AttributesApproved)(nil), // 74: groundswell.state.v1.AttributesApproved
-	(*TokenRevoked)(nil),       // 75: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 76: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 77: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 78: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 79: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 80: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 81: groundswell.state.v1.EpochActivated
-	(*CAAdded)(nil),            // 82: groundswell.state.v1.CAAdded
-	(*CAIssues)(nil),           // 83: groundswell.state.v1.CAIssues
-	(*CARetired)(nil),          // 84: groundswell.state.v1.CARetired
-	(*Identity)(nil),           // 85: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 86: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 87: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 88: groundswell.state.v1.ClusterCreated
-	nil,                        // 89: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 90: groundswell.state.v1.Attributes.LabelsEntry
+	(*Edits)(nil),              // 53: groundswell.state.v1.Edits
+	(*TargetsReported)(nil),    // 54: groundswell.state.v1.TargetsReported
+	(*GroupDeleted)(nil),       // 55: groundswell.state.v1.GroupDeleted
+	(*FreezeSet)(nil),          // 56: groundswell.state.v1.FreezeSet
+	(*FreezesEnded)(nil),       // 57: groundswell.state.v1.FreezesEnded
+	(*FreezeLifted)(nil),       // 58: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 59: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 60: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 61: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 62: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 63: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 64: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 65: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 66: groundswell.state.v1.HostsQuarantined
+	(*HostsReleased)(nil),      // 67: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 68: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 69: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 70: groundswell.state.v1.TokenUsed
+	(*InstanceBegan)(nil),      // 71: groundswell.state.v1.InstanceBegan
+	(*HostCloned)(nil),         // 72: groundswell.state.v1.HostCloned
+	(*Machine)(nil),            // 73: groundswell.state.v1.Machine
+	(*HostSplit)(nil),          // 74: groundswell.state.v1.HostSplit
+	(*SplitEnrolled)(nil),      // 75: groundswell.state.v1.SplitEnrolled
+	(*AttributesApproved)(nil), // 76: groundswell.state.v1.AttributesApproved
+	(*TokenRevoked)(nil),       // 77: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 78: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 79: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 80: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 81: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 82: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 83: groundswell.state.v1.EpochActivated
+	(*CAAdded)(nil),            // 84: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 85: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 86: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 87: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 88: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 89: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 90: groundswell.state.v1.ClusterCreated
+	nil,                        // 91: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 92: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -8246,118 +8384,120 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	48,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
 	49,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
 	50,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	53,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	54,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
-	55,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	56,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	58,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	59,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	60,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	61,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	63,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	64,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	65,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	66,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	86,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	54,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	55,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	56,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	58,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	60,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	61,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	62,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	63,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	65,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	66,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	67,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	68,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	88,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
 	36,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
 	37,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
 	38,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
 	39,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
 	40,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
-	67,  // 39: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	68,  // 40: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	87,  // 41: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	88,  // 42: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	75,  // 43: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	76,  // 44: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	77,  // 45: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	78,  // 46: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	79,  // 47: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	80,  // 48: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	81,  // 49: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	82,  // 50: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
-	83,  // 51: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
-	84,  // 52: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
-	74,  // 53: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
-	69,  // 54: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
-	70,  // 55: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
-	72,  // 56: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
-	73,  // 57: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
-	12,  // 58: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 59: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 60: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 61: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 62: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 63: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 64: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 65: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 66: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 67: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 68: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 69: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 70: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 71: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 72: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 73: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 74: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 75: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 76: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 77: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 78: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 79: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 80: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 81: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 82: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 83: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 84: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 85: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 86: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	89,  // 87: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	21,  // 88: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	90,  // 89: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 90: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 91: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 92: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 93: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 94: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	27,  // 95: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 96: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	31,  // 97: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	32,  // 98: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	34,  // 99: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	34,  // 100: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	41,  // 101: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	43,  // 102: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	51,  // 103: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	52,  // 104: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 105: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 106: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 107: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	57,  // 108: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	62,  // 109: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 110: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 111: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 112: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	21,  // 113: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	21,  // 114: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	71,  // 115: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	71,  // 116: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	2,   // 117: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	2,   // 118: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	21,  // 119: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 120: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 121: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 122: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 123: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 124: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 125: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 126: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	85,  // 127: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	128, // [128:128] is the sub-list for method output_type
-	128, // [128:128] is the sub-list for method input_type
-	128, // [128:128] is the sub-list for extension type_name
-	128, // [128:128] is the sub-list for extension extendee
-	0,   // [0:128] is the sub-list for field type_name
+	57,  // 39: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
+	69,  // 40: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	70,  // 41: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	89,  // 42: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	90,  // 43: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	77,  // 44: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	78,  // 45: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	79,  // 46: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	80,  // 47: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	81,  // 48: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	82,  // 49: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	83,  // 50: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	84,  // 51: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	85,  // 52: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	86,  // 53: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	76,  // 54: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
+	71,  // 55: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
+	72,  // 56: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
+	74,  // 57: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
+	75,  // 58: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
+	12,  // 59: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 60: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 61: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 62: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 63: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 64: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 65: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 66: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 67: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 68: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 69: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 70: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 71: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 72: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 73: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 74: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 75: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 76: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 77: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 78: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 79: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 80: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 81: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 82: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 83: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 84: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 85: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 86: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 87: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	91,  // 88: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	21,  // 89: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	92,  // 90: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	2,   // 91: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 92: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 93: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 94: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 95: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	27,  // 96: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 97: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	31,  // 98: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	32,  // 99: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	34,  // 100: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	34,  // 101: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	41,  // 102: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	43,  // 103: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	51,  // 104: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	53,  // 105: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	52,  // 106: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 107: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 108: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 109: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	59,  // 110: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	64,  // 111: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 112: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 113: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 114: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	21,  // 115: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	21,  // 116: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	73,  // 117: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	73,  // 118: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	2,   // 119: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	2,   // 120: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	21,  // 121: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	2,   // 122: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 123: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 124: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 125: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 126: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 127: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 128: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	87,  // 129: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	130, // [130:130] is the sub-list for method output_type
+	130, // [130:130] is the sub-list for method input_type
+	130, // [130:130] is the sub-list for extension type_name
+	130, // [130:130] is the sub-list for extension extendee
+	0,   // [0:130] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -8404,6 +8544,7 @@ func file_state_v1_state_proto_init() {
 		(*Event_TasksReopened)(nil),
 		(*Event_GatesAnswered)(nil),
 		(*Event_RevisionProven)(nil),
+		(*Event_FreezesEnded)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -8430,7 +8571,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   91,
+			NumMessages:   93,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -20,50 +20,59 @@ type handle struct {
 	conn *net.UnixConn
 }
 
-// spares keeps one supervisor at hand, because starting a program costs more
+// standby keeps one supervisor at hand, because starting a program costs more
 // than a short script does.
-type spares struct {
-	mu   sync.Mutex
-	one  *handle
-	busy bool // one is being started
+type standby struct {
+	mu       sync.Mutex
+	one      *handle
+	starting chan struct{} // closed when the one that is being started is at hand; nil is none
 }
 
 // Prepare starts a supervisor in the background, if none is at hand, for
-// scripts that will come soon. Rest ends it.
+// scripts that will come soon. Rest ends it, and waits for the start.
 func (r *Runner) Prepare() {
-	r.spares.mu.Lock()
-	defer r.spares.mu.Unlock()
-	if r.spares.one != nil || r.spares.busy {
+	r.standby.mu.Lock()
+	defer r.standby.mu.Unlock()
+	if r.standby.one != nil || r.standby.starting != nil {
 		return
 	}
-	r.spares.busy = true
-	go func() { // as short as a fork; Rest after it finds what it made
+	started := make(chan struct{})
+	r.standby.starting = started
+	go func() { // as short as a fork
 		h, err := r.spawn()
-		r.spares.mu.Lock()
-		defer r.spares.mu.Unlock()
-		r.spares.busy = false
+		r.standby.mu.Lock()
+		defer r.standby.mu.Unlock()
+		r.standby.starting = nil
+		close(started)
 		switch {
 		case err != nil: // whoever needs one will be told
-		case r.spares.one == nil:
-			r.spares.one = h
+		case r.standby.one == nil:
+			r.standby.one = h
 		default:
 			h.end()
 		}
 	}()
 }
 
-// Rest ends the supervisor that is at hand. Scripts that run are not touched.
+// Rest ends the supervisor that is at hand, or being started. Scripts that run
+// are not touched. Whoever called Prepare calls it before the Runner is dropped.
 func (r *Runner) Rest() {
-	r.spares.mu.Lock()
-	defer r.spares.mu.Unlock()
-	if r.spares.one != nil {
-		r.spares.one.end()
-		r.spares.one = nil
+	r.standby.mu.Lock()
+	for r.standby.starting != nil {
+		started := r.standby.starting
+		r.standby.mu.Unlock()
+		<-started
+		r.standby.mu.Lock()
+	}
+	defer r.standby.mu.Unlock()
+	if r.standby.one != nil {
+		r.standby.one.end()
+		r.standby.one = nil
 	}
 }
 
 // take returns the supervisor that is at hand, or nil.
-func (s *spares) take() *handle {
+func (s *standby) take() *handle {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.one
@@ -72,7 +81,7 @@ func (s *spares) take() *handle {
 }
 
 // keep puts a supervisor back.
-func (s *spares) keep(h *handle) {
+func (s *standby) keep(h *handle) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.one != nil {

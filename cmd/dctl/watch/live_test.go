@@ -1,16 +1,12 @@
-package main
+package watch
 
 import (
-	"bytes"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
-
-var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[a-zA-Z]")
 
 // press types a key and waits for what comes of it.
 func press(t *testing.T, v *liveView, key rune) (answer, error) {
@@ -25,20 +21,12 @@ func press(t *testing.T, v *liveView, key rune) (answer, error) {
 }
 
 func TestLiveView(t *testing.T) {
-	f := &fake{logged: []*controlv1.LogsResponse{{
+	c := &cluster{logged: []*controlv1.LogsResponse{{
 		Host: "web1", Event: "ApplicationStart",
 		Data: []byte("hello\x1b[2J\n"),
 	}}}
-	cl := newCluster(t)
-	cl.context(cl.serve(f))
-	cli := newCLI(nil, &bytes.Buffer{}, &bytes.Buffer{})
-	cli.getenv = func(name string) (string, bool) { return cl.path, name == "DCTL_CONFIG" }
-	cli.flags.timeout = 1e9
-	client, err := cli.connect()
-	must(t, err)
-	defer client.close()
 	v := &liveView{
-		cl: client, t: target{id: "01D"}, s: newStory(false), width: 100, height: 40, plain: true,
+		cluster: c, o: Options{Deployment: "01D"}, s: newProgress(false), width: 100, height: 40, plain: true,
 		answers: make(chan answer),
 	}
 	picture := func() string { return strings.Join(v.lines(), "\n") + "\n" }
@@ -59,7 +47,7 @@ func TestLiveView(t *testing.T) {
 			Script: "check.sh", Exit: "exit status 1",
 		}
 	})
-	v.take(update{deployment: d})
+	v.take(Update{Deployment: d})
 	golden(t, "live.golden", picture())
 	if strings.Contains(picture(), "\x1b") {
 		t.Errorf("colours although there should be none: %q", picture())
@@ -72,30 +60,18 @@ func TestLiveView(t *testing.T) {
 	press(t, v, 'x')
 	press(t, v, 'a')
 	press(t, v, 'r')
-	if got := strings.Join(f.acts, ","); got != "01D pause ,01D abort-rollback " {
+	if got := strings.Join(c.acts, ","); got != "01D pause,01D abort-rollback" {
 		t.Errorf("acts: %s", got)
 	}
 	if got, _ := press(t, v, 'l'); !strings.Contains(got.above, `hello\x1b[2J`) {
 		t.Errorf("logs: %+v", got)
 	}
-	if _, err := press(t, v, 'q'); err != errDetached {
+	if _, err := press(t, v, 'q'); err != ErrDetached {
 		t.Errorf("q: %v", err)
 	}
 	v.done = true
 	if strings.Contains(picture(), "[q]") {
 		t.Error("the last picture still offers keys")
-	}
-}
-
-// TestLiveProgram runs the view on something that is no terminal, to its end.
-func TestLiveProgram(t *testing.T) {
-	cl := newCluster(t)
-	cl.context(cl.serve(&fake{watch: ends(state(9, "rolled_back"))}))
-	got := cl.callWith(t.Context(), func(c *cli) { c.inTTY, c.outTTY = true, true }, "deploy", "--app", "www", "--rev",
-		"9be01d7")
-	if got.code != 5 || !strings.Contains(got.out, "FAILED and rolled back") ||
-		strings.Contains(got.out, "\x1b[?1049h") {
-		t.Errorf("exit %d: %q %q", got.code, got.out, got.err)
 	}
 }
 

@@ -1,7 +1,8 @@
-package main
+package watch
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/muesli/cancelreader"
 	"golang.org/x/term"
 
+	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -21,15 +23,13 @@ const liveEvery = 50 * time.Millisecond
 
 // live draws a watch on the terminal, inline: what it last drew stays in the
 // scrollback.
-func (cl *client) live(ctx context.Context, t target, s *story, updates <-chan update) error {
+func live(ctx context.Context, c Cluster, o Options, p *Progress, updates <-chan Update) error {
 	ctx, cancel := context.WithCancel(ctx)
-	v := &liveView{cl: cl, t: t, s: s, width: 80, height: 24, plain: cl.cli.flags.noColor, answers: make(chan answer)}
-	v.frame = frame{out: cl.cli.out, reflows: cl.cli.reflows()}
-	cl.cli.drawing = true
-	defer func() { cl.cli.drawing = false }()
+	v := &liveView{cluster: c, o: o, s: p, width: 80, height: 24, plain: o.NoColour, answers: make(chan answer)}
+	v.frame = frame{out: o.Out, reflows: o.Reflows}
 	defer v.asked.Wait()
 	defer cancel()
-	keys, restore := cl.cli.keys(ctx)
+	keys, restore := keys(ctx, o.In)
 	defer restore()
 	return v.run(ctx, updates, keys)
 }
@@ -37,16 +37,16 @@ func (cl *client) live(ctx context.Context, t target, s *story, updates <-chan u
 // liveView is what the live view shows and what its keys do. It belongs to the
 // goroutine of run.
 type liveView struct {
-	cl     *client
-	t      target
-	s      *story
-	frame  frame
-	width  int // of the terminal, in columns and rows
-	height int
-	plain  bool
-	ask    bool   // whether to abort
-	said   string // the answer to the last key
-	done   bool
+	cluster Cluster
+	o       Options
+	s       *Progress
+	frame   frame
+	width   int // of the terminal, in columns and rows
+	height  int
+	plain   bool
+	ask     bool   // whether to abort
+	said    string // the answer to the last key
+	done    bool
 
 	asked   sync.WaitGroup // requests that keys made
 	answers chan answer
@@ -56,7 +56,7 @@ type liveView struct {
 type answer struct{ said, above string }
 
 // run draws until the watch ends, a person leaves, or ctx ends.
-func (v *liveView) run(ctx context.Context, updates <-chan update, keys <-chan rune) error {
+func (v *liveView) run(ctx context.Context, updates <-chan Update, keys <-chan rune) error {
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, syscall.SIGWINCH)
 	defer signal.Stop(resized)
@@ -100,16 +100,16 @@ func (v *liveView) run(ctx context.Context, updates <-chan update, keys <-chan r
 	}
 }
 
-func (v *liveView) take(u update) {
+func (v *liveView) take(u Update) {
 	v.s.add(u)
-	if len(u.records) > 0 {
+	if len(u.Records) > 0 {
 		v.said = ""
 	}
 }
 
 // show draws the present state; a terminal that is gone ends us by its signal.
 func (v *liveView) show(above string) {
-	if f, ok := v.cl.cli.out.(*os.File); ok {
+	if f, ok := v.o.Out.(*os.File); ok {
 		if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 && h > 0 {
 			v.width, v.height = w, h
 		}
@@ -143,9 +143,9 @@ func (v *liveView) key(ctx context.Context, k rune) error {
 	}
 	switch k {
 	case 'q', ctrlC:
-		return errDetached
+		return ErrDetached
 	case 'p':
-		if v.s.deployment.GetStatus() == "paused" {
+		if v.s.Deployment.GetStatus() == "paused" {
 			v.act(ctx, "resume")
 		} else {
 			v.act(ctx, "pause")
@@ -172,9 +172,8 @@ func (v *liveView) inBackground(ctx context.Context, request func(context.Contex
 
 func (v *liveView) act(ctx context.Context, verb string) {
 	v.inBackground(ctx, func(ctx context.Context) answer {
-		req := &controlv1.ActRequest{Mutation: v.cl.mutation(""), Deployment: v.t.id, Verb: verb}
-		if _, err := call(ctx, v.cl, controlv1.ControlServiceClient.Act, req); err != nil {
-			return answer{said: verb + ": " + message(err)}
+		if err := v.cluster.Act(ctx, v.o.Deployment, verb); err != nil {
+			return answer{said: verb + ": " + err.Error()}
 		}
 		return answer{said: verb + ": accepted"}
 	})
@@ -184,30 +183,30 @@ func (v *liveView) act(ctx context.Context, verb string) {
 func (v *liveView) logs(ctx context.Context) answer {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	s, err := v.cl.api().Logs(ctx, &controlv1.LogsRequest{Deployment: v.t.id})
+	s, err := v.cluster.API().Logs(ctx, &controlv1.LogsRequest{Deployment: v.o.Deployment})
 	if err != nil {
-		return answer{said: "logs: " + message(err)}
+		return answer{said: "logs: " + rpc.Text(err)}
 	}
-	tails := newTails()
+	text := newWritten()
 	for {
 		r, err := s.Recv()
 		if err != nil {
 			break // the end, or as much as there was
 		}
-		tails.add(r)
+		text.add(r)
 	}
-	if tails.empty() {
+	if text.empty() {
 		return answer{said: "logs: no hook has written anything yet"}
 	}
-	return answer{above: tails.String()}
+	return answer{above: text.String()}
 }
 
 // keys makes the terminal hand over every key at once, until restore is called
 // or ctx ends. Without a terminal there are none.
-func (c *cli) keys(ctx context.Context) (_ <-chan rune, restore func()) {
+func keys(ctx context.Context, from io.Reader) (_ <-chan rune, restore func()) {
 	none := func() {}
-	in, ok := c.in.(*os.File)
-	if !ok || !terminal(in) {
+	in, ok := from.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return nil, none
 	}
 	r, err := cancelreader.NewReader(in)

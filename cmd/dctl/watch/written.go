@@ -1,24 +1,26 @@
-package main
+package watch
 
 import (
 	"strings"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
-// tails keeps the last lines of what each hook wrote.
-type tails struct {
+// written keeps the last lines of what each hook wrote.
+type written struct {
 	order []string
 	text  map[string]string
 }
 
-func newTails() *tails { return &tails{text: map[string]string{}} }
+func newWritten() *written { return &written{text: map[string]string{}} }
 
 // tailBytes bounds what is kept of one hook.
 const tailBytes = 16 << 10
 
-func (t *tails) add(r *controlv1.LogsResponse) {
-	of := strings.TrimSpace(line(r.Host) + " " + line(r.Event) + " " + line(r.Script))
+func (t *written) add(r *controlv1.LogsResponse) {
+	of := strings.TrimSpace(output.Line(r.Host) + " " + output.Line(r.Event) + " " + output.Line(r.Script))
 	if _, ok := t.text[of]; !ok {
 		t.order = append(t.order, of)
 	}
@@ -26,16 +28,16 @@ func (t *tails) add(r *controlv1.LogsResponse) {
 	t.text[of] = text[max(0, len(text)-tailBytes):]
 }
 
-func (t *tails) empty() bool { return len(t.order) == 0 }
+func (t *written) empty() bool { return len(t.order) == 0 }
 
 // String shows the last hooks, each with its last lines.
-func (t *tails) String() string {
+func (t *written) String() string {
 	const hooks, lines = 4, 10
 	var b strings.Builder
 	for _, of := range t.order[max(0, len(t.order)-hooks):] {
 		b.WriteString("==> " + of + " <==\n")
-		for _, l := range lastLines(t.text[of], lines) {
-			b.WriteString("  | " + clean(l) + "\n")
+		for _, l := range output.LastLines(t.text[of], lines) {
+			b.WriteString("  | " + output.Clean(l) + "\n")
 		}
 	}
 	return strings.TrimRight(b.String(), "\n")

@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"context"
@@ -9,12 +9,12 @@ import (
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
-// update is one step of a watch: news of a deployment, or that the connection
+// Update is one step of a watch: news of a deployment, or that the connection
 // was lost (and is being made anew), or the end.
-type update struct {
-	deployment *controlv1.Deployment
-	records    []*controlv1.Record
-	lost       error
+type Update struct {
+	Deployment *controlv1.Deployment // nil is no news of it
+	Records    []*controlv1.Record
+	Lost       error // nil while connected
 	end        error // the watch is over; errEnd when it has seen everything
 }
 
@@ -29,18 +29,17 @@ const unsureTries = 20
 // follower follows one deployment across failures of coordinators: each record
 // is delivered once and in order, and states never go backwards.
 type follower struct {
-	cl    *client
-	id    string
-	index uint64 // of the last record delivered
-	state uint64 // of the last state delivered
-	fresh bool   // the deployment was created just now
-	to    string // what the last record of the deployment itself said
-	ended bool
+	cluster Cluster
+	o       Options
+	index   uint64 // of the last record delivered
+	state   uint64 // of the last state delivered
+	to      string // what the last record of the deployment itself said
+	ended   bool
 }
 
 // run sends updates until the deployment has ended or waits for a decision (for
 // a program also: for an approval, which may take days), ctx ends, or the server refuses; then it closes the channel.
-func (f *follower) run(ctx context.Context, out chan<- update) {
+func (f *follower) run(ctx context.Context, out chan<- Update) {
 	defer close(out)
 	for try := 0; ; try++ {
 		before := f.state
@@ -55,15 +54,15 @@ func (f *follower) run(ctx context.Context, out chan<- update) {
 				try = 0
 			}
 			if rpc.Kind(err) != rpc.KindNotFound { // a replica that lags is no loss
-				f.send(ctx, out, update{lost: err})
+				f.send(ctx, out, Update{Lost: err})
 			}
-			if f.cl.cli.wait(ctx, pause(try)) == nil {
-				f.cl.turn()
+			if f.o.Pause(ctx, try) == nil {
+				f.cluster.FailOver()
 				continue
 			}
 			err = ctx.Err()
 		}
-		f.send(ctx, out, update{end: err})
+		f.send(ctx, out, Update{end: err})
 		return
 	}
 }
@@ -74,7 +73,7 @@ func (f *follower) again(err error, try int) bool {
 	case rpc.KindUnavailable, rpc.KindTimeout, rpc.KindTooMany:
 		return true
 	case rpc.KindNotFound:
-		return (f.fresh || f.state > 0) && try < unsureTries
+		return (f.o.Fresh || f.state > 0) && try < unsureTries
 	case rpc.KindInvalid, rpc.KindUnauthorised, rpc.KindForbidden:
 		return false
 	}
@@ -83,10 +82,10 @@ func (f *follower) again(err error, try int) bool {
 
 // stream delivers what one stream brings. A stream that ends before the
 // deployment does is an error of kind unavailable.
-func (f *follower) stream(ctx context.Context, out chan<- update) error {
+func (f *follower) stream(ctx context.Context, out chan<- Update) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := f.cl.api().WatchDeployment(ctx, &controlv1.WatchDeploymentRequest{Id: f.id, After: f.index})
+	s, err := f.cluster.API().WatchDeployment(ctx, &controlv1.WatchDeploymentRequest{Id: f.o.Deployment, After: f.index})
 	if err != nil {
 		return err
 	}
@@ -106,14 +105,14 @@ func (f *follower) stream(ctx context.Context, out chan<- update) error {
 // news drops what was delivered before: a replica that lags sends old states,
 // and a new stream may repeat records. The end is the state together with the
 // record of it; the history before may come in several messages.
-func (f *follower) news(m *controlv1.WatchDeploymentResponse) update {
-	var u update
+func (f *follower) news(m *controlv1.WatchDeploymentResponse) Update {
+	var u Update
 	last := f.index
 	for _, r := range m.Records {
 		if r.Index <= f.index {
 			continue
 		}
-		u.records = append(u.records, r)
+		u.Records = append(u.Records, r)
 		last = max(last, r.Index)
 		if r.Subject == "deployment" {
 			f.to = r.To
@@ -121,13 +120,13 @@ func (f *follower) news(m *controlv1.WatchDeploymentResponse) update {
 	}
 	f.index = last
 	if d := m.Deployment; d != nil && d.Index >= f.state {
-		u.deployment, f.state = d, d.Index
-		f.ended = over(d) && f.to == d.Status || len(d.WaitsFor) > 0 && !f.cl.cli.live()
+		u.Deployment, f.state = d, d.Index
+		f.ended = Over(d) && f.to == d.Status || len(d.WaitsFor) > 0 && !f.o.Live
 	}
 	return u
 }
 
-func (f *follower) send(ctx context.Context, out chan<- update, u update) bool {
+func (f *follower) send(ctx context.Context, out chan<- Update, u Update) bool {
 	select {
 	case out <- u:
 		return true

@@ -1,4 +1,4 @@
-package main
+package output
 
 import (
 	"fmt"
@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// clean makes text from elsewhere safe to show: control characters, also those
+// Clean makes text from elsewhere safe to show: control characters, also those
 // that turn the direction of writing, and bytes that are no text are spelled
 // out. Newlines and tabs stay.
-func clean(s string) string {
+func Clean(s string) string {
 	if plainText(s) {
 		return s
 	}
@@ -45,7 +45,7 @@ func harmless(r rune) bool {
 	return r == '\n' || r == '\t' || !unicode.Is(unicode.C, r)
 }
 
-// line is clean on one line.
-func line(s string) string {
-	return strings.TrimSpace(strings.NewReplacer("\n", " ", "\t", " ").Replace(clean(s)))
+// Line is clean on one line.
+func Line(s string) string {
+	return strings.TrimSpace(strings.NewReplacer("\n", " ", "\t", " ").Replace(Clean(s)))
 }

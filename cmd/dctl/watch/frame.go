@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"io"
@@ -50,12 +50,4 @@ func (f *frame) rows(width int) int {
 		n += max(w-1, 0) / width
 	}
 	return n
-}
-
-// reflows guesses from the environment whether the terminal wraps lines anew
-// when its width changes: nearly all do, but xterm, the console and screen.
-func (c *cli) reflows() bool {
-	name := c.env("TERM")
-	return c.env("XTERM_VERSION") == "" && name != "linux" && (!strings.HasPrefix(name,
-		"screen") || c.env("TMUX") != "")
 }

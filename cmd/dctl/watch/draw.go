@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"fmt"
@@ -8,6 +8,8 @@ import (
 	"charm.land/lipgloss/v2"
 
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+
+	"github.com/groundswell/groundswell/cmd/dctl/output"
 )
 
 // Bounds of the view. It also stays a row and a column below the terminal's
@@ -19,20 +21,28 @@ const (
 	barWidth  = 14
 )
 
+// Picture is what the live view shows of a state on a terminal of that size,
+// without colours; ended is its last one.
+func Picture(d *controlv1.Deployment, columns, rows int, ended bool) []string {
+	v := &liveView{s: newProgress(false), width: columns, height: rows, plain: true, done: ended}
+	v.s.Deployment = d
+	return v.lines()
+}
+
 // lines is the whole view.
 func (v *liveView) lines() []string {
-	d := v.s.deployment
+	d := v.s.Deployment
 	if d == nil {
 		return []string{"waiting for a coordinator…"}
 	}
 	lines := []string{
-		v.style("", true, line(headline(d)+"  "+sizes(d))),
-		line(fmt.Sprintf("elapsed %s  deployment %s", clock(d.ElapsedMs), d.Id)),
+		v.style("", true, output.Line(headline(d)+"  "+sizes(d))),
+		output.Line(fmt.Sprintf("elapsed %s  deployment %s", output.Clock(d.ElapsedMs), d.Id)),
 		v.style("", true, v.state(d)),
 	}
 	room := max(v.height, 8) - 2 - len(lines)
 	holds := min(len(d.Holds), max(room/4, 1))
-	if v.done && over(d) { // the report below says it
+	if v.done && Over(d) { // the report below says it
 		holds = 0
 	}
 	hosts := min(len(d.Tasks), liveHosts+1, max(room/3, 1))
@@ -41,7 +51,7 @@ func (v *liveView) lines() []string {
 		lines = append(lines, v.hosts(d, hosts)...)
 	}
 	for _, h := range d.Holds[:holds] {
-		lines = append(lines, "  "+line(h))
+		lines = append(lines, "  "+output.Line(h))
 	}
 	if !v.done {
 		lines = append(lines, v.footer(d))
@@ -53,13 +63,13 @@ func (v *liveView) lines() []string {
 }
 
 func (v *liveView) state(d *controlv1.Deployment) string {
-	if v.s.lost != nil {
+	if v.s.Lost != nil {
 		return "connection lost, trying other coordinators"
 	}
-	if over(d) || v.done && len(d.WaitsFor) > 0 {
-		return line(ending(d))
+	if Over(d) || v.done && len(d.WaitsFor) > 0 {
+		return output.Line(ending(d))
 	}
-	return line(settledText(d))
+	return output.Line(SettledText(d))
 }
 
 // style colours text unless colours are off.
@@ -80,13 +90,13 @@ func (v *liveView) waves(d *controlv1.Deployment, rows int) []string {
 	from, to := window(d.Waves, rows)
 	var out []string
 	if from > 0 {
-		out = append(out, fmt.Sprintf("  … %s before", count(from, "wave")))
+		out = append(out, fmt.Sprintf("  … %s before", output.Count(from, "wave")))
 	}
 	for _, w := range d.Waves[from:to] {
 		out = append(out, v.wave(w))
 	}
 	if rest := len(d.Waves) - to; rest > 0 {
-		out = append(out, fmt.Sprintf("  … %s after", count(rest, "wave")))
+		out = append(out, fmt.Sprintf("  … %s after", output.Count(rest, "wave")))
 	}
 	return out
 }
@@ -111,8 +121,8 @@ func window(waves []*controlv1.Wave, rows int) (from, to int) {
 
 func (v *liveView) wave(w *controlv1.Wave) string {
 	mark, colour := waveMark(w.Status)
-	text := fmt.Sprintf("%-16s %5s %-10s %s %s", line(w.Name), fmt.Sprintf("%d/%d", w.Settled, w.Total), line(w.Zone),
-		bar(w), waveText(w))
+	text := fmt.Sprintf("%-16s %5s %-10s %s %s", output.Line(w.Name), fmt.Sprintf("%d/%d", w.Settled, w.Total),
+		output.Line(w.Zone), bar(w), waveText(w))
 	return " " + v.style(colour, false, mark) + " " + strings.TrimRight(text, " ")
 }
 
@@ -153,11 +163,11 @@ func waveText(w *controlv1.Wave) string {
 	}
 	switch {
 	case w.Status == "baking":
-		parts = append(parts, "bakes, "+span(w.BakeLeftMs)+" left")
+		parts = append(parts, "bakes, "+output.Span(w.BakeLeftMs)+" left")
 	case w.Status == "sealed" && w.BakeMs > 0:
-		parts = append(parts, "baked "+span(w.BakeMs))
+		parts = append(parts, "baked "+output.Span(w.BakeMs))
 	}
-	return line(strings.Join(parts, ", "))
+	return output.Line(strings.Join(parts, ", "))
 }
 
 // hosts draws the hosts to look at on at most rows lines, in the server's
@@ -166,14 +176,14 @@ func (v *liveView) hosts(d *controlv1.Deployment, rows int) []string {
 	var out []string
 	for i, t := range d.Tasks {
 		if i == rows-1 && len(d.Tasks) > rows {
-			return append(out, "  … "+count(len(d.Tasks)-i, "more host"))
+			return append(out, "  … "+output.Count(len(d.Tasks)-i, "more host"))
 		}
 		colour := "6"
 		if t.Failure != nil {
 			colour = "1"
 		}
 		out = append(out, "  "+v.style(colour, false,
-			fmt.Sprintf("%-10s", line(t.Status)))+" "+line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone, taskText(t))))
+			fmt.Sprintf("%-10s", output.Line(t.Status)))+" "+output.Line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone, TaskText(t))))
 	}
 	return out
 }
@@ -183,7 +193,7 @@ func (v *liveView) footer(d *controlv1.Deployment) string {
 	case v.ask:
 		return "abort: [r]ollback every host  [l]eave them as they are  any other key: go on"
 	case v.said != "":
-		return line(v.said)
+		return output.Line(v.said)
 	case d.Status == "paused" && !d.Decision:
 		return "[p] resume [a]bort [l]ogs [q] detach"
 	}

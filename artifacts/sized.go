@@ -5,21 +5,21 @@ import (
 	"io"
 )
 
-// ExactReader returns a reader of r that fails, naming what, unless r holds
+// SizedReader returns a reader of r that fails, naming what, unless r holds
 // exactly size bytes: io.ErrUnexpectedEOF if it ends early, [ErrInvalid] if
-// more follows. Both are permanent: the fault is the caller's. Stores read the body of a Put through it, because a short
-// body must not become an object.
-func ExactReader(r io.Reader, size int64, what string) io.Reader {
-	return &exactReader{r: r, left: size, size: size, what: what}
+// more follows. Both are permanent: the fault is the caller's. Stores read the
+// body of a Put through it, because a short body must not become an object.
+func SizedReader(r io.Reader, size int64, what string) io.Reader {
+	return &sizedReader{r: r, left: size, size: size, what: what}
 }
 
-type exactReader struct {
+type sizedReader struct {
 	r          io.Reader
 	left, size int64
 	what       string
 }
 
-func (e *exactReader) Read(p []byte) (int, error) {
+func (e *sizedReader) Read(p []byte) (int, error) {
 	if e.left == 0 {
 		return 0, e.atEnd()
 	}
@@ -42,7 +42,7 @@ func (e *exactReader) Read(p []byte) (int, error) {
 }
 
 // atEnd returns io.EOF if r has ended.
-func (e *exactReader) atEnd() error {
+func (e *sizedReader) atEnd() error {
 	var more [1]byte
 	for {
 		n, err := e.r.Read(more[:])

@@ -11,16 +11,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/groundswell/groundswell/agent/release"
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/internal/durable"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
-// brief is what a target must still know after a restart beside its journal:
+// checkpoint is what a target must still know after a restart beside its journal:
 // whatever of an assignment hooks, probes and reports need. The journal alone
-// decides what is done next; losing a brief loses names and reasons, never a
+// decides what is done next; losing a checkpoint loses names and reasons, never a
 // step.
-type brief struct {
+type checkpoint struct {
 	Generation uint64
 	App        string            `json:",omitempty"` // as people call it, where the target has another name
 	Group      string            `json:",omitempty"`
@@ -36,6 +37,7 @@ type brief struct {
 	Staging    *staging          `json:",omitempty"` // the last one, if it failed
 	Specs      map[string]string `json:",omitempty"` // stated names of appspecs, by id
 	Episodes   []episode         `json:",omitempty"` // newest last
+	Edits      release.Edits     `json:",omitzero"`  // of installed files, as compared last
 	Removed    bool              `json:",omitempty"` // the host does not belong to the application any more
 }
 
@@ -66,8 +68,8 @@ func digestOf(id string) string {
 	return string(artifacts.Digest("sha256:" + id))
 }
 
-// begin takes the brief of a new generation.
-func (b *brief) begin(a *agentv1.Assignment, now time.Time) {
+// begin takes the checkpoint of a new generation.
+func (b *checkpoint) begin(a *agentv1.Assignment, now time.Time) {
 	b.Generation, b.Deployment, b.Started = a.Generation, a.Deployment, now
 	b.Limit, b.Failure, b.Cramped = time.Duration(a.TaskLimitNs), nil, false
 	b.Staging = nil // what fails from now on is newer
@@ -77,7 +79,7 @@ func (b *brief) begin(a *agentv1.Assignment, now time.Time) {
 
 // deploymentOf is the deployment of a generation: that of a step which an
 // older one began is not the newest.
-func (b *brief) deploymentOf(generation uint64) string {
+func (b *checkpoint) deploymentOf(generation uint64) string {
 	for _, e := range b.Episodes {
 		if e.Generation == generation {
 			return e.Deployment
@@ -87,13 +89,13 @@ func (b *brief) deploymentOf(generation uint64) string {
 }
 
 // remember notes to which deployment the newest generation belongs.
-func (b *brief) remember() {
+func (b *checkpoint) remember() {
 	b.Episodes = append(slices.Clone(b.Episodes), episode{b.Generation, b.Deployment})
 	b.Episodes = b.Episodes[max(0, len(b.Episodes)-maxEpisodes):]
 }
 
 // learn takes what does not depend on a generation.
-func (b *brief) learn(a *agentv1.Assignment) {
+func (b *checkpoint) learn(a *agentv1.Assignment) {
 	b.Group, b.Artifacts, b.Probes, b.Removed = a.Group, a.Artifacts, gates(a.Probes), false
 	b.Keep = nil
 	for _, d := range a.Keep {
@@ -110,22 +112,22 @@ func (b *brief) learn(a *agentv1.Assignment) {
 }
 
 // name is what people call a revision.
-func (b *brief) name(id string) string {
+func (b *checkpoint) name(id string) string {
 	if n := b.Names[id]; n != "" || id == "" {
 		return n
 	}
 	return digestOf(id)
 }
 
-// briefFile keeps one target's brief on disk.
-type briefFile struct {
+// checkpointFile keeps one target's checkpoint on disk.
+type checkpointFile struct {
 	path string
 	last []byte
 }
 
-// load returns the brief, empty for a target without one.
-func (f *briefFile) load() (brief, error) {
-	var b brief
+// load returns the checkpoint, empty for a target without one.
+func (f *checkpointFile) load() (checkpoint, error) {
+	var b checkpoint
 	data, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
@@ -134,23 +136,23 @@ func (f *briefFile) load() (brief, error) {
 		err = json.Unmarshal(data, &b)
 	}
 	if err != nil {
-		return b, fmt.Errorf("read brief of a target from %s: %w", f.path, err)
+		return b, fmt.Errorf("read checkpoint of a target from %s: %w", f.path, err)
 	}
 	f.last = data
 	return b, nil
 }
 
-// save is durable on return; an unchanged brief costs nothing.
-func (f *briefFile) save(b brief) error {
+// save is durable on return; an unchanged checkpoint costs nothing.
+func (f *checkpointFile) save(b checkpoint) error {
 	data, err := json.Marshal(b)
 	if err != nil {
-		return fmt.Errorf("encode brief of a target: %w", err)
+		return fmt.Errorf("encode checkpoint of a target: %w", err)
 	}
 	if bytes.Equal(data, f.last) {
 		return nil
 	}
 	if err := durable.WriteFile(f.path, data, 0o600); err != nil {
-		return fmt.Errorf("save brief of a target: %w", err)
+		return fmt.Errorf("save checkpoint of a target: %w", err)
 	}
 	f.last = data
 	return nil

@@ -10,32 +10,32 @@ import (
 	"github.com/groundswell/groundswell/internal/room"
 )
 
-// Donor is a revision unpacked on this host. Its files may have been edited
+// Basis is a revision unpacked on this host. Its files may have been edited
 // since; what is taken from it is verified like anything else.
-type Donor struct {
+type Basis struct {
 	Digest Digest
 	Dir    string
 }
 
-// fromDonors copies into the cache what m needs, the cache lacks and a
-// revision on disk has. It is an economy: whatever goes wrong with a donor, a
+// fromBases copies into the cache what m needs, the cache lacks and a
+// revision on disk has. It is an economy: whatever goes wrong with a basis, a
 // full disk aside, is left to the store.
-func (f *Fetcher) fromDonors(ctx context.Context, m *Manifest) error {
+func (f *Fetcher) fromBases(ctx context.Context, m *Manifest) error {
 	missing := map[Sum]int64{}
 	for e := range m.contents() {
 		if !f.Cache.Has(e.Sum, e.Size) {
 			missing[e.Sum] = e.Size
 		}
 	}
-	for _, d := range f.Donors {
+	for _, d := range f.Bases {
 		if len(missing) == 0 {
 			return nil
 		}
-		donor, err := f.Cache.Manifest(d.Digest)
+		basis, err := f.Cache.Manifest(d.Digest)
 		if err != nil {
 			continue
 		}
-		if err := f.Cache.adoptFrom(ctx, donor, d.Dir, missing, f.took); err != nil {
+		if err := f.Cache.adoptFrom(ctx, basis, d.Dir, missing, f.took); err != nil {
 			return err
 		}
 	}
