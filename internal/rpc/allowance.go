@@ -217,7 +217,7 @@ type doors struct {
 	conns  *counts         // connections by identity, strangers by address
 	most   *counts         // connections of strangers, and of others
 	room   Room
-	turns  chan struct{} // a place for each handshake that computes
+	turns  *turns
 }
 
 // Bounds of a port, beside its Room.
@@ -244,7 +244,7 @@ func newDoors(c credentials.TransportCredentials, m *meters) *doors {
 		files = FewestFiles
 	}
 	return &doors{
-		room: RoomIn(files), turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		room: RoomIn(files), turns: &turns{places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))},
 		TransportCredentials: c, m: m, knocks: bucket.New(knocking),
 		shake: &counts{n: map[string]int{}}, conns: &counts{n: map[string]int{}}, most: &counts{n: map[string]int{}},
 	}
@@ -263,7 +263,7 @@ func (d *doors) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, e
 	switch {
 	case !d.knocks.Allow(at, 1):
 		return nil, nil, d.refuse(at, "too many handshakes")
-	case d.shake.total() >= mostAll || !d.shake.enter(at, mostShaking):
+	case d.turns.full() || d.shake.total() >= mostAll || !d.shake.enter(at, mostShaking):
 		return nil, nil, d.refuse(at, "too many handshakes at once")
 	}
 	turn := takeTurn(raw, d.turns)
