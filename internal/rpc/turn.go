@@ -18,6 +18,11 @@ type turns struct {
 // the machine is busy; a client waits 5.
 const longestLine = 256
 
+// counting gives a listener its line for the places that all share.
+func (d *doors) counting(l net.Listener) net.Listener {
+	return counting{Listener: l, turns: &turns{places: d.places}}
+}
+
 // full reports whether the line is too long for another one.
 func (t *turns) full() bool { return t.line.Load() >= longestLine }
 

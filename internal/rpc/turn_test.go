@@ -70,3 +70,13 @@ func TestALongLineIsSentAway(t *testing.T) {
 		t.Errorf("%d stand in line after all had their turn", all.line.Load())
 	}
 }
+
+// TestEachPortHasItsLine: for the places that all share.
+func TestEachPortHasItsLine(t *testing.T) {
+	d := newDoors(nil, newMeters(nil))
+	agents, people := d.counting(nil).(counting).turns, d.counting(nil).(counting).turns
+	agents.line.Store(longestLine)
+	if !agents.full() || people.full() || agents.places != people.places {
+		t.Error("a fleet that comes back keeps coordinators from the other port, or has cores of its own")
+	}
+}
