@@ -2,8 +2,6 @@ package deploy
 
 import (
 	"fmt"
-	"hash/fnv"
-	"slices"
 )
 
 // Entry is one entry of the log: facts that become true together. The leader
@@ -202,37 +200,4 @@ func request(e Event) (Request, string) {
 		return e.Request, fmt.Sprint("release ", e.Hosts)
 	}
 	return Request{}, ""
-}
-
-// once applies a request at most once and remembers its answer.
-func (s *State) once(req Request, content string, e Event) error {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(content)) // a hash never fails
-	sum := h.Sum64()
-	if a, seen := s.Requests[req.ID]; seen {
-		if a.Content != sum {
-			return refuse(Conflict, "request id %s was used for another request; use a new id", req.ID)
-		}
-		if a.Refusal != "" {
-			return &Refusal{Reason: RefusalKind(a.Kind), Text: a.Refusal}
-		}
-		return nil
-	}
-	err := s.apply(e)
-	a := Answer{At: s.Now, Content: sum, Index: s.Index}
-	if r, ok := err.(*Refusal); ok {
-		a.Refusal, a.Kind = r.Text, string(r.Reason)
-	}
-	s.Requests[req.ID] = a
-	s.RequestLog = append(s.RequestLog, req.ID)
-	return err
-}
-
-func (s *State) forgetRequests() {
-	n := 0
-	for n < len(s.RequestLog) && s.Now.Sub(s.Requests[s.RequestLog[n]].At) > requestMemory {
-		delete(s.Requests, s.RequestLog[n])
-		n++
-	}
-	s.RequestLog = slices.Delete(s.RequestLog, 0, n)
 }

@@ -224,7 +224,8 @@ func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 		d.derive()
 	})
 	s.setStatus(d, to, cause)
-	g.prune()
+	s.whole.add(d)
+	s.prune(g)
 	s.selectNext(g)
 }
 
@@ -234,23 +235,21 @@ func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 const historyKept = 50
 
 // prune drops tasks, hosts and records of all but the newest ended deployments.
-func (g *Group) prune() {
+func (s *State) prune(g *Group) {
 	kept := 0
 	for _, d := range slices.Backward(g.all) {
 		if !d.Status.Terminal() {
 			continue
 		}
 		if d.Pruned {
-			return
+			break
 		}
-		if kept++; kept <= historyKept {
-			continue
+		if kept++; kept > historyKept {
+			s.outline(d)
 		}
-		d.Pruned, d.Tasks, d.Records = true, nil, nil
-		for i := range d.Waves {
-			d.Waves[i].Hosts, d.Waves[i].Watch = nil, nil
-		}
-		d.derive()
+	}
+	if s.Rules >= 2 {
+		s.outlineOldest()
 	}
 }
 

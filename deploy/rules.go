@@ -11,7 +11,8 @@ package deploy
 // A golden log of each level asserts its final state.
 //
 //	1  the first; state from before it is refused by name
-const RulesKnown = 1
+//	2  ended deployments are kept whole by bytes, request ids by number
+const RulesKnown = 2
 
 func (s *State) rulesRaised(e RulesRaised) error {
 	if e.Level != s.Rules+1 {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"time"
 )
 
 // State is everything the coordinators agree on. It changes only by Apply, on
@@ -27,6 +26,8 @@ type State struct {
 	Requests    map[string]Answer               `json:"requests"`
 	RequestLog  []string                        `json:"request_log"` // ids, oldest first
 	Freezes     []Freeze                        `json:"freezes,omitempty"`
+	// RequestFloor is the wall time of the newest request whose id is forgotten.
+	RequestFloor int64 `json:"request_floor,omitempty"`
 
 	// Amend is asked first what a fact means, at every level; a level that no
 	// build has yet is tried with it in tests, production leaves it nil. It is no
@@ -38,6 +39,7 @@ type State struct {
 	Violated func(error) `json:"-"`
 
 	open     []*Deployment // not terminal, by Seq; derived
+	whole    wholes
 	touched  touched
 	moves    moves
 	flapping map[string]struct{} // see sortFlapping; derived
@@ -50,10 +52,8 @@ type Answer struct {
 	Refusal string `json:"refusal,omitempty"`
 	Kind    string `json:"kind,omitempty"`
 	Index   uint64 `json:"index"`
+	Wall    int64  `json:"wall,omitempty"` // when it was answered
 }
-
-// requestMemory is how long request ids are kept, in FSM time.
-const requestMemory = 24 * time.Hour
 
 // NewState returns an empty state.
 func NewState() *State {
@@ -92,8 +92,10 @@ func (s *State) Rebuild() {
 	}
 	all := slices.SortedFunc(maps.Values(s.Deployments),
 		func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
+	s.whole = wholes{}
 	for _, d := range all {
 		d.derive()
+		s.whole.add(d)
 		if !d.Status.Terminal() {
 			s.open = append(s.open, d)
 		}

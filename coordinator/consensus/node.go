@@ -69,7 +69,7 @@ type Node struct {
 // 2-core machine (prototype, docs/architecture.md).
 const (
 	// Heartbeat is how long a leader may be silent, unless Options say otherwise.
-	Heartbeat   = 500 * time.Millisecond // and election; half of it the lease, a tenth of it the pause between commits
+	Heartbeat   = 500 * time.Millisecond // and election, and lease; a tenth of it the pause between commits
 	maxAppend   = 512
 	snapshots   = 2
 	dialTimeout = 3 * time.Second
@@ -118,7 +118,10 @@ func open(o Options, store *disk) (*Node, error) {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.Name)
 	pace := cmp.Or(o.Heartbeat, Heartbeat)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = pace, pace, pace/2, pace/10
+	// A leader steps down when it has not heard a quorum for the lease, and nobody
+	// stands for election earlier than the heartbeat's time-out after the last one: a
+	// shorter lease gains nothing, and loses the lead whenever the machine is busy.
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = pace, pace, pace, pace/10
 	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
 	c.SnapshotThreshold, c.TrailingLogs = 8192, mostTrailing
 	c.NoLegacyTelemetry = true

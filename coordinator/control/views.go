@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
@@ -32,6 +33,9 @@ func (s *Service) deploymentView(st *deploy.State, d *deploy.Deployment, all boo
 		ElapsedMs: end.Sub(d.CreatedAt).Milliseconds(),
 		Holds:     deploy.Holds(st, d, now), Index: st.Index, Config: d.Config.Name, Hosts: int32(len(d.Tasks)),
 		Redeploy: d.Redeploy,
+	}
+	if d.Pruned {
+		out.Cause = strings.TrimPrefix(out.Cause+"; its tasks and records are kept no longer", "; ")
 	}
 	for i := range d.Waves {
 		out.Waves = append(out.Waves, waveView(st, d, i, now))
@@ -311,6 +315,9 @@ func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest,
 		more := last != after
 		after, first, timed = last, false, false
 		if more {
+			if len(m.GetRecords()) < watchBatch && !ended {
+				pause(out.Context(), pace(m.GetDeployment()))
+			}
 			continue
 		}
 		if ended {
@@ -323,6 +330,27 @@ func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest,
 		case <-out.Context().Done():
 			return out.Context().Err()
 		}
+	}
+}
+
+// A message to a watcher looks at every task, and a deployment to thousands of hosts has
+// a hundred entries a second. So who watches one looks again after a time that grows
+// with it: 1 ms for 50 hosts, 200 ms from 10,000 on.
+const (
+	paceOfTask  = 20 * time.Microsecond
+	slowestPace = 200 * time.Millisecond
+)
+
+func pace(d *controlv1.Deployment) time.Duration {
+	return min(slowestPace, time.Duration(d.GetHosts())*paceOfTask)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 

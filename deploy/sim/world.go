@@ -69,8 +69,10 @@ type Faults struct {
 
 // New returns a world without hosts.
 func New(seed uint64, f Faults) *World {
+	s := deploy.NewState()
+	s.Rules += int(seed % deploy.RulesKnown) // seeds go by every level of rules
 	return &World{
-		State: deploy.NewState(), hosts: map[string]*host{}, faults: f,
+		State: s, hosts: map[string]*host{}, faults: f,
 		rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)),
 	}
 }

@@ -217,7 +217,7 @@ type doors struct {
 	conns  *counts         // connections by identity, strangers by address
 	most   *counts         // connections of strangers, and of others
 	room   Room
-	turns  chan struct{} // a place for each handshake that computes
+	places chan struct{} // one for each handshake that computes, of all listeners
 }
 
 // Bounds of a port, beside its Room.
@@ -244,7 +244,7 @@ func newDoors(c credentials.TransportCredentials, m *meters) *doors {
 		files = FewestFiles
 	}
 	return &doors{
-		room: RoomIn(files), turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		room: RoomIn(files), places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		TransportCredentials: c, m: m, knocks: bucket.New(knocking),
 		shake: &counts{n: map[string]int{}}, conns: &counts{n: map[string]int{}}, most: &counts{n: map[string]int{}},
 	}
@@ -260,13 +260,14 @@ func (d *doors) Clone() credentials.TransportCredentials {
 // ServerHandshake shakes hands with a caller, within the bounds.
 func (d *doors) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	at := address(raw.RemoteAddr())
+	line := raw.(*counted).turns
 	switch {
 	case !d.knocks.Allow(at, 1):
 		return nil, nil, d.refuse(at, "too many handshakes")
-	case d.shake.total() >= mostAll || !d.shake.enter(at, mostShaking):
+	case line.full() || d.shake.total() >= mostAll || !d.shake.enter(at, mostShaking):
 		return nil, nil, d.refuse(at, "too many handshakes at once")
 	}
-	turn := takeTurn(raw, d.turns)
+	turn := takeTurn(raw, line)
 	conn, info, err := d.TransportCredentials.ServerHandshake(turn)
 	turn.end()
 	d.shake.leave(at)
@@ -307,6 +308,7 @@ func (d *doors) refuse(key, why string) error {
 // the first words of HTTP/2.
 type counted struct {
 	net.Conn
+	turns *turns // of its listener
 
 	mu     sync.Mutex
 	closed bool
@@ -336,8 +338,12 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// counting is a listener whose connections can be counted.
-type counting struct{ net.Listener }
+// counting is a listener whose connections can be counted. It has a line of its own: a
+// fleet that comes back by one port does not keep coordinators from the other.
+type counting struct {
+	net.Listener
+	turns *turns
+}
 
 // Accept implements net.Listener.
 func (l counting) Accept() (net.Conn, error) {
@@ -345,5 +351,5 @@ func (l counting) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &counted{Conn: conn}, nil
+	return &counted{Conn: conn, turns: l.turns}, nil
 }

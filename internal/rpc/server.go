@@ -85,7 +85,7 @@ func NewServer(o ServerOptions) *Server {
 const longestHeader = 16 << 10
 
 // Serve serves the connections of a listener until the server stops.
-func (s *Server) Serve(l net.Listener) error { return s.Server.Serve(counting{l}) }
+func (s *Server) Serve(l net.Listener) error { return s.Server.Serve(s.doors.counting(l)) }
 
 // Recheck ends every stream whose caller is admitted no more.
 func (s *Server) Recheck() { s.s.recheck() }

@@ -2,17 +2,19 @@ package rpc
 
 import (
 	"net"
+	"runtime"
+	"sync"
 	"testing"
 )
 
 // TestWhoSaysNothingHoldsNobodyUp: there is one place, and a caller who shakes hands and
 // says nothing does not have it.
 func TestWhoSaysNothingHoldsNobodyUp(t *testing.T) {
-	places := make(chan struct{}, 1)
+	all := &turns{places: make(chan struct{}, 1)}
 	silent, far := net.Pipe()
 	read := make(chan error, 1)
 	go func() {
-		turn := takeTurn(silent, places)
+		turn := takeTurn(silent, all)
 		_, err := turn.Read(make([]byte, 1))
 		turn.end()
 		read <- err
@@ -20,7 +22,7 @@ func TestWhoSaysNothingHoldsNobodyUp(t *testing.T) {
 	other, end := net.Pipe()
 	defer end.Close()
 	for range 100 {
-		takeTurn(other, places).end() // it would block for ever
+		takeTurn(other, all).end() // it would block for ever
 	}
 	if _, err := far.Write([]byte{1}); err != nil {
 		t.Fatal(err)
@@ -28,14 +30,14 @@ func TestWhoSaysNothingHoldsNobodyUp(t *testing.T) {
 	if err := <-read; err != nil {
 		t.Error(err)
 	}
-	if len(places) != 0 {
+	if len(all.places) != 0 {
 		t.Error("a place is taken though nobody shakes hands")
 	}
-	turn := takeTurn(other, places)
+	turn := takeTurn(other, all)
 	turn.end()
 	go func() { _, _ = end.Write([]byte{2}) }()
-	if _, err := turn.Read(make([]byte, 1)); err != nil || len(places) != 0 {
-		t.Errorf("after the handshake: %v, %d places taken", err, len(places))
+	if _, err := turn.Read(make([]byte, 1)); err != nil || len(all.places) != 0 {
+		t.Errorf("after the handshake: %v, %d places taken", err, len(all.places))
 	}
 }
 
@@ -46,5 +48,35 @@ func TestRoomInFiles(t *testing.T) {
 		if got := RoomIn(files); got != want {
 			t.Errorf("%d files: %+v, want %+v", files, got, want)
 		}
+	}
+}
+
+// TestALongLineIsSentAway: and a line that was long lets others in again.
+func TestALongLineIsSentAway(t *testing.T) {
+	all := &turns{places: make(chan struct{}, 1)}
+	one, end := net.Pipe()
+	defer end.Close()
+	first := takeTurn(one, all)
+	var line sync.WaitGroup
+	for range longestLine {
+		line.Go(func() { takeTurn(one, all).end() })
+	}
+	for !all.full() { // each of them joins the line before it waits
+		runtime.Gosched()
+	}
+	first.end()
+	line.Wait()
+	if all.full() || all.line.Load() != 0 {
+		t.Errorf("%d stand in line after all had their turn", all.line.Load())
+	}
+}
+
+// TestEachPortHasItsLine: for the places that all share.
+func TestEachPortHasItsLine(t *testing.T) {
+	d := newDoors(nil, newMeters(nil))
+	agents, people := d.counting(nil).(counting).turns, d.counting(nil).(counting).turns
+	agents.line.Store(longestLine)
+	if !agents.full() || people.full() || agents.places != people.places {
+		t.Error("a fleet that comes back keeps coordinators from the other port, or has cores of its own")
 	}
 }

@@ -1,0 +1,92 @@
+package deploy
+
+import (
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+)
+
+// How long request ids are remembered, in FSM time, and how many; they are forgotten
+// so many at once, as the list of them is moved then.
+const (
+	requestMemory  = 24 * time.Hour
+	requestsKept   = 100_000
+	requestsDumped = 1000
+)
+
+// once applies a request at most once and remembers its answer. One that is so old
+// that its answer may be forgotten is refused, where its id says how old it is.
+func (s *State) once(req Request, content string, e Event) error {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(content)) // a hash never fails
+	sum := h.Sum64()
+	if a, seen := s.Requests[req.ID]; seen {
+		if a.Content != sum {
+			return refuse(Conflict, "request id %s was used for another request; use a new id", req.ID)
+		}
+		if a.Refusal != "" {
+			return &Refusal{Reason: RefusalKind(a.Kind), Text: a.Refusal}
+		}
+		return nil
+	}
+	if at, ok := ulidTime(req.ID); ok && s.Rules >= 2 && at <= s.RequestFloor {
+		return refuse(Conflict, "request %s was made so long ago that nobody knows whether it was done; "+
+			"look, and make it anew. If it is new, the clock of the machine that makes it is behind", req.ID)
+	}
+	err := s.apply(e)
+	a := Answer{At: s.Now, Content: sum, Index: s.Index}
+	if s.Rules >= 2 {
+		a.Wall = s.Wall
+	}
+	if r, ok := err.(*Refusal); ok {
+		a.Refusal, a.Kind = r.Text, string(r.Reason)
+	}
+	s.Requests[req.ID] = a
+	s.RequestLog = append(s.RequestLog, req.ID)
+	return err
+}
+
+// forgetRequests forgets the oldest requests, by age and by number.
+func (s *State) forgetRequests() {
+	old := func(i int) bool { return s.Now.Sub(s.Requests[s.RequestLog[i]].At) > requestMemory }
+	n := 0
+	if s.Rules < 2 {
+		for n < len(s.RequestLog) && old(n) {
+			n++
+		}
+	} else {
+		for n+requestsDumped <= len(s.RequestLog) &&
+			(old(n+requestsDumped-1) || len(s.RequestLog)-n >= requestsKept+requestsDumped) {
+			n += requestsDumped
+		}
+	}
+	if n == 0 {
+		return
+	}
+	for _, id := range s.RequestLog[:n] {
+		s.RequestFloor = max(s.RequestFloor, s.Requests[id].Wall)
+		delete(s.Requests, id)
+	}
+	s.RequestLog = slices.Delete(s.RequestLog, 0, n)
+}
+
+// crockford are the digits of a ULID.
+const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// ulidTime returns when a ULID was made, in Unix milliseconds; false for any other id.
+func ulidTime(id string) (ms int64, ok bool) {
+	if len(id) != 26 || id[0] > '7' {
+		return 0, false
+	}
+	for i := range len(id) {
+		digit := strings.IndexByte(crockford, id[i])
+		if digit < 0 {
+			return 0, false
+		}
+		if i < 10 {
+			ms = ms<<5 | int64(digit)
+		}
+	}
+	return ms, true
+}
