@@ -8,7 +8,7 @@ PKGS   := ./...
 LEAN   := -trimpath -ldflags '-s -w' -tags grpcnotrace
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full check race sim model mutants fuzz bench bench-agent bench-fleet fmt generate arch e2e soak tidy clean crash
+.PHONY: help build demo test test-full check race sim model mutants fuzz bench bench-agent bench-fleet bench-cluster fmt generate arch e2e soak tidy clean crash
 
 help: ## print this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ bench-agent: build ## what the agent costs, beside plain tools (3 minutes)
 
 bench-fleet: build ## 50 agent processes: all at once, and in 5 waves
 	bin/dctl dev --bench --agents 50
+
+bench-cluster: build ## simulated hosts on three coordinators: joining, deploying, coming back (HOSTS=10000)
+	bin/dctl bench --hosts $(or $(HOSTS),10000) --deployments 1 --waves 6 --joins --kill-leader 1 --reconnect $(BENCH)
 
 e2e: build ## end-to-end tests with real processes; every fleet is looked at again after QUIET (10s)
 	QUIET=$(or $(QUIET),10s) go test -count 1 -timeout 30m ./internal/e2e

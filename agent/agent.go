@@ -18,11 +18,13 @@ import (
 // Agent is the agent of one host.
 type Agent struct {
 	*host
-	cred *identity.Credential
-	ring *ring
+	cred      *identity.Credential
+	instances *instances
+	ring      *ring
 	// told when the host has got a certificate of another CA
-	reissued chan struct{}
-	strange  atomic.Bool // see estranged
+	reissued   chan struct{}
+	strange    atomic.Bool   // see estranged
+	enrolledAt atomic.Uint64 // index of the log, of an enrolment in this life
 }
 
 // New checks the options. Nothing is opened before Run.
@@ -37,7 +39,21 @@ func New(o Options) (*Agent, error) {
 // left begun, and serves until ctx ends. It then takes no new work, leaves a
 // hook that runs to its supervisor, leaves the gossip ring, and returns nil.
 // Applications are never touched by its end. An Agent runs once.
-func (a *Agent) Run(ctx context.Context) (err error) {
+func (a *Agent) Run(ctx context.Context) error {
+	for {
+		err := a.live(ctx)
+		if !errors.Is(err, errAnother) || ctx.Err() != nil {
+			return unlessStopped(ctx, err)
+		}
+		a.o.Log.Warn(err.Error()) // and so it begins anew
+	}
+}
+
+// live is one life, as one host.
+func (a *Agent) live(ctx context.Context) (err error) {
+	if err := a.o.adoptSplit(); err != nil {
+		return err
+	}
 	h, err := openHost(a.o)
 	if err != nil {
 		return err
@@ -48,17 +64,20 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		h.probeRunner.Rest()
 		err = errors.Join(err, h.journal.Close())
 	}()
-	if a.cred, err = a.identify(ctx); err != nil {
-		return unlessStopped(ctx, err)
+	if a.instances, err = openInstances(a.o.path("identity")); err != nil {
+		return err
 	}
-	m, key, err := a.o.loadMembership()
+	if a.cred, err = a.identify(ctx); err != nil {
+		return err
+	}
+	m, key, err := loadMembership(a.o.path("identity"))
 	if err != nil {
 		return err
 	}
 	if a.ring, err = openRing(a.o, m, key); err != nil {
 		return err
 	}
-	return unlessStopped(ctx, a.serve(ctx, m.Host))
+	return a.serve(ctx, m.Host)
 }
 
 // unlessStopped drops the error of what was told to end.

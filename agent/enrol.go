@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -61,7 +62,7 @@ func (a *Agent) identify(ctx context.Context) (*identity.Credential, error) {
 // addresses are the coordinators to enrol at: the configured ones, and those
 // that a former enrolment told.
 func (a *Agent) addresses() []string {
-	m, _, err := a.o.loadMembership()
+	m, _, err := loadMembership(a.o.path("identity"))
 	if err != nil {
 		return a.o.Coordinators // there was none, or it is lost
 	}
@@ -98,8 +99,13 @@ func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Toke
 	if err != nil {
 		return nil, err
 	}
+	instance, _, err := a.instances.say()
+	if err != nil {
+		return nil, err
+	}
 	out, err := join(ctx, address, token, &agentv1.EnrolRequest{
 		CsrDer: csrDER, Name: a.o.Name, HostId: id, Role: string(identity.Agent),
+		Zone: a.o.Zone, Region: a.o.Region, Labels: a.o.Labels, Instance: instance,
 	}, a.o.dialer()...)
 	if err != nil {
 		return nil, err
@@ -162,29 +168,37 @@ func refusal(err error) error {
 	return fmt.Errorf("%w: %s", errRefused, rpc.Text(err))
 }
 
-// enrolled makes an identity durable, the certificate last.
+// enrolled makes the identity durable under which the host is known.
 func (a *Agent) enrolled(r *agentv1.EnrolResponse, keyPEM []byte) (*identity.Credential, error) {
+	if err := durable.WriteFile(a.o.path("host-id"), []byte(r.HostId), 0o644); err != nil {
+		return nil, err
+	}
+	cred, err := a.o.writeIdentity(a.o.path("identity"), r, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	a.enrolledAt.Store(r.Index)
+	a.o.Log.Info("enrolled", "host_id", r.HostId, "cluster", r.ClusterId)
+	return cred, nil
+}
+
+// writeIdentity makes an identity durable in a folder, the certificate last.
+func (o Options) writeIdentity(
+	dir string, r *agentv1.EnrolResponse, keyPEM []byte,
+) (*identity.Credential, error) {
 	cred, err := identity.NewCredential(r.CertificatePem, keyPEM, r.CaPem)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the coordinator's answer cannot be used: %w", errRefused, err)
 	}
 	m := membership{Host: r.HostId, Cluster: r.ClusterId, Seeds: r.GossipSeeds, Coordinators: r.Coordinators}
-	if old, _, err := a.o.loadMembership(); err == nil && old.Cluster == m.Cluster {
+	if old, _, err := loadMembership(o.path("identity")); err == nil && old.Cluster == m.Cluster {
 		m.Epoch = old.Epoch
 	}
-	err = errors.Join(
-		durable.WriteFile(a.o.path("host-id"), []byte(r.HostId), 0o644),
-		identity.WriteSecret(a.o.path("identity", "gossip.key"), r.GossipKey),
-		a.o.saveMembership(m),
-	)
+	err = errors.Join(identity.WriteSecret(filepath.Join(dir, "gossip.key"), r.GossipKey), saveMembership(dir, m))
 	if err != nil {
 		return nil, err
 	}
-	if err := identity.Save(a.o.path("identity"), r.CertificatePem, keyPEM, r.CaPem); err != nil {
-		return nil, err
-	}
-	a.o.Log.Info("enrolled", "host_id", r.HostId, "cluster", r.ClusterId)
-	return cred, nil
+	return cred, identity.Save(dir, r.CertificatePem, keyPEM, r.CaPem)
 }
 
 // renew keeps the host's certificate renewed. One that has ended all the same,

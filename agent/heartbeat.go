@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"time"
+
+	"github.com/groundswell/groundswell/internal/backoff"
 )
 
 // beat tells a watchdog that the agent is alive, until ctx ends: that its
@@ -46,10 +48,55 @@ func (s *session) prefer(ctx, outer context.Context, address string) error {
 				"error", err)
 			continue
 		}
-		s.next = next
-		return errMoved
+		return s.move(next)
 	}
 	return nil
+}
+
+// move ends the session for the sake of another that has welcomed the host.
+func (s *session) move(next *greeting) error {
+	s.moving.Lock()
+	defer s.moving.Unlock()
+	if s.next != nil { // of two that did, the first
+		next.close()
+		return errMoved
+	}
+	s.next = next
+	return errMoved
+}
+
+// seek looks for another coordinator while this one says that it does not know
+// what is true, and stays until one has welcomed the host: without a majority none
+// would, and a session that stands still is better than none.
+func (s *session) seek(ctx, outer context.Context, address string) error {
+	var b backoff.Backoff
+	stale := false
+	for {
+		var again <-chan time.Time
+		if stale {
+			again = time.After(b.NextBackOff())
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case stale = <-s.stale:
+			b.Reset()
+			if stale {
+				s.a.o.Log.Warn("the coordinator has lost the others; looking for another one")
+			}
+		case <-again:
+			for _, other := range s.a.ring.coordinators() {
+				if other == address {
+					continue
+				}
+				next, err := s.a.greetBeside(ctx, outer, other)
+				if err == nil {
+					return s.move(next)
+				}
+				s.a.o.Log.Debug("no other coordinator has welcomed this host yet", "coordinator", other, "error", err)
+			}
+		}
+	}
 }
 
 // best is the coordinator that rendezvous hashing gives this host among those

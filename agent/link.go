@@ -72,6 +72,11 @@ func (a *Agent) connect(ctx context.Context) error {
 			address := a.pick(tried)
 			tried[address] = true
 			if at, err = a.greet(ctx, address); err != nil {
+				if errors.Is(err, errSplitOff) {
+					if err = a.split(ctx, address); errors.Is(err, errAnother) {
+						return err
+					}
+				}
 				a.o.Log.Warn("no session", "coordinator", address, "error", err)
 				asked = a.estranged(err, asked)
 				b.Wait(ctx)

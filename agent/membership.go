@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/groundswell/groundswell/internal/durable"
@@ -24,27 +25,27 @@ type membership struct {
 const maxKnown = 32
 
 // loadMembership reads what saveMembership wrote, and the gossip key.
-func (o Options) loadMembership() (m membership, gossipKey []byte, err error) {
-	data, err := os.ReadFile(o.path("identity", "cluster.json"))
+func loadMembership(dir string) (m membership, gossipKey []byte, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, "cluster.json"))
 	if err == nil {
 		err = json.Unmarshal(data, &m)
 	}
 	if err != nil {
 		return m, nil, fmt.Errorf("read what the cluster told this host: %w", err)
 	}
-	if gossipKey, err = os.ReadFile(o.path("identity", "gossip.key")); err != nil {
+	if gossipKey, err = os.ReadFile(filepath.Join(dir, "gossip.key")); err != nil {
 		return m, nil, fmt.Errorf("read gossip key: %w", err)
 	}
 	return m, gossipKey, nil
 }
 
-func (o Options) saveMembership(m membership) error {
+func saveMembership(dir string, m membership) error {
 	m.Seeds, m.Coordinators = bounded(m.Seeds), bounded(m.Coordinators)
 	data, err := json.MarshalIndent(m, "", "\t")
 	if err != nil {
 		return fmt.Errorf("encode what the cluster told this host: %w", err)
 	}
-	return durable.WriteFile(o.path("identity", "cluster.json"), data, 0o600)
+	return durable.WriteFile(filepath.Join(dir, "cluster.json"), data, 0o600)
 }
 
 func bounded(list []string) []string {

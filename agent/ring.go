@@ -210,7 +210,7 @@ func (r *ring) enter(epoch uint64) error {
 	}
 	known := r.known
 	known.Epoch = epoch
-	if err := r.o.saveMembership(known); err != nil {
+	if err := saveMembership(r.o.path("identity"), known); err != nil {
 		return err
 	}
 	r.known.Epoch = epoch
@@ -223,5 +223,5 @@ func (r *ring) save() error {
 	r.mu.Lock()
 	m := r.known
 	r.mu.Unlock()
-	return r.o.saveMembership(m)
+	return saveMembership(r.o.path("identity"), m)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -87,6 +88,9 @@ func (a *Agent) welcomed(ctx context.Context, g *greeting) error {
 		return fmt.Errorf("say hello: %s", rpc.Text(err))
 	}
 	first, err := g.stream.Recv()
+	if rpc.Kind(err) == rpc.KindSplit {
+		return errSplitOff
+	}
 	if err != nil {
 		return fmt.Errorf("wait for welcome: %s", rpc.Text(err))
 	}
@@ -97,7 +101,7 @@ func (a *Agent) welcomed(ctx context.Context, g *greeting) error {
 		return fmt.Errorf("%s: %w", g.welcome.Coordinator, err)
 	}
 	a.ring.told(g.welcome.Members)
-	return nil
+	return a.instances.welcomed()
 }
 
 // session is one stream to one coordinator.
@@ -107,6 +111,9 @@ type session struct {
 	logs     chan *agentv1.LogChunk
 	sequence uint64 // of the last assignments
 	readers  *logReaders
+	pong     chan struct{} // an answer is due
+	stale    chan bool     // what the coordinator says of itself; the newest
+	moving   sync.Mutex
 	next     *greeting // of a better coordinator, with errMoved
 }
 
@@ -119,13 +126,18 @@ func (a *Agent) session(outer context.Context, at *greeting) (next *greeting, er
 	defer context.AfterFunc(ctx, at.cancel)()
 	a.out.connected(at.welcome.Counter, a.apps())
 	a.o.Log.Info("session up", "coordinator", at.welcome.Coordinator)
-	s := &session{a: a, stream: at.stream, logs: make(chan *agentv1.LogChunk, 4)}
+	if at.welcome.Waits != "" {
+		a.o.Log.Warn(at.welcome.Waits)
+	}
+	s := &session{a: a, stream: at.stream, logs: make(chan *agentv1.LogChunk, 4), pong: make(chan struct{}, 1)}
+	s.stale = make(chan bool, 1)
 	a.link.set(at.conn)
 	defer a.link.clear()
 	s.readers = &logReaders{host: a.host, out: s.logs, group: g, cancels: map[string]context.CancelFunc{}}
 	g.Go(func() error { return s.send(ctx) })
 	g.Go(func() error { return s.receive(ctx) })
 	g.Go(func() error { return s.prefer(ctx, outer, at.address) })
+	g.Go(func() error { return s.seek(ctx, outer, at.address) })
 	g.Go(func() error { return s.until(ctx, a.reissued) })
 	err = g.Wait()
 	if s.next != nil && !errors.Is(err, errMoved) { // it ended by itself in that moment
@@ -140,9 +152,14 @@ func (a *Agent) hello() (*agentv1.Hello, error) {
 	if err != nil {
 		return nil, err
 	}
+	instance, former, err := a.instances.say()
+	if err != nil {
+		return nil, err
+	}
 	return &agentv1.Hello{
+		Instance: instance, Former: former,
 		Name: a.o.Name, Zone: a.o.Zone, Region: a.o.Region, Labels: a.o.Labels, Version: a.o.Version, Counter: counter,
-		Epoch: a.ring.epoch(),
+		Epoch: a.ring.epoch(), Index: a.enrolledAt.Load(),
 	}, nil
 }
 
@@ -167,6 +184,8 @@ func (s *session) send(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-late:
+		case <-s.pong:
+			err = s.up(&agentv1.Up{Message: &agentv1.Up_Pong{Pong: &agentv1.Pong{}}})
 		case <-s.a.out.wake:
 		case p := <-s.a.progress:
 			err = s.up(&agentv1.Up{Message: &agentv1.Up_Progress{Progress: p}})
@@ -234,6 +253,14 @@ func (s *session) receive(ctx context.Context) error {
 			}
 		case *agentv1.Down_Acknowledged:
 			s.a.out.acknowledged(m.Acknowledged.Counter)
+		case *agentv1.Down_Stale:
+			select { // what was said before it is of no interest any more
+			case <-s.stale:
+			default:
+			}
+			s.stale <- m.Stale.Stale
+		case *agentv1.Down_Ping:
+			signal(s.pong)
 		case *agentv1.Down_Members:
 			s.a.ring.told(m.Members)
 		case *agentv1.Down_Log:

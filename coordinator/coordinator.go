@@ -41,6 +41,7 @@ type Coordinator struct {
 	store     *state.Store
 	node      *consensus.Node
 	log       *replicated
+	batches   *batches
 	peers     *peers
 	match     fleet.Matcher
 	fleet     *fleet.View
@@ -57,6 +58,7 @@ type Coordinator struct {
 	members   *members
 	stores    *stores
 	raft      *raftLayer
+	lostSince atomic.Pointer[time.Time]           // this replica is cut off, see contact
 	told      atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
 	addr      Addresses
 	lis       listeners
@@ -69,6 +71,9 @@ type listeners struct{ api, agents, raft net.Listener }
 // leadership handed on, log closed.
 func Run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
+		return err
+	}
+	if err := o.checkFiles(); err != nil {
 		return err
 	}
 	rows := table()
@@ -122,6 +127,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	}
 	c.peers.why = (&noLeader{c: c}).why
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
+	c.batches = newBatches(c.log.propose)
 	c.match = c.matcher()
 	c.fleet = fleet.New(c.store, c.match)
 	c.members = &members{store: c.store}
@@ -159,8 +165,9 @@ func (c *Coordinator) newRaft() *raftLayer {
 
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
-		Name: c.o.Name, State: c.store, Log: c.log, Sign: c.stores.sign, Epoch: c.epoch,
-		Authorities: c.told.Load,
+		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.stores.sign, Epoch: c.epoch,
+		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
+		CutOff: c.cutOffError, Begin: c.beginInstance, Speaks: c.speaks,
 		Identify: func(ctx context.Context) (string, error) {
 			p, ok := rpc.Caller(ctx)
 			if !ok || p.Role != identity.Agent {
@@ -193,7 +200,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 func (c *Coordinator) newServer() *rpc.Server {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
-		Admit: c.admit, Applied: c.log.applied, Refused: c.refusals.note,
+		Admit: c.admit, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
@@ -222,6 +229,11 @@ func (s *agentService) Renew(ctx context.Context, r *agentv1.RenewRequest) (*age
 		return nil, err
 	}
 	return s.enrol.Renew(ctx, r)
+}
+
+// Split gives a copy of a machine an identity of its own.
+func (s *agentService) Split(ctx context.Context, r *agentv1.SplitRequest) (*agentv1.EnrolResponse, error) {
+	return s.enrol.Split(ctx, r)
 }
 
 func (c *Coordinator) newControl() *control.Service {
@@ -283,6 +295,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 		c.stopServing()
 		return nil
 	})
+	g.Go(func() error { return c.batches.Run(ctx) })
 	g.Go(func() error { return c.sessions.Run(ctx) })
 	g.Go(func() error { return c.presence.Run(ctx) })
 	g.Go(func() error { return c.log.observe(ctx) })
@@ -292,6 +305,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.keepRenewed(ctx) })
 	g.Go(func() error { return c.followCAs(ctx) })
 	g.Go(func() error { return c.recheck(ctx) })
+	g.Go(func() error { return c.watchContact(ctx) })
 	g.Go(func() error { return c.recordBreakGlass(ctx) })
 	g.Go(func() error { return c.debug(ctx) })
 	return g.Wait()

@@ -76,6 +76,8 @@ func (c *Coordinator) newEnrol() *enrol.Service {
 			c.store.ViewCluster(func(s *state.Cluster) { owns = s.Owner(string(role)+"/"+id, key) })
 			return owns
 		},
+		Index:        c.index,
+		SplitOff:     c.splitOff,
 		Seeds:        func() []string { return c.each(func(m state.Coordinator) string { return m.Gossip }) },
 		Coordinators: func() []string { return c.each(func(m state.Coordinator) string { return m.Agent }) },
 	})

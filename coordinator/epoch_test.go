@@ -21,7 +21,7 @@ func greeted(t *testing.T, n *node, cred *identity.Credential) (agentv1.AgentSer
 	if err != nil {
 		t.Fatal(err)
 	}
-	hello := &agentv1.Hello{Name: "web-1", Zone: "a", Labels: map[string]string{"role": "web"}}
+	hello := &agentv1.Hello{Instance: "i", Name: "web-1", Zone: "a", Labels: map[string]string{"role": "web"}}
 	if err := s.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: hello}}); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -117,6 +118,14 @@ func (l *replicated) cluster(ctx context.Context, e state.ClusterEvent) error {
 	return refusals[0]
 }
 
+// both commits a fact of the fleet and one about the cluster in one entry.
+func (l *replicated) both(ctx context.Context, e deploy.Event, c state.ClusterEvent) error {
+	refusals, err := l.propose(ctx, state.Entry{
+		Entry: deploy.Entry{Events: []deploy.Event{e}}, Cluster: []state.ClusterEvent{c},
+	})
+	return errors.Join(append(refusals, err)...)
+}
+
 func (l *replicated) propose(ctx context.Context, e state.Entry) ([]error, error) {
 	if !l.leading() {
 		return l.forward(ctx, e)
@@ -167,17 +176,5 @@ func (l *replicated) forward(ctx context.Context, e state.Entry) ([]error, error
 
 // applied waits until the entry with this index is applied here.
 func (l *replicated) applied(ctx context.Context, index uint64) error {
-	for {
-		changed := l.store.Changed()
-		var now uint64
-		l.store.View(func(s *deploy.State) { now = s.Index })
-		if now >= index {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for entry %d: %w", index, ctx.Err())
-		}
-	}
+	return l.store.Wait(ctx, index)
 }

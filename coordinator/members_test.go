@@ -110,7 +110,8 @@ func TestTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		token := create(&controlv1.CreateTokenRequest{}).Token
-		if _, err := join(t, nodes[i%3], token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err != nil {
+		if _, err := join(t, nodes[i%3], token,
+			&agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Name: "h", Instance: "i"}); err != nil {
 			t.Fatalf("token %d at %s: %v", i, nodes[i%3].addr.Name, err)
 		}
 	}
@@ -124,7 +125,8 @@ func TestTokens(t *testing.T) {
 		"agent": "not agent", "coordinator": "not coordinator",
 		"": "unknown role",
 	} {
-		_, err := join(t, nodes[1], once.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: role, Name: "x"})
+		r := &agentv1.EnrolRequest{CsrDer: csr, Role: role, Name: "x", Instance: "i"}
+		_, err := join(t, nodes[1], once.Token, r)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("as %q: %v", role, err)
 		}
@@ -151,7 +153,8 @@ func TestTokens(t *testing.T) {
 	if _, err := admin.RevokeToken(ctx, &controlv1.RevokeTokenRequest{Id: gone.Id[:5]}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := join(t, nodes[2], gone.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err == nil ||
+	if _, err := join(t, nodes[2], gone.Token,
+		&agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Name: "h", Instance: "i"}); err == nil ||
 		!strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked token: %v", err)
 	}
@@ -187,7 +190,8 @@ func TestWrongSecretsWriteNothing(t *testing.T) {
 	bad := good
 	bad.Secret = strings.Repeat("a", len(good.Secret))
 	for range 20 {
-		if _, err := join(t, n, bad.String(), &agentv1.EnrolRequest{CsrDer: csr, Role: "agent"}); err == nil {
+		if _, err := join(t, n, bad.String(),
+			&agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Name: "h", Instance: "i"}); err == nil {
 			t.Fatal("a wrong secret was accepted")
 		}
 	}
@@ -303,7 +307,7 @@ func TestRevokedEverywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hello := &agentv1.Up{Message: &agentv1.Up_Hello{Hello: &agentv1.Hello{Name: "web-1", Zone: "a"}}}
+	hello := &agentv1.Up{Message: &agentv1.Up_Hello{Hello: &agentv1.Hello{Instance: "i", Name: "web-1", Zone: "a"}}}
 	if err := session.Send(hello); err != nil {
 		t.Fatal(err)
 	}

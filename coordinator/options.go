@@ -14,10 +14,12 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/coordinator/consensus"
 	"github.com/groundswell/groundswell/coordinator/gates"
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/rpc"
 )
 
 // Options of New.
@@ -142,6 +144,8 @@ func (o *Options) Validate() error {
 	return errors.Join(errs...)
 }
 
+func (o *Options) heartbeat() time.Duration { return cmp.Or(o.Heartbeat, consensus.Heartbeat) }
+
 func (o *Options) rules() int { return cmp.Or(o.Rules, deploy.RulesKnown) }
 
 // advertised returns how others reach a listener.
@@ -178,3 +182,24 @@ func (o *Options) dialer() []grpc.DialOption {
 	}
 	return []grpc.DialOption{grpc.WithContextDialer(o.Dial)}
 }
+
+// checkFiles refuses to start with so few files that nobody could connect, and warns
+// where a large fleet could not.
+func (o *Options) checkFiles() error {
+	files, err := rpc.OpenFiles()
+	if err != nil {
+		return err
+	}
+	const how = "raise the limit (`ulimit -n 65536`, or LimitNOFILE=65536 in the unit of systemd)"
+	if files < rpc.FewestFiles {
+		return fmt.Errorf("this process may open %d files, a coordinator needs %d at least: %s", files,
+			rpc.FewestFiles, how)
+	}
+	if files < plentyFiles {
+		o.Log.Warn("few files may be opened: "+how, "files", files, "hosts", rpc.RoomIn(files).Known)
+	}
+	return nil
+}
+
+// plentyFiles hold the sessions of half of 30,000 hosts.
+const plentyFiles = 20_000

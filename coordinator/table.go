@@ -21,6 +21,7 @@ func table() rpc.Table {
 
 		agentv1.AgentService_Session_FullMethodName:      {Roles: agents},
 		agentv1.AgentService_SignArtifact_FullMethodName: {Roles: agents},
+		agentv1.AgentService_Split_FullMethodName:        {Roles: agents, Leader: true},
 		agentv1.AgentService_Renew_FullMethodName:        {Roles: []identity.Role{identity.Agent, identity.Operator}},
 
 		peerv1.PeerService_Propose_FullMethodName:  {Roles: peers},
@@ -28,6 +29,7 @@ func table() rpc.Table {
 		peerv1.PeerService_Keys_FullMethodName:     {Roles: peers, Leader: true}, // who is a member, the leader knows
 		peerv1.PeerService_Join_FullMethodName:     {Roles: peers, Leader: true},
 		peerv1.PeerService_Logs_FullMethodName:     {Roles: peers},
+		peerv1.PeerService_Living_FullMethodName:   {Roles: peers},
 		peerv1.PeerService_Describe_FullMethodName: {Roles: peers},
 
 		controlv1.ControlService_CreateDeployment_FullMethodName:   lead,
@@ -39,6 +41,8 @@ func table() rpc.Table {
 		controlv1.ControlService_SetFreeze_FullMethodName:          lead,
 		controlv1.ControlService_DeleteGroup_FullMethodName:        lead,
 		controlv1.ControlService_CordonHost_FullMethodName:         lead,
+		controlv1.ControlService_SplitHost_FullMethodName:          lead,
+		controlv1.ControlService_SetHostAttributes_FullMethodName:  lead,
 		controlv1.ControlService_RegisterRevision_FullMethodName:   lead,
 		controlv1.ControlService_ForgetHost_FullMethodName:         lead,
 		controlv1.ControlService_CreateToken_FullMethodName:        lead,

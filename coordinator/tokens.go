@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -32,7 +33,7 @@ func (c *Coordinator) createToken(ctx context.Context, t control.TokenSpec) (con
 	token := identity.NewToken(c.keys.authorities().Issuer().PEM)
 	err := c.log.cluster(ctx, state.TokenCreated{
 		Request: t.Request, ID: token.ID, Role: t.Role, Name: t.Name, Host: t.Host,
-		Hash: state.HashToken(token.Secret), Life: int64(t.Life), Uses: int64(t.Uses),
+		Binds: t.Binds, Hash: state.HashToken(token.Secret), Life: int64(t.Life), Uses: int64(t.Uses),
 	})
 	return control.Token{ID: token.ID, Secret: token.String(), Expires: time.Now().Add(t.Life)}, err
 }
@@ -41,7 +42,7 @@ func (c *Coordinator) createToken(ctx context.Context, t control.TokenSpec) (con
 func tokenUse(u enrol.Use, id string) state.TokenUsed {
 	return state.TokenUsed{
 		ID: u.Token.ID, Hash: state.HashToken(u.Token.Secret), Role: string(u.Role),
-		Subject: string(u.Role) + "/" + id, Key: u.Key,
+		Subject: string(u.Role) + "/" + id, Key: u.Key, Says: u.Says, Instance: u.Instance,
 	}
 }
 
@@ -66,7 +67,7 @@ func (c *Coordinator) spend(ctx context.Context, u enrol.Use, id string) (err er
 	if err != nil {
 		return err
 	}
-	return c.log.cluster(ctx, use)
+	return c.batches.cluster(ctx, use)
 }
 
 // membersService adds to the operators' API who belongs to the cluster.
@@ -93,6 +94,9 @@ func (s *membersService) ListTokens(
 			}
 			if t.Host != "" {
 				v.Name = names(t.Host)
+			}
+			if t.Binds != nil {
+				v.Name, v.Zone, v.Labels = cmp.Or(v.Name, t.Binds.Name), t.Binds.Zone, t.Binds.Labels
 			}
 			out.Tokens = append(out.Tokens, v)
 		}

@@ -24,6 +24,7 @@ func (s *State) ApplyEntry(index uint64, e Entry) []error {
 		return out
 	}
 	s.Index, s.Now, s.Wall = index, max(s.Now, e.At), max(s.Wall, e.Wall)
+	s.untouched()
 	s.forgetRequests()
 	for i, ev := range e.Events {
 		var broken func() error

@@ -381,6 +381,7 @@ func (d *Deployment) backTo(g *Group, t *Target) (back, past Digest) {
 // is in flight on the group.
 func (s *State) selectNext(g *Group) {
 	if g.NextSelector != "" && len(g.open) == 0 {
-		g.Selector, g.NextSelector, s.MembershipIndex = g.NextSelector, "", s.Index
+		g.Selector, g.NextSelector = g.NextSelector, ""
+		s.moved("", g.Key())
 	}
 }

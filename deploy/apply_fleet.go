@@ -8,7 +8,10 @@ func (s *State) groupDefined(e GroupDefined) error {
 		return refuse(Invalid, "a group needs an application and a name")
 	}
 	g := s.Groups[GroupKey(e.App, e.Group)]
-	if g == nil {
+	before := ""
+	if g != nil {
+		before = g.Selector
+	} else {
 		g = &Group{App: e.App, Name: e.Group, Members: map[string]bool{}, Bad: map[Digest]string{}}
 		g.derive(nil)
 		s.Groups[g.Key()] = g
@@ -20,6 +23,9 @@ func (s *State) groupDefined(e GroupDefined) error {
 		g.Selector = e.Selector
 	case e.Selector != g.Selector: // who belongs to the group stays until nothing is in flight
 		g.NextSelector = e.Selector
+	}
+	if g.Selector != before {
+		s.moved("", g.Key())
 	}
 	g.DefinedAt = s.Wall
 	s.reassignGroup(e.App, e.Group)
@@ -36,7 +42,7 @@ func (s *State) groupDeleted(e GroupDeleted) error {
 		return refuse(Conflict, "deployment %s of %s to %s has not ended (%s); wait for it, or abort it", d.ID,
 			d.RevName, g.Name, d.Status)
 	}
-	s.MembershipIndex = s.Index
+	s.moved("", g.Key())
 	for _, h := range g.Hosts() {
 		if t := s.Target(h, g.App); t != nil && t.group == g {
 			s.depart(t, "the group was deleted")
@@ -81,11 +87,7 @@ func (s *State) hostsReleased(e HostsReleased) error {
 
 // isolate moves every target of the host in or out of quarantine.
 func (s *State) isolate(h *Host, on bool) {
-	if on {
-		s.flapping[h.ID] = struct{}{}
-	} else {
-		delete(s.flapping, h.ID)
-	}
+	s.sortFlapping(h)
 	for _, t := range sorted(h.Targets) {
 		s.update(t, func() {
 			t.Quarantined = on
@@ -103,7 +105,19 @@ func (s *State) flapped(h *Host) {
 	if len(h.Flaps) > flaps {
 		h.Flaps = slices.Delete(h.Flaps, 0, len(h.Flaps)-flaps)
 	}
-	s.flapping[h.ID] = struct{}{}
+	s.sortFlapping(h)
+}
+
+// sortFlapping keeps the hosts that Decide may quarantine or release: which came and went
+// so often within so short a time, or are quarantined for it. Time alone makes no host
+// one of them, and a fleet that was away once is none of them.
+func (s *State) sortFlapping(h *Host) {
+	n := len(h.Flaps)
+	if h.Quarantine == flapCause || h.Quarantine == "" && n >= flaps && s.Now.Sub(h.Flaps[n-flaps]) < flapWindow {
+		s.flapping[h.ID] = struct{}{}
+	} else {
+		delete(s.flapping, h.ID)
+	}
 }
 
 func (s *State) hostEnrolled(e HostEnrolled) error {
@@ -124,6 +138,9 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 		}
 	}
 	h := s.Hosts[e.Host]
+	if h != nil && e.Approved < h.Approved {
+		return refuse(Conflict, "what host %s is was changed in this moment; connect again", h.Name)
+	}
 	if h != nil && s.Names[h.Name] == h.ID {
 		delete(s.Names, h.Name) // renamed: the old name is free
 	}
@@ -135,7 +152,10 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 	for _, t := range sorted(h.Targets) {
 		s.update(t, func() { t.Zone = e.Zone })
 	}
+	s.moved(h.ID, "")
+	s.touch(h)
 	h.Name, h.Zone, h.Region, h.Labels, h.Version = e.Name, e.Zone, e.Region, e.Labels, e.Version
+	h.Says, h.Approved = e.Says, e.Approved
 	return nil
 }
 
@@ -151,6 +171,8 @@ func (s *State) hostLeft(e HostLeft) error {
 	for _, t := range sorted(h.Targets) {
 		s.depart(t, e.Cause)
 	}
+	s.moved(h.ID, "")
+	s.touch(h)
 	delete(s.Hosts, e.Host)
 	delete(s.flapping, e.Host)
 	if s.Names[h.Name] == h.ID {
@@ -184,9 +206,12 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 			s.joinWave(g, t, e.Waves[i])
 		}
 		s.attach(h, t)
+		s.moved(id, "")
 		joined++
 	}
-	s.reassignGroup(e.App, e.Group) // how many are next to stage depends on how many there are
+	if g.stagesNext() {
+		s.reassignGroup(e.App, e.Group) // how many are next to stage depends on how many there are
+	}
 	return changed(joined, "host", "join")
 }
 
@@ -311,6 +336,7 @@ func (s *State) depart(t *Target, cause string) {
 		}
 	}
 	delete(s.Hosts[t.Host].Targets, t.App)
+	s.moved(t.Host, "")
 }
 
 func (s *State) revisionRegistered(e RevisionRegistered) error {
@@ -329,6 +355,7 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 		}
 	}
 	r := all[e.Digest]
+	renamed := r != nil && r.Name != e.Name
 	if r == nil {
 		r = &Revision{App: e.App, Digest: e.Digest, Size: e.Size, Files: e.Files, At: s.Wall, Index: s.Index}
 		all[e.Digest] = r
@@ -344,6 +371,9 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 		r.Ancestry = e.Ancestry
 	}
 	r.Unsafe = r.Unsafe || e.Unsafe
+	if !renamed {
+		return nil
+	}
 	for _, g := range sorted(s.Groups) { // assignments carry the newest name
 		if g.App == e.App {
 			s.reassignGroup(g.App, g.Name)
@@ -360,6 +390,7 @@ func (s *State) hostsUnreachable(e HostsUnreachable) error {
 			continue
 		}
 		h.Unreachable, h.DownSince = true, s.Now
+		s.touch(h)
 		s.flapped(h)
 		for _, t := range sorted(h.Targets) {
 			s.update(t, func() { t.Away, t.Health, t.Evidence = true, HealthUnknown, "host unreachable" })
@@ -383,7 +414,7 @@ func (s *State) noteHost(h *Host, to string) {
 func (s *State) reassignWave(d *Deployment, i int) {
 	for _, h := range d.Waves[i].Hosts {
 		if x := s.Hosts[h]; x != nil {
-			x.assignedAt = s.Index
+			s.touch(x)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func (s *State) resortWave(g *Group, i int) {
 		was := t.behind
 		g.setBehind(t, t.mayBeBehind(g))
 		if was || t.behind {
-			t.host.assignedAt = s.Index // what it should stage changes
+			s.touch(t.host) // what it should stage changes
 		}
 	}
 }
@@ -81,7 +81,7 @@ func (s *State) reassignBehind(g *Group, i int) {
 	}
 	for _, t := range g.byWave[i] {
 		if t.behind {
-			t.host.assignedAt = s.Index
+			s.touch(t.host)
 		}
 	}
 }
@@ -118,7 +118,7 @@ func (s *State) waveSealed(d *Deployment, w *Wave, e WaveSealed) error {
 		if task := d.Tasks[t.Host]; task == nil || task.Status != TaskSettled || task.Wave != e.Wave {
 			continue
 		}
-		t.host.assignedAt = s.Index
+		s.touch(t.host)
 		t.Seals = sealed(t.Seals, seal)
 	}
 	s.sealWave(d, e.Wave, seal)
@@ -136,7 +136,7 @@ func (s *State) sealWave(d *Deployment, i int, seal Seal) {
 	seal.Wave = g.Layout.Waves[i].Name
 	g.seal(seal)
 	for _, t := range g.byWave[i] {
-		t.host.assignedAt = s.Index // those without history of their own go by it
+		s.touch(t.host) // those without history of their own go by it
 	}
 }
 

@@ -38,14 +38,17 @@ type GroupDefined struct {
 	Source    string // the deploy.yaml it came from, for `apps show`
 }
 
-// HostEnrolled records a host's identity and labels; a repeated one updates them.
+// HostEnrolled records what a host is; a repeated one updates that, but one that
+// was written in ignorance of what a person approved since changes nothing.
 type HostEnrolled struct {
-	Host    string
-	Name    string
-	Zone    string
-	Region  string
-	Labels  map[string]string
-	Version string // of its agent
+	Host     string
+	Name     string
+	Zone     string
+	Region   string
+	Labels   map[string]string
+	Version  string      // of its agent
+	Says     *Attributes // what it says of itself where that is something else
+	Approved uint64      // how often a person has set what it is
 }
 
 // HostLeft ends a host: forgotten by an operator, or gone gracefully.

@@ -194,9 +194,15 @@ func commonest(n map[string]int) Digest {
 func (s *State) reassignGroup(app, group string) {
 	if g := s.Groups[GroupKey(app, group)]; g != nil {
 		for _, t := range g.list {
-			t.host.assignedAt = s.Index
+			s.touch(t.host)
 		}
 	}
+}
+
+// stagesNext reports whether a deployment in flight has hosts stage only when they are
+// next, of which there are more the more hosts there are.
+func (g *Group) stagesNext() bool {
+	return slices.ContainsFunc(g.open, func(d *Deployment) bool { return d.Config.Stage.Prefetch == "none" })
 }
 
 // Zones returns the zones that have targets of the group, in order.

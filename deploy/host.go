@@ -1,5 +1,10 @@
 package deploy
 
+import (
+	"fmt"
+	"maps"
+)
+
 // Host is a machine with an agent.
 type Host struct {
 	ID          string             `json:"id"`
@@ -14,8 +19,66 @@ type Host struct {
 	Flaps       []Time             `json:"flaps,omitempty"`      // its last comings and goings, oldest first
 	Quarantine  string             `json:"quarantine,omitempty"` // why it is quarantined
 	Targets     map[string]*Target `json:"targets,omitempty"`    // by application
+	// Says is what its agent says of itself where that is something else than what
+	// it is; it waits for a person.
+	Says     *Attributes `json:"says,omitempty"`
+	Approved uint64      `json:"approved,omitempty"` // how often a person has set its attributes
 
 	assignedAt uint64 // index of the last entry that may have changed its assignments; derived
+}
+
+// Attributes are what a host is called, where it stands, and its labels: which
+// groups it is in, in which wave, and whose bundles it may read follow from them.
+// They are what the cluster has written down, not what the host says just now.
+type Attributes struct {
+	Name   string            `json:"name"`
+	Zone   string            `json:"zone,omitempty"`
+	Region string            `json:"region,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// Equal reports whether both say the same.
+func (a Attributes) Equal(b Attributes) bool { return len(a.Differences(b)) == 0 }
+
+// Differences names what b says otherwise, in words, in order.
+func (a Attributes) Differences(b Attributes) (out []string) {
+	for _, f := range [][3]string{{"name", a.Name, b.Name}, {"zone", a.Zone, b.Zone}, {"region", a.Region, b.Region}} {
+		if f[1] != f[2] {
+			out = append(out, fmt.Sprintf("%s %q instead of %q", f[0], f[2], f[1]))
+		}
+	}
+	all := maps.Clone(b.Labels)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, a.Labels)
+	for k := range sorted(all) {
+		was, is := a.Labels[k], b.Labels[k]
+		_, had := a.Labels[k]
+		_, has := b.Labels[k]
+		switch {
+		case had && !has:
+			out = append(out, fmt.Sprintf("no label %s=%s", k, was))
+		case has && !had:
+			out = append(out, fmt.Sprintf("label %s=%s", k, is))
+		case was != is:
+			out = append(out, fmt.Sprintf("label %s=%s instead of %s", k, is, was))
+		}
+	}
+	return out
+}
+
+// Attributes returns what the host is.
+func (h *Host) Attributes() Attributes {
+	return Attributes{Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels}
+}
+
+// Said returns what the host said of itself when it was heard last.
+func (h *Host) Said() Attributes {
+	if h.Says != nil {
+		return *h.Says
+	}
+	return h.Attributes()
 }
 
 // AssignedAt returns the index of the last entry that may have changed what Assign

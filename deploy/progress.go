@@ -152,7 +152,7 @@ const (
 // group and of the open deployments that hold it. Every change of a target or
 // of its tasks happens between a remove and an add: see update.
 func (s *State) add(t *Target) {
-	t.host.assignedAt = s.Index
+	s.touch(t.host)
 	g := t.group
 	if g == nil {
 		return
@@ -195,7 +195,7 @@ func (p *progress) since(at Time) Time {
 
 // remove takes away what add counted.
 func (s *State) remove(t *Target) {
-	t.host.assignedAt = s.Index
+	s.touch(t.host)
 	c := t.added
 	if t.group == nil || c == nil {
 		return

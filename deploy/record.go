@@ -24,6 +24,9 @@ func (s *State) record(d *Deployment, r Record) {
 		return
 	}
 	r.Index, r.At, r.Wall = s.Index, s.Now, s.Wall
+	if n := len(d.Records); n == 0 || d.Records[n-1].Index != s.Index {
+		s.touched.deployments = append(s.touched.deployments, d.ID)
+	}
 	d.Records = append(d.Records, r)
 }
 

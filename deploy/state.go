@@ -37,8 +37,10 @@ type State struct {
 	// applied; nil tests none. It is no part of the state.
 	Violated func(error) `json:"-"`
 
-	open     []*Deployment       // not terminal, by Seq; derived
-	flapping map[string]struct{} // hosts that came or went lately, or are quarantined; derived
+	open     []*Deployment // not terminal, by Seq; derived
+	touched  touched
+	moves    moves
+	flapping map[string]struct{} // see sortFlapping; derived
 }
 
 // Answer is what a request id was answered with.
@@ -81,11 +83,9 @@ func (s *State) Rebuild() {
 	if s.Requests == nil {
 		s.Requests = map[string]Answer{}
 	}
-	s.open, s.flapping = nil, map[string]struct{}{}
+	s.open, s.flapping, s.touched, s.moves = nil, map[string]struct{}{}, touched{}, moves{since: s.Index}
 	for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
-		if h := s.Hosts[id]; len(h.Flaps) > 0 || h.Quarantine != "" {
-			s.flapping[id] = struct{}{}
-		}
+		s.sortFlapping(s.Hosts[id])
 		for _, t := range sorted(s.Hosts[id].Targets) {
 			t.place = 0
 		}

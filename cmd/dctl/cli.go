@@ -43,6 +43,7 @@ type globals struct {
 	noColor      bool
 	noInput      bool
 	yes          bool
+	stale        bool
 	timeout      config.Duration
 	reason       string
 }

@@ -86,7 +86,11 @@ func comeBack(cred *identity.Credential) string {
 }
 
 func (cl *client) dial() (*grpc.ClientConn, error) {
-	return rpc.Dial(cl.addresses, cl.cred.Client(), cl.seen.Options()...)
+	how := cl.seen.Options()
+	if cl.cli.flags.stale {
+		how = append(how, rpc.Stale()...)
+	}
+	return rpc.Dial(cl.addresses, cl.cred.Client(), how...)
 }
 
 // where joins flags and the contexts file, and checks the addresses.

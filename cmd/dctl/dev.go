@@ -88,19 +88,27 @@ func (f *devFlags) options() (devfleet.Options, error) {
 }
 
 func (f *devFlags) makeDir(o *devfleet.Options) (err error) {
+	o.Dir, err = f.folder("groundswell-dev-")
+	return err
+}
+
+// folder makes the folder of everything, which is removed at the end.
+func (f *devFlags) folder(temporary string) (string, error) {
 	if f.dir == "" {
-		if o.Dir, err = os.MkdirTemp("", "groundswell-dev-"); err != nil {
-			return fmt.Errorf("make a temporary folder: %w", err)
+		dir, err := os.MkdirTemp("", temporary)
+		if err != nil {
+			return "", fmt.Errorf("make a temporary folder: %w", err)
 		}
-		return nil
+		return dir, nil
 	}
-	if o.Dir, err = filepath.Abs(f.dir); err != nil {
-		return err
+	dir, err := filepath.Abs(f.dir)
+	if err != nil {
+		return "", err
 	}
-	if entries, err := os.ReadDir(o.Dir); err == nil && len(entries) > 0 {
-		return usage("--dir %s is not empty; it would be removed at the end", o.Dir)
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return "", usage("--dir %s is not empty; it would be removed at the end", dir)
 	}
-	return os.MkdirAll(o.Dir, 0o755)
+	return dir, os.MkdirAll(dir, 0o755)
 }
 
 func (c *cli) dev(ctx context.Context, f *devFlags) error {

@@ -18,7 +18,8 @@ import (
 )
 
 func (c *cli) hostsCommand() *cobra.Command {
-	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsForget(), c.hostsRevoke(),
+	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsLabel(), c.hostsApprove(),
+		c.hostsForget(), c.hostsRevoke(), c.hostsSplit(),
 		c.hostsCordon("cordon", "Keep a host out of new work and out of evidence", false), c.hostsCordon("uncordon",
 			"Take a host back", true))
 }
@@ -71,7 +72,7 @@ func (c *cli) awaitHosts(ctx context.Context, cl *client, req *controlv1.ListHos
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.flags.timeout))
 	defer cancel()
 	for {
-		out, err := call(ctx, cl, controlv1.ControlServiceClient.ListHosts, req)
+		out, err := allHosts(ctx, cl, req)
 		if err != nil {
 			return nil, err
 		}
@@ -115,6 +116,9 @@ func hostRow(h *controlv1.Host, app string) string {
 	if h.Quarantine != "" {
 		state += ", quarantined"
 	}
+	if h.Says != nil {
+		state += ", unapproved"
+	}
 	return output.Cells(h.Name, h.Zone, state, strings.Join(running, ","), strings.Join(health, ","),
 		output.ShortVersion(h.Version))
 }
@@ -149,6 +153,10 @@ func hostWords(w io.Writer, hosts []*controlv1.Host) {
 		fmt.Fprintln(w,
 			"degraded: the host is known by gossip or by its connection, not by both; it takes work once connected")
 	}
+	if slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return h.Says != nil }) {
+		fmt.Fprintln(w, "unapproved: its agent says that it is something else than what is written down, which "+
+			"counts until then; `dctl hosts approve HOST`")
+	}
 	if slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return h.Quarantine != "" }) {
 		fmt.Fprintln(w, "quarantined: no new work and no evidence for now; `dctl hosts show HOST` says why")
 	}
@@ -181,15 +189,15 @@ it back should the application serve after all. Its state is connected, degraded
 }
 
 func printHost(w io.Writer, h *controlv1.Host, why bool) {
-	var labels []string
-	for _, k := range slices.Sorted(maps.Keys(h.GetLabels())) {
-		labels = append(labels, k+"="+h.Labels[k])
-	}
 	fmt.Fprintln(w, output.Line(fmt.Sprintf("%s  id %s  zone %s  %s", h.GetName(), h.GetId(), h.GetZone(), h.GetState())))
 	if h.GetQuarantine() != "" {
 		fmt.Fprintln(w, output.Line("quarantined: "+h.Quarantine))
 	}
-	fmt.Fprintln(w, output.Line("labels: "+strings.Join(labels, " ")))
+	fmt.Fprintln(w, output.Line("labels: "+strings.Join(pairs(h.GetLabels()), " ")))
+	if h.GetSays() != nil {
+		fmt.Fprintln(w, output.Line("its agent says: "+strings.Join(h.Differences, ", ")+
+			"; that counts once approved (`dctl hosts approve "+h.Name+"`)"))
+	}
 	fmt.Fprintln(w, output.Line(fmt.Sprintf("agent %s, connected to %s", h.GetVersion(), h.GetCoordinator())))
 	var rows []string
 	for _, t := range h.GetTargets() {

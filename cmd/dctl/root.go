@@ -24,6 +24,7 @@ func (c *cli) root() *cobra.Command {
 	root.AddCommand(c.actCommands()...)
 	root.AddCommand(c.freezeCommand(), c.unfreezeCommand())
 	root.AddCommand(c.devCommands()...)
+	root.AddCommand(c.benchCommands()...)
 	root.Long = `Deploy revisions to fleets of hosts, in waves.
 
 Exit codes: 0 done; 1 anything else that failed; 2 usage or validation; 3 failed
@@ -136,6 +137,7 @@ func (c *cli) globalFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.flags.noInput, "no-input", false, "never ask, never read keys")
 	f.BoolVarP(&c.flags.yes, "yes", "y", false, "answer yes to every question")
 	f.Var(&c.flags.timeout, "timeout", "how long one request may take, retries included")
+	f.BoolVar(&c.flags.stale, "stale", false, "read from a coordinator that has lost the others, too")
 	f.StringVarP(&c.flags.reason, "reason", "m", "", "why, for the history")
 }
 

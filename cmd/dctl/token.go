@@ -20,6 +20,7 @@ func (c *cli) tokenCommand() *cobra.Command {
 
 func (c *cli) tokenCreateCommand() *cobra.Command {
 	req, ttl := &controlv1.CreateTokenRequest{}, config.Duration(time.Hour)
+	var labels []string
 	create := &cobra.Command{
 		Use: "create", Short: "Make a join token", Args: upTo(0),
 		Long: `Make a token with which a host, a coordinator or an operator joins. It is shown
@@ -27,22 +28,33 @@ once. Give it by a file or the environment, never on a command line.
 
 With --host a host that the cluster knows comes back as itself, with a new key if
 it has lost its own: one whose certificate ended while it was switched off, or that
-was installed anew.`,
+was installed anew. The name of no known host is what a new one is called.
+
+With --zone and --label a host that joins with the token is that, whatever it says
+of itself; without them a new one is what it says. Later words of a host change
+nothing until a person approves them (` + "`dctl hosts approve`" + `).`,
 		Example: `dctl token create --ttl 1h
 dctl token create --host web-7
+dctl token create --host web-8 --zone eu-1a --label role=web --label env=prod
 dctl token create --role coordinator
 dctl token create --uses 50 --ttl 1d > token
 dctl token create --role operator --name ann > ann.token`,
 	}
 	f := create.Flags()
 	f.StringVar(&req.Name, "name", "", "the person that a token of role operator is for")
-	f.StringVar(&req.Host, "host", "", "the known host that comes back with it, name or id")
+	f.StringVar(&req.Host, "host", "", "the known host that comes back with it, name or id; or the name of a new one")
+	f.StringVar(&req.Zone, "zone", "", "the zone of a host that joins with it")
+	f.StringSliceVar(&labels, "label", nil, "a label of a host that joins with it, key=value; all of them, if any")
 	f.StringVar(&req.Role, "role", string(identity.Agent), "who may join with it: agent, coordinator or operator")
 	f.Var(&ttl, "ttl", "how long it is good")
 	f.Int32Var(&req.Uses, "uses", 1, "how often it may be used")
 	create.RunE = func(cmd *cobra.Command, _ []string) error {
 		if _, err := identity.ParseRole(req.Role); err != nil {
 			return usage("--role: %v", err)
+		}
+		var err error
+		if req.Labels, _, err = parseLabels(labels, false); err != nil {
+			return err
 		}
 		return c.with(func(cl *client) error {
 			req.Mutation, req.TtlMs = cl.mutation(""), time.Duration(ttl).Milliseconds()
@@ -54,6 +66,12 @@ dctl token create --role operator --name ann > ann.token`,
 				fmt.Fprintln(w, out.Token)
 				fmt.Fprintf(c.err, "token %s, good until %s, for %s\n", out.Id, output.Moment(out.ExpiresMs),
 					output.Count(int(req.Uses), "use"))
+				switch {
+				case req.Host != "" && out.Returns:
+					fmt.Fprintf(c.err, "host %s is known, and comes back as itself with it\n", req.Host)
+				case req.Host != "":
+					fmt.Fprintf(c.err, "no host %s is known: a new one is called that\n", req.Host)
+				}
 			})
 		})
 	}
@@ -81,7 +99,12 @@ func printTokens(w io.Writer, s *controlv1.ListTokensResponse) {
 	var rows []string
 	for _, t := range s.Tokens {
 		left := (time.Duration(t.LeftMs) * time.Millisecond).Round(time.Second)
-		rows = append(rows, output.Cells(t.Id, t.Role, output.Dash(t.Name), t.Uses, left, output.Dash(t.Actor),
+		whom := []string{t.Name}
+		if t.Zone != "" {
+			whom = append(whom, "zone="+t.Zone)
+		}
+		whom = append(whom, pairs(t.Labels)...)
+		rows = append(rows, output.Cells(t.Id, t.Role, output.Dash(strings.TrimSpace(strings.Join(whom, " "))), t.Uses, left, output.Dash(t.Actor),
 			output.Dash(strings.Join(t.UsedBy, " "))))
 	}
 	_ = output.Table(w, "ID\tROLE\tFOR\tUSES\tLEFT\tMADE BY\tUSED BY", rows) // a broken pipe ends the program anyway

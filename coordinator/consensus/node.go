@@ -68,7 +68,8 @@ type Node struct {
 // Timeouts that gave a new leader's first commit in about 1 s on a busy
 // 2-core machine (prototype, docs/architecture.md).
 const (
-	heartbeat   = 500 * time.Millisecond // and election; half of it the lease, a tenth of it the pause between commits
+	// Heartbeat is how long a leader may be silent, unless Options say otherwise.
+	Heartbeat   = 500 * time.Millisecond // and election; half of it the lease, a tenth of it the pause between commits
 	maxAppend   = 512
 	snapshots   = 2
 	dialTimeout = 3 * time.Second
@@ -116,7 +117,7 @@ func open(o Options, store *disk) (*Node, error) {
 	})
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(o.Name)
-	pace := cmp.Or(o.Heartbeat, heartbeat)
+	pace := cmp.Or(o.Heartbeat, Heartbeat)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = pace, pace, pace/2, pace/10
 	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
 	c.SnapshotThreshold, c.TrailingLogs = 8192, mostTrailing
@@ -408,6 +409,15 @@ func (n *Node) AddVoter(ctx context.Context, name, addr string) error {
 
 // Applied returns the index of the last entry that the FSM applied.
 func (n *Node) Applied() uint64 { return n.raft.AppliedIndex() }
+
+// Heard says when a leader was heard of last, and up to which index the log was
+// known to be committed then. At the leader that is now.
+func (n *Node) Heard() (at time.Time, committed uint64) {
+	if n.IsLeader() {
+		return time.Now(), n.raft.CommitIndex()
+	}
+	return n.raft.LastContact(), n.raft.CommitIndex()
+}
 
 // Term returns the current term.
 func (n *Node) Term() uint64 { return n.raft.CurrentTerm() }

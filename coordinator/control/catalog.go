@@ -331,19 +331,7 @@ func revisionView(st *deploy.State, r *deploy.Revision) *controlv1.Revision {
 
 // ListHosts returns the hosts that every given filter matches, by name.
 func (s *Service) ListHosts(_ context.Context, r *controlv1.ListHostsRequest) (*controlv1.ListHostsResponse, error) {
-	out := &controlv1.ListHostsResponse{}
-	s.o.State.View(func(st *deploy.State) {
-		for _, h := range st.Hosts {
-			if selected(st, h, r) {
-				out.Hosts = append(out.Hosts, s.hostView(st, h))
-			}
-		}
-	})
-	slices.SortFunc(out.Hosts, func(a, b *controlv1.Host) int {
-		return strings.Compare(a.Name+"/"+a.Id,
-			b.Name+"/"+b.Id)
-	})
-	return out, nil
+	return s.listHosts(r)
 }
 
 func selected(st *deploy.State, h *deploy.Host, r *controlv1.ListHostsRequest) bool {
@@ -374,7 +362,13 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 	out := &controlv1.Host{
 		Id: h.ID, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version, State: state,
 		Coordinator: at,
-		Quarantine:  h.Quarantine,
+		Quarantine:  h.Quarantine, Approved: h.Approved,
+	}
+	if h.Says != nil {
+		out.Says = &controlv1.Attributes{
+			Name: h.Says.Name, Zone: h.Says.Zone, Region: h.Says.Region, Labels: h.Says.Labels,
+		}
+		out.Differences = h.Attributes().Differences(*h.Says)
 	}
 	for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
 		t := h.Targets[app]

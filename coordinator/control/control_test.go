@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,8 +19,10 @@ type world struct {
 	c *Service
 }
 
-func (w *world) View(f func(*deploy.State))     { f(w.s) }
-func (w *world) Changed() <-chan struct{}       { return make(chan struct{}) }
+func (w *world) View(f func(*deploy.State)) { f(w.s) }
+func (w *world) WatchDeployment(string) (<-chan struct{}, func()) {
+	return make(chan struct{}), func() {}
+}
 func (w *world) Now() deploy.Time               { return w.s.Now }
 func (w *world) Status(string) (string, string) { return "connected", "c1" }
 func (w *world) apply(events ...deploy.Event) []error {
@@ -180,6 +183,42 @@ func TestHostFilters(t *testing.T) {
 	}
 	_, err := w.c.GetHost(t.Context(), &controlv1.GetHostRequest{Host: "web-h7"})
 	w.refused(err, deploy.NotFound, "near ones are web-h1")
+}
+
+// TestHostsComeInPages: each host once, in order, though some go and come between pages;
+// and what does not fit one answer is refused, not cut.
+func TestHostsComeInPages(t *testing.T) {
+	w := newWorld(t)
+	label := map[string]string{"long": strings.Repeat("x", 1000)}
+	for i := range 3500 {
+		id := fmt.Sprintf("p%04d", i)
+		w.apply(deploy.HostEnrolled{Host: id, Name: "page-" + id, Labels: label})
+	}
+	_, err := w.c.ListHosts(t.Context(), &controlv1.ListHostsRequest{})
+	w.refused(err, deploy.Invalid, "3503 hosts do not fit one answer")
+	var got []string
+	pages := 0
+	req := &controlv1.ListHostsRequest{Host: []string{"page-*"}, PageSize: 1 << 20}
+	for {
+		out, err := w.c.ListHosts(t.Context(), req)
+		if err != nil || len(out.Hosts) > 1000 {
+			t.Fatalf("%d hosts, %v", len(out.GetHosts()), err)
+		}
+		for _, h := range out.Hosts {
+			got = append(got, h.Id)
+		}
+		if pages++; pages == 1 {
+			w.apply(deploy.HostLeft{Host: "p0000", Force: true}, deploy.HostLeft{Host: "p0999", Force: true},
+				deploy.HostLeft{Host: "p2000", Force: true},
+				deploy.HostEnrolled{Host: "p3000x", Name: "page-p3000x"})
+		}
+		if req.Page = out.NextPage; req.Page == "" {
+			break
+		}
+	}
+	if len(got) != 3500 || !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != 3500 || pages != 4 {
+		t.Errorf("%d hosts in %d pages", len(got), pages)
+	}
 }
 
 func TestBadInput(t *testing.T) {

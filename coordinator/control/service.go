@@ -14,7 +14,8 @@ import (
 // State is the replica's own copy of the state.
 type State interface {
 	View(func(*deploy.State))
-	Changed() <-chan struct{}
+	// WatchDeployment wakes when a record of the deployment was written; stop ends that.
+	WatchDeployment(id string) (changed <-chan struct{}, stop func())
 }
 
 // Log stamps and commits facts; followers' calls are forwarded before they
@@ -54,8 +55,9 @@ type TokenSpec struct {
 	Role    string
 	Life    time.Duration
 	Uses    int
-	Name    string // of the person that it makes
-	Host    string // id of the known host that comes back with it
+	Name    string             // of the person that it makes
+	Host    string             // id of the known host that comes back with it
+	Binds   *deploy.Attributes // what a host is that joins with it
 }
 
 // Token is an open join token.

@@ -1,10 +1,12 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/naming"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -38,8 +40,7 @@ func (s *Service) CreateToken(
 	if r.Role == "operator" && r.Uses > 1 {
 		return nil, refuse(deploy.Invalid, "a token of an operator has one use: it makes one person's credential")
 	}
-	var err error
-	if t.Host, err = s.returning(r); err != nil {
+	if err := s.bind(r, &t); err != nil {
 		return nil, err
 	}
 	out, err := s.o.Token(ctx, t)
@@ -47,31 +48,42 @@ func (s *Service) CreateToken(
 		return nil, err
 	}
 	return &controlv1.CreateTokenResponse{
-		Token: out.Secret, Id: out.ID, ExpiresMs: out.Expires.UnixMilli(), Index: s.index(),
+		Token: out.Secret, Id: out.ID, ExpiresMs: out.Expires.UnixMilli(), Index: s.index(), Returns: t.Host != "",
 	}, nil
 }
 
-// returning finds the known host that a token brings back. One that is here
-// needs none, and two processes must not get one identity.
-func (s *Service) returning(r *controlv1.CreateTokenRequest) (id string, err error) {
-	if r.Host == "" {
-		return "", nil
+// bind says what a host is that joins with the token: a known one that comes back
+// as itself, or a new one of that name. One that is here needs no token, and two
+// processes must not get one identity.
+func (s *Service) bind(r *controlv1.CreateTokenRequest, t *TokenSpec) error {
+	if r.Host == "" && r.Zone == "" && len(r.Labels) == 0 {
+		return nil
 	}
-	if r.Role != "" && r.Role != "agent" || r.Uses > 1 {
-		return "", refuse(deploy.Invalid, "a token that brings host %s back is of role agent and has one use", r.Host)
+	if r.Role != "" && r.Role != "agent" {
+		return refuse(deploy.Invalid, "a token of role %s is for no host: it takes no host, zone or label", r.Role)
+	}
+	if err := naming.CheckHostWord(cmp.Or(r.Host, "any"), r.Zone, "", r.Labels); err != nil {
+		return refuse(deploy.Invalid, "%v", err)
+	}
+	t.Binds = &deploy.Attributes{Zone: r.Zone, Labels: r.Labels}
+	if r.Host == "" {
+		return nil
+	}
+	if r.Uses > 1 {
+		return refuse(deploy.Invalid, "a token that is for host %s has one use", r.Host)
 	}
 	s.o.State.View(func(st *deploy.State) {
-		var h *deploy.Host
-		if h, err = host(st, r.Host); err == nil {
-			id = h.ID
+		if h, err := host(st, r.Host); err == nil {
+			t.Host = h.ID
 		}
 	})
-	if err != nil {
-		return "", err
+	if t.Host == "" {
+		t.Binds.Name = r.Host
+		return nil
 	}
-	if _, coordinator := s.o.Fleet.Status(id); coordinator != "" {
-		return "", refuse(deploy.Conflict, "host %s is connected to %s, so its identity is in use; "+
-			"a new host needs a token without --host", r.Host, coordinator)
+	if _, coordinator := s.o.Fleet.Status(t.Host); coordinator != "" {
+		return refuse(deploy.Conflict, "host %s is connected to %s, so its identity is in use; "+
+			"a new host needs another name", r.Host, coordinator)
 	}
-	return id, nil
+	return nil
 }

@@ -295,9 +295,10 @@ func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest,
 	after, first := r.After, true
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
+	changed, unwatch := s.o.State.WatchDeployment(id)
+	defer unwatch()
 	timed := false
 	for {
-		changed := s.o.State.Changed()
 		m, last, ended, err := s.watchStep(id, after, first || timed)
 		if err != nil {
 			return err

@@ -9,15 +9,19 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/naming"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
 // Use is one use of a token: what for, and for whose key.
 type Use struct {
-	Token identity.Token
-	Role  identity.Role
-	Key   []byte // fingerprint
+	Token    identity.Token
+	Role     identity.Role
+	Key      []byte             // fingerprint
+	Says     *deploy.Attributes // of a host, about itself
+	Instance string             // of its agent
 }
 
 // Options of New. All functions may be called concurrently.
@@ -34,8 +38,13 @@ type Options struct {
 	// Spend uses the token up in the log and gives the identity to the key, both
 	// once however often it is asked; or refuses.
 	Spend func(ctx context.Context, u Use, id string) error
+	// SplitOff gives the key an identity of its own in the log, once however often
+	// it is asked, if a person has split the machine off the host; or refuses.
+	SplitOff func(ctx context.Context, host string, instances []string, name string, key []byte) (id string, err error)
 	// Seeds and Coordinators are told to the newcomer.
-	Seeds        func() []string
+	Seeds func() []string
+	// Index is of the last entry applied here.
+	Index        func() uint64
 	Coordinators func() []string
 	// Caller is who renews, and by which key.
 	Caller func(context.Context) (who identity.Peer, key []byte, ok bool)
@@ -87,6 +96,16 @@ func use(r *agentv1.EnrolRequest) (u Use, err error) {
 	if u.Role, err = identity.ParseRole(r.Role); err != nil {
 		return u, fmt.Errorf("what the joiner wants to be: %w", err)
 	}
+	if u.Role == identity.Agent {
+		if err = naming.CheckHostWord(r.Name, r.Zone, r.Region, r.Labels); err != nil {
+			return u, fmt.Errorf("what the host says of itself: %w", err)
+		}
+		if err = naming.Check("instance", r.Instance); err != nil {
+			return u, err
+		}
+		u.Instance = r.Instance
+		u.Says = &deploy.Attributes{Name: r.Name, Zone: r.Zone, Region: r.Region, Labels: r.Labels}
+	}
 	u.Key, err = identity.RequestFingerprint(r.CsrDer)
 	return u, err
 }
@@ -102,6 +121,31 @@ func (s *Service) newcomer(u Use, r *agentv1.EnrolRequest) string {
 		return r.HostId
 	}
 	return ulid.Make().String()
+}
+
+// Split gives a machine that shares its identity with another one of its own, for
+// a key of its own. The log knows it before the certificate leaves.
+func (s *Service) Split(ctx context.Context, r *agentv1.SplitRequest) (*agentv1.EnrolResponse, error) {
+	p, _, ok := s.o.Caller(ctx)
+	if !ok {
+		return nil, invalid{errors.New("only a host with a certificate can be split off")}
+	}
+	if err := naming.CheckHost(r.Name); err != nil {
+		return nil, invalid{err}
+	}
+	key, err := identity.RequestFingerprint(r.CsrDer)
+	if err != nil {
+		return nil, invalid{err}
+	}
+	id, err := s.o.SplitOff(ctx, p.ID, r.Instances, r.Name, key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := s.o.Authorities().Issue(r.CsrDer, identity.Agent, id)
+	if err != nil {
+		return nil, invalid{err}
+	}
+	return s.answer(identity.Agent, id, cert), nil
 }
 
 // Renew issues a new certificate for the identity that calls, and for the key
@@ -134,7 +178,7 @@ func (s *Service) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.
 func (s *Service) answer(role identity.Role, id string, cert []byte) *agentv1.EnrolResponse {
 	out := &agentv1.EnrolResponse{
 		HostId: id, CertificatePem: cert, CaPem: s.o.Authorities().PEM(), Coordinators: s.o.Coordinators(),
-		ClusterId: s.o.ClusterID(),
+		ClusterId: s.o.ClusterID(), Index: s.o.Index(),
 	}
 	if role != identity.Operator {
 		out.GossipKey, out.GossipSeeds = s.o.GossipKey, s.o.Seeds()

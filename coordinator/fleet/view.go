@@ -29,9 +29,13 @@ const settle = 60 * time.Second
 // stream-gone together are reason enough at once; a host that only gossips, as
 // anybody with the ring's key can in its name, is one when its stream has been
 // gone for as long as its groups wait for a host that is lost.
+//
+// It costs what changed: a host is looked at when it, its stream or gossip of it
+// changed, hosts without a stream once a second beside, as time alone may change
+// their lot. Who is forgotten by the state is forgotten here.
 type View struct {
-	state State
-	match Matcher
+	state   State
+	members members
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -39,16 +43,21 @@ type View struct {
 	streams map[string]map[string]bool // coordinator -> host ids with a stream there
 	gone    map[string]time.Time       // when the stream of a host was seen to go last, since this node leads
 	since   time.Time                  // this node leads, zero when it does not
-	shape   uint64
-	joins   []deploy.Membership
-	leaves  []deploy.Membership
+	away    map[string]bool            // hosts of the state without a stream
+	look    map[string]bool            // hosts to be looked at again
+	looked  time.Time                  // when everybody who is away was looked at last, zero to do it now
+	down    []string                   // who is to be called unreachable, in order
 }
+
+// lookAgain is how often hosts without a stream are looked at though nothing changed.
+const lookAgain = time.Second
 
 // New returns a view in which nobody is alive yet.
 func New(s State, m Matcher) *View {
 	return &View{
-		state: s, match: m, changed: make(chan struct{}), gossip: map[string]bool{},
-		streams: map[string]map[string]bool{}, gone: map[string]time.Time{},
+		state: s, members: newMembers(m), changed: make(chan struct{}), gossip: map[string]bool{},
+		streams: map[string]map[string]bool{}, gone: map[string]time.Time{}, away: map[string]bool{},
+		look: map[string]bool{},
 	}
 }
 
@@ -69,7 +78,7 @@ func (v *View) signal() {
 func (v *View) Lead(leads bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.since = time.Time{}
+	v.since, v.looked, v.down = time.Time{}, time.Time{}, nil
 	v.gone = map[string]time.Time{}
 	if leads {
 		v.since = time.Now()
@@ -85,6 +94,7 @@ func (v *View) Gossip(host string, alive bool) {
 		return
 	}
 	v.gossip[host] = alive
+	v.look[host] = true
 	v.signal()
 }
 
@@ -95,16 +105,21 @@ func (v *View) Streams(coordinator string, complete bool, connected, disconnecte
 	defer v.mu.Unlock()
 	set := v.streams[coordinator]
 	if set == nil || complete {
+		for h := range set {
+			v.look[h] = true
+		}
 		set = map[string]bool{}
+		v.streams[coordinator] = set
 	}
 	for _, h := range connected {
 		set[h] = true
+		v.look[h] = true
 	}
 	for _, h := range disconnected {
 		delete(set, h)
 		v.gone[h] = time.Now()
+		v.look[h] = true
 	}
-	v.streams[coordinator] = set
 	v.signal()
 }
 
@@ -115,6 +130,7 @@ func (v *View) Lost(coordinator string) {
 	defer v.mu.Unlock()
 	for h := range v.streams[coordinator] {
 		v.gone[h] = time.Now()
+		v.look[h] = true
 	}
 	delete(v.streams, coordinator)
 	v.signal()
@@ -143,12 +159,13 @@ func (v *View) At(host string) string {
 }
 
 func (v *View) at(host string) string {
-	for _, c := range slices.Sorted(maps.Keys(v.streams)) {
-		if v.streams[c][host] {
-			return c
+	first := ""
+	for c, hosts := range v.streams { // the first by name
+		if hosts[host] && (first == "" || c < first) {
+			first = c
 		}
 	}
-	return ""
+	return first
 }
 
 // Count returns how many hosts have a stream at the coordinator.
@@ -159,33 +176,71 @@ func (v *View) Count(coordinator string) int {
 }
 
 // Snapshot returns the exceptions: who is down, who should join or leave a
-// group. Selectors are asked again only after hosts or groups changed.
+// group. Selectors are asked again only of hosts that changed, or by groups that
+// did, and not under the state's lock. One Snapshot at a time.
 func (v *View) Snapshot() deploy.Fleet {
 	var out deploy.Fleet
+	var moved []string
+	out.Joins, out.Leaves, moved = v.members.snapshot(v.state)
 	v.state.View(func(s *deploy.State) { // the state's lock comes before ours, everywhere
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
-			if v.down(s, s.Hosts[id]) {
-				out.Down = append(out.Down, id)
-			}
+		for _, id := range moved {
+			v.look[id] = true
 		}
-		if s.MembershipIndex != v.shape || v.shape == 0 {
-			v.membership(s)
-			v.shape = s.MembershipIndex
-		}
-		for id, alive := range v.gossip {
-			if !alive && s.Hosts[id] == nil { // whoever has the ring's key can tell of anybody
-				delete(v.gossip, id)
-			}
-		}
-		out.Joins, out.Leaves = v.joins, v.leaves
+		v.lookAround(s)
+		out.Down = v.down
 	})
 	return out
 }
 
-// down reports whether a host is to be called unreachable.
-func (v *View) down(s *deploy.State, h *deploy.Host) bool {
+// lookAround looks at the hosts of which something changed, and at everybody who is
+// away if that is due.
+func (v *View) lookAround(s *deploy.State) {
+	if time.Since(v.looked) >= lookAgain {
+		v.looked = time.Now()
+		maps.Copy(v.look, v.away)
+	}
+	if len(v.look) == 0 {
+		return
+	}
+	down := slices.Clone(v.down) // whoever has the old one keeps it
+	for id := range v.look {
+		v.lookAt(s, id)
+		h := s.Hosts[id]
+		at, was := slices.BinarySearch(down, id)
+		switch is := h != nil && v.away[id] && v.isDown(s, h); {
+		case is && !was:
+			down = slices.Insert(down, at, id)
+		case was && !is:
+			down = slices.Delete(down, at, at+1)
+		}
+	}
+	clear(v.look)
+	v.down = down
+}
+
+// lookAt keeps who is away, and forgets what the state does not know.
+func (v *View) lookAt(s *deploy.State, id string) {
+	connected := v.at(id) != ""
+	if connected {
+		delete(v.gone, id)
+	}
+	if s.Hosts[id] != nil && !connected {
+		v.away[id] = true
+		return
+	}
+	delete(v.away, id)
+	if s.Hosts[id] == nil && !connected {
+		delete(v.gone, id)
+		if !v.gossip[id] { // whoever has the ring's key can tell of anybody
+			delete(v.gossip, id)
+		}
+	}
+}
+
+// isDown reports whether a host is to be called unreachable.
+func (v *View) isDown(s *deploy.State, h *deploy.Host) bool {
 	if v.since.IsZero() || v.at(h.ID) != "" {
 		return false
 	}
@@ -248,21 +303,4 @@ func (v *View) Forgets(s *deploy.State, host string) bool {
 		}
 	}
 	return true
-}
-
-// membership asks every selector of every host.
-func (v *View) membership(s *deploy.State) {
-	v.joins, v.leaves = nil, nil
-	for _, key := range slices.Sorted(maps.Keys(s.Groups)) {
-		g := s.Groups[key]
-		for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
-			m := deploy.Membership{App: g.App, Group: g.Name, Host: id}
-			switch matches := v.match(g.Selector, s.Hosts[id]); {
-			case matches && s.Hosts[id].Targets[g.App] == nil:
-				v.joins = append(v.joins, m)
-			case !matches && g.Members[id]:
-				v.leaves = append(v.leaves, m)
-			}
-		}
-	}
 }

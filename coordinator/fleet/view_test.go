@@ -184,3 +184,78 @@ func TestANewLeaderBlamesNobody(t *testing.T) {
 		}
 	})
 }
+
+// TestLookingCostsWhatChanged: one host that changes is asked about once by each
+// selector, and nobody else is, whether there are 300 hosts or 30,000.
+func TestLookingCostsWhatChanged(t *testing.T) {
+	for _, n := range []int{300, 30_000} {
+		s, asked := deploy.NewState(), 0
+		apply := func(events ...deploy.Event) {
+			t.Helper()
+			for _, err := range s.ApplyEntry(s.Index+1, deploy.Entry{Events: events}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		v := New(fixed{s}, func(sel string, h *deploy.Host) bool { asked++; return h.Labels["role"] == sel })
+		c, _ := deploy.Builtin("all-at-once")
+		apply(deploy.GroupDefined{App: "www", Group: "prod", Selector: "web", Config: c},
+			deploy.GroupDefined{App: "db", Group: "prod", Selector: "db", Config: c})
+		for i := range n {
+			id := fmt.Sprintf("h%05d", i)
+			apply(deploy.HostEnrolled{Host: id, Name: id, Labels: map[string]string{"role": "web"}})
+		}
+		if f := v.Snapshot(); len(f.Joins) != n || asked != 2*n {
+			t.Fatalf("%d joins by %d questions of %d hosts", len(f.Joins), asked, n)
+		}
+		step := func(what string, questions, joins, leaves int) {
+			t.Helper()
+			asked = 0
+			if f := v.Snapshot(); asked != questions || len(f.Joins) != joins || len(f.Leaves) != leaves {
+				t.Errorf("%s, of %d: %d questions, %d joins, %d leaves", what, n, asked, len(f.Joins), len(f.Leaves))
+			}
+		}
+		step("nothing happened", 0, n, 0)
+		hosts := make([]string, n)
+		for i := range hosts {
+			hosts[i] = fmt.Sprintf("h%05d", i)
+		}
+		apply(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: hosts})
+		step("all have joined", 0, 0, 0)
+		apply(deploy.HostEnrolled{Host: "h00007", Name: "h00007", Labels: map[string]string{"role": "db"}})
+		step("another role", 2, 1, 1)
+		apply(deploy.TargetsLeft{App: "www", Group: "prod", Hosts: []string{"h00007"}})
+		step("it has left", 0, 1, 0)
+		apply(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: "h00007"}}})
+		apply(deploy.HostLeft{Host: "h00007", Cause: "gone"})
+		step("it is forgotten", 0, 0, 0)
+		apply(deploy.GroupDefined{App: "db", Group: "prod", Selector: "none", Config: c})
+		step("another selector", n-1, 0, 0)
+	}
+}
+
+// TestWhatIsForgottenIsForgottenHere: the view shrinks with the fleet.
+func TestWhatIsForgottenIsForgottenHere(t *testing.T) {
+	v, s := world(t)
+	v.Lead(true)
+	v.Snapshot()
+	for _, h := range []string{"h1", "h2", "stranger"} {
+		v.Gossip(h, true)
+		v.Streams("c1", false, []string{h}, nil)
+		v.Gossip(h, false)
+		v.Streams("c1", false, nil, []string{h})
+	}
+	for _, h := range []string{"h1", "h2"} {
+		if errs := s.ApplyEntry(s.Index+1, deploy.Entry{Events: []deploy.Event{
+			deploy.HostLeft{Host: h, Force: true},
+		}}); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+	}
+	v.Snapshot()
+	if n := len(v.gossip) + len(v.gone) + len(v.away) + len(v.look) + len(v.down) + len(v.members.hosts) +
+		len(v.members.todo); n != 0 {
+		t.Errorf("%d things are remembered of hosts that are gone: %+v", n, v)
+	}
+}

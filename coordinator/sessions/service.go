@@ -8,7 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +20,9 @@ import (
 // State is the replica's own copy of the state.
 type State interface {
 	View(func(*deploy.State))
-	Changed() <-chan struct{}
+	// WatchHost wakes when what the host should do, or what every host is told of
+	// the cluster, may have changed; stop ends that.
+	WatchHost(host string) (changed <-chan struct{}, stop func())
 }
 
 // Log commits facts, through the leader if this replica is a follower.
@@ -30,9 +32,11 @@ type Log interface {
 
 // Options of New. All functions may be called concurrently.
 type Options struct {
-	Name     string // of this coordinator
-	State    State
-	Log      Log
+	Name  string // of this coordinator
+	State State
+	Log   Log
+	// of what hosts say of themselves as they come, many in one entry; nil is Log
+	Joins    Log
 	Identify func(context.Context) (host string, err error) // from the client certificate
 	// Sign returns a short-lived URL of an object of a store.
 	Sign func(ctx context.Context, store, key string) (string, error)
@@ -49,6 +53,19 @@ type Options struct {
 	// Limited is told of what a host was slowed down in or refused, because it had
 	// its share or nobody waits for it; it must not block. Nil is not told.
 	Limited func(host, what string)
+	// Attributes says what a host is, and how often a person has set that; nil for
+	// one of which nothing is written down, which then is its name alone.
+	Attributes func(host string) (is *deploy.Attributes, approved uint64)
+	// Applied waits until this replica has read the log so far.
+	Applied func(ctx context.Context, index uint64) error
+	// CutOff says why this replica does not know what is true now, nil if it does.
+	// Tell has the hosts told.
+	CutOff func() error
+	// Begin has the log know which process of the host's agent speaks from now on,
+	// and refuses one beside which another lives. Nil asks nobody.
+	Begin func(ctx context.Context, host string, who Instance) error
+	// Speaks returns the instance that does, by what is applied here.
+	Speaks func(host string) string
 	// Authorities are what hosts are told of the cluster's CAs; nil is nothing yet.
 	Authorities func() *agentv1.Authorities
 }
@@ -63,10 +80,10 @@ type Service struct {
 	mu      sync.Mutex
 	streams map[string]*stream
 	logID   uint64
-	told    chan struct{} // closed when Authorities answers something else
+	told    chan struct{} // closed when Authorities or CutOff answers something else
 }
 
-// Tell has every host told what Authorities answers now.
+// Tell has every host told what Authorities and CutOff answer now.
 func (s *Service) Tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,6 +99,9 @@ func (s *Service) authorities() (now *agentv1.Authorities, changed <-chan struct
 
 // New returns a service; its reports go nowhere until Run runs.
 func New(o Options) *Service {
+	if o.Joins == nil {
+		o.Joins = o.Log
+	}
 	if o.Epoch == nil {
 		o.Epoch = func() (uint64, bool) { return 0, false }
 	}
@@ -90,6 +110,12 @@ func New(o Options) *Service {
 	}
 	if o.Limited == nil {
 		o.Limited = func(string, string) {}
+	}
+	if o.CutOff == nil {
+		o.CutOff = func() error { return nil }
+	}
+	if o.Begin == nil {
+		o.Begin = func(context.Context, string, Instance) error { return nil }
 	}
 	if o.Authorities == nil {
 		o.Authorities = func() *agentv1.Authorities { return nil }
@@ -103,6 +129,8 @@ func New(o Options) *Service {
 // stream is one host's session.
 type stream struct {
 	host string
+	who  Instance
+	pong chan struct{}      // the machine has answered
 	send chan *agentv1.Down // read by the sender alone
 	done chan struct{}      // closed when the session ends
 	stop context.CancelFunc
@@ -212,19 +240,31 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 	}
 	ctx, stop := context.WithCancel(srv.Context())
 	defer stop()
+	if err := s.o.CutOff(); err != nil {
+		return err
+	}
+	who := Instance{ID: hello.Instance, Former: hello.Former, Address: caller(ctx)}
+	if err := s.o.Begin(ctx, host, who); err != nil {
+		return err
+	}
 	st := &stream{
-		host: host, send: make(chan *agentv1.Down, 16), done: make(chan struct{}), stop: stop,
+		host: host, who: who, pong: make(chan struct{}, 1), send: make(chan *agentv1.Down,
+			16), done: make(chan struct{}), stop: stop,
 		ack: make(chan struct{}, 1), logs: map[string]*reader{},
 	}
 	// Present first, reachable then: the other way round the leader would call
 	// the host unreachable again, whose stream it does not see yet.
 	s.add(st)
 	defer s.remove(st)
-	if err := s.enrolled(ctx, host, hello); err != nil {
+	if now := s.o.Speaks(host); now != who.ID {
+		return anotherSpeaks // it began after this one, and Living did not see this stream yet
+	}
+	waits, err := s.enrolled(ctx, host, hello)
+	if err != nil {
 		return err
 	}
 	sent, received := make(chan error, 1), make(chan error, 1)
-	go func() { sent <- s.sender(ctx, st, srv) }()
+	go func() { sent <- s.sender(ctx, st, srv, waits) }()
 	go func() { received <- s.receive(ctx, st, srv) }()
 	// Whoever ends the session, returning from here is what ends the stream and
 	// with it the reader, which nothing else can interrupt.
@@ -246,27 +286,11 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 // sent.
 const sendGrace = time.Second
 
-// Bounds of what a host says of itself, which goes into the log.
-const (
-	mostLabels  = 64
-	longestText = 1024
-)
-
 // check refuses a Hello that no honest agent sends.
 func check(h *agentv1.Hello) error {
-	errs := []error{naming.CheckHost(h.Name)}
-	for what, text := range map[string]string{"zone": h.Zone, "region": h.Region, "version": h.Version} {
-		errs = append(errs, naming.CheckText(what, text, naming.LongestHost))
-	}
-	if len(h.Labels) > mostLabels {
-		errs = append(errs, fmt.Errorf("%d labels are more than %d", len(h.Labels), mostLabels))
-	} else {
-		for k, v := range h.Labels {
-			errs = append(errs, naming.CheckText("label", k, naming.LongestHost),
-				naming.CheckText("value of label "+strconv.Quote(k), v, longestText))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	err := errors.Join(naming.CheckHostWord(h.Name, h.Zone, h.Region, h.Labels),
+		naming.CheckText("version", h.Version, naming.LongestHost), checkInstances(h))
+	if err != nil {
 		return &deploy.Refusal{
 			Reason: deploy.Invalid,
 			Text:   fmt.Sprintf("what the host says of itself is refused: %v", err),
@@ -275,9 +299,26 @@ func check(h *agentv1.Hello) error {
 	return nil
 }
 
-// enrolled records the host's labels when they are new or changed, and that it
-// is reachable again.
-func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) error {
+// knownPatience is how long a host waits for this replica to know it.
+const knownPatience = 5 * time.Second
+
+// enrolled records what the host is when it is new or has changed, and that it is
+// reachable again. A host is what is written down of it; what it says otherwise is
+// recorded beside that, for a person. It returns what waits for one, in words.
+func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) (waits string, err error) {
+	short, cancel := context.WithTimeout(ctx, knownPatience)
+	defer cancel()
+	if err := s.o.Applied(short, h.Index); err != nil {
+		return "", &deploy.Refusal{Reason: deploy.Conflict, Text: fmt.Sprintf(
+			"this coordinator has not read of the host's enrolment yet: %v", err)}
+	}
+	e := s.describe(host, h)
+	if e.Says != nil {
+		is := deploy.Attributes{Name: e.Name, Zone: e.Zone, Region: e.Region, Labels: e.Labels}
+		waits = fmt.Sprintf(
+			"this host says of itself: %s; it counts when a person approves it: `dctl hosts approve %s`",
+			strings.Join(is.Differences(*e.Says), ", "), e.Name)
+	}
 	var events []deploy.Event
 	var changed bool
 	var bad error
@@ -286,11 +327,8 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) e
 		if old != nil {
 			bad = wild("counter of reports", h.Counter, old.Counter)
 		}
-		if changed = old == nil || old.Name != h.Name || old.Zone != h.Zone || old.Region != h.Region ||
-			old.Version != h.Version || !maps.Equal(old.Labels, h.Labels); changed {
-			events = append(events, deploy.HostEnrolled{
-				Host: host, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version,
-			})
+		if changed = differs(old, e); changed {
+			events = append(events, e)
 		}
 		if old != nil && old.Unreachable {
 			events = append(events, deploy.TargetsReported{Items: []deploy.Report{{
@@ -302,20 +340,44 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) e
 	switch {
 	case bad != nil:
 		s.o.Limited(host, "counters that cannot be")
-		return bad
+		return "", bad
 	case changed && !s.limits.changes.Allow(host, 1):
-		return s.refuse(host, "changes of name, zone, labels or version")
+		return "", s.refuse(host, "changes of name, zone, labels or version")
 	case len(events) == 0:
-		return nil
+		return waits, nil
 	}
-	refusals, err := s.o.Log.Propose(ctx, events)
+	refusals, err := s.o.Joins.Propose(ctx, events)
 	if err == nil {
 		err = errors.Join(refusals...)
 	}
 	if err != nil {
-		return fmt.Errorf("enrol host %s: %w", h.Name, err)
+		return "", fmt.Errorf("enrol host %s: %w", h.Name, err)
 	}
-	return nil
+	return waits, nil
+}
+
+// describe is what is to be recorded of a host that says hello.
+func (s *Service) describe(host string, h *agentv1.Hello) deploy.HostEnrolled {
+	says := deploy.Attributes{Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels}
+	is, approved := s.o.Attributes(host)
+	if is == nil {
+		is = &deploy.Attributes{Name: h.Name}
+	}
+	e := deploy.HostEnrolled{
+		Host: host, Name: is.Name, Zone: is.Zone, Region: is.Region, Labels: is.Labels, Version: h.Version,
+		Approved: approved,
+	}
+	if !is.Equal(says) {
+		e.Says = &says
+	}
+	return e
+}
+
+// differs reports whether a record of a host says anything new.
+func differs(old *deploy.Host, e deploy.HostEnrolled) bool {
+	return old == nil || old.Version != e.Version || old.Approved != e.Approved ||
+		(old.Says == nil) != (e.Says == nil) || e.Says != nil && !old.Says.Equal(*e.Says) ||
+		!old.Attributes().Equal(deploy.Attributes{Name: e.Name, Zone: e.Zone, Region: e.Region, Labels: e.Labels})
 }
 
 // add and remove tell presence under the lock, so that it hears of comings and
@@ -343,7 +405,7 @@ func (s *Service) remove(st *stream) {
 }
 
 // sender is the only goroutine that sends on the stream.
-func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentService_SessionServer) error {
+func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentService_SessionServer, waits string) error {
 	var counter uint64
 	s.o.State.View(func(state *deploy.State) {
 		if h := state.Hosts[st.host]; h != nil {
@@ -353,15 +415,23 @@ func (s *Service) sender(ctx context.Context, st *stream, srv agentv1.AgentServi
 	epoch, _ := s.o.Epoch()
 	members := s.o.Members()
 	err := srv.Send(&agentv1.Down{Message: &agentv1.Down_Welcome{Welcome: &agentv1.Welcome{
-		Counter: counter, Coordinator: s.o.Name, Epoch: epoch, Members: members,
+		Counter: counter, Coordinator: s.o.Name, Epoch: epoch, Members: members, Waits: waits,
 	}}})
 	last := assigned{complete: true, unheard: st.forget}
+	changed, unwatch := s.o.State.WatchHost(st.host)
+	defer unwatch()
+	stale := false
 	for said := ""; err == nil; {
-		changed := s.o.State.Changed()
 		now, others := s.authorities()
 		if now != nil && now.Hash != said {
 			said = now.Hash
 			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Authorities{Authorities: now}}); err != nil {
+				break
+			}
+		}
+		if is := s.o.CutOff() != nil; is != stale {
+			stale = is
+			if err = srv.Send(&agentv1.Down{Message: &agentv1.Down_Stale{Stale: &agentv1.Stale{Stale: is}}}); err != nil {
 				break
 			}
 		}
@@ -417,6 +487,11 @@ func (s *Service) receive(ctx context.Context, st *stream, srv agentv1.AgentServ
 		case *agentv1.Up_Reports:
 			if err := s.accept(ctx, st, m.Reports); err != nil {
 				return err
+			}
+		case *agentv1.Up_Pong:
+			select {
+			case st.pong <- struct{}{}:
+			default:
 			}
 		case *agentv1.Up_Log:
 			st.deliver(m.Log)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,14 +26,17 @@ import (
 type world struct {
 	mu      sync.RWMutex
 	state   *deploy.State
-	changed chan struct{}
-	fail    int                 // so many proposals find no leader
-	gate    chan struct{}       // a proposal of reports waits for it, unless nil
-	entries chan []deploy.Event // what was committed
+	watched map[chan struct{}]string // who waits, for which host
+	fail    int                      // so many proposals find no leader
+	gate    chan struct{}            // a proposal of reports waits for it, unless nil
+	entries chan []deploy.Event      // what was committed
+
+	is       map[string]*deploy.Attributes // what is written down of hosts
+	approved map[string]uint64
 }
 
 func newWorld() *world {
-	return &world{state: deploy.NewState(), changed: make(chan struct{}), entries: make(chan []deploy.Event, 1000)}
+	return &world{state: deploy.NewState(), watched: map[chan struct{}]string{}, entries: make(chan []deploy.Event, 1000)}
 }
 
 func (w *world) View(f func(*deploy.State)) {
@@ -40,10 +45,28 @@ func (w *world) View(f func(*deploy.State)) {
 	f(w.state)
 }
 
-func (w *world) Changed() <-chan struct{} {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	return w.changed
+func (w *world) WatchHost(host string) (<-chan struct{}, func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ch := make(chan struct{}, 1)
+	w.watched[ch] = host
+	return ch, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.watched, ch)
+	}
+}
+
+// wake wakes who waits for a host that was touched.
+func (w *world) wake() {
+	for ch, host := range w.watched {
+		if slices.Contains(w.state.TouchedHosts(), host) {
+			select {
+			case ch <- struct{}{}:
+			default:
+			}
+		}
+	}
 }
 
 func (w *world) Propose(ctx context.Context, events []deploy.Event) ([]error, error) {
@@ -61,8 +84,7 @@ func (w *world) Propose(ctx context.Context, events []deploy.Event) ([]error, er
 		return nil, errors.New("no leader")
 	}
 	out := w.state.ApplyEntry(w.state.Index+1, deploy.Entry{Events: events})
-	close(w.changed)
-	w.changed = make(chan struct{})
+	w.wake()
 	w.entries <- events
 	return out, nil
 }
@@ -100,6 +122,16 @@ func serve(t *testing.T) *served {
 		Sign:     func(_ context.Context, store, key string) (string, error) { return store + "/" + key, nil },
 		Presence: func(h string, on bool) { s.presence <- fmt.Sprint(h, " ", on) },
 		Progress: func(h string, p *agentv1.Progress) { s.progress <- h + " " + p.App },
+		Attributes: func(h string) (*deploy.Attributes, uint64) {
+			w.mu.RLock()
+			defer w.mu.RUnlock()
+			if is, known := w.is[h]; known {
+				return is, w.approved[h]
+			}
+			return &deploy.Attributes{Name: h, Zone: "z"}, 0
+		},
+		Applied: func(context.Context, uint64) error { return nil },
+		Speaks:  func(string) string { return "i" },
 	})
 	server, lis := grpc.NewServer(), bufconn.Listen(1<<20)
 	agentv1.RegisterAgentServiceServer(server, s.Service)
@@ -134,6 +166,9 @@ func (s *served) dial(t *testing.T, host string, hello *agentv1.Hello) *agent {
 		t.Fatal(err)
 	}
 	a := &agent{t, str}
+	if hello != nil && hello.Instance == "" {
+		hello.Instance = "i"
+	}
 	a.up(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: hello}})
 	return a
 }
@@ -225,6 +260,71 @@ func TestBackFromUnreachable(t *testing.T) {
 			t.Error("still unreachable")
 		}
 	})
+}
+
+// TestAHostIsWhatIsWrittenDown: its own word changes nothing but what is shown to
+// people, and it is told so.
+func TestAHostIsWhatIsWrittenDown(t *testing.T) {
+	s := serve(t)
+	is := deploy.Attributes{Name: "web-1", Zone: "b", Labels: map[string]string{"role": "web"}}
+	s.w.is, s.w.approved = map[string]*deploy.Attributes{"h1": &is, "h2": nil}, map[string]uint64{"h1": 3}
+	hello := &agentv1.Hello{Name: "web-1", Zone: "a-first", Labels: map[string]string{"role": "db"}, Version: "1"}
+	says := deploy.Attributes{Name: "web-1", Zone: "a-first", Labels: hello.Labels}
+	waits := s.dial(t, "h1", hello).down().GetWelcome().GetWaits()
+	for _, word := range []string{
+		`zone "a-first" instead of "b"`, "role=db instead of web",
+		"dctl hosts approve web-1",
+	} {
+		if !strings.Contains(waits, word) {
+			t.Errorf("the host is told %q, without %q", waits, word)
+		}
+	}
+	want := deploy.HostEnrolled{
+		Host: "h1", Name: "web-1", Zone: "b", Labels: is.Labels, Version: "1", Says: &says, Approved: 3,
+	}
+	if got := (<-s.w.entries)[0]; !reflect.DeepEqual(got, want) {
+		t.Errorf("recorded %+v", got)
+	}
+	// The same once more is no news; its true word takes the other back.
+	s.dial(t, "h1", hello).down()
+	if len(s.w.entries) != 0 {
+		t.Error("the same word entered the log twice")
+	}
+	hello.Zone, hello.Labels = "b", is.Labels
+	if waits := s.dial(t, "h1", hello).down().GetWelcome().GetWaits(); waits != "" {
+		t.Errorf("waits for %s", waits)
+	}
+	want.Says = nil
+	if got := (<-s.w.entries)[0]; !reflect.DeepEqual(got, want) {
+		t.Errorf("recorded %+v", got)
+	}
+	// Of whom nothing is written down: its name, and no label by its word alone.
+	hello = &agentv1.Hello{Name: "web-2", Labels: map[string]string{"role": "db"}}
+	s.dial(t, "h2", hello).down()
+	want = deploy.HostEnrolled{
+		Host: "h2", Name: "web-2", Says: &deploy.Attributes{Name: "web-2", Labels: hello.Labels},
+	}
+	if got := (<-s.w.entries)[0]; !reflect.DeepEqual(got, want) {
+		t.Errorf("recorded %+v", got)
+	}
+}
+
+// TestWhoHasNotReadOfAHostDoesNotJudgeIt: a replica that lags behind would take a
+// host that has just enrolled for one of which nothing is written down.
+func TestWhoHasNotReadOfAHostDoesNotJudgeIt(t *testing.T) {
+	s := serve(t)
+	s.o.Applied = func(ctx context.Context, index uint64) error {
+		if index > 7 {
+			return errors.New("behind")
+		}
+		return nil
+	}
+	if _, err := s.dial(t, "h1", &agentv1.Hello{Name: "h1", Index: 8}).Recv(); err == nil {
+		t.Error("a host was welcomed before its enrolment was read")
+	}
+	if s.dial(t, "h1", &agentv1.Hello{Name: "h1", Index: 7}).down().GetWelcome() == nil || len(s.w.entries) != 1 {
+		t.Error("the host was not welcomed once")
+	}
 }
 
 func TestAHelloOfNonsenseIsRefused(t *testing.T) {

@@ -104,6 +104,16 @@ func (c *Cluster) apply(e ClusterEvent, at moment) error {
 		return c.revokeToken(e)
 	case PersonConfirmed:
 		return c.confirm(e)
+	case AttributesApproved:
+		return c.approve(e)
+	case InstanceBegan:
+		return c.begin(e)
+	case HostCloned:
+		return c.cloned(e)
+	case HostSplit:
+		return c.split(e)
+	case SplitEnrolled:
+		return c.splitOff(e, at)
 	case IdentityRevoked:
 		return c.revoke(e)
 	case BreakGlassUsed:

@@ -34,7 +34,58 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 	if out := encodeAuthorities(e); out != nil {
 		return out
 	}
+	if out := encodeInstanceFact(e); out != nil {
+		return out
+	}
 	return encodeIdentityFact(e)
+}
+
+func encodeMachine(m Machine) *statev1.Machine {
+	return &statev1.Machine{Instance: m.Instance, Address: m.Address}
+}
+
+func decodeMachine(p *statev1.Machine) Machine {
+	return Machine{Instance: p.GetInstance(), Address: p.GetAddress()}
+}
+
+// encodeInstanceFact encodes facts of the machines behind a host's identity.
+func encodeInstanceFact(e ClusterEvent) *statev1.Event {
+	switch e := e.(type) {
+	case InstanceBegan:
+		return &statev1.Event{Fact: &statev1.Event_InstanceBegan{InstanceBegan: &statev1.InstanceBegan{
+			Host: e.Host, Was: e.Was, Instance: e.Instance, Address: e.Address,
+		}}}
+	case HostCloned:
+		return &statev1.Event{Fact: &statev1.Event_HostCloned{HostCloned: &statev1.HostCloned{
+			Host: e.Host, First: encodeMachine(e.First), Second: encodeMachine(e.Second),
+		}}}
+	case HostSplit:
+		return &statev1.Event{Fact: &statev1.Event_HostSplit{HostSplit: &statev1.HostSplit{
+			Request: encodeRequest(e.Request), Host: e.Host, Keep: e.Keep,
+		}}}
+	case SplitEnrolled:
+		return &statev1.Event{Fact: &statev1.Event_SplitEnrolled{SplitEnrolled: &statev1.SplitEnrolled{
+			Host: e.Host, Instances: e.Instances, Id: e.ID, Name: e.Name, Key: e.Key,
+		}}}
+	}
+	return nil
+}
+
+func decodeInstanceFact(p *statev1.Event) ClusterEvent {
+	switch f := p.Fact.(type) {
+	case *statev1.Event_InstanceBegan:
+		e := f.InstanceBegan
+		return InstanceBegan{Host: e.Host, Was: e.Was, Machine: Machine{Instance: e.Instance, Address: e.Address}}
+	case *statev1.Event_HostCloned:
+		e := f.HostCloned
+		return HostCloned{Host: e.Host, First: decodeMachine(e.First), Second: decodeMachine(e.Second)}
+	case *statev1.Event_HostSplit:
+		return HostSplit{Request: decodeRequest(f.HostSplit.Request), Host: f.HostSplit.Host, Keep: f.HostSplit.Keep}
+	case *statev1.Event_SplitEnrolled:
+		e := f.SplitEnrolled
+		return SplitEnrolled{Host: e.Host, Instances: e.Instances, ID: e.Id, Name: e.Name, Key: e.Key}
+	}
+	return nil
 }
 
 func encodeAuthorities(e ClusterEvent) *statev1.Event {
@@ -59,11 +110,17 @@ func encodeIdentityFact(e ClusterEvent) *statev1.Event {
 	case TokenCreated:
 		return &statev1.Event{Fact: &statev1.Event_TokenCreated{TokenCreated: &statev1.TokenCreated{
 			Request: encodeRequest(e.Request), Id: e.ID, Hash: e.Hash, Role: e.Role, LifeNs: e.Life, Uses: e.Uses,
-			Name: e.Name, Host: e.Host,
+			Name: e.Name, Host: e.Host, Binds: encodeAttributes(e.Binds),
 		}}}
 	case TokenUsed:
 		return &statev1.Event{Fact: &statev1.Event_TokenUsed{TokenUsed: &statev1.TokenUsed{
 			Id: e.ID, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key,
+			Says: encodeAttributes(e.Says), Instance: e.Instance,
+		}}}
+	case AttributesApproved:
+		return &statev1.Event{Fact: &statev1.Event_AttributesApproved{AttributesApproved: &statev1.AttributesApproved{
+			Request: encodeRequest(e.Request), Host: e.Host, Attributes: encodeAttributes(&e.Attributes),
+			Approved: e.Approved,
 		}}}
 	case TokenRevoked:
 		return &statev1.Event{Fact: &statev1.Event_TokenRevoked{TokenRevoked: &statev1.TokenRevoked{
@@ -112,6 +169,9 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 	if out := decodeAuthorities(p); out != nil {
 		return out
 	}
+	if out := decodeInstanceFact(p); out != nil {
+		return out
+	}
 	return decodeIdentityFact(p)
 }
 
@@ -133,11 +193,21 @@ func decodeIdentityFact(p *statev1.Event) ClusterEvent {
 		e := f.TokenCreated
 		return TokenCreated{
 			Request: decodeRequest(e.Request), ID: e.Id, Hash: e.Hash, Role: e.Role, Name: e.Name, Host: e.Host,
-			Life: e.LifeNs, Uses: e.Uses,
+			Life: e.LifeNs, Uses: e.Uses, Binds: decodeAttributes(e.Binds),
 		}
 	case *statev1.Event_TokenUsed:
 		e := f.TokenUsed
-		return TokenUsed{ID: e.Id, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key}
+		return TokenUsed{
+			ID: e.Id, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key, Says: decodeAttributes(e.Says),
+			Instance: e.Instance,
+		}
+	case *statev1.Event_AttributesApproved:
+		e := f.AttributesApproved
+		out := AttributesApproved{Request: decodeRequest(e.Request), Host: e.Host, Approved: e.Approved}
+		if a := decodeAttributes(e.Attributes); a != nil {
+			out.Attributes = *a
+		}
+		return out
 	case *statev1.Event_TokenRevoked:
 		return TokenRevoked{Request: decodeRequest(f.TokenRevoked.Request), ID: f.TokenRevoked.Id}
 	case *statev1.Event_PersonConfirmed:

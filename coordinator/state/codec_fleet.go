@@ -23,6 +23,7 @@ func encodeFleetFact(e deploy.Event) *statev1.Event {
 	case deploy.HostEnrolled:
 		return &statev1.Event{Fact: &statev1.Event_HostEnrolled{HostEnrolled: &statev1.HostEnrolled{
 			Host: e.Host, Name: e.Name, Zone: e.Zone, Region: e.Region, Labels: e.Labels, Version: e.Version,
+			Says: encodeAttributes(e.Says), Approved: e.Approved,
 		}}}
 	case deploy.HostLeft:
 		return &statev1.Event{Fact: &statev1.Event_HostLeft{HostLeft: &statev1.HostLeft{
@@ -78,7 +79,7 @@ func decodeFleetFact(p *statev1.Event) deploy.Event {
 		e := f.HostEnrolled
 		return deploy.HostEnrolled{
 			Host: e.Host, Name: e.Name, Zone: e.Zone, Region: e.Region, Labels: e.Labels,
-			Version: e.Version,
+			Version: e.Version, Says: decodeAttributes(e.Says), Approved: e.Approved,
 		}
 	case *statev1.Event_HostLeft:
 		e := f.HostLeft
@@ -109,6 +110,21 @@ func decodeFleetFact(p *statev1.Event) deploy.Event {
 		}
 	}
 	return nil
+}
+
+// encodeAttributes keeps nil, nothing said, apart from what is empty.
+func encodeAttributes(a *deploy.Attributes) *statev1.Attributes {
+	if a == nil {
+		return nil
+	}
+	return &statev1.Attributes{Name: a.Name, Zone: a.Zone, Region: a.Region, Labels: a.Labels}
+}
+
+func decodeAttributes(p *statev1.Attributes) *deploy.Attributes {
+	if p == nil {
+		return nil
+	}
+	return &deploy.Attributes{Name: p.Name, Zone: p.Zone, Region: p.Region, Labels: p.Labels}
 }
 
 func encodeReport(r deploy.Report) *statev1.Report {

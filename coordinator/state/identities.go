@@ -18,6 +18,24 @@ type Identity struct {
 	Confirmed string `json:"confirmed,omitempty"` // who vouches for a person, beside the maker
 	Revoked   string `json:"revoked,omitempty"`   // who ended it
 	Wall      int64  `json:"wall"`
+	// Attributes are what a host is. They outlive its departure: who was away
+	// comes back as what it was. Approved counts how often a person set them.
+	Attributes *deploy.Attributes `json:"attributes,omitempty"`
+	Approved   uint64             `json:"approved,omitempty"`
+	// Machine is who speaks for a host now, Clone two at once, Split the instances
+	// that a person split off it, and whom they became.
+	Machine
+	Clone *Clone            `json:"clone,omitempty"`
+	Split map[string]string `json:"split,omitempty"`
+}
+
+// AttributesApproved changes what a host is, by a person, who had read what it
+// was after so many such changes but one.
+type AttributesApproved struct {
+	Request    deploy.Request
+	Host       string // id
+	Attributes deploy.Attributes
+	Approved   uint64
 }
 
 // BreakGlassUse is the first use of a credential that was made on a
@@ -54,9 +72,10 @@ type BreakGlassUsed struct {
 	Coordinator string
 }
 
-func (PersonConfirmed) cluster() {}
-func (IdentityRevoked) cluster() {}
-func (BreakGlassUsed) cluster()  {}
+func (AttributesApproved) cluster() {}
+func (PersonConfirmed) cluster()    {}
+func (IdentityRevoked) cluster()    {}
+func (BreakGlassUsed) cluster()     {}
 
 // mayTake says why a token gives no identity to a key: nobody makes one that
 // exists, but its own key comes back, and a host for which a token was made.
@@ -88,11 +107,57 @@ func (c *Cluster) take(t Token, e TokenUsed, at moment) {
 	if !known || old.Revoked != "" || t.Role != "operator" {
 		id = Identity{Maker: t.Maker, Wall: at.wall}
 	}
+	if bytes.Equal(old.Key, e.Key) { // copies of a former key count no more, of this one they do
+		id.Machine, id.Clone, id.Split = old.Machine, old.Clone, old.Split
+	}
 	if known && !bytes.Equal(old.Key, e.Key) {
 		c.Ended++
 	}
 	id.Key = e.Key
+	if t.Role == "agent" {
+		id.Attributes, id.Approved = t.grant(old.Attributes, e.Says), old.Approved
+		if id.Instance == "" {
+			id.Instance = e.Instance
+		}
+	}
 	c.Identities[e.Subject] = id
+}
+
+// grant says what a host is that joins with a token: what the token binds; else
+// what it was before; else what it says itself. A token that binds labels binds
+// all of them.
+func (t Token) grant(was, says *deploy.Attributes) *deploy.Attributes {
+	var out deploy.Attributes
+	switch {
+	case was != nil:
+		out = *was
+	case says != nil:
+		out = *says
+	}
+	if b := t.Binds; b != nil {
+		out.Name, out.Zone = cmp.Or(b.Name, out.Name), cmp.Or(b.Zone, out.Zone)
+		if len(b.Labels) > 0 {
+			out.Labels = b.Labels
+		}
+	}
+	return &out
+}
+
+// HostAttributes returns what the host is, and how often a person has set that;
+// nil for one of which nothing is written down.
+func (c *Cluster) HostAttributes(host string) (*deploy.Attributes, uint64) {
+	id := c.Identities["agent/"+host]
+	return id.Attributes, id.Approved
+}
+
+func (c *Cluster) approve(e AttributesApproved) error {
+	id := c.Identities["agent/"+e.Host]
+	if e.Approved != id.Approved+1 {
+		return refuse(deploy.Conflict, "somebody else has changed what host %s is; look at it again", e.Attributes.Name)
+	}
+	id.Attributes, id.Approved = &e.Attributes, e.Approved
+	c.setIdentity("agent/"+e.Host, id)
+	return nil
 }
 
 // Owner reports whether an identity that counts belongs to the key.
@@ -119,11 +184,13 @@ func (c *Cluster) Admits(identity string, key []byte, breakGlass bool) error {
 		}
 		return nil
 	}
-	id, known := c.Identities[identity]
+	id := c.Identities[identity]
 	switch {
-	case known && id.Revoked != "":
+	case id.Revoked != "":
 		return refuse(deploy.Conflict, "%s was revoked by %s", identity, id.Revoked)
-	case known && !bytes.Equal(id.Key, key):
+	case id.Clone != nil:
+		return id.Clone.refusal()
+	case len(id.Key) > 0 && !bytes.Equal(id.Key, key):
 		return refuse(deploy.Conflict, "%s has another key by now; this one counts no more", identity)
 	}
 	return nil

@@ -3,9 +3,11 @@
 package state
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -25,7 +27,8 @@ type Store struct {
 	state   *deploy.State
 	cluster *Cluster
 	changed chan struct{} // closed and replaced at each applied entry
-	known   int           // highest level of rules that this build applies
+	watches watches
+	known   int // highest level of rules that this build applies
 
 	// Report is called with every invariant that an entry breaks; any is a bug.
 	// It is set before the store is used, must not block nor use the store.
@@ -64,6 +67,36 @@ func (s *Store) Changed() <-chan struct{} {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.changed
+}
+
+// WatchHost returns a channel that gets a value when what the host should do may have
+// changed, or what every host is told of the cluster; stop ends that. Watch before
+// reading: then no change is missed.
+func (s *Store) WatchHost(host string) (changed <-chan struct{}, stop func()) {
+	return s.watches.add(hostKey(host))
+}
+
+// WatchDeployment is WatchHost for the records of a deployment.
+func (s *Store) WatchDeployment(id string) (changed <-chan struct{}, stop func()) {
+	return s.watches.add(deploymentKey(id))
+}
+
+// Wait waits until the entry with this index is applied.
+func (s *Store) Wait(ctx context.Context, index uint64) error {
+	reached := s.watches.until(index)
+	s.mu.RLock()
+	now := s.state.Index
+	s.mu.RUnlock()
+	if now >= index {
+		s.watches.reached(now)
+	}
+	select {
+	case <-reached:
+		return nil
+	case <-ctx.Done():
+		s.watches.forget(reached)
+		return fmt.Errorf("wait for entry %d: %w", index, ctx.Err())
+	}
 }
 
 // Applied is what Apply answers to the proposer: the index and one answer for
@@ -116,14 +149,22 @@ func (s *Store) Apply(l *raft.Log) any {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.state.Index
 	out := Applied{Index: l.Index, Refusals: s.state.ApplyEntry(l.Index, e.Entry)}
 	for _, c := range e.Cluster {
 		out.Refusals = append(out.Refusals, s.cluster.apply(c, moment{s.state.Now, s.state.Wall}))
 	}
-	if len(out.Refusals) > 0 { // a tick changes nothing that anybody waits for
-		close(s.changed)
-		s.changed = make(chan struct{})
+	s.watches.reached(l.Index)
+	if l.Index <= before || len(out.Refusals) == 0 { // a tick changes nothing that anybody waits for
+		return out
 	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+	if slices.ContainsFunc(e.Cluster, hostsHear) {
+		s.watches.wakeAll()
+		return out
+	}
+	s.watches.wake(s.state.TouchedHosts(), s.state.TouchedDeployments())
 	return out
 }
 
@@ -172,6 +213,8 @@ func (s *Store) Restore(r io.ReadCloser) error {
 	s.state, s.cluster = in.State, in.Cluster
 	close(s.changed)
 	s.changed = make(chan struct{})
+	s.watches.reached(s.state.Index)
+	s.watches.wakeAll()
 	return nil
 }
 

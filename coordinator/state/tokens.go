@@ -12,14 +12,15 @@ import (
 // used up stays until it ends, so that an answer that was lost can be given
 // again to the key that it was for.
 type Token struct {
-	Hash  []byte            `json:"hash"`
-	Role  string            `json:"role"`
-	Name  string            `json:"name,omitempty"` // of the operator that it makes
-	Host  string            `json:"host,omitempty"` // id of the known host that comes back with it
-	Maker string            `json:"maker,omitempty"`
-	Ends  deploy.Time       `json:"ends"`
-	Uses  int64             `json:"uses"`           // left
-	Used  map[string]string `json:"used,omitempty"` // key's fingerprint, hex, to role/id
+	Hash  []byte             `json:"hash"`
+	Role  string             `json:"role"`
+	Name  string             `json:"name,omitempty"`  // of the operator that it makes
+	Host  string             `json:"host,omitempty"`  // id of the known host that comes back with it
+	Binds *deploy.Attributes `json:"binds,omitempty"` // what a host is that joins with it; see grant
+	Maker string             `json:"maker,omitempty"`
+	Ends  deploy.Time        `json:"ends"`
+	Uses  int64              `json:"uses"`           // left
+	Used  map[string]string  `json:"used,omitempty"` // key's fingerprint, hex, to role/id
 
 	Revoked string `json:"revoked,omitempty"` // who closed it
 	Before  string `json:"before,omitempty"`  // the CA that came to issue after it was made
@@ -29,8 +30,9 @@ type Token struct {
 type TokenCreated struct {
 	Request  deploy.Request
 	ID, Role string
-	Name     string // of the operator that it makes
-	Host     string // id of the known host that comes back with it
+	Name     string             // of the operator that it makes
+	Host     string             // id of the known host that comes back with it
+	Binds    *deploy.Attributes // what a host is that joins with it; see grant
 	Hash     []byte
 	Life     int64 // nanoseconds of FSM time
 	Uses     int64
@@ -39,11 +41,13 @@ type TokenCreated struct {
 // TokenUsed spends one use and gives an identity to a key; see MayUse. The same
 // key, token and identity once more spend nothing.
 type TokenUsed struct {
-	ID      string
-	Hash    []byte
-	Role    string
-	Subject string // role/id
-	Key     []byte // fingerprint
+	ID       string
+	Hash     []byte
+	Role     string
+	Subject  string             // role/id
+	Key      []byte             // fingerprint
+	Says     *deploy.Attributes // of a host, about itself
+	Instance string             // of its agent
 }
 
 // TokenRevoked closes a token.
@@ -69,7 +73,7 @@ func (c *Cluster) openToken(e TokenCreated, at moment) error {
 		return refuse(deploy.Exists, "token %s exists already", e.ID)
 	}
 	c.Tokens[e.ID] = Token{
-		Hash: e.Hash, Role: e.Role, Name: e.Name, Host: e.Host, Maker: e.Request.Actor,
+		Hash: e.Hash, Role: e.Role, Name: e.Name, Host: e.Host, Binds: e.Binds, Maker: e.Request.Actor,
 		Ends: at.now + deploy.Time(e.Life), Uses: max(1, e.Uses),
 	}
 	return nil
@@ -144,11 +148,11 @@ func (c *Cluster) useToken(e TokenUsed, at moment) error {
 	if t.Used[key] == e.Subject {
 		return nil
 	}
-	used := map[string]string{key: e.Subject} // views may hold the old one
-	for k, v := range t.Used {
-		used[k] = v
+	if t.Used == nil {
+		t.Used = map[string]string{}
 	}
-	t.Uses, t.Used = t.Uses-1, used
+	t.Used[key] = e.Subject
+	t.Uses--
 	c.Tokens[e.ID] = t
 	c.take(t, e, at)
 	return nil

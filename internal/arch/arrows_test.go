@@ -46,9 +46,9 @@ var arrows = map[string][]string{
 	"coordinator/control": {
 		"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/naming", "internal/near", "proto/control/v1",
 	},
-	"coordinator/enrol": {"internal/identity", "proto/agent/v1"},
+	"coordinator/enrol": {"deploy", "internal/identity", "internal/naming", "proto/agent/v1"},
 	"coordinator": {
-		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable",
+		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable", "internal/naming",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover",
 	},
 
@@ -63,6 +63,9 @@ var arrows = map[string][]string{
 	},
 
 	"internal/devfleet": {"proto/control/v1", "internal/rpc", "internal/identity", "internal/s3server"},
+	"internal/bench": {
+		"proto/agent/v1", "proto/control/v1", "internal/rpc", "internal/identity", "internal/devfleet",
+	},
 
 	"cmd/dctl/output": {"internal/config"},
 	"cmd/dctl/watch":  {"cmd/dctl/output", "internal/backoff", "internal/rpc", "proto/control/v1"},
@@ -70,7 +73,7 @@ var arrows = map[string][]string{
 		"cmd/dctl/output", "cmd/dctl/watch",
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
 		"internal/backoff", "internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
-		"internal/memory", "internal/naming", "internal/near", "internal/s3server",
+		"internal/bench", "internal/memory", "internal/naming", "internal/near", "internal/s3server",
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
 	"cmd/dagent": {

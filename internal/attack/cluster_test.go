@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -153,12 +154,16 @@ func request(t *testing.T) (*ecdsa.PrivateKey, []byte) {
 	return key, csr
 }
 
-// enrol trades a token for an identity.
+// enrol trades a token for an identity; a host says that its role is what its name
+// begins with, as web-1.
 func (c *cluster) enrol(role, name, token string) stolen {
 	c.t.Helper()
 	key, csr := request(c.t)
-	out, err := agentv1.NewEnrolmentServiceClient(c.dial(c.nodes[0].Agents, stolen{})).Enrol(c.t.Context(),
-		&agentv1.EnrolRequest{Token: token, CsrDer: csr, Name: name, Role: role})
+	r := &agentv1.EnrolRequest{Token: token, CsrDer: csr, Name: name, Role: role, Instance: "i"}
+	if kind, _, ok := strings.Cut(name, "-"); ok && role == "agent" {
+		r.Zone, r.Labels = "a", map[string]string{"role": kind}
+	}
+	out, err := agentv1.NewEnrolmentServiceClient(c.dial(c.nodes[0].Agents, stolen{})).Enrol(c.t.Context(), r)
 	if err != nil {
 		c.t.Fatalf("enrol %s: %v", name, err)
 	}
@@ -185,6 +190,7 @@ func (c *cluster) session(ctx context.Context, addr string, who stolen, h *agent
 }
 
 func hello(s agentv1.AgentService_SessionClient, h *agentv1.Hello) error {
+	h.Instance = cmp.Or(h.Instance, "i")
 	if err := s.Send(&agentv1.Up{Message: &agentv1.Up_Hello{Hello: h}}); err != nil {
 		return err
 	}

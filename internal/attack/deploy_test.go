@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -112,17 +116,12 @@ func (f *fleet) host(ctx context.Context, s agentv1.AgentService_SessionClient) 
 func (c *cluster) deploy(app string, n int) {
 	c.t.Helper()
 	name := fmt.Sprint("v", n)
-	if _, err := c.api.RegisterRevision(c.t.Context(), &controlv1.RegisterRevisionRequest{
+	again(c, c.api.RegisterRevision, &controlv1.RegisterRevisionRequest{
 		App: app, Name: name, Digest: "sha256:" + strings.Repeat(fmt.Sprintf("%02x", n), 32),
-	}); err != nil {
-		c.t.Fatal(err)
-	}
-	d, err := c.api.CreateDeployment(c.t.Context(), &controlv1.CreateDeploymentRequest{
+	})
+	d := again(c, c.api.CreateDeployment, &controlv1.CreateDeploymentRequest{
 		Mutation: &controlv1.Mutation{RequestId: app + name}, App: app, Group: "prod", Revision: name,
 	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	var last *controlv1.Deployment
 	defer func() {
 		if !last.GetTerminal() {
@@ -142,9 +141,18 @@ func (c *cluster) deploy(app string, n int) {
 // hosts lists the hosts of an application.
 func (c *cluster) hosts(app string) []*controlv1.Host {
 	c.t.Helper()
-	out, err := c.api.ListHosts(c.t.Context(), &controlv1.ListHostsRequest{App: app, Group: "prod"})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return out.Hosts
+	return again(c, c.api.ListHosts, &controlv1.ListHostsRequest{App: app, Group: "prod"}).Hosts
+}
+
+// again asks, and asks again while the cluster has no leader, as dctl does.
+func again[Q, A any](c *cluster, ask func(context.Context, Q, ...grpc.CallOption) (A, error), q Q) (out A) {
+	c.t.Helper()
+	c.until("the cluster has no leader", func() (done bool) {
+		var err error
+		if out, err = ask(c.t.Context(), q); err != nil && status.Code(err) != codes.Unavailable {
+			c.t.Fatal(err)
+		}
+		return err == nil
+	})
+	return out
 }

@@ -44,7 +44,7 @@ func (w *hostile) stream(ctx context.Context, next func(i int) *agentv1.Up) int 
 	for ctx.Err() == nil {
 		s, err := client.Session(ctx)
 		if err == nil {
-			err = hello(s, &agentv1.Hello{Name: w.name, Zone: "z", Labels: map[string]string{"role": "evil"}})
+			err = hello(s, &agentv1.Hello{Name: w.name, Zone: "a", Labels: map[string]string{"role": "evil"}})
 		}
 		if err != nil {
 			time.Sleep(10 * time.Millisecond)
@@ -129,7 +129,7 @@ var floods = []flood{
 		client := agentv1.NewEnrolmentServiceClient(w.c.dial(w.at.Agents, stolen{}))
 		_, csr := request(w.c.t)
 		return many(ctx, func() {
-			_, _ = client.Enrol(ctx, &agentv1.EnrolRequest{Token: w.secret, CsrDer: csr, Name: "x", Role: "agent"})
+			_, _ = client.Enrol(ctx, &agentv1.EnrolRequest{Token: w.secret, CsrDer: csr, Name: "x", Role: "agent", Instance: "i"})
 		})
 	}},
 	{"enrolments of 3 MB", func(ctx context.Context, w *hostile) int {
@@ -213,7 +213,7 @@ func TestFloodsOfEachMessage(t *testing.T) {
 		w.me = c.enrol("agent", w.name, token)
 		evil[w.me.id] = true
 		stay, err := c.session(ctx, w.at.Agents, w.me, &agentv1.Hello{
-			Name: w.name, Zone: "z", Labels: map[string]string{"role": "evil"},
+			Name: w.name, Zone: "a", Labels: map[string]string{"role": "evil"},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -43,6 +43,8 @@ var may = map[string]string{
 	"ControlService/CreateDeployment": "operator", "ControlService/PlanDeployment": "operator",
 	"ControlService/Rollback": "operator", "ControlService/Act": "operator", "ControlService/ApplyApp": "operator",
 	"ControlService/SimulateDeployment": "operator", "ControlService/SetFreeze": "operator",
+	"ControlService/SetHostAttributes": "operator", "ControlService/SplitHost": "operator",
+	"AgentService/Split": "agent", "PeerService/Living": "coordinator",
 	"ControlService/DeleteGroup": "operator", "ControlService/CordonHost": "operator",
 	"ControlService/RegisterRevision": "operator", "ControlService/ForgetHost": "operator",
 	"ControlService/CreateToken": "operator", "ControlService/ListTokens": "operator",

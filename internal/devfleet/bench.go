@@ -101,7 +101,7 @@ func Bench(ctx context.Context, o Options, dctl string, rounds int, say func(str
 	if _, err := b.round(ctx, oneWave); err != nil { // the first one fills caches
 		return out, err
 	}
-	cpu := b.cpu()
+	cpu := b.f.CPU()
 	var all, waves []float64
 	for range rounds {
 		a, err := b.round(ctx, oneWave)
@@ -114,7 +114,7 @@ func Bench(ctx context.Context, o Options, dctl string, rounds int, say func(str
 		}
 		all, waves = append(all, a), append(waves, w)
 	}
-	out.CoordinatorCPU = (b.cpu() - cpu).Seconds() * 1000 / float64(2*rounds*o.Agents)
+	out.CoordinatorCPU = (b.f.CPU() - cpu).Seconds() * 1000 / float64(2*rounds*o.Agents)
 	out.AllAtOnce, out.FiveWaves = spread(all), spread(waves)
 	say("measuring idle memory")
 	select {
@@ -188,23 +188,6 @@ func (b *bench) run(ctx context.Context, args ...string) error {
 		return fmt.Errorf("dctl %s: %w\n%s", strings.Join(args, " "), err, out.String())
 	}
 	return nil
-}
-
-// cpu is the CPU time that the coordinators have used.
-func (b *bench) cpu() time.Duration {
-	var ticks int64
-	for _, c := range b.f.coords {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.process.cmd.Process.Pid))
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-		var user, system int64
-		_, _ = fmt.Sscan(fields[11], &user) // the kernel writes numbers
-		_, _ = fmt.Sscan(fields[12], &system)
-		ticks += user + system
-	}
-	return time.Duration(ticks) * time.Second / 100 // USER_HZ
 }
 
 // fsyncP50 is the median time of a 4 KiB write with fsync in the folder, in

@@ -29,6 +29,7 @@ type Options struct {
 	Agents       int
 	Zones        int
 	Keep         bool
+	Profiles     bool          // coordinators serve metrics and profiles, at Coordinator.Debug
 	Host         func(h *Host) // may change a host before its agent starts
 }
 
@@ -50,11 +51,13 @@ type Fleet struct {
 	Hosts   []*Host
 	Control controlv1.ControlServiceClient
 	conn    *grpc.ClientConn
+	spent   time.Duration // CPU time of coordinators that were killed
 }
 
 // Coordinator is one coordinator of the fleet.
 type Coordinator struct {
 	Name, API, Agents string
+	Debug             string // address of profiles, "none" without
 	args              []string
 	process           *process
 }
@@ -167,16 +170,19 @@ func ports(n int) ([]int, error) {
 }
 
 func (f *Fleet) startCoordinators(ctx context.Context) error {
-	free, err := ports(4 * f.o.Coordinators)
+	free, err := ports(5 * f.o.Coordinators)
 	if err != nil {
 		return err
 	}
 	for i := range f.o.Coordinators {
-		at := func(j int) string { return fmt.Sprintf("127.0.0.1:%d", free[4*i+j]) }
-		c := &Coordinator{Name: fmt.Sprintf("c%d", i+1), API: at(0), Agents: at(1)}
+		at := func(j int) string { return fmt.Sprintf("127.0.0.1:%d", free[5*i+j]) }
+		c := &Coordinator{Name: fmt.Sprintf("c%d", i+1), API: at(0), Agents: at(1), Debug: "none"}
+		if f.o.Profiles {
+			c.Debug = at(4)
+		}
 		c.args = []string{
 			filepath.Join(f.o.Bin, "dcoord"), "--name", c.Name, "--dir", filepath.Join(f.o.Dir, c.Name),
-			"--api", c.API, "--agents", c.Agents, "--raft", at(2), "--gossip", at(3), "--debug", "none",
+			"--api", c.API, "--agents", c.Agents, "--raft", at(2), "--gossip", at(3), "--debug", c.Debug,
 		}
 		extra, token := []string{"--bootstrap"}, ""
 		if i > 0 {
@@ -360,6 +366,7 @@ func (f *Fleet) KillCoordinator(c *Coordinator) error {
 		return fmt.Errorf("kill %s: %w", c.Name, err)
 	}
 	<-c.process.done
+	f.spent += c.process.cmd.ProcessState.UserTime() + c.process.cmd.ProcessState.SystemTime()
 	return nil
 }
 
@@ -429,6 +436,29 @@ func (f *Fleet) Stop() error {
 		errs = append(errs, os.RemoveAll(f.o.Dir))
 	}
 	return errors.Join(errs...)
+}
+
+// CPU is the CPU time that the coordinators have used, killed ones included.
+func (f *Fleet) CPU() time.Duration {
+	sum := f.spent
+	for _, c := range f.coords {
+		if c.process.alive() {
+			sum += cpu(c.process.cmd.Process.Pid)
+		}
+	}
+	return sum
+}
+
+func cpu(pid int) time.Duration {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	var user, system int64
+	_, _ = fmt.Sscan(fields[11], &user) // the kernel writes numbers
+	_, _ = fmt.Sscan(fields[12], &system)
+	return time.Duration(user+system) * time.Second / 100 // USER_HZ
 }
 
 // Run runs a command and waits for it. While a fleet runs, every other child

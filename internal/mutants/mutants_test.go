@@ -519,6 +519,48 @@ var table = []mutant{
 		"counters: changed beside the counters", "deploy/apply_reports.go", "\ts.remove(t)\n\tfailed := t.StageFailed",
 		"\tfailed := t.StageFailed", "./deploy", "^TestCountersAgreeWithASlowCount$",
 	},
+	{
+		"a host is what it says", "coordinator/sessions/service.go",
+		"	is, approved := s.o.Attributes(host)\n	if is == nil {\n		is = &deploy.Attributes{Name: " +
+			"h.Name}\n	}",
+		"	_, approved := s.o.Attributes(host)\n	is " +
+			":= &says", "./coordinator/sessions", "^TestAHostIsWhatIsWrittenDown$",
+	},
+	{
+		"a token's labels are added to the " +
+			"host's own", "coordinator/state/identities.go", "			out.Labels = b.Labels\n",
+		"			for k, v := range b.Labels {\n				out.Labels[k] = " +
+			"v\n			}\n", "./coordinator/state", "^TestWhatAHostIs$",
+	},
+	{
+		"an older word writes what was before", "deploy/apply_fleet.go", "h != nil && e.Approved < h.Approved",
+		"false", "./deploy", "^TestAnOlderWordChangesNothing$",
+	},
+	{
+		"two processes speak for a host", "coordinator/instances.go", "	if !lives {\n		return nil\n	}",
+		"	if true || !lives {\n		return nil\n	}",
+		"./coordinator", "^TestACopiedDisk$",
+	},
+	{
+		"only this replica is asked who lives", "coordinator/instances.go", "			} else if other.ID != \"\" {",
+		"			} else if other.ID == \"x\" {", "./coordinator", "^TestACopiedDisk$",
+	},
+	{
+		"a copy makes itself identities without end", "coordinator/state/instances.go",
+		"split && (became == \"\" || c.Owner(\"agent/\"+became, key))", "split && (became == \"\" || true)",
+		"./coordinator", "^TestACopiedDisk$",
+	},
+	{
+		"an instance is said before it is on disk", "agent/instance.go",
+		"	if err := i.save(next); err != nil {\n		return \"\", nil, err\n	}",
+		"", "./agent", "^TestInstancesAreRemembered$",
+	},
+	{
+		"the former identity goes before the new one is in place", "agent/split.go",
+		"	if _, err := identity.Load(made); err != nil {",
+		"	_ = os.RemoveAll(o.path(\"identity\"))\n	if _, err := identity.Load(made); err != nil {",
+		"./agent", "^TestAdoptSplitAnywhere$",
+	},
 }
 
 // TestMutants applies every mutant and runs the test that must kill it. Without

@@ -3,8 +3,11 @@
 package naming
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -72,6 +75,25 @@ func CheckText(what, text string, longest int) error {
 		}
 	}
 	return nil
+}
+
+// Bounds of what a host says of itself, which goes into the log.
+const (
+	mostLabels   = 64
+	longestLabel = 1024
+)
+
+// CheckHostWord says why what is said of a host cannot be: by itself, or by a person.
+func CheckHostWord(name, zone, region string, labels map[string]string) error {
+	if len(labels) > mostLabels {
+		return fmt.Errorf("%d labels are more than %d", len(labels), mostLabels)
+	}
+	errs := []error{CheckHost(name), CheckText("zone", zone, LongestHost), CheckText("region", region, LongestHost)}
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		errs = append(errs, CheckText("label", k, LongestHost),
+			CheckText("value of label "+strconv.Quote(short(k)), labels[k], longestLabel))
+	}
+	return errors.Join(errs...)
 }
 
 // short keeps an error readable.

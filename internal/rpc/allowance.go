@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 
@@ -215,14 +216,14 @@ type doors struct {
 	shake  *counts         // handshakes under way by address
 	conns  *counts         // connections by identity, strangers by address
 	most   *counts         // connections of strangers, and of others
+	room   Room
+	turns  chan struct{} // a place for each handshake that computes
 }
 
-// Bounds of a port. A process here has 20,000 files at least; half of the
-// connections are for those with a certificate, which strangers cannot take.
+// Bounds of a port, beside its Room.
 const (
 	mostShaking = 2048 // handshakes of one address at once: 2,000 hosts behind one come back in one moment
 	mostAll     = 4096 // of all addresses: 12 KiB each while nothing was said
-	mostConns   = 6144 // of strangers, and as many of others
 )
 
 // knocking bounds the handshakes of one address: 2,000 hosts behind it come back
@@ -238,7 +239,12 @@ const shakeBound = 10 * time.Second
 const idleBound = 5 * time.Minute
 
 func newDoors(c credentials.TransportCredentials, m *meters) *doors {
+	files, err := OpenFiles()
+	if err != nil {
+		files = FewestFiles
+	}
 	return &doors{
+		room: RoomIn(files), turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		TransportCredentials: c, m: m, knocks: bucket.New(knocking),
 		shake: &counts{n: map[string]int{}}, conns: &counts{n: map[string]int{}}, most: &counts{n: map[string]int{}},
 	}
@@ -260,7 +266,9 @@ func (d *doors) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, e
 	case d.shake.total() >= mostAll || !d.shake.enter(at, mostShaking):
 		return nil, nil, d.refuse(at, "too many handshakes at once")
 	}
-	conn, info, err := d.TransportCredentials.ServerHandshake(raw)
+	turn := takeTurn(raw, d.turns)
+	conn, info, err := d.TransportCredentials.ServerHandshake(turn)
+	turn.end()
 	d.shake.leave(at)
 	if err != nil {
 		return nil, nil, err
@@ -269,15 +277,15 @@ func (d *doors) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, e
 	if free {
 		return conn, info, nil
 	}
-	all := "known"
+	all, room := "known", d.room.Known
 	if role == "" {
-		all = "strangers"
+		all, room = "strangers", d.room.Strangers
 	}
 	if !d.conns.enter(key, allowances[role].conns) {
 		_ = conn.Close()
 		return nil, nil, d.refuse(key, "too many connections")
 	}
-	if !d.most.enter(all, mostConns) {
+	if !d.most.enter(all, room) {
 		d.conns.leave(key)
 		_ = conn.Close()
 		return nil, nil, d.refuse(key, "too many connections of all")

@@ -25,6 +25,7 @@ const (
 	KindForbidden    = "forbidden"
 	KindInternal     = "internal"
 	KindTimeout      = "timeout"
+	KindSplit        = "split"    // the machine is another host from now on
 	KindTooMany      = "too_many" // the caller has had its share; later it may have more
 )
 
@@ -46,6 +47,8 @@ func code(kind string) codes.Code {
 		return codes.PermissionDenied
 	case KindTimeout:
 		return codes.DeadlineExceeded
+	case KindSplit:
+		return codes.Aborted
 	case KindTooMany:
 		return codes.ResourceExhausted
 	}
@@ -67,7 +70,7 @@ func Kind(err error) string {
 	}
 	for _, kind := range []string{
 		KindNotFound, KindInvalid, KindConflict, KindExists, KindUnavailable,
-		KindUnauthorised, KindForbidden, KindTimeout, KindTooMany,
+		KindUnauthorised, KindForbidden, KindTimeout, KindTooMany, KindSplit,
 	} {
 		if code(kind) == s.Code() {
 			return kind

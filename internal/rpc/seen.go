@@ -68,3 +68,32 @@ func wanted(ctx context.Context) uint64 {
 	}
 	return highest
 }
+
+// staleKey is the metadata key under which a caller says that the answer may be
+// stale.
+const staleKey = "groundswell-stale"
+
+// Stale makes a connection take answers of a replica that does not know what is
+// true now.
+func Stale() []grpc.DialOption {
+	say := func(ctx context.Context) context.Context { return metadata.AppendToOutgoingContext(ctx, staleKey, "1") }
+	return []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(func(
+			ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, call grpc.UnaryInvoker,
+			o ...grpc.CallOption,
+		) error {
+			return call(say(ctx), method, req, reply, cc, o...)
+		}),
+		grpc.WithChainStreamInterceptor(func(
+			ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
+			o ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
+			return open(say(ctx), d, cc, method, o...)
+		}),
+	}
+}
+
+func mayBeStale(ctx context.Context) bool {
+	md, _ := metadata.FromIncomingContext(ctx)
+	return len(md.Get(staleKey)) > 0
+}

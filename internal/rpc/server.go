@@ -46,7 +46,10 @@ type ServerOptions struct {
 	IsLeader func() bool // nil: this server forwards nothing
 	Forward  Forward
 	// Applied waits until this replica has applied an entry; nil does not wait.
-	Applied  func(ctx context.Context, index uint64) error
+	Applied func(ctx context.Context, index uint64) error
+	// Current says why this replica does not know what is true now, nil if it does:
+	// people read nothing from it then, unless they say that it may be stale.
+	Current  func() error
 	Panicked func(method string, v any, stack []byte)
 	// Refused is told of what a caller, an identity or an address, was refused
 	// because it had its share; nil is not told. It must not block.
@@ -91,6 +94,8 @@ func (s *Server) Recheck() { s.s.recheck() }
 type Live struct {
 	Peer identity.Peer
 	CAs  []string // by which its connection was verified
+	// Stale says that the caller takes what may be stale.
+	Stale bool
 }
 
 // Live returns the callers of every open stream that came by themselves.
@@ -99,7 +104,7 @@ func (s *Server) Live() (out []Live) {
 	defer s.s.mu.Unlock()
 	for a := range s.s.live {
 		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.cas != nil {
-			out = append(out, Live{Peer: c.Peer, CAs: c.cas})
+			out = append(out, live(a.ctx, c))
 		}
 	}
 	return out
@@ -110,10 +115,14 @@ func (s *Server) End(of func(Live) bool, why error) {
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()
 	for a := range s.s.live {
-		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.cas != nil && of(Live{Peer: c.Peer, CAs: c.cas}) {
+		if c, ok := a.ctx.Value(callerKey{}).(caller); ok && c.cas != nil && of(live(a.ctx, c)) {
 			a.end(ended{why})
 		}
 	}
+}
+
+func live(ctx context.Context, c caller) Live {
+	return Live{Peer: c.Peer, CAs: c.cas, Stale: mayBeStale(ctx)}
 }
 
 type server struct {
@@ -274,7 +283,7 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 		out, err = s.o.Forward(outgoing(ctx), info.FullMethod, req)
 		return out, toStatus(err)
 	}
-	if err := s.caughtUp(ctx); err != nil {
+	if err := s.caughtUp(ctx, rule); err != nil {
 		return nil, toStatus(err)
 	}
 	out, err = next(ctx, req)
@@ -284,8 +293,15 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 // readBound is how long a request waits for the index that it carries.
 const readBound = 5 * time.Second
 
-// caughtUp waits until this replica has what the caller has seen elsewhere.
-func (s *server) caughtUp(ctx context.Context) error {
+// caughtUp waits until this replica has what the caller has seen elsewhere, and
+// refuses people's reads while it does not know what is true.
+func (s *server) caughtUp(ctx context.Context, rule Rule) error {
+	who, _ := Caller(ctx)
+	if s.o.Current != nil && !rule.Leader && who.Role == identity.Operator && !mayBeStale(ctx) {
+		if err := s.o.Current(); err != nil {
+			return err
+		}
+	}
 	index := wanted(ctx)
 	if index == 0 || s.o.Applied == nil {
 		return nil
@@ -322,9 +338,9 @@ func WasForwarded(ctx context.Context) bool {
 // stream runs a handler until it returns, or its caller is admitted no more:
 // returning from here is what ends the stream, and with it the handler.
 func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	ctx, _, err := s.authorise(ss.Context(), info.FullMethod)
+	ctx, rule, err := s.authorise(ss.Context(), info.FullMethod)
 	if err == nil {
-		err = s.caughtUp(ctx)
+		err = s.caughtUp(ctx, rule)
 	}
 	if err != nil {
 		return toStatus(err)

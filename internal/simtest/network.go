@@ -18,9 +18,24 @@ type network struct {
 	mu    sync.Mutex
 	ports map[string]*listener
 	cut   map[string]bool // addresses that nobody reaches
+	open  map[string][]net.Conn
 }
 
-func newNetwork() *network { return &network{ports: map[string]*listener{}, cut: map[string]bool{}} }
+func newNetwork() *network {
+	return &network{ports: map[string]*listener{}, cut: map[string]bool{}, open: map[string][]net.Conn{}}
+}
+
+// sever makes an address one that nobody reaches, and ends connections to it; or
+// mends that.
+func (n *network) sever(addr string, cut bool) {
+	n.mu.Lock()
+	open := n.open[addr]
+	n.cut[addr], n.open[addr] = cut, nil
+	n.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close() // it may have ended before
+	}
+}
 
 // listener is one open port.
 type listener struct {
@@ -67,5 +82,11 @@ func (n *network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if l == nil || cut {
 		return nil, fmt.Errorf("dial %s: connection refused", addr)
 	}
-	return l.DialContext(ctx)
+	c, err := l.DialContext(ctx)
+	if err == nil {
+		n.mu.Lock()
+		n.open[addr] = append(n.open[addr], c)
+		n.mu.Unlock()
+	}
+	return c, err
 }

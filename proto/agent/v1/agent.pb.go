@@ -266,6 +266,10 @@ type EnrolRequest struct {
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                   // of the host, as people call it
 	HostId        string                 `protobuf:"bytes,4,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"` // of a former enrolment; given back to whom it was given
 	Role          string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`                   // what the joiner wants to be; a token of another role is refused unspent
+	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`                   // what a host says of itself: a new one is that, unless its token says otherwise
+	Region        string                 `protobuf:"bytes,7,opt,name=region,proto3" json:"region,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Instance      string                 `protobuf:"bytes,9,opt,name=instance,proto3" json:"instance,omitempty"` // see Hello
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +339,34 @@ func (x *EnrolRequest) GetRole() string {
 	return ""
 }
 
+func (x *EnrolRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *EnrolRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *EnrolRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *EnrolRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
 type EnrolResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	HostId         string                 `protobuf:"bytes,1,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
@@ -344,6 +376,7 @@ type EnrolResponse struct {
 	GossipSeeds    []string               `protobuf:"bytes,5,rep,name=gossip_seeds,json=gossipSeeds,proto3" json:"gossip_seeds,omitempty"` // host:port
 	Coordinators   []string               `protobuf:"bytes,6,rep,name=coordinators,proto3" json:"coordinators,omitempty"`                  // host:port of agent ports
 	ClusterId      string                 `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Index          uint64                 `protobuf:"varint,8,opt,name=index,proto3" json:"index,omitempty"` // of the log, from which on every coordinator knows the joiner
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -427,6 +460,13 @@ func (x *EnrolResponse) GetClusterId() string {
 	return ""
 }
 
+func (x *EnrolResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type RenewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CsrDer        []byte                 `protobuf:"bytes,1,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"`
@@ -471,6 +511,186 @@ func (x *RenewRequest) GetCsrDer() []byte {
 	return nil
 }
 
+type SplitRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CsrDer        []byte                 `protobuf:"bytes,1,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"` // of a key of its own
+	Instances     []string               `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`         // see Hello
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                   // what the host is called
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitRequest) Reset() {
+	*x = SplitRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitRequest) ProtoMessage() {}
+
+func (x *SplitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitRequest.ProtoReflect.Descriptor instead.
+func (*SplitRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SplitRequest) GetCsrDer() []byte {
+	if x != nil {
+		return x.CsrDer
+	}
+	return nil
+}
+
+func (x *SplitRequest) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *SplitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Stale says that the coordinator has lost the others, or has found them again.
+// While it is stale the agent looks for one that is not, and stays until another
+// has welcomed it.
+type Stale struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stale         bool                   `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stale) Reset() {
+	*x = Stale{}
+	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stale) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stale) ProtoMessage() {}
+
+func (x *Stale) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stale.ProtoReflect.Descriptor instead.
+func (*Stale) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Stale) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// Ping asks whether the machine at the other end of the stream lives.
+type Ping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ping) Reset() {
+	*x = Ping{}
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ping) ProtoMessage() {}
+
+func (x *Ping) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ping.ProtoReflect.Descriptor instead.
+func (*Ping) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+type Pong struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pong) Reset() {
+	*x = Pong{}
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pong) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pong) ProtoMessage() {}
+
+func (x *Pong) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pong.ProtoReflect.Descriptor instead.
+func (*Pong) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+}
+
 type Up struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -479,6 +699,7 @@ type Up struct {
 	//	*Up_Reports
 	//	*Up_Log
 	//	*Up_Progress
+	//	*Up_Pong
 	Message       isUp_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -486,7 +707,7 @@ type Up struct {
 
 func (x *Up) Reset() {
 	*x = Up{}
-	mi := &file_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +719,7 @@ func (x *Up) String() string {
 func (*Up) ProtoMessage() {}
 
 func (x *Up) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +732,7 @@ func (x *Up) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Up.ProtoReflect.Descriptor instead.
 func (*Up) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Up) GetMessage() isUp_Message {
@@ -557,6 +778,15 @@ func (x *Up) GetProgress() *Progress {
 	return nil
 }
 
+func (x *Up) GetPong() *Pong {
+	if x != nil {
+		if x, ok := x.Message.(*Up_Pong); ok {
+			return x.Pong
+		}
+	}
+	return nil
+}
+
 type isUp_Message interface {
 	isUp_Message()
 }
@@ -577,6 +807,10 @@ type Up_Progress struct {
 	Progress *Progress `protobuf:"bytes,4,opt,name=progress,proto3,oneof"`
 }
 
+type Up_Pong struct {
+	Pong *Pong `protobuf:"bytes,5,opt,name=pong,proto3,oneof"`
+}
+
 func (*Up_Hello) isUp_Message() {}
 
 func (*Up_Reports) isUp_Message() {}
@@ -584,6 +818,8 @@ func (*Up_Reports) isUp_Message() {}
 func (*Up_Log) isUp_Message() {}
 
 func (*Up_Progress) isUp_Message() {}
+
+func (*Up_Pong) isUp_Message() {}
 
 type Down struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -595,6 +831,8 @@ type Down struct {
 	//	*Down_Log
 	//	*Down_Authorities
 	//	*Down_Members
+	//	*Down_Ping
+	//	*Down_Stale
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -602,7 +840,7 @@ type Down struct {
 
 func (x *Down) Reset() {
 	*x = Down{}
-	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +852,7 @@ func (x *Down) String() string {
 func (*Down) ProtoMessage() {}
 
 func (x *Down) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +865,7 @@ func (x *Down) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Down.ProtoReflect.Descriptor instead.
 func (*Down) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Down) GetMessage() isDown_Message {
@@ -691,6 +929,24 @@ func (x *Down) GetMembers() *Members {
 	return nil
 }
 
+func (x *Down) GetPing() *Ping {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Ping); ok {
+			return x.Ping
+		}
+	}
+	return nil
+}
+
+func (x *Down) GetStale() *Stale {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Stale); ok {
+			return x.Stale
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -719,6 +975,14 @@ type Down_Members struct {
 	Members *Members `protobuf:"bytes,6,opt,name=members,proto3,oneof"`
 }
 
+type Down_Ping struct {
+	Ping *Ping `protobuf:"bytes,7,opt,name=ping,proto3,oneof"`
+}
+
+type Down_Stale struct {
+	Stale *Stale `protobuf:"bytes,8,opt,name=stale,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Assignments) isDown_Message() {}
@@ -730,6 +994,10 @@ func (*Down_Log) isDown_Message() {}
 func (*Down_Authorities) isDown_Message() {}
 
 func (*Down_Members) isDown_Message() {}
+
+func (*Down_Ping) isDown_Message() {}
+
+func (*Down_Stale) isDown_Message() {}
 
 // Members are all coordinators of the cluster. An agent goes to no other
 // address, whatever gossip says; it is told in Welcome and at every change.
@@ -743,7 +1011,7 @@ type Members struct {
 
 func (x *Members) Reset() {
 	*x = Members{}
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +1023,7 @@ func (x *Members) String() string {
 func (*Members) ProtoMessage() {}
 
 func (x *Members) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +1036,7 @@ func (x *Members) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Members.ProtoReflect.Descriptor instead.
 func (*Members) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Members) GetAgents() []string {
@@ -797,7 +1065,7 @@ type Authorities struct {
 
 func (x *Authorities) Reset() {
 	*x = Authorities{}
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1077,7 @@ func (x *Authorities) String() string {
 func (*Authorities) ProtoMessage() {}
 
 func (x *Authorities) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1090,7 @@ func (x *Authorities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authorities.ProtoReflect.Descriptor instead.
 func (*Authorities) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Authorities) GetHash() string {
@@ -846,15 +1114,18 @@ type Hello struct {
 	Region        string                 `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	Counter       uint64                 `protobuf:"varint,6,opt,name=counter,proto3" json:"counter,omitempty"` // highest report counter used
-	Epoch         uint64                 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`     // highest of the cluster that the host has seen
+	Counter       uint64                 `protobuf:"varint,6,opt,name=counter,proto3" json:"counter,omitempty"`  // highest report counter used
+	Epoch         uint64                 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`      // highest of the cluster that the host has seen
+	Index         uint64                 `protobuf:"varint,8,opt,name=index,proto3" json:"index,omitempty"`      // from its enrolment in this life: who answers must have read so far
+	Instance      string                 `protobuf:"bytes,9,opt,name=instance,proto3" json:"instance,omitempty"` // random, made by each process of the agent: two at once are two machines
+	Former        []string               `protobuf:"bytes,10,rep,name=former,proto3" json:"former,omitempty"`    // those that this machine remembers, the newest last
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +1137,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +1150,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Hello) GetName() string {
@@ -931,6 +1202,27 @@ func (x *Hello) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Hello) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Hello) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Hello) GetFormer() []string {
+	if x != nil {
+		return x.Former
+	}
+	return nil
+}
+
 // Welcome tells the counter of the last applied report: the agent numbers its
 // reports above it and its own.
 type Welcome struct {
@@ -939,13 +1231,14 @@ type Welcome struct {
 	Coordinator   string                 `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // name of the replica, for people
 	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`            // of the cluster; an agent never goes back to a lower one
 	Members       *Members               `protobuf:"bytes,4,opt,name=members,proto3" json:"members,omitempty"`
+	Waits         string                 `protobuf:"bytes,5,opt,name=waits,proto3" json:"waits,omitempty"` // what of the host's word waits for a person, and how that is approved; "" for nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1250,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1263,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Welcome) GetCounter() uint64 {
@@ -1001,6 +1294,13 @@ func (x *Welcome) GetMembers() *Members {
 	return nil
 }
 
+func (x *Welcome) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
 // Assignments: the first after Welcome is complete (what is absent is no longer
 // this host's), later ones hold what changed. A sequence that has a gap makes
 // the agent reconnect.
@@ -1016,7 +1316,7 @@ type Assignments struct {
 
 func (x *Assignments) Reset() {
 	*x = Assignments{}
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1328,7 @@ func (x *Assignments) String() string {
 func (*Assignments) ProtoMessage() {}
 
 func (x *Assignments) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1341,7 @@ func (x *Assignments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignments.ProtoReflect.Descriptor instead.
 func (*Assignments) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Assignments) GetComplete() bool {
@@ -1097,7 +1397,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1409,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1422,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Assignment) GetApp() string {
@@ -1254,7 +1554,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1566,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1579,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Revision) GetDigest() string {
@@ -1313,7 +1613,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1625,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1638,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Probe) GetName() string {
@@ -1424,7 +1724,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1736,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1749,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Report) GetApp() string {
@@ -1541,7 +1841,7 @@ type Edits struct {
 
 func (x *Edits) Reset() {
 	*x = Edits{}
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1853,7 @@ func (x *Edits) String() string {
 func (*Edits) ProtoMessage() {}
 
 func (x *Edits) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1866,7 @@ func (x *Edits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edits.ProtoReflect.Descriptor instead.
 func (*Edits) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Edits) GetFiles() int32 {
@@ -1598,7 +1898,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1910,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1923,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Failure) GetEvent() string {
@@ -1685,7 +1985,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1997,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +2010,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Reports) GetItems() []*Report {
@@ -1732,7 +2032,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +2044,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +2057,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Acknowledged) GetCounter() uint64 {
@@ -1782,7 +2082,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +2094,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +2107,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Progress) GetApp() string {
@@ -1867,7 +2167,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +2179,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2192,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogRequest) GetId() string {
@@ -1958,7 +2258,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2270,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2283,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogChunk) GetId() string {
@@ -2039,7 +2339,7 @@ type SignArtifactRequest struct {
 
 func (x *SignArtifactRequest) Reset() {
 	*x = SignArtifactRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2351,7 @@ func (x *SignArtifactRequest) String() string {
 func (*SignArtifactRequest) ProtoMessage() {}
 
 func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2364,7 @@ func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactRequest.ProtoReflect.Descriptor instead.
 func (*SignArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SignArtifactRequest) GetApp() string {
@@ -2097,7 +2397,7 @@ type SignArtifactResponse struct {
 
 func (x *SignArtifactResponse) Reset() {
 	*x = SignArtifactResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2409,7 @@ func (x *SignArtifactResponse) String() string {
 func (*SignArtifactResponse) ProtoMessage() {}
 
 func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2422,7 @@ func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactResponse.ProtoReflect.Descriptor instead.
 func (*SignArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SignArtifactResponse) GetUrl() string {
@@ -2139,13 +2439,20 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x14agent/v1/agent.proto\x12\x14groundswell.agent.v1\"\x0e\n" +
 	"\fRootsRequest\"&\n" +
 	"\rRootsResponse\x12\x15\n" +
-	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"~\n" +
+	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"\xc9\x02\n" +
 	"\fEnrolRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
 	"\acsr_der\x18\x02 \x01(\fR\x06csrDer\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x17\n" +
 	"\ahost_id\x18\x04 \x01(\tR\x06hostId\x12\x12\n" +
-	"\x04role\x18\x05 \x01(\tR\x04role\"\xed\x01\n" +
+	"\x04role\x18\x05 \x01(\tR\x04role\x12\x12\n" +
+	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x16\n" +
+	"\x06region\x18\a \x01(\tR\x06region\x12F\n" +
+	"\x06labels\x18\b \x03(\v2..groundswell.agent.v1.EnrolRequest.LabelsEntryR\x06labels\x12\x1a\n" +
+	"\binstance\x18\t \x01(\tR\binstance\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x02\n" +
 	"\rEnrolResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12'\n" +
 	"\x0fcertificate_pem\x18\x02 \x01(\fR\x0ecertificatePem\x12\x15\n" +
@@ -2155,29 +2462,41 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\fgossip_seeds\x18\x05 \x03(\tR\vgossipSeeds\x12\"\n" +
 	"\fcoordinators\x18\x06 \x03(\tR\fcoordinators\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\a \x01(\tR\tclusterId\"'\n" +
+	"cluster_id\x18\a \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05index\x18\b \x01(\x04R\x05index\"'\n" +
 	"\fRenewRequest\x12\x17\n" +
-	"\acsr_der\x18\x01 \x01(\fR\x06csrDer\"\xf1\x01\n" +
+	"\acsr_der\x18\x01 \x01(\fR\x06csrDer\"Y\n" +
+	"\fSplitRequest\x12\x17\n" +
+	"\acsr_der\x18\x01 \x01(\fR\x06csrDer\x12\x1c\n" +
+	"\tinstances\x18\x02 \x03(\tR\tinstances\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x1d\n" +
+	"\x05Stale\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"\x06\n" +
+	"\x04Ping\"\x06\n" +
+	"\x04Pong\"\xa3\x02\n" +
 	"\x02Up\x123\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1b.groundswell.agent.v1.HelloH\x00R\x05hello\x129\n" +
 	"\areports\x18\x02 \x01(\v2\x1d.groundswell.agent.v1.ReportsH\x00R\areports\x122\n" +
 	"\x03log\x18\x03 \x01(\v2\x1e.groundswell.agent.v1.LogChunkH\x00R\x03log\x12<\n" +
-	"\bprogress\x18\x04 \x01(\v2\x1e.groundswell.agent.v1.ProgressH\x00R\bprogressB\t\n" +
-	"\amessage\"\x95\x03\n" +
+	"\bprogress\x18\x04 \x01(\v2\x1e.groundswell.agent.v1.ProgressH\x00R\bprogress\x120\n" +
+	"\x04pong\x18\x05 \x01(\v2\x1a.groundswell.agent.v1.PongH\x00R\x04pongB\t\n" +
+	"\amessage\"\xfc\x03\n" +
 	"\x04Down\x129\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1d.groundswell.agent.v1.WelcomeH\x00R\awelcome\x12E\n" +
 	"\vassignments\x18\x02 \x01(\v2!.groundswell.agent.v1.AssignmentsH\x00R\vassignments\x12H\n" +
 	"\facknowledged\x18\x03 \x01(\v2\".groundswell.agent.v1.AcknowledgedH\x00R\facknowledged\x124\n" +
 	"\x03log\x18\x04 \x01(\v2 .groundswell.agent.v1.LogRequestH\x00R\x03log\x12E\n" +
 	"\vauthorities\x18\x05 \x01(\v2!.groundswell.agent.v1.AuthoritiesH\x00R\vauthorities\x129\n" +
-	"\amembers\x18\x06 \x01(\v2\x1d.groundswell.agent.v1.MembersH\x00R\amembersB\t\n" +
+	"\amembers\x18\x06 \x01(\v2\x1d.groundswell.agent.v1.MembersH\x00R\amembers\x120\n" +
+	"\x04ping\x18\a \x01(\v2\x1a.groundswell.agent.v1.PingH\x00R\x04ping\x123\n" +
+	"\x05stale\x18\b \x01(\v2\x1b.groundswell.agent.v1.StaleH\x00R\x05staleB\t\n" +
 	"\amessage\"7\n" +
 	"\aMembers\x12\x16\n" +
 	"\x06agents\x18\x01 \x03(\tR\x06agents\x12\x14\n" +
 	"\x05seeds\x18\x02 \x03(\tR\x05seeds\">\n" +
 	"\vAuthorities\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1b\n" +
-	"\twithin_ms\x18\x02 \x01(\x03R\bwithinMs\"\x8d\x02\n" +
+	"\twithin_ms\x18\x02 \x01(\x03R\bwithinMs\"\xd7\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x16\n" +
@@ -2185,15 +2504,20 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2'.groundswell.agent.v1.Hello.LabelsEntryR\x06labels\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12\x18\n" +
 	"\acounter\x18\x06 \x01(\x04R\acounter\x12\x14\n" +
-	"\x05epoch\x18\a \x01(\x04R\x05epoch\x1a9\n" +
+	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05index\x18\b \x01(\x04R\x05index\x12\x1a\n" +
+	"\binstance\x18\t \x01(\tR\binstance\x12\x16\n" +
+	"\x06former\x18\n" +
+	" \x03(\tR\x06former\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x94\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaa\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\x04R\acounter\x12 \n" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x127\n" +
-	"\amembers\x18\x04 \x01(\v2\x1d.groundswell.agent.v1.MembersR\amembers\"\x97\x01\n" +
+	"\amembers\x18\x04 \x01(\v2\x1d.groundswell.agent.v1.MembersR\amembers\x12\x14\n" +
+	"\x05waits\x18\x05 \x01(\tR\x05waits\"\x97\x01\n" +
 	"\vAssignments\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
@@ -2321,11 +2645,12 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x10HEALTH_UNHEALTHY\x10\x022\xb6\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\x05Roots\x12\".groundswell.agent.v1.RootsRequest\x1a#.groundswell.agent.v1.RootsResponse\x12P\n" +
-	"\x05Enrol\x12\".groundswell.agent.v1.EnrolRequest\x1a#.groundswell.agent.v1.EnrolResponse2\x8c\x02\n" +
+	"\x05Enrol\x12\".groundswell.agent.v1.EnrolRequest\x1a#.groundswell.agent.v1.EnrolResponse2\xde\x02\n" +
 	"\fAgentService\x12C\n" +
 	"\aSession\x12\x18.groundswell.agent.v1.Up\x1a\x1a.groundswell.agent.v1.Down(\x010\x01\x12e\n" +
 	"\fSignArtifact\x12).groundswell.agent.v1.SignArtifactRequest\x1a*.groundswell.agent.v1.SignArtifactResponse\x12P\n" +
-	"\x05Renew\x12\".groundswell.agent.v1.RenewRequest\x1a#.groundswell.agent.v1.EnrolResponseB;Z9github.com/groundswell/groundswell/proto/agent/v1;agentv1b\x06proto3"
+	"\x05Renew\x12\".groundswell.agent.v1.RenewRequest\x1a#.groundswell.agent.v1.EnrolResponse\x12P\n" +
+	"\x05Split\x12\".groundswell.agent.v1.SplitRequest\x1a#.groundswell.agent.v1.EnrolResponseB;Z9github.com/groundswell/groundswell/proto/agent/v1;agentv1b\x06proto3"
 
 var (
 	file_agent_v1_agent_proto_rawDescOnce sync.Once
@@ -2340,7 +2665,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -2350,66 +2675,77 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*EnrolRequest)(nil),         // 5: groundswell.agent.v1.EnrolRequest
 	(*EnrolResponse)(nil),        // 6: groundswell.agent.v1.EnrolResponse
 	(*RenewRequest)(nil),         // 7: groundswell.agent.v1.RenewRequest
-	(*Up)(nil),                   // 8: groundswell.agent.v1.Up
-	(*Down)(nil),                 // 9: groundswell.agent.v1.Down
-	(*Members)(nil),              // 10: groundswell.agent.v1.Members
-	(*Authorities)(nil),          // 11: groundswell.agent.v1.Authorities
-	(*Hello)(nil),                // 12: groundswell.agent.v1.Hello
-	(*Welcome)(nil),              // 13: groundswell.agent.v1.Welcome
-	(*Assignments)(nil),          // 14: groundswell.agent.v1.Assignments
-	(*Assignment)(nil),           // 15: groundswell.agent.v1.Assignment
-	(*Revision)(nil),             // 16: groundswell.agent.v1.Revision
-	(*Probe)(nil),                // 17: groundswell.agent.v1.Probe
-	(*Report)(nil),               // 18: groundswell.agent.v1.Report
-	(*Edits)(nil),                // 19: groundswell.agent.v1.Edits
-	(*Failure)(nil),              // 20: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 21: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 22: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 23: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 24: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 25: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 26: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 27: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 28: groundswell.agent.v1.Hello.LabelsEntry
+	(*SplitRequest)(nil),         // 8: groundswell.agent.v1.SplitRequest
+	(*Stale)(nil),                // 9: groundswell.agent.v1.Stale
+	(*Ping)(nil),                 // 10: groundswell.agent.v1.Ping
+	(*Pong)(nil),                 // 11: groundswell.agent.v1.Pong
+	(*Up)(nil),                   // 12: groundswell.agent.v1.Up
+	(*Down)(nil),                 // 13: groundswell.agent.v1.Down
+	(*Members)(nil),              // 14: groundswell.agent.v1.Members
+	(*Authorities)(nil),          // 15: groundswell.agent.v1.Authorities
+	(*Hello)(nil),                // 16: groundswell.agent.v1.Hello
+	(*Welcome)(nil),              // 17: groundswell.agent.v1.Welcome
+	(*Assignments)(nil),          // 18: groundswell.agent.v1.Assignments
+	(*Assignment)(nil),           // 19: groundswell.agent.v1.Assignment
+	(*Revision)(nil),             // 20: groundswell.agent.v1.Revision
+	(*Probe)(nil),                // 21: groundswell.agent.v1.Probe
+	(*Report)(nil),               // 22: groundswell.agent.v1.Report
+	(*Edits)(nil),                // 23: groundswell.agent.v1.Edits
+	(*Failure)(nil),              // 24: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 25: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 26: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 27: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 28: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 29: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 30: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 31: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 32: groundswell.agent.v1.EnrolRequest.LabelsEntry
+	nil,                          // 33: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	12, // 0: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	21, // 1: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	25, // 2: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	23, // 3: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
-	13, // 4: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
-	14, // 5: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	22, // 6: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	24, // 7: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
-	11, // 8: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
-	10, // 9: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
-	28, // 10: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
-	10, // 11: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
-	15, // 12: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
-	0,  // 13: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
-	16, // 14: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
-	16, // 15: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	17, // 16: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	1,  // 17: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
-	2,  // 18: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	20, // 19: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	19, // 20: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
-	18, // 21: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 22: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 23: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	8,  // 24: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	26, // 25: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	7,  // 26: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	4,  // 27: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 28: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	9,  // 29: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	27, // 30: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	6,  // 31: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	27, // [27:32] is the sub-list for method output_type
-	22, // [22:27] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	32, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
+	16, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
+	25, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	29, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	27, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	11, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
+	17, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
+	18, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
+	26, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	28, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	15, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
+	14, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
+	10, // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
+	9,  // 13: groundswell.agent.v1.Down.stale:type_name -> groundswell.agent.v1.Stale
+	33, // 14: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	14, // 15: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
+	19, // 16: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
+	0,  // 17: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
+	20, // 18: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
+	20, // 19: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
+	21, // 20: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	1,  // 21: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
+	2,  // 22: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
+	24, // 23: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	23, // 24: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
+	22, // 25: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 26: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 27: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	12, // 28: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	30, // 29: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	7,  // 30: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	8,  // 31: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
+	4,  // 32: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 33: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	13, // 34: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	31, // 35: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	6,  // 36: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	6,  // 37: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2417,19 +2753,22 @@ func file_agent_v1_agent_proto_init() {
 	if File_agent_v1_agent_proto != nil {
 		return
 	}
-	file_agent_v1_agent_proto_msgTypes[5].OneofWrappers = []any{
+	file_agent_v1_agent_proto_msgTypes[9].OneofWrappers = []any{
 		(*Up_Hello)(nil),
 		(*Up_Reports)(nil),
 		(*Up_Log)(nil),
 		(*Up_Progress)(nil),
+		(*Up_Pong)(nil),
 	}
-	file_agent_v1_agent_proto_msgTypes[6].OneofWrappers = []any{
+	file_agent_v1_agent_proto_msgTypes[10].OneofWrappers = []any{
 		(*Down_Welcome)(nil),
 		(*Down_Assignments)(nil),
 		(*Down_Acknowledged)(nil),
 		(*Down_Log)(nil),
 		(*Down_Authorities)(nil),
 		(*Down_Members)(nil),
+		(*Down_Ping)(nil),
+		(*Down_Stale)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2437,7 +2776,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   26,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -176,6 +176,7 @@ const (
 	AgentService_Session_FullMethodName      = "/groundswell.agent.v1.AgentService/Session"
 	AgentService_SignArtifact_FullMethodName = "/groundswell.agent.v1.AgentService/SignArtifact"
 	AgentService_Renew_FullMethodName        = "/groundswell.agent.v1.AgentService/Renew"
+	AgentService_Split_FullMethodName        = "/groundswell.agent.v1.AgentService/Split"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -193,6 +194,9 @@ type AgentServiceClient interface {
 	SignArtifact(ctx context.Context, in *SignArtifactRequest, opts ...grpc.CallOption) (*SignArtifactResponse, error)
 	// Renew issues a new certificate for the identity of the caller.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*EnrolResponse, error)
+	// Split gives a copy of a machine an identity of its own, once a person has
+	// said which of the two keeps the one that they share.
+	Split(ctx context.Context, in *SplitRequest, opts ...grpc.CallOption) (*EnrolResponse, error)
 }
 
 type agentServiceClient struct {
@@ -236,6 +240,16 @@ func (c *agentServiceClient) Renew(ctx context.Context, in *RenewRequest, opts .
 	return out, nil
 }
 
+func (c *agentServiceClient) Split(ctx context.Context, in *SplitRequest, opts ...grpc.CallOption) (*EnrolResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnrolResponse)
+	err := c.cc.Invoke(ctx, AgentService_Split_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -251,6 +265,9 @@ type AgentServiceServer interface {
 	SignArtifact(context.Context, *SignArtifactRequest) (*SignArtifactResponse, error)
 	// Renew issues a new certificate for the identity of the caller.
 	Renew(context.Context, *RenewRequest) (*EnrolResponse, error)
+	// Split gives a copy of a machine an identity of its own, once a person has
+	// said which of the two keeps the one that they share.
+	Split(context.Context, *SplitRequest) (*EnrolResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -269,6 +286,9 @@ func (UnimplementedAgentServiceServer) SignArtifact(context.Context, *SignArtifa
 }
 func (UnimplementedAgentServiceServer) Renew(context.Context, *RenewRequest) (*EnrolResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedAgentServiceServer) Split(context.Context, *SplitRequest) (*EnrolResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Split not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -334,6 +354,24 @@ func _AgentService_Renew_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_Split_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SplitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).Split(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_Split_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).Split(ctx, req.(*SplitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -348,6 +386,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _AgentService_Renew_Handler,
+		},
+		{
+			MethodName: "Split",
+			Handler:    _AgentService_Split_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

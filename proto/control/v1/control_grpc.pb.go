@@ -41,6 +41,8 @@ const (
 	ControlService_GetHost_FullMethodName            = "/groundswell.control.v1.ControlService/GetHost"
 	ControlService_ForgetHost_FullMethodName         = "/groundswell.control.v1.ControlService/ForgetHost"
 	ControlService_CordonHost_FullMethodName         = "/groundswell.control.v1.ControlService/CordonHost"
+	ControlService_SplitHost_FullMethodName          = "/groundswell.control.v1.ControlService/SplitHost"
+	ControlService_SetHostAttributes_FullMethodName  = "/groundswell.control.v1.ControlService/SetHostAttributes"
 	ControlService_CreateToken_FullMethodName        = "/groundswell.control.v1.ControlService/CreateToken"
 	ControlService_ListTokens_FullMethodName         = "/groundswell.control.v1.ControlService/ListTokens"
 	ControlService_RevokeToken_FullMethodName        = "/groundswell.control.v1.ControlService/RevokeToken"
@@ -89,6 +91,11 @@ type ControlServiceClient interface {
 	ForgetHost(ctx context.Context, in *ForgetHostRequest, opts ...grpc.CallOption) (*ForgetHostResponse, error)
 	// CordonHost takes a host out of evidence, capacity and new work, or back.
 	CordonHost(ctx context.Context, in *CordonHostRequest, opts ...grpc.CallOption) (*CordonHostResponse, error)
+	// SplitHost says which of two machines with one identity keeps it; the other
+	// gets one of its own.
+	SplitHost(ctx context.Context, in *SplitHostRequest, opts ...grpc.CallOption) (*SplitHostResponse, error)
+	// SetHostAttributes says what a host is, whatever it says itself.
+	SetHostAttributes(ctx context.Context, in *SetHostAttributesRequest, opts ...grpc.CallOption) (*SetHostAttributesResponse, error)
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
@@ -339,6 +346,26 @@ func (c *controlServiceClient) CordonHost(ctx context.Context, in *CordonHostReq
 	return out, nil
 }
 
+func (c *controlServiceClient) SplitHost(ctx context.Context, in *SplitHostRequest, opts ...grpc.CallOption) (*SplitHostResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SplitHostResponse)
+	err := c.cc.Invoke(ctx, ControlService_SplitHost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) SetHostAttributes(ctx context.Context, in *SetHostAttributesRequest, opts ...grpc.CallOption) (*SetHostAttributesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetHostAttributesResponse)
+	err := c.cc.Invoke(ctx, ControlService_SetHostAttributes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateTokenResponse)
@@ -502,6 +529,11 @@ type ControlServiceServer interface {
 	ForgetHost(context.Context, *ForgetHostRequest) (*ForgetHostResponse, error)
 	// CordonHost takes a host out of evidence, capacity and new work, or back.
 	CordonHost(context.Context, *CordonHostRequest) (*CordonHostResponse, error)
+	// SplitHost says which of two machines with one identity keeps it; the other
+	// gets one of its own.
+	SplitHost(context.Context, *SplitHostRequest) (*SplitHostResponse, error)
+	// SetHostAttributes says what a host is, whatever it says itself.
+	SetHostAttributes(context.Context, *SetHostAttributesRequest) (*SetHostAttributesResponse, error)
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
@@ -593,6 +625,12 @@ func (UnimplementedControlServiceServer) ForgetHost(context.Context, *ForgetHost
 }
 func (UnimplementedControlServiceServer) CordonHost(context.Context, *CordonHostRequest) (*CordonHostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CordonHost not implemented")
+}
+func (UnimplementedControlServiceServer) SplitHost(context.Context, *SplitHostRequest) (*SplitHostResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SplitHost not implemented")
+}
+func (UnimplementedControlServiceServer) SetHostAttributes(context.Context, *SetHostAttributesRequest) (*SetHostAttributesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetHostAttributes not implemented")
 }
 func (UnimplementedControlServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
@@ -997,6 +1035,42 @@ func _ControlService_CordonHost_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_SplitHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SplitHostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).SplitHost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_SplitHost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).SplitHost(ctx, req.(*SplitHostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_SetHostAttributes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetHostAttributesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).SetHostAttributes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_SetHostAttributes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).SetHostAttributes(ctx, req.(*SetHostAttributesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_CreateToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateTokenRequest)
 	if err := dec(in); err != nil {
@@ -1284,6 +1358,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CordonHost",
 			Handler:    _ControlService_CordonHost_Handler,
+		},
+		{
+			MethodName: "SplitHost",
+			Handler:    _ControlService_SplitHost_Handler,
+		},
+		{
+			MethodName: "SetHostAttributes",
+			Handler:    _ControlService_SetHostAttributes_Handler,
 		},
 		{
 			MethodName: "CreateToken",

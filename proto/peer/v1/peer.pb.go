@@ -500,6 +500,118 @@ func (x *JoinResponse) GetTrouble() string {
 	return ""
 }
 
+type LivingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`         // id
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // that asks
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`      // of the entry by which it began, which this replica must have applied
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LivingRequest) Reset() {
+	*x = LivingRequest{}
+	mi := &file_peer_v1_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LivingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LivingRequest) ProtoMessage() {}
+
+func (x *LivingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LivingRequest.ProtoReflect.Descriptor instead.
+func (*LivingRequest) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LivingRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *LivingRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *LivingRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type LivingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"` // "" for none
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LivingResponse) Reset() {
+	*x = LivingResponse{}
+	mi := &file_peer_v1_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LivingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LivingResponse) ProtoMessage() {}
+
+func (x *LivingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LivingResponse.ProtoReflect.Descriptor instead.
+func (*LivingResponse) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *LivingResponse) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *LivingResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 type DescribeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -508,7 +620,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -520,7 +632,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -533,7 +645,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 type DescribeResponse struct {
@@ -550,7 +662,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_peer_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +674,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_peer_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +687,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -630,7 +742,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_peer_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +754,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_peer_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +767,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LogsRequest) GetHost() string {
@@ -707,7 +819,14 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x0egossip_address\x18\x04 \x01(\tR\rgossipAddress\">\n" +
 	"\fJoinResponse\x12\x14\n" +
 	"\x05voter\x18\x01 \x01(\bR\x05voter\x12\x18\n" +
-	"\atrouble\x18\x02 \x01(\tR\atrouble\"\x11\n" +
+	"\atrouble\x18\x02 \x01(\tR\atrouble\"U\n" +
+	"\rLivingRequest\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"F\n" +
+	"\x0eLivingResponse\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x11\n" +
 	"\x0fDescribeRequest\"\xb2\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -718,13 +837,14 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x06behind\x18\x06 \x03(\tR\x06behind\"]\n" +
 	"\vLogsRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12:\n" +
-	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xff\x03\n" +
+	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xd2\x04\n" +
 	"\vPeerService\x12T\n" +
 	"\aPropose\x12#.groundswell.peer.v1.ProposeRequest\x1a$.groundswell.peer.v1.ProposeResponse\x12[\n" +
 	"\bPresence\x12$.groundswell.peer.v1.PresenceRequest\x1a%.groundswell.peer.v1.PresenceResponse(\x010\x01\x12K\n" +
 	"\x04Keys\x12 .groundswell.peer.v1.KeysRequest\x1a!.groundswell.peer.v1.KeysResponse\x12K\n" +
 	"\x04Join\x12 .groundswell.peer.v1.JoinRequest\x1a!.groundswell.peer.v1.JoinResponse\x12W\n" +
-	"\bDescribe\x12$.groundswell.peer.v1.DescribeRequest\x1a%.groundswell.peer.v1.DescribeResponse\x12J\n" +
+	"\bDescribe\x12$.groundswell.peer.v1.DescribeRequest\x1a%.groundswell.peer.v1.DescribeResponse\x12Q\n" +
+	"\x06Living\x12\".groundswell.peer.v1.LivingRequest\x1a#.groundswell.peer.v1.LivingResponse\x12J\n" +
 	"\x04Logs\x12 .groundswell.peer.v1.LogsRequest\x1a\x1e.groundswell.agent.v1.LogChunk0\x01B9Z7github.com/groundswell/groundswell/proto/peer/v1;peerv1b\x06proto3"
 
 var (
@@ -739,7 +859,7 @@ func file_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_peer_v1_peer_proto_rawDescData
 }
 
-var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_peer_v1_peer_proto_goTypes = []any{
 	(*ProposeRequest)(nil),   // 0: groundswell.peer.v1.ProposeRequest
 	(*ProposeResponse)(nil),  // 1: groundswell.peer.v1.ProposeResponse
@@ -750,31 +870,35 @@ var file_peer_v1_peer_proto_goTypes = []any{
 	(*KeysResponse)(nil),     // 6: groundswell.peer.v1.KeysResponse
 	(*JoinRequest)(nil),      // 7: groundswell.peer.v1.JoinRequest
 	(*JoinResponse)(nil),     // 8: groundswell.peer.v1.JoinResponse
-	(*DescribeRequest)(nil),  // 9: groundswell.peer.v1.DescribeRequest
-	(*DescribeResponse)(nil), // 10: groundswell.peer.v1.DescribeResponse
-	(*LogsRequest)(nil),      // 11: groundswell.peer.v1.LogsRequest
-	(*v1.Progress)(nil),      // 12: groundswell.agent.v1.Progress
-	(*v1.LogRequest)(nil),    // 13: groundswell.agent.v1.LogRequest
-	(*v1.LogChunk)(nil),      // 14: groundswell.agent.v1.LogChunk
+	(*LivingRequest)(nil),    // 9: groundswell.peer.v1.LivingRequest
+	(*LivingResponse)(nil),   // 10: groundswell.peer.v1.LivingResponse
+	(*DescribeRequest)(nil),  // 11: groundswell.peer.v1.DescribeRequest
+	(*DescribeResponse)(nil), // 12: groundswell.peer.v1.DescribeResponse
+	(*LogsRequest)(nil),      // 13: groundswell.peer.v1.LogsRequest
+	(*v1.Progress)(nil),      // 14: groundswell.agent.v1.Progress
+	(*v1.LogRequest)(nil),    // 15: groundswell.agent.v1.LogRequest
+	(*v1.LogChunk)(nil),      // 16: groundswell.agent.v1.LogChunk
 }
 var file_peer_v1_peer_proto_depIdxs = []int32{
 	2,  // 0: groundswell.peer.v1.ProposeResponse.refusals:type_name -> groundswell.peer.v1.Refusal
-	12, // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
-	13, // 2: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
+	14, // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
+	15, // 2: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
 	0,  // 3: groundswell.peer.v1.PeerService.Propose:input_type -> groundswell.peer.v1.ProposeRequest
 	3,  // 4: groundswell.peer.v1.PeerService.Presence:input_type -> groundswell.peer.v1.PresenceRequest
 	5,  // 5: groundswell.peer.v1.PeerService.Keys:input_type -> groundswell.peer.v1.KeysRequest
 	7,  // 6: groundswell.peer.v1.PeerService.Join:input_type -> groundswell.peer.v1.JoinRequest
-	9,  // 7: groundswell.peer.v1.PeerService.Describe:input_type -> groundswell.peer.v1.DescribeRequest
-	11, // 8: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
-	1,  // 9: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
-	4,  // 10: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
-	6,  // 11: groundswell.peer.v1.PeerService.Keys:output_type -> groundswell.peer.v1.KeysResponse
-	8,  // 12: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
-	10, // 13: groundswell.peer.v1.PeerService.Describe:output_type -> groundswell.peer.v1.DescribeResponse
-	14, // 14: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
-	9,  // [9:15] is the sub-list for method output_type
-	3,  // [3:9] is the sub-list for method input_type
+	11, // 7: groundswell.peer.v1.PeerService.Describe:input_type -> groundswell.peer.v1.DescribeRequest
+	9,  // 8: groundswell.peer.v1.PeerService.Living:input_type -> groundswell.peer.v1.LivingRequest
+	13, // 9: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
+	1,  // 10: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
+	4,  // 11: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
+	6,  // 12: groundswell.peer.v1.PeerService.Keys:output_type -> groundswell.peer.v1.KeysResponse
+	8,  // 13: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
+	12, // 14: groundswell.peer.v1.PeerService.Describe:output_type -> groundswell.peer.v1.DescribeResponse
+	10, // 15: groundswell.peer.v1.PeerService.Living:output_type -> groundswell.peer.v1.LivingResponse
+	16, // 16: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
+	10, // [10:17] is the sub-list for method output_type
+	3,  // [3:10] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -791,7 +915,7 @@ func file_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_v1_peer_proto_rawDesc), len(file_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

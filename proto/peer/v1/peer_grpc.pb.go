@@ -27,6 +27,7 @@ const (
 	PeerService_Keys_FullMethodName     = "/groundswell.peer.v1.PeerService/Keys"
 	PeerService_Join_FullMethodName     = "/groundswell.peer.v1.PeerService/Join"
 	PeerService_Describe_FullMethodName = "/groundswell.peer.v1.PeerService/Describe"
+	PeerService_Living_FullMethodName   = "/groundswell.peer.v1.PeerService/Living"
 	PeerService_Logs_FullMethodName     = "/groundswell.peer.v1.PeerService/Logs"
 )
 
@@ -48,6 +49,9 @@ type PeerServiceClient interface {
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
 	// Describe says how the coordinator that answers is.
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
+	// Living says whether another instance of a host has a stream at this replica,
+	// and lives. One that does not answer is ended.
+	Living(ctx context.Context, in *LivingRequest, opts ...grpc.CallOption) (*LivingResponse, error)
 	// Logs reads hook output through the stream that a host has at this replica.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.LogChunk], error)
 }
@@ -113,6 +117,16 @@ func (c *peerServiceClient) Describe(ctx context.Context, in *DescribeRequest, o
 	return out, nil
 }
 
+func (c *peerServiceClient) Living(ctx context.Context, in *LivingRequest, opts ...grpc.CallOption) (*LivingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LivingResponse)
+	err := c.cc.Invoke(ctx, PeerService_Living_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerServiceClient) Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.LogChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[1], PeerService_Logs_FullMethodName, cOpts...)
@@ -150,6 +164,9 @@ type PeerServiceServer interface {
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
 	// Describe says how the coordinator that answers is.
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
+	// Living says whether another instance of a host has a stream at this replica,
+	// and lives. One that does not answer is ended.
+	Living(context.Context, *LivingRequest) (*LivingResponse, error)
 	// Logs reads hook output through the stream that a host has at this replica.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[v1.LogChunk]) error
 	mustEmbedUnimplementedPeerServiceServer()
@@ -176,6 +193,9 @@ func (UnimplementedPeerServiceServer) Join(context.Context, *JoinRequest) (*Join
 }
 func (UnimplementedPeerServiceServer) Describe(context.Context, *DescribeRequest) (*DescribeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Describe not implemented")
+}
+func (UnimplementedPeerServiceServer) Living(context.Context, *LivingRequest) (*LivingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Living not implemented")
 }
 func (UnimplementedPeerServiceServer) Logs(*LogsRequest, grpc.ServerStreamingServer[v1.LogChunk]) error {
 	return status.Error(codes.Unimplemented, "method Logs not implemented")
@@ -280,6 +300,24 @@ func _PeerService_Describe_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Living_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LivingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Living(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Living_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Living(ctx, req.(*LivingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerService_Logs_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(LogsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -313,6 +351,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Describe",
 			Handler:    _PeerService_Describe_Handler,
+		},
+		{
+			MethodName: "Living",
+			Handler:    _PeerService_Living_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
