@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/durable"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -70,7 +71,7 @@ func (a *Agent) addresses() []string {
 
 // enrol asks one coordinator after the other until one answers, or refuses.
 func (a *Agent) enrol(ctx context.Context, token identity.Token) (*identity.Credential, error) {
-	var b backoff
+	var b backoff.Backoff
 	addresses := a.addresses()
 	for n := 0; ; n++ {
 		address := addresses[n%len(addresses)]
@@ -83,7 +84,7 @@ func (a *Agent) enrol(ctx context.Context, token identity.Token) (*identity.Cred
 			return nil, err
 		}
 		a.o.Log.Warn("enrolment not done yet", "error", err)
-		if !b.wait(ctx) {
+		if !b.Wait(ctx) {
 			return nil, errors.Join(err, ctx.Err())
 		}
 	}

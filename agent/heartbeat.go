@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"time"
+
+	"github.com/groundswell/groundswell/internal/backoff"
 )
 
 // beat tells a watchdog that the agent is alive, until ctx ends: that its
@@ -67,18 +69,18 @@ func (s *session) move(next *greeting) error {
 // what is true, and stays until one has welcomed the host: without a majority none
 // would, and a session that stands still is better than none.
 func (s *session) seek(ctx, outer context.Context, address string) error {
-	var b backoff
+	var b backoff.Backoff
 	stale := false
 	for {
 		var again <-chan time.Time
 		if stale {
-			again = time.After(b.delay())
+			again = time.After(b.NextBackOff())
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case stale = <-s.stale:
-			b.reset()
+			b.Reset()
 			if stale {
 				s.a.o.Log.Warn("the coordinator has lost the others; looking for another one")
 			}

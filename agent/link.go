@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/groundswell/groundswell/internal/backoff"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -61,7 +62,7 @@ func (l *link) client(ctx context.Context) (agentv1.AgentServiceClient, error) {
 // connect keeps a session with one coordinator, until ctx ends. After a loss
 // it goes to another one first.
 func (a *Agent) connect(ctx context.Context) error {
-	var b backoff
+	var b backoff.Backoff
 	var next *greeting  // of the coordinator that the host moves to
 	var asked time.Time // for a token, see estranged
 	tried := map[string]bool{}
@@ -78,7 +79,7 @@ func (a *Agent) connect(ctx context.Context) error {
 				}
 				a.o.Log.Warn("no session", "coordinator", address, "error", err)
 				asked = a.estranged(err, asked)
-				b.wait(ctx)
+				b.Wait(ctx)
 				continue
 			}
 		}
@@ -87,13 +88,13 @@ func (a *Agent) connect(ctx context.Context) error {
 			break
 		}
 		a.o.Log.Warn("session ended", "coordinator", at.address, "error", err)
-		b.reset()
+		b.Reset()
 		tried = map[string]bool{at.address: true}
 		switch {
 		case errors.Is(err, errReissued):
 			tried = map[string]bool{} // the best one first
 		case next == nil:
-			b.wait(ctx)
+			b.Wait(ctx)
 		}
 	}
 	if next != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/internal/backoff"
 )
 
 // patient repeats what a store or coordinator that is away for a moment could
@@ -25,14 +26,14 @@ const (
 
 // Open implements artifacts.Opener.
 func (p patient) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	b := backoff{longest: patientLongest}
+	b := backoff.Backoff{Longest: patientLongest}
 	for end := time.Now().Add(p.long); ; {
 		body, err := p.Opener.Open(ctx, key, offset, length)
 		p.slow.answered(err)
 		if err == nil || artifacts.IsPermanent(err) || time.Now().After(end) {
 			return body, err
 		}
-		if !b.wait(ctx) {
+		if !b.Wait(ctx) {
 			return nil, errors.Join(err, ctx.Err())
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
@@ -70,10 +71,10 @@ func (t *target) stagingEnded(id, key string, err error, took time.Duration) err
 // stageTimes stages with pauses between the tries; what no try will cure ends
 // it at once.
 func (t *target) stageTimes(ctx context.Context, id string, tries int) error {
-	b := backoff{next: 500 * time.Millisecond}
+	b := backoff.Backoff{First: 500 * time.Millisecond}
 	for n := 1; ; n++ {
 		err := t.stage(ctx, id)
-		if err == nil || n == tries || t.incurable(err) || !b.wait(ctx) {
+		if err == nil || n == tries || t.incurable(err) || !b.Wait(ctx) {
 			return err
 		}
 	}
@@ -101,8 +102,8 @@ func (t *target) stageStep(ctx context.Context, s task.Step) verdict {
 	case ctx.Err() != nil:
 		return given(ctx, s)
 	case !t.incurable(err):
-		b := backoff{next: time.Second}
-		b.wait(ctx)
+		b := backoff.Backoff{First: time.Second}
+		b.Wait(ctx)
 	}
 	return failedBy(ofStep(s, err, time.Since(begin)))
 }

@@ -3,7 +3,6 @@ package miniostore
 import (
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/groundswell/groundswell/artifacts"
@@ -30,13 +29,7 @@ func (c Config) check() error {
 	if c.Host == "" || c.Bucket == "" {
 		return fmt.Errorf("open store %s: write minio://host:port/bucket/prefix: %w", c, artifacts.ErrInvalid)
 	}
-	if c.Prefix == "" {
-		return nil
-	}
-	if err := artifacts.CheckKey(strings.ToLower(c.Prefix)); err != nil {
-		return fmt.Errorf("open store %s: prefix: %w", c, err)
-	}
-	return nil
+	return artifacts.CheckPrefix(c, c.Prefix)
 }
 
 // ParseURL reads minio://host:port/bucket/prefix?secure=false&region=….
@@ -44,31 +37,15 @@ func (c Config) check() error {
 func ParseURL(u *url.URL) (Config, error) {
 	bucket, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
 	c := Config{Host: u.Host, Bucket: bucket, Prefix: prefix}
-	if u.User != nil {
-		return c, fmt.Errorf("open store %s: credentials do not belong into a URL: set MINIO_ACCESS_KEY and "+
-			"MINIO_SECRET_KEY: %w", c, artifacts.ErrInvalid)
-	}
-	for name, values := range u.Query() {
-		if err := c.set(name, values[len(values)-1]); err != nil {
-			return c, err
-		}
+	err := artifacts.BucketURL{
+		URL: u, Store: c, Secrets: "MINIO_ACCESS_KEY and MINIO_SECRET_KEY",
+		Set: map[string]func(string) error{
+			"region": artifacts.Text(&c.Region),
+			"secure": artifacts.YesNo(func(yes bool) { c.Insecure = !yes }),
+		},
+	}.Read()
+	if err != nil {
+		return c, err
 	}
 	return c, c.check()
-}
-
-func (c *Config) set(name, value string) error {
-	switch name {
-	case "region":
-		c.Region = value
-	case "secure":
-		yes, err := strconv.ParseBool(value)
-		if err != nil {
-			return fmt.Errorf("open store %s: secure=%q is neither true nor false: %w", c, value, artifacts.ErrInvalid)
-		}
-		c.Insecure = !yes
-	default:
-		return fmt.Errorf("open store %s: unknown parameter %q, want one of region, secure: %w", c, name,
-			artifacts.ErrInvalid)
-	}
-	return nil
 }

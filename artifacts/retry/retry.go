@@ -12,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/groundswell/groundswell/artifacts"
+	waits "github.com/groundswell/groundswell/internal/backoff"
 )
 
 // Options tune [New]; zero fields take the defaults named at each.
@@ -131,11 +132,7 @@ func again[T any](ctx context.Context, o Options, what string, do func() (T, err
 	return out, fmt.Errorf("%s: gave up after %d attempts (%w): %w", what, tries, err, last)
 }
 
-func (o Options) waits() backoff.BackOff {
-	return &backoff.ExponentialBackOff{
-		InitialInterval: o.First, MaxInterval: o.Longest, Multiplier: 1.6, RandomizationFactor: 0.5,
-	}
-}
+func (o Options) waits() backoff.BackOff { return &waits.Backoff{First: o.First, Longest: o.Longest} }
 
 // bound is 0, which means none, where ctx sets the deadline.
 func (o Options) bound(ctx context.Context) time.Duration {

@@ -3,7 +3,6 @@ package s3store
 import (
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/groundswell/groundswell/artifacts"
@@ -32,10 +31,8 @@ func (c Config) check() error {
 	if c.Bucket == "" {
 		return fmt.Errorf("open S3 store: no bucket: write s3://bucket/prefix: %w", artifacts.ErrInvalid)
 	}
-	if c.Prefix != "" {
-		if err := artifacts.CheckKey(strings.ToLower(c.Prefix)); err != nil {
-			return fmt.Errorf("open store %s: prefix: %w", c, err)
-		}
+	if err := artifacts.CheckPrefix(c, c.Prefix); err != nil {
+		return err
 	}
 	if c.Endpoint == "" {
 		return nil
@@ -52,35 +49,16 @@ func (c Config) check() error {
 // Credentials in a URL are refused: they would end in logs and histories.
 func ParseURL(u *url.URL) (Config, error) {
 	c := Config{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/")}
-	if u.User != nil {
-		return c, fmt.Errorf("open store %s: credentials do not belong into a URL: set AWS_ACCESS_KEY_ID and "+
-			"AWS_SECRET_ACCESS_KEY: %w", c, artifacts.ErrInvalid)
-	}
-	for name, values := range u.Query() {
-		if err := c.set(name, values[len(values)-1]); err != nil {
-			return c, err
-		}
+	err := artifacts.BucketURL{
+		URL: u, Store: c, Secrets: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+		Set: map[string]func(string) error{
+			"endpoint":   artifacts.Text(&c.Endpoint),
+			"region":     artifacts.Text(&c.Region),
+			"path-style": artifacts.YesNo(func(yes bool) { c.PathStyle = &yes }),
+		},
+	}.Read()
+	if err != nil {
+		return c, err
 	}
 	return c, c.check()
-}
-
-func (c *Config) set(name, value string) error {
-	switch name {
-	case "endpoint":
-		c.Endpoint = value
-	case "region":
-		c.Region = value
-	case "path-style":
-		yes, err := strconv.ParseBool(value)
-		if err != nil {
-			return fmt.Errorf("open store %s: path-style=%q is neither true nor false: %w", c, value,
-				artifacts.ErrInvalid)
-		}
-		c.PathStyle = &yes
-	default:
-		const known = "endpoint, path-style, region"
-		return fmt.Errorf("open store %s: unknown parameter %q, want one of %s: %w", c, name, known,
-			artifacts.ErrInvalid)
-	}
-	return nil
 }

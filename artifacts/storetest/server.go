@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -27,9 +28,8 @@ func Main(m *testing.M, server *S3) int {
 		return 1
 	}
 	defer s.Stop() //nolint:errcheck // the process ends next
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": s.AccessKey, "AWS_SECRET_ACCESS_KEY": s.SecretKey, "AWS_EC2_METADATA_DISABLED": "true",
-	} {
+	for _, v := range append(s.Credentials(), "AWS_EC2_METADATA_DISABLED=true") {
+		name, value, _ := strings.Cut(v, "=")
 		if err := os.Setenv(name, value); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1

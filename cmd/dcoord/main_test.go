@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,5 +54,60 @@ func TestOperatorCommand(t *testing.T) {
 	if code := call("operator", "--dir", dir, "--name", "a/b"); code != 1 ||
 		!strings.Contains(errs.String(), "identity") {
 		t.Errorf("a name with a slash: %d, %s", code, errs.String())
+	}
+}
+
+// TestBadSettings: what is wrong in a call or a file is exit 2 and says where.
+func TestBadSettings(t *testing.T) {
+	dir := t.TempDir()
+	file := func(text string) string {
+		path := filepath.Join(dir, "coordinator.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, c := range []struct {
+		text string
+		args []string
+		want string
+	}{
+		{"name: c1\ndirr: x\n", nil, "coordinator.yaml:2:1"},
+		{"name: c1\ndiskReserve: much\n", nil, "coordinator.yaml:2"},
+		{"name: c1\nlogLevel: loud\n", nil, "loud"},
+		{"name: c1\n", []string{"surplus"}, `unexpected argument "surplus"`},
+		{"name: c1\n", []string{"--no-such-flag"}, "no-such-flag"},
+		{"name: c1\n", []string{"--log-level", "loud"}, "loud"},
+		{"name: c1\n", []string{"--name", "a/b"}, "a/b"},
+	} {
+		var out, errs bytes.Buffer
+		args := append([]string{"--config", file(c.text), "--dir", filepath.Join(dir, "state")}, c.args...)
+		if code := run(t.Context(), args, &out, &errs); code != 2 || !strings.Contains(errs.String(), c.want) {
+			t.Errorf("%q %v: exit %d, %s; want 2 and %q", c.text, c.args, code, errs.String(), c.want)
+		}
+	}
+}
+
+// TestLayers: a flag lies over the environment, that over the file, that over the
+// defaults.
+func TestLayers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "coordinator.yaml")
+	text := "name: file\napi: file:1\nagents: file:2\njoin: [a:1, b:2]\ndebug: none\napprovers: {oncall: [ann]}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DCOORD_API", "env:1")
+	t.Setenv("DCOORD_NAME", "env")
+	cmd := command(io.Discard, io.Discard)
+	if err := cmd.ParseFlags([]string{"--name", "flag", "--log-level", "warn", "--join", "c:3"}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := load(path, cmd.Flags())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Name != "flag" || s.API != "env:1" || s.Agents != "file:2" || s.Raft != ":7102" || s.LogLevel != "warn" ||
+		s.Debug != "" || !slices.Equal(s.Join, []string{"c:3"}) || !slices.Equal(s.Approvers["oncall"], []string{"ann"}) {
+		t.Errorf("%+v", s)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent"
 	"github.com/groundswell/groundswell/cmd/dctl/output"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -244,7 +245,7 @@ func attempt[A any](ctx context.Context, cl *client, f func(context.Context) (*A
 	defer cancel()
 	defer cl.cli.saying("waiting for a coordinator at " + strings.Join(cl.addresses, ", "))()
 	var last error
-	for try := 0; ; try++ {
+	for b := newBackoff(); ; {
 		out, err := f(ctx)
 		switch {
 		case err != nil && rpc.Stranger(err):
@@ -255,7 +256,7 @@ func attempt[A any](ctx context.Context, cl *client, f func(context.Context) (*A
 		if rpc.Kind(err) != rpc.KindTimeout || last == nil {
 			last = err
 		}
-		if cl.cli.wait(ctx, pause(try)) != nil || ctx.Err() != nil {
+		if cl.cli.wait(ctx, b.NextBackOff()) != nil || ctx.Err() != nil {
 			return nil, cl.unreachable(ctx, limit, last)
 		}
 		cl.failOver()
@@ -297,10 +298,8 @@ func transient(err error) bool {
 	return k == rpc.KindUnavailable || k == rpc.KindTimeout || k == rpc.KindTooMany
 }
 
-// pause is the time before try n+1.
-func pause(n int) time.Duration {
-	return min(100*time.Millisecond<<min(n, 10), 3*time.Second)
-}
+// newBackoff spaces the tries of a call: a person waits.
+func newBackoff() *backoff.Backoff { return &backoff.Backoff{Longest: 3 * time.Second} }
 
 func (cl *client) unreachable(ctx context.Context, limit time.Duration, last error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {

@@ -50,8 +50,7 @@ func (cl *client) follow(ctx context.Context, t target) (*watch.Progress, error)
 	return watch.Run(ctx, watchedCluster{cl}, watch.Options{
 		Deployment: t.id, Fresh: t.fresh, Keep: c.flags.output == outputJSON,
 		Live: c.live(), In: c.in, Out: c.out, NoColour: c.flags.noColor, Reflows: c.reflows(), Lines: c.renderer(),
-		Heartbeat: c.heartbeat,
-		Pause:     func(ctx context.Context, n int) error { return c.wait(ctx, pause(n)) },
+		Heartbeat: c.heartbeat, Wait: c.wait, Backoff: newBackoff(),
 	})
 }
 

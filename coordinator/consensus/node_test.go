@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -129,6 +132,40 @@ func TestSnapshotAndLogSurviveARestart(t *testing.T) {
 	}
 	if got := w.String(); got != "w0 w1 w2 w3 w4 after" || !w.restored {
 		t.Errorf("after a restart: %q, from a snapshot: %v", got, w.restored)
+	}
+}
+
+// TestADamagedSnapshotIsRefused: a node does not go on from an older one, behind
+// which entries are missing.
+func TestADamagedSnapshotIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	n, _ := openNode(t, dir, "a", "127.0.0.1:0")
+	if err := n.Bootstrap(); err != nil {
+		t.Fatal(err)
+	}
+	leads(t, n)
+	for _, w := range []string{"one", "two"} {
+		propose(t, n, w)
+		if err := n.Snapshot(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := filepath.Glob(filepath.Join(dir, "snapshots", "*", "state.bin"))
+	if err != nil || len(all) != 2 {
+		t.Fatalf("snapshots are %v, %v", all, err)
+	}
+	if err := os.WriteFile(slices.Max(all), []byte("one two?"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(Options{
+		Dir: dir, Name: "a", Advertise: "127.0.0.1:1", FSM: &words{},
+		CheckSnapshot: func(r io.Reader) error { _, err := io.Copy(io.Discard, r); return err },
+	})
+	if err == nil || !strings.Contains(err.Error(), "cannot use the state in "+dir) {
+		t.Errorf("a damaged snapshot: %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/groundswell/groundswell/deploy"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -272,5 +273,45 @@ func TestCurrentIsARepair(t *testing.T) {
 		if d.Repair != c.repair || d.Redeploy != (c.repair || c.redeploy) || d.RevName != "v3" {
 			t.Errorf("%+v: repair %t, redeploy %t, revision %s", c, d.Repair, d.Redeploy, d.RevName)
 		}
+	}
+}
+
+// TestFreezesHaveAnEnd: it is within a year, shown as it was set, and lifted in
+// exactly that scope; edited files are counted and named.
+func TestFreezesHaveAnEnd(t *testing.T) {
+	w := newWorld(t)
+	set := func(r *controlv1.SetFreezeRequest) error {
+		_, err := w.c.SetFreeze(t.Context(), r)
+		return err
+	}
+	day := (24 * time.Hour).Milliseconds()
+	w.refused(set(&controlv1.SetFreezeRequest{App: "www", ForMs: -1}), deploy.Invalid, "366 days")
+	w.refused(set(&controlv1.SetFreezeRequest{App: "www", ForMs: 367 * day}), deploy.Invalid, "366 days")
+	w.refused(set(&controlv1.SetFreezeRequest{Group: "prod"}), deploy.Invalid, "of which application")
+	w.refused(set(&controlv1.SetFreezeRequest{App: "ww"}), deploy.NotFound, "www")
+	if err := set(&controlv1.SetFreezeRequest{App: "www", ForMs: day}); err != nil {
+		t.Fatal(err)
+	}
+	host := w.s.Groups["www/prod"].Hosts()[0]
+	target := w.s.Target(host, "www")
+	target.Running, target.Edits = digest(3), &deploy.Edits{Files: 7, Paths: []string{"/srv/a", "/srv/b"}}
+	out, err := w.c.GetApp(t.Context(), &controlv1.GetAppRequest{App: "www"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := out.App.Groups[0]
+	if !strings.Contains(g.Frozen, " until ") || g.EditedHosts != 1 {
+		t.Errorf("frozen %q, %d hosts edited", g.Frozen, g.EditedHosts)
+	}
+	if !slices.ContainsFunc(g.Drift, func(x *controlv1.Drift) bool { return x.Why == "7 edited: /srv/a, /srv/b, …" }) {
+		t.Errorf("drift is %v", g.Drift)
+	}
+	all, err := w.c.ListApps(t.Context(), &controlv1.ListAppsRequest{})
+	if err != nil || len(all.Freezes) != 1 || all.Freezes[0].UntilMs-all.Freezes[0].SinceMs != day {
+		t.Errorf("freezes are %v, %v", all.GetFreezes(), err)
+	}
+	w.refused(set(&controlv1.SetFreezeRequest{Lift: true}), deploy.NotFound, "exactly that scope")
+	if err := set(&controlv1.SetFreezeRequest{App: "www", Lift: true}); err != nil || len(w.s.Freezes) != 0 {
+		t.Errorf("lifted: %v, %v", err, w.s.Freezes)
 	}
 }

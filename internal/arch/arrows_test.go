@@ -20,19 +20,20 @@ var arrows = map[string][]string{
 	"deploy": nil, "hooks": {"internal/near"}, "artifacts": {"internal/room"},
 	"proto/agent/v1": nil, "proto/control/v1": nil, "proto/state/v1": nil,
 	"proto/peer/v1": {"proto/agent/v1"}, // coordinators hand on what agents sent
-	"internal/arch": nil, "internal/config": {"internal/near"}, "internal/discover": nil, "internal/durable": nil,
-	"internal/gossip": nil, "internal/memory": nil, "internal/near": nil, "internal/room": nil, "internal/s3server": nil,
+	"internal/arch": nil, "internal/backoff": nil, "internal/config": {"internal/near"}, "internal/discover": nil,
+	"internal/durable": nil,
+	"internal/gossip":  nil, "internal/memory": nil, "internal/near": nil, "internal/room": nil, "internal/s3server": nil,
 	"internal/naming": nil, // one charset, asked by whoever takes a name
 	// Keys outlive a power cut by the same write as everything else.
 	"internal/identity": {"internal/durable", "internal/naming"},
 	"internal/bucket":   nil,
-	"internal/rpc":      {"internal/bucket", "internal/identity"},
+	"internal/rpc":      {"internal/backoff", "internal/bucket", "internal/identity"},
 
 	"deploy/spec": {"deploy", "internal/config", "internal/naming", "internal/near"},
 	"deploy/sim":  {"deploy"},
 
 	"artifacts/dirstore": {"artifacts"}, "artifacts/s3store": {"artifacts"}, "artifacts/miniostore": {"artifacts"},
-	"artifacts/retry":     {"artifacts"},
+	"artifacts/retry":     {"artifacts", "internal/backoff"},
 	"artifacts/storetest": {"artifacts", "internal/s3server"},
 	"artifacts/stores":    {"artifacts", "artifacts/*"},
 
@@ -58,7 +59,7 @@ var arrows = map[string][]string{
 	"agent": {
 		"agent/*", "artifacts", "hooks", "proto/agent/v1",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable", "internal/naming",
-		"internal/room",
+		"internal/room", "internal/backoff",
 	},
 
 	"internal/devfleet": {"proto/control/v1", "internal/rpc", "internal/identity", "internal/s3server"},
@@ -67,11 +68,11 @@ var arrows = map[string][]string{
 	},
 
 	"cmd/dctl/output": {"internal/config"},
-	"cmd/dctl/watch":  {"cmd/dctl/output", "internal/rpc", "proto/control/v1"},
+	"cmd/dctl/watch":  {"cmd/dctl/output", "internal/backoff", "internal/rpc", "proto/control/v1"},
 	"cmd/dctl": {
 		"cmd/dctl/output", "cmd/dctl/watch",
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
-		"internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
+		"internal/backoff", "internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
 		"internal/bench", "internal/memory", "internal/naming", "internal/near", "internal/s3server",
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},

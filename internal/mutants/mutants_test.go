@@ -192,6 +192,18 @@ var table = []mutant{
 		"frozen && task.Status == TaskGranted {", "./deploy", "^TestAFreezeHoldsGrantsButNoWayBack$",
 	},
 	{
+		"a freeze ends by a clock", "deploy/freeze.go", "(f.Group == \"\" || f.Group == g.Name) {",
+		"(f.Group == \"\" || f.Group == g.Name) && !f.over(s.Now) {", "./deploy", "^TestAFreezeEndsByAFact$",
+	},
+	{
+		"nobody wakes for a freeze's end", "deploy/wake.go", "\t\tw.at(f.Until)\n", "\t\t_ = f\n", "./deploy",
+		"^TestAFreezeEndsByAFact$",
+	},
+	{
+		"a freeze's end ends all", "deploy/freeze.go", "return f.over(s.Now) })", "return f.Until > 0 })", "./deploy",
+		"^TestAFreezeEndsByAFact$",
+	},
+	{
 		"freeze holds the way back", "deploy/apply_tasks.go", "frozen && task.Status != TaskReverting {", "frozen {",
 		"./deploy", "^TestAFreezeHoldsGrantsButNoWayBack$",
 	},

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	waits "github.com/groundswell/groundswell/internal/backoff"
 )
 
 // Keepalive: a peer that is gone without a word is noticed within these two.
@@ -48,8 +50,7 @@ func Dial(addresses []string, conf *tls.Config, more ...grpc.DialOption) (*grpc.
 		}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
-				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5,
-				MaxDelay: 5 * time.Second,
+				BaseDelay: waits.First, Multiplier: waits.Factor, Jitter: waits.Jitter, MaxDelay: waits.Longest,
 			},
 			MinConnectTimeout: 5 * time.Second,
 		}),

@@ -198,10 +198,12 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // Env returns the variables that make the AWS SDKs and tools, and our own
 // stores, use this server.
 func (s *Server) Env() []string {
-	return []string{
-		"AWS_ENDPOINT_URL_S3=" + s.URL, "AWS_REGION=" + Region,
-		"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey,
-	}
+	return append(s.Credentials(), "AWS_ENDPOINT_URL_S3="+s.URL, "AWS_REGION="+Region)
+}
+
+// Credentials returns the variables that say who may use this server.
+func (s *Server) Credentials() []string {
+	return []string{"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey}
 }
 
 // CreateBucket creates a bucket; one that exists is no error.

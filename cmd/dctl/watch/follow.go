@@ -52,11 +52,12 @@ func (f *follower) run(ctx context.Context, out chan<- Update) {
 		case f.again(err, try):
 			if f.state != before {
 				try = 0
+				f.o.Backoff.Reset()
 			}
 			if rpc.Kind(err) != rpc.KindNotFound { // a replica that lags is no loss
 				f.send(ctx, out, Update{Lost: err})
 			}
-			if f.o.Pause(ctx, try) == nil {
+			if f.o.Wait(ctx, f.o.Backoff.NextBackOff()) == nil {
 				f.cluster.FailOver()
 				continue
 			}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/groundswell/groundswell/internal/backoff"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -39,8 +40,10 @@ type Options struct {
 
 	// Heartbeat returns a channel that fires while nothing happens.
 	Heartbeat func(time.Duration) (<-chan time.Time, func())
-	// Pause returns before try n+1, or with the error of ctx.
-	Pause func(ctx context.Context, n int) error
+	// Wait returns after a time, or earlier with the error of ctx; Backoff spaces
+	// tries by it.
+	Wait    func(context.Context, time.Duration) error
+	Backoff *backoff.Backoff
 }
 
 // Renderer shows a watch in one form.
