@@ -85,7 +85,7 @@ func afterwards(t *testing.T, dir string, host *identity.Credential, raft string
 	told := make(chan *agentv1.Down, 1)
 	go func() {
 		m, err := session.Recv()
-		for err == nil && m.GetAuthorities() != nil { // that is no command
+		for err == nil && (m.GetAuthorities() != nil || m.GetRingKeys() != nil) { // they are no commands
 			m, err = session.Recv()
 		}
 		told <- m

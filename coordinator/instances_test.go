@@ -105,7 +105,7 @@ func TestACopiedDisk(t *testing.T) {
 	}
 	t.Logf("%s keeps the identity, %s is split off", done.Kept, done.Split)
 	m.instance, m.former = "i", nil
-	if first, err = m.hello(ctx, nodes[0]); err != nil {
+	if _, err = m.hello(ctx, nodes[0]); err != nil {
 		t.Fatalf("the one that keeps the identity: %v", err)
 	}
 	m.instance, m.former = "i4", []string{"i", "i2"} // restarted since

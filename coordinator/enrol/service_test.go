@@ -40,7 +40,7 @@ func newOffice(t *testing.T) *office {
 	f := &office{t: t, ca: ca}
 	f.Service = New(Options{
 		Authorities: func() *identity.Authorities { return all },
-		ClusterID:   func() string { return "cluster" }, GossipKey: []byte("ring"),
+		ClusterID:   func() string { return "cluster" }, GossipKey: func() []byte { return []byte("ring") },
 		Subject: func(Use) (string, error) { return f.named, nil },
 		Owner:   func(_ identity.Role, id string, _ []byte) bool { return id == "mine" },
 		Spend: func(_ context.Context, _ Use, id string) error {
