@@ -203,9 +203,15 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 		h.Targets[e.App] = t
 		g.Members[id] = true
 		if i < len(e.Waves) && e.Waves[i] >= 0 && e.Waves[i] < len(g.Layout.Waves) {
-			s.joinWave(g, t, e.Waves[i])
+			w, given := e.Waves[i], g.givenIn(e.Waves[i])
+			s.joinWave(g, t, w)
+			s.attach(h, t)
+			if g.givenIn(w) != given { // it has become too large for what its newcomers were to be born on
+				s.resortWave(g, w)
+			}
+		} else {
+			s.attach(h, t)
 		}
-		s.attach(h, t)
 		s.moved(id, "")
 		joined++
 	}
