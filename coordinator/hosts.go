@@ -34,7 +34,11 @@ func (s *membersService) SetHostAttributes(
 	e := deploy.HostEnrolled{
 		Host: id, Name: is.Name, Zone: is.Zone, Region: is.Region, Labels: is.Labels, Approved: r.Approved + 1,
 	}
+	var other []string
 	s.c.store.View(func(st *deploy.State) {
+		if h := st.Hosts[id]; h != nil && h.Name != is.Name {
+			other = st.Named(is.Name)
+		}
 		if h := st.Hosts[id]; h != nil {
 			e.Version = h.Version
 			if said := h.Said(); !said.Equal(is) {
@@ -42,6 +46,9 @@ func (s *membersService) SetHostAttributes(
 			}
 		}
 	})
+	if len(other) > 0 {
+		return nil, rpc.Errorf(rpc.KindConflict, "host %s is called %s; give this one another name", other[0], is.Name)
+	}
 	was, approved := s.c.hostAttributes(id)
 	if was != nil && approved == r.Approved+1 && was.Equal(is) { // asked twice
 		return &controlv1.SetHostAttributesResponse{Index: s.c.index()}, nil

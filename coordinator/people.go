@@ -209,17 +209,7 @@ func (c *Coordinator) hasPerson(name string) (known bool) {
 // hostID resolves what a person calls a host: its id, or the name of one.
 func (c *Coordinator) hostID(name string) (string, error) {
 	var found []string
-	c.store.View(func(st *deploy.State) {
-		for _, id := range slices.Sorted(maps.Keys(st.Hosts)) {
-			if id == name {
-				found = []string{id}
-				return
-			}
-			if st.Hosts[id].Name == name {
-				found = append(found, id)
-			}
-		}
-	})
+	c.store.View(func(st *deploy.State) { found = st.Named(name) })
 	switch len(found) {
 	case 1:
 		return found[0], nil

@@ -125,29 +125,32 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 	if e.Host == "" || e.Name == "" {
 		return refuse(Invalid, "a host needs an id and a name")
 	}
-	// Same name, new id: the machine was replaced, and the old one departs. Nobody
-	// takes the name of a host that answers, and who is enrolled takes no name at
-	// all that another has: one credential would push any neighbour out.
-	if old := s.Hosts[s.Names[e.Name]]; old != nil && old.ID != e.Host {
-		if !old.Unreachable || s.Hosts[e.Host] != nil {
-			return refuse(Conflict, "host %s has that name; give this one another, or forget that one first "+
-				"(`dctl hosts forget %s`)", old.ID, e.Name)
-		}
-		if err := s.hostLeft(HostLeft{Host: old.ID, Cause: "replaced by " + e.Host}); err != nil {
-			return err
-		}
-	}
 	h := s.Hosts[e.Host]
 	if h != nil && e.Approved < h.Approved {
 		return refuse(Conflict, "what host %s is was changed in this moment; connect again", h.Name)
 	}
-	if h != nil && s.Names[h.Name] == h.ID {
-		delete(s.Names, h.Name) // renamed: the old name is free
+	// Same name, new id: the machine was replaced, and the old one departs, at once or
+	// once it does not answer (see forget). One that answers keeps the name, and the
+	// other is its namesake: one credential must not push any neighbour out.
+	if old := s.Hosts[s.Names[e.Name]]; old != nil && old.ID != e.Host {
+		switch {
+		case old.Unreachable && h == nil:
+			if err := s.hostLeft(HostLeft{Host: old.ID, Cause: "replaced by " + e.Host}); err != nil {
+				return err
+			}
+		case s.Rules < 2:
+			return refuse(Conflict, "host %s has that name; give this one another, or forget that one first "+
+				"(`dctl hosts forget %s`)", old.ID, e.Name)
+		}
 	}
-	s.Names[e.Name] = e.Host
 	if h == nil {
-		h = &Host{ID: e.Host, Targets: map[string]*Target{}}
+		h = &Host{ID: e.Host, Name: e.Name, Targets: map[string]*Target{}}
 		s.Hosts[e.Host] = h
+		s.called(h)
+	} else if h.Name != e.Name { // renamed: the old name is free
+		s.unnamed(h)
+		h.Name = e.Name
+		s.called(h)
 	}
 	for _, t := range sorted(h.Targets) {
 		s.update(t, func() { t.Zone = e.Zone })
@@ -175,10 +178,33 @@ func (s *State) hostLeft(e HostLeft) error {
 	s.touch(h)
 	delete(s.Hosts, e.Host)
 	delete(s.flapping, e.Host)
-	if s.Names[h.Name] == h.ID {
-		delete(s.Names, h.Name)
-	}
+	s.unnamed(h)
 	return nil
+}
+
+// called gives a host its name, if nobody has it, or makes it a namesake.
+func (s *State) called(h *Host) {
+	s.namesakes[h.Name]++
+	if s.Hosts[s.Names[h.Name]] == nil {
+		s.Names[h.Name] = h.ID
+	}
+}
+
+// unnamed takes a host's name away, and gives it to a namesake.
+func (s *State) unnamed(h *Host) {
+	if s.namesakes[h.Name]--; s.namesakes[h.Name] == 0 {
+		delete(s.namesakes, h.Name)
+	}
+	if s.Names[h.Name] != h.ID {
+		return
+	}
+	delete(s.Names, h.Name)
+	for _, id := range s.Named(h.Name) {
+		if id != h.ID {
+			s.Names[h.Name] = id
+			return
+		}
+	}
 }
 
 func (s *State) targetsJoined(e TargetsJoined) error {

@@ -85,7 +85,14 @@ const flapCause = "it comes and goes"
 func (d *decision) forget(f Fleet) {
 	for _, id := range f.Down {
 		h := d.s.Hosts[id]
-		if h == nil || !h.Unreachable || len(h.Targets) == 0 {
+		if h == nil || !h.Unreachable {
+			continue
+		}
+		if other := d.s.successor(h); other != nil { // killed, wiped, enrolled again before anybody missed it
+			d.emit(HostLeft{Host: id, Cause: "replaced by " + other.ID})
+			continue
+		}
+		if len(h.Targets) == 0 {
 			continue
 		}
 		after, busy := time.Duration(0), false

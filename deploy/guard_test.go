@@ -1,8 +1,10 @@
 package deploy_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -306,6 +308,74 @@ func TestNobodyTakesANameThatIsHeld(t *testing.T) {
 	f.must(deploy.HostEnrolled{Host: "h9", Name: "h1", Zone: "z"})
 	if f.Hosts["h1"] != nil || f.Names["h1"] != "h9" {
 		t.Errorf("names are %v", f.Names)
+	}
+}
+
+// TestNamesakes: from level 2 on a second living host of a name is there, as one that
+// people call by its id; the name goes on to it when the first leaves, and at once
+// when that one turns out to be its own former self.
+func TestNamesakes(t *testing.T) {
+	f := newFleet(t, "all-at-once", "h1", "h2")
+	f.must(deploy.RulesRaised{Level: 2})
+	down := func(h string) {
+		f.must(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: h, Counter: f.Hosts[h].Counter}}})
+	}
+	names := func(what string, want ...string) {
+		t.Helper()
+		if got := f.Named("h1"); !slices.Equal(got, want) {
+			t.Errorf("%s: %v are called h1, not %v", what, got, want)
+		}
+		again := deploy.NewState() // what is derived is as after a restart
+		b, err := json.Marshal(f.State)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b, again); err != nil {
+			t.Fatal(err)
+		}
+		again.Rebuild()
+		if got := again.Named("h1"); !slices.Equal(got, want) {
+			t.Errorf("%s, restored: %v", what, got)
+		}
+	}
+	f.must(deploy.HostEnrolled{Host: "h9", Name: "h1", Zone: "z"})
+	if names("two live", "h1"); f.Names["h1"] != "h1" { // the id of one is the name of both here
+		t.Errorf("the newcomer has the name: %v", f.Names)
+	}
+	f.must(deploy.HostEnrolled{Host: "i1", Name: "web", Zone: "z"})
+	f.must(deploy.HostEnrolled{Host: "i2", Name: "web", Zone: "z"})
+	f.must(deploy.HostEnrolled{Host: "i3", Name: "web", Zone: "z"})
+	if got := f.Named("web"); !slices.Equal(got, []string{"i1", "i2", "i3"}) || f.Names["web"] != "i1" {
+		t.Errorf("called web: %v, first %v", got, f.Names)
+	}
+	f.must(deploy.HostEnrolled{Host: "i2", Name: "other", Zone: "z"})
+	if got := f.Named("web"); !slices.Equal(got, []string{"i1", "i3"}) || f.Named("other")[0] != "i2" {
+		t.Errorf("after a new name: %v", got)
+	}
+	// i1 was killed, wiped, and is i3 now: nobody waits for it.
+	down("i1")
+	gone := deploy.Decide(f.State, deploy.Fleet{Down: []string{"i1"}}, f.Now)
+	if !slices.ContainsFunc(gone, func(e deploy.Event) bool {
+		left, ok := e.(deploy.HostLeft)
+		return ok && left.Host == "i1" && strings.Contains(left.Cause, "replaced by i3")
+	}) {
+		t.Errorf("the ghost stays: %v", gone)
+	}
+	f.must(deploy.HostLeft{Host: "i1"})
+	if got := f.Named("web"); !slices.Equal(got, []string{"i3"}) || f.Names["web"] != "i3" {
+		t.Errorf("the name went to %v", f.Names)
+	}
+	// The older one of two lives: the younger that is away is no former self of it.
+	f.must(deploy.HostEnrolled{Host: "i4", Name: "web", Zone: "z"})
+	down("i4")
+	for _, e := range deploy.Decide(f.State, deploy.Fleet{Down: []string{"i4"}}, f.Now) {
+		if left, ok := e.(deploy.HostLeft); ok {
+			t.Errorf("%s is forgotten at once: %s", left.Host, left.Cause)
+		}
+	}
+	f.must(deploy.HostLeft{Host: "i4"})
+	if got := f.Named("web"); !slices.Equal(got, []string{"i3"}) {
+		t.Errorf("forgetting one took both: %v", got)
 	}
 }
 

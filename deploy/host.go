@@ -81,6 +81,39 @@ func (h *Host) Said() Attributes {
 	return h.Attributes()
 }
 
+// Named returns the ids of the hosts that are called so, in order; or the id itself
+// if it is one.
+func (s *State) Named(name string) (ids []string) {
+	switch {
+	case s.Hosts[name] != nil:
+		return []string{name}
+	case s.namesakes[name] == 0:
+		return nil
+	case s.namesakes[name] == 1 && s.Names[name] != "":
+		return []string{s.Names[name]}
+	}
+	for id, h := range sorted(s.Hosts) {
+		if h.Name == name {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// successor returns the host that took the place of one that does not answer: it is
+// called the same, came later, and answers; nil for none. Ids are in order of coming.
+func (s *State) successor(h *Host) *Host {
+	if s.namesakes[h.Name] < 2 {
+		return nil
+	}
+	for _, id := range s.Named(h.Name) {
+		if other := s.Hosts[id]; id > h.ID && !other.Unreachable {
+			return other
+		}
+	}
+	return nil
+}
+
 // AssignedAt returns the index of the last entry that may have changed what Assign
 // answers for the host: while it stays, so does the answer. 0 for no host.
 func (s *State) AssignedAt(host string) uint64 {

@@ -38,11 +38,12 @@ type State struct {
 	// applied; nil tests none. It is no part of the state.
 	Violated func(error) `json:"-"`
 
-	open     []*Deployment // not terminal, by Seq; derived
-	whole    wholes
-	touched  touched
-	moves    moves
-	flapping map[string]struct{} // see sortFlapping; derived
+	open      []*Deployment // not terminal, by Seq; derived
+	whole     wholes
+	touched   touched
+	moves     moves
+	flapping  map[string]struct{} // see sortFlapping; derived
+	namesakes map[string]int      // hosts by name; derived
 }
 
 // Answer is what a request id was answered with.
@@ -82,6 +83,10 @@ func (s *State) Rebuild() {
 	}
 	if s.Requests == nil {
 		s.Requests = map[string]Answer{}
+	}
+	s.namesakes = map[string]int{}
+	for _, h := range sorted(s.Hosts) {
+		s.namesakes[h.Name]++
 	}
 	s.open, s.flapping, s.touched, s.moves = nil, map[string]struct{}{}, touched{}, moves{since: s.Index}
 	for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {

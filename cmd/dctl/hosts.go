@@ -119,6 +119,9 @@ func hostRow(h *controlv1.Host, app string) string {
 	if h.Says != nil {
 		state += ", unapproved"
 	}
+	if len(h.Namesakes) > 0 {
+		state += ", namesake"
+	}
 	return output.Cells(h.Name, h.Zone, state, strings.Join(running, ","), strings.Join(health, ","),
 		output.ShortVersion(h.Version))
 }
@@ -157,6 +160,10 @@ func hostWords(w io.Writer, hosts []*controlv1.Host) {
 		fmt.Fprintln(w, "unapproved: its agent says that it is something else than what is written down, which "+
 			"counts until then; `dctl hosts approve HOST`")
 	}
+	if slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return len(h.Namesakes) > 0 }) {
+		fmt.Fprintln(w, "namesake: another host is called that too, so commands need its id (`dctl hosts show` and -o json "+
+			"have it); `dctl hosts label ID --name OTHER`, or forget the one that is gone")
+	}
 	if slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return h.Quarantine != "" }) {
 		fmt.Fprintln(w, "quarantined: no new work and no evidence for now; `dctl hosts show HOST` says why")
 	}
@@ -189,11 +196,15 @@ it back should the application serve after all. Its state is connected, degraded
 }
 
 func printHost(w io.Writer, h *controlv1.Host, why bool) {
-	fmt.Fprintln(w, output.Line(fmt.Sprintf("%s  id %s  zone %s  %s", h.GetName(), h.GetId(), h.GetZone(), h.GetState())))
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("%s  id %s  zone %s  %s", h.GetName(), h.GetId(), h.GetZone(),
+		h.GetState())))
 	if h.GetQuarantine() != "" {
 		fmt.Fprintln(w, output.Line("quarantined: "+h.Quarantine))
 	}
 	fmt.Fprintln(w, output.Line("labels: "+strings.Join(pairs(h.GetLabels()), " ")))
+	if len(h.GetNamesakes()) > 0 {
+		fmt.Fprintln(w, output.Line("of the same name: "+strings.Join(h.Namesakes, ", ")))
+	}
 	if h.GetSays() != nil {
 		fmt.Fprintln(w, output.Line("its agent says: "+strings.Join(h.Differences, ", ")+
 			"; that counts once approved (`dctl hosts approve "+h.Name+"`)"))
@@ -212,7 +223,8 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 				are(int(t.EditedFiles), "installed file"), few(t.Edited, int(t.EditedFiles)))))
 		}
 		if why {
-			fmt.Fprintln(w, output.Line(fmt.Sprintf("%s should run %s: %s", t.App, cmp.Or(t.Desired, "nothing"), t.Why)))
+			fmt.Fprintln(w, output.Line(fmt.Sprintf("%s should run %s: %s", t.App, cmp.Or(t.Desired, "nothing"),
+				t.Why)))
 		}
 	}
 }

@@ -364,6 +364,11 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 		Coordinator: at,
 		Quarantine:  h.Quarantine, Approved: h.Approved,
 	}
+	for _, id := range st.Named(h.Name) {
+		if id != h.ID {
+			out.Namesakes = append(out.Namesakes, id)
+		}
+	}
 	if h.Says != nil {
 		out.Says = &controlv1.Attributes{
 			Name: h.Says.Name, Zone: h.Says.Zone, Region: h.Says.Region, Labels: h.Says.Labels,

@@ -163,11 +163,13 @@ func newest(st *deploy.State) []*deploy.Deployment {
 
 // host finds a host by id or name.
 func host(st *deploy.State, name string) (*deploy.Host, error) {
-	if h := st.Hosts[name]; h != nil {
-		return h, nil
+	found := st.Named(name)
+	if len(found) == 1 {
+		return st.Hosts[found[0]], nil
 	}
-	if h := st.Hosts[st.Names[name]]; h != nil { // the newest of that name
-		return h, nil
+	if len(found) > 1 {
+		return nil, refuse(deploy.Invalid, "%d hosts are called %s; say which by its id: %s", len(found), name,
+			strings.Join(found, ", "))
 	}
 	var names []string
 	for _, h := range st.Hosts {

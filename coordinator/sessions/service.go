@@ -350,7 +350,7 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) (
 	case changed && !s.limits.changes.Allow(host, 1):
 		return "", s.refuse(host, "changes of name, zone, labels or version")
 	case len(events) == 0:
-		return waits, nil
+		return s.namesake(host, e.Name, waits), nil
 	}
 	refusals, err := s.o.Joins.Propose(ctx, events)
 	if err == nil {
@@ -359,7 +359,18 @@ func (s *Service) enrolled(ctx context.Context, host string, h *agentv1.Hello) (
 	if err != nil {
 		return "", fmt.Errorf("enrol host %s: %w", h.Name, err)
 	}
-	return waits, nil
+	return s.namesake(host, e.Name, waits), nil
+}
+
+// namesake adds to what a host is told that another has its name.
+func (s *Service) namesake(host, name, waits string) string {
+	s.o.State.View(func(st *deploy.State) {
+		if other := st.Names[name]; other != host && other != "" {
+			waits = strings.TrimPrefix(fmt.Sprintf("%s; host %s is called %s too, so people need ids for both; give this "+
+				"one another name (`dctl hosts label %s --name OTHER`)", waits, other, name, host), "; ")
+		}
+	})
+	return waits
 }
 
 // describe is what is to be recorded of a host that says hello.

@@ -4215,6 +4215,7 @@ type Host struct {
 	Quarantine    string                 `protobuf:"bytes,11,opt,name=quarantine,proto3" json:"quarantine,omitempty"`   // why it is quarantined
 	Says          *Attributes            `protobuf:"bytes,12,opt,name=says,proto3" json:"says,omitempty"`               // what its agent says of itself where that is something else; waits for a person
 	Differences   []string               `protobuf:"bytes,14,rep,name=differences,proto3" json:"differences,omitempty"` // of that, in words
+	Namesakes     []string               `protobuf:"bytes,15,rep,name=namesakes,proto3" json:"namesakes,omitempty"`     // ids of other hosts of its name
 	Approved      uint64                 `protobuf:"varint,13,opt,name=approved,proto3" json:"approved,omitempty"`      // how often a person has set its attributes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4337,6 +4338,13 @@ func (x *Host) GetSays() *Attributes {
 func (x *Host) GetDifferences() []string {
 	if x != nil {
 		return x.Differences
+	}
+	return nil
+}
+
+func (x *Host) GetNamesakes() []string {
+	if x != nil {
+		return x.Namesakes
 	}
 	return nil
 }
@@ -7316,7 +7324,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"W\n" +
 	"\x15ListRevisionsResponse\x12>\n" +
-	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\x90\x04\n" +
+	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\xae\x04\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -7333,7 +7341,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"quarantine\x18\v \x01(\tR\n" +
 	"quarantine\x126\n" +
 	"\x04says\x18\f \x01(\v2\".groundswell.control.v1.AttributesR\x04says\x12 \n" +
-	"\vdifferences\x18\x0e \x03(\tR\vdifferences\x12\x1a\n" +
+	"\vdifferences\x18\x0e \x03(\tR\vdifferences\x12\x1c\n" +
+	"\tnamesakes\x18\x0f \x03(\tR\tnamesakes\x12\x1a\n" +
 	"\bapproved\x18\r \x01(\x04R\bapproved\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
