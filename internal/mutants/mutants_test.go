@@ -458,8 +458,8 @@ var table = []mutant{
 		"cmp.Compare(a.hash, b.hash), ", "", "./deploy", "^TestCanariesOfApplicationsDiffer$",
 	},
 	{
-		"a newcomer is not told that nobody is left", "deploy/apply_fleet.go", "if g.givenIn(w) != given {",
-		"if g.givenIn(w) != given && false {", "./deploy", "^TestNewcomersAreToldWhenNobodyIsLeft$",
+		"a newcomer is not told that nobody is left", "deploy/apply_fleet.go", "if g.givenIn(w) != given { // nobody",
+		"if g.givenIn(w) != given && false { // nobody", "./deploy", "^TestNewcomersAreToldWhenNobodyIsLeft$",
 	},
 	{
 		"who joins again gets a key that it tried", "deploy/apply_fleet.go", "Joined: s.Index,", "",
@@ -467,8 +467,15 @@ var table = []mutant{
 	},
 	{
 		"a host takes a neighbour's name", "deploy/apply_fleet.go",
-		"if !old.Unreachable || s.Hosts[e.Host] " +
-			"!= nil {", "if s == nil {", "./deploy", "^TestNobodyTakesANameThatIsHeld$",
+		"case old.Unreachable && h == nil:", "case old.Unreachable:", "./deploy", "^TestNobodyTakesANameThatIsHeld$",
+	},
+	{
+		"a ghost stays", "deploy/decide_fleet.go", "if other := d.s.successor(h); other != nil {",
+		"if other := d.s.successor(h); other != nil && false {", "./deploy", "^TestNamesakes$",
+	},
+	{
+		"the older of two is called the successor", "deploy/host.go", "id > h.ID && !other.Unreachable",
+		"id != h.ID && !other.Unreachable", "./deploy", "^TestNamesakes$",
 	},
 	{
 		"a report's numbers have no bound", "deploy/apply_reports.go",
