@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -156,6 +157,36 @@ func TestNewLabelsWithoutEnd(t *testing.T) {
 	}
 	if n := len(s.w.entries); n > changes.Burst || n == 0 || refused != 50-n {
 		t.Errorf("%d entries, %d refused", n, refused)
+	}
+}
+
+// TestNewProcessesWithoutEnd: what tells processes of an agent apart is written down,
+// so there are only so many.
+func TestNewProcessesWithoutEnd(t *testing.T) {
+	s := serve(t)
+	now, began := "i", 0
+	s.o.Speaks = func(string) string { return now }
+	s.o.Begin = func(_ context.Context, _ string, who Instance) error {
+		began++
+		now = who.ID
+		return nil
+	}
+	refused := 0
+	for i := range 50 {
+		a := s.dial(t, "h1", &agentv1.Hello{Name: "h1", Zone: "z", Instance: fmt.Sprint("i", i)})
+		if _, err := a.Recv(); err != nil {
+			if !strings.Contains(err.Error(), "too many new processes") {
+				t.Fatal(err)
+			}
+			refused++
+		}
+	}
+	if began > processes.Burst+1 || refused != 50-began || began == 0 {
+		t.Errorf("%d began, %d were refused", began, refused)
+	}
+	// The one that speaks comes back as often as it likes.
+	for range 5 {
+		s.dial(t, "h1", &agentv1.Hello{Name: "h1", Zone: "z", Instance: now}).down()
 	}
 }
 

@@ -28,6 +28,9 @@ var (
 	logBytes    = bucket.Limit{PerSecond: 4 << 20, Burst: 8 << 20}  // hook output for people
 	// A session that ends without a welcome comes again after 50 ms to 5 s.
 	hellos = bucket.Limit{PerSecond: 2, Burst: 60}
+	// A process of an agent is new when the agent was restarted, by a service manager
+	// every few seconds at most; each is written down, and asked about everywhere.
+	processes = bucket.Limit{PerSecond: 0.1, Burst: 20}
 	// What a host says of itself changes with its configuration, and each change
 	// asks every selector of every host.
 	changes = bucket.Limit{PerSecond: 1.0 / 60, Burst: 10}
@@ -37,12 +40,12 @@ var (
 const mostItems = 1024
 
 // limits are the buckets of all hosts.
-type limits struct{ messages, reports, reportBytes, logBytes, hellos, changes *bucket.Buckets }
+type limits struct{ messages, reports, reportBytes, logBytes, hellos, processes, changes *bucket.Buckets }
 
 func newLimits() limits {
 	return limits{
 		messages: bucket.New(messages), reports: bucket.New(reports), reportBytes: bucket.New(reportBytes),
-		logBytes: bucket.New(logBytes), hellos: bucket.New(hellos), changes: bucket.New(changes),
+		logBytes: bucket.New(logBytes), hellos: bucket.New(hellos), processes: bucket.New(processes), changes: bucket.New(changes),
 	}
 }
 

@@ -250,8 +250,13 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 		return err
 	}
 	who := Instance{ID: hello.Instance, Former: hello.Former, Address: caller(ctx)}
-	if err := s.o.Begin(ctx, host, who); err != nil {
-		return err
+	if s.o.Speaks(host) != who.ID {
+		if !s.limits.processes.Allow(host, 1) {
+			return s.refuse(host, "new processes of its agent")
+		}
+		if err := s.o.Begin(ctx, host, who); err != nil {
+			return err
+		}
 	}
 	st := &stream{
 		host: host, who: who, pong: make(chan struct{}, 1), send: make(chan *agentv1.Down,

@@ -115,6 +115,20 @@ var floods = []flood{
 		}
 		return n
 	}},
+	{"new processes of its agent", func(ctx context.Context, w *hostile) int {
+		n := 0
+		client := agentv1.NewAgentServiceClient(w.c.dial(w.at.Agents, w.me))
+		for ; ctx.Err() == nil; n++ {
+			s, err := client.Session(ctx)
+			if err == nil {
+				_ = hello(s, &agentv1.Hello{
+					Name: w.name, Zone: "a", Labels: map[string]string{"role": "evil"}, Instance: fmt.Sprint("i", n),
+				})
+				_ = s.CloseSend()
+			}
+		}
+		return n
+	}},
 	{"signed URLs", func(ctx context.Context, w *hostile) int {
 		client := agentv1.NewAgentServiceClient(w.c.dial(w.at.Agents, w.me))
 		return many(ctx, func() {
@@ -262,6 +276,9 @@ func TestFloodsOfEachMessage(t *testing.T) {
 		if x.enrolled > len(floods)+10 {
 			t.Errorf("c%d: %d changes of labels", i+1, x.enrolled)
 		}
+		if x.processes > 40 {
+			t.Errorf("c%d: %d processes of one agent", i+1, x.processes)
+		}
 		if x.tokens != honest+len(floods)+2 {
 			t.Errorf("c%d: %d uses of tokens, by %d hosts and two coordinators", i+1, x.tokens, honest+len(floods))
 		}
@@ -279,8 +296,8 @@ func (c *cluster) members(app string) int { return len(c.hosts(app)) }
 
 // written is what one host wrote into a log.
 type written struct {
-	entries, bytes, reports, others, nameless, enrolled, tokens int
-	generation                                                  uint64
+	entries, bytes, reports, others, nameless, enrolled, tokens, processes int
+	generation                                                             uint64
 }
 
 // wrote reads the log of a coordinator that does not run.
@@ -349,8 +366,13 @@ func (x *written) add(e state.Entry, hosts map[string]bool) {
 		}
 	}
 	for _, ev := range e.Cluster {
-		if _, ok := ev.(state.TokenUsed); ok {
+		switch ev := ev.(type) {
+		case state.TokenUsed:
 			x.tokens++
+		case state.InstanceBegan:
+			if hosts[ev.Host] {
+				x.processes++
+			}
 		}
 	}
 	if len(mine.Events) > 0 {
