@@ -356,11 +356,25 @@ func TestRevokedEverywhere(t *testing.T) {
 	if rpc.Kind(err) != rpc.KindUnauthorised {
 		t.Errorf("a new session of a revoked host: %v", err)
 	}
+	// A host that was forgotten, and somebody of whom a restored backup knows nothing.
+	_, gone := enrolled(t, nodes[0], admin, "agent", "web-2")
+	for _, r := range []*controlv1.RevokeIdentityRequest{
+		{Role: "agent", Name: "web-2"}, {Role: "agent", Name: gone.HostId}, {Role: "operator", Name: "x", Unknown: true},
+	} {
+		if out, err := admin.RevokeIdentity(ctx, r); err != nil || r.Role == "agent" &&
+			out.Identity != "agent/"+gone.HostId {
+			t.Errorf("%v: %v, %v", r, out, err)
+		}
+	}
 	for _, bad := range []*controlv1.RevokeIdentityRequest{
-		{Role: "operator", Name: "nobody"}, {Role: "agent", Name: "nobody"}, {
+		{Role: "operator", Name: "../x", Unknown: true},
+		{Role: "operator", Name: "nobody"},
+		{Role: "agent", Name: "nobody"},
+		{
 			Role: "coordinator",
 			Name: "c1",
-		}, {Role: "x", Name: "c1"},
+		},
+		{Role: "x", Name: "c1"},
 	} {
 		if _, err := admin.RevokeIdentity(ctx, bad); err == nil {
 			t.Errorf("%v was revoked", bad)

@@ -184,16 +184,43 @@ func (s *membersService) RevokeIdentity(
 	switch role, err := identity.ParseRole(r.Role); {
 	case err != nil:
 		return nil, rpc.Errorf(rpc.KindInvalid, "%v", err)
+	case r.Unknown:
+		if err := identity.CheckID(r.Name); err != nil {
+			return nil, rpc.Errorf(rpc.KindInvalid, "%v", err)
+		}
 	case role == identity.Agent:
-		if id, err = s.c.hostID(r.Name); err != nil {
+		if id, err = s.c.identityOf(r.Name); err != nil {
 			return nil, err
 		}
 	case role == identity.Operator && !s.c.hasPerson(r.Name):
-		return nil, rpc.Errorf(rpc.KindNotFound, "no operator %s; see `dctl access list`", r.Name)
+		return nil, rpc.Errorf(rpc.KindNotFound, "no operator %s; see `dctl access list`. One of whom a restored backup "+
+			"does not know is revoked with --unknown", r.Name)
 	}
 	full := r.Role + "/" + id
 	err := s.c.log.cluster(ctx, state.IdentityRevoked{Request: s.c.request(ctx, r.Mutation), Identity: full})
-	return &controlv1.RevokeIdentityResponse{Index: s.c.index(), Identity: full}, err
+	out := &controlv1.RevokeIdentityResponse{Index: s.c.index(), Identity: full}
+	s.c.store.View(func(st *deploy.State) { out.Counts = r.Role == string(identity.Agent) && st.Hosts[id] != nil })
+	return out, err
+}
+
+// identityOf resolves the name or id of a host that has an identity, whether it is
+// among the hosts still or was forgotten.
+func (c *Coordinator) identityOf(name string) (string, error) {
+	id, err := c.hostID(name)
+	if rpc.Kind(err) != rpc.KindNotFound {
+		return id, err
+	}
+	var gone []string
+	c.store.ViewCluster(func(cl *state.Cluster) { gone = cl.HostsNamed(name) })
+	switch len(gone) {
+	case 1:
+		return gone[0], nil
+	case 0:
+		return "", rpc.Errorf(rpc.KindNotFound, "no host %s, and none that was forgotten; one of which a restored "+
+			"backup does not know is revoked by its id with --unknown", name)
+	}
+	return "", rpc.Errorf(rpc.KindInvalid, "%d hosts that were forgotten were called %s; say which by its id: %s",
+		len(gone), name, strings.Join(gone, ", "))
 }
 
 func (c *Coordinator) hasPerson(name string) (known bool) {

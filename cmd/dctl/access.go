@@ -76,23 +76,27 @@ break-glass credential can (see ` + "`dcoord operator --help`" + `).`,
 }
 
 func (c *cli) accessRevokeCommand() *cobra.Command {
-	return &cobra.Command{
+	unknown := false
+	cmd := &cobra.Command{
 		Use: "revoke NAME", Short: "End an operator's credential", Args: args("NAME"),
 		SuggestFor: []string{"delete", "remove", "rm"},
 		Example:    "dctl access revoke ann -m \"laptop stolen\"",
 		Long: `End an operator's credential, at every coordinator and at once: watches that run
 end too. The name may be given to a new key with a token afterwards; the old key
-never comes back.`,
+never comes back. With --unknown also somebody who is not in ` + "`dctl access list`" + `, of
+whom a restored backup does not know.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.revoke(cmd, "operator", args[0])
+			return c.revoke(cmd, "operator", args[0], unknown)
 		},
 	}
+	cmd.Flags().BoolVar(&unknown, "unknown", false, "also somebody whom the cluster does not know")
+	return cmd
 }
 
 // revoke ends an identity.
-func (c *cli) revoke(cmd *cobra.Command, role, name string) error {
+func (c *cli) revoke(cmd *cobra.Command, role, name string, unknown bool) error {
 	return c.with(func(cl *client) error {
-		req := &controlv1.RevokeIdentityRequest{Mutation: cl.mutation(""), Role: role, Name: name}
+		req := &controlv1.RevokeIdentityRequest{Mutation: cl.mutation(""), Role: role, Name: name, Unknown: unknown}
 		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.RevokeIdentity, req)
 		if err != nil {
 			return err
@@ -100,7 +104,7 @@ func (c *cli) revoke(cmd *cobra.Command, role, name string) error {
 		return c.show(out, func(w io.Writer) {
 			fmt.Fprintf(w, "%s %s is revoked (%s)\n", role, name,
 				output.Line(out.Identity))
-			if role == "agent" {
+			if out.Counts {
 				fmt.Fprintf(w, "it still counts among the hosts of its groups, as one that does not serve: `dctl "+
 					"hosts forget %s` takes it out\n", name)
 			}

@@ -290,10 +290,11 @@ func (c *cli) hostsForget() *cobra.Command {
 }
 
 func (c *cli) hostsRevoke() *cobra.Command {
-	return &cobra.Command{
+	unknown := false
+	cmd := &cobra.Command{
 		Use: "revoke HOST", Short: "End a host's credential", Args: args("HOST"),
 		Long: `End a host's credential, at every coordinator and at once: its session ends too.
-What runs on it is not touched. Only a token that was made for it
+What runs on it is not touched. One that was forgotten can be revoked too. Only a token that was made for it
 (` + "`dctl token create --host HOST`" + `) brings it back, with a new key. Until it is
 forgotten (` + "`dctl hosts forget`" + `) the floor of its groups counts it.`,
 		Example: "dctl hosts revoke web-07 --reason \"disk was stolen\"",
@@ -301,7 +302,9 @@ forgotten (` + "`dctl hosts forget`" + `) the floor of its groups counts it.`,
 			if err := c.confirm("Revoke host " + args[0] + "? It needs a new token to come back."); err != nil {
 				return err
 			}
-			return c.revoke(cmd, "agent", args[0])
+			return c.revoke(cmd, "agent", args[0], unknown)
 		},
 	}
+	cmd.Flags().BoolVar(&unknown, "unknown", false, "also an id that the cluster does not know, after a restored backup")
+	return cmd
 }

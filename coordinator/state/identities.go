@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strings"
 
@@ -148,6 +149,19 @@ func (t Token) grant(was, says *deploy.Attributes) *deploy.Attributes {
 func (c *Cluster) HostAttributes(host string) (*deploy.Attributes, uint64) {
 	id := c.Identities["agent/"+host]
 	return id.Attributes, id.Approved
+}
+
+// HostsNamed returns the ids of hosts that have an identity and are called so, or
+// the id itself, in order.
+func (c *Cluster) HostsNamed(name string) (ids []string) {
+	for _, key := range slices.Sorted(maps.Keys(c.Identities)) {
+		id, ok := strings.CutPrefix(key, "agent/")
+		if is := c.Identities[key]; ok && (id == name || is.Attributes != nil && is.Attributes.Name == name &&
+			is.Revoked == "") {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (c *Cluster) approve(e AttributesApproved) error {

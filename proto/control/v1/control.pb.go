@@ -5875,8 +5875,9 @@ func (x *ConfirmPersonResponse) GetIndex() uint64 {
 type RevokeIdentityRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
-	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"` // operator | agent
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // of the person; name or id of the host
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`        // operator | agent
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`        // of the person; name or id of the host
+	Unknown       bool                   `protobuf:"varint,4,opt,name=unknown,proto3" json:"unknown,omitempty"` // also one that the cluster does not know, as after a restored backup; a host by its id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5932,10 +5933,18 @@ func (x *RevokeIdentityRequest) GetName() string {
 	return ""
 }
 
+func (x *RevokeIdentityRequest) GetUnknown() bool {
+	if x != nil {
+		return x.Unknown
+	}
+	return false
+}
+
 type RevokeIdentityResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Identity      string                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"` // role/id
+	Counts        bool                   `protobuf:"varint,3,opt,name=counts,proto3" json:"counts,omitempty"`    // it is among the hosts of groups still
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5982,6 +5991,13 @@ func (x *RevokeIdentityResponse) GetIdentity() string {
 		return x.Identity
 	}
 	return ""
+}
+
+func (x *RevokeIdentityResponse) GetCounts() bool {
+	if x != nil {
+		return x.Counts
+	}
+	return false
 }
 
 type RemoveCoordinatorRequest struct {
@@ -7469,14 +7485,16 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"-\n" +
 	"\x15ConfirmPersonResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"}\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x97\x01\n" +
 	"\x15RevokeIdentityRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"J\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\aunknown\x18\x04 \x01(\bR\aunknown\"b\n" +
 	"\x16RevokeIdentityResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1a\n" +
-	"\bidentity\x18\x02 \x01(\tR\bidentity\"\x82\x01\n" +
+	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x16\n" +
+	"\x06counts\x18\x03 \x01(\bR\x06counts\"\x82\x01\n" +
 	"\x18RemoveCoordinatorRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
