@@ -39,15 +39,17 @@ const firstOperator = "admin"
 // keys is what a coordinator must hold to serve. Its methods may be called
 // concurrently.
 type keys struct {
-	root   string // the coordinator's folder
-	name   string
-	life   time.Duration // of certificates
-	cred   *identity.Credential
-	gossip []byte // keys of the ring, see ringKeys
-	fresh  bool   // made just now: by bootstrap or by joining
+	root  string // the coordinator's folder
+	name  string
+	life  time.Duration // of certificates
+	cred  *identity.Credential
+	fresh bool // made just now: by bootstrap or by joining
 
 	mu  sync.Mutex // held while CAs change, on disk and here
 	cas atomic.Pointer[identity.Authorities]
+	// ring are the keys of the gossip ring, see ringKeys: every session looks at them,
+	// and waits for no disk.
+	ring atomic.Pointer[[]byte]
 }
 
 // dir is the folder of the coordinator's own identity.
@@ -89,8 +91,9 @@ func (o *Options) readKeys() (*keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read gossip key: %w", err)
 	}
-	k := &keys{root: o.Dir, name: o.Name, life: o.CertificateLife, cred: cred, gossip: gossip}
+	k := &keys{root: o.Dir, name: o.Name, life: o.CertificateLife, cred: cred}
 	k.cas.Store(cas)
+	k.ring.Store(&gossip)
 	if now := time.Now(); cred.Valid(now) != nil || now.After(cred.RenewAt()) {
 		return k, k.renew()
 	}

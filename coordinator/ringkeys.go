@@ -93,10 +93,15 @@ func (r ringState) arrange(known []byte) (keys []byte, missing string) {
 // followRingKeys keeps this coordinator's keys as the log has them, until ctx ends.
 func (c *Coordinator) followRingKeys(ctx context.Context) error {
 	c.replayed(ctx)
+	var done *ringState
 	for said := ""; ctx.Err() == nil; {
 		changed := c.store.Changed()
 		again := make(<-chan time.Time)
-		if err := c.takeRingKeys(ctx); err != nil && ctx.Err() == nil {
+		if now := c.ringNow(); done != nil && *done == now {
+			// most entries are about something else
+		} else if err := c.takeRingKeys(ctx); err == nil {
+			done = &now
+		} else if ctx.Err() == nil {
 			if text := err.Error(); text != said {
 				c.o.Log.Warn("the ring's key is not taken into use yet", "error", err)
 				said = text
@@ -159,11 +164,7 @@ func (c *Coordinator) fetchRingKeys(ctx context.Context, missing string) ([]byte
 }
 
 // ringKeys are those of the ring, the one that is used first.
-func (k *keys) ringKeys() []byte {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.gossip
-}
+func (k *keys) ringKeys() []byte { return *k.ring.Load() }
 
 // setRingKeys has the keys on disk and in use on return, and tells agents.
 func (c *Coordinator) setRingKeys(keys []byte) error {
@@ -177,14 +178,12 @@ func (c *Coordinator) setRingKeys(keys []byte) error {
 	return nil
 }
 
-// setRingKeys has the keys on disk on return.
+// setRingKeys has the keys on disk on return. One at a time may call it.
 func (k *keys) setRingKeys(keys []byte) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	if err := identity.WriteSecret(filepath.Join(k.root, gossipFile), keys); err != nil {
 		return err
 	}
-	k.gossip = keys
+	k.ring.Store(&keys)
 	return nil
 }
 
