@@ -21,7 +21,7 @@ func (s *State) ApplyEntry(index uint64, e Entry) []error {
 	if index <= s.Index {
 		return out
 	}
-	s.Index, s.Now, s.Wall = index, max(s.Now, e.At), max(s.Wall, e.Wall)
+	s.Index, s.Now, s.Wall, s.clock = index, max(s.Now, e.At), max(s.Wall, e.Wall), e.Wall
 	s.untouched()
 	s.forgetRequests()
 	for i, ev := range e.Events {

@@ -78,7 +78,7 @@ func TestRequestsAreBoundedByNumber(t *testing.T) {
 	if got := len(s.Requests); got < 100_000 || got > 101_001 || len(s.RequestLog) != got {
 		t.Errorf("%d requests are remembered", got)
 	}
-	late := at.Add(n * time.Millisecond)
+	late := at.Add(20 * time.Minute) // longer than a client tries
 	if err := freeze(s, id(100), late); err == nil || !strings.Contains(err.Error(), "so long ago") {
 		t.Errorf("a request that is forgotten: %v", err)
 	}
@@ -86,10 +86,18 @@ func TestRequestsAreBoundedByNumber(t *testing.T) {
 	if err := freeze(s, id(n-10), late); err != nil || len(s.Requests) != before {
 		t.Errorf("one that is remembered: %v", err)
 	}
-	for _, fresh := range []string{id(n + 1), "of-another-kind"} {
+	for _, fresh := range []string{id(20 * 60 * 1000), "of-another-kind"} {
 		if err := freeze(s, fresh, late); err != nil {
 			t.Errorf("a new request %s: %v", fresh, err)
 		}
+	}
+	// Whoever led had a clock that was a year ahead: what is made afterwards is done.
+	wrong := ruled(2)
+	for i := range n {
+		_ = freeze(wrong, id(i), at.AddDate(1, 0, 0))
+	}
+	if err := freeze(wrong, id(19*60*1000), late); err != nil || wrong.RequestFloor < late.UnixMilli() {
+		t.Errorf("a request after a wrong clock: %v", err)
 	}
 	one := ruled(1)
 	for i := range n {

@@ -43,6 +43,7 @@ type State struct {
 	touched   touched
 	moves     moves
 	flapping  map[string]struct{} // see sortFlapping; derived
+	clock     int64               // wall time of the entry that is applied, by the clock of who led
 	namesakes map[string]int      // hosts by name; derived
 }
 

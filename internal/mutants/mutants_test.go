@@ -589,6 +589,15 @@ var table = []mutant{
 		"a replica that lags behind is not lost", "coordinator/cutoff.go", "silent = max(silent, now.Sub(c.since))",
 		"silent = max(silent, 0)", "./coordinator", "^TestWhenAReplicaIsLost$",
 	},
+	{
+		"one wrong clock refuses all requests", "deploy/once.go",
+		"floor := min(s.RequestFloor, s.clock-requestSlack.Milliseconds())", "floor := s.RequestFloor",
+		"./deploy", "^TestRequestsAreBoundedByNumber$",
+	},
+	{
+		"processes of an agent without end", "coordinator/sessions/service.go", "!s.limits.processes.Allow(host, 1)", "false",
+		"./coordinator/sessions", "^TestNewProcessesWithoutEnd$",
+	},
 }
 
 // TestMutants applies every mutant and runs the test that must kill it. Without
