@@ -9,7 +9,6 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,8 +58,9 @@ type Coordinator struct {
 	members   *members
 	stores    *stores
 	raft      *raftLayer
-	// ringChanges is held while keys of the ring on disk are brought in line with the log.
-	ringChanges sync.Mutex
+	// ringChanges has its one place taken while keys of the ring on disk are brought in
+	// line with the log, and while the log is asked.
+	ringChanges chan struct{}
 	lostSince   atomic.Pointer[time.Time]           // this replica is cut off, see contact
 	told        atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
 	addr        Addresses
@@ -81,7 +81,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	rows := table()
 	c := &Coordinator{
-		o: o, activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
+		o: o, ringChanges: make(chan struct{}, 1), activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
 		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}},
 		refusals: newRefusals(o.Log, func(method string) bool {
 			_, known := rows[method]

@@ -118,8 +118,8 @@ func (c *Coordinator) followRingKeys(ctx context.Context) error {
 }
 
 func (c *Coordinator) takeRingKeys(ctx context.Context) error {
-	c.ringChanges.Lock()
-	defer c.ringChanges.Unlock()
+	c.ringChanges <- struct{}{}
+	defer func() { <-c.ringChanges }()
 	now, have := c.ringNow(), c.keys.ringKeys()
 	keys, missing := now.arrange(have)
 	if missing != "" {
@@ -245,8 +245,8 @@ func (c *Coordinator) ringStep(ctx context.Context, now ringState) (step string,
 // bringRingKey makes a key and brings it in. Until the log knows of it nobody looks
 // which keys it does not know.
 func (c *Coordinator) bringRingKey(ctx context.Context, e state.RingKeyAdded) error {
-	c.ringChanges.Lock()
-	defer c.ringChanges.Unlock()
+	c.ringChanges <- struct{}{}
+	defer func() { <-c.ringChanges }()
 	key := make([]byte, gossip.KeySize)
 	_, _ = rand.Read(key) // crypto/rand never fails
 	e.ID = ringKeyID(key)

@@ -570,7 +570,7 @@ var table = []mutant{
 	},
 	{
 		"a key of the ring is dropped before the log knows it", "coordinator/ringkeys.go",
-		"func (c *Coordinator) takeRingKeys(ctx context.Context) error {\n	c.ringChanges.Lock()\n	defer c.ringChanges.Unlock()\n",
+		"func (c *Coordinator) takeRingKeys(ctx context.Context) error {\n	c.ringChanges <- struct{}{}\n	defer func() { <-c.ringChanges }()\n",
 		"func (c *Coordinator) takeRingKeys(ctx context.Context) error {\n", "./internal/simtest", "^TestTheRingsKeyIsReplaced$",
 	},
 	{
