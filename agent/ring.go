@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +23,7 @@ type ring struct {
 	o       Options
 	id      string
 	members *gossip.Ring
+	keys    []byte // that members uses; guarded by saving
 
 	saving sync.Mutex // held while membership is written; before mu
 
@@ -38,7 +38,7 @@ const mostSeen = 64
 
 // openRing joins the ring. Seeds that do not answer are tried again by run.
 func openRing(o Options, m membership, key []byte) (*ring, error) {
-	r := &ring{o: o, id: m.Host, known: m, seen: map[string]string{}, wake: make(chan struct{}, 1)}
+	r := &ring{o: o, id: m.Host, known: m, keys: key, seen: map[string]string{}, wake: make(chan struct{}, 1)}
 	var err error
 	r.members, err = gossip.Open(gossip.Options{
 		Self: gossip.Member{ID: m.Host, Role: "agent"}, Bind: o.GossipBind, Keys: key, Seeds: m.Seeds,
@@ -193,14 +193,14 @@ func (r *ring) rejoin() {
 func (r *ring) setKeys(keys []byte) error {
 	r.saving.Lock()
 	defer r.saving.Unlock()
-	path := r.o.path("identity", "gossip.key")
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, keys) {
+	if bytes.Equal(r.keys, keys) {
 		return nil
 	}
 	if err := r.members.SetKeys(keys); err != nil {
 		return err
 	}
-	return identity.WriteSecret(path, keys)
+	r.keys = keys
+	return identity.WriteSecret(r.o.path("identity", "gossip.key"), keys)
 }
 
 // epoch is the highest that the host has seen.

@@ -118,10 +118,23 @@ func weight(e state.Entry) int {
 	n := 256 * (len(e.Events) + len(e.Cluster))
 	for _, f := range e.Events {
 		if h, ok := f.(deploy.HostEnrolled); ok {
-			for k, v := range h.Labels {
-				n += len(k) + len(v) + 8
+			n += labels(h.Labels)
+			if h.Says != nil {
+				n += labels(h.Says.Labels)
 			}
 		}
+	}
+	for _, f := range e.Cluster {
+		if u, ok := f.(state.TokenUsed); ok && u.Says != nil {
+			n += labels(u.Says.Labels)
+		}
+	}
+	return n
+}
+
+func labels(all map[string]string) (n int) {
+	for k, v := range all {
+		n += len(k) + len(v) + 8
 	}
 	return n
 }

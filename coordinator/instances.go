@@ -22,9 +22,11 @@ import (
 // is written there first; then every replica that can be reached is asked, once it
 // has applied that entry, whether another process of the host lives there. From
 // the entry on no replica lets the former process in that has it, and one that
-// let it in before is asked after that: between the two nobody is missed. A
-// replica that cannot be reached ends its sessions within cutOff, which is waited
-// for. Only then is the new process welcomed, and gets work.
+// let it in before is asked after that: between the two nobody is missed. That
+// nobody was found is written down too, and only then is the new process welcomed,
+// and gets work: whoever cuts the connection in between is asked about again. A
+// replica that does not answer in time is taken for dead: what has a session there,
+// behind a partition, is found out when it comes back.
 //
 // A process that does not remember the one before it comes from an older disk, or
 // from a copy of it whose original may just have lost its connection. That one
@@ -34,25 +36,28 @@ const (
 	askBound      = 5 * time.Second // a machine has 3 s to answer, see sessions
 )
 
-// speaks returns the instance that speaks for the host, by what is applied here.
+// speaks returns the instance that speaks for the host, by what is applied here; ""
+// if it was not cleared yet.
 func (c *Coordinator) speaks(host string) string {
-	now, _ := c.instance(host)
-	return now.Instance
+	if now, cleared, _ := c.instance(host); cleared {
+		return now.Instance
+	}
+	return ""
 }
 
-func (c *Coordinator) instance(host string, of ...string) (now state.Machine, splitOff bool) {
-	c.store.ViewCluster(func(s *state.Cluster) { now, splitOff = s.Instance(host, of...) })
-	return now, splitOff
+func (c *Coordinator) instance(host string, of ...string) (now state.Machine, cleared, splitOff bool) {
+	c.store.ViewCluster(func(s *state.Cluster) { now, cleared, splitOff = s.Instance(host, of...) })
+	return now, cleared, splitOff
 }
 
 // beginInstance lets a process of a host's agent speak for it.
 func (c *Coordinator) beginInstance(ctx context.Context, host string, who sessions.Instance) error {
 	known := append(slices.Clone(who.Former), who.ID)
-	was, splitOff := c.instance(host, known...)
+	was, cleared, splitOff := c.instance(host, known...)
 	switch {
 	case splitOff:
 		return rpc.Errorf(rpc.KindSplit, "this machine was split off its host, and enrols as another one")
-	case was.Instance == who.ID:
+	case was.Instance == who.ID && cleared:
 		return nil
 	case was.Instance != "" && !slices.Contains(known, was.Instance):
 		c.o.Log.Warn("a host comes with an older disk, or is a copy; its other self has time to come back",
@@ -69,7 +74,7 @@ func (c *Coordinator) beginInstance(ctx context.Context, host string, who sessio
 	}
 	other, lives := c.livingElsewhere(ctx, host, who.ID)
 	if !lives {
-		return nil
+		return c.batches.cluster(ctx, state.InstanceCleared{Host: host, Instance: who.ID})
 	}
 	first := state.Machine{Instance: other.ID, Address: other.Address}
 	c.o.Log.Error("two machines speak as one host: a copied disk; neither gets work", "host", host,
@@ -81,7 +86,8 @@ func (c *Coordinator) beginInstance(ctx context.Context, host string, who sessio
 		}
 	})
 	err := c.log.both(ctx, deploy.HostsQuarantined{Hosts: []string{host}, Cause: fmt.Sprintf(
-		"two machines speak as this host, from %s and %s; `dctl hosts split %s`", first.Address, me.Address, name)},
+		"two machines speak as this host, from %s and %s; `dctl hosts split %s --keep ADDRESS`", first.Address, me.Address,
+		name)},
 		state.HostCloned{Host: host, First: first, Second: me})
 	if err != nil && rpc.Kind(err) != rpc.KindConflict { // it is known, or the quarantine stands already
 		return err
@@ -154,11 +160,12 @@ func (s *peerService) Living(ctx context.Context, r *peerv1.LivingRequest) (*pee
 	return &peerv1.LivingResponse{Instance: other.ID, Address: other.Address}, nil
 }
 
-// SplitHost lets one of two machines keep the identity that they share.
+// SplitHost lets one of two machines keep the identity that they share. The host may
+// have been forgotten meanwhile: neither had a session.
 func (s *membersService) SplitHost(
 	ctx context.Context, r *controlv1.SplitHostRequest,
 ) (*controlv1.SplitHostResponse, error) {
-	id, err := s.c.hostID(r.Host)
+	id, err := s.c.identityOf(r.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -168,17 +175,24 @@ func (s *membersService) SplitHost(
 		return nil, rpc.Errorf(rpc.KindConflict, "no two machines speak as host %s", r.Host)
 	}
 	keep, other := clone.First, clone.Second
-	switch {
-	case r.Keep == "" || r.Keep == keep.Address:
-	case r.Keep == other.Address:
+	switch r.Keep {
+	case keep.Address:
+	case other.Address:
 		keep, other = other, keep
 	default:
-		return nil, rpc.Errorf(rpc.KindNotFound, "no machine speaks as host %s from %s; they are at %s",
-			r.Host, r.Keep, strings.Join([]string{keep.Address, other.Address}, " and "))
+		return nil, rpc.Errorf(rpc.KindInvalid,
+			"say which machine keeps the identity of %s, by its address: %s, which "+
+				"spoke for it before the other came, or %s", r.Host, keep.Address, other.Address)
 	}
 	req := s.c.request(ctx, r.Mutation)
-	err = s.c.log.both(ctx, deploy.HostsReleased{Request: req, Hosts: []string{id}, Cause: "split"},
-		state.HostSplit{Request: req, Host: id, Keep: keep.Instance})
+	split := state.HostSplit{Request: req, Host: id, Keep: keep.Instance}
+	quarantined := false
+	s.c.store.View(func(st *deploy.State) { quarantined = st.Hosts[id] != nil && st.Hosts[id].Quarantine != "" })
+	if quarantined {
+		err = s.c.log.both(ctx, deploy.HostsReleased{Request: req, Hosts: []string{id}, Cause: "split"}, split)
+	} else {
+		err = s.c.log.cluster(ctx, split)
+	}
 	return &controlv1.SplitHostResponse{Index: s.c.index(), Kept: keep.Address, Split: other.Address}, err
 }
 

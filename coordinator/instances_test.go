@@ -2,14 +2,18 @@ package coordinator
 
 import (
 	"context"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
+	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
 )
 
 // machine is a process of an agent in a test: it speaks the protocol itself.
@@ -99,7 +103,12 @@ func TestACopiedDisk(t *testing.T) {
 	if _, _, err := split("i", "i2"); err == nil {
 		t.Error("a machine that no person has split off made itself an identity")
 	}
-	done, err := admin.SplitHost(ctx, &controlv1.SplitHostRequest{Host: "h1"})
+	if _, err := admin.SplitHost(ctx, &controlv1.SplitHostRequest{Host: "h1"}); err == nil ||
+		!strings.Contains(err.Error(), "say which machine") {
+		t.Errorf("nobody said which machine keeps the identity: %v", err)
+	}
+	addresses := regexp.MustCompile(`from (\S+) and (\S+);`).FindStringSubmatch(host.Host.Quarantine)
+	done, err := admin.SplitHost(ctx, &controlv1.SplitHostRequest{Host: "h1", Keep: addresses[1]})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,5 +166,38 @@ func TestAProcessThatDied(t *testing.T) {
 	case <-ended:
 	case <-time.After(10 * time.Second):
 		t.Error("the stream on which nobody answers stays")
+	}
+}
+
+// TestWhoCutsTheQuestionShort: a copy that ends its first session before anybody was
+// asked is asked about with the next.
+func TestWhoCutsTheQuestionShort(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, Options{Name: "c1", Dir: dir, Bootstrap: true})
+	_, admin := operator(t, n)
+	ctx := t.Context()
+	cred, answer := enrolled(t, n, admin, "agent", "h1")
+	m := machine{t: t, cred: cred, instance: "i", answers: true}
+	if _, err := m.hello(ctx, n); err != nil {
+		t.Fatal(err)
+	}
+	// What its session has written before it is cut: the process, and no more.
+	entry, err := state.Encode(state.Entry{Cluster: []state.ClusterEvent{state.InstanceBegan{
+		Host: answer.HostId, Was: "i", Machine: state.Machine{Instance: "copy"},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := identity.Load(filepath.Join(dir, identityDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := peerv1.NewPeerServiceClient(dial(t, n.addr.API, self.Client())).Propose(ctx,
+		&peerv1.ProposeRequest{Entry: entry}); err != nil || out.Refusals[0].Kind != "" {
+		t.Fatal(out, err)
+	}
+	m.instance, m.former = "copy", []string{"i"}
+	if _, err := m.hello(ctx, n); err == nil || !strings.Contains(err.Error(), "two machines") {
+		t.Errorf("the copy is told %v", err)
 	}
 }

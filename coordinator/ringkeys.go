@@ -228,7 +228,7 @@ const (
 // ringStep is what comes next, and in which time; it brings a key in that is due.
 func (c *Coordinator) ringStep(ctx context.Context, now ringState) (step string, after time.Duration, err error) {
 	switch {
-	case now.next == "" && now.due:
+	case now.due && !now.used: // also while one waits that somebody may have seen
 		return "", 0, c.bringRingKey(ctx, state.RingKeyAdded{})
 	case now.next == "":
 		return "", 0, nil
@@ -260,7 +260,7 @@ func (c *Coordinator) bringRingKey(ctx context.Context, e state.RingKeyAdded) er
 func (s *membersService) RotateRingKey(
 	ctx context.Context, r *controlv1.RotateRingKeyRequest,
 ) (*controlv1.RotateRingKeyResponse, error) {
-	if now := s.c.ringNow(); now.next != "" {
+	if now := s.c.ringNow(); now.next != "" && now.used {
 		return nil, rpc.Errorf(rpc.KindConflict, "the ring's key is being replaced already; see `dctl cluster status`")
 	}
 	err := s.c.bringRingKey(ctx, state.RingKeyAdded{Request: s.c.request(ctx, r.Mutation)})

@@ -67,7 +67,20 @@ func (c *Coordinator) spend(ctx context.Context, u enrol.Use, id string) (err er
 	if err != nil {
 		return err
 	}
+	if u.Role == identity.Agent && c.cloneEnds(id, u.Key) {
+		return c.log.both(ctx, deploy.HostsReleased{Hosts: []string{id}, Cause: "it has a new key"}, use)
+	}
 	return c.batches.cluster(ctx, use)
+}
+
+// cloneEnds reports whether a new key ends that two machines speak as a host, which
+// is quarantined for it.
+func (c *Coordinator) cloneEnds(host string, key []byte) (ends bool) {
+	c.store.ViewCluster(func(s *state.Cluster) {
+		ends = s.Cloned(host) != nil && !s.Owner("agent/"+host, key)
+	})
+	c.store.View(func(s *deploy.State) { ends = ends && s.Hosts[host] != nil && s.Hosts[host].Quarantine != "" })
+	return ends
 }
 
 // membersService adds to the operators' API who belongs to the cluster.

@@ -134,7 +134,7 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 	// other is its namesake: one credential must not push any neighbour out.
 	if old := s.Hosts[s.Names[e.Name]]; old != nil && old.ID != e.Host {
 		switch {
-		case old.Unreachable && h == nil:
+		case old.Unreachable && h == nil && (s.Rules < 2 || old.Quarantine == "" || old.Quarantine == flapCause):
 			if err := s.hostLeft(HostLeft{Host: old.ID, Cause: "replaced by " + e.Host}); err != nil {
 				return err
 			}
@@ -145,6 +145,9 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 	}
 	if h == nil {
 		h = &Host{ID: e.Host, Name: e.Name, Targets: map[string]*Target{}}
+		if s.Rules >= 2 {
+			h.Came = s.Now
+		}
 		s.Hosts[e.Host] = h
 		s.called(h)
 	} else if h.Name != e.Name { // renamed: the old name is free

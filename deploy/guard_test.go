@@ -373,7 +373,18 @@ func TestNamesakes(t *testing.T) {
 			t.Errorf("%s is forgotten at once: %s", left.Host, left.Cause)
 		}
 	}
-	f.must(deploy.HostLeft{Host: "i4"})
+	// Two that lived side by side are two, whoever of them goes; a permit is waited for,
+	// and a cordon is nobody's to lift.
+	f.must(deploy.TargetsReported{Items: []deploy.Report{{Host: "i4", Counter: f.Hosts["i4"].Counter + 1}}})
+	f.Now += deploy.Time(time.Hour)
+	down("i3")
+	for _, e := range deploy.Decide(f.State, deploy.Fleet{Down: []string{"i3"}}, f.Now) {
+		if left, ok := e.(deploy.HostLeft); ok {
+			t.Errorf("%s is forgotten for a namesake of an hour: %s", left.Host, left.Cause)
+		}
+	}
+	f.must(deploy.TargetsReported{Items: []deploy.Report{{Host: "i3", Counter: f.Hosts["i3"].Counter + 1}}})
+	f.must(deploy.HostLeft{Host: "i4", Force: true})
 	if got := f.Named("web"); !slices.Equal(got, []string{"i3"}) {
 		t.Errorf("forgetting one took both: %v", got)
 	}

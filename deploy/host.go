@@ -3,6 +3,7 @@ package deploy
 import (
 	"fmt"
 	"maps"
+	"time"
 )
 
 // Host is a machine with an agent.
@@ -23,6 +24,7 @@ type Host struct {
 	// it is; it waits for a person.
 	Says     *Attributes `json:"says,omitempty"`
 	Approved uint64      `json:"approved,omitempty"` // how often a person has set its attributes
+	Came     Time        `json:"came,omitempty"`     // when it was recorded first; from level 2 on
 
 	assignedAt uint64 // index of the last entry that may have changed its assignments; derived
 }
@@ -100,14 +102,27 @@ func (s *State) Named(name string) (ids []string) {
 	return ids
 }
 
-// successor returns the host that took the place of one that does not answer: it is
-// called the same, came later, and answers; nil for none. Ids are in order of coming.
+// ghostWithin is how close to each other a machine that was killed stops answering and
+// is enrolled again. Two that lived side by side for longer are two.
+const ghostWithin = time.Minute
+
+// successor returns the host that is the machine of one that does not answer: called
+// the same, enrolled anew about when that one was heard of last; nil for none. Whoever
+// has a permit is waited for, and a person's cordon is nobody's to lift. Ids are in
+// order of coming.
 func (s *State) successor(h *Host) *Host {
-	if s.namesakes[h.Name] < 2 {
+	if s.namesakes[h.Name] < 2 || h.Quarantine != "" && h.Quarantine != flapCause {
 		return nil
 	}
+	for _, t := range sorted(h.Targets) {
+		if t.Permit != PermitNone {
+			return nil
+		}
+	}
 	for _, id := range s.Named(h.Name) {
-		if other := s.Hosts[id]; id > h.ID && !other.Unreachable {
+		other := s.Hosts[id]
+		apart := other.Came.Sub(h.DownSince)
+		if id > h.ID && !other.Unreachable && apart >= -ghostWithin && apart <= ghostWithin {
 			return other
 		}
 	}

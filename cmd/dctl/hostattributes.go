@@ -143,10 +143,9 @@ func (c *cli) hostsSplit() *cobra.Command {
 		Use: "split HOST", Short: "Make two hosts of two machines with one identity", Args: args("HOST"),
 		Long: `A machine that was made from the image or the disk of another has its key too. As
 soon as both live the host is quarantined and neither gets work: a script could run
-twice. split lets one keep the identity, the one that had it first or the one at the
-address that --keep names; the other becomes a host of its own with the same labels,
-by itself. If one of them is a thief: ` + "`dctl hosts revoke`" + ` instead.`,
-		Example: "dctl hosts show web-07\ndctl hosts split web-07\ndctl hosts split web-07 --keep 10.0.0.7:51200",
+twice. split lets the one keep the identity whose address --keep names; the other
+becomes a host of its own with the same labels, by itself. If one of them is a thief: ` + "`dctl hosts revoke`" + ` instead.`,
+		Example: "dctl hosts show web-07\ndctl hosts split web-07 --keep 10.0.0.7:51200",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(func(cl *client) error {
 				req := &controlv1.SplitHostRequest{Mutation: cl.mutation(""), Host: args[0], Keep: keep}

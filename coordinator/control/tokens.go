@@ -72,11 +72,17 @@ func (s *Service) bind(r *controlv1.CreateTokenRequest, t *TokenSpec) error {
 	if r.Uses > 1 {
 		return refuse(deploy.Invalid, "a token that is for host %s has one use", r.Host)
 	}
+	var many error
 	s.o.State.View(func(st *deploy.State) {
-		if h, err := host(st, r.Host); err == nil {
-			t.Host = h.ID
+		if ids := st.Named(r.Host); len(ids) == 1 {
+			t.Host = ids[0]
+		} else if len(ids) > 1 {
+			_, many = host(st, r.Host)
 		}
 	})
+	if many != nil {
+		return many
+	}
 	if t.Host == "" {
 		t.Binds.Name = r.Host
 		return nil

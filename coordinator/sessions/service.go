@@ -382,6 +382,14 @@ func (s *Service) namesake(host, name, waits string) string {
 func (s *Service) describe(host string, h *agentv1.Hello) deploy.HostEnrolled {
 	says := deploy.Attributes{Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels}
 	is, approved := s.o.Attributes(host)
+	if is == nil { // of an identity that is older than what is written down of them
+		s.o.State.View(func(st *deploy.State) {
+			if old := st.Hosts[host]; old != nil {
+				was := old.Attributes()
+				is, approved = &was, old.Approved
+			}
+		})
+	}
 	if is == nil {
 		is = &deploy.Attributes{Name: h.Name}
 	}

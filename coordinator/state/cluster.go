@@ -116,6 +116,8 @@ func (c *Cluster) apply(e ClusterEvent, at moment) error {
 		return c.approve(e)
 	case InstanceBegan:
 		return c.begin(e)
+	case InstanceCleared:
+		return c.cleared(e)
 	case HostCloned:
 		return c.cloned(e)
 	case HostSplit:

@@ -27,6 +27,7 @@ func everyClusterFact() []ClusterEvent {
 		IdentityRevoked{},
 		AttributesApproved{},
 		InstanceBegan{},
+		InstanceCleared{},
 		HostCloned{},
 		HostSplit{},
 		SplitEnrolled{},

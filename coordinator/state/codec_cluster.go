@@ -55,6 +55,10 @@ func encodeInstanceFact(e ClusterEvent) *statev1.Event {
 		return &statev1.Event{Fact: &statev1.Event_InstanceBegan{InstanceBegan: &statev1.InstanceBegan{
 			Host: e.Host, Was: e.Was, Instance: e.Instance, Address: e.Address,
 		}}}
+	case InstanceCleared:
+		return &statev1.Event{Fact: &statev1.Event_InstanceCleared{InstanceCleared: &statev1.InstanceCleared{
+			Host: e.Host, Instance: e.Instance,
+		}}}
 	case HostCloned:
 		return &statev1.Event{Fact: &statev1.Event_HostCloned{HostCloned: &statev1.HostCloned{
 			Host: e.Host, First: encodeMachine(e.First), Second: encodeMachine(e.Second),
@@ -76,6 +80,8 @@ func decodeInstanceFact(p *statev1.Event) ClusterEvent {
 	case *statev1.Event_InstanceBegan:
 		e := f.InstanceBegan
 		return InstanceBegan{Host: e.Host, Was: e.Was, Machine: Machine{Instance: e.Instance, Address: e.Address}}
+	case *statev1.Event_InstanceCleared:
+		return InstanceCleared{Host: f.InstanceCleared.Host, Instance: f.InstanceCleared.Instance}
 	case *statev1.Event_HostCloned:
 		e := f.HostCloned
 		return HostCloned{Host: e.Host, First: decodeMachine(e.First), Second: decodeMachine(e.Second)}

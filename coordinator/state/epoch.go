@@ -31,6 +31,8 @@ func (c *Cluster) beginEpoch(e EpochBegun, at moment) {
 		return
 	}
 	c.Epoch, c.Held = e.Epoch, someone(e.Reason)
+	// Who held the key that was being brought in may be lost.
+	c.NextRingKey, c.RingKeyUsed, c.RingKeyDue = "", false, true
 	self := "coordinator/" + e.Coordinator
 	for id := range c.Identities {
 		if strings.HasPrefix(id, "coordinator/") && id != self {

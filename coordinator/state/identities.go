@@ -26,8 +26,9 @@ type Identity struct {
 	// Machine is who speaks for a host now, Clone two at once, Split the instances
 	// that a person split off it, and whom they became.
 	Machine
-	Clone *Clone            `json:"clone,omitempty"`
-	Split map[string]string `json:"split,omitempty"`
+	Cleared bool              `json:"cleared,omitempty"` // no other was found alive since it began
+	Clone   *Clone            `json:"clone,omitempty"`
+	Split   map[string]string `json:"split,omitempty"`
 }
 
 // AttributesApproved changes what a host is, by a person, who had read what it
@@ -109,7 +110,7 @@ func (c *Cluster) take(t Token, e TokenUsed, at moment) {
 		id = Identity{Maker: t.Maker, Wall: at.wall}
 	}
 	if bytes.Equal(old.Key, e.Key) { // copies of a former key count no more, of this one they do
-		id.Machine, id.Clone, id.Split = old.Machine, old.Clone, old.Split
+		id.Machine, id.Cleared, id.Clone, id.Split = old.Machine, old.Cleared, old.Clone, old.Split
 	}
 	if known && !bytes.Equal(old.Key, e.Key) {
 		c.Ended++
@@ -118,7 +119,7 @@ func (c *Cluster) take(t Token, e TokenUsed, at moment) {
 	if t.Role == "agent" {
 		id.Attributes, id.Approved = t.grant(old.Attributes, e.Says), old.Approved
 		if id.Instance == "" {
-			id.Instance = e.Instance
+			id.Instance, id.Cleared = e.Instance, true // nobody else has the key
 		}
 	}
 	c.Identities[e.Subject] = id

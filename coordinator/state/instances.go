@@ -32,6 +32,10 @@ type InstanceBegan struct {
 	Machine
 }
 
+// InstanceCleared says that every replica was asked, after it began, whether another
+// process of the host lives, and none does: it may work now.
+type InstanceCleared struct{ Host, Instance string }
+
 // HostCloned says that two machines live with one identity: neither is let in
 // until a person has split them, or has revoked the key.
 type HostCloned struct {
@@ -57,16 +61,31 @@ type SplitEnrolled struct {
 	Key       []byte
 }
 
-func (InstanceBegan) cluster() {}
-func (HostCloned) cluster()    {}
-func (HostSplit) cluster()     {}
-func (SplitEnrolled) cluster() {}
+func (InstanceBegan) cluster()   {}
+func (InstanceCleared) cluster() {}
+func (HostCloned) cluster()      {}
+func (HostSplit) cluster()       {}
+func (SplitEnrolled) cluster()   {}
 
-// Instance returns who speaks for the host now, and whether one of these
-// instances was split off it.
-func (c *Cluster) Instance(host string, instances ...string) (now Machine, splitOff bool) {
+// Instance returns who speaks for the host now, whether it was cleared, and whether
+// the machine that remembers these instances, the newest last, was split off it.
+func (c *Cluster) Instance(host string, instances ...string) (now Machine, cleared, splitOff bool) {
 	id := c.Identities["agent/"+host]
-	return id.Machine, slices.ContainsFunc(instances, func(i string) bool { return id.isSplit(i) })
+	return id.Machine, id.Cleared, id.newestSplit(instances) != ""
+}
+
+// newestSplit returns the newest instance that says what a machine is, if that was
+// split off: a machine that keeps the identity may remember the one that did not.
+func (id Identity) newestSplit(instances []string) string {
+	for _, i := range slices.Backward(instances) {
+		if id.isSplit(i) {
+			return i
+		}
+		if i == id.Instance {
+			return ""
+		}
+	}
+	return ""
 }
 
 func (id Identity) isSplit(instance string) bool {
@@ -87,7 +106,20 @@ func (c *Cluster) begin(e InstanceBegan) error {
 	case id.Instance != e.Was || id.isSplit(e.Instance):
 		return refuse(deploy.Conflict, "another process of this host's agent began in this moment; connect again")
 	}
-	id.Machine = e.Machine
+	id.Machine, id.Cleared = e.Machine, false
+	c.setIdentity("agent/"+e.Host, id)
+	return nil
+}
+
+func (c *Cluster) cleared(e InstanceCleared) error {
+	id := c.Identities["agent/"+e.Host]
+	switch {
+	case id.Clone != nil:
+		return id.Clone.refusal()
+	case id.Instance != e.Instance:
+		return refuse(deploy.Conflict, "another process of this host's agent began in this moment; connect again")
+	}
+	id.Cleared = true
 	c.setIdentity("agent/"+e.Host, id)
 	return nil
 }
@@ -135,7 +167,7 @@ func (c *Cluster) split(e HostSplit) error {
 		id.Split = map[string]string{}
 	}
 	id.Split[other.Instance] = ""
-	id.Machine, id.Clone = keep, nil
+	id.Machine, id.Cleared, id.Clone = keep, false, nil
 	c.setIdentity("agent/"+e.Host, id)
 	return nil
 }
@@ -144,8 +176,8 @@ func (c *Cluster) split(e HostSplit) error {
 // already; else "", or a refusal.
 func (c *Cluster) SplitID(host string, instances []string, key []byte) (string, error) {
 	id := c.Identities["agent/"+host]
-	for _, i := range instances {
-		if became, split := id.Split[i]; split && (became == "" || c.Owner("agent/"+became, key)) {
+	if i := id.newestSplit(instances); i != "" {
+		if became := id.Split[i]; became == "" || c.Owner("agent/"+became, key) {
 			return became, nil
 		}
 	}
@@ -162,11 +194,7 @@ func (c *Cluster) splitOff(e SplitEnrolled, at moment) error {
 		return refuse(deploy.Conflict, "the new identity needs an id and a key of its own")
 	}
 	old.Split = maps.Clone(old.Split)
-	for _, i := range e.Instances {
-		if old.isSplit(i) {
-			old.Split[i] = e.ID
-		}
-	}
+	old.Split[old.newestSplit(e.Instances)] = e.ID
 	c.setIdentity("agent/"+e.Host, old)
 	id := Identity{Key: e.Key, Maker: old.Maker, Wall: at.wall}
 	if old.Attributes != nil {

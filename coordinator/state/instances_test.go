@@ -19,6 +19,14 @@ func TestInstances(t *testing.T) {
 	c.must(begin("", "a")) // it is that already
 	c.must(begin("a", "b"))
 	c.must(begin("a", "b")) // the answer was lost
+	if _, cleared, _ := c.view().Instance("h"); cleared {
+		t.Error("a process works before anybody was asked about others")
+	}
+	c.refused("another process", InstanceCleared{Host: "h", Instance: "a"})
+	c.must(InstanceCleared{Host: "h", Instance: "b"})
+	if _, cleared, _ := c.view().Instance("h"); !cleared {
+		t.Error("it is not cleared")
+	}
 	c.refused("another process", begin("a", "c"))
 	c.refused("no two machines", HostSplit{Host: "h", Keep: "b"})
 	ended := c.view().Ended
@@ -37,13 +45,17 @@ func TestInstances(t *testing.T) {
 	}
 	c.refused("no such machine", HostSplit{Host: "h", Keep: "c"})
 	c.must(HostSplit{Request: by("admin"), Host: "h", Keep: "a"})
-	if now, splitOff := c.view().Instance("h", "b"); now.Instance != "a" || !splitOff {
+	if now, _, splitOff := c.view().Instance("h", "b"); now.Instance != "a" || !splitOff {
 		t.Errorf("%+v speaks, b is split off: %t", now, splitOff)
 	}
 	c.refused("another process", begin("a", "b"))
+	// The machine that keeps the identity may remember the one that does not.
+	if _, _, splitOff := c.view().Instance("h", "b", "a"); splitOff {
+		t.Error("the machine that keeps the identity is split off")
+	}
 	off := SplitEnrolled{Host: "h", Instances: []string{"a", "b"}, ID: "h2", Name: "web-2", Key: []byte("k2")}
 	wrong := off
-	wrong.Instances = []string{"a"}
+	wrong.Instances = []string{"b", "a"}
 	c.refused("no person has split", wrong)
 	wrong = off
 	wrong.Key = []byte("k")
@@ -64,7 +76,7 @@ func TestInstances(t *testing.T) {
 	again := used("back", "agent/h", "k4")
 	again.Instance = "z"
 	c.must(again)
-	if now, splitOff := c.view().Instance("h", "b"); now.Instance != "z" || splitOff {
+	if now, cleared, splitOff := c.view().Instance("h", "b"); now.Instance != "z" || splitOff || !cleared {
 		t.Errorf("%+v speaks, b is split off: %t", now, splitOff)
 	}
 }

@@ -4,7 +4,8 @@ import "github.com/groundswell/groundswell/deploy"
 
 // RingKeyAdded begins the replacement of the gossip ring's key: messages under the
 // new one are taken. The key is with the proposer, and goes from coordinator to
-// coordinator, and to agents, outside of the log.
+// coordinator, and to agents, outside of the log. One that is not used yet is given
+// up by it: whoever holds that key may be lost.
 type RingKeyAdded struct {
 	Request deploy.Request
 	ID      string // hash of the key
@@ -22,7 +23,7 @@ func (RingKeyUsed) cluster()    {}
 func (RingKeyRetired) cluster() {}
 
 func (c *Cluster) addRingKey(e RingKeyAdded) error {
-	if c.NextRingKey != "" {
+	if c.NextRingKey != "" && c.RingKeyUsed {
 		return refuse(deploy.Conflict, "the ring's key is being replaced already; see `dctl cluster status`")
 	}
 	c.NextRingKey, c.RingKeyUsed, c.RingKeyDue = e.ID, false, false

@@ -10,11 +10,12 @@ func TestRingKeys(t *testing.T) {
 	c := newCluster(t)
 	c.refused("does not wait", RingKeyUsed{ID: "a"})
 	c.refused("not used beside", RingKeyRetired{ID: "a"})
-	c.must(RingKeyAdded{Request: by("admin"), ID: "a"})
-	c.refused("already", RingKeyAdded{ID: "b"})
+	c.must(RingKeyAdded{Request: by("admin"), ID: "lost"})
+	c.must(RingKeyAdded{Request: by("admin"), ID: "a"}) // whoever had the other is gone for good
 	c.refused("not used beside", RingKeyRetired{ID: "a"})
 	c.refused("does not wait", RingKeyUsed{ID: "b"})
 	c.must(RingKeyUsed{ID: "a"})
+	c.refused("already", RingKeyAdded{ID: "b"})
 	c.refused("does not wait", RingKeyUsed{ID: "a"})
 	c.must(RingKeyRetired{ID: "a"})
 	if v := c.view(); v.RingKey != "a" || v.NextRingKey != "" || v.RingKeyUsed || v.RingKeyDue {

@@ -467,7 +467,7 @@ var table = []mutant{
 	},
 	{
 		"a host takes a neighbour's name", "deploy/apply_fleet.go",
-		"case old.Unreachable && h == nil:", "case old.Unreachable:", "./deploy", "^TestNobodyTakesANameThatIsHeld$",
+		"case old.Unreachable && h == nil && (", "case old.Unreachable && (", "./deploy", "^TestNobodyTakesANameThatIsHeld$",
 	},
 	{
 		"a ghost stays", "deploy/decide_fleet.go", "if other := d.s.successor(h); other != nil {",
@@ -527,11 +527,8 @@ var table = []mutant{
 		"\tfailed := t.StageFailed", "./deploy", "^TestCountersAgreeWithASlowCount$",
 	},
 	{
-		"a host is what it says", "coordinator/sessions/service.go",
-		"	is, approved := s.o.Attributes(host)\n	if is == nil {\n		is = &deploy.Attributes{Name: " +
-			"h.Name}\n	}",
-		"	_, approved := s.o.Attributes(host)\n	is " +
-			":= &says", "./coordinator/sessions", "^TestAHostIsWhatIsWrittenDown$",
+		"a host is what it says", "coordinator/sessions/service.go", "	is, approved := s.o.Attributes(host)\n",
+		"	_, approved := s.o.Attributes(host)\n	is := &says\n", "./coordinator/sessions", "^TestAHostIsWhatIsWrittenDown$",
 	},
 	{
 		"a token's labels are added to the " +
@@ -544,8 +541,8 @@ var table = []mutant{
 		"false", "./deploy", "^TestAnOlderWordChangesNothing$",
 	},
 	{
-		"two processes speak for a host", "coordinator/instances.go", "	if !lives {\n		return nil\n	}",
-		"	if true || !lives {\n		return nil\n	}",
+		"two processes speak for a host", "coordinator/instances.go", "	if !lives {\n",
+		"	if true || !lives {\n",
 		"./coordinator", "^TestACopiedDisk$",
 	},
 	{
@@ -554,7 +551,7 @@ var table = []mutant{
 	},
 	{
 		"a copy makes itself identities without end", "coordinator/state/instances.go",
-		"split && (became == \"\" || c.Owner(\"agent/\"+became, key))", "split && (became == \"\" || true)",
+		"became == \"\" || c.Owner(\"agent/\"+became, key)", "became == \"\" || true",
 		"./coordinator", "^TestACopiedDisk$",
 	},
 	{
@@ -597,6 +594,14 @@ var table = []mutant{
 	{
 		"processes of an agent without end", "coordinator/sessions/service.go", "!s.limits.processes.Allow(host, 1)", "false",
 		"./coordinator/sessions", "^TestNewProcessesWithoutEnd$",
+	},
+	{
+		"a process works before others were asked about", "coordinator/instances.go", "was.Instance == who.ID && cleared:",
+		"was.Instance == who.ID:", "./coordinator", "^TestWhoCutsTheQuestionShort$",
+	},
+	{
+		"two that lived side by side are one", "deploy/host.go", "apart >= -ghostWithin && apart", "apart",
+		"./deploy", "^TestNamesakes$",
 	},
 }
 

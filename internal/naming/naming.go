@@ -88,12 +88,25 @@ func CheckHostWord(name, zone, region string, labels map[string]string) error {
 	if len(labels) > mostLabels {
 		return fmt.Errorf("%d labels are more than %d", len(labels), mostLabels)
 	}
-	errs := []error{CheckHost(name), CheckText("zone", zone, LongestHost), CheckText("region", region, LongestHost)}
+	errs := []error{
+		CheckHost(name), notAnID(name), CheckText("zone", zone, LongestHost),
+		CheckText("region", region, LongestHost),
+	}
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		errs = append(errs, CheckText("label", k, LongestHost),
 			CheckText("value of label "+strconv.Quote(short(k)), labels[k], longestLabel))
 	}
 	return errors.Join(errs...)
+}
+
+// notAnID refuses a name that reads like the id of a host, a ULID: whoever names that
+// host by its id would mean this one.
+func notAnID(name string) error {
+	const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	if len(name) == 26 && strings.Trim(strings.ToUpper(name), digits) == "" {
+		return fmt.Errorf("host name %q: it reads like the id of a host; use another", name)
+	}
+	return nil
 }
 
 // short keeps an error readable.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -62,7 +63,8 @@ func TestACopiedMachine(t *testing.T) {
 			t.Fatalf("two machines with one disk are %v, %v", hosts, err)
 		}
 		if err := c.API(func(ctx context.Context, api controlv1.ControlServiceClient) error {
-			_, err := api.SplitHost(ctx, &controlv1.SplitHostRequest{Host: "web-1"})
+			first := regexp.MustCompile(`from (\S+) and`).FindStringSubmatch(hosts["web-1"].Quarantine)[1]
+			_, err := api.SplitHost(ctx, &controlv1.SplitHostRequest{Host: "web-1", Keep: first})
 			return err
 		}); err != nil {
 			t.Fatal(err)

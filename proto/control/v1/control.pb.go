@@ -4429,7 +4429,7 @@ type SplitHostRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
 	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"` // name or id
-	Keep          string                 `protobuf:"bytes,3,opt,name=keep,proto3" json:"keep,omitempty"` // address of the machine that keeps the identity; "" for the one that had it first
+	Keep          string                 `protobuf:"bytes,3,opt,name=keep,proto3" json:"keep,omitempty"` // address of the machine that keeps the identity
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
