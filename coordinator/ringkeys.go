@@ -91,30 +91,20 @@ func (r ringState) arrange(known []byte) (keys []byte, missing string) {
 }
 
 // followRingKeys keeps this coordinator's keys as the log has them, until ctx ends.
+// Most entries are about something else.
 func (c *Coordinator) followRingKeys(ctx context.Context) error {
-	c.replayed(ctx)
 	var done *ringState
-	for said := ""; ctx.Err() == nil; {
-		changed := c.store.Changed()
-		again := make(<-chan time.Time)
-		if now := c.ringNow(); done != nil && *done == now {
-			// most entries are about something else
-		} else if err := c.takeRingKeys(ctx); err == nil {
+	return c.follow(ctx, "the ring's key is not taken into use yet", func(ctx context.Context) error {
+		now := c.ringNow()
+		if done != nil && *done == now {
+			return nil
+		}
+		err := c.takeRingKeys(ctx)
+		if err == nil {
 			done = &now
-		} else if ctx.Err() == nil {
-			if text := err.Error(); text != said {
-				c.o.Log.Warn("the ring's key is not taken into use yet", "error", err)
-				said = text
-			}
-			again = time.After(time.Second)
 		}
-		select {
-		case <-changed:
-		case <-again:
-		case <-ctx.Done():
-		}
-	}
-	return nil
+		return err
+	})
 }
 
 func (c *Coordinator) takeRingKeys(ctx context.Context) error {

@@ -52,13 +52,20 @@ func (c *Coordinator) casNow() (now cas) {
 
 // followCAs keeps this coordinator's CAs as the log has them, until ctx ends.
 func (c *Coordinator) followCAs(ctx context.Context) error {
-	c.replayed(ctx) // what comes before speaks of CAs that are long retired
+	return c.follow(ctx, "the cluster's CAs are not taken into use yet", c.takeCAs)
+}
+
+// follow brings something of this coordinator in line with the log, whenever that
+// changes, and again after a second where it fails; until ctx ends. What comes before
+// the log that was on disk is applied speaks of what is long over.
+func (c *Coordinator) follow(ctx context.Context, trouble string, take func(context.Context) error) error {
+	c.replayed(ctx)
 	for said := ""; ctx.Err() == nil; {
 		changed := c.store.Changed()
 		again := make(<-chan time.Time)
-		if err := c.takeCAs(ctx); err != nil && ctx.Err() == nil {
+		if err := take(ctx); err != nil && ctx.Err() == nil {
 			if text := err.Error(); text != said {
-				c.o.Log.Warn("the cluster's CAs are not taken into use yet", "error", err)
+				c.o.Log.Warn(trouble, "error", err)
 				said = text
 			}
 			again = time.After(time.Second)
