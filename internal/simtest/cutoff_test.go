@@ -24,6 +24,13 @@ func TestACutOffReplica(t *testing.T) {
 		at := func() (n map[string]int) {
 			t.Helper()
 			hosts, err := c.Hosts()
+			for range 60 { // the lead may change hands
+				if err == nil {
+					break
+				}
+				time.Sleep(time.Second)
+				hosts, err = c.Hosts()
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
