@@ -84,7 +84,7 @@ func (d *driver) deploy(id string) deploy.DeploymentStatus {
 	for range 1_000_000 {
 		events := deploy.Decide(d.s, deploy.Fleet{}, d.now)
 		if len(events) == 0 {
-			next, ok := deploy.NextWake(d.s, d.now)
+			next, _, ok := deploy.NextWake(d.s, d.now)
 			if !ok {
 				break
 			}

@@ -487,7 +487,7 @@ func TestNothingIsDueTwice(t *testing.T) {
 	f.settle(d, "h1")
 	f.settle(d, "h2")
 	f.must(deploy.BakeStarted{Deployment: "d1", Until: f.Now.Add(time.Minute)})
-	if at, ok := deploy.NextWake(f.State, f.Now); !ok || at != f.Now.Add(time.Minute) {
+	if at, _, ok := deploy.NextWake(f.State, f.Now); !ok || at != f.Now.Add(time.Minute) {
 		t.Errorf("wakes at %v, %v", at, ok)
 	}
 	f.report(deploy.Report{Host: "h1", Gen: 1, Result: deploy.ResultDone, Running: "v1"}) // health unknown: no evidence
@@ -495,7 +495,7 @@ func TestNothingIsDueTwice(t *testing.T) {
 	if events := deploy.Decide(f.State, deploy.Fleet{}, late); len(events) > 0 {
 		t.Fatalf("decided %v", events)
 	}
-	if at, ok := deploy.NextWake(f.State, late); ok {
+	if at, _, ok := deploy.NextWake(f.State, late); ok {
 		t.Errorf("wakes at %v for what no time will change", at)
 	}
 }

@@ -81,7 +81,7 @@ func TestAFreezeEndsByAFact(t *testing.T) {
 	f.must(set("db", 2*time.Hour))
 	f.must(set("cache", 0))
 	begun := f.Now
-	if at, ok := deploy.NextWake(f.State, begun); !ok || at > begun.Add(time.Hour) {
+	if at, _, ok := deploy.NextWake(f.State, begun); !ok || at > begun.Add(time.Hour) {
 		t.Errorf("the leader wakes at %v, not when the first freeze ends", at)
 	}
 	ends := func(at deploy.Time) bool {
@@ -155,7 +155,7 @@ func TestAFailoverForgetsNothing(t *testing.T) {
 	if got := back.Deployments["d2"].Failures; got != 1 {
 		t.Errorf("%d failures are known after a failover, there was 1", got)
 	}
-	if at, ok := deploy.NextWake(&back, back.Now); !ok || at != back.Now.Add(time.Hour) {
+	if at, _, ok := deploy.NextWake(&back, back.Now); !ok || at != back.Now.Add(time.Hour) {
 		t.Errorf("wakes at %v, %v, the bake ends in an hour", at, ok)
 	}
 	if errs := back.ApplyEntry(back.Index+1, deploy.Entry{

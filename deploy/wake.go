@@ -1,9 +1,20 @@
 package deploy
 
+import "time"
+
+// How much FSM time a change of leader may cost: where a deployment or a host waits
+// for a time; where nothing but the end of a freeze is waited for, which may be months
+// away and would cost an entry a second.
+const (
+	exact  = time.Second
+	coarse = time.Minute
+)
+
 // NextWake returns the next FSM time after now at which Decide must be asked
 // again although nothing changed, and false if time alone changes nothing. What
 // was due by now is no reason: Decide was asked and waits for something else.
-func NextWake(s *State, now Time) (Time, bool) {
+// Within is how much of the time until then a change of leader may cost.
+func NextWake(s *State, now Time) (at Time, within time.Duration, ok bool) {
 	w := wake{now: now}
 	for _, dep := range s.open {
 		w.deployment(s, dep)
@@ -16,10 +27,14 @@ func NextWake(s *State, now Time) (Time, bool) {
 			w.at(h.Flaps[len(h.Flaps)-1].Add(flapWindow))
 		}
 	}
+	within = coarse
+	if w.set {
+		within = exact
+	}
 	for _, f := range s.Freezes {
 		w.at(f.Until)
 	}
-	return w.time, w.set
+	return w.time, within, w.set
 }
 
 type wake struct {

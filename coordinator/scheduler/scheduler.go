@@ -48,10 +48,6 @@ type Scheduler struct {
 const (
 	retryPause = 50 * time.Millisecond
 	idle       = 5 * time.Second
-	// A leader that goes takes the time since the last entry with it. So while a
-	// deadline runs, the time is committed this often: a failover costs the time
-	// without a leader and this much.
-	tick = time.Second
 )
 
 // Run decides until ctx ends or the log is lost; it returns nil in the first
@@ -62,14 +58,17 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		fleet, now := s.Fleet.Snapshot(), s.Log.Now()
 		var events []deploy.Event
 		wait := idle
-		old := time.Duration(0) // how long ago the last entry was stamped, while a deadline runs
+		// A leader that goes takes the time since the last entry with it. So while a
+		// deadline runs, the time is committed every tick: a failover costs the time
+		// without a leader and this much. Old is how long ago the last entry was stamped.
+		old, tick := time.Duration(0), idle
 		s.State.View(func(st *deploy.State) {
 			events = slices.DeleteFunc(deploy.Decide(st, fleet, now), func(e deploy.Event) bool {
 				left, ok := e.(deploy.HostLeft)
 				return ok && !s.Fleet.Forgets(st, left.Host)
 			})
-			if at, ok := deploy.NextWake(st, now); ok {
-				old = now.Sub(st.Now)
+			if at, within, ok := deploy.NextWake(st, now); ok {
+				old, tick = now.Sub(st.Now), within
 				wait = min(wait, max(at.Sub(now), retryPause), max(tick-old, retryPause))
 			}
 		})

@@ -231,5 +231,19 @@ func TestNothingTicksWithoutADeadline(t *testing.T) {
 		if w.ticks > 0 {
 			t.Errorf("%d ticks in an hour in which nothing runs", w.ticks)
 		}
+		// A freeze that ends in a month costs an entry a minute, not one a second.
+		if refused, err := w.Propose(ctx, []deploy.Event{deploy.FreezeSet{
+			App: "www", For: 30 * 24 * time.Hour,
+		}}); err != nil || refused[0] != nil {
+			t.Fatal(refused, err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := w.run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if w.ticks < 55 || w.ticks > 62 {
+			t.Errorf("%d ticks in an hour of a freeze", w.ticks)
+		}
 	})
 }

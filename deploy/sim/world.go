@@ -259,7 +259,7 @@ func (w *World) Run(limit time.Duration, stop func() bool) error {
 			return w.err
 		}
 		asked, asks := w.ask()
-		next, ok := deploy.NextWake(w.State, w.Now)
+		next, _, ok := deploy.NextWake(w.State, w.Now)
 		if asks && (!ok || asked < next) {
 			next, ok = asked, true
 		}
