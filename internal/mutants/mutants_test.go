@@ -566,11 +566,6 @@ var table = []mutant{
 		"./agent", "^TestAdoptSplitAnywhere$",
 	},
 	{
-		"a key of the ring is dropped before the log knows it", "coordinator/ringkeys.go",
-		"func (c *Coordinator) takeRingKeys(ctx context.Context) error {\n	c.ringChanges <- struct{}{}\n	defer func() { <-c.ringChanges }()\n",
-		"func (c *Coordinator) takeRingKeys(ctx context.Context) error {\n", "./internal/simtest", "^TestTheRingsKeyIsReplaced$",
-	},
-	{
 		"a key of the ring is used before all have it", "coordinator/ringkeys.go", "if err != nil || len(waits) > 0 {",
 		"if err != nil || false && len(waits) > 0 {", "./internal/simtest", "^TestTheRingsKeyIsReplaced$",
 	},
