@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -88,5 +89,18 @@ func TestAnEntryHasABound(t *testing.T) {
 	}
 	if n := fitting(many); n != batchFacts {
 		t.Errorf("%d facts make an entry", n)
+	}
+}
+
+// TestWhatAHostSaysWeighs: words that wait for a person are in the entry too.
+func TestWhatAHostSaysWeighs(t *testing.T) {
+	says := &deploy.Attributes{Labels: map[string]string{"k": strings.Repeat("x", 1000)}}
+	for what, e := range map[string]state.Entry{
+		"a hello":      {Entry: deploy.Entry{Events: []deploy.Event{deploy.HostEnrolled{Says: says}}}},
+		"an enrolment": {Cluster: []state.ClusterEvent{state.TokenUsed{Says: says}}},
+	} {
+		if w := weight(e); w < 1000 {
+			t.Errorf("%s weighs %d", what, w)
+		}
 	}
 }

@@ -81,7 +81,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	rows := table()
 	c := &Coordinator{
-		o: o, ringChanges: make(chan struct{}, 1), activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
+		o: o, ringChanges: make(chan struct{},
+			1), activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
 		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}},
 		refusals: newRefusals(o.Log, func(method string) bool {
 			_, known := rows[method]

@@ -359,7 +359,10 @@ func TestRevokedEverywhere(t *testing.T) {
 	// A host that was forgotten, and somebody of whom a restored backup knows nothing.
 	_, gone := enrolled(t, nodes[0], admin, "agent", "web-2")
 	for _, r := range []*controlv1.RevokeIdentityRequest{
-		{Role: "agent", Name: "web-2"}, {Role: "agent", Name: gone.HostId}, {Role: "operator", Name: "x", Unknown: true},
+		{Role: "agent", Name: "web-2"}, {Role: "agent", Name: gone.HostId}, {
+			Role: "operator", Name: "x",
+			Unknown: true,
+		},
 	} {
 		if out, err := admin.RevokeIdentity(ctx, r); err != nil || r.Role == "agent" &&
 			out.Identity != "agent/"+gone.HostId {

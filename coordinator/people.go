@@ -193,8 +193,9 @@ func (s *membersService) RevokeIdentity(
 			return nil, err
 		}
 	case role == identity.Operator && !s.c.hasPerson(r.Name):
-		return nil, rpc.Errorf(rpc.KindNotFound, "no operator %s; see `dctl access list`. One of whom a restored backup "+
-			"does not know is revoked with --unknown", r.Name)
+		return nil, rpc.Errorf(rpc.KindNotFound,
+			"no operator %s; see `dctl access list`. One of whom a restored backup "+
+				"does not know is revoked with --unknown", r.Name)
 	}
 	full := r.Role + "/" + id
 	err := s.c.log.cluster(ctx, state.IdentityRevoked{Request: s.c.request(ctx, r.Mutation), Identity: full})

@@ -238,7 +238,8 @@ func TestWhoIsInTheWay(t *testing.T) {
 	if got := f.Behind(d3); got != d2 || f.Behind(d2) != nil {
 		t.Errorf("d3 is behind %v, d2 behind %v", got, f.Behind(d2))
 	}
-	if got := deploy.Holds(f.State, d3, f.Now); len(got) != 1 || !strings.Contains(got[0], "v2 (d2), which is running") {
+	if got := deploy.Holds(f.State, d3, f.Now); len(got) != 1 ||
+		!strings.Contains(got[0], "v2 (d2), which is running") {
 		t.Errorf("it waits for %q", got)
 	}
 	d3.Config.InFlight.Max = 2

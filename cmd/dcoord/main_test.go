@@ -107,7 +107,8 @@ func TestLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.Name != "flag" || s.API != "env:1" || s.Agents != "file:2" || s.Raft != ":7102" || s.LogLevel != "warn" ||
-		s.Debug != "" || !slices.Equal(s.Join, []string{"c:3"}) || !slices.Equal(s.Approvers["oncall"], []string{"ann"}) {
+		s.Debug != "" || !slices.Equal(s.Join, []string{"c:3"}) ||
+		!slices.Equal(s.Approvers["oncall"], []string{"ann"}) {
 		t.Errorf("%+v", s)
 	}
 }

@@ -45,7 +45,8 @@ func printPeople(w io.Writer, s *controlv1.ListPeopleResponse) {
 		case p.BreakGlass:
 			state = "BREAK-GLASS, first used at " + p.UsedAt
 		}
-		rows = append(rows, output.Cells(p.Name, output.Dash(p.CountsAs), output.Dash(p.MadeBy), output.Dash(p.ConfirmedBy),
+		rows = append(rows, output.Cells(p.Name, output.Dash(p.CountsAs), output.Dash(p.MadeBy),
+			output.Dash(p.ConfirmedBy),
 			output.Moment(p.SinceMs), state))
 	}
 	// a broken pipe ends the program anyway

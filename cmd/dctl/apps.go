@@ -162,7 +162,8 @@ func printApp(w io.Writer, a *controlv1.App) {
 			if why == "" {
 				why = "is being brought up to date"
 			}
-			drift = append(drift, output.Cells(g.Name, x.Host, output.ShortName(x.Runs), output.ShortName(x.Wants), why))
+			drift = append(drift, output.Cells(g.Name, x.Host, output.ShortName(x.Runs),
+				output.ShortName(x.Wants), why))
 		}
 	}
 	var grades []string

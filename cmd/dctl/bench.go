@@ -98,7 +98,8 @@ func benchOptions(o *bench.Options) (err error) {
 		return usage("--hosts-each %d: use at most --hosts", o.HostsEach)
 	case o.Waves < 1 || o.Waves > 50:
 		return usage("--waves %d: use 1 to 50", o.Waves)
-	case o.Deployments < 0 || o.KillLeader < 0 || o.AtOnce < 1 || o.Duration < 0 || o.Idle < 0 || o.Duration > 24*time.Hour:
+	case o.Deployments < 0 || o.KillLeader < 0 || o.AtOnce < 1 || o.Duration < 0 || o.Idle < 0 ||
+		o.Duration > 24*time.Hour:
 		return usage("--deployments, --kill-leader, --at-once, --idle and --duration are not negative, and a day at most")
 	case o.KillLeader > 0 && o.Coordinators == 1:
 		return usage("--kill-leader needs three coordinators: with one nobody is left")

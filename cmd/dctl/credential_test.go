@@ -210,7 +210,8 @@ func TestWhoRetiresACAStaysIn(t *testing.T) {
 	nextKey, err := next.KeyPEM()
 	must(t, err)
 	r := &retirer{}
-	r.cas, err = identity.ParseAuthorities(append(append([]byte{}, next.PEM...), cl.ca.PEM...), append(oldKey, nextKey...), 0)
+	r.cas, err = identity.ParseAuthorities(append(append([]byte{}, next.PEM...), cl.ca.PEM...),
+		append(oldKey, nextKey...), 0)
 	must(t, err)
 	key, csr, err := identity.NewKey()
 	must(t, err)

@@ -274,7 +274,10 @@ func (f *fake) ClusterStatus(context.Context,
 	}
 	return &controlv1.ClusterStatusResponse{
 		ClusterId: "01C", Leader: "c1",
-		Coordinators: []*controlv1.Coordinator{{Name: "c1", Leader: true, Voter: true, Alive: true, Address: "c1:7100"}},
+		Coordinators: []*controlv1.Coordinator{{
+			Name: "c1", Leader: true, Voter: true, Alive: true,
+			Address: "c1:7100",
+		}},
 	}, f.fail
 }
 

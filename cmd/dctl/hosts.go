@@ -305,6 +305,7 @@ forgotten (` + "`dctl hosts forget`" + `) the floor of its groups counts it.`,
 			return c.revoke(cmd, "agent", args[0], unknown)
 		},
 	}
-	cmd.Flags().BoolVar(&unknown, "unknown", false, "also an id that the cluster does not know, after a restored backup")
+	cmd.Flags().BoolVar(&unknown, "unknown", false,
+		"also an id that the cluster does not know, after a restored backup")
 	return cmd
 }

@@ -181,7 +181,8 @@ func drawResult(w io.Writer, r agent.LocalResult) {
 	if r.Result == agent.LocalSucceeded {
 		return
 	}
-	fmt.Fprintf(w, "  event    %s\n  code     %d (%s)\n  message  %s\n", r.Event, r.Code, r.Code, output.Clean(r.Message))
+	fmt.Fprintf(w, "  event    %s\n  code     %d (%s)\n  message  %s\n", r.Event, r.Code, r.Code,
+		output.Clean(r.Message))
 	if r.Script != "" {
 		fmt.Fprintf(w, "  script   %s\n", output.Clean(r.Script))
 	}

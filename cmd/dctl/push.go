@@ -182,7 +182,8 @@ func (c *cli) lintBundle(ctx context.Context, f *pushFlags, src artifacts.Source
 		fmt.Fprintf(c.err, "%s: %s\n", x.severity, output.Clean(x.text))
 	}
 	if errs > 0 {
-		return usage("%s has %s, and nothing was sent; mend them, or say --no-lint", f.path, output.Count(errs, "error"))
+		return usage("%s has %s, and nothing was sent; mend them, or say --no-lint", f.path,
+			output.Count(errs, "error"))
 	}
 	return nil
 }

@@ -145,7 +145,8 @@ func (c *cli) revisionsVerify() *cobra.Command {
 			}
 			return c.show(object{{"app", app}, {"revision", args[0]}, {"digest", r.Digest}, {"ok", true}},
 				func(w io.Writer) {
-					fmt.Fprintln(w, output.Line(fmt.Sprintf("%s %s is whole: %s in %s", app, args[0], output.Bytes(r.Bytes),
+					fmt.Fprintln(w, output.Line(fmt.Sprintf("%s %s is whole: %s in %s", app, args[0],
+						output.Bytes(r.Bytes),
 						output.Count(int(r.Files), "file"))))
 				})
 		})

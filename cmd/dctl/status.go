@@ -260,7 +260,8 @@ func (c *cli) historyCommand() *cobra.Command {
 			}
 			return list(c, "deployments", out.Deployments,
 				"ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
-					return output.Cells(d.Id, d.App, d.Group, output.ShortName(d.Revision), statusText(d), output.Moment(d.CreatedMs),
+					return output.Cells(d.Id, d.App, d.Group, output.ShortName(d.Revision), statusText(d),
+						output.Moment(d.CreatedMs),
 						output.Clock(d.ElapsedMs),
 						d.Actor, cmp.Or(d.Reason, d.Asked))
 				})

@@ -104,7 +104,8 @@ func printTokens(w io.Writer, s *controlv1.ListTokensResponse) {
 			whom = append(whom, "zone="+t.Zone)
 		}
 		whom = append(whom, pairs(t.Labels)...)
-		rows = append(rows, output.Cells(t.Id, t.Role, output.Dash(strings.TrimSpace(strings.Join(whom, " "))), t.Uses, left, output.Dash(t.Actor),
+		rows = append(rows, output.Cells(t.Id, t.Role, output.Dash(strings.TrimSpace(strings.Join(whom, " "))), t.Uses,
+			left, output.Dash(t.Actor),
 			output.Dash(strings.Join(t.UsedBy, " "))))
 	}
 	_ = output.Table(w, "ID\tROLE\tFOR\tUSES\tLEFT\tMADE BY\tUSED BY", rows) // a broken pipe ends the program anyway

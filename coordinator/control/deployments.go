@@ -129,7 +129,8 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 	}
 	repair := r.Revision == "@current" && !r.Redeploy
 	plan, err := deploy.Plan(st, deploy.PlanInput{
-		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy || repair, Force: r.ForceBad,
+		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy ||
+			repair, Force: r.ForceBad,
 		Skip: skip,
 	})
 	if err != nil {
@@ -149,8 +150,9 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 	}
 	out.plan.Notes = append(out.plan.Notes, skipNotes(st, skip)...)
 	if repair {
-		out.plan.Notes = append(out.plan.Notes, "every host compares its installed files with what the last deployment "+
-			"left; one that runs the revision, healthy and unedited, does nothing (--redeploy does it all again)")
+		out.plan.Notes = append(out.plan.Notes,
+			"every host compares its installed files with what the last deployment "+
+				"left; one that runs the revision, healthy and unedited, does nothing (--redeploy does it all again)")
 	}
 	out.event = deploy.DeploymentCreated{
 		App: g.App, Group: g.Name, Revision: rev.Digest, RevName: rev.Name, Config: config, Waves: plan.Waves,

@@ -101,7 +101,8 @@ func TestWhoSomebodyBecomes(t *testing.T) {
 		t.Errorf("a coordinator became %s", out.HostId)
 	}
 	f.named = "ann"
-	if out := enrol(f.request(identity.Operator)); out.HostId != "ann" || out.GossipKey != nil || out.GossipSeeds != nil {
+	if out := enrol(f.request(identity.Operator)); out.HostId != "ann" || out.GossipKey != nil ||
+		out.GossipSeeds != nil {
 		t.Errorf("an operator got %+v", out)
 	}
 }

@@ -36,7 +36,10 @@ type world struct {
 }
 
 func newWorld() *world {
-	return &world{state: deploy.NewState(), watched: map[chan struct{}]string{}, entries: make(chan []deploy.Event, 1000)}
+	return &world{
+		state: deploy.NewState(), watched: map[chan struct{}]string{},
+		entries: make(chan []deploy.Event, 1000),
+	}
 }
 
 func (w *world) View(f func(*deploy.State)) {

@@ -39,3 +39,13 @@ func TestRingKeys(t *testing.T) {
 		t.Error("a second one is not followed by another key")
 	}
 }
+
+// TestANewEpochGivesUpAKeyThatNobodyMayHave: whoever brought it in may be lost.
+func TestANewEpochGivesUpAKeyThatNobodyMayHave(t *testing.T) {
+	c := newCluster(t)
+	c.must(RingKeyAdded{Request: by("admin"), ID: "lost"})
+	c.must(EpochBegun{Epoch: 2, Coordinator: "c1", Key: []byte("k1"), Reason: "drill"})
+	if v := c.view(); v.NextRingKey != "" || v.RingKeyUsed || !v.RingKeyDue {
+		t.Errorf("in the new epoch: %+v", v)
+	}
+}

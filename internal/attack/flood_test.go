@@ -143,7 +143,10 @@ var floods = []flood{
 		client := agentv1.NewEnrolmentServiceClient(w.c.dial(w.at.Agents, stolen{}))
 		_, csr := request(w.c.t)
 		return many(ctx, func() {
-			_, _ = client.Enrol(ctx, &agentv1.EnrolRequest{Token: w.secret, CsrDer: csr, Name: "x", Role: "agent", Instance: "i"})
+			_, _ = client.Enrol(ctx, &agentv1.EnrolRequest{
+				Token: w.secret, CsrDer: csr, Name: "x", Role: "agent",
+				Instance: "i",
+			})
 		})
 	}},
 	{"enrolments of 3 MB", func(ctx context.Context, w *hostile) int {
@@ -244,7 +247,8 @@ func TestFloodsOfEachMessage(t *testing.T) {
 		n := <-done
 		made += n
 		p99, acks := fl.p99()
-		t.Logf("%-40s %7d made; p99 of %d acknowledgements %s, %.1f times", f.name, n, acks, p99.Round(time.Millisecond),
+		t.Logf("%-40s %7d made; p99 of %d acknowledgements %s, %.1f times", f.name, n, acks,
+			p99.Round(time.Millisecond),
 			float64(p99)/float64(max(calm, 1)))
 		if n == 0 || acks == 0 {
 			t.Errorf("%s: %d requests, %d acknowledgements: nothing was shown", f.name, n, acks)
@@ -392,7 +396,10 @@ func TestSilenceEnds(t *testing.T) {
 	var all sync.WaitGroup
 	for port, addr := range map[string]string{"API": n.API, "agents": n.Agents, "raft": n.Raft, "gossip": n.Gossip} {
 		for what, first := range map[string][]byte{
-			"nothing": nil, "half a handshake": {0x16, 3, 1, 2, 0, 1, 0, 1}, "nonsense": []byte("GET / HTTP/1.0\r\n\r\n"),
+			"nothing": nil, "half a handshake": {
+				0x16, 3, 1, 2, 0, 1, 0,
+				1,
+			}, "nonsense": []byte("GET / HTTP/1.0\r\n\r\n"),
 		} {
 			all.Go(func() {
 				conn, err := net.Dial("tcp", addr)

@@ -12,7 +12,8 @@ func TestGrowthIsToldForTheLastTenth(t *testing.T) {
 	got := rates(curve, 300)
 	want := []JoinRate{{At: 100, Rate: 10}, {At: 300, Rate: 200}}
 	for i := range want {
-		if i >= len(got) || got[i].At != want[i].At || got[i].Rate < want[i].Rate*0.99 || got[i].Rate > want[i].Rate*1.01 {
+		if i >= len(got) || got[i].At != want[i].At || got[i].Rate < want[i].Rate*0.99 ||
+			got[i].Rate > want[i].Rate*1.01 {
 			t.Fatalf("got %v, want %v", got, want)
 		}
 	}

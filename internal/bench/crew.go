@@ -41,7 +41,10 @@ func startCrew(f *devfleet.Fleet, argv []string, o WorkerOptions, hosts, atOnce 
 	o.AtOnce = max(1, atOnce/n)
 	for i := range n {
 		o.From, o.To = hosts*i/n, hosts*(i+1)/n
-		w := &workerProcess{ended: make(chan error, 1), log: filepath.Join(f.Dir(), "logs", fmt.Sprintf("hosts-%d.log", i))}
+		w := &workerProcess{
+			ended: make(chan error, 1),
+			log:   filepath.Join(f.Dir(), "logs", fmt.Sprintf("hosts-%d.log", i)),
+		}
 		cmd := exec.Command(argv[0], argv[1:]...)
 		log, err := os.Create(w.log)
 		if err != nil {

@@ -108,7 +108,8 @@ func (f *Figures) Table() string {
 	}
 	for i, t := range []*Times{f.Dispatch, f.WaveGap} {
 		if t != nil {
-			line([]string{"submit to first task", "wave gap"}[i], "p50 %.0f ms, p99 %.0f ms, max %.0f ms of %d", 1e3*t.P50,
+			line([]string{"submit to first task", "wave gap"}[i], "p50 %.0f ms, p99 %.0f ms, max %.0f ms of %d",
+				1e3*t.P50,
 				1e3*t.P99, 1e3*t.Max, t.N)
 		}
 	}

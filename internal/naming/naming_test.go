@@ -44,10 +44,24 @@ func TestTexts(t *testing.T) {
 	}
 }
 
+// TestAHostIsNotCalledLikeAnother: a name that reads like an id would be taken for the
+// host that has it.
+func TestAHostIsNotCalledLikeAnother(t *testing.T) {
+	for name, good := range map[string]bool{
+		"01M8E10EW67TT3JRT73WZDA3B4": false, "01m8e10ew67tt3jrt73wzda3b4": false,
+		"01M8E10EW67TT3JRT73WZDA3B4.example": true, "web-1": true, "abcdefghijklmnopqrstuvwxyz": true,
+	} {
+		if err := CheckHostWord(name, "", "", nil); (err == nil) != good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func FuzzCheck(f *testing.F) {
 	f.Add("a..b")
 	f.Fuzz(func(t *testing.T, s string) {
-		if Check("revision", s) == nil && (strings.ContainsAny(s, "/\\\x00\x1b\n ,:=|*?") || s[0] == '-' || s[0] == '.') {
+		if Check("revision", s) == nil && (strings.ContainsAny(s, "/\\\x00\x1b\n ,:=|*?") || s[0] == '-' ||
+			s[0] == '.') {
 			t.Errorf("%q is taken for a name", s)
 		}
 	})

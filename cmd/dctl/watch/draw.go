@@ -183,7 +183,8 @@ func (v *liveView) hosts(d *controlv1.Deployment, rows int) []string {
 			colour = "1"
 		}
 		out = append(out, "  "+v.style(colour, false,
-			fmt.Sprintf("%-10s", output.Line(t.Status)))+" "+output.Line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone, TaskText(t))))
+			fmt.Sprintf("%-10s", output.Line(t.Status)))+" "+output.Line(fmt.Sprintf("%s  %s  %s", t.Name, t.Zone,
+			TaskText(t))))
 	}
 	return out
 }

@@ -86,7 +86,8 @@ func (f *follower) again(err error, try int) bool {
 func (f *follower) stream(ctx context.Context, out chan<- Update) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := f.cluster.API().WatchDeployment(ctx, &controlv1.WatchDeploymentRequest{Id: f.o.Deployment, After: f.index})
+	s, err := f.cluster.API().WatchDeployment(ctx,
+		&controlv1.WatchDeploymentRequest{Id: f.o.Deployment, After: f.index})
 	if err != nil {
 		return err
 	}
