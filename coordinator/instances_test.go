@@ -201,3 +201,36 @@ func TestWhoCutsTheQuestionShort(t *testing.T) {
 		t.Errorf("the copy is told %v", err)
 	}
 }
+
+// TestAForgottenCloneIsSplit: neither machine has a session, so the host is forgotten
+// in time; people can still say which of the two it is.
+func TestAForgottenCloneIsSplit(t *testing.T) {
+	n := start(t, Options{Name: "c1", Dir: t.TempDir(), Bootstrap: true})
+	_, admin := operator(t, n)
+	ctx := t.Context()
+	cred, answer := enrolled(t, n, admin, "agent", "h1")
+	m := machine{t: t, cred: cred, instance: "i", answers: true}
+	if _, err := m.hello(ctx, n); err != nil {
+		t.Fatal(err)
+	}
+	m.instance, m.former = "copy", []string{"i"}
+	if _, err := m.hello(ctx, n); err == nil {
+		t.Fatal("a copy was welcomed")
+	}
+	host, err := admin.GetHost(ctx, &controlv1.GetHostRequest{Host: answer.HostId})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := regexp.MustCompile(`from (\S+) and`).FindStringSubmatch(host.Host.Quarantine)[1]
+	eventually(t, "the host is forgotten", func() bool {
+		_, err := admin.ForgetHost(ctx, &controlv1.ForgetHostRequest{Host: answer.HostId})
+		return err == nil
+	})
+	if _, err := admin.SplitHost(ctx, &controlv1.SplitHostRequest{Host: "h1", Keep: address}); err != nil {
+		t.Fatal(err)
+	}
+	m.instance, m.former = "i", nil
+	if _, err := m.hello(ctx, n); err != nil {
+		t.Errorf("the one that keeps the identity: %v", err)
+	}
+}
