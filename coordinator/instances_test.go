@@ -234,3 +234,47 @@ func TestAForgottenCloneIsSplit(t *testing.T) {
 		t.Errorf("the one that keeps the identity: %v", err)
 	}
 }
+
+// TestANewKeyEndsAClone: the quarantine goes with its reason.
+func TestANewKeyEndsAClone(t *testing.T) {
+	n := start(t, Options{Name: "c1", Dir: t.TempDir(), Bootstrap: true})
+	_, admin := operator(t, n)
+	ctx := t.Context()
+	cred, answer := enrolled(t, n, admin, "agent", "h1")
+	m := machine{t: t, cred: cred, instance: "i", answers: true}
+	if _, err := m.hello(ctx, n); err != nil {
+		t.Fatal(err)
+	}
+	m.instance, m.former = "copy", []string{"i"}
+	if _, err := m.hello(ctx, n); err == nil {
+		t.Fatal("a copy was welcomed")
+	}
+	var token *controlv1.CreateTokenResponse
+	eventually(t, "a token for the host", func() (done bool) {
+		var err error
+		token, err = admin.CreateToken(ctx, &controlv1.CreateTokenRequest{Host: "h1"})
+		return err == nil
+	})
+	key, csr, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := join(t, n, token.Token, &agentv1.EnrolRequest{CsrDer: csr, Role: "agent", Instance: "j", Name: "h1"})
+	if err != nil || out.HostId != answer.HostId {
+		t.Fatal(out, err)
+	}
+	again := machine{t: t, instance: "j", answers: true}
+	if again.cred, err = identity.NewCredential(out.CertificatePem, key, out.CaPem); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.hello(ctx, n); err != nil {
+		t.Error(err)
+	}
+	host, err := admin.GetHost(ctx, &controlv1.GetHostRequest{Host: answer.HostId})
+	if err != nil || host.Host.Quarantine != "" {
+		t.Errorf("with a new key it is %q, %v", host.GetHost().GetQuarantine(), err)
+	}
+	if _, err := m.hello(ctx, n); err == nil {
+		t.Error("the former key is let in")
+	}
+}
