@@ -527,7 +527,7 @@ var table = []mutant{
 		"\tfailed := t.StageFailed", "./deploy", "^TestCountersAgreeWithASlowCount$",
 	},
 	{
-		"a host is what it says", "coordinator/sessions/service.go", "	is, approved := s.o.Attributes(host)\n",
+		"a host is what it says", "coordinator/sessions/describe.go", "	is, approved := s.o.Attributes(host)\n",
 		"	_, approved := s.o.Attributes(host)\n	is := &says\n", "./coordinator/sessions", "^TestAHostIsWhatIsWrittenDown$",
 	},
 	{
