@@ -51,7 +51,7 @@ func newScreen(t *testing.T, columns, rows int) *screen {
 	t.Cleanup(func() {
 		_ = tty.Close()
 		<-s.ended
-		_ = s.model.Close()
+		_ = s.model.InputPipe().(io.Closer).Close() // the emulator's own Close races with its Read
 		_ = ours.Close()
 		<-answers
 	})

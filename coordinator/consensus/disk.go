@@ -31,6 +31,7 @@ import (
 type disk struct {
 	*raftboltdb.BoltStore
 	dir     string
+	snaps   raft.SnapshotStore // nil while offline
 	reserve *reserve
 	told    func(full bool, why error)
 	wake    chan struct{} // the disk became full, or much was written
@@ -93,8 +94,35 @@ func (d *disk) open() (err error) {
 // StoreLog implements raft.LogStore.
 func (d *disk) StoreLog(l *raft.Log) error { return d.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs implements raft.LogStore.
+// GetLog implements raft.LogStore. The entry that the newest snapshot ends with
+// is known by its term alone, if the log begins right after it. Raft needs that:
+// a follower that was sent a snapshot and entries, and whose answer to the
+// entries was lost, is asked whether it has the snapshot's last entry, and would
+// be sent the same snapshot for ever (hashicorp/raft issue 86). A leader never
+// sends this entry: it first looks for the one before it, which is not there.
+func (d *disk) GetLog(index uint64, l *raft.Log) error {
+	err := d.BoltStore.GetLog(index, l)
+	if !errors.Is(err, raft.ErrLogNotFound) || d.snaps == nil || index <= 1 {
+		return err
+	}
+	if first, e := d.FirstIndex(); e != nil || first != index+1 {
+		return err
+	}
+	list, e := d.snaps.List()
+	if e != nil || len(list) == 0 || list[0].Index != index {
+		return err
+	}
+	*l = raft.Log{Index: index, Term: list[0].Term, Type: raft.LogNoop}
+	return nil
+}
+
+// StoreLogs implements raft.LogStore. Entries that do not follow the last one
+// follow a snapshot that was installed: what the log held before is in it, and
+// is removed. After a crash in between the log is empty, and the snapshot there.
 func (d *disk) StoreLogs(logs []*raft.Log) error {
+	if err := d.beginAfterGap(logs); err != nil {
+		return err
+	}
 	size := int64(0)
 	for _, l := range logs {
 		size += int64(len(l.Data)) + pageCost
@@ -107,6 +135,18 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 	}
 	d.stored(logs, size)
 	return nil
+}
+
+func (d *disk) beginAfterGap(logs []*raft.Log) error {
+	last, err := d.LastIndex()
+	if err != nil || last == 0 || len(logs) == 0 || logs[0].Index <= last+1 {
+		return err
+	}
+	first, err := d.FirstIndex()
+	if err != nil {
+		return err
+	}
+	return d.DeleteRange(first, last)
 }
 
 // DeleteRange implements raft.LogStore.

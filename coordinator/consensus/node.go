@@ -109,6 +109,7 @@ func open(o Options, store *disk) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots in %s: %w", o.Dir, err)
 	}
+	store.snaps = snaps
 	if err := o.check(store, snaps); err != nil {
 		return nil, fmt.Errorf("cannot use the state in %s: %w", o.Dir, err)
 	}

@@ -595,6 +595,10 @@ var table = []mutant{
 		"was.Instance == who.ID && (cleared || true):", "./coordinator", "^TestWhoCutsTheQuestionShort$",
 	},
 	{
+		"a lost answer after a snapshot", "coordinator/consensus/disk.go", "len(list) == 0 || list[0].Index != index",
+		"true", "./coordinator/consensus", "^TestTheAnswerAfterASnapshotIsLost$",
+	},
+	{
 		"two that lived side by side are one", "deploy/host.go", "apart >= -ghostWithin && apart", "apart",
 		"./deploy", "^TestNamesakes$",
 	},
