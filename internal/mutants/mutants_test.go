@@ -625,6 +625,7 @@ func TestMutants(t *testing.T) {
 			if !on || which != "all" && !strings.Contains(m.name, which) {
 				return
 			}
+			t.Parallel() // half of a mutant's time is linking and waiting
 			began := time.Now()
 			out := m.test(t, root, path, bytes.Replace(text, []byte(m.old), []byte(m.now), 1))
 			t.Logf("killed  %-46s %s %s (%.1fs)", m.name, m.run, out, time.Since(began).Seconds())
@@ -650,7 +651,8 @@ func (m *mutant) test(t *testing.T, root, path string, text []byte) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	run, model, _ := strings.Cut(m.run, " ")
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-timeout=100s", "-overlay="+overlay,
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-ldflags=-s -w", "-timeout=100s",
+		"-overlay="+overlay,
 		"-run="+run, m.pkg)
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "SEEDS=60", cmp.Or(model, "MODEL="))
 	out, err := cmd.CombinedOutput()
