@@ -4217,6 +4217,7 @@ type Host struct {
 	Differences   []string               `protobuf:"bytes,14,rep,name=differences,proto3" json:"differences,omitempty"` // of that, in words
 	Namesakes     []string               `protobuf:"bytes,15,rep,name=namesakes,proto3" json:"namesakes,omitempty"`     // ids of other hosts of its name
 	Approved      uint64                 `protobuf:"varint,13,opt,name=approved,proto3" json:"approved,omitempty"`      // how often a person has set its attributes
+	Revoked       string                 `protobuf:"bytes,16,opt,name=revoked,proto3" json:"revoked,omitempty"`         // who revoked its key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4354,6 +4355,13 @@ func (x *Host) GetApproved() uint64 {
 		return x.Approved
 	}
 	return 0
+}
+
+func (x *Host) GetRevoked() string {
+	if x != nil {
+		return x.Revoked
+	}
+	return ""
 }
 
 // Attributes are what a host is called, where it stands, and its labels.
@@ -7488,7 +7496,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"W\n" +
 	"\x15ListRevisionsResponse\x12>\n" +
-	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\xae\x04\n" +
+	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\xc8\x04\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -7507,7 +7515,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04says\x18\f \x01(\v2\".groundswell.control.v1.AttributesR\x04says\x12 \n" +
 	"\vdifferences\x18\x0e \x03(\tR\vdifferences\x12\x1c\n" +
 	"\tnamesakes\x18\x0f \x03(\tR\tnamesakes\x12\x1a\n" +
-	"\bapproved\x18\r \x01(\x04R\bapproved\x1a9\n" +
+	"\bapproved\x18\r \x01(\x04R\bapproved\x12\x18\n" +
+	"\arevoked\x18\x10 \x01(\tR\arevoked\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcf\x01\n" +
