@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -31,6 +32,9 @@ type ring struct {
 	known membership        // as saved
 	seen  map[string]string // who say that they are coordinators and live: id to agent address
 	wake  chan struct{}     // something was learnt
+	met   chan struct{}     // a coordinator has welcomed the host of whom gossip knows nothing
+	// stranger is the agent address of that coordinator.
+	stranger string
 }
 
 // mostSeen bounds how many say so; a cluster has three or five.
@@ -38,7 +42,10 @@ const mostSeen = 64
 
 // openRing joins the ring. Seeds that do not answer are tried again by run.
 func openRing(o Options, m membership, key []byte) (*ring, error) {
-	r := &ring{o: o, id: m.Host, known: m, keys: key, seen: map[string]string{}, wake: make(chan struct{}, 1)}
+	r := &ring{
+		o: o, id: m.Host, known: m, keys: key, seen: map[string]string{}, wake: make(chan struct{}, 1),
+		met: make(chan struct{}, 1),
+	}
 	var err error
 	r.members, err = gossip.Open(gossip.Options{
 		Self: gossip.Member{ID: m.Host, Role: "agent"}, Bind: o.GossipBind, Keys: key, Seeds: m.Seeds,
@@ -77,6 +84,17 @@ func (r *ring) told(m *agentv1.Members) {
 	}
 	r.known.Coordinators, r.known.Seeds = agents, seeds
 	signal(r.wake)
+}
+
+// welcomed notes that the coordinator at an address has welcomed the host. If the
+// ring does not know that it lives, because it has just started, it is called.
+func (r *ring) welcomed(address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Contains(r.living(), address) {
+		r.stranger = address
+		signal(r.met)
+	}
 }
 
 // addresses are those that coordinators and the configuration told.
@@ -153,6 +171,7 @@ const (
 // run remembers what is learnt and rejoins, until ctx ends; then it leaves
 // the ring, which is a hint to the others and no departure from the cluster.
 func (r *ring) run(ctx context.Context) error {
+	var call <-chan time.Time // the stranger
 	for {
 		r.mu.Lock()
 		every := rejoinCalm
@@ -173,17 +192,32 @@ func (r *ring) run(ctx context.Context) error {
 			if err := r.save(); err != nil {
 				r.o.Log.Warn("addresses of coordinators not remembered", "error", err)
 			}
+		case <-r.met:
+			timer.Stop()
+			call = time.After(r.soon())
+		case <-call:
+			timer.Stop()
+			r.rejoin()
 		case <-timer.C:
 			r.rejoin()
 		}
 	}
 }
 
+// soon is when to call a coordinator that has just started: so that of all members
+// of the ring twenty a second would. The first one that does tells the others, and a
+// call exchanges everything that a ring knows.
+func (r *ring) soon() time.Duration {
+	return rand.N(time.Duration(1+len(r.members.Members())) * 50 * time.Millisecond)
+}
+
 func (r *ring) rejoin() {
 	r.mu.Lock()
-	seeds, alone := slices.Clone(r.known.Seeds), len(r.living()) == 0
+	seeds, living := slices.Clone(r.known.Seeds), r.living()
+	missed := r.stranger != "" && !slices.Contains(living, r.stranger)
+	r.stranger = ""
 	r.mu.Unlock()
-	if alone {
+	if len(living) == 0 || missed {
 		r.members.Rejoin(seeds)
 	}
 }

@@ -599,6 +599,14 @@ var table = []mutant{
 		"true", "./coordinator/consensus", "^TestTheAnswerAfterASnapshotIsLost$",
 	},
 	{
+		"a coordinator that welcomes is not called", "agent/ring.go", "	if len(living) == 0 || missed {",
+		"	if len(living) == 0 && (missed || true) {", "./agent", "^TestACoordinatorThatWelcomesIsCalled$",
+	},
+	{
+		"one dead coordinator delays the next", "agent/round.go", "		return &r.after\n	}\n",
+		"	}\n	return &r.after\n", "./agent", "^TestRoundsOfCoordinators$",
+	},
+	{
 		"two that lived side by side are one", "deploy/host.go", "apart >= -ghostWithin && apart", "apart",
 		"./deploy", "^TestNamesakes$",
 	},
