@@ -52,7 +52,7 @@ func TestACoordinatorThatWelcomesIsCalled(t *testing.T) {
 	}
 	await := func(address string) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); !living(address); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(10 * time.Second); !living(address); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("the ring does not know %s", address)
 			}
