@@ -22,7 +22,7 @@ type Basis struct {
 // full disk aside, is left to the store.
 func (f *Fetcher) fromBases(ctx context.Context, m *Manifest) error {
 	missing := map[Sum]int64{}
-	for e := range m.contents() {
+	for e := range m.Contents() {
 		if !f.Cache.Has(e.Sum, e.Size) {
 			missing[e.Sum] = e.Size
 		}
@@ -45,7 +45,7 @@ func (f *Fetcher) fromBases(ctx context.Context, m *Manifest) error {
 // adoptFrom copies those contents of the tree in dir that are missing, takes
 // them off the list and tells of each.
 func (c *Cache) adoptFrom(ctx context.Context, m *Manifest, dir string, missing map[Sum]int64, got func(Sum)) error {
-	for e := range m.contents() {
+	for e := range m.Contents() {
 		if _, wanted := missing[e.Sum]; !wanted {
 			continue
 		}
@@ -86,7 +86,7 @@ func (c *Cache) putFile(e Entry, dir string) error {
 // that begins meanwhile needs them.
 func (c *Cache) Refill(ctx context.Context, m *Manifest, dir string, spare int64) error {
 	added := 0
-	for e := range m.contents() {
+	for e := range m.Contents() {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("refill cache from %s: %w", dir, err)
 		}
@@ -109,5 +109,5 @@ func (c *Cache) sync() error {
 	if err != nil {
 		return fmt.Errorf("sync cache: %w", err)
 	}
-	return errors.Join(syncFS(root), root.Close())
+	return errors.Join(Sync(root), root.Close())
 }

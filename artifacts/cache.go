@@ -102,7 +102,7 @@ func (c *Cache) adopt(temp string, sum Sum) error {
 func (c *Cache) copyVerified(w io.Writer, sum Sum, size int64, r io.Reader) error {
 	buf := c.buffers.Get().(*[copyBuffer]byte)
 	defer c.buffers.Put(buf)
-	h := hasher{sha256.New()}
+	h := sha256.New()
 	// The struct hides ReadFrom and WriteTo, which would bypass the hash's
 	// share of the buffer.
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)},
@@ -110,8 +110,8 @@ func (c *Cache) copyVerified(w io.Writer, sum Sum, size int64, r io.Reader) erro
 	if err != nil {
 		return err
 	}
-	if n != size || h.sum() != sum {
-		return fmt.Errorf("%d bytes of sha256 %s, want %d of %s: %w", n, h.sum(), size, sum, ErrDigestMismatch)
+	if got := Sum(h.Sum(nil)); n != size || got != sum {
+		return fmt.Errorf("%d bytes of sha256 %s, want %d of %s: %w", n, got, size, sum, ErrDigestMismatch)
 	}
 	return nil
 }
@@ -136,7 +136,7 @@ func (c *Cache) Manifest(d Digest) (*Manifest, error) {
 		return nil, fmt.Errorf("cached manifest %s: %w", d, err)
 	}
 	defer f.Close()
-	m, err := parseTrusted(f, d)
+	m, err := ReadManifest(f, d)
 	if err != nil {
 		return nil, fmt.Errorf("cached manifest %s: %w", d, err)
 	}

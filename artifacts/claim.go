@@ -41,7 +41,7 @@ func (c *claims) add(m *Manifest, by int) {
 	if sum, err := m.Digest().Sum(); err == nil { // a Manifest's digest is always valid
 		count(sum)
 	}
-	for e := range m.contents() {
+	for e := range m.Contents() {
 		count(e.Sum)
 	}
 }

@@ -43,8 +43,8 @@ func (s Source) extract(ctx context.Context, dest string) (*Manifest, error) {
 	}
 	s.once = true
 	x := &extractor{
-		root: root, owners: owners{}, sums: map[string]Sum{}, made: map[string]bool{".": true},
-		buf: make([]byte, copyBuffer),
+		root: root, owners: Owners{}, sums: map[string]Sum{}, made: map[string]bool{".": true},
+		buf: make([]byte, 128<<10),
 	}
 	defer x.leave()
 	if err := s.walk(ctx, x.add); err != nil {
@@ -58,17 +58,16 @@ func (s Source) extract(ctx context.Context, dest string) (*Manifest, error) {
 	if err := x.dropTop(top); err != nil {
 		return nil, err
 	}
-	u := &unpacker{root: root, owners: x.owners}
-	if err := u.links(m); err != nil { // last: nothing was written through one
+	if err := x.owners.MakeLinks(root, m); err != nil { // last: nothing was written through one
 		return nil, err
 	}
-	return m, syncFS(root)
+	return m, Sync(root)
 }
 
 // extractor writes items below root as they come. It is for one goroutine.
 type extractor struct {
 	root    *os.Root
-	owners  owners
+	owners  Owners
 	entries []Entry
 	sums    map[string]Sum  // of files, for hard links
 	summed  int             // entries that sums knows
@@ -190,17 +189,17 @@ func (x *extractor) file(e Entry, open func() (io.ReadCloser, error)) (Sum, erro
 	if err != nil {
 		return Sum{}, listedTwice(err)
 	}
-	h := hasher{sha256.New()}
+	h := sha256.New()
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(out, h)},
 		struct{ io.Reader }{io.LimitReader(in, e.Size+1)}, x.buf)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF) || err == nil && n != e.Size:
 		err = fmt.Errorf("content has %d bytes, %d are stated: %w", n, e.Size, ErrInvalid)
 	case err == nil:
-		x.owners.learn(e.Owner)
-		err = (&unpacker{owners: x.owners}).finish(x.dir, out, e)
+		x.owners.Learn(e.Owner)
+		err = x.owners.SetAttributes(x.dir, out, e)
 	}
-	return h.sum(), errors.Join(err, out.Close())
+	return Sum(h.Sum(nil)), errors.Join(err, out.Close())
 }
 
 // copyOf writes a hard link of the archive as a copy of its own.

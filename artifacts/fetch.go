@@ -111,7 +111,7 @@ func (f *Fetcher) fetch(ctx context.Context, m *Manifest) error {
 func (f *Fetcher) contents(ctx context.Context, m *Manifest) error {
 	var wants []want
 	var bytes int64
-	for e := range m.contents() {
+	for e := range m.Contents() {
 		if !f.Cache.Has(e.Sum, e.Size) {
 			wants = append(wants, want{path: e.Path, sum: e.Sum, size: e.Size})
 			bytes += e.Size
@@ -128,14 +128,14 @@ func (f *Fetcher) contents(ctx context.Context, m *Manifest) error {
 		return err
 	}
 	for i := range wants {
-		wants[i].parts = x.parts[wants[i].sum]
+		wants[i].parts, _ = x.Parts(wants[i].sum)
 	}
 	return f.pull(ctx, x, wants, Progress{TotalFiles: len(wants), TotalBytes: bytes})
 }
 
 func (f *Fetcher) index(ctx context.Context, m *Manifest) (*Index, error) {
 	for attempt := 1; ; attempt++ {
-		x, err := loadIndex(ctx, f.Opener, m)
+		x, err := LoadIndexOf(ctx, f.Opener, m)
 		if err == nil || attempt >= f.attempts() || IsPermanent(err) || ctx.Err() != nil {
 			return x, err
 		}
@@ -146,7 +146,7 @@ func (f *Fetcher) pull(ctx context.Context, x *Index, wants []want, p Progress) 
 	var mu sync.Mutex
 	var read atomic.Int64
 	pull := &puller{
-		opener: f.Opener, packs: x.packs, attempts: f.attempts(), read: &read,
+		opener: f.Opener, packs: x.Packs(), attempts: f.attempts(), read: &read,
 		sink:   func(w want, r io.Reader) error { return f.Cache.Put(w.sum, w.size, r) },
 		failed: func(_ want, err error) error { return err },
 		got: func(w want) {
@@ -206,7 +206,8 @@ func (f *Fetcher) stage(ctx context.Context, m *Manifest, dest string) (again bo
 	switch {
 	case errors.Is(err, ErrNotFound):
 		f.forget()
-		return true, damaged(err) // of the cache, not of the store: nothing that lasts
+		// of the cache, not of the store: nothing that lasts
+		return true, fmt.Errorf("%w: %s", ErrDigestMismatch, err.Error())
 	case errors.Is(err, ErrDigestMismatch):
 		f.forget()
 		return true, err

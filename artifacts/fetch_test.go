@@ -214,7 +214,7 @@ func TestVerifyNamesTheFirstBadFile(t *testing.T) {
 	}))
 	x, err := artifacts.LoadIndex(t.Context(), s, pushed.Digest)
 	check(t, err)
-	key := x.Packs()[0]
+	key := artifacts.PackKey(x.Packs()[0].Sum)
 	r, err := s.Open(t.Context(), key, 0, -1)
 	check(t, err)
 	data, err := io.ReadAll(r)

@@ -22,7 +22,7 @@ type mover struct {
 }
 
 func newMover(m *Manifest, verified map[Sum]struct{}) *mover {
-	v := &mover{verified: verified, uses: make(map[Sum]int, m.files)}
+	v := &mover{verified: verified, uses: make(map[Sum]int, m.Files())}
 	for e := range m.All() {
 		if e.Type == TypeFile {
 			v.uses[e.Sum]++
@@ -75,5 +75,5 @@ func (u *unpacker) move(at *os.File, e Entry) (done bool, err error) {
 	if moved, err := u.cache.moveOut(e.Sum, at, path.Base(e.Path)); !moved || err != nil {
 		return false, err
 	}
-	return true, u.finish(at, in, e)
+	return true, u.owners.SetAttributes(at, in, e)
 }

@@ -7,24 +7,26 @@ import (
 	"strconv"
 )
 
-// owners maps what an archive stated to this host's numbers. It is empty
+// Owners maps what an archive stated to this host's numbers. It is empty
 // unless the process is root: nobody else may give files away.
-type owners map[Owner]ids
+type Owners map[Owner]ids
 
 type ids struct{ uid, gid int }
 
-func newOwners(m *Manifest) owners {
-	o := owners{}
+// NewOwners knows those of m.
+func NewOwners(m *Manifest) Owners {
+	o := Owners{}
 	if os.Geteuid() != 0 {
 		return o
 	}
 	for e := range m.All() {
-		o.learn(e.Owner)
+		o.Learn(e.Owner)
 	}
 	return o
 }
 
-func (o owners) learn(w Owner) {
+// Learn looks a stated owner up, once.
+func (o Owners) Learn(w Owner) {
 	if _, known := o[w]; !known && w != (Owner{}) && os.Geteuid() == 0 {
 		o[w] = lookup(w)
 	}
@@ -51,7 +53,7 @@ func number(s string, otherwise int) int {
 	return n
 }
 
-func (o owners) give(f *os.File, e Entry) error {
+func (o Owners) give(f *os.File, e Entry) error {
 	id, ok := o[e.Owner]
 	if !ok {
 		return nil
@@ -62,7 +64,7 @@ func (o owners) give(f *os.File, e Entry) error {
 	return nil
 }
 
-func (o owners) giveLink(root *os.Root, e Entry) error {
+func (o Owners) giveLink(root *os.Root, e Entry) error {
 	id, ok := o[e.Owner]
 	if !ok {
 		return nil

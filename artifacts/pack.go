@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path"
@@ -44,7 +45,7 @@ func (p *Packed) Close() error {
 // packFile is a finished pack on disk.
 type packFile struct {
 	path string
-	ref  packRef
+	ref  PackRef
 }
 
 // Pack reads src, refuses whatever a bundle must not hold (the error names
@@ -68,7 +69,7 @@ func (p *Packed) fill(ctx context.Context, src Source, prev []*Index) error {
 	if err != nil {
 		return err
 	}
-	w := &packWriter{dir: p.dir, index: &Index{parts: map[Sum][]part{}}, enc: enc}
+	w := &packWriter{dir: p.dir, parts: map[Sum][]Part{}, enc: enc}
 	k := &packer{w: w, prev: prev, sums: map[string]Sum{}}
 	if err := src.walk(ctx, func(it item) error { return k.add(ctx, it) }); err != nil {
 		return errors.Join(err, w.abort())
@@ -79,7 +80,7 @@ func (p *Packed) fill(ctx context.Context, src Source, prev []*Index) error {
 	if p.Manifest, err = k.manifest(src); err != nil {
 		return fmt.Errorf("bundle %s: %w", src.Path, err)
 	}
-	p.index, p.packs = w.index.used(), w.files
+	p.index, p.packs = NewIndex(w.packs, w.parts), w.files
 	return nil
 }
 
@@ -111,13 +112,13 @@ func (k *packer) content(ctx context.Context, it item) (Sum, error) {
 	}
 	sum, err := k.hash(ctx, it)
 	if err != nil || it.Size == 0 {
-		k.w.index.parts[sum] = nil
+		k.w.parts[sum] = nil
 		return sum, err
 	}
 	if k.known(sum) {
 		return sum, nil
 	}
-	if it.Size <= maxPart { // hash left the whole file in k.part
+	if it.Size <= MaxPart { // hash left the whole file in k.part
 		return sum, k.w.add(sum, k.part)
 	}
 	return sum, k.large(ctx, it, sum)
@@ -137,11 +138,11 @@ func (k *packer) hash(ctx context.Context, it item) (sum Sum, err error) {
 // known reports whether the content lies in a pack already, of this bundle
 // or an earlier revision, and takes over the reference.
 func (k *packer) known(sum Sum) bool {
-	if _, ok := k.w.index.parts[sum]; ok {
+	if _, ok := k.w.parts[sum]; ok {
 		return true
 	}
 	for _, prev := range k.prev {
-		if parts, ok := prev.parts[sum]; ok {
+		if parts, ok := prev.Parts(sum); ok {
 			k.w.refer(sum, prev, parts)
 			return true
 		}
@@ -157,7 +158,7 @@ func (k *packer) large(ctx context.Context, it item, want Sum) error {
 		h.Write(data)
 		return k.w.add(want, data)
 	})
-	if err == nil && (hasher{h}).sum() != want {
+	if err == nil && Sum(h.Sum(nil)) != want {
 		err = errors.New("changed while it was packed: pack again when nothing writes to it")
 	}
 	return err
@@ -170,12 +171,12 @@ func (k *packer) eachPart(ctx context.Context, it item, do func([]byte) error) e
 	}
 	defer r.Close()
 	in := SizedReader(r, it.Size, "content")
-	k.part = slices.Grow(k.part[:0], int(min(it.Size, maxPart)))
+	k.part = slices.Grow(k.part[:0], int(min(it.Size, MaxPart)))
 	for left := it.Size; left > 0; left -= int64(len(k.part)) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		k.part = k.part[:min(left, maxPart)]
+		k.part = k.part[:min(left, MaxPart)]
 		if _, err := io.ReadFull(in, k.part); err != nil {
 			return short(err)
 		}
@@ -218,7 +219,7 @@ func (s Source) manifest(found []Entry, top string) (*Manifest, error) {
 			kept[last] = e // the last one counts, as for tar and unzip
 		}
 	}
-	return newManifest(append(kept, unlisted(kept)...), s.Limits)
+	return NewManifest(append(kept, unlisted(kept)...), s.Limits)
 }
 
 // otherKind is what one of two entries is that is no directory.
@@ -241,7 +242,7 @@ func unlisted(sorted []Entry) (dirs []Entry) {
 	added := map[string]bool{}
 	for _, e := range sorted {
 		for dir := path.Dir(e.Path); dir != "." && !added[dir]; dir = path.Dir(dir) {
-			if _, listed := find(sorted, dir); listed {
+			if listed(sorted, dir) {
 				break
 			}
 			added[dir] = true
@@ -251,27 +252,37 @@ func unlisted(sorted []Entry) (dirs []Entry) {
 	return dirs
 }
 
+func listed(sorted []Entry, path string) bool {
+	_, found := slices.BinarySearchFunc(sorted, path, func(e Entry, p string) int { return strings.Compare(e.Path, p) })
+	return found
+}
+
+// maxPack is where a pack is closed: large enough that small files share few
+// objects, small enough to upload again.
+const maxPack = 64 << 20
+
 // packWriter appends parts to the open pack and closes it when it is full.
 type packWriter struct {
 	dir   string
-	index *Index
 	files []packFile
+	packs []PackRef // those of files, the open one, and those of earlier revisions
+	parts map[Sum][]Part
 	enc   *zstd.Encoder
 	frame []byte
 
 	open *os.File
 	size int64
-	sum  hasher
-	// number is the open pack's place in index.packs.
+	sum  hash.Hash
+	// number is the open pack's place in packs.
 	number int
 	// taken maps a pack of an earlier index to its place in this one.
-	taken map[packRef]int
+	taken map[PackRef]int
 }
 
 // add packs data as the next part of the file with that sum.
 func (w *packWriter) add(sum Sum, data []byte) error {
 	frame, enc := compress(w.enc, data, w.frame)
-	if enc == encodingZstd {
+	if enc == EncodingZstd {
 		w.frame = frame
 	}
 	if w.open != nil && w.size+int64(len(frame)) > maxPack {
@@ -285,8 +296,8 @@ func (w *packWriter) add(sum Sum, data []byte) error {
 	if _, err := io.MultiWriter(w.open, w.sum).Write(frame); err != nil {
 		return fmt.Errorf("write pack: %w", err)
 	}
-	w.index.parts[sum] = append(w.index.parts[sum], part{
-		pack: w.number, offset: w.size, stored: int64(len(frame)), size: int64(len(data)), enc: enc,
+	w.parts[sum] = append(w.parts[sum], Part{
+		Pack: w.number, Offset: w.size, Stored: int64(len(frame)), Size: int64(len(data)), Encoding: enc,
 	})
 	w.size += int64(len(frame))
 	return nil
@@ -300,8 +311,8 @@ func (w *packWriter) ensureOpen() error {
 	if err != nil {
 		return fmt.Errorf("create pack: %w", err)
 	}
-	w.open, w.size, w.sum, w.number = f, 0, hasher{sha256.New()}, len(w.index.packs)
-	w.index.packs = append(w.index.packs, packRef{})
+	w.open, w.size, w.sum, w.number = f, 0, sha256.New(), len(w.packs)
+	w.packs = append(w.packs, PackRef{})
 	return nil
 }
 
@@ -315,8 +326,8 @@ func (w *packWriter) finish() error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("close pack: %w", err)
 	}
-	ref := packRef{w.sum.sum(), w.size}
-	w.index.packs[w.number] = ref
+	ref := PackRef{Sum(w.sum.Sum(nil)), w.size}
+	w.packs[w.number] = ref
 	w.files = append(w.files, packFile{f.Name(), ref})
 	return nil
 }
@@ -329,23 +340,23 @@ func (w *packWriter) abort() error {
 }
 
 // refer takes over where an earlier index says the content lies.
-func (w *packWriter) refer(sum Sum, from *Index, parts []part) {
+func (w *packWriter) refer(sum Sum, from *Index, parts []Part) {
 	if w.taken == nil {
-		w.taken = map[packRef]int{}
+		w.taken = map[PackRef]int{}
 	}
-	own := make([]part, len(parts))
+	own := make([]Part, len(parts))
 	for i, p := range parts {
-		ref := from.packs[p.pack]
+		ref := from.Packs()[p.Pack]
 		n, ok := w.taken[ref]
 		if !ok {
-			n = len(w.index.packs)
+			n = len(w.packs)
 			w.taken[ref] = n
-			w.index.packs = append(w.index.packs, ref)
+			w.packs = append(w.packs, ref)
 		}
 		own[i] = p
-		own[i].pack = n
+		own[i].Pack = n
 	}
-	w.index.parts[sum] = own
+	w.parts[sum] = own
 }
 
 // encodeBoth returns the objects of the manifest and its index.
@@ -355,7 +366,7 @@ func (p *Packed) encodeBoth() (manifest, index []byte, err error) {
 	}
 	index, err = compressed(func(w io.Writer) error {
 		var buf bytes.Buffer
-		if err := p.index.encode(&buf, p.Manifest); err != nil {
+		if err := p.index.Encode(&buf, p.Manifest); err != nil {
 			return err
 		}
 		_, err := buf.WriteTo(w)

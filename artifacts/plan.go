@@ -10,7 +10,7 @@ type want struct {
 	path  string
 	sum   Sum
 	size  int64
-	parts []part
+	parts []Part
 }
 
 // job is what one worker does: wants whose single parts lie close together
@@ -60,14 +60,14 @@ func byPlace(a, b want) int {
 	if len(a.parts) == 0 {
 		return 0
 	}
-	return cmp.Or(cmp.Compare(a.parts[0].pack, b.parts[0].pack), cmp.Compare(a.parts[0].offset, b.parts[0].offset))
+	return cmp.Or(cmp.Compare(a.parts[0].Pack, b.parts[0].Pack), cmp.Compare(a.parts[0].Offset, b.parts[0].Offset))
 }
 
 // reaches reports whether p may be read in the same range as j, whose wants
 // lie in order and do not overlap.
-func (j job) reaches(p part) bool {
+func (j job) reaches(p Part) bool {
 	first, last := j[0].parts[0], j[len(j)-1].parts[0]
-	end := last.offset + last.stored
-	return p.pack == first.pack && p.offset >= end && p.offset-end <= maxGap &&
-		p.offset+p.stored-first.offset <= maxRange
+	end := last.Offset + last.Stored
+	return p.Pack == first.Pack && p.Offset >= end && p.Offset-end <= maxGap &&
+		p.Offset+p.Stored-first.Offset <= maxRange
 }

@@ -19,7 +19,7 @@ func Keep(revisions ...*Manifest) map[Sum]struct{} {
 		if sum, err := m.Digest().Sum(); err == nil { // a Manifest's digest is always valid
 			keep[sum] = struct{}{}
 		}
-		for _, e := range m.entries {
+		for e := range m.All() {
 			if e.Type == TypeFile {
 				keep[e.Sum] = struct{}{}
 			}
@@ -116,7 +116,7 @@ func (c *Cache) survey(ctx context.Context, keep map[Sum]struct{}) (loose []cach
 			return err
 		}
 		total += info.Size()
-		sum, nameErr := parseSum(d.Name())
+		sum, nameErr := ParseSum(d.Name())
 		_, kept := keep[sum]
 		f := cached{path: path, sum: sum, size: info.Size(), at: info.ModTime()}
 		switch {

@@ -18,7 +18,7 @@ type sink func(w want, r io.Reader) error
 // puller reads jobs from a store into a sink.
 type puller struct {
 	opener   Opener
-	packs    []packRef
+	packs    []PackRef
 	attempts int
 	sink     sink
 	// got is told of every want that the sink accepted; stored counts bytes
@@ -61,7 +61,7 @@ func feed(ctx context.Context, queue chan<- job, jobs []job) {
 }
 
 func (p *puller) worker(ctx context.Context, queue <-chan job) error {
-	dec, err := newDecoder()
+	dec, err := NewDecoder()
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (p *puller) where(w want) string {
 	if len(w.parts) == 0 {
 		return "nowhere"
 	}
-	return PackKey(p.packs[w.parts[0].pack].sum)
+	return PackKey(p.packs[w.parts[0].Pack].Sum)
 }
 
 // try reads the wants of j in order and says how many were done before err.
@@ -115,17 +115,19 @@ func (p *puller) try(ctx context.Context, dec *zstd.Decoder, j job) (done int, e
 		return 0, p.whole(ctx, dec, j[0])
 	}
 	first, last := j[0].parts[0], j[len(j)-1].parts[0]
-	in, err := p.open(ctx, first.pack, first.offset, last.offset+last.stored-first.offset)
+	in, err := p.open(ctx, first.Pack, first.Offset, last.Offset+last.Stored-first.Offset)
 	if err != nil {
 		return 0, err
 	}
 	defer in.Close()
-	at := first.offset
+	at := first.Offset
 	for _, w := range j {
-		if _, err := io.CopyN(io.Discard, in, w.parts[0].offset-at); err != nil {
-			return done, short(err)
+		if _, err := io.CopyN(io.Discard, in, w.parts[0].Offset-at); err == io.EOF {
+			return done, io.ErrUnexpectedEOF
+		} else if err != nil {
+			return done, err
 		}
-		at = w.parts[0].offset + w.parts[0].stored
+		at = w.parts[0].Offset + w.parts[0].Stored
 		if err := p.give(w, &frames{dec: dec, next: oneFrame(in, w.parts[0])}); err != nil {
 			return done, err
 		}
@@ -137,13 +139,13 @@ func (p *puller) try(ctx context.Context, dec *zstd.Decoder, j job) (done int, e
 // whole reads a file of several parts, or of none, one range a part.
 func (p *puller) whole(ctx context.Context, dec *zstd.Decoder, w want) error {
 	todo := w.parts
-	r := &frames{dec: dec, next: func() (io.ReadCloser, part, error) {
+	r := &frames{dec: dec, next: func() (io.ReadCloser, Part, error) {
 		if len(todo) == 0 {
-			return nil, part{}, io.EOF
+			return nil, Part{}, io.EOF
 		}
 		next := todo[0]
 		todo = todo[1:]
-		in, err := p.open(ctx, next.pack, next.offset, next.stored)
+		in, err := p.open(ctx, next.Pack, next.Offset, next.Stored)
 		return in, next, err
 	}}
 	defer r.close()
@@ -163,7 +165,7 @@ func (p *puller) give(w want, r *frames) error {
 }
 
 func (p *puller) open(ctx context.Context, pack int, offset, length int64) (io.ReadCloser, error) {
-	key := PackKey(p.packs[pack].sum)
+	key := PackKey(p.packs[pack].Sum)
 	in, err := p.opener.Open(ctx, key, offset, length)
 	if err != nil {
 		return nil, fmt.Errorf("open %s at %d+%d: %w", key, offset, length, err)
@@ -182,11 +184,11 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func oneFrame(in io.Reader, p part) func() (io.ReadCloser, part, error) {
+func oneFrame(in io.Reader, p Part) func() (io.ReadCloser, Part, error) {
 	used := false
-	return func() (io.ReadCloser, part, error) {
+	return func() (io.ReadCloser, Part, error) {
 		if used {
-			return nil, part{}, io.EOF
+			return nil, Part{}, io.EOF
 		}
 		used = true
 		return io.NopCloser(in), p, nil
@@ -197,7 +199,7 @@ func oneFrame(in io.Reader, p part) func() (io.ReadCloser, part, error) {
 // limit of its exact stored length and must yield its exact size.
 type frames struct {
 	dec  *zstd.Decoder
-	next func() (io.ReadCloser, part, error)
+	next func() (io.ReadCloser, Part, error)
 	in   io.ReadCloser
 	raw  *io.LimitedReader
 	cur  io.Reader
@@ -243,10 +245,10 @@ func (f *frames) advance() error {
 		f.err = err
 		return err
 	}
-	f.in, f.left = in, p.size
-	f.raw = &io.LimitedReader{R: in, N: p.stored}
+	f.in, f.left = in, p.Size
+	f.raw = &io.LimitedReader{R: in, N: p.Stored}
 	f.cur = f.raw
-	if p.enc == encodingZstd {
+	if p.Encoding == EncodingZstd {
 		if err := f.dec.Reset(f.raw); err != nil {
 			return f.fail(err)
 		}

@@ -42,7 +42,7 @@ func Push(ctx context.Context, s Store, src Source, opt PackOptions) (Pushed, er
 func present(ctx context.Context, s Store, prev []*Index) ([]*Index, error) {
 	kept := make([]*Index, 0, len(prev))
 	for _, x := range prev {
-		ok, err := x.stored(ctx, s)
+		ok, err := stored(ctx, s, x)
 		if err != nil {
 			return nil, err
 		}
@@ -54,8 +54,8 @@ func present(ctx context.Context, s Store, prev []*Index) ([]*Index, error) {
 }
 
 // stored reports whether all packs of x lie in s in full length.
-func (x *Index) stored(ctx context.Context, s Store) (bool, error) {
-	for _, p := range x.packs {
+func stored(ctx context.Context, s Store, x *Index) (bool, error) {
+	for _, p := range x.Packs() {
 		ok, err := has(ctx, s, p)
 		if err != nil || !ok {
 			return false, err
@@ -64,15 +64,15 @@ func (x *Index) stored(ctx context.Context, s Store) (bool, error) {
 	return true, nil
 }
 
-func has(ctx context.Context, s Store, p packRef) (bool, error) {
-	size, err := s.Stat(ctx, PackKey(p.sum))
+func has(ctx context.Context, s Store, p PackRef) (bool, error) {
+	size, err := s.Stat(ctx, PackKey(p.Sum))
 	if IsNotExist(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for pack %s: %w", p.sum, err)
+		return false, fmt.Errorf("look for pack %s: %w", p.Sum, err)
 	}
-	return size == p.size, nil
+	return size == p.Size, nil
 }
 
 // Push stores a packed bundle; see the function [Push].
@@ -83,9 +83,9 @@ func (p *Packed) Push(ctx context.Context, s Store) (Pushed, error) {
 	if err != nil {
 		return out, err
 	}
-	out.StoredBytes = int64(len(manifest)+len(index)) + p.index.storedBytes()
+	out.StoredBytes = int64(len(manifest)+len(index)) + p.index.Stored()
 	if old := p.complete(ctx, s); old != nil {
-		out.StoredBytes = int64(len(manifest)+len(index)) + old.storedBytes()
+		out.StoredBytes = int64(len(manifest)+len(index)) + old.Stored()
 		return out, nil
 	}
 	for _, f := range p.packs {
@@ -114,7 +114,7 @@ func (p *Packed) complete(ctx context.Context, s Store) *Index {
 	if err != nil {
 		return nil
 	}
-	if ok, err := x.stored(ctx, s); err != nil || !ok {
+	if ok, err := stored(ctx, s, x); err != nil || !ok {
 		return nil
 	}
 	return x
@@ -126,20 +126,11 @@ func upload(ctx context.Context, s Store, f packFile) (int64, error) {
 	}
 	in, err := os.Open(f.path)
 	if err != nil {
-		return 0, fmt.Errorf("push pack %s: %w", f.ref.sum, err)
+		return 0, fmt.Errorf("push pack %s: %w", f.ref.Sum, err)
 	}
 	defer in.Close()
-	if err := s.Put(ctx, PackKey(f.ref.sum), in, f.ref.size); err != nil {
-		return 0, fmt.Errorf("push pack %s: %w", f.ref.sum, err)
+	if err := s.Put(ctx, PackKey(f.ref.Sum), in, f.ref.Size); err != nil {
+		return 0, fmt.Errorf("push pack %s: %w", f.ref.Sum, err)
 	}
-	return f.ref.size, nil
-}
-
-func (x *Index) storedBytes() (n int64) {
-	for _, parts := range x.parts {
-		for _, p := range parts {
-			n += p.stored
-		}
-	}
-	return n
+	return f.ref.Size, nil
 }

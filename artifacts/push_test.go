@@ -123,8 +123,8 @@ func TestPushMovesOnlyChanges(t *testing.T) {
 	}
 
 	// A pack that the store has lost is never referred to again.
-	for _, key := range prev.Packs() {
-		check(t, s.Delete(t.Context(), key))
+	for _, p := range prev.Packs() {
+		check(t, s.Delete(t.Context(), artifacts.PackKey(p.Sum)))
 	}
 	check(t, os.WriteFile(filepath.Join(dir, "another"), []byte("x"), 0o644))
 	third := push(t, s, dir, prev)
@@ -138,7 +138,7 @@ func TestPushRepairs(t *testing.T) {
 	first := push(t, s, dir)
 	x, err := artifacts.LoadIndex(t.Context(), s, first.Digest)
 	check(t, err)
-	check(t, s.Delete(t.Context(), x.Packs()[0]))
+	check(t, s.Delete(t.Context(), artifacts.PackKey(x.Packs()[0].Sum)))
 	push(t, s, dir)
 	check(t, artifacts.Verify(t.Context(), s, first.Digest))
 }

@@ -127,7 +127,7 @@ type visitor func(item) error
 
 // walk calls visit for each item, in the order of the source.
 func (s Source) walk(ctx context.Context, visit visitor) error {
-	g := &guard{left: s.Limits.orDefault().Bytes, limits: s.Limits.orDefault(), visit: visit, dropped: s.Dropped}
+	g := &guard{left: s.Limits.OrDefault().Bytes, limits: s.Limits.OrDefault(), visit: visit, dropped: s.Dropped}
 	var err error
 	switch s.Type {
 	case BundleDirectory:
@@ -182,10 +182,10 @@ func archivePath(name string) (string, error) {
 		return "", nil
 	}
 	if slices.Contains(strings.Split(trimmed, "/"), "..") || strings.HasPrefix(name, "/") || trimmed == "" {
-		return "", checkPath(name)
+		return "", CheckPath(name)
 	}
 	clean := path.Clean(trimmed)
-	return clean, checkPath(clean)
+	return clean, CheckPath(clean)
 }
 
 // permissions keeps what a bundle may carry: setuid, setgid and sticky bits

@@ -46,7 +46,7 @@ func skip(d fs.DirEntry) error {
 }
 
 func dirItem(root *os.Root, name string, d fs.DirEntry) (item, error) {
-	if err := checkPath(name); err != nil {
+	if err := CheckPath(name); err != nil {
 		return item{}, err
 	}
 	info, err := d.Info()

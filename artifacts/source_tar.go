@@ -220,7 +220,7 @@ type spool struct {
 }
 
 // inMemory is one part: what the packer holds at once anyway.
-const inMemory = maxPart
+const inMemory = MaxPart
 
 func (s *spool) hold(r io.Reader, size int64) (func() (io.ReadCloser, error), error) {
 	if size <= inMemory {

@@ -123,7 +123,7 @@ func zipLink(f *zip.File, name string) (item, error) {
 		return item{}, fmt.Errorf("entry %q: read symlink: %w", f.Name, err)
 	}
 	defer r.Close()
-	target, err := io.ReadAll(io.LimitReader(r, maxTarget+1))
+	target, err := io.ReadAll(io.LimitReader(r, MaxTarget+1))
 	if err != nil {
 		return item{}, fmt.Errorf("entry %q: read symlink: %w", f.Name, err)
 	}

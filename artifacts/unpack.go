@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -34,13 +33,13 @@ func (c *Cache) Unpack(ctx context.Context, m *Manifest, dest string) error {
 // unpack is Unpack; with a mover, files leave the cache where they can.
 func (c *Cache) unpack(ctx context.Context, m *Manifest, dest string, v *mover) error {
 	if err := c.checkRoom(m, filepath.Dir(dest), v); err != nil {
-		return fmt.Errorf("unpack %s: %w", m.digest, err)
+		return fmt.Errorf("unpack %s: %w", m.Digest(), err)
 	}
 	if err := os.Mkdir(dest, 0o755); err != nil {
-		return fmt.Errorf("unpack %s: %w", m.digest, err)
+		return fmt.Errorf("unpack %s: %w", m.Digest(), err)
 	}
 	if err := c.unpackInto(ctx, m, dest, v); err != nil {
-		return fmt.Errorf("unpack %s to %s: %w", m.digest, dest, errors.Join(room.Marked(err), os.RemoveAll(dest)))
+		return fmt.Errorf("unpack %s to %s: %w", m.Digest(), dest, errors.Join(room.Marked(err), os.RemoveAll(dest)))
 	}
 	return nil
 }
@@ -48,7 +47,7 @@ func (c *Cache) unpack(ctx context.Context, m *Manifest, dest string, v *mover) 
 // checkRoom asks for the room of what will be created in dir: a file that
 // moves there from the cache is on the disk already.
 func (c *Cache) checkRoom(m *Manifest, dir string, v *mover) error {
-	bytes, entries := m.bytes, m.Len()
+	bytes, entries := m.Bytes(), m.Len()
 	if v != nil && sameDevice(c.dir, dir) {
 		bytes, entries = v.copied(m), m.Len()-m.Files()
 	}
@@ -66,35 +65,23 @@ func (c *Cache) unpackInto(ctx context.Context, m *Manifest, dest string, v *mov
 		return err
 	}
 	defer root.Close()
-	u := &unpacker{cache: c, root: root, owners: newOwners(m), mover: v}
+	u := &unpacker{cache: c, root: root, owners: NewOwners(m), mover: v}
 	if err := u.dirs(m); err != nil {
 		return err
 	}
 	if err := u.files(ctx, m); err != nil {
 		return err
 	}
-	if err := u.links(m); err != nil {
+	if err := u.owners.MakeLinks(root, m); err != nil {
 		return err
 	}
-	return syncFS(root)
-}
-
-func syncFS(root *os.Root) error {
-	dir, err := root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := unix.Syncfs(int(dir.Fd())); err != nil {
-		return fmt.Errorf("syncfs: %w", err)
-	}
-	return nil
+	return Sync(root)
 }
 
 type unpacker struct {
 	cache  *Cache
 	root   *os.Root
-	owners owners
+	owners Owners
 	mover  *mover // nil copies
 	// noClone is set once the file system has refused a reflink.
 	noClone atomic.Bool
@@ -183,44 +170,6 @@ func (u *unpacker) dir(ctx context.Context, entries []Entry) error {
 		}
 		if err := u.file(dir, at, e); err != nil {
 			return fmt.Errorf("file %q: %w", e.Path, err)
-		}
-	}
-	return nil
-}
-
-// parent makes a directory and those above it that are missing.
-func (u *unpacker) parent(dir string) error {
-	if _, err := u.root.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := u.parent(path.Dir(dir)); err != nil {
-		return err
-	}
-	if err := u.root.Mkdir(dir, 0o755); err != nil {
-		return err
-	}
-	return u.root.Chmod(dir, 0o755) // whatever the umask is
-}
-
-func (u *unpacker) links(m *Manifest) error {
-	for e := range m.All() {
-		if e.Type != TypeSymlink {
-			continue
-		}
-		err := u.parent(path.Dir(e.Path)) // an archive may not list it
-		if err == nil {
-			err = u.root.Symlink(e.Target, e.Path)
-		}
-		if errors.Is(err, fs.ErrExist) { // a file of an archive that lists the name twice
-			if err = u.root.Remove(e.Path); err == nil {
-				err = u.root.Symlink(e.Target, e.Path)
-			}
-		}
-		if err == nil {
-			err = u.owners.giveLink(u.root, e)
-		}
-		if err != nil {
-			return fmt.Errorf("symlink %q: %w", e.Path, err)
 		}
 	}
 	return nil

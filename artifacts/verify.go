@@ -20,17 +20,18 @@ func Verify(ctx context.Context, o Opener, d Digest) error {
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	x, err := loadIndex(ctx, o, m)
+	x, err := LoadIndexOf(ctx, o, m)
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
 	var wants []want
-	for e := range m.contents() {
-		wants = append(wants, want{path: e.Path, sum: e.Sum, size: e.Size, parts: x.parts[e.Sum]})
+	for e := range m.Contents() {
+		parts, _ := x.Parts(e.Sum)
+		wants = append(wants, want{path: e.Path, sum: e.Sum, size: e.Size, parts: parts})
 	}
 	bad := &badFiles{}
 	pull := &puller{
-		opener: o, packs: x.packs, attempts: 1, read: new(atomic.Int64),
+		opener: o, packs: x.Packs(), attempts: 1, read: new(atomic.Int64),
 		sink: hashOnly, failed: bad.add, got: func(want) {},
 	}
 	if err := pull.run(ctx, plan(wants), 4); err != nil {
@@ -40,13 +41,13 @@ func Verify(ctx context.Context, o Opener, d Digest) error {
 }
 
 func hashOnly(w want, r io.Reader) error {
-	h := hasher{sha256.New()}
+	h := sha256.New()
 	n, err := io.Copy(h, r)
 	if err != nil {
 		return err
 	}
-	if n != w.size || h.sum() != w.sum {
-		return fmt.Errorf("%d bytes of sha256 %s: %w", n, h.sum(), ErrDigestMismatch)
+	if got := Sum(h.Sum(nil)); n != w.size || got != w.sum {
+		return fmt.Errorf("%d bytes of sha256 %s: %w", n, got, ErrDigestMismatch)
 	}
 	return nil
 }
