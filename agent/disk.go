@@ -11,6 +11,7 @@ import (
 	"github.com/groundswell/groundswell/agent/release"
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/cache"
 	"github.com/groundswell/groundswell/internal/room"
 )
 
@@ -78,7 +79,7 @@ func (t *target) keepCached(keep map[artifacts.Sum]struct{}) error {
 		if err != nil {
 			continue // not in the cache, or damaged there: nothing of it to keep
 		}
-		for sum := range artifacts.Keep(m) {
+		for sum := range cache.Keep(m) {
 			keep[sum] = struct{}{}
 		}
 	}

@@ -135,7 +135,7 @@ func (t *target) env(s task.Step, root string) hooks.Env {
 	return hooks.Env{
 		ID: t.runPrefix() + s.ID(), Root: root, Event: s.Event, Application: cmp.Or(b.App, t.app),
 		DeploymentID: b.deploymentOf(s.Generation), DeploymentGroup: b.Group, DeploymentGroupID: b.Group,
-		Bundle: bundle(b.Artifacts, s.Revision),
+		Bundle: bundleOf(b.Artifacts, s.Revision),
 		Extra: map[string]string{
 			"DEPLOY_ACTION":             action,
 			"GROUNDSWELL_FROM_REVISION": b.name(s.From), "GROUNDSWELL_FROM_DIGEST": digestOf(s.From),
@@ -147,8 +147,8 @@ func (t *target) env(s task.Step, root string) hooks.Env {
 	}
 }
 
-// bundle says where in an object store a revision came from.
-func bundle(store, id string) *hooks.Bundle {
+// bundleOf says where in an object store a revision came from.
+func bundleOf(store, id string) *hooks.Bundle {
 	u, err := url.Parse(store)
 	if err != nil || id == "" {
 		return nil
