@@ -9,6 +9,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent/journal"
 	"github.com/groundswell/groundswell/artifacts/bundle"
+	"github.com/groundswell/groundswell/internal/backoff"
 )
 
 // LocalOptions is one deployment on this host without a coordinator. Bundle,
@@ -74,7 +75,7 @@ func (d *localRun) open(ctx context.Context) (*host, error) {
 		if !told && d.o.Waiting != nil {
 			d.o.Waiting()
 		}
-		if !pause(ctx, lookAgain) {
+		if !backoff.Pause(ctx, lookAgain) {
 			return nil, errors.Join(err, ctx.Err())
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/naming"
@@ -209,7 +210,7 @@ func (o Options) withDefaults() Options {
 // jitter waits for PreferEvery, give or take half, and reports whether ctx let
 // it.
 func (o Options) jitter(ctx context.Context) bool {
-	return pause(ctx, o.PreferEvery/2+rand.N(o.PreferEvery))
+	return backoff.Pause(ctx, o.PreferEvery/2+rand.N(o.PreferEvery))
 }
 
 // path is a folder or file below the root.

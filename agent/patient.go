@@ -73,7 +73,7 @@ func (s *slowness) watch(t *target, id string) (stop func()) {
 	var group sync.WaitGroup
 	begin, name := time.Now(), t.checkpoint.name(id)
 	group.Go(func() {
-		for pause(ctx, t.o.SlowStaging) {
+		for backoff.Pause(ctx, t.o.SlowStaging) {
 			s.warn(t, name, time.Since(begin))
 		}
 	})

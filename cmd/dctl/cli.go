@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/config"
 )
 
@@ -66,14 +67,10 @@ func terminal(stream any) bool {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !backoff.Pause(ctx, d) {
 		return ctx.Err()
 	}
+	return nil
 }
 
 // env returns an environment variable, "" for none.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/backoff"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -204,11 +205,7 @@ func (s *Service) persist(ctx context.Context, e deploy.Event) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		t := time.NewTimer(commitPause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !backoff.Pause(ctx, commitPause) {
 			return err
 		}
 	}

@@ -49,22 +49,22 @@ var arrows = map[string][]string{
 	"coordinator/state":     {"deploy", "proto/state/v1"},
 	"coordinator/consensus": {"internal/durable", "internal/room"}, "coordinator/membership": nil,
 	"coordinator/scheduler": {"deploy"},
-	"coordinator/gates":     {"deploy"},
+	"coordinator/gates":     {"deploy", "internal/backoff"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
-	"coordinator/sessions":  {"deploy", "internal/bucket", "internal/naming", "proto/agent/v1"},
+	"coordinator/sessions":  {"deploy", "internal/backoff", "internal/bucket", "internal/naming", "proto/agent/v1"},
 	"coordinator/control": {
-		"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/naming", "internal/near", "proto/control/v1",
+		"deploy", "deploy/spec", "deploy/sim", "internal/backoff", "internal/naming", "internal/near", "proto/control/v1",
 	},
 	"coordinator/enrol": {"deploy", "internal/identity", "internal/naming", "proto/agent/v1"},
 	"coordinator": {
-		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable", "internal/naming",
-		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover",
+		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/backoff", "internal/durable",
+		"internal/naming", "internal/rpc", "internal/identity", "internal/gossip", "internal/discover",
 	},
 
 	"agent/task":    nil,
 	"agent/journal": {"agent/task", "internal/durable"},
 	"agent/release": {"hooks", "internal/durable", "internal/room"},
-	"agent/probe":   {"hooks"},
+	"agent/probe":   {"hooks", "internal/backoff"},
 	"agent": {
 		"agent/*", "artifacts", "artifacts/bundle", "artifacts/cache", "hooks", "proto/agent/v1",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable", "internal/naming",

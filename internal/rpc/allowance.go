@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/bucket"
 	"github.com/groundswell/groundswell/internal/identity"
 )
@@ -141,12 +142,7 @@ func (m *meters) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 // that no other call of it is read meanwhile: else refusing would cost as much
 // as the caller likes.
 func dawdle(ctx context.Context) {
-	t := time.NewTimer(dawdling)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	backoff.Pause(ctx, dawdling)
 }
 
 const dawdling = 100 * time.Millisecond
