@@ -51,7 +51,10 @@ var arrows = map[string][]string{
 	"coordinator/scheduler": {"deploy"},
 	"coordinator/gates":     {"deploy", "internal/backoff"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
-	"coordinator/sessions":  {"deploy", "internal/backoff", "internal/bucket", "internal/naming", "proto/agent/v1"},
+	"coordinator/batch":     nil,
+	"coordinator/sessions": {
+		"coordinator/batch", "deploy", "internal/backoff", "internal/bucket", "internal/naming", "proto/agent/v1",
+	},
 	"coordinator/control": {
 		"deploy", "deploy/spec", "deploy/sim", "internal/backoff", "internal/naming", "internal/near", "proto/control/v1",
 	},
