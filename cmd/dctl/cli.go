@@ -66,6 +66,16 @@ func terminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// columns is the width of the terminal that out is, 0 if it is none.
+func (c *cli) columns() int {
+	if f, ok := c.out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return w
+		}
+	}
+	return 0
+}
+
 func sleep(ctx context.Context, d time.Duration) error {
 	if !backoff.Pause(ctx, d) {
 		return ctx.Err()

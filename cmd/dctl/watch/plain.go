@@ -72,7 +72,12 @@ func (p *plain) queued(d *controlv1.Deployment) {
 
 // Header is the first line: what goes where, who wants it, and its id.
 func Header(d *controlv1.Deployment) string {
-	return output.Line(fmt.Sprintf("%s  deployment %s  %s", headline(d), d.Id, sizes(d)))
+	return output.Line(fmt.Sprintf("%s  deployment %s  %s", headline(d), output.ShortID(d.Id), sizes(d)))
+}
+
+// Title names a deployment without its size.
+func Title(d *controlv1.Deployment) string {
+	return output.Line(fmt.Sprintf("%s  deployment %s", headline(d), output.ShortID(d.Id)))
 }
 
 // headline is "www 4f2a91c → 9be01d7  prod  by marco".
