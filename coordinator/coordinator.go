@@ -214,7 +214,7 @@ func (c *Coordinator) newServer() *rpc.Server {
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
 	agentv1.RegisterAgentServiceServer(server,
 		&agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew})
-	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, tellers: map[string]uint64{}})
+	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, newest: map[string]uint64{}})
 	c.operators = &membersService{Service: c.newControl(), c: c}
 	controlv1.RegisterControlServiceServer(server, c.operators)
 	healthv1.RegisterHealthServer(server, health.NewServer())

@@ -86,15 +86,15 @@ func (c *Cache) putFile(e artifacts.Entry, dir string) error {
 // Refill copies into the cache what revision m, unpacked in dir, has and the
 // cache lacks, so that the next revision can take it over. Files that were
 // edited are left out. It is for idle times: it reads the whole revision. It
-// ends, without an error, where less than spare bytes would be left free; work
+// ends, without an error, where less than keepFree bytes would be left free; work
 // that begins meanwhile needs them.
-func (c *Cache) Refill(ctx context.Context, m *artifacts.Manifest, dir string, spare int64) error {
+func (c *Cache) Refill(ctx context.Context, m *artifacts.Manifest, dir string, keepFree int64) error {
 	added := 0
 	for e := range m.Contents() {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("refill cache from %s: %w", dir, err)
 		}
-		if c.Has(e.Sum, e.Size) || room.Check(c.dir, e.Size+spare, 1) != nil {
+		if c.Has(e.Sum, e.Size) || room.Check(c.dir, e.Size+keepFree, 1) != nil {
 			continue
 		}
 		if err := c.putFile(e, dir); err == nil { // else it was edited: the store has it

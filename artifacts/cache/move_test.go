@@ -94,7 +94,7 @@ func TestMove(t *testing.T) {
 }
 
 // A basis whose file was edited is not believed.
-func TestEditedDonor(t *testing.T) {
+func TestEditedBasis(t *testing.T) {
 	s, kept := bundletest.NewStore(t), bundletest.NewCache(t)
 	first := bundletest.Push(t, s, bundletest.WriteDir(t, bundletest.Sample))
 	one := filepath.Join(t.TempDir(), "one")

@@ -5,10 +5,10 @@ import (
 	"sync/atomic"
 )
 
-// turns are the places for handshakes that compute, and how many wait for one.
-type turns struct {
-	places chan struct{}
-	line   atomic.Int32
+// line is the places for handshakes that compute, and how many wait for one.
+type line struct {
+	places  chan struct{}
+	waiting atomic.Int32
 }
 
 // longestLine is how many may wait for a place. Who comes then is sent away before
@@ -20,56 +20,57 @@ const longestLine = 256
 
 // counting gives a listener its line for the places that all share.
 func (d *doors) counting(l net.Listener) net.Listener {
-	return counting{Listener: l, turns: &turns{places: d.places}}
+	return counting{Listener: l, line: &line{places: d.places}}
 }
 
 // full reports whether the line is too long for another one.
-func (t *turns) full() bool { return t.line.Load() >= longestLine }
+func (l *line) full() bool { return l.waiting.Load() >= longestLine }
 
-func (t *turns) take() {
-	t.line.Add(1)
-	t.places <- struct{}{}
-	t.line.Add(-1)
+func (l *line) take() {
+	l.waiting.Add(1)
+	l.places <- struct{}{}
+	l.waiting.Add(-1)
 }
 
-func (t *turns) give() { <-t.places }
+func (l *line) give() { <-l.places }
 
-// turn is a connection that shakes hands. It computes while it has one of a few
+// handshaking is a connection that shakes hands. It computes while it has one of a few
 // places, and gives its place back while it waits for the other end: half of the
 // machine is left to those who have a session, and to raft, however many knock; and
 // who says nothing holds nobody up. Thousands of handshakes that run at once would
 // all end late, and every other goroutine would wait for each of them.
 //
 // One goroutine uses it until end.
-type turn struct {
+type handshaking struct {
 	net.Conn
-	turns *turns
-	over  bool
+	line *line
+	over bool
 }
 
-// takeTurn waits for a place.
-func takeTurn(c net.Conn, t *turns) *turn {
-	t.take()
-	return &turn{Conn: c, turns: t}
+// takePlace waits for a place.
+func takePlace(c net.Conn, l *line) *handshaking {
+	l.take()
+	return &handshaking{Conn: c, line: l}
 }
 
 // end gives the place back; from here on the connection is as any other.
-func (t *turn) end() {
-	t.over = true
-	t.turns.give()
+func (h *handshaking) end() {
+	h.over = true
+	h.line.give()
 }
 
 // Read implements net.Conn.
-func (t *turn) Read(b []byte) (int, error) { return t.waiting(t.Conn.Read, b) }
+func (h *handshaking) Read(b []byte) (int, error) { return h.giving(h.Conn.Read, b) }
 
 // Write implements net.Conn. Whoever reads nothing lets it wait.
-func (t *turn) Write(b []byte) (int, error) { return t.waiting(t.Conn.Write, b) }
+func (h *handshaking) Write(b []byte) (int, error) { return h.giving(h.Conn.Write, b) }
 
-func (t *turn) waiting(f func([]byte) (int, error), b []byte) (int, error) {
-	if t.over {
+// giving gives the place to others while f waits for the other end.
+func (h *handshaking) giving(f func([]byte) (int, error), b []byte) (int, error) {
+	if h.over {
 		return f(b)
 	}
-	t.turns.give()
-	defer t.turns.take()
+	h.line.give()
+	defer h.line.take()
 	return f(b)
 }

@@ -10,19 +10,19 @@ import (
 // TestWhoSaysNothingHoldsNobodyUp: there is one place, and a caller who shakes hands and
 // says nothing does not have it.
 func TestWhoSaysNothingHoldsNobodyUp(t *testing.T) {
-	all := &turns{places: make(chan struct{}, 1)}
+	all := &line{places: make(chan struct{}, 1)}
 	silent, far := net.Pipe()
 	read := make(chan error, 1)
 	go func() {
-		turn := takeTurn(silent, all)
-		_, err := turn.Read(make([]byte, 1))
-		turn.end()
+		shaking := takePlace(silent, all)
+		_, err := shaking.Read(make([]byte, 1))
+		shaking.end()
 		read <- err
 	}()
 	other, end := net.Pipe()
 	defer end.Close()
 	for range 100 {
-		takeTurn(other, all).end() // it would block for ever
+		takePlace(other, all).end() // it would block for ever
 	}
 	if _, err := far.Write([]byte{1}); err != nil {
 		t.Fatal(err)
@@ -33,10 +33,10 @@ func TestWhoSaysNothingHoldsNobodyUp(t *testing.T) {
 	if len(all.places) != 0 {
 		t.Error("a place is taken though nobody shakes hands")
 	}
-	turn := takeTurn(other, all)
-	turn.end()
+	shaking := takePlace(other, all)
+	shaking.end()
 	go func() { _, _ = end.Write([]byte{2}) }()
-	if _, err := turn.Read(make([]byte, 1)); err != nil || len(all.places) != 0 {
+	if _, err := shaking.Read(make([]byte, 1)); err != nil || len(all.places) != 0 {
 		t.Errorf("after the handshake: %v, %d places taken", err, len(all.places))
 	}
 }
@@ -53,29 +53,29 @@ func TestRoomInFiles(t *testing.T) {
 
 // TestALongLineIsSentAway: and a line that was long lets others in again.
 func TestALongLineIsSentAway(t *testing.T) {
-	all := &turns{places: make(chan struct{}, 1)}
+	all := &line{places: make(chan struct{}, 1)}
 	one, end := net.Pipe()
 	defer end.Close()
-	first := takeTurn(one, all)
+	first := takePlace(one, all)
 	var line sync.WaitGroup
 	for range longestLine {
-		line.Go(func() { takeTurn(one, all).end() })
+		line.Go(func() { takePlace(one, all).end() })
 	}
 	for !all.full() { // each of them joins the line before it waits
 		runtime.Gosched()
 	}
 	first.end()
 	line.Wait()
-	if all.full() || all.line.Load() != 0 {
-		t.Errorf("%d stand in line after all had their turn", all.line.Load())
+	if all.full() || all.waiting.Load() != 0 {
+		t.Errorf("%d stand in line after all had their turn", all.waiting.Load())
 	}
 }
 
 // TestEachPortHasItsLine: for the places that all share.
 func TestEachPortHasItsLine(t *testing.T) {
 	d := newDoors(nil, newMeters(nil))
-	agents, people := d.counting(nil).(counting).turns, d.counting(nil).(counting).turns
-	agents.line.Store(longestLine)
+	agents, people := d.counting(nil).(counting).line, d.counting(nil).(counting).line
+	agents.waiting.Store(longestLine)
 	if !agents.full() || people.full() || agents.places != people.places {
 		t.Error("a fleet that comes back keeps coordinators from the other port, or has cores of its own")
 	}
