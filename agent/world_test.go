@@ -26,6 +26,10 @@ import (
 
 func TestMain(m *testing.M) {
 	hooks.MaybeSupervise()
+	if report := os.Getenv("TEST_COST"); report != "" {
+		costly(report)
+		return
+	}
 	if text := os.Getenv("TEST_AGENT"); text != "" {
 		subprocess(text)
 		return
