@@ -25,7 +25,7 @@ func past(status string, change ...func(*controlv1.Deployment)) *controlv1.Deplo
 // where no terminal is.
 func TestTablesFitATerminal(t *testing.T) {
 	const reason = "as asked by ann: checkout answers 502 for one customer in five since 14:02, see the incident"
-	asked := func(d *controlv1.Deployment) { d.Asked = strings.TrimPrefix(reason, "as asked by ") }
+	asked := func(d *controlv1.Deployment) { d.Asked = strings.TrimPrefix(reason, "as asked ") }
 	f := &fake{
 		get: &controlv1.GetDeploymentResponse{Deployment: past("running")},
 		past: []*controlv1.Deployment{

@@ -300,7 +300,7 @@ func printHistory(w io.Writer, all []*controlv1.Deployment, width int) error {
 // why is the reason that was given for a deployment, or for taking it back.
 func why(d *controlv1.Deployment) string {
 	if d.Reason == "" && d.Asked != "" {
-		return "as asked by " + d.Asked
+		return "as asked " + d.Asked // "by ann: why"
 	}
 	return d.Reason
 }

@@ -201,13 +201,16 @@ func standing(d *controlv1.Deployment) string {
 	return output.Line(strings.Join(append([]string{SettledText(d)}, d.Holds...), "; "))
 }
 
-// SettledText is "running, 7/12 hosts settled".
+// SettledText is "running, 7/12 hosts settled", or of a rollback "7/12 hosts back".
 func SettledText(d *controlv1.Deployment) string {
-	settled := 0
-	for _, w := range d.Waves {
-		settled += int(w.Settled)
+	settled, what := 0, "settled"
+	if d.Inverse {
+		what = "back"
 	}
-	return fmt.Sprintf("%s, %d/%d hosts settled", d.Status, settled, d.Hosts)
+	for _, w := range d.Waves {
+		settled += int(there(d, w))
+	}
+	return fmt.Sprintf("%s, %d/%d hosts %s", d.Status, settled, d.Hosts, what)
 }
 
 // End writes the last line.
