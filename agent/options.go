@@ -185,10 +185,12 @@ func (o Options) Validate() error {
 const defaultGossip = "0.0.0.0:7103"
 
 func (o Options) withDefaults() Options {
-	if abs, err := filepath.Abs(o.Root); err == nil {
-		o.Root = abs // hooks have another working directory
-	}
 	o.InstallRoot = cmp.Or(o.InstallRoot, "/")
+	for _, dir := range []*string{&o.Root, &o.InstallRoot} {
+		if abs, err := filepath.Abs(*dir); err == nil {
+			*dir = abs // hooks have another working directory
+		}
+	}
 	o.GossipBind = cmp.Or(o.GossipBind, defaultGossip)
 	if host, port, err := net.SplitHostPort(o.GossipBind); err == nil && host == "" {
 		o.GossipBind = net.JoinHostPort("0.0.0.0", port)
