@@ -71,3 +71,13 @@ func onTerminal(t *testing.T, cl *cluster, columns int, args ...string) string {
 	text, _ := io.ReadAll(ours) // EIO: the other side is closed
 	return strings.ReplaceAll(string(text), "\r\n", "\n")
 }
+
+func TestBesides(t *testing.T) {
+	for second, want := range map[string]string{
+		"10.0.1.17:7102": ":7102", "10.0.1.18:7102": "10.0.1.18:7102", "": "", "c1": "c1",
+	} {
+		if got := besides("10.0.1.17:7100", second); got != want {
+			t.Errorf("%q beside 10.0.1.17:7100 is %q, want %q", second, got, want)
+		}
+	}
+}
