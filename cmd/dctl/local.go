@@ -162,7 +162,11 @@ func (c *cli) drawEvent(e agent.LocalEvent) {
 	}
 	fmt.Fprintf(c.out, "%-9s %-18s %6.2fs\n", e.Result, e.Event, e.Seconds)
 	for _, s := range e.Scripts {
-		fmt.Fprintf(c.out, "          %s: %s\n", output.Clean(s.Script), output.Clean(s.Message))
+		said := strings.TrimPrefix(s.Message, "script "+s.Script)
+		if said == s.Message {
+			said = ": " + said
+		}
+		fmt.Fprintf(c.out, "          %s%s\n", output.Clean(s.Script), output.Clean(said))
 		if s.Notice != "" {
 			fmt.Fprintf(c.out, "          %s\n", output.Clean(s.Notice))
 		}

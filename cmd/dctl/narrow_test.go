@@ -30,7 +30,7 @@ func TestTablesFitATerminal(t *testing.T) {
 		get: &controlv1.GetDeploymentResponse{Deployment: past("running")},
 		past: []*controlv1.Deployment{
 			past("succeeded", func(d *controlv1.Deployment) { d.Suspect = "probe smoke on web3" }),
-			past("rolled_back", asked), past("succeeded", func(d *controlv1.Deployment) { d.Inverse = true }),
+			past("rolled_back", asked), past("succeeded", func(d *controlv1.Deployment) { d.Inverse, d.Asked = true, "by marco" }),
 		},
 		apps: []*controlv1.App{{Name: "checkout", Groups: []*controlv1.Group{{
 			Name: "prod", Hosts: 12, Serving: 12, LastDeployment: "01M7Z2G90XTT9H09T2HZ3X624H", LastStatus: "rolled_back",

@@ -297,9 +297,10 @@ func printHistory(w io.Writer, all []*controlv1.Deployment, width int) error {
 	return output.Cut(w, text.String(), width)
 }
 
-// why is the reason that was given for a deployment, or for taking it back.
+// why is the reason that was given for a deployment, or for taking it back; that
+// it was asked for by whom the row names says nothing.
 func why(d *controlv1.Deployment) string {
-	if d.Reason == "" && d.Asked != "" {
+	if d.Reason == "" && d.Asked != "" && d.Asked != "by "+d.Actor {
 		return "as asked " + d.Asked // "by ann: why"
 	}
 	return d.Reason
