@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/groundswell/groundswell/internal/backoff"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -62,15 +61,13 @@ func (l *link) client(ctx context.Context) (agentv1.AgentServiceClient, error) {
 // connect keeps a session with one coordinator, until ctx ends. After a loss
 // it goes to another one first.
 func (a *Agent) connect(ctx context.Context) error {
-	var b backoff.Backoff
+	var r round
 	var next *greeting  // of the coordinator that the host moves to
 	var asked time.Time // for a token, see estranged
-	tried := map[string]bool{}
 	for ctx.Err() == nil {
 		at, err := next, error(nil)
 		if next = nil; at == nil {
-			address := a.pick(tried)
-			tried[address] = true
+			address := r.pick(a.ring.coordinators())
 			if at, err = a.greet(ctx, address); err != nil {
 				if errors.Is(err, errSplitOff) {
 					if err = a.split(ctx, address); errors.Is(err, errAnother) {
@@ -79,7 +76,7 @@ func (a *Agent) connect(ctx context.Context) error {
 				}
 				a.o.Log.Warn("no session", "coordinator", address, "error", err)
 				asked = a.estranged(err, asked)
-				b.Wait(ctx)
+				r.pause(a.ring.coordinators()).Wait(ctx)
 				continue
 			}
 		}
@@ -88,32 +85,16 @@ func (a *Agent) connect(ctx context.Context) error {
 			break
 		}
 		a.o.Log.Warn("session ended", "coordinator", at.address, "error", err)
-		b.Reset()
-		tried = map[string]bool{at.address: true}
+		r = round{tried: map[string]bool{at.address: true}}
 		switch {
 		case errors.Is(err, errReissued):
-			tried = map[string]bool{} // the best one first
+			r = round{} // the best one first
 		case next == nil:
-			b.Wait(ctx)
+			r.between.Wait(ctx)
 		}
 	}
 	if next != nil {
 		next.close()
 	}
 	return nil
-}
-
-// pick returns the best address that was not tried in this round.
-func (a *Agent) pick(tried map[string]bool) string {
-	all := a.ring.coordinators()
-	for _, address := range all {
-		if !tried[address] {
-			return address
-		}
-	}
-	clear(tried)
-	if len(all) == 0 {
-		return ""
-	}
-	return all[0]
 }

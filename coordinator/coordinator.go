@@ -264,6 +264,10 @@ func (c *Coordinator) newControl() *control.Service {
 		},
 		Approvers: func(group string) int { return len(c.o.Approvers[group]) },
 		Token:     c.createToken, Person: c.person, Cluster: c.clusterStatus,
+		Revoked: func(host string) (by string) {
+			c.store.ViewCluster(func(s *state.Cluster) { by = s.Identities["agent/"+host].Revoked })
+			return by
+		},
 	})
 }
 

@@ -30,6 +30,7 @@ func table() rpc.Table {
 		peerv1.PeerService_Join_FullMethodName:     {Roles: peers, Leader: true},
 		peerv1.PeerService_Logs_FullMethodName:     {Roles: peers},
 		peerv1.PeerService_Living_FullMethodName:   {Roles: peers},
+		peerv1.PeerService_Snapshot_FullMethodName: {Roles: peers},
 		peerv1.PeerService_Describe_FullMethodName: {Roles: peers},
 
 		controlv1.ControlService_CreateDeployment_FullMethodName:   lead,
@@ -68,5 +69,6 @@ func table() rpc.Table {
 		controlv1.ControlService_ListRevisions_FullMethodName:   read,
 		controlv1.ControlService_ListPeople_FullMethodName:      read,
 		controlv1.ControlService_Backup_FullMethodName:          read,
+		controlv1.ControlService_Snapshot_FullMethodName:        lead,
 	}
 }

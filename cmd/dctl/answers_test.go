@@ -7,10 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -48,7 +50,11 @@ func nobody(t *testing.T) string {
 func TestErrorsAreSentences(t *testing.T) {
 	cl := newCluster(t)
 	cl.context(cl.serve(&fake{fail: rpc.Errorf(rpc.KindNotFound, "no deployment \"nosuch\"; see `dctl history`")}))
-	other := newCluster(t).serve(&fake{})
+	second := newCluster(t)
+	other := second.serve(&fake{})
+	refused := t.TempDir() // trusts both, and is of the first
+	cert, key := cl.issue(identity.Operator, "marco")
+	must(t, identity.Save(refused, cert, key, slices.Concat(cl.ca.PEM, second.ca.PEM)))
 	gone := nobody(t)
 	for _, c := range []struct {
 		args string
@@ -65,6 +71,9 @@ func TestErrorsAreSentences(t *testing.T) {
 		{"status -C " + other, 4, "dctl: the credential in " + cl.credentials() + " is of another cluster than the " +
 			"coordinator at " + other + "; choose with --context, or with --credentials and --coordinator\n"},
 		{"logs 01D -C " + other, 4, "of another cluster"},
+		{"watch 01D -C " + other, 4, "of another cluster"},
+		{"status --credentials " + refused + " -C " + other, 4, "it was revoked, or the cluster's CA was replaced"},
+		{"watch 01D --credentials " + refused + " -C " + other, 4, "it was revoked, or the cluster's CA was replaced"},
 		{"status --timeout 300ms -C " + gone, 1, "dctl: no answer from " + gone + " within 300ms (--timeout): " +
 			"dial tcp " + gone + ": connect: connection refused\n"},
 		{"deplo --app x", 2, "dctl: unknown command \"deplo\" of dctl; did you mean `dctl deploy`?\n"},
@@ -227,5 +236,23 @@ func TestAppsTakeBoth(t *testing.T) {
 	}
 	if got := cl.call("apps", "show", "www", "--app", "api"); got.code != 2 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A watch goes on with the credential that another dctl has renewed meanwhile.
+func TestAWatchTakesARenewedCredential(t *testing.T) {
+	before, after := newCluster(t), newCluster(t) // one cluster, before and after its CA was replaced
+	first := before.serve(&fake{watch: func(n int, _ *controlv1.WatchDeploymentRequest,
+		send func(...*controlv1.WatchDeploymentResponse),
+	) error {
+		send(news(state(1, "running")))
+		cert, key := after.issue(identity.Operator, "marco")
+		must(t, identity.Save(before.credentials(), cert, key, after.ca.PEM))
+		return rpc.Errorf(rpc.KindUnavailable, "its certificate was renewed")
+	}})
+	second := after.serve(&fake{watch: ends(state(9, "succeeded"))})
+	before.context(first, second)
+	if got := before.call("watch", "01D"); got.code != exitDone || strings.Contains(got.err, "another cluster") {
+		t.Errorf("exit %d: %s%s", got.code, got.out, got.err)
 	}
 }

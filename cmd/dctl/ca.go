@@ -140,8 +140,7 @@ func (c *cli) upToDate(cmd *cobra.Command, cl *client) error {
 	if err := cl.renew(cmd.Context()); err != nil {
 		return fmt.Errorf("renew your own credential before its CA is retired: %w", err)
 	}
-	cl.failOver()
-	return nil
+	return cl.failOver(nil)
 }
 
 func (c *cli) ringCommand() *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type client struct {
 	mu        sync.Mutex
 	addresses []string
 	conn      *grpc.ClientConn
+	refused   int // tries in a row that found our certificate refused
 }
 
 // renewPatience is how long a command waits for a new certificate in passing.
@@ -176,10 +178,38 @@ func (cl *client) api() controlv1.ControlServiceClient {
 	return controlv1.NewControlServiceClient(cl.conn)
 }
 
-// failOver gives up on the present coordinator and tries the next one first.
-func (cl *client) failOver() {
+// failOver gives up on the present coordinator because of an error, and tries the
+// next one first, with the credential that is on disk by now. It returns an error
+// if no other try can help: the credential is taken nowhere.
+func (cl *client) failOver(err error) error {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
+	fresh := cl.reload()
+	switch {
+	case fresh || !rpc.Refused(err):
+		cl.refused = 0
+	default:
+		cl.refused++
+	}
+	if !fresh && rpc.Stranger(err) || cl.refused > 2*len(cl.addresses) {
+		return cl.stranger()
+	}
+	cl.next()
+	return nil
+}
+
+// reload takes the credential on disk into use, if it is another one: a dctl
+// beside this one has renewed it.
+func (cl *client) reload() bool {
+	cred, err := identity.Load(cl.dir)
+	if err != nil || bytes.Equal(cred.Leaf().Raw, cl.cred.Leaf().Raw) {
+		return false
+	}
+	cl.cred.ReplaceWith(cred)
+	return true
+}
+
+func (cl *client) next() {
 	cl.addresses = append(append([]string{}, cl.addresses[1:]...), cl.addresses[0])
 	conn, err := cl.dial()
 	if err != nil {
@@ -247,19 +277,18 @@ func attempt[A any](ctx context.Context, cl *client, f func(context.Context) (*A
 	var last error
 	for b := newBackoff(); ; {
 		out, err := f(ctx)
-		switch {
-		case err != nil && rpc.Stranger(err):
-			return nil, cl.stranger()
-		case err == nil || !transient(err):
+		if err == nil || !transient(err) {
 			return out, err
 		}
 		if rpc.Kind(err) != rpc.KindTimeout || last == nil {
 			last = err
 		}
+		if err := cl.failOver(err); err != nil {
+			return nil, err
+		}
 		if cl.cli.wait(ctx, b.NextBackOff()) != nil || ctx.Err() != nil {
 			return nil, cl.unreachable(ctx, limit, last)
 		}
-		cl.failOver()
 	}
 }
 
@@ -287,9 +316,8 @@ func (c *cli) saying(what string) (over func()) {
 func (cl *client) stranger() error {
 	return &exitError{code: exitAuth, text: fmt.Sprintf(
 		"the credential in %s is of another cluster than the coordinator at %s; "+
-			"choose with --context, or with --credentials and --coordinator. If it was of this one, the cluster's "+
-			"CA was "+
-			"replaced meanwhile%s", cl.dir, strings.Join(cl.addresses, ", "), comeBack(cl.cred))}
+			"choose with --context, or with --credentials and --coordinator. If it was of this one, it was revoked, or "+
+			"the cluster's CA was replaced meanwhile%s", cl.dir, strings.Join(cl.addresses, ", "), comeBack(cl.cred))}
 }
 
 // transient reports whether another try, elsewhere, may succeed.

@@ -34,7 +34,8 @@ func (c *cli) clusterCommand() *cobra.Command {
 		},
 	}
 	return family("cluster", "The coordinators", status,
-		c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterActivateCommand(), c.clusterCACommand(), c.ringCommand())
+		c.clusterRemoveCommand(), c.clusterBackupCommand(), c.clusterSnapshotCommand(),
+		c.clusterActivateCommand(), c.clusterCACommand(), c.ringCommand())
 }
 
 // leaderLooks is how often, every 100 ms, the status of a cluster looks for a

@@ -116,6 +116,9 @@ func hostRow(h *controlv1.Host, app string) string {
 	if h.Quarantine != "" {
 		state += ", quarantined"
 	}
+	if h.Revoked != "" {
+		state += ", revoked"
+	}
 	if h.Says != nil {
 		state += ", unapproved"
 	}
@@ -164,6 +167,10 @@ func hostWords(w io.Writer, hosts []*controlv1.Host) {
 		fmt.Fprintln(w, "namesake: another host is called that too, so commands need its id (`dctl hosts show` and -o json "+
 			"have it); `dctl hosts label ID --name OTHER`, or forget the one that is gone")
 	}
+	if slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return h.Revoked != "" }) {
+		fmt.Fprintln(w, "revoked: its key counts no more; `dctl token create --host HOST` lets it come back, "+
+			"`dctl hosts forget HOST` takes it out")
+	}
 	if slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return h.Quarantine != "" }) {
 		fmt.Fprintln(w, "quarantined: no new work and no evidence for now; `dctl hosts show HOST` says why;\n"+
 			"  one that came and went is back after 10 quiet minutes, or `dctl hosts uncordon HOST`")
@@ -201,6 +208,9 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 		h.GetState())))
 	if h.GetQuarantine() != "" {
 		fmt.Fprintln(w, output.Line("quarantined: "+h.Quarantine))
+	}
+	if h.GetRevoked() != "" {
+		fmt.Fprintln(w, output.Line("revoked by "+h.Revoked))
 	}
 	fmt.Fprintln(w, output.Line("labels: "+strings.Join(pairs(h.GetLabels()), " ")))
 	if len(h.GetNamesakes()) > 0 {

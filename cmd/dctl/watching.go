@@ -69,7 +69,7 @@ type watchedCluster struct{ cl *client }
 
 func (w watchedCluster) API() controlv1.ControlServiceClient { return w.cl.api() }
 
-func (w watchedCluster) FailOver() { w.cl.failOver() }
+func (w watchedCluster) FailOver(err error) error { return w.cl.failOver(err) }
 
 func (w watchedCluster) Act(ctx context.Context, deployment, verb string) error {
 	req := &controlv1.ActRequest{Mutation: w.cl.mutation(""), Deployment: deployment, Verb: verb}

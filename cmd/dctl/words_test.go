@@ -167,9 +167,10 @@ func TestWordsOfHosts(t *testing.T) {
 	if got := cl.call("hosts", "list"); got.err != "no host matches\n" {
 		t.Errorf("%+v", got)
 	}
-	f.hosts = []*controlv1.Host{{Name: "web1", State: "degraded", Quarantine: "cordoned"}}
+	f.hosts = []*controlv1.Host{{Name: "web1", State: "degraded", Quarantine: "cordoned", Revoked: "ann"}}
 	got := cl.call("hosts", "list")
-	if !strings.HasPrefix(got.err, "degraded: ") || !strings.Contains(got.err, "\nquarantined: ") {
+	if !strings.HasPrefix(got.err, "degraded: ") || !strings.Contains(got.err, "\nquarantined: ") ||
+		!strings.Contains(got.err, "\nrevoked: ") || !strings.Contains(got.out, "degraded, quarantined, revoked") {
 		t.Errorf("%+v", got)
 	}
 	if got := cl.call("hosts", "list", "-o", "json"); got.err != "" {

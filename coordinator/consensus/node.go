@@ -434,6 +434,16 @@ func (n *Node) Snapshot() error {
 	return nil
 }
 
+// Newest is the newest snapshot on disk: the index of the last entry in it, and
+// its size in bytes.
+func (n *Node) Newest() (index uint64, size int64, err error) {
+	list, err := n.store.snaps.List()
+	if err != nil || len(list) == 0 {
+		return 0, 0, fmt.Errorf("there is no snapshot: %w", errors.Join(err, raft.ErrNothingNewToSnapshot))
+	}
+	return list[0].Index, list[0].Size, nil
+}
+
 // Close stops the node; a leader hands its leadership on first, if it can.
 func (n *Node) Close() error {
 	_ = n.HandOver() // a lone node has nobody to hand it to

@@ -407,6 +407,9 @@ func (s *Service) GetHost(_ context.Context, r *controlv1.GetHostRequest) (out *
 			out = &controlv1.GetHostResponse{Host: s.hostView(st, h)}
 		}
 	})
+	if err == nil {
+		out.Host.Revoked = s.o.Revoked(out.Host.Id)
+	}
 	return out, err
 }
 

@@ -15,6 +15,8 @@ import (
 
 // world is state, log and fleet in one: facts are applied at once.
 type world struct {
+	revoked map[string]string
+	token   TokenSpec // the last that was asked for
 	*testing.T
 	s *deploy.State
 	c *Service
@@ -42,6 +44,8 @@ func newWorld(t *testing.T) *world {
 	w.c = New(Options{
 		State: w, Log: w, Fleet: w, Actor: func(context.Context) string { return "ann" },
 		Activity: func(string, string) (Activity, bool) { return Activity{}, false },
+		Revoked:  func(host string) string { return w.revoked[host] },
+		Token:    func(_ context.Context, t TokenSpec) (Token, error) { w.token = t; return Token{}, nil },
 		Parse: func([]byte, string) ([]deploy.GroupDefined, error) {
 			return nil, &deploy.Refusal{Reason: deploy.Invalid, Text: "deploy.yaml:1:1: wrong"}
 		},
@@ -241,6 +245,27 @@ func TestBadInput(t *testing.T) {
 	w.refused(err, deploy.Invalid, "7 days")
 	_, err = w.c.CreateToken(t.Context(), &controlv1.CreateTokenRequest{Uses: 1 << 20})
 	w.refused(err, deploy.Invalid, "uses")
+}
+
+// A token for a host that is connected would make two of it; one whose key was
+// revoked just now is about to go, and is shown as such.
+func TestTokenForARevokedHost(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.c.CreateToken(t.Context(), &controlv1.CreateTokenRequest{Host: "web-h1"})
+	w.refused(err, deploy.Conflict, "its identity is in use")
+	w.revoked = map[string]string{"h1": "bob"}
+	if _, err := w.c.CreateToken(t.Context(), &controlv1.CreateTokenRequest{Host: "web-h1"}); err != nil ||
+		w.token.Host != "h1" {
+		t.Errorf("%+v, %v", w.token, err)
+	}
+	all, err := w.c.ListHosts(t.Context(), &controlv1.ListHostsRequest{})
+	if err != nil || all.Hosts[0].Revoked != "bob" || all.Hosts[1].Revoked != "" {
+		t.Errorf("%v, %v", all, err)
+	}
+	one, err := w.c.GetHost(t.Context(), &controlv1.GetHostRequest{Host: "web-h1"})
+	if err != nil || one.Host.Revoked != "bob" {
+		t.Errorf("%v, %v", one, err)
+	}
 }
 
 func TestNotFoundHints(t *testing.T) {

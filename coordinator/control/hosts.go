@@ -55,6 +55,9 @@ func (s *Service) listHosts(r *controlv1.ListHostsRequest) (*controlv1.ListHosts
 			out.Hosts = append(out.Hosts, v)
 		}
 	})
+	for _, h := range out.Hosts {
+		h.Revoked = s.o.Revoked(h.Id)
+	}
 	if whole && full {
 		return nil, &deploy.Refusal{Reason: deploy.Invalid, Text: fmt.Sprintf(
 			"%d hosts do not fit one answer; ask for pages (page_size), or for fewer by a filter", len(all))}

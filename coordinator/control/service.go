@@ -88,6 +88,8 @@ type Options struct {
 	// Person says who the caller counts as where two people are asked for, and
 	// whether the caller counts there at all.
 	Person func(context.Context) (person string, counts bool)
+	// Revoked says who revoked the key of a host, "" nobody.
+	Revoked func(host string) string
 	// Token opens a join token and returns it.
 	Token func(ctx context.Context, t TokenSpec) (Token, error)
 	// Cluster describes the coordinators.
@@ -107,6 +109,9 @@ func New(o Options) *Service {
 	}
 	if o.Approvers == nil {
 		o.Approvers = func(string) int { return 0 }
+	}
+	if o.Revoked == nil {
+		o.Revoked = func(string) string { return "" }
 	}
 	if o.Person == nil {
 		o.Person = func(ctx context.Context) (string, bool) { return o.Actor(ctx), true }

@@ -87,7 +87,8 @@ func (s *Service) bind(r *controlv1.CreateTokenRequest, t *TokenSpec) error {
 		t.Binds.Name = r.Host
 		return nil
 	}
-	if _, coordinator := s.o.Fleet.Status(t.Host); coordinator != "" {
+	// the session of a key that was revoked just now is about to end
+	if _, coordinator := s.o.Fleet.Status(t.Host); coordinator != "" && s.o.Revoked(t.Host) == "" {
 		return refuse(deploy.Conflict, "host %s is connected to %s, so its identity is in use; "+
 			"a new host needs another name", r.Host, coordinator)
 	}

@@ -202,11 +202,13 @@ func (c *Cluster) Admits(identity string, key []byte, breakGlass bool) error {
 	id := c.Identities[identity]
 	switch {
 	case id.Revoked != "":
-		return refuse(deploy.Conflict, "%s was revoked by %s", identity, id.Revoked)
+		return refuse(deploy.Conflict, "%s was revoked by %s; only a token that was made for its name brings it back, "+
+			"with a new key", identity, id.Revoked)
 	case id.Clone != nil:
 		return id.Clone.refusal()
 	case len(id.Key) > 0 && !bytes.Equal(id.Key, key):
-		return refuse(deploy.Conflict, "%s has another key by now; this one counts no more", identity)
+		return refuse(deploy.Conflict, "%s has another key by now; this one counts no more. Only a token that was made for "+
+			"its name gives it a new one", identity)
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ var may = map[string]string{
 	"ControlService/WatchDeployment": "operator", "ControlService/Logs": "operator",
 	"ControlService/ListApps": "operator", "ControlService/GetApp": "operator",
 	"ControlService/ListRevisions": "operator", "ControlService/ListPeople": "operator",
-	"ControlService/Backup": "operator",
+	"ControlService/Backup": "operator", "ControlService/Snapshot": "operator", "PeerService/Snapshot": "coordinator",
 }
 
 // call is one method that is served.

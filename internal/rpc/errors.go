@@ -104,6 +104,12 @@ func Stranger(err error) bool {
 		"authentication handshake failed: tls: failed to verify certificate")
 }
 
+// Refused reports whether a call failed because the other side does not take our
+// certificate: it is of a CA that is trusted no more, or was revoked.
+func Refused(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "remote error: tls: ")
+}
+
 // Canceled reports whether a call ended because its caller went away.
 func Canceled(err error) bool {
 	return errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled

@@ -23,8 +23,9 @@ var errEnd = errors.New("the deployment has ended")
 
 // unsureTries is how often a watch is tried again, without progress, after an
 // answer that may be passing: a replica that lags does not know the deployment
-// yet, one that stops ends its streams in its own ways.
-const unsureTries = 20
+// yet, for 3 s at most, one that stops ends its streams in its own ways. These tries
+// take some 10 s.
+const unsureTries = 10
 
 // follower follows one deployment across failures of coordinators: each record
 // is delivered once and in order, and states never go backwards.
@@ -57,8 +58,10 @@ func (f *follower) run(ctx context.Context, out chan<- Update) {
 			if rpc.Kind(err) != rpc.KindNotFound { // a replica that lags is no loss
 				f.send(ctx, out, Update{Lost: err})
 			}
+			if err = f.cluster.FailOver(err); err != nil {
+				break
+			}
 			if f.o.Wait(ctx, f.o.Backoff.NextBackOff()) == nil {
-				f.cluster.FailOver()
 				continue
 			}
 			err = ctx.Err()

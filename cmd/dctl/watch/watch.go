@@ -17,8 +17,9 @@ import (
 type Cluster interface {
 	// API is the service at the coordinator that is tried now.
 	API() controlv1.ControlServiceClient
-	// FailOver gives up on that one and tries the next.
-	FailOver()
+	// FailOver gives up on that one because of an error and tries the next. It returns
+	// an error, which ends the watch, if no other try can help.
+	FailOver(err error) error
 	// Act asks for a change of a deployment. Its error is for people.
 	Act(ctx context.Context, deployment, verb string) error
 }

@@ -51,7 +51,7 @@ type api struct {
 	logged []*controlv1.LogsResponse
 }
 
-func (c *cluster) FailOver() {}
+func (c *cluster) FailOver(error) error { return nil }
 
 func (c *cluster) Act(_ context.Context, deployment, verb string) error {
 	c.acts = append(c.acts, deployment+" "+verb)

@@ -4217,6 +4217,7 @@ type Host struct {
 	Differences   []string               `protobuf:"bytes,14,rep,name=differences,proto3" json:"differences,omitempty"` // of that, in words
 	Namesakes     []string               `protobuf:"bytes,15,rep,name=namesakes,proto3" json:"namesakes,omitempty"`     // ids of other hosts of its name
 	Approved      uint64                 `protobuf:"varint,13,opt,name=approved,proto3" json:"approved,omitempty"`      // how often a person has set its attributes
+	Revoked       string                 `protobuf:"bytes,16,opt,name=revoked,proto3" json:"revoked,omitempty"`         // who revoked its key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4354,6 +4355,13 @@ func (x *Host) GetApproved() uint64 {
 		return x.Approved
 	}
 	return 0
+}
+
+func (x *Host) GetRevoked() string {
+	if x != nil {
+		return x.Revoked
+	}
+	return ""
 }
 
 // Attributes are what a host is called, where it stands, and its labels.
@@ -6184,6 +6192,86 @@ func (x *BackupChunk) GetData() []byte {
 	return nil
 }
 
+type SnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotRequest) Reset() {
+	*x = SnapshotRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotRequest) ProtoMessage() {}
+
+func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
+}
+
+type SnapshotResponse struct {
+	state         protoimpl.MessageState          `protogen:"open.v1"`
+	Coordinators  []*SnapshotResponse_Coordinator `protobuf:"bytes,1,rep,name=coordinators,proto3" json:"coordinators,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotResponse) Reset() {
+	*x = SnapshotResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotResponse) ProtoMessage() {}
+
+func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
+func (*SnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *SnapshotResponse) GetCoordinators() []*SnapshotResponse_Coordinator {
+	if x != nil {
+		return x.Coordinators
+	}
+	return nil
+}
+
 type ActivateEpochRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
@@ -6194,7 +6282,7 @@ type ActivateEpochRequest struct {
 
 func (x *ActivateEpochRequest) Reset() {
 	*x = ActivateEpochRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6206,7 +6294,7 @@ func (x *ActivateEpochRequest) String() string {
 func (*ActivateEpochRequest) ProtoMessage() {}
 
 func (x *ActivateEpochRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6219,7 +6307,7 @@ func (x *ActivateEpochRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateEpochRequest.ProtoReflect.Descriptor instead.
 func (*ActivateEpochRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ActivateEpochRequest) GetMutation() *Mutation {
@@ -6245,7 +6333,7 @@ type ActivateEpochResponse struct {
 
 func (x *ActivateEpochResponse) Reset() {
 	*x = ActivateEpochResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6257,7 +6345,7 @@ func (x *ActivateEpochResponse) String() string {
 func (*ActivateEpochResponse) ProtoMessage() {}
 
 func (x *ActivateEpochResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6270,7 +6358,7 @@ func (x *ActivateEpochResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateEpochResponse.ProtoReflect.Descriptor instead.
 func (*ActivateEpochResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ActivateEpochResponse) GetIndex() uint64 {
@@ -6289,7 +6377,7 @@ type RotateCARequest struct {
 
 func (x *RotateCARequest) Reset() {
 	*x = RotateCARequest{}
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6301,7 +6389,7 @@ func (x *RotateCARequest) String() string {
 func (*RotateCARequest) ProtoMessage() {}
 
 func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6314,7 +6402,7 @@ func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateCARequest.ProtoReflect.Descriptor instead.
 func (*RotateCARequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RotateCARequest) GetMutation() *Mutation {
@@ -6334,7 +6422,7 @@ type RotateCAResponse struct {
 
 func (x *RotateCAResponse) Reset() {
 	*x = RotateCAResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6346,7 +6434,7 @@ func (x *RotateCAResponse) String() string {
 func (*RotateCAResponse) ProtoMessage() {}
 
 func (x *RotateCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6359,7 +6447,7 @@ func (x *RotateCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateCAResponse.ProtoReflect.Descriptor instead.
 func (*RotateCAResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RotateCAResponse) GetIndex() uint64 {
@@ -6387,7 +6475,7 @@ type RetireCARequest struct {
 
 func (x *RetireCARequest) Reset() {
 	*x = RetireCARequest{}
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6399,7 +6487,7 @@ func (x *RetireCARequest) String() string {
 func (*RetireCARequest) ProtoMessage() {}
 
 func (x *RetireCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6412,7 +6500,7 @@ func (x *RetireCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireCARequest.ProtoReflect.Descriptor instead.
 func (*RetireCARequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RetireCARequest) GetMutation() *Mutation {
@@ -6447,7 +6535,7 @@ type RetireCAResponse struct {
 
 func (x *RetireCAResponse) Reset() {
 	*x = RetireCAResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6459,7 +6547,7 @@ func (x *RetireCAResponse) String() string {
 func (*RetireCAResponse) ProtoMessage() {}
 
 func (x *RetireCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6472,7 +6560,7 @@ func (x *RetireCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireCAResponse.ProtoReflect.Descriptor instead.
 func (*RetireCAResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RetireCAResponse) GetIndex() uint64 {
@@ -6504,7 +6592,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6516,7 +6604,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6529,7 +6617,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 type RotateRingKeyRequest struct {
@@ -6541,7 +6629,7 @@ type RotateRingKeyRequest struct {
 
 func (x *RotateRingKeyRequest) Reset() {
 	*x = RotateRingKeyRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6553,7 +6641,7 @@ func (x *RotateRingKeyRequest) String() string {
 func (*RotateRingKeyRequest) ProtoMessage() {}
 
 func (x *RotateRingKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6566,7 +6654,7 @@ func (x *RotateRingKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRingKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateRingKeyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *RotateRingKeyRequest) GetMutation() *Mutation {
@@ -6585,7 +6673,7 @@ type RotateRingKeyResponse struct {
 
 func (x *RotateRingKeyResponse) Reset() {
 	*x = RotateRingKeyResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6597,7 +6685,7 @@ func (x *RotateRingKeyResponse) String() string {
 func (*RotateRingKeyResponse) ProtoMessage() {}
 
 func (x *RotateRingKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6610,7 +6698,7 @@ func (x *RotateRingKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRingKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateRingKeyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RotateRingKeyResponse) GetIndex() uint64 {
@@ -6649,7 +6737,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6661,7 +6749,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6674,7 +6762,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -6844,7 +6932,7 @@ type Coordinator struct {
 
 func (x *Coordinator) Reset() {
 	*x = Coordinator{}
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6856,7 +6944,7 @@ func (x *Coordinator) String() string {
 func (*Coordinator) ProtoMessage() {}
 
 func (x *Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6869,7 +6957,7 @@ func (x *Coordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
 func (*Coordinator) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Coordinator) GetRules() int32 {
@@ -6952,6 +7040,74 @@ func (x *Coordinator) GetVersion() string {
 func (x *Coordinator) GetTrouble() string {
 	if x != nil {
 		return x.Trouble
+	}
+	return ""
+}
+
+type SnapshotResponse_Coordinator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // of the newest entry in its snapshot
+	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"` // why it has none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotResponse_Coordinator) Reset() {
+	*x = SnapshotResponse_Coordinator{}
+	mi := &file_control_v1_control_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotResponse_Coordinator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotResponse_Coordinator) ProtoMessage() {}
+
+func (x *SnapshotResponse_Coordinator) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotResponse_Coordinator.ProtoReflect.Descriptor instead.
+func (*SnapshotResponse_Coordinator) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{83, 0}
+}
+
+func (x *SnapshotResponse_Coordinator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SnapshotResponse_Coordinator) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SnapshotResponse_Coordinator) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SnapshotResponse_Coordinator) GetError() string {
+	if x != nil {
+		return x.Error
 	}
 	return ""
 }
@@ -7340,7 +7496,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"W\n" +
 	"\x15ListRevisionsResponse\x12>\n" +
-	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\xae\x04\n" +
+	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\xc8\x04\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -7359,7 +7515,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04says\x18\f \x01(\v2\".groundswell.control.v1.AttributesR\x04says\x12 \n" +
 	"\vdifferences\x18\x0e \x03(\tR\vdifferences\x12\x1c\n" +
 	"\tnamesakes\x18\x0f \x03(\tR\tnamesakes\x12\x1a\n" +
-	"\bapproved\x18\r \x01(\x04R\bapproved\x1a9\n" +
+	"\bapproved\x18\r \x01(\x04R\bapproved\x12\x18\n" +
+	"\arevoked\x18\x10 \x01(\tR\arevoked\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcf\x01\n" +
@@ -7503,7 +7660,15 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"\x0f\n" +
 	"\rBackupRequest\"!\n" +
 	"\vBackupChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"j\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x11\n" +
+	"\x0fSnapshotRequest\"\xd1\x01\n" +
+	"\x10SnapshotResponse\x12X\n" +
+	"\fcoordinators\x18\x01 \x03(\v24.groundswell.control.v1.SnapshotResponse.CoordinatorR\fcoordinators\x1ac\n" +
+	"\vCoordinator\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"j\n" +
 	"\x14ActivateEpochRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"-\n" +
@@ -7565,7 +7730,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x13certificate_ends_ms\x18\t \x01(\x03R\x11certificateEndsMs\x12\x18\n" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12\x18\n" +
-	"\atrouble\x18\v \x01(\tR\atrouble2\xce\x1c\n" +
+	"\atrouble\x18\v \x01(\tR\atrouble2\xad\x1d\n" +
 	"\x0eControlService\x12u\n" +
 	"\x10CreateDeployment\x12/.groundswell.control.v1.CreateDeploymentRequest\x1a0.groundswell.control.v1.CreateDeploymentResponse\x12o\n" +
 	"\x0ePlanDeployment\x12-.groundswell.control.v1.PlanDeploymentRequest\x1a..groundswell.control.v1.PlanDeploymentResponse\x12]\n" +
@@ -7601,7 +7766,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0eRevokeIdentity\x12-.groundswell.control.v1.RevokeIdentityRequest\x1a..groundswell.control.v1.RevokeIdentityResponse\x12l\n" +
 	"\rClusterStatus\x12,.groundswell.control.v1.ClusterStatusRequest\x1a-.groundswell.control.v1.ClusterStatusResponse\x12x\n" +
 	"\x11RemoveCoordinator\x120.groundswell.control.v1.RemoveCoordinatorRequest\x1a1.groundswell.control.v1.RemoveCoordinatorResponse\x12V\n" +
-	"\x06Backup\x12%.groundswell.control.v1.BackupRequest\x1a#.groundswell.control.v1.BackupChunk0\x01\x12l\n" +
+	"\x06Backup\x12%.groundswell.control.v1.BackupRequest\x1a#.groundswell.control.v1.BackupChunk0\x01\x12]\n" +
+	"\bSnapshot\x12'.groundswell.control.v1.SnapshotRequest\x1a(.groundswell.control.v1.SnapshotResponse\x12l\n" +
 	"\rActivateEpoch\x12,.groundswell.control.v1.ActivateEpochRequest\x1a-.groundswell.control.v1.ActivateEpochResponse\x12]\n" +
 	"\bRotateCA\x12'.groundswell.control.v1.RotateCARequest\x1a(.groundswell.control.v1.RotateCAResponse\x12]\n" +
 	"\bRetireCA\x12'.groundswell.control.v1.RetireCARequest\x1a(.groundswell.control.v1.RetireCAResponse\x12l\n" +
@@ -7619,105 +7785,108 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
 var file_control_v1_control_proto_goTypes = []any{
-	(*Mutation)(nil),                   // 0: groundswell.control.v1.Mutation
-	(*CreateDeploymentRequest)(nil),    // 1: groundswell.control.v1.CreateDeploymentRequest
-	(*CreateDeploymentResponse)(nil),   // 2: groundswell.control.v1.CreateDeploymentResponse
-	(*PlanDeploymentRequest)(nil),      // 3: groundswell.control.v1.PlanDeploymentRequest
-	(*PlanDeploymentResponse)(nil),     // 4: groundswell.control.v1.PlanDeploymentResponse
-	(*PlannedWave)(nil),                // 5: groundswell.control.v1.PlannedWave
-	(*RollbackRequest)(nil),            // 6: groundswell.control.v1.RollbackRequest
-	(*RollbackResponse)(nil),           // 7: groundswell.control.v1.RollbackResponse
-	(*ActRequest)(nil),                 // 8: groundswell.control.v1.ActRequest
-	(*ActResponse)(nil),                // 9: groundswell.control.v1.ActResponse
-	(*SimulateDeploymentRequest)(nil),  // 10: groundswell.control.v1.SimulateDeploymentRequest
-	(*SimulateDeploymentResponse)(nil), // 11: groundswell.control.v1.SimulateDeploymentResponse
-	(*SetFreezeRequest)(nil),           // 12: groundswell.control.v1.SetFreezeRequest
-	(*SetFreezeResponse)(nil),          // 13: groundswell.control.v1.SetFreezeResponse
-	(*Freeze)(nil),                     // 14: groundswell.control.v1.Freeze
-	(*DeleteGroupRequest)(nil),         // 15: groundswell.control.v1.DeleteGroupRequest
-	(*DeleteGroupResponse)(nil),        // 16: groundswell.control.v1.DeleteGroupResponse
-	(*CordonHostRequest)(nil),          // 17: groundswell.control.v1.CordonHostRequest
-	(*CordonHostResponse)(nil),         // 18: groundswell.control.v1.CordonHostResponse
-	(*GateAnswer)(nil),                 // 19: groundswell.control.v1.GateAnswer
-	(*Approval)(nil),                   // 20: groundswell.control.v1.Approval
-	(*Drift)(nil),                      // 21: groundswell.control.v1.Drift
-	(*Deployment)(nil),                 // 22: groundswell.control.v1.Deployment
-	(*Behind)(nil),                     // 23: groundswell.control.v1.Behind
-	(*Wave)(nil),                       // 24: groundswell.control.v1.Wave
-	(*Task)(nil),                       // 25: groundswell.control.v1.Task
-	(*Failure)(nil),                    // 26: groundswell.control.v1.Failure
-	(*Record)(nil),                     // 27: groundswell.control.v1.Record
-	(*GetDeploymentRequest)(nil),       // 28: groundswell.control.v1.GetDeploymentRequest
-	(*GetDeploymentResponse)(nil),      // 29: groundswell.control.v1.GetDeploymentResponse
-	(*ListDeploymentsRequest)(nil),     // 30: groundswell.control.v1.ListDeploymentsRequest
-	(*ListDeploymentsResponse)(nil),    // 31: groundswell.control.v1.ListDeploymentsResponse
-	(*WatchDeploymentRequest)(nil),     // 32: groundswell.control.v1.WatchDeploymentRequest
-	(*WatchDeploymentResponse)(nil),    // 33: groundswell.control.v1.WatchDeploymentResponse
-	(*LogsRequest)(nil),                // 34: groundswell.control.v1.LogsRequest
-	(*LogsResponse)(nil),               // 35: groundswell.control.v1.LogsResponse
-	(*ApplyAppRequest)(nil),            // 36: groundswell.control.v1.ApplyAppRequest
-	(*ApplyAppResponse)(nil),           // 37: groundswell.control.v1.ApplyAppResponse
-	(*Leaving)(nil),                    // 38: groundswell.control.v1.Leaving
-	(*App)(nil),                        // 39: groundswell.control.v1.App
-	(*Group)(nil),                      // 40: groundswell.control.v1.Group
-	(*RevisionCount)(nil),              // 41: groundswell.control.v1.RevisionCount
-	(*ListAppsRequest)(nil),            // 42: groundswell.control.v1.ListAppsRequest
-	(*ListAppsResponse)(nil),           // 43: groundswell.control.v1.ListAppsResponse
-	(*GetAppRequest)(nil),              // 44: groundswell.control.v1.GetAppRequest
-	(*GetAppResponse)(nil),             // 45: groundswell.control.v1.GetAppResponse
-	(*Revision)(nil),                   // 46: groundswell.control.v1.Revision
-	(*RegisterRevisionRequest)(nil),    // 47: groundswell.control.v1.RegisterRevisionRequest
-	(*RegisterRevisionResponse)(nil),   // 48: groundswell.control.v1.RegisterRevisionResponse
-	(*ListRevisionsRequest)(nil),       // 49: groundswell.control.v1.ListRevisionsRequest
-	(*ListRevisionsResponse)(nil),      // 50: groundswell.control.v1.ListRevisionsResponse
-	(*Host)(nil),                       // 51: groundswell.control.v1.Host
-	(*Attributes)(nil),                 // 52: groundswell.control.v1.Attributes
-	(*SplitHostRequest)(nil),           // 53: groundswell.control.v1.SplitHostRequest
-	(*SplitHostResponse)(nil),          // 54: groundswell.control.v1.SplitHostResponse
-	(*SetHostAttributesRequest)(nil),   // 55: groundswell.control.v1.SetHostAttributesRequest
-	(*SetHostAttributesResponse)(nil),  // 56: groundswell.control.v1.SetHostAttributesResponse
-	(*Target)(nil),                     // 57: groundswell.control.v1.Target
-	(*ListHostsRequest)(nil),           // 58: groundswell.control.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),          // 59: groundswell.control.v1.ListHostsResponse
-	(*GetHostRequest)(nil),             // 60: groundswell.control.v1.GetHostRequest
-	(*GetHostResponse)(nil),            // 61: groundswell.control.v1.GetHostResponse
-	(*ForgetHostRequest)(nil),          // 62: groundswell.control.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),         // 63: groundswell.control.v1.ForgetHostResponse
-	(*CreateTokenRequest)(nil),         // 64: groundswell.control.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 65: groundswell.control.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),          // 66: groundswell.control.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),         // 67: groundswell.control.v1.ListTokensResponse
-	(*JoinToken)(nil),                  // 68: groundswell.control.v1.JoinToken
-	(*RevokeTokenRequest)(nil),         // 69: groundswell.control.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),        // 70: groundswell.control.v1.RevokeTokenResponse
-	(*ListPeopleRequest)(nil),          // 71: groundswell.control.v1.ListPeopleRequest
-	(*ListPeopleResponse)(nil),         // 72: groundswell.control.v1.ListPeopleResponse
-	(*Person)(nil),                     // 73: groundswell.control.v1.Person
-	(*ConfirmPersonRequest)(nil),       // 74: groundswell.control.v1.ConfirmPersonRequest
-	(*ConfirmPersonResponse)(nil),      // 75: groundswell.control.v1.ConfirmPersonResponse
-	(*RevokeIdentityRequest)(nil),      // 76: groundswell.control.v1.RevokeIdentityRequest
-	(*RevokeIdentityResponse)(nil),     // 77: groundswell.control.v1.RevokeIdentityResponse
-	(*RemoveCoordinatorRequest)(nil),   // 78: groundswell.control.v1.RemoveCoordinatorRequest
-	(*RemoveCoordinatorResponse)(nil),  // 79: groundswell.control.v1.RemoveCoordinatorResponse
-	(*BackupRequest)(nil),              // 80: groundswell.control.v1.BackupRequest
-	(*BackupChunk)(nil),                // 81: groundswell.control.v1.BackupChunk
-	(*ActivateEpochRequest)(nil),       // 82: groundswell.control.v1.ActivateEpochRequest
-	(*ActivateEpochResponse)(nil),      // 83: groundswell.control.v1.ActivateEpochResponse
-	(*RotateCARequest)(nil),            // 84: groundswell.control.v1.RotateCARequest
-	(*RotateCAResponse)(nil),           // 85: groundswell.control.v1.RotateCAResponse
-	(*RetireCARequest)(nil),            // 86: groundswell.control.v1.RetireCARequest
-	(*RetireCAResponse)(nil),           // 87: groundswell.control.v1.RetireCAResponse
-	(*ClusterStatusRequest)(nil),       // 88: groundswell.control.v1.ClusterStatusRequest
-	(*RotateRingKeyRequest)(nil),       // 89: groundswell.control.v1.RotateRingKeyRequest
-	(*RotateRingKeyResponse)(nil),      // 90: groundswell.control.v1.RotateRingKeyResponse
-	(*ClusterStatusResponse)(nil),      // 91: groundswell.control.v1.ClusterStatusResponse
-	(*Coordinator)(nil),                // 92: groundswell.control.v1.Coordinator
-	nil,                                // 93: groundswell.control.v1.Host.LabelsEntry
-	nil,                                // 94: groundswell.control.v1.Attributes.LabelsEntry
-	nil,                                // 95: groundswell.control.v1.CreateTokenRequest.LabelsEntry
-	nil,                                // 96: groundswell.control.v1.JoinToken.LabelsEntry
+	(*Mutation)(nil),                     // 0: groundswell.control.v1.Mutation
+	(*CreateDeploymentRequest)(nil),      // 1: groundswell.control.v1.CreateDeploymentRequest
+	(*CreateDeploymentResponse)(nil),     // 2: groundswell.control.v1.CreateDeploymentResponse
+	(*PlanDeploymentRequest)(nil),        // 3: groundswell.control.v1.PlanDeploymentRequest
+	(*PlanDeploymentResponse)(nil),       // 4: groundswell.control.v1.PlanDeploymentResponse
+	(*PlannedWave)(nil),                  // 5: groundswell.control.v1.PlannedWave
+	(*RollbackRequest)(nil),              // 6: groundswell.control.v1.RollbackRequest
+	(*RollbackResponse)(nil),             // 7: groundswell.control.v1.RollbackResponse
+	(*ActRequest)(nil),                   // 8: groundswell.control.v1.ActRequest
+	(*ActResponse)(nil),                  // 9: groundswell.control.v1.ActResponse
+	(*SimulateDeploymentRequest)(nil),    // 10: groundswell.control.v1.SimulateDeploymentRequest
+	(*SimulateDeploymentResponse)(nil),   // 11: groundswell.control.v1.SimulateDeploymentResponse
+	(*SetFreezeRequest)(nil),             // 12: groundswell.control.v1.SetFreezeRequest
+	(*SetFreezeResponse)(nil),            // 13: groundswell.control.v1.SetFreezeResponse
+	(*Freeze)(nil),                       // 14: groundswell.control.v1.Freeze
+	(*DeleteGroupRequest)(nil),           // 15: groundswell.control.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),          // 16: groundswell.control.v1.DeleteGroupResponse
+	(*CordonHostRequest)(nil),            // 17: groundswell.control.v1.CordonHostRequest
+	(*CordonHostResponse)(nil),           // 18: groundswell.control.v1.CordonHostResponse
+	(*GateAnswer)(nil),                   // 19: groundswell.control.v1.GateAnswer
+	(*Approval)(nil),                     // 20: groundswell.control.v1.Approval
+	(*Drift)(nil),                        // 21: groundswell.control.v1.Drift
+	(*Deployment)(nil),                   // 22: groundswell.control.v1.Deployment
+	(*Behind)(nil),                       // 23: groundswell.control.v1.Behind
+	(*Wave)(nil),                         // 24: groundswell.control.v1.Wave
+	(*Task)(nil),                         // 25: groundswell.control.v1.Task
+	(*Failure)(nil),                      // 26: groundswell.control.v1.Failure
+	(*Record)(nil),                       // 27: groundswell.control.v1.Record
+	(*GetDeploymentRequest)(nil),         // 28: groundswell.control.v1.GetDeploymentRequest
+	(*GetDeploymentResponse)(nil),        // 29: groundswell.control.v1.GetDeploymentResponse
+	(*ListDeploymentsRequest)(nil),       // 30: groundswell.control.v1.ListDeploymentsRequest
+	(*ListDeploymentsResponse)(nil),      // 31: groundswell.control.v1.ListDeploymentsResponse
+	(*WatchDeploymentRequest)(nil),       // 32: groundswell.control.v1.WatchDeploymentRequest
+	(*WatchDeploymentResponse)(nil),      // 33: groundswell.control.v1.WatchDeploymentResponse
+	(*LogsRequest)(nil),                  // 34: groundswell.control.v1.LogsRequest
+	(*LogsResponse)(nil),                 // 35: groundswell.control.v1.LogsResponse
+	(*ApplyAppRequest)(nil),              // 36: groundswell.control.v1.ApplyAppRequest
+	(*ApplyAppResponse)(nil),             // 37: groundswell.control.v1.ApplyAppResponse
+	(*Leaving)(nil),                      // 38: groundswell.control.v1.Leaving
+	(*App)(nil),                          // 39: groundswell.control.v1.App
+	(*Group)(nil),                        // 40: groundswell.control.v1.Group
+	(*RevisionCount)(nil),                // 41: groundswell.control.v1.RevisionCount
+	(*ListAppsRequest)(nil),              // 42: groundswell.control.v1.ListAppsRequest
+	(*ListAppsResponse)(nil),             // 43: groundswell.control.v1.ListAppsResponse
+	(*GetAppRequest)(nil),                // 44: groundswell.control.v1.GetAppRequest
+	(*GetAppResponse)(nil),               // 45: groundswell.control.v1.GetAppResponse
+	(*Revision)(nil),                     // 46: groundswell.control.v1.Revision
+	(*RegisterRevisionRequest)(nil),      // 47: groundswell.control.v1.RegisterRevisionRequest
+	(*RegisterRevisionResponse)(nil),     // 48: groundswell.control.v1.RegisterRevisionResponse
+	(*ListRevisionsRequest)(nil),         // 49: groundswell.control.v1.ListRevisionsRequest
+	(*ListRevisionsResponse)(nil),        // 50: groundswell.control.v1.ListRevisionsResponse
+	(*Host)(nil),                         // 51: groundswell.control.v1.Host
+	(*Attributes)(nil),                   // 52: groundswell.control.v1.Attributes
+	(*SplitHostRequest)(nil),             // 53: groundswell.control.v1.SplitHostRequest
+	(*SplitHostResponse)(nil),            // 54: groundswell.control.v1.SplitHostResponse
+	(*SetHostAttributesRequest)(nil),     // 55: groundswell.control.v1.SetHostAttributesRequest
+	(*SetHostAttributesResponse)(nil),    // 56: groundswell.control.v1.SetHostAttributesResponse
+	(*Target)(nil),                       // 57: groundswell.control.v1.Target
+	(*ListHostsRequest)(nil),             // 58: groundswell.control.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),            // 59: groundswell.control.v1.ListHostsResponse
+	(*GetHostRequest)(nil),               // 60: groundswell.control.v1.GetHostRequest
+	(*GetHostResponse)(nil),              // 61: groundswell.control.v1.GetHostResponse
+	(*ForgetHostRequest)(nil),            // 62: groundswell.control.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),           // 63: groundswell.control.v1.ForgetHostResponse
+	(*CreateTokenRequest)(nil),           // 64: groundswell.control.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 65: groundswell.control.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 66: groundswell.control.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 67: groundswell.control.v1.ListTokensResponse
+	(*JoinToken)(nil),                    // 68: groundswell.control.v1.JoinToken
+	(*RevokeTokenRequest)(nil),           // 69: groundswell.control.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 70: groundswell.control.v1.RevokeTokenResponse
+	(*ListPeopleRequest)(nil),            // 71: groundswell.control.v1.ListPeopleRequest
+	(*ListPeopleResponse)(nil),           // 72: groundswell.control.v1.ListPeopleResponse
+	(*Person)(nil),                       // 73: groundswell.control.v1.Person
+	(*ConfirmPersonRequest)(nil),         // 74: groundswell.control.v1.ConfirmPersonRequest
+	(*ConfirmPersonResponse)(nil),        // 75: groundswell.control.v1.ConfirmPersonResponse
+	(*RevokeIdentityRequest)(nil),        // 76: groundswell.control.v1.RevokeIdentityRequest
+	(*RevokeIdentityResponse)(nil),       // 77: groundswell.control.v1.RevokeIdentityResponse
+	(*RemoveCoordinatorRequest)(nil),     // 78: groundswell.control.v1.RemoveCoordinatorRequest
+	(*RemoveCoordinatorResponse)(nil),    // 79: groundswell.control.v1.RemoveCoordinatorResponse
+	(*BackupRequest)(nil),                // 80: groundswell.control.v1.BackupRequest
+	(*BackupChunk)(nil),                  // 81: groundswell.control.v1.BackupChunk
+	(*SnapshotRequest)(nil),              // 82: groundswell.control.v1.SnapshotRequest
+	(*SnapshotResponse)(nil),             // 83: groundswell.control.v1.SnapshotResponse
+	(*ActivateEpochRequest)(nil),         // 84: groundswell.control.v1.ActivateEpochRequest
+	(*ActivateEpochResponse)(nil),        // 85: groundswell.control.v1.ActivateEpochResponse
+	(*RotateCARequest)(nil),              // 86: groundswell.control.v1.RotateCARequest
+	(*RotateCAResponse)(nil),             // 87: groundswell.control.v1.RotateCAResponse
+	(*RetireCARequest)(nil),              // 88: groundswell.control.v1.RetireCARequest
+	(*RetireCAResponse)(nil),             // 89: groundswell.control.v1.RetireCAResponse
+	(*ClusterStatusRequest)(nil),         // 90: groundswell.control.v1.ClusterStatusRequest
+	(*RotateRingKeyRequest)(nil),         // 91: groundswell.control.v1.RotateRingKeyRequest
+	(*RotateRingKeyResponse)(nil),        // 92: groundswell.control.v1.RotateRingKeyResponse
+	(*ClusterStatusResponse)(nil),        // 93: groundswell.control.v1.ClusterStatusResponse
+	(*Coordinator)(nil),                  // 94: groundswell.control.v1.Coordinator
+	nil,                                  // 95: groundswell.control.v1.Host.LabelsEntry
+	nil,                                  // 96: groundswell.control.v1.Attributes.LabelsEntry
+	nil,                                  // 97: groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	nil,                                  // 98: groundswell.control.v1.JoinToken.LabelsEntry
+	(*SnapshotResponse_Coordinator)(nil), // 99: groundswell.control.v1.SnapshotResponse.Coordinator
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: groundswell.control.v1.CreateDeploymentRequest.mutation:type_name -> groundswell.control.v1.Mutation
@@ -7751,10 +7920,10 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	39, // 28: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
 	0,  // 29: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	46, // 30: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
-	93, // 31: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
+	95, // 31: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
 	57, // 32: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
 	52, // 33: groundswell.control.v1.Host.says:type_name -> groundswell.control.v1.Attributes
-	94, // 34: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
+	96, // 34: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
 	0,  // 35: groundswell.control.v1.SplitHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 36: groundswell.control.v1.SetHostAttributesRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	52, // 37: groundswell.control.v1.SetHostAttributesRequest.attributes:type_name -> groundswell.control.v1.Attributes
@@ -7762,94 +7931,97 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	51, // 39: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
 	0,  // 40: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 41: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	95, // 42: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	97, // 42: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
 	68, // 43: groundswell.control.v1.ListTokensResponse.tokens:type_name -> groundswell.control.v1.JoinToken
-	96, // 44: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
+	98, // 44: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
 	0,  // 45: groundswell.control.v1.RevokeTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	73, // 46: groundswell.control.v1.ListPeopleResponse.people:type_name -> groundswell.control.v1.Person
 	0,  // 47: groundswell.control.v1.ConfirmPersonRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 48: groundswell.control.v1.RevokeIdentityRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,  // 49: groundswell.control.v1.RemoveCoordinatorRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 50: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 51: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 52: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 53: groundswell.control.v1.RotateRingKeyRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	92, // 54: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
-	1,  // 55: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
-	3,  // 56: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
-	6,  // 57: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
-	8,  // 58: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
-	10, // 59: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
-	12, // 60: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
-	28, // 61: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
-	30, // 62: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
-	32, // 63: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
-	34, // 64: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
-	36, // 65: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
-	42, // 66: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
-	44, // 67: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
-	15, // 68: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
-	47, // 69: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
-	49, // 70: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
-	58, // 71: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
-	60, // 72: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
-	62, // 73: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
-	17, // 74: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
-	53, // 75: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
-	55, // 76: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
-	64, // 77: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
-	66, // 78: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
-	69, // 79: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
-	71, // 80: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
-	74, // 81: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
-	76, // 82: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
-	88, // 83: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
-	78, // 84: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
-	80, // 85: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
-	82, // 86: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
-	84, // 87: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
-	86, // 88: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
-	89, // 89: groundswell.control.v1.ControlService.RotateRingKey:input_type -> groundswell.control.v1.RotateRingKeyRequest
-	2,  // 90: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
-	4,  // 91: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
-	7,  // 92: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
-	9,  // 93: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
-	11, // 94: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
-	13, // 95: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
-	29, // 96: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
-	31, // 97: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
-	33, // 98: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
-	35, // 99: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
-	37, // 100: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
-	43, // 101: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
-	45, // 102: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
-	16, // 103: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
-	48, // 104: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
-	50, // 105: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
-	59, // 106: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
-	61, // 107: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
-	63, // 108: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
-	18, // 109: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
-	54, // 110: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
-	56, // 111: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
-	65, // 112: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
-	67, // 113: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
-	70, // 114: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
-	72, // 115: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
-	75, // 116: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
-	77, // 117: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
-	91, // 118: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
-	79, // 119: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
-	81, // 120: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
-	83, // 121: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
-	85, // 122: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
-	87, // 123: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
-	90, // 124: groundswell.control.v1.ControlService.RotateRingKey:output_type -> groundswell.control.v1.RotateRingKeyResponse
-	90, // [90:125] is the sub-list for method output_type
-	55, // [55:90] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	99, // 50: groundswell.control.v1.SnapshotResponse.coordinators:type_name -> groundswell.control.v1.SnapshotResponse.Coordinator
+	0,  // 51: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 52: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 53: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,  // 54: groundswell.control.v1.RotateRingKeyRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	94, // 55: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
+	1,  // 56: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
+	3,  // 57: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
+	6,  // 58: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
+	8,  // 59: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
+	10, // 60: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
+	12, // 61: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
+	28, // 62: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
+	30, // 63: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
+	32, // 64: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
+	34, // 65: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
+	36, // 66: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
+	42, // 67: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
+	44, // 68: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
+	15, // 69: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
+	47, // 70: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
+	49, // 71: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
+	58, // 72: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
+	60, // 73: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
+	62, // 74: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
+	17, // 75: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
+	53, // 76: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
+	55, // 77: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
+	64, // 78: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
+	66, // 79: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
+	69, // 80: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
+	71, // 81: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
+	74, // 82: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
+	76, // 83: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
+	90, // 84: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
+	78, // 85: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
+	80, // 86: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
+	82, // 87: groundswell.control.v1.ControlService.Snapshot:input_type -> groundswell.control.v1.SnapshotRequest
+	84, // 88: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
+	86, // 89: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
+	88, // 90: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
+	91, // 91: groundswell.control.v1.ControlService.RotateRingKey:input_type -> groundswell.control.v1.RotateRingKeyRequest
+	2,  // 92: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
+	4,  // 93: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
+	7,  // 94: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
+	9,  // 95: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
+	11, // 96: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
+	13, // 97: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
+	29, // 98: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
+	31, // 99: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
+	33, // 100: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
+	35, // 101: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
+	37, // 102: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
+	43, // 103: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
+	45, // 104: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
+	16, // 105: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
+	48, // 106: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
+	50, // 107: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
+	59, // 108: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
+	61, // 109: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
+	63, // 110: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
+	18, // 111: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
+	54, // 112: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
+	56, // 113: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
+	65, // 114: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
+	67, // 115: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
+	70, // 116: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
+	72, // 117: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
+	75, // 118: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
+	77, // 119: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
+	93, // 120: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
+	79, // 121: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
+	81, // 122: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
+	83, // 123: groundswell.control.v1.ControlService.Snapshot:output_type -> groundswell.control.v1.SnapshotResponse
+	85, // 124: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
+	87, // 125: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
+	89, // 126: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
+	92, // 127: groundswell.control.v1.ControlService.RotateRingKey:output_type -> groundswell.control.v1.RotateRingKeyResponse
+	92, // [92:128] is the sub-list for method output_type
+	56, // [56:92] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -7863,7 +8035,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   97,
+			NumMessages:   100,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -52,6 +52,7 @@ const (
 	ControlService_ClusterStatus_FullMethodName      = "/groundswell.control.v1.ControlService/ClusterStatus"
 	ControlService_RemoveCoordinator_FullMethodName  = "/groundswell.control.v1.ControlService/RemoveCoordinator"
 	ControlService_Backup_FullMethodName             = "/groundswell.control.v1.ControlService/Backup"
+	ControlService_Snapshot_FullMethodName           = "/groundswell.control.v1.ControlService/Snapshot"
 	ControlService_ActivateEpoch_FullMethodName      = "/groundswell.control.v1.ControlService/ActivateEpoch"
 	ControlService_RotateCA_FullMethodName           = "/groundswell.control.v1.ControlService/RotateCA"
 	ControlService_RetireCA_FullMethodName           = "/groundswell.control.v1.ControlService/RetireCA"
@@ -113,6 +114,8 @@ type ControlServiceClient interface {
 	RemoveCoordinator(ctx context.Context, in *RemoveCoordinatorRequest, opts ...grpc.CallOption) (*RemoveCoordinatorResponse, error)
 	// Backup sends the replicated state as of an index; it holds no key.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
+	// Snapshot has every coordinator write what it knows as a snapshot and cut its log.
+	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*SnapshotResponse, error)
 	// ActivateEpoch lets a cluster act that was recovered or restored.
 	ActivateEpoch(ctx context.Context, in *ActivateEpochRequest, opts ...grpc.CallOption) (*ActivateEpochResponse, error)
 	// RotateCA brings in a new CA, which issues once every coordinator has its key.
@@ -468,6 +471,16 @@ func (c *controlServiceClient) Backup(ctx context.Context, in *BackupRequest, op
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_BackupClient = grpc.ServerStreamingClient[BackupChunk]
 
+func (c *controlServiceClient) Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*SnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SnapshotResponse)
+	err := c.cc.Invoke(ctx, ControlService_Snapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) ActivateEpoch(ctx context.Context, in *ActivateEpochRequest, opts ...grpc.CallOption) (*ActivateEpochResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ActivateEpochResponse)
@@ -563,6 +576,8 @@ type ControlServiceServer interface {
 	RemoveCoordinator(context.Context, *RemoveCoordinatorRequest) (*RemoveCoordinatorResponse, error)
 	// Backup sends the replicated state as of an index; it holds no key.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
+	// Snapshot has every coordinator write what it knows as a snapshot and cut its log.
+	Snapshot(context.Context, *SnapshotRequest) (*SnapshotResponse, error)
 	// ActivateEpoch lets a cluster act that was recovered or restored.
 	ActivateEpoch(context.Context, *ActivateEpochRequest) (*ActivateEpochResponse, error)
 	// RotateCA brings in a new CA, which issues once every coordinator has its key.
@@ -673,6 +688,9 @@ func (UnimplementedControlServiceServer) RemoveCoordinator(context.Context, *Rem
 }
 func (UnimplementedControlServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedControlServiceServer) Snapshot(context.Context, *SnapshotRequest) (*SnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Snapshot not implemented")
 }
 func (UnimplementedControlServiceServer) ActivateEpoch(context.Context, *ActivateEpochRequest) (*ActivateEpochResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ActivateEpoch not implemented")
@@ -1244,6 +1262,24 @@ func _ControlService_Backup_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_BackupServer = grpc.ServerStreamingServer[BackupChunk]
 
+func _ControlService_Snapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Snapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Snapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Snapshot(ctx, req.(*SnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_ActivateEpoch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ActivateEpochRequest)
 	if err := dec(in); err != nil {
@@ -1434,6 +1470,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveCoordinator",
 			Handler:    _ControlService_RemoveCoordinator_Handler,
+		},
+		{
+			MethodName: "Snapshot",
+			Handler:    _ControlService_Snapshot_Handler,
 		},
 		{
 			MethodName: "ActivateEpoch",

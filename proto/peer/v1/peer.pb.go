@@ -612,6 +612,94 @@ func (x *LivingResponse) GetAddress() string {
 	return ""
 }
 
+type SnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotRequest) Reset() {
+	*x = SnapshotRequest{}
+	mi := &file_peer_v1_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotRequest) ProtoMessage() {}
+
+func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+}
+
+type SnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // of the newest entry in it
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotResponse) Reset() {
+	*x = SnapshotResponse{}
+	mi := &file_peer_v1_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotResponse) ProtoMessage() {}
+
+func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
+func (*SnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SnapshotResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SnapshotResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 type DescribeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -620,7 +708,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_peer_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +720,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_peer_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +733,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 type DescribeResponse struct {
@@ -662,7 +750,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_peer_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +762,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_peer_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +775,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -742,7 +830,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_peer_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +842,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_peer_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +855,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LogsRequest) GetHost() string {
@@ -827,6 +915,10 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x0eLivingResponse\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x11\n" +
+	"\x0fSnapshotRequest\">\n" +
+	"\x10SnapshotResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x11\n" +
 	"\x0fDescribeRequest\"\xb2\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -837,13 +929,14 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x06behind\x18\x06 \x03(\tR\x06behind\"]\n" +
 	"\vLogsRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12:\n" +
-	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xd2\x04\n" +
+	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xab\x05\n" +
 	"\vPeerService\x12T\n" +
 	"\aPropose\x12#.groundswell.peer.v1.ProposeRequest\x1a$.groundswell.peer.v1.ProposeResponse\x12[\n" +
 	"\bPresence\x12$.groundswell.peer.v1.PresenceRequest\x1a%.groundswell.peer.v1.PresenceResponse(\x010\x01\x12K\n" +
 	"\x04Keys\x12 .groundswell.peer.v1.KeysRequest\x1a!.groundswell.peer.v1.KeysResponse\x12K\n" +
 	"\x04Join\x12 .groundswell.peer.v1.JoinRequest\x1a!.groundswell.peer.v1.JoinResponse\x12W\n" +
-	"\bDescribe\x12$.groundswell.peer.v1.DescribeRequest\x1a%.groundswell.peer.v1.DescribeResponse\x12Q\n" +
+	"\bDescribe\x12$.groundswell.peer.v1.DescribeRequest\x1a%.groundswell.peer.v1.DescribeResponse\x12W\n" +
+	"\bSnapshot\x12$.groundswell.peer.v1.SnapshotRequest\x1a%.groundswell.peer.v1.SnapshotResponse\x12Q\n" +
 	"\x06Living\x12\".groundswell.peer.v1.LivingRequest\x1a#.groundswell.peer.v1.LivingResponse\x12J\n" +
 	"\x04Logs\x12 .groundswell.peer.v1.LogsRequest\x1a\x1e.groundswell.agent.v1.LogChunk0\x01B9Z7github.com/groundswell/groundswell/proto/peer/v1;peerv1b\x06proto3"
 
@@ -859,7 +952,7 @@ func file_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_peer_v1_peer_proto_rawDescData
 }
 
-var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_peer_v1_peer_proto_goTypes = []any{
 	(*ProposeRequest)(nil),   // 0: groundswell.peer.v1.ProposeRequest
 	(*ProposeResponse)(nil),  // 1: groundswell.peer.v1.ProposeResponse
@@ -872,33 +965,37 @@ var file_peer_v1_peer_proto_goTypes = []any{
 	(*JoinResponse)(nil),     // 8: groundswell.peer.v1.JoinResponse
 	(*LivingRequest)(nil),    // 9: groundswell.peer.v1.LivingRequest
 	(*LivingResponse)(nil),   // 10: groundswell.peer.v1.LivingResponse
-	(*DescribeRequest)(nil),  // 11: groundswell.peer.v1.DescribeRequest
-	(*DescribeResponse)(nil), // 12: groundswell.peer.v1.DescribeResponse
-	(*LogsRequest)(nil),      // 13: groundswell.peer.v1.LogsRequest
-	(*v1.Progress)(nil),      // 14: groundswell.agent.v1.Progress
-	(*v1.LogRequest)(nil),    // 15: groundswell.agent.v1.LogRequest
-	(*v1.LogChunk)(nil),      // 16: groundswell.agent.v1.LogChunk
+	(*SnapshotRequest)(nil),  // 11: groundswell.peer.v1.SnapshotRequest
+	(*SnapshotResponse)(nil), // 12: groundswell.peer.v1.SnapshotResponse
+	(*DescribeRequest)(nil),  // 13: groundswell.peer.v1.DescribeRequest
+	(*DescribeResponse)(nil), // 14: groundswell.peer.v1.DescribeResponse
+	(*LogsRequest)(nil),      // 15: groundswell.peer.v1.LogsRequest
+	(*v1.Progress)(nil),      // 16: groundswell.agent.v1.Progress
+	(*v1.LogRequest)(nil),    // 17: groundswell.agent.v1.LogRequest
+	(*v1.LogChunk)(nil),      // 18: groundswell.agent.v1.LogChunk
 }
 var file_peer_v1_peer_proto_depIdxs = []int32{
 	2,  // 0: groundswell.peer.v1.ProposeResponse.refusals:type_name -> groundswell.peer.v1.Refusal
-	14, // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
-	15, // 2: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
+	16, // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
+	17, // 2: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
 	0,  // 3: groundswell.peer.v1.PeerService.Propose:input_type -> groundswell.peer.v1.ProposeRequest
 	3,  // 4: groundswell.peer.v1.PeerService.Presence:input_type -> groundswell.peer.v1.PresenceRequest
 	5,  // 5: groundswell.peer.v1.PeerService.Keys:input_type -> groundswell.peer.v1.KeysRequest
 	7,  // 6: groundswell.peer.v1.PeerService.Join:input_type -> groundswell.peer.v1.JoinRequest
-	11, // 7: groundswell.peer.v1.PeerService.Describe:input_type -> groundswell.peer.v1.DescribeRequest
-	9,  // 8: groundswell.peer.v1.PeerService.Living:input_type -> groundswell.peer.v1.LivingRequest
-	13, // 9: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
-	1,  // 10: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
-	4,  // 11: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
-	6,  // 12: groundswell.peer.v1.PeerService.Keys:output_type -> groundswell.peer.v1.KeysResponse
-	8,  // 13: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
-	12, // 14: groundswell.peer.v1.PeerService.Describe:output_type -> groundswell.peer.v1.DescribeResponse
-	10, // 15: groundswell.peer.v1.PeerService.Living:output_type -> groundswell.peer.v1.LivingResponse
-	16, // 16: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
-	10, // [10:17] is the sub-list for method output_type
-	3,  // [3:10] is the sub-list for method input_type
+	13, // 7: groundswell.peer.v1.PeerService.Describe:input_type -> groundswell.peer.v1.DescribeRequest
+	11, // 8: groundswell.peer.v1.PeerService.Snapshot:input_type -> groundswell.peer.v1.SnapshotRequest
+	9,  // 9: groundswell.peer.v1.PeerService.Living:input_type -> groundswell.peer.v1.LivingRequest
+	15, // 10: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
+	1,  // 11: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
+	4,  // 12: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
+	6,  // 13: groundswell.peer.v1.PeerService.Keys:output_type -> groundswell.peer.v1.KeysResponse
+	8,  // 14: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
+	14, // 15: groundswell.peer.v1.PeerService.Describe:output_type -> groundswell.peer.v1.DescribeResponse
+	12, // 16: groundswell.peer.v1.PeerService.Snapshot:output_type -> groundswell.peer.v1.SnapshotResponse
+	10, // 17: groundswell.peer.v1.PeerService.Living:output_type -> groundswell.peer.v1.LivingResponse
+	18, // 18: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
+	11, // [11:19] is the sub-list for method output_type
+	3,  // [3:11] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -915,7 +1012,7 @@ func file_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_v1_peer_proto_rawDesc), len(file_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

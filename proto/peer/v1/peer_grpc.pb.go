@@ -27,6 +27,7 @@ const (
 	PeerService_Keys_FullMethodName     = "/groundswell.peer.v1.PeerService/Keys"
 	PeerService_Join_FullMethodName     = "/groundswell.peer.v1.PeerService/Join"
 	PeerService_Describe_FullMethodName = "/groundswell.peer.v1.PeerService/Describe"
+	PeerService_Snapshot_FullMethodName = "/groundswell.peer.v1.PeerService/Snapshot"
 	PeerService_Living_FullMethodName   = "/groundswell.peer.v1.PeerService/Living"
 	PeerService_Logs_FullMethodName     = "/groundswell.peer.v1.PeerService/Logs"
 )
@@ -49,6 +50,8 @@ type PeerServiceClient interface {
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
 	// Describe says how the coordinator that answers is.
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
+	// Snapshot writes a snapshot of the coordinator that answers, and cuts its log.
+	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*SnapshotResponse, error)
 	// Living says whether another instance of a host has a stream at this replica,
 	// and lives. One that does not answer is ended.
 	Living(ctx context.Context, in *LivingRequest, opts ...grpc.CallOption) (*LivingResponse, error)
@@ -117,6 +120,16 @@ func (c *peerServiceClient) Describe(ctx context.Context, in *DescribeRequest, o
 	return out, nil
 }
 
+func (c *peerServiceClient) Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*SnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SnapshotResponse)
+	err := c.cc.Invoke(ctx, PeerService_Snapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerServiceClient) Living(ctx context.Context, in *LivingRequest, opts ...grpc.CallOption) (*LivingResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LivingResponse)
@@ -164,6 +177,8 @@ type PeerServiceServer interface {
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
 	// Describe says how the coordinator that answers is.
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
+	// Snapshot writes a snapshot of the coordinator that answers, and cuts its log.
+	Snapshot(context.Context, *SnapshotRequest) (*SnapshotResponse, error)
 	// Living says whether another instance of a host has a stream at this replica,
 	// and lives. One that does not answer is ended.
 	Living(context.Context, *LivingRequest) (*LivingResponse, error)
@@ -193,6 +208,9 @@ func (UnimplementedPeerServiceServer) Join(context.Context, *JoinRequest) (*Join
 }
 func (UnimplementedPeerServiceServer) Describe(context.Context, *DescribeRequest) (*DescribeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Describe not implemented")
+}
+func (UnimplementedPeerServiceServer) Snapshot(context.Context, *SnapshotRequest) (*SnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Snapshot not implemented")
 }
 func (UnimplementedPeerServiceServer) Living(context.Context, *LivingRequest) (*LivingResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Living not implemented")
@@ -300,6 +318,24 @@ func _PeerService_Describe_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Snapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Snapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Snapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Snapshot(ctx, req.(*SnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerService_Living_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(LivingRequest)
 	if err := dec(in); err != nil {
@@ -351,6 +387,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Describe",
 			Handler:    _PeerService_Describe_Handler,
+		},
+		{
+			MethodName: "Snapshot",
+			Handler:    _PeerService_Snapshot_Handler,
 		},
 		{
 			MethodName: "Living",
