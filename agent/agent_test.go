@@ -40,8 +40,8 @@ func (l *logged) String() string {
 
 const say = `echo "$LIFECYCLE_EVENT $GROUNDSWELL_REVISION $DEPLOY_ACTION $GROUNDSWELL_FROM_REVISION>$GROUNDSWELL_TO_REVISION" >>"$OUT"` + "\n"
 
-func whole() bundle {
-	return bundle{"ApplicationStop": say, "BeforeInstall": say, "ApplicationStart": say, "ValidateService": say}
+func whole() hookScripts {
+	return hookScripts{"ApplicationStop": say, "BeforeInstall": say, "ApplicationStart": say, "ValidateService": say}
 }
 
 func TestDeployTwice(t *testing.T) {
@@ -150,7 +150,7 @@ func TestStagingWaitsForALeader(t *testing.T) {
 func TestBadAppspecFailsStaging(t *testing.T) {
 	w := newWorld(t)
 	w.start()
-	w.prefetch(w.push("v1", bundle{"ApplicationStop": "# hangs"}), "k0") // sound
+	w.prefetch(w.push("v1", hookScripts{"ApplicationStop": "# hangs"}), "k0") // sound
 	w.report("staged", func(r *agentv1.Report) bool { return len(r.Staged) == 1 })
 	src := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(src, "appspec.yml"), []byte("version: 0.0\nos: amiga\n"), 0o644))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -101,9 +102,9 @@ func (b *checkpoint) learn(a *agentv1.Assignment) {
 	for _, d := range a.Keep {
 		b.Keep = append(b.Keep, revisionID(d))
 	}
-	if b.Names == nil {
-		b.Names = map[string]string{}
-	}
+	names := map[string]string{} // its own: probes read the former checkpoint meanwhile
+	maps.Copy(names, b.Names)
+	b.Names = names
 	for _, r := range []*agentv1.Revision{a.Goal, a.Stage} {
 		if r != nil && r.Name != "" {
 			b.Names[revisionID(r.Digest)] = r.Name

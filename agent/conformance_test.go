@@ -22,7 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/groundswell/groundswell/agent"
-	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundle"
 )
 
 // TestConformance runs the cases of testdata/conformance against the executor:
@@ -169,7 +169,7 @@ func cmdDeploy(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		switch key {
 		case "type":
-			o.Type = artifacts.BundleType(value)
+			o.Type = bundle.Type(value)
 		case "events":
 			o.Events = strings.Split(value, ",")
 		case "exists":

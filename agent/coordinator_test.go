@@ -20,6 +20,7 @@ import (
 // fake is a coordinator in miniature behind a real TLS server. It is there to
 // see what an agent says and to inject faults; it decides nothing.
 type fake struct {
+	patience time.Duration // of until, 20 s at least
 	agentv1.UnimplementedAgentServiceServer
 	agentv1.UnimplementedEnrolmentServiceServer
 	t     *testing.T
@@ -340,7 +341,7 @@ func (f *fake) output(id string) string {
 // until polls under the lock what has no signal.
 func (f *fake) until(what string, ok func() bool) {
 	f.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(max(f.patience, 20*time.Second)); ; time.Sleep(2 * time.Millisecond) {
 		f.mu.Lock()
 		done := ok()
 		f.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"github.com/groundswell/groundswell/agent/release"
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/cache"
 	"github.com/groundswell/groundswell/internal/room"
 )
 
@@ -56,12 +57,12 @@ func (h *host) lockFiles() (all []*target, release func()) {
 // prune deletes the revisions beyond what is configured. The caller holds
 // t.files.
 func (t *target) prune() error {
-	_, err := t.releases.Prune(t.app, t.spared()...)
+	_, err := t.releases.Prune(t.app, t.mustStay()...)
 	return err
 }
 
-// spared are the revisions that must stay on disk.
-func (t *target) spared() []string {
+// mustStay are the revisions that must stay on disk.
+func (t *target) mustStay() []string {
 	j := t.journal.Target(t.app)
 	st := j.State()
 	return append(t.wantedKept(), j.LastGood, j.Previous, st.Base.Running, st.Assignment.Goal)
@@ -78,7 +79,7 @@ func (t *target) keepCached(keep map[artifacts.Sum]struct{}) error {
 		if err != nil {
 			continue // not in the cache, or damaged there: nothing of it to keep
 		}
-		for sum := range artifacts.Keep(m) {
+		for sum := range cache.Keep(m) {
 			keep[sum] = struct{}{}
 		}
 	}
@@ -91,17 +92,17 @@ func (t *target) keepCached(keep map[artifacts.Sum]struct{}) error {
 // room for the next revision.
 func (j *janitor) refill(ctx context.Context) error {
 	var running []*target
-	spare := j.h.o.KeepFree
+	keepFree := j.h.o.KeepFree
 	for _, app := range j.h.apps() {
 		t := j.h.target(app)
 		running = append(running, t)
 		if j.h.o.KeepFree == 0 {
-			spare = max(spare, t.largest())
+			keepFree = max(keepFree, t.largest())
 		}
 	}
 	var errs []error
 	for _, t := range running {
-		errs = append(errs, t.refill(ctx, spare))
+		errs = append(errs, t.refill(ctx, keepFree))
 	}
 	return errors.Join(errs...)
 }
@@ -120,7 +121,7 @@ func (t *target) largest() (bytes int64) {
 	return bytes
 }
 
-func (t *target) refill(ctx context.Context, spare int64) error {
+func (t *target) refill(ctx context.Context, keepFree int64) error {
 	current, err := t.releases.Current(t.app)
 	if err != nil || current == "" {
 		return err
@@ -129,7 +130,7 @@ func (t *target) refill(ctx context.Context, spare int64) error {
 	if err != nil || m.Bytes() > t.o.CacheBytes {
 		return nil // damaged or pruned: the next revision is fetched
 	}
-	return t.cache.Refill(ctx, m, t.releases.Dir(t.app, current), spare)
+	return t.cache.Refill(ctx, m, t.releases.Dir(t.app, current), keepFree)
 }
 
 // makeRoom frees the disk for a staging or an install that lacks room: first
@@ -159,7 +160,7 @@ func (t *target) makeRoom(ctx context.Context, lack *room.Shortage) bool {
 		if o != t && !o.files.TryLock() {
 			continue
 		}
-		err = errors.Join(err, o.releases.Evict(o.app, lack.Over, o.spared()...))
+		err = errors.Join(err, o.releases.Evict(o.app, lack.Over, o.mustStay()...))
 		if o != t {
 			o.files.Unlock()
 		}

@@ -26,7 +26,7 @@ func (w *world) onDisk(mib int) (dir string) {
 }
 
 // big pushes a revision with a file of so many MiB, all of it its own.
-func (w *world) big(name string, mib int, b bundle) *agentv1.Revision {
+func (w *world) big(name string, mib int, b hookScripts) *agentv1.Revision {
 	w.Helper()
 	dir := w.TempDir()
 	spec := "version: 0.0\nos: linux\nfiles:\n  - {source: d, destination: /srv/www}\nhooks:\n"
@@ -64,7 +64,9 @@ func TestDiskOfTheHostsSize(t *testing.T) {
 	w.o.PruneAfter, w.o.KeepReleases = 50*time.Millisecond, 2
 	w.onDisk(38)
 	w.start()
-	stops := func() bundle { return bundle{"ApplicationStop": "echo stopped $GROUNDSWELL_REVISION >>\"$OUT\"\n"} }
+	stops := func() hookScripts {
+		return hookScripts{"ApplicationStop": "echo stopped $GROUNDSWELL_REVISION >>\"$OUT\"\n"}
+	}
 	v1 := w.big("v1", 8, stops())
 	w.done(v1) // 16 of 38, 1 is ballast
 	w.until("the cache was filled again", func() bool { return w.free() < 14<<20 })
@@ -110,7 +112,7 @@ func TestBrokenOnAFullDisk(t *testing.T) {
 	dir := w.onDisk(28)
 	w.start()
 	filler, state := filepath.Join(dir, "filler"), filepath.Join(dir, "state")
-	start := bundle{
+	start := hookScripts{
 		"ApplicationStart": "head -c 5000000 /dev/zero >" + state + " || exit 1\n",
 		"ApplicationStop":  "rm -f " + state + "\n",
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent/release"
 	"github.com/groundswell/groundswell/agent/task"
+	"github.com/groundswell/groundswell/internal/backoff"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -31,7 +32,7 @@ type edits struct {
 
 // compare looks, again and again, whether installed files were edited.
 func (h *host) compare(ctx context.Context) error {
-	for h.o.CompareEvery > 0 && pause(ctx, h.o.CompareEvery*9/10+rand.N(h.o.CompareEvery/5+1)) {
+	for h.o.CompareEvery > 0 && backoff.Pause(ctx, h.o.CompareEvery*9/10+rand.N(h.o.CompareEvery/5+1)) {
 		for _, app := range h.apps() {
 			t := h.target(app)
 			if err := t.compare(ctx); err != nil && ctx.Err() == nil {
@@ -72,7 +73,7 @@ func (t *target) compare(ctx context.Context) error {
 		if debt < compareNap {
 			return nil
 		}
-		pause(ctx, debt)
+		backoff.Pause(ctx, debt)
 		debt = 0
 		if t.atRest() != generation {
 			return errBusy

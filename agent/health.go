@@ -10,6 +10,7 @@ import (
 	"github.com/groundswell/groundswell/agent/probe"
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/backoff"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -183,7 +184,7 @@ func (t *target) ask(ctx context.Context, w watch, i int, g gate) {
 		if time.Since(w.since) > calmAfter {
 			every = max(every, calmInterval)
 		}
-		if !pause(ctx, every) {
+		if !backoff.Pause(ctx, every) {
 			return
 		}
 	}

@@ -14,7 +14,7 @@ func (a *Agent) beat(ctx context.Context) error {
 	if a.o.BeatEvery <= 0 {
 		return nil
 	}
-	for pause(ctx, a.o.BeatEvery) {
+	for backoff.Pause(ctx, a.o.BeatEvery) {
 		for _, app := range a.apps() {
 			if t := a.target(app); t != nil {
 				t.report()

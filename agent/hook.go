@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
 	"strconv"
@@ -135,20 +136,29 @@ func (t *target) env(s task.Step, root string) hooks.Env {
 	return hooks.Env{
 		ID: t.runPrefix() + s.ID(), Root: root, Event: s.Event, Application: cmp.Or(b.App, t.app),
 		DeploymentID: b.deploymentOf(s.Generation), DeploymentGroup: b.Group, DeploymentGroupID: b.Group,
-		Bundle: bundle(b.Artifacts, s.Revision),
-		Extra: map[string]string{
+		Bundle: bundleOf(b.Artifacts, s.Revision),
+		Extra: t.place(s.Revision, root, map[string]string{
 			"DEPLOY_ACTION":             action,
 			"GROUNDSWELL_FROM_REVISION": b.name(s.From), "GROUNDSWELL_FROM_DIGEST": digestOf(s.From),
 			"GROUNDSWELL_TO_REVISION": b.name(s.To), "GROUNDSWELL_TO_DIGEST": digestOf(s.To),
-			"GROUNDSWELL_REVISION": b.name(s.Revision), "GROUNDSWELL_RELEASE": root,
-			"GROUNDSWELL_HOST": t.o.Name, "GROUNDSWELL_ZONE": t.o.Zone, "GROUNDSWELL_REGION": t.o.Region,
 			"GROUNDSWELL_GENERATION": strconv.FormatUint(s.Generation, 10),
-		},
+		}),
 	}
 }
 
-// bundle says where in an object store a revision came from.
-func bundle(store, id string) *hooks.Bundle {
+// place adds what hooks and command probes are told alike: the revision whose
+// script it is and the host.
+func (t *target) place(revision, root string, vars map[string]string) map[string]string {
+	maps.Copy(vars, map[string]string{
+		"GROUNDSWELL_REVISION": t.checkpoint.name(revision), "GROUNDSWELL_RELEASE": root,
+		"GROUNDSWELL_HOST": t.o.Name, "GROUNDSWELL_ZONE": t.o.Zone, "GROUNDSWELL_REGION": t.o.Region,
+		"GROUNDSWELL_INSTALL_ROOT": t.o.InstallRoot,
+	})
+	return vars
+}
+
+// bundleOf says where in an object store a revision came from.
+func bundleOf(store, id string) *hooks.Bundle {
 	u, err := url.Parse(store)
 	if err != nil || id == "" {
 		return nil
@@ -176,9 +186,11 @@ func (t *target) probeTarget(id string) probe.Target {
 // probeTargetOf is the same for a revision. The ids of one life
 // of the agent differ from those of another.
 func (t *target) probeTargetOf(revision, id string) probe.Target {
+	root := t.root(revision)
 	return probe.Target{Env: hooks.Env{
 		ID:   strings.Join([]string{t.app, strconv.FormatInt(t.started, 36), id}, "-"),
-		Root: t.root(revision), Event: hooks.ValidateService.String(), Application: t.app,
+		Root: root, Event: hooks.ValidateService.String(), Application: t.app,
 		DeploymentID: t.checkpoint.Deployment, DeploymentGroup: t.checkpoint.Group, DeploymentGroupID: t.checkpoint.Group,
+		Extra: t.place(revision, root, map[string]string{}),
 	}}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/groundswell/groundswell/agent/journal"
 	"github.com/groundswell/groundswell/agent/probe"
 	"github.com/groundswell/groundswell/agent/release"
-	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/cache"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/durable"
 	"github.com/groundswell/groundswell/internal/naming"
@@ -25,7 +25,7 @@ type host struct {
 	o           Options
 	journal     *journal.Journal
 	releases    *release.Releases
-	cache       *artifacts.Cache
+	cache       *cache.Cache
 	runner      *hooks.Runner // of hooks
 	probeRunner *hooks.Runner // of command probes, whose runs are not kept
 	prober      probe.Prober
@@ -75,7 +75,7 @@ func (h *host) open() (err error) {
 	if h.epoch, err = h.o.epoch(); err != nil {
 		return err
 	}
-	if h.cache, err = artifacts.OpenCache(h.o.path("cache")); err != nil {
+	if h.cache, err = cache.Open(h.o.path("cache")); err != nil {
 		return err
 	}
 	if h.runner, err = hooks.NewRunner(h.hookOptions("hooks")); err != nil {

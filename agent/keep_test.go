@@ -244,8 +244,8 @@ func TestHostKeepsItsID(t *testing.T) {
 func TestTwoApplications(t *testing.T) {
 	w := newWorld(t)
 	w.start()
-	v1 := w.push("v1", bundle{"ApplicationStart": say})
-	hang := w.push("hang", bundle{"ApplicationStart": `while [ ! -e "$OUT.go" ]; do sleep 0.02; done` + "\n"})
+	v1 := w.push("v1", hookScripts{"ApplicationStart": say})
+	hang := w.push("hang", hookScripts{"ApplicationStart": `while [ ! -e "$OUT.go" ]; do sleep 0.02; done` + "\n"})
 	w.grant(hang, func(a *agentv1.Assignment) { a.App, a.Generation = "slow", 7 })
 	w.gen = 0
 	w.done(v1) // one application's hook holds up no other

@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/agent/journal"
-	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundle"
+	"github.com/groundswell/groundswell/internal/backoff"
 )
 
 // LocalOptions is one deployment on this host without a coordinator. Bundle,
@@ -18,7 +19,7 @@ type LocalOptions struct {
 	// Bundle is a folder or archive; Type says which, and is found from the
 	// content if it is empty.
 	Bundle string
-	Type   artifacts.BundleType
+	Type   bundle.Type
 	// AppSpec is the appspec's name in the bundle where it is stated.
 	AppSpec string
 	// App and Group name whose revisions, clean-up record and pointers these
@@ -74,7 +75,7 @@ func (d *localRun) open(ctx context.Context) (*host, error) {
 		if !told && d.o.Waiting != nil {
 			d.o.Waiting()
 		}
-		if !pause(ctx, lookAgain) {
+		if !backoff.Pause(ctx, lookAgain) {
 			return nil, errors.Join(err, ctx.Err())
 		}
 	}

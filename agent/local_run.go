@@ -17,6 +17,7 @@ import (
 	"github.com/groundswell/groundswell/agent/release"
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundle"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/naming"
 	"github.com/groundswell/groundswell/internal/room"
@@ -26,7 +27,7 @@ import (
 type localRun struct {
 	o      LocalOptions
 	events []string
-	source artifacts.Source
+	source bundle.Source
 	bad    error // why there is no source
 	t      *target
 	gen    uint64
@@ -53,7 +54,7 @@ func newLocalRun(o LocalOptions) (*localRun, error) {
 		d.o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Type != "" {
-		if _, err := artifacts.ParseBundleType(string(o.Type)); err != nil {
+		if _, err := bundle.ParseType(string(o.Type)); err != nil {
 			return nil, err
 		}
 	}
@@ -160,9 +161,9 @@ func (d *localRun) run(ctx context.Context, h *host) error {
 // prepare finds the source and the revision's folder. A bundle that cannot be
 // used is told when it is staged, as an event of the deployment.
 func (d *localRun) prepare() {
-	d.source = artifacts.Source{Path: d.o.Bundle, Type: d.o.Type, SpecFile: d.o.AppSpec}
+	d.source = bundle.Source{Path: d.o.Bundle, Type: d.o.Type, SpecFile: d.o.AppSpec}
 	if d.o.Type == "" {
-		found, err := artifacts.OpenSource(d.o.Bundle)
+		found, err := bundle.Open(d.o.Bundle)
 		d.source.Type, d.bad = found.Type, err
 	}
 	d.source.Dropped = func(file string) {

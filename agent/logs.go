@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/backoff"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -88,7 +89,7 @@ func (l *logReader) read(ctx context.Context) error {
 		switch {
 		case !l.request.Follow && !known:
 			return fmt.Errorf("this host has no output of deployment %s", l.request.Deployment)
-		case !l.request.Follow || over || !pause(ctx, followEvery):
+		case !l.request.Follow || over || !backoff.Pause(ctx, followEvery):
 			return nil
 		}
 	}

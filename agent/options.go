@@ -18,6 +18,7 @@ import (
 
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/naming"
@@ -184,10 +185,12 @@ func (o Options) Validate() error {
 const defaultGossip = "0.0.0.0:7103"
 
 func (o Options) withDefaults() Options {
-	if abs, err := filepath.Abs(o.Root); err == nil {
-		o.Root = abs // hooks have another working directory
-	}
 	o.InstallRoot = cmp.Or(o.InstallRoot, "/")
+	for _, dir := range []*string{&o.Root, &o.InstallRoot} {
+		if abs, err := filepath.Abs(*dir); err == nil {
+			*dir = abs // hooks have another working directory
+		}
+	}
 	o.GossipBind = cmp.Or(o.GossipBind, defaultGossip)
 	if host, port, err := net.SplitHostPort(o.GossipBind); err == nil && host == "" {
 		o.GossipBind = net.JoinHostPort("0.0.0.0", port)
@@ -209,7 +212,7 @@ func (o Options) withDefaults() Options {
 // jitter waits for PreferEvery, give or take half, and reports whether ctx let
 // it.
 func (o Options) jitter(ctx context.Context) bool {
-	return pause(ctx, o.PreferEvery/2+rand.N(o.PreferEvery))
+	return backoff.Pause(ctx, o.PreferEvery/2+rand.N(o.PreferEvery))
 }
 
 // path is a folder or file below the root.

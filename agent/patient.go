@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/cache"
 	"github.com/groundswell/groundswell/internal/backoff"
 )
 
@@ -43,13 +44,13 @@ func (p patient) Open(ctx context.Context, key string, offset, length int64) (io
 // be called concurrently.
 type slowness struct {
 	mu    sync.Mutex
-	far   artifacts.Progress
+	far   cache.Progress
 	err   error // of the store's newest answer
 	since time.Time
 }
 
 // moved takes how far the fetch is.
-func (s *slowness) moved(p artifacts.Progress) {
+func (s *slowness) moved(p cache.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.far = p
@@ -72,7 +73,7 @@ func (s *slowness) watch(t *target, id string) (stop func()) {
 	var group sync.WaitGroup
 	begin, name := time.Now(), t.checkpoint.name(id)
 	group.Go(func() {
-		for pause(ctx, t.o.SlowStaging) {
+		for backoff.Pause(ctx, t.o.SlowStaging) {
 			s.warn(t, name, time.Since(begin))
 		}
 	})

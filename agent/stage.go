@@ -8,6 +8,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/cache"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -139,7 +140,7 @@ func (t *target) stage(ctx context.Context, id string) error {
 	if bandwidth > 0 {
 		opener = limitTo(opener, bandwidth)
 	}
-	f := artifacts.Fetcher{
+	f := cache.Fetcher{
 		Opener: opener, Cache: t.cache, Bases: t.bases(id), Move: true, MakeRoom: t.makeRoom, Progress: slow.moved,
 	}
 	var staged *artifacts.Manifest
@@ -190,15 +191,15 @@ func (t *target) checkSpec(dir, id string) error {
 }
 
 // bases are the other revisions of the application on disk, newest first.
-func (t *target) bases(id string) []artifacts.Basis {
+func (t *target) bases(id string) []cache.Basis {
 	all, err := t.releases.List(t.app)
 	if err != nil {
 		return nil // the store has everything
 	}
-	var bases []artifacts.Basis
+	var bases []cache.Basis
 	for _, r := range all {
 		if r.ID != id {
-			bases = append(bases, artifacts.Basis{
+			bases = append(bases, cache.Basis{
 				Digest: artifacts.Digest(digestOf(r.ID)),
 				Dir:    t.releases.Dir(t.app, r.ID),
 			})

@@ -8,6 +8,7 @@ import (
 	"github.com/groundswell/groundswell/agent/release"
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/backoff"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -187,7 +188,7 @@ func (t *target) move(ctx context.Context, s task.Step) verdict {
 	}
 	if err != nil {
 		if s.Kind == task.KindSettle {
-			pause(ctx, workPause) // it is asked for until it succeeds
+			backoff.Pause(ctx, workPause) // it is asked for until it succeeds
 		}
 		return failedBy(ofStep(s, err, time.Since(begin)))
 	}

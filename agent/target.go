@@ -11,6 +11,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/durable"
 	"github.com/groundswell/groundswell/internal/room"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
@@ -105,7 +106,7 @@ func (t *target) work(ctx context.Context) error {
 		}
 		if err != nil && ctx.Err() == nil {
 			t.o.Log.Error("target is stuck and tries again", "app", t.app, "error", err)
-			pause(ctx, workPause)
+			backoff.Pause(ctx, workPause)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/groundswell/groundswell/agent/probe"
 	"github.com/groundswell/groundswell/agent/task"
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/backoff"
 )
 
 // warmUp is the time between attempts until a probe has first succeeded: an
@@ -72,7 +73,7 @@ func (t *target) pass(ctx context.Context, s task.Step, g gate, i int) error {
 	if rest.Consecutive--; rest.Consecutive == 0 {
 		return nil
 	}
-	if !pause(ctx, rest.Interval) {
+	if !backoff.Pause(ctx, rest.Interval) {
 		return ctx.Err()
 	}
 	return t.passPart(ctx, s, g, rest, fmt.Sprintf("%s-%d-b", s.ID(), i))

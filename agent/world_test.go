@@ -17,6 +17,7 @@ import (
 
 	"github.com/groundswell/groundswell/agent"
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundle"
 	"github.com/groundswell/groundswell/artifacts/dirstore"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/identity"
@@ -25,6 +26,10 @@ import (
 
 func TestMain(m *testing.M) {
 	hooks.MaybeSupervise()
+	if report := os.Getenv("TEST_COST"); report != "" {
+		costly(report)
+		return
+	}
 	if text := os.Getenv("TEST_AGENT"); text != "" {
 		subprocess(text)
 		return
@@ -142,11 +147,11 @@ func (w *world) process() *exec.Cmd {
 	return cmd
 }
 
-// bundle is a revision by its hooks: event to script.
-type bundle map[string]string
+// hookScripts are a revision by its hooks: event to script.
+type hookScripts map[string]string
 
 // push packs a revision and returns its digest.
-func (w *world) push(name string, b bundle) *agentv1.Revision {
+func (w *world) push(name string, b hookScripts) *agentv1.Revision {
 	w.Helper()
 	dir := w.TempDir()
 	spec := "version: 0.0\nos: linux\nfiles:\n  - source: revision\n    destination: /srv/www\nfile_exists_behavior: OVERWRITE\n"
@@ -172,9 +177,9 @@ func (w *world) push(name string, b bundle) *agentv1.Revision {
 
 func (w *world) pushDir(dir, name string) *agentv1.Revision {
 	w.Helper()
-	src, err := artifacts.OpenSource(dir)
+	src, err := bundle.Open(dir)
 	must(w.T, err)
-	p, err := artifacts.Push(w.Context(), w.store, src, artifacts.PackOptions{})
+	p, err := bundle.Push(w.Context(), w.store, src, bundle.Options{})
 	must(w.T, err)
 	return &agentv1.Revision{Digest: string(p.Digest), Name: name}
 }

@@ -34,7 +34,7 @@ func (d Digest) Sum() (Sum, error) {
 	if !ok {
 		return Sum{}, fmt.Errorf("digest %q: must begin with %q: %w", string(d), digestPrefix, ErrInvalid)
 	}
-	s, err := parseSum(digits)
+	s, err := ParseSum(digits)
 	if err != nil {
 		return Sum{}, fmt.Errorf("digest %q: %w", string(d), err)
 	}
@@ -56,7 +56,9 @@ func (s Sum) String() string { return hex.EncodeToString(s[:]) }
 // Digest returns s in the written form of a Digest.
 func (s Sum) Digest() Digest { return Digest(digestPrefix + s.String()) }
 
-func parseSum(digits string) (Sum, error) {
+// ParseSum is the Sum of 64 lower-case hex digits; any other text is an
+// [ErrInvalid].
+func ParseSum(digits string) (Sum, error) {
 	var s Sum
 	if len(digits) != hex.EncodedLen(len(s)) || strings.ToLower(digits) != digits {
 		return s, fmt.Errorf("%q is not 64 lower-case hex digits: %w", digits, ErrInvalid)

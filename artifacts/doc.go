@@ -1,12 +1,13 @@
-// Package artifacts names, packs, verifies, fetches and caches bundles.
+// Package artifacts is the format of a revision, and what all who read, write
+// and keep revisions share.
 //
 // A revision is a [Manifest]: the sorted list of its files with their sizes,
 // modes and sha256 sums. The sha256 of the manifest's canonical encoding is
 // the revision's [Digest], the only name by which anything is fetched. How
-// the content lies in a [Store] (packs and an index) is no part of it.
+// the content lies in a [Store] (packs and an [Index]) is no part of it.
 //
-//	directory, zip, tar, tgz --Pack--> Manifest + Index + packs --Push--> Store
-//	Store --Fetcher--> Cache (by sha256) --Cache.Unpack--> release folder
+//	directory, zip, tar, tgz --bundle.Pack--> Manifest + Index + packs --Push--> Store
+//	Store --cache.Fetcher--> cache.Cache (by sha256) --Unpack--> release folder
 //
 // Trust runs one way: a Digest pins a manifest, the manifest pins every
 // file. Indexes, packs, stores, URLs and the cache itself are never trusted;

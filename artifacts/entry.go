@@ -91,7 +91,7 @@ func (o Owner) check() error {
 // check tells whether e is well formed by itself; checkTree judges it among
 // its neighbours.
 func (e Entry) check() error {
-	if err := checkPath(e.Path); err != nil {
+	if err := CheckPath(e.Path); err != nil {
 		return err
 	}
 	if err := e.checkFields(); err != nil {
@@ -111,9 +111,9 @@ func (e Entry) checkFields() error {
 		}
 	case TypeSymlink:
 		bare.Target, bare.Owner = e.Target, e.Owner
-		if e.Target == "" || len(e.Target) > maxTarget || !utf8.ValidString(e.Target) ||
+		if e.Target == "" || len(e.Target) > MaxTarget || !utf8.ValidString(e.Target) ||
 			strings.ContainsRune(e.Target, 0) {
-			return fmt.Errorf("a symlink whose target is not UTF-8 of 1 to %d bytes: %w", maxTarget, ErrInvalid)
+			return fmt.Errorf("a symlink whose target is not UTF-8 of 1 to %d bytes: %w", MaxTarget, ErrInvalid)
 		}
 	default:
 		return fmt.Errorf("type %q is none of file, dir, symlink: %w", string(e.Type), ErrInvalid)
@@ -124,8 +124,9 @@ func (e Entry) checkFields() error {
 	return e.Owner.check()
 }
 
-// checkPath refuses every name that could leave the tree or mean two things.
-func checkPath(p string) error {
+// CheckPath refuses every name that could leave the tree or mean two things;
+// the error wraps [ErrInvalid].
+func CheckPath(p string) error {
 	if reason := pathFault(p); reason != "" {
 		return fmt.Errorf("entry %.300q: %s: %w", p, reason, ErrInvalid)
 	}

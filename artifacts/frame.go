@@ -1,61 +1,18 @@
 package artifacts
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// newEncoder compresses whole frames with a window that every host can
-// afford to decode. The frame's own checksum is left out: sha256 decides.
-func newEncoder() (*zstd.Encoder, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxWindow),
-		zstd.WithEncoderCRC(false))
-	if err != nil {
-		return nil, fmt.Errorf("open zstd encoder: %w", err)
-	}
-	return enc, nil
-}
-
-// newDecoder reads one stream at a time without goroutines of its own, in
-// about maxWindow of memory; a frame that wants more is an error.
-func newDecoder() (*zstd.Decoder, error) {
+// NewDecoder reads one stream at a time without goroutines of its own, in
+// about MaxWindow of memory; a frame that wants more is an error.
+func NewDecoder() (*zstd.Decoder, error) {
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow))
+		zstd.WithDecoderMaxWindow(MaxWindow))
 	if err != nil {
 		return nil, fmt.Errorf("open zstd decoder: %w", err)
 	}
 	return dec, nil
-}
-
-// compress returns the shorter of raw and its zstd frame. The frame is
-// appended to buf; raw is returned as it is.
-func compress(enc *zstd.Encoder, raw, buf []byte) ([]byte, encoding) {
-	if len(raw) < 32 {
-		return raw, encodingRaw
-	}
-	frame := enc.EncodeAll(raw, buf[:0])
-	if len(frame) >= len(raw)-len(raw)/64 {
-		return raw, encodingRaw
-	}
-	return frame, encodingZstd
-}
-
-// compressed returns the zstd frame of what encode writes, for manifests and
-// indexes.
-func compressed(encode func(io.Writer) error) ([]byte, error) {
-	var buf bytes.Buffer
-	enc, err := zstd.NewWriter(&buf, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxWindow))
-	if err != nil {
-		return nil, fmt.Errorf("open zstd encoder: %w", err)
-	}
-	if err := encode(enc); err != nil {
-		return nil, err
-	}
-	if err := enc.Close(); err != nil {
-		return nil, fmt.Errorf("compress: %w", err)
-	}
-	return buf.Bytes(), nil
 }

@@ -12,49 +12,77 @@ import (
 // indexFormat is the first thing in an index.
 const indexFormat = "groundswell.index.v1"
 
-// encoding says how a part lies in its pack. The numbers are in the format.
-type encoding int64
+// Encoding says how a part lies in its pack. The numbers are in the format.
+type Encoding int64
 
+// The encodings: the bytes as they are, and a zstd frame.
 const (
-	encodingRaw  encoding = 0
-	encodingZstd encoding = 1
+	EncodingRaw  Encoding = 0
+	EncodingZstd Encoding = 1
 )
 
-// packRef is a pack an index refers to.
-type packRef struct {
-	sum  Sum
-	size int64
+// PackRef is a pack that an index refers to, of so many bytes.
+type PackRef struct {
+	Sum  Sum
+	Size int64
 }
 
-// part is a stretch of a file: size bytes that lie as stored bytes at offset
-// of packs[pack]. A file is the concatenation of its parts.
-type part struct {
-	pack           int
-	offset, stored int64
-	size           int64
-	enc            encoding
+// Part is a stretch of a file: Size bytes that lie as Stored bytes at Offset
+// of the index's pack number Pack. A file is the concatenation of its parts.
+type Part struct {
+	Pack           int
+	Offset, Stored int64
+	Size           int64
+	Encoding       Encoding
 }
 
 // Index says where the content of a manifest lies in a store. It is no part
 // of the revision's identity and is never trusted: what it leads to is
 // hashed. It is immutable and may be used concurrently.
 type Index struct {
-	packs []packRef
-	parts map[Sum][]part
+	packs []PackRef
+	parts map[Sum][]Part
+}
+
+// NewIndex is the index of parts that lie in packs. It leaves out packs that
+// no part needs. It takes neither over.
+func NewIndex(packs []PackRef, parts map[Sum][]Part) *Index {
+	needed := make([]bool, len(packs))
+	for _, list := range parts {
+		for _, p := range list {
+			needed[p.Pack] = true
+		}
+	}
+	x := &Index{parts: make(map[Sum][]Part, len(parts))}
+	number := make([]int, len(packs))
+	for i, ref := range packs {
+		if needed[i] {
+			number[i] = len(x.packs)
+			x.packs = append(x.packs, ref)
+		}
+	}
+	for sum, list := range parts {
+		moved := slices.Clone(list)
+		for i := range moved {
+			moved[i].Pack = number[moved[i].Pack]
+		}
+		x.parts[sum] = moved
+	}
+	return x
 }
 
 // check judges the parts of one file against its size, so that a hostile
 // index can make a reader neither allocate nor read more than a sound one.
-func (x *Index) check(size int64, parts []part) error {
+func (x *Index) check(size int64, parts []Part) error {
 	for _, p := range parts {
-		if p.pack < 0 || p.pack >= len(x.packs) {
-			return fmt.Errorf("pack number %d of %d: %w", p.pack, len(x.packs), ErrInvalid)
+		if p.Pack < 0 || p.Pack >= len(x.packs) {
+			return fmt.Errorf("pack number %d of %d: %w", p.Pack, len(x.packs), ErrInvalid)
 		}
-		if !p.fits(x.packs[p.pack].size) || p.size > size {
-			return fmt.Errorf("a part of %d bytes as %d+%d in %s: out of bounds: %w", p.size, p.offset, p.stored,
-				x.packs[p.pack].sum, ErrInvalid)
+		if !p.fits(x.packs[p.Pack].Size) || p.Size > size {
+			return fmt.Errorf("a part of %d bytes as %d+%d in %s: out of bounds: %w", p.Size, p.Offset, p.Stored,
+				x.packs[p.Pack].Sum, ErrInvalid)
 		}
-		size -= p.size
+		size -= p.Size
 	}
 	if size != 0 {
 		return fmt.Errorf("the parts lack %d bytes: %w", size, ErrInvalid)
@@ -62,34 +90,34 @@ func (x *Index) check(size int64, parts []part) error {
 	return nil
 }
 
-func (p part) fits(packSize int64) bool {
-	if p.size <= 0 || p.size > maxPart || p.stored <= 0 || p.offset < 0 || p.offset > packSize-p.stored {
+func (p Part) fits(packSize int64) bool {
+	if p.Size <= 0 || p.Size > MaxPart || p.Stored <= 0 || p.Offset < 0 || p.Offset > packSize-p.Stored {
 		return false
 	}
-	switch p.enc {
-	case encodingRaw:
-		return p.stored == p.size
-	case encodingZstd:
-		return p.stored <= p.size // a frame that does not shrink is stored raw
+	switch p.Encoding {
+	case EncodingRaw:
+		return p.Stored == p.Size
+	case EncodingZstd:
+		return p.Stored <= p.Size // a frame that does not shrink is stored raw
 	}
 	return false
 }
 
-// encode writes the index of m: a header, then the parts of each distinct
+// Encode writes the index of m: a header, then the parts of each distinct
 // content in the order of m, one JSON array a line.
-func (x *Index) encode(w io.Writer, m *Manifest) error {
+func (x *Index) Encode(w io.Writer, m *Manifest) error {
 	head := indexHeader{Format: indexFormat, Packs: make([]packLine, 0, len(x.packs))}
 	for _, p := range x.packs {
-		head.Packs = append(head.Packs, packLine{p.sum.String(), p.size})
+		head.Packs = append(head.Packs, packLine{p.Sum.String(), p.Size})
 	}
 	enc := newLineEncoder(w)
 	if err := enc.Encode(head); err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}
-	for e := range m.contents() {
+	for e := range m.Contents() {
 		line := make([][5]int64, 0, 1)
 		for _, p := range x.parts[e.Sum] {
-			line = append(line, [5]int64{int64(p.pack), p.offset, p.stored, p.size, int64(p.enc)})
+			line = append(line, [5]int64{int64(p.Pack), p.Offset, p.Stored, p.Size, int64(p.Encoding)})
 		}
 		if err := enc.Encode(line); err != nil {
 			return fmt.Errorf("write index: %w", err)
@@ -117,12 +145,12 @@ const maxIndexLine = 4 << 20
 func parseIndex(r io.Reader, m *Manifest) (*Index, error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(make([]byte, 0, 64<<10), maxIndexLine)
-	x := &Index{parts: make(map[Sum][]part, m.files)}
+	x := &Index{parts: make(map[Sum][]Part, m.files)}
 	line := 1
 	if err := x.parseHeader(in); err != nil {
 		return nil, fmt.Errorf("parse index, line %d: %w", line, err)
 	}
-	for e := range m.contents() {
+	for e := range m.Contents() {
 		line++
 		if err := x.parseParts(in, e); err != nil {
 			return nil, fmt.Errorf("parse index, line %d, file %q: %w", line, e.Path, err)
@@ -143,11 +171,11 @@ func (x *Index) parseHeader(in *bufio.Scanner) error {
 		return fmt.Errorf("format %.80q, want %q: %w", head.Format, indexFormat, ErrInvalid)
 	}
 	for _, p := range head.Packs {
-		sum, err := parseSum(p.SHA256)
+		sum, err := ParseSum(p.SHA256)
 		if err != nil {
 			return fmt.Errorf("pack: %w", err)
 		}
-		x.packs = append(x.packs, packRef{sum, p.Size})
+		x.packs = append(x.packs, PackRef{sum, p.Size})
 	}
 	return nil
 }
@@ -157,12 +185,12 @@ func (x *Index) parseParts(in *bufio.Scanner, e Entry) error {
 	if err := scanJSON(in, &line); err != nil {
 		return err
 	}
-	parts := make([]part, 0, len(line))
+	parts := make([]Part, 0, len(line))
 	for _, n := range line {
 		if len(n) != 5 {
 			return fmt.Errorf("a part of %d numbers, want 5: %w", len(n), ErrInvalid)
 		}
-		parts = append(parts, part{pack: int(n[0]), offset: n[1], stored: n[2], size: n[3], enc: encoding(n[4])})
+		parts = append(parts, Part{Pack: int(n[0]), Offset: n[1], Stored: n[2], Size: n[3], Encoding: Encoding(n[4])})
 	}
 	if err := x.check(e.Size, parts); err != nil {
 		return err
@@ -184,43 +212,23 @@ func scanJSON(in *bufio.Scanner, v any) error {
 	return nil
 }
 
-// Packs returns the keys of the packs that the index refers to, for garbage
-// collection of a store: a pack that no kept revision's index names is free.
-func (x *Index) Packs() []string {
-	keys := make(map[string]struct{}, len(x.packs))
-	list := make([]string, 0, len(x.packs))
-	for _, p := range x.packs {
-		if _, dup := keys[PackKey(p.sum)]; !dup {
-			keys[PackKey(p.sum)] = struct{}{}
-			list = append(list, PackKey(p.sum))
-		}
-	}
-	return list
+// Parts are those of a content, in their order, and whether the index knows
+// it: an empty one has none. The caller must not change them.
+func (x *Index) Parts(sum Sum) (parts []Part, known bool) {
+	parts, known = x.parts[sum]
+	return parts, known
 }
 
-// used returns x with only the packs that its parts need, numbered anew in
-// the same order.
-func (x *Index) used() *Index {
-	needed := make([]bool, len(x.packs))
+// Packs are those that parts name by their place here. A pack that no kept
+// revision's index lists is free to go. The caller must not change them.
+func (x *Index) Packs() []PackRef { return x.packs }
+
+// Stored is how many bytes of the packs the content takes.
+func (x *Index) Stored() (n int64) {
 	for _, parts := range x.parts {
 		for _, p := range parts {
-			needed[p.pack] = true
+			n += p.Stored
 		}
 	}
-	out := &Index{parts: make(map[Sum][]part, len(x.parts))}
-	number := make([]int, len(x.packs))
-	for i, ref := range x.packs {
-		if needed[i] {
-			number[i] = len(out.packs)
-			out.packs = append(out.packs, ref)
-		}
-	}
-	for sum, parts := range x.parts {
-		moved := slices.Clone(parts)
-		for i := range moved {
-			moved[i].pack = number[moved[i].pack]
-		}
-		out.parts[sum] = moved
-	}
-	return out
+	return n
 }

@@ -12,13 +12,10 @@ func IndexKey(d Digest) string { return "indexes/" + d.Hex() }
 func PackKey(s Sum) string { return "packs/" + s.String() }
 
 const (
-	// maxPart is how much of a file lies in one frame. S3 likes ranges of 8
+	// MaxPart is how much of a file lies in one frame. S3 likes ranges of 8
 	// to 16 MB, and a broken transfer repeats no more than this.
-	maxPart = 16 << 20
-	// maxPack is where a pack is closed: large enough that small files share
-	// few objects, small enough to upload again.
-	maxPack = 64 << 20
-	// maxWindow bounds what a decoder must keep; an agent runs several within
+	MaxPart = 16 << 20
+	// MaxWindow bounds what a decoder must keep; an agent runs several within
 	// 64 MB.
-	maxWindow = 4 << 20
+	MaxWindow = 4 << 20
 )

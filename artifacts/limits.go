@@ -14,7 +14,8 @@ type Limits struct {
 // an archive bomb before it fills a disk.
 func DefaultLimits() Limits { return Limits{Entries: 200_000, Bytes: 32 << 30} }
 
-func (l Limits) orDefault() Limits {
+// OrDefault is l with what is zero replaced.
+func (l Limits) OrDefault() Limits {
 	d := DefaultLimits()
 	if l.Entries > 0 {
 		d.Entries = l.Entries
@@ -26,9 +27,10 @@ func (l Limits) orDefault() Limits {
 }
 
 const (
-	// maxPath and maxTarget are PATH_MAX without its NUL, maxName is NAME_MAX:
-	// what tar can write below a folder. Deep ones may be too long to install.
-	maxPath   = 4095
-	maxName   = 255
-	maxTarget = 4095
+	// MaxTarget is the length of a symlink's target: PATH_MAX without its NUL.
+	MaxTarget = 4095
+	// maxPath is the same, maxName is NAME_MAX: what tar can write below a
+	// folder. Deep ones may be too long to install.
+	maxPath = 4095
+	maxName = 255
 )

@@ -14,7 +14,7 @@ func LoadManifest(ctx context.Context, o Opener, d Digest) (*Manifest, error) {
 	}
 	var m *Manifest
 	err := readFrame(ctx, o, ManifestKey(d), func(r io.Reader) (err error) {
-		m, err = parseTrusted(r, d)
+		m, err = ReadManifest(r, d)
 		return err
 	})
 	if err != nil {
@@ -23,9 +23,10 @@ func LoadManifest(ctx context.Context, o Opener, d Digest) (*Manifest, error) {
 	return m, nil
 }
 
-// parseTrusted also calls a manifest that does not parse a mismatch: what
-// was pushed under d did parse, so these bytes are not it.
-func parseTrusted(r io.Reader, d Digest) (*Manifest, error) {
+// ReadManifest reads the manifest of d and verifies it. One that does not parse
+// is an [ErrDigestMismatch] too: what was pushed under d did parse, so these
+// bytes are not it.
+func ReadManifest(r io.Reader, d Digest) (*Manifest, error) {
 	m, err := ParseManifest(r, Limits{})
 	if err != nil {
 		return nil, damaged(err)
@@ -47,10 +48,11 @@ func LoadIndex(ctx context.Context, o Opener, d Digest) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	return loadIndex(ctx, o, m)
+	return LoadIndexOf(ctx, o, m)
 }
 
-func loadIndex(ctx context.Context, o Opener, m *Manifest) (*Index, error) {
+// LoadIndexOf is [LoadIndex] of a revision whose manifest is at hand.
+func LoadIndexOf(ctx context.Context, o Opener, m *Manifest) (*Index, error) {
 	var x *Index
 	err := readFrame(ctx, o, IndexKey(m.Digest()), func(r io.Reader) (err error) {
 		if x, err = parseIndex(r, m); err != nil {
@@ -74,7 +76,7 @@ func readFrame(ctx context.Context, o Opener, key string, parse func(io.Reader) 
 		return err
 	}
 	defer r.Close()
-	dec, err := newDecoder()
+	dec, err := NewDecoder()
 	if err != nil {
 		return err
 	}

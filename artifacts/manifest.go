@@ -27,19 +27,15 @@ type Manifest struct {
 	files   int
 }
 
-// NewManifest sorts a copy of entries and checks it as one tree within lim.
-// An error names the entry that breaks a rule and wraps [ErrInvalid].
+// NewManifest sorts entries, which it takes over, and checks them as one tree
+// within lim. An error names the entry that breaks a rule and wraps
+// [ErrInvalid].
 func NewManifest(entries []Entry, lim Limits) (*Manifest, error) {
-	return newManifest(slices.Clone(entries), lim)
-}
-
-// newManifest is NewManifest of entries that nobody else uses.
-func newManifest(sorted []Entry, lim Limits) (*Manifest, error) {
-	slices.SortFunc(sorted, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
-	if err := checkTree(sorted, lim); err != nil {
+	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
+	if err := checkTree(entries, lim); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	m := &Manifest{entries: sorted}
+	m := &Manifest{entries: entries}
 	m.count()
 	h := sha256.New()
 	if err := m.Encode(h); err != nil {
@@ -77,9 +73,9 @@ func (m *Manifest) All() iter.Seq[Entry] { return slices.Values(m.entries) }
 // Lookup returns the entry of that path.
 func (m *Manifest) Lookup(path string) (Entry, bool) { return find(m.entries, path) }
 
-// contents yields one file entry for each distinct content, in path order:
+// Contents yields one file entry for each distinct content, in path order:
 // the order in which an index lists them.
-func (m *Manifest) contents() iter.Seq[Entry] {
+func (m *Manifest) Contents() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		seen := make(map[Sum]struct{}, m.files)
 		for _, e := range m.entries {
@@ -166,6 +162,6 @@ func (l entryLine) entry() (Entry, error) {
 		return e, fmt.Errorf("mode %q is not octal: %w", l.Mode, ErrInvalid)
 	}
 	e.Mode = fs.FileMode(mode)
-	e.Sum, err = parseSum(l.SHA256)
+	e.Sum, err = ParseSum(l.SHA256)
 	return e, err
 }

@@ -22,7 +22,7 @@ const maxLine = 64 << 10
 // manifest is only well formed. Errors wrap [ErrInvalid] and name the line.
 func ParseManifest(r io.Reader, lim Limits) (*Manifest, error) {
 	p := &manifestParser{in: bufio.NewReaderSize(r, maxLine), hash: sha256.New()}
-	m, err := p.parse(lim.orDefault())
+	m, err := p.parse(lim.OrDefault())
 	if err != nil {
 		return nil, fmt.Errorf("parse manifest, line %d: %w", p.line, err)
 	}

@@ -7,61 +7,14 @@ import (
 	"testing"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundle"
+	"github.com/groundswell/groundswell/artifacts/bundletest"
 )
 
-// TestDigestIsTheSameFromEverySource packs one content as a directory, zip,
-// tar and tgz, in other orders, with and without directory entries and a
-// wrapping top directory. As long as no archive states owners, and no zip
-// states times, there are two revisions: a tar always states times, here the
-// epoch.
-func TestDigestIsTheSameFromEverySource(t *testing.T) {
-	reversed := make([]file, 0, len(sample))
-	for i := range sample {
-		reversed = append(reversed, sample[len(sample)-1-i])
-	}
-	var wrapped, dotted []file
-	for _, f := range sample {
-		w := f
-		w.name = "www-1.2.3/" + f.name
-		wrapped = append(wrapped, w)
-		d := f
-		d.name = "./" + f.name
-		dotted = append(dotted, d)
-	}
-	sources := map[string]string{
-		"directory":    writeDir(t, sample),
-		"tar":          writeFile(t, "b.tar", tarBytes(t, sample)),
-		"tar reversed": writeFile(t, "b.tar", tarBytes(t, reversed)),
-		"tar dotted":   writeFile(t, "b.tar", tarBytes(t, append([]file{{name: "./"}}, dotted...))),
-		"tar wrapped":  writeFile(t, "b.tar", tarBytes(t, wrapped)),
-		"tgz":          writeFile(t, "b.tgz", tgzBytes(t, tarBytes(t, sample))),
-		"tgz wrapped":  writeFile(t, "b.tgz", tgzBytes(t, tarBytes(t, wrapped))),
-		"zip":          writeFile(t, "b.zip", zipBytes(t, sample)),
-		"zip reversed": writeFile(t, "b.zip", zipBytes(t, reversed)),
-		"zip wrapped":  writeFile(t, "b.zip", zipBytes(t, wrapped)),
-	}
-	// These digests may change only together with the name of the format.
-	const none = "sha256:4878e0cd034814bbb41cdea42eb4241e050c12c9cf21c749253143265b7b9911"
-	const epoch = "sha256:2d691ca66e88746f89903d20806abad597283d5d15e67cd46881f0cf26c650a1"
-	for name, path := range sources {
-		want := none
-		if strings.HasPrefix(name, "t") {
-			want = epoch
-		}
-		src, err := artifacts.OpenSource(path)
-		check(t, err)
-		m, err := pack(t, src)
-		check(t, err)
-		if string(m.Digest()) != want {
-			t.Errorf("%s: digest %s, want %s", name, m.Digest(), want)
-		}
-	}
-}
-
 func TestManifestText(t *testing.T) {
-	src, err := artifacts.OpenSource(writeDir(t, sample[:4]))
+	src, err := bundle.Open(bundletest.WriteDir(t, bundletest.Sample[:4]))
 	check(t, err)
-	m, err := pack(t, src)
+	m, err := bundletest.Pack(t, src)
 	check(t, err)
 	var text bytes.Buffer
 	check(t, m.Encode(&text))
@@ -154,4 +107,11 @@ func FuzzParseManifest(f *testing.F) {
 			t.Fatalf("accepted %q, writes %q", data, again.Bytes())
 		}
 	})
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -30,7 +30,7 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 }
 
-// Opener reads ranges of objects; it is all that a [Fetcher] needs.
+// Opener reads ranges of objects; it is all that fetching needs.
 type Opener interface {
 	// Open reads length bytes of the object from offset, or all bytes from
 	// offset to its end if length is -1. A missing object is an error of

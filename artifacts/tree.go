@@ -12,7 +12,7 @@ import (
 // something that is no directory. Where a symlink leads is no matter of the
 // tree: nothing lies below one, and nobody follows it.
 func checkTree(entries []Entry, lim Limits) error {
-	if err := checkTotals(entries, lim.orDefault()); err != nil {
+	if err := checkTotals(entries, lim.OrDefault()); err != nil {
 		return err
 	}
 	for i, e := range entries {

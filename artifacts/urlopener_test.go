@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundletest"
 )
 
 const (
@@ -186,7 +187,7 @@ func TestURLStall(t *testing.T) {
 }
 
 func TestURLForms(t *testing.T) {
-	path := writeFile(t, "with space", []byte(text))
+	path := bundletest.WriteFile(t, "with space", []byte(text))
 	for to, want := range map[string]string{
 		(&url.URL{Scheme: "file", Path: path}).String():           "",
 		"file://localhost" + strings.ReplaceAll(path, " ", "%20"): "",

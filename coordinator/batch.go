@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 
+	"github.com/groundswell/groundswell/coordinator/batch"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
 )
@@ -70,35 +71,8 @@ func (b *batches) add(ctx context.Context, e state.Entry) ([]error, error) {
 
 // Run proposes until ctx ends; who waits then has an end of its own.
 func (b *batches) Run(ctx context.Context) error {
-	var waiting []proposal
-	committed := make(chan struct{}, 1)
-	busy := false
-	for {
-		if len(waiting) > 0 && !busy {
-			n := fitting(waiting)
-			now := waiting[:n:n]
-			waiting, busy = waiting[n:], true
-			go func() {
-				b.commit(ctx, now)
-				committed <- struct{}{}
-			}()
-		}
-		in := b.queue
-		if len(waiting) >= batchFacts {
-			in = nil
-		}
-		select {
-		case p := <-in:
-			waiting = append(waiting, p)
-		case <-committed:
-			busy = false
-		case <-ctx.Done():
-			if busy {
-				<-committed
-			}
-			return nil
-		}
-	}
+	batch.Run(ctx, b.queue, batchFacts, fitting, func(all []proposal) { b.commit(ctx, all) })
+	return nil
 }
 
 // fitting returns how many proposals, at least one, make one entry.

@@ -26,6 +26,7 @@ import (
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -213,7 +214,7 @@ func (c *Coordinator) newServer() *rpc.Server {
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
 	agentv1.RegisterAgentServiceServer(server,
 		&agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew})
-	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, tellers: map[string]uint64{}})
+	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, newest: map[string]uint64{}})
 	c.operators = &membersService{Service: c.newControl(), c: c}
 	controlv1.RegisterControlServiceServer(server, c.operators)
 	healthv1.RegisterHealthServer(server, health.NewServer())
@@ -400,12 +401,12 @@ func (c *Coordinator) lead(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := c.log.lead(ctx); err != nil {
 			c.o.Log.Warn("cannot take the lead yet", "error", err)
-			sleep(ctx, 50*time.Millisecond)
+			backoff.Pause(ctx, 50*time.Millisecond)
 			continue
 		}
 		if err := c.beginEpoch(ctx); err != nil {
 			c.o.Log.Warn("cannot begin the new epoch yet", "error", err)
-			sleep(ctx, 50*time.Millisecond)
+			backoff.Pause(ctx, 50*time.Millisecond)
 			continue
 		}
 		c.o.Log.Info("leading", "term", c.node.Term())
@@ -416,7 +417,7 @@ func (c *Coordinator) lead(ctx context.Context) {
 			if full := (*consensus.DiskFull)(nil); errors.As(err, &full) {
 				pause = 2 * time.Second // it has been said, and a full disk holds few more lines
 			}
-			sleep(ctx, pause)
+			backoff.Pause(ctx, pause)
 		}
 	}
 }
@@ -486,7 +487,7 @@ func (c *Coordinator) announce(ctx context.Context) error {
 			c.o.Log.Info("not announced yet", "error", err)
 			said = text
 		}
-		sleep(ctx, 50*time.Millisecond)
+		backoff.Pause(ctx, 50*time.Millisecond)
 	}
 	return nil
 }
@@ -542,16 +543,7 @@ func (c *Coordinator) seek(ctx context.Context) error {
 				c.ring.Rejoin([]string{m.Gossip})
 			}
 		}
-		sleep(ctx, 2*time.Second)
+		backoff.Pause(ctx, 2*time.Second)
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/groundswell/groundswell/coordinator/membership"
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
@@ -174,7 +175,7 @@ func (c *Coordinator) join(ctx context.Context) error {
 			c.o.Log.Info("no voter yet", "why", why)
 			said = why
 		}
-		sleep(ctx, joinPause)
+		backoff.Pause(ctx, joinPause)
 	}
 }
 

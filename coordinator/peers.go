@@ -151,24 +151,24 @@ type peerService struct {
 	peerv1.UnimplementedPeerServiceServer
 	c *Coordinator
 
-	mu      sync.Mutex
-	tellers map[string]uint64 // coordinator -> its newest presence stream
+	mu     sync.Mutex
+	newest map[string]uint64 // coordinator -> number of its newest presence stream
 }
 
-// teller records a new presence stream of a coordinator.
-func (s *peerService) teller(name string) uint64 {
+// presenceBegan numbers a new presence stream of a coordinator.
+func (s *peerService) presenceBegan(name string) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tellers[name]++
-	return s.tellers[name]
+	s.newest[name]++
+	return s.newest[name]
 }
 
-// silent forgets the streams of a coordinator when its newest presence stream
+// presenceEnded forgets the streams of a coordinator when its newest presence stream
 // ends; the end of an older one, noticed late, means nothing.
-func (s *peerService) silent(name string, n uint64) {
+func (s *peerService) presenceEnded(name string, n uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.tellers[name] == n {
+	if s.newest[name] == n {
 		s.c.fleet.Lost(name)
 	}
 }
@@ -202,8 +202,8 @@ func (s *peerService) Propose(ctx context.Context, r *peerv1.ProposeRequest) (*p
 func (s *peerService) Presence(in peerv1.PeerService_PresenceServer) error {
 	caller, _ := rpc.Caller(in.Context())
 	name := caller.ID // never the message's word for it
-	n := s.teller(name)
-	defer s.silent(name, n)
+	n := s.presenceBegan(name)
+	defer s.presenceEnded(name, n)
 	for {
 		m, err := in.Recv()
 		if errors.Is(err, io.EOF) {

@@ -10,6 +10,7 @@ import (
 	"github.com/groundswell/groundswell/coordinator/membership"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
@@ -90,7 +91,7 @@ const deadCheck = time.Minute
 func (c *Coordinator) removeLongDead(ctx context.Context) error {
 	seen := map[string]time.Time{}
 	for begin := time.Now(); ; {
-		sleep(ctx, deadCheck)
+		backoff.Pause(ctx, deadCheck)
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
@@ -27,7 +28,7 @@ func (s *peerService) Snapshot(ctx context.Context, _ *peerv1.SnapshotRequest) (
 func (c *Coordinator) snapshot(ctx context.Context) (*peerv1.SnapshotResponse, error) {
 	err := c.node.Snapshot()
 	for n := 1; err != nil && n < snapshotTries && ctx.Err() == nil; n++ {
-		sleep(ctx, 50*time.Millisecond)
+		backoff.Pause(ctx, 50*time.Millisecond)
 		err = c.node.Snapshot()
 	}
 	if err != nil {

@@ -614,7 +614,7 @@ func (p *permits) walk(t *testing.T, limit int, budget time.Duration) {
 func TestModelPermits(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(800))
 	small := newPermits(2, 1, 1, 0, 0)
-	small.exact = !large()
+	small.checkEach = !large()
 	small.walk(t, 100_000, time.Minute)
 	two := newPermits(2, 1, 2, 0, 0)
 	two.terse = true

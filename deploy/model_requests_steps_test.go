@@ -46,7 +46,7 @@ func (x *stepping) one(e deploy.Event) {
 	if witness != nil && x.err == nil {
 		x.err = witness()
 	}
-	if x.exact && x.err == nil {
+	if x.checkEach && x.err == nil {
 		x.err = deploy.Check(s)
 	}
 	x.said.Fact(s, e)

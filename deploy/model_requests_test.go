@@ -268,7 +268,7 @@ func (a *asking) walk(members int, back string, quietly bool, allowed ...string)
 	}
 	a.t.Helper()
 	r := &requests{core: newCore(members + 1), members: members, back: back, allowed: allowed, took: a.took}
-	r.exact = !large()
+	r.checkEach = !large()
 	x := r.walk(a.t, a.until, quietly)
 	a.walked, a.states = a.walked+1, a.states+len(x.states)
 	if !x.whole {

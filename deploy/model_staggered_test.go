@@ -318,7 +318,7 @@ func TestModelStaggered(t *testing.T) {
 			limit = 2000
 		}
 		g.core, g.floor, g.wait = newCore(4), 2, 2*time.Minute
-		g.exact = i == 0 && !large()
+		g.checkEach = i == 0 && !large()
 		g.walk(t, limit, budget)
 		if t.Failed() || i == 1 && !large() {
 			return

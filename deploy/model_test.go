@@ -39,8 +39,9 @@ type core struct {
 	memo   map[move]uint32
 	err    error         // the first broken invariant
 	more   func() string // what a model adds to the state that is being numbered
-	// check after every fact, that equal encodings are equal states, and that a new leader decides the same
-	exact bool
+	// checkEach checks after every fact, that equal encodings are equal states, and that
+	// a new leader decides the same.
+	checkEach bool
 }
 
 // move is one step of the coordinator. Which fields are used depends on kind.
@@ -101,7 +102,7 @@ func (c *core) facts(s *deploy.State, at deploy.Time, events ...deploy.Event) er
 		if broken != nil {
 			return fmt.Errorf("%s: %w", deploy.Describe(e), broken)
 		}
-		if !c.exact {
+		if !c.checkEach {
 			continue
 		}
 		if err := deploy.Check(s); err != nil {
@@ -116,7 +117,7 @@ func (c *core) intern(s *deploy.State) uint32 {
 	settle(s)
 	text, rows := c.encode(s)
 	if id, seen := c.ids[text]; seen {
-		if c.exact {
+		if c.checkEach {
 			c.same(c.states[id], s)
 		}
 		return id
@@ -127,7 +128,7 @@ func (c *core) intern(s *deploy.State) uint32 {
 	id := uint32(len(c.states))
 	c.ids[text] = id
 	c.states, c.rows = append(c.states, s), append(c.rows, rows)
-	if c.exact {
+	if c.checkEach {
 		if err := reload(clone(s)); err != nil && c.err == nil {
 			c.err = err // a new leader decides otherwise
 		}

@@ -158,7 +158,7 @@ func (p *Planned) unserved(c *Capacity, hosts []*Host) {
 			slices.Sort(away)
 			p.Notes = append(p.Notes, fmt.Sprintf("of %d hosts in %s at most %d serve while %s are cordoned, "+
 				"quarantined or unreachable, and at least %d must stay in service: no other host can leave it until "+
-				"they are back or forgotten", n, where, serve, brief(away), floor))
+				"they are back or forgotten", n, where, serve, firstFew(away), floor))
 		}
 	}
 	note("the group", "", c.MinHealthy)
@@ -173,8 +173,8 @@ func (p *Planned) unserved(c *Capacity, hosts []*Host) {
 	}
 }
 
-// brief names the first of many hosts.
-func brief(names []string) string {
+// firstFew names the first of many hosts.
+func firstFew(names []string) string {
 	if len(names) <= 3 {
 		return strings.Join(names, ", ")
 	}

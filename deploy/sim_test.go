@@ -185,7 +185,7 @@ func run(seed uint64) tally {
 		}
 		return o
 	}
-	s := &story{w: w, r: r, config: c, zones: zones, hosts: n, done: map[string]int{}}
+	s := &workload{w: w, r: r, config: c, zones: zones, hosts: n, done: map[string]int{}}
 	for i := 0; i < 20 && out.err == nil; i++ {
 		s.step()
 		out.err = w.Run(time.Duration(r.IntN(pick(r, 3, 30, 120, 300, 900)))*time.Second, nil)
@@ -210,8 +210,8 @@ func run(seed uint64) tally {
 	return out
 }
 
-// story does at random what people and machines do during deployments.
-type story struct {
+// workload does at random what people and machines do during deployments.
+type workload struct {
 	w             *sim.World
 	r             *rand.Rand
 	config        deploy.Config
@@ -221,13 +221,13 @@ type story struct {
 }
 
 // begin and done count what was asked or done to the fleet, and was accepted.
-func (s *story) did(what string, err error) {
+func (s *workload) did(what string, err error) {
 	if err == nil {
 		s.done[what]++
 	}
 }
 
-func (s *story) step() {
+func (s *workload) step() {
 	w, r := s.w, s.r
 	id := ""
 	if open := w.State.Open(); len(open) > 0 {
@@ -334,14 +334,14 @@ func (s *story) step() {
 	}
 }
 
-func (s *story) join(zone string) {
+func (s *workload) join(zone string) {
 	s.hosts++
 	s.w.AddHost(fmt.Sprintf("h%d", s.hosts), zone, nil)
 	s.did("join", nil)
 }
 
 // turnover replaces every host of a small fleet: new ones join, the old ones go.
-func (s *story) turnover() {
+func (s *workload) turnover() {
 	old := s.w.Hosts()
 	if len(old) > 12 {
 		return

@@ -6,8 +6,8 @@ import "time"
 // for a time; where nothing but the end of a freeze is waited for, which may be months
 // away and would cost an entry a second.
 const (
-	exact  = time.Second
-	coarse = time.Minute
+	dueWithin    = time.Second
+	freezeWithin = time.Minute
 )
 
 // NextWake returns the next FSM time after now at which Decide must be asked
@@ -27,9 +27,9 @@ func NextWake(s *State, now Time) (at Time, within time.Duration, ok bool) {
 			w.at(h.Flaps[len(h.Flaps)-1].Add(flapWindow))
 		}
 	}
-	within = coarse
+	within = freezeWithin
 	if w.set {
-		within = exact
+		within = dueWithin
 	}
 	for _, f := range s.Freezes {
 		w.at(f.Until)

@@ -3,6 +3,7 @@ package hooks
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -100,4 +101,18 @@ func signalName(s syscall.Signal) string {
 		return fmt.Sprintf("signal %d (%s)", int(s), name)
 	}
 	return fmt.Sprintf("signal %d", int(s))
+}
+
+// LastLine is the last line that the script itself wrote and that says
+// something, as far as Tail has it: mostly the reason of a failure.
+func (r Result) LastLine() string {
+	last := ""
+	for line := range strings.Lines(r.Tail) {
+		for _, tag := range []string{" [stdout]", " [stderr]"} {
+			if _, text, its := strings.Cut(line, tag); its && strings.TrimSpace(text) != "" {
+				last = strings.TrimSpace(text)
+			}
+		}
+	}
+	return last
 }

@@ -91,10 +91,19 @@ func (r Prober) askCommand(ctx context.Context, p Probe, t Target, n int) (Answe
 	case hooks.CodeSuccess:
 		return AnswerHealthy, res.Message
 	case hooks.CodeFailed, hooks.CodeTimedOut:
-		return AnswerUnhealthy, res.Message
+		return AnswerUnhealthy, said(p, res)
 	case hooks.CodeMissing, hooks.CodeNotExecutable, hooks.CodeOther, hooks.CodeOutputsOpen, hooks.CodeRestart:
 	}
 	return AnswerUnknown, res.Message
+}
+
+// said is how a script failed, with its own last word; evidence names it already.
+func said(p Probe, res hooks.Result) string {
+	text := strings.TrimPrefix(res.Message, "script "+p.Command+" ")
+	if last := res.LastLine(); last != "" {
+		text += ": " + last
+	}
+	return text
 }
 
 func stopped(err error) string {

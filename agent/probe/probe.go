@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/hooks"
+	"github.com/groundswell/groundswell/internal/backoff"
 )
 
 // Probe is one health check. Exactly one of HTTP, TCP and Command is set; the
@@ -164,7 +165,7 @@ func (r Prober) Run(ctx context.Context, p Probe, t Target) (Outcome, error) {
 			o.Answer = a.Answer
 			return o, nil
 		}
-		if !pause(ctx, p.Interval) {
+		if !backoff.Pause(ctx, p.Interval) {
 			o.Answer = AnswerUnknown
 			return o, nil
 		}
@@ -203,16 +204,4 @@ func (r Prober) attempt(ctx context.Context, p Probe, t Target, n int) Attempt {
 		a.Answer, a.Text = AnswerUnknown, "the probe was called off"
 	}
 	return a
-}
-
-// pause waits and reports whether ctx let it.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

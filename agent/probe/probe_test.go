@@ -144,7 +144,7 @@ func TestUnknown(t *testing.T) {
 func TestCommand(t *testing.T) {
 	root := t.TempDir()
 	for name, body := range map[string]string{
-		"good.sh": "[ $APPLICATION_NAME = www ]", "bad.sh": "exit 3", "hang.sh": "trap '' TERM; sleep 60 & wait; " +
+		"good.sh": "[ $APPLICATION_NAME = www ]", "bad.sh": "echo why >&2; exit 3", "hang.sh": "trap '' TERM; sleep 60 & wait; " +
 			"sleep 60",
 	} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
@@ -164,6 +164,9 @@ func TestCommand(t *testing.T) {
 			probe.Target{Env: hooks.Env{ID: "probe-" + name, Root: root, Application: "www"}})
 		if err != nil || o.Answer != want {
 			t.Errorf("%s: %s, %v", name, o, err)
+		}
+		if said := "failed with exit code 3: why"; name == "bad.sh" && !strings.HasSuffix(o.String(), "last: "+said) {
+			t.Errorf("%s, want %s", o, said)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

@@ -148,7 +148,7 @@ func (w *planner) finish(section []hooks.Permission, p *plan, compare bool) erro
 	}
 	p.Actions, w.copies = w.copies, nil
 	if compare {
-		p.Actions = w.spared(p.Actions)
+		p.Actions = w.withoutUnchanged(p.Actions)
 	}
 	p.Actions = slices.Insert(p.Actions, 0, append(w.early, w.mkdirs...)...)
 	for _, path := range w.order {

@@ -7,10 +7,10 @@ import (
 	"syscall"
 )
 
-// spared is the copies without those that would change nothing: a file of the
+// withoutUnchanged is the copies without those that would change nothing: a file of the
 // revision before that is, byte for byte and in owner, mode and attributes,
 // what would be put in its place stays. Only its time is set.
-func (w *planner) spared(copies []action) []action {
+func (w *planner) withoutUnchanged(copies []action) []action {
 	buf := new([2 * compareBuffer]byte)
 	all := copies[:0]
 	for _, a := range copies {

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundle"
+	"github.com/groundswell/groundswell/artifacts/bundletest"
+	"github.com/groundswell/groundswell/artifacts/cache"
 )
 
 // atomicPut stops a Put half way and looks: the old object must be whole.
@@ -84,27 +87,27 @@ func revision(t *testing.T, s artifacts.Store) {
 			t.Fatal(err)
 		}
 	}
-	bundle, err := artifacts.OpenSource(src)
+	source, err := bundle.Open(src)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pushed, err := artifacts.Push(t.Context(), s, bundle, artifacts.PackOptions{})
+	pushed, err := bundle.Push(t.Context(), s, source, bundle.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := artifacts.Verify(t.Context(), s, pushed.Digest); err != nil {
+	if err := cache.VerifyStored(t.Context(), s, pushed.Digest); err != nil {
 		t.Error(err)
 	}
-	cache, err := artifacts.OpenCache(t.TempDir())
+	kept, err := cache.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	dest := filepath.Join(t.TempDir(), "release")
-	m, err := (&artifacts.Fetcher{Opener: s, Cache: cache}).Stage(t.Context(), pushed.Digest, dest)
+	m, err := (&cache.Fetcher{Opener: s, Cache: kept}).Stage(t.Context(), pushed.Digest, dest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := artifacts.VerifyTree(dest, m); err != nil {
+	if err := bundletest.VerifyTree(dest, m); err != nil {
 		t.Error(err)
 	}
 }

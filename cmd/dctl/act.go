@@ -234,7 +234,11 @@ dctl rollback --app www --zone eu-1b --reason "errors there"`,
 			}
 			return c.rollbackPart(cmd, app, group, &controlv1.ActRequest{Verb: "rollback", Zone: zone, Wave: wave})
 		}
-		if err := c.confirm("Take " + app + " back?"); err != nil {
+		question := "Take " + app + " back to what it ran before?"
+		if to != "" {
+			question = "Take " + app + " back to " + to + "?"
+		}
+		if err := c.confirm(question); err != nil {
 			return err
 		}
 		return c.with(func(cl *client) error {

@@ -17,7 +17,7 @@ import (
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
-const appHead = "APP\tGROUP\tHOSTS\tSERVING\tRUNNING\tLAST\tSTATUS"
+const appHead = "APP\tGROUP\tSERVING\tRUNNING\tLAST\tSTATUS"
 
 func (c *cli) appsCommand() *cobra.Command {
 	return family("apps", "What is deployed, where and how", c.appsList(), c.appsShow(), c.appsInit(), c.appsApply(),
@@ -60,7 +60,8 @@ func appRows(apps []*controlv1.App) []string {
 			if g.EditedHosts > 0 {
 				status += ", edited"
 			}
-			rows = append(rows, output.Cells(a.Name, g.Name, g.Hosts, g.Serving, running(g), last, status))
+			rows = append(rows, output.Cells(a.Name, g.Name, fmt.Sprintf("%d/%d", g.Serving, g.Hosts),
+				running(g), output.ShortID(last), status))
 		}
 	}
 	return rows

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/config"
 )
 
@@ -65,15 +66,21 @@ func terminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// columns is the width of the terminal that out is, 0 if it is none.
+func (c *cli) columns() int {
+	if f, ok := c.out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return w
+		}
+	}
+	return 0
+}
+
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !backoff.Pause(ctx, d) {
 		return ctx.Err()
 	}
+	return nil
 }
 
 // env returns an environment variable, "" for none.

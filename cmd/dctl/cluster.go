@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -92,8 +93,8 @@ dctl cluster remove c3 --force -m "the rack burnt down, c2 is on its way"`,
 }
 
 func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
-	fmt.Fprintln(w, output.Line(fmt.Sprintf("cluster %s  version %s  epoch %d  term %d  index %d",
-		s.ClusterId, s.Version, s.Epoch, s.Term, s.Index)))
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("cluster %s  version %s", s.ClusterId, s.Version)))
+	fmt.Fprintf(w, "epoch %d  term %d  index %d\n", s.Epoch, s.Term, s.Index)
 	fmt.Fprintf(w, "%s, %d connected, %s in flight\n", output.Count(int(s.Hosts), "host"), s.Connected,
 		output.Count(int(s.Deployments), "deployment"))
 	if s.Held != "" {
@@ -129,12 +130,22 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 			alive = "DEAD"
 		}
 		rows = append(rows, output.Cells(
-			m.Name, role, alive, m.Address, m.RaftAddress, m.Streams, life(m.CertificateEndsMs),
+			m.Name, role, alive, m.Address, besides(m.Address, m.RaftAddress), m.Streams, life(m.CertificateEndsMs),
 			output.ShortVersion(m.Version)))
 	}
 	// a broken pipe ends the program anyway
-	_ = output.Table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERTIFICATE\tVERSION", rows)
+	_ = output.Table(w, "NAME\tROLE\tSTATE\tAPI\tRAFT\tAGENTS\tCERT\tVERSION", rows)
 	printTroubles(w, s)
+}
+
+// besides is an address beside another one: of the same host the port alone.
+func besides(first, second string) string {
+	host, _, err := net.SplitHostPort(first)
+	same, port, err2 := net.SplitHostPort(second)
+	if errors.Join(err, err2) != nil || same != host {
+		return second
+	}
+	return ":" + port
 }
 
 func printTroubles(w io.Writer, s *controlv1.ClusterStatusResponse) {

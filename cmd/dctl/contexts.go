@@ -74,11 +74,11 @@ func changeContexts(path string, change func(*Contexts) bool) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create folder of contexts: %w", err)
 	}
-	turn := flock.New(path + ".lock")
-	if err := turn.Lock(); err != nil {
+	lock := flock.New(path + ".lock")
+	if err := lock.Lock(); err != nil {
 		return fmt.Errorf("lock contexts: %w", err)
 	}
-	defer func() { _ = turn.Unlock() }() // the end of the process does too
+	defer func() { _ = lock.Unlock() }() // the end of the process does too
 	all, err := ReadContexts(path)
 	if err != nil || !change(&all) {
 		return err

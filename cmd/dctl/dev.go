@@ -206,7 +206,8 @@ and then try
   dctl history --app www
   dctl rollback --app www
   dctl deploy --app www --rev v4
-  www bundle --dir %s/v5 --revision v5 && dctl revisions push %s/v5 --app www --rev v5
+  www bundle --dir %s/v5 --revision v5
+  dctl revisions push %s/v5 --app www --rev v5
   dctl deploy --app www --rev v5
   curl http://127.0.0.1:%d/
 Without that first line it is %s%s status.

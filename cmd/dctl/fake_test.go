@@ -127,6 +127,7 @@ type fake struct {
 	plan      *controlv1.PlanDeploymentResponse
 	watch     func(n int, r *controlv1.WatchDeploymentRequest, send func(...*controlv1.WatchDeploymentResponse)) error
 	get       *controlv1.GetDeploymentResponse
+	past      []*controlv1.Deployment
 	fail      error // of every unary call that has no answer of its own
 	apps      []*controlv1.App
 	hosts     []*controlv1.Host
@@ -189,6 +190,7 @@ func (f *fake) ListDeployments(context.Context,
 	if f.get != nil {
 		out.Deployments = append(out.Deployments, f.get.Deployment)
 	}
+	out.Deployments = append(out.Deployments, f.past...)
 	return out, f.fail
 }
 

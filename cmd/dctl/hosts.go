@@ -172,7 +172,8 @@ func hostWords(w io.Writer, hosts []*controlv1.Host) {
 			"`dctl hosts forget HOST` takes it out")
 	}
 	if slices.ContainsFunc(hosts, func(h *controlv1.Host) bool { return h.Quarantine != "" }) {
-		fmt.Fprintln(w, "quarantined: no new work and no evidence for now; `dctl hosts show HOST` says why")
+		fmt.Fprintln(w, "quarantined: no new work and no evidence for now; `dctl hosts show HOST` says why;\n"+
+			"  one that came and went is back after 10 quiet minutes, or `dctl hosts uncordon HOST`")
 	}
 }
 

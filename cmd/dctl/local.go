@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/agent"
-	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundle"
 	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/hooks"
 	"github.com/groundswell/groundswell/internal/memory"
@@ -96,7 +96,7 @@ func (f *localFlags) check(cmd *cobra.Command) error {
 		return usage("--max-revisions %d is not legal; at least 1 stays on disk", f.maxRevisions)
 	}
 	if f.kind != "" {
-		t, err := artifacts.ParseBundleType(f.kind)
+		t, err := bundle.ParseType(f.kind)
 		if err != nil {
 			return usage("--type %q is not legal; use directory, zip, tar or tgz", f.kind)
 		}
@@ -162,7 +162,11 @@ func (c *cli) drawEvent(e agent.LocalEvent) {
 	}
 	fmt.Fprintf(c.out, "%-9s %-18s %6.2fs\n", e.Result, e.Event, e.Seconds)
 	for _, s := range e.Scripts {
-		fmt.Fprintf(c.out, "          %s: %s\n", output.Clean(s.Script), output.Clean(s.Message))
+		said := strings.TrimPrefix(s.Message, "script "+s.Script)
+		if said == s.Message {
+			said = ": " + said
+		}
+		fmt.Fprintf(c.out, "          %s%s\n", output.Clean(s.Script), output.Clean(said))
 		if s.Notice != "" {
 			fmt.Fprintf(c.out, "          %s\n", output.Clean(s.Notice))
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundle"
 	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/hooks"
 )
@@ -42,11 +42,11 @@ func (c *cli) localLint() *cobra.Command {
 			path = args[0]
 		}
 		if kind != "" {
-			if _, err := artifacts.ParseBundleType(kind); err != nil {
+			if _, err := bundle.ParseType(kind); err != nil {
 				return usage("--type %q is not legal; use directory, zip, tar or tgz", kind)
 			}
 		}
-		findings, err := lint(cmd, path, artifacts.BundleType(kind), spec)
+		findings, err := lint(cmd, path, bundle.Type(kind), spec)
 		if err != nil {
 			findings = []hooks.Finding{{
 				Problem:  hooks.Problem{File: path, Text: err.Error()},
@@ -59,21 +59,21 @@ func (c *cli) localLint() *cobra.Command {
 }
 
 // lint checks what lies at path. An archive is unpacked to look into it.
-func lint(cmd *cobra.Command, path string, kind artifacts.BundleType, spec string) ([]hooks.Finding, error) {
-	src, err := artifacts.OpenSource(path)
+func lint(cmd *cobra.Command, path string, kind bundle.Type, spec string) ([]hooks.Finding, error) {
+	src, err := bundle.Open(path)
 	if err != nil && kind == "" {
 		return nil, err
 	}
 	if kind != "" {
-		src = artifacts.Source{Path: path, Type: kind}
+		src = bundle.Source{Path: path, Type: kind}
 	}
 	src.SpecFile = spec
 	return lintSource(cmd.Context(), src)
 }
 
 // lintSource checks a bundle of any kind.
-func lintSource(ctx context.Context, src artifacts.Source) ([]hooks.Finding, error) {
-	if src.Type == artifacts.BundleDirectory {
+func lintSource(ctx context.Context, src bundle.Source) ([]hooks.Finding, error) {
+	if src.Type == bundle.Directory {
 		findings := hooks.Lint(src.Path, src.SpecFile)
 		if err := src.Check(ctx); err != nil {
 			findings = append(findings, hooks.Finding{

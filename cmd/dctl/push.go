@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/bundle"
 	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/deploy/spec"
 	"github.com/groundswell/groundswell/hooks"
@@ -71,7 +72,7 @@ func (c *cli) push(ctx context.Context, f *pushFlags) error {
 		if err != nil {
 			return err
 		}
-		pushed, err := artifacts.Push(ctx, store, src, artifacts.PackOptions{Prev: cl.previous(ctx, store, f.app)})
+		pushed, err := bundle.Push(ctx, store, src, bundle.Options{Prev: cl.previous(ctx, store, f.app)})
 		if err != nil {
 			return pushError(f, err)
 		}
@@ -87,7 +88,7 @@ func (c *cli) push(ctx context.Context, f *pushFlags) error {
 }
 
 // pushedObject is a contract: fields are only added.
-func pushedObject(f *pushFlags, p artifacts.Pushed) object {
+func pushedObject(f *pushFlags, p bundle.Pushed) object {
 	return object{
 		{"app", f.app},
 		{"revision", f.rev},
@@ -124,8 +125,8 @@ func (c *cli) nameRevision(ctx context.Context, f *pushFlags) error {
 }
 
 // source opens the bundle and checks its appspec.
-func (c *cli) source(ctx context.Context, f *pushFlags) (artifacts.Source, error) {
-	src, err := artifacts.OpenSource(f.path)
+func (c *cli) source(ctx context.Context, f *pushFlags) (bundle.Source, error) {
+	src, err := bundle.Open(f.path)
 	if err != nil {
 		return src, usage("open bundle: %v", err)
 	}
@@ -157,7 +158,7 @@ func (c *cli) source(ctx context.Context, f *pushFlags) (artifacts.Source, error
 }
 
 // lintBundle refuses what a host, or a coordinator, would refuse.
-func (c *cli) lintBundle(ctx context.Context, f *pushFlags, src artifacts.Source) error {
+func (c *cli) lintBundle(ctx context.Context, f *pushFlags, src bundle.Source) error {
 	if f.noLint {
 		return nil
 	}
@@ -189,7 +190,7 @@ func (c *cli) lintBundle(ctx context.Context, f *pushFlags, src artifacts.Source
 }
 
 // appspec reads the bundle's appspec under the names that it may have.
-func appspec(ctx context.Context, src artifacts.Source) (data []byte, name string, err error) {
+func appspec(ctx context.Context, src bundle.Source) (data []byte, name string, err error) {
 	names := []string{src.SpecFile}
 	if src.SpecFile == "" {
 		names = []string{"appspec.yml", "appspec.yaml"}
@@ -218,7 +219,7 @@ func (cl *client) previous(ctx context.Context, o artifacts.Opener, app string) 
 	return []*artifacts.Index{index}
 }
 
-func (cl *client) register(ctx context.Context, f *pushFlags, p artifacts.Pushed) error {
+func (cl *client) register(ctx context.Context, f *pushFlags, p bundle.Pushed) error {
 	req := &controlv1.RegisterRevisionRequest{
 		Mutation: cl.mutation(""), App: f.app, Name: f.rev, Digest: string(p.Digest), Bytes: p.Bytes,
 		Files: int64(p.Files), Message: f.message,

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/artifacts/cache"
 	"github.com/groundswell/groundswell/artifacts/stores"
 	"github.com/groundswell/groundswell/cmd/dctl/output"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -140,7 +141,7 @@ func (c *cli) revisionsVerify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := artifacts.Verify(cmd.Context(), store, artifacts.Digest(r.Digest)); err != nil {
+			if err := cache.VerifyStored(cmd.Context(), store, artifacts.Digest(r.Digest)); err != nil {
 				return fmt.Errorf("verify %s of %s: %w", args[0], app, err)
 			}
 			return c.show(object{{"app", app}, {"revision", args[0]}, {"digest", r.Digest}, {"ok", true}},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -109,8 +108,9 @@ func (cl *client) overview(cmd *cobra.Command) error {
 
 // printSummary is a deployment in a few lines, with its cause in these words.
 func printSummary(w io.Writer, d *controlv1.Deployment, cause string) {
-	fmt.Fprintln(w, watch.Header(d)+"  elapsed "+output.Clock(d.ElapsedMs))
-	fmt.Fprintln(w, "  "+output.Line(watch.SettledText(d)))
+	fmt.Fprintln(w, watch.Title(d))
+	fmt.Fprintf(w, "  %s, %s, elapsed %s\n", output.Line(watch.SettledText(d)), output.Count(len(d.Waves), "wave"),
+		output.Clock(d.ElapsedMs))
 	for _, h := range d.Holds {
 		if d.Cause != "" {
 			h = strings.TrimSuffix(h, ": "+d.Cause) // it comes next
@@ -227,16 +227,14 @@ func waveName(d *controlv1.Deployment, t *controlv1.Task) string {
 	return ""
 }
 
-// statusText is the status in a list: a rollback that was asked for, and what
-// was seen after a success, belong to it.
+// statusText is the status in a list: that it goes back, and what was seen after
+// a success, belong to it.
 func statusText(d *controlv1.Deployment) string {
 	switch {
 	case d.Suspect != "":
-		return d.Status + ", SUSPECT"
+		return "SUSPECT"
 	case d.Inverse && d.Status == "succeeded":
 		return "rolled back to"
-	case d.Asked != "" && d.Status == "rolled_back":
-		return d.Status + ", as asked"
 	}
 	return d.Status
 }
@@ -258,14 +256,52 @@ func (c *cli) historyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return list(c, "deployments", out.Deployments,
-				"ID\tAPP\tGROUP\tREVISION\tSTATUS\tCREATED\tTOOK\tBY\tREASON", func(d *controlv1.Deployment) string {
-					return output.Cells(d.Id, d.App, d.Group, output.ShortName(d.Revision), statusText(d),
-						output.Moment(d.CreatedMs),
-						output.Clock(d.ElapsedMs),
-						d.Actor, cmp.Or(d.Reason, d.Asked))
-				})
+			if c.machine() {
+				return list(c, "deployments", out.Deployments, "", nil)
+			}
+			return printHistory(c.out, out.Deployments, c.columns())
 		})
 	}
 	return cmd
+}
+
+// printHistory is a table, with the reason of each deployment below it, cut to
+// the width of the terminal unless that is 0. Groups are told apart only where
+// they differ.
+func printHistory(w io.Writer, all []*controlv1.Deployment, width int) error {
+	groups := map[string]bool{}
+	for _, d := range all {
+		groups[d.Group] = true
+	}
+	var rows []string
+	for _, d := range all {
+		app := d.App
+		if len(groups) > 1 {
+			app += "/" + d.Group
+		}
+		rows = append(rows, output.Cells(output.ShortID(d.Id), app, output.ShortName(d.Revision), statusText(d),
+			output.Minute(d.CreatedMs), output.Clock(d.ElapsedMs), d.Actor))
+	}
+	var table, text strings.Builder
+	if err := output.Table(&table, "ID\tAPP\tREVISION\tSTATUS\tCREATED UTC\tTOOK\tBY", rows); err != nil {
+		return err
+	}
+	lines := strings.SplitAfter(table.String(), "\n") // the head, then a line each
+	text.WriteString(lines[0])
+	for i, d := range all {
+		text.WriteString(lines[i+1])
+		if why := why(d); why != "" {
+			text.WriteString("  " + output.Line(why) + "\n")
+		}
+	}
+	return output.Cut(w, text.String(), width)
+}
+
+// why is the reason that was given for a deployment, or for taking it back; that
+// it was asked for by whom the row names says nothing.
+func why(d *controlv1.Deployment) string {
+	if d.Reason == "" && d.Asked != "" && d.Asked != "by "+d.Actor {
+		return "as asked " + d.Asked // "by ann: why"
+	}
+	return d.Reason
 }

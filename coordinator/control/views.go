@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/backoff"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
 )
 
@@ -316,7 +317,7 @@ func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest,
 		after, first, timed = last, false, false
 		if more {
 			if len(m.GetRecords()) < watchBatch && !ended {
-				pause(out.Context(), pace(m.GetDeployment()))
+				backoff.Pause(out.Context(), pace(m.GetDeployment()))
 			}
 			continue
 		}
@@ -343,15 +344,6 @@ const (
 
 func pace(d *controlv1.Deployment) time.Duration {
 	return min(slowestPace, time.Duration(d.GetHosts())*paceOfTask)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // resolve finds the deployment's id once: what a prefix names may be ambiguous

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/backoff"
 )
 
 // Log commits facts; it returns once they are applied here.
@@ -171,20 +172,11 @@ func (r *run) listen(ctx context.Context, changed <-chan struct{}, wait time.Dur
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-changed:
-		settle(ctx)
+		backoff.Pause(ctx, settlePause)
 	case fact := <-r.answers:
 		return r.commit(ctx, fact)
 	}
 	return nil
-}
-
-func settle(ctx context.Context) {
-	timer := time.NewTimer(settlePause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // commit proposes an answer together with those that wait behind it.

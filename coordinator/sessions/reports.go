@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
+	"github.com/groundswell/groundswell/coordinator/batch"
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/backoff"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -86,52 +87,11 @@ func (s *Service) drops(st *stream, r *deploy.Report) (drop bool, err error) {
 	return drop, err
 }
 
-// Run proposes reports until ctx ends: at once when no entry of ours is in
-// flight, else together with what arrives until that entry is committed. So
-// nothing waits on a tick, and a busy log gets large entries.
+// Run proposes reports until ctx ends, those that come while an entry is on its
+// way together.
 func (s *Service) Run(ctx context.Context) error {
-	var pending []report
-	committed := make(chan struct{}, 1)
-	busy := false
-	for {
-		if len(pending) > 0 && !busy {
-			all := s.more(pending)
-			items := all[:fitting(all)]
-			pending, busy = slices.Clone(all[len(items):]), true
-			go func() {
-				s.commit(ctx, items)
-				committed <- struct{}{}
-			}()
-		}
-		in := s.batch
-		if len(pending) >= batchItems {
-			in = nil
-		}
-		select {
-		case r := <-in:
-			pending = append(pending, r)
-		case <-committed:
-			busy = false
-		case <-ctx.Done():
-			if busy {
-				<-committed
-			}
-			return nil
-		}
-	}
-}
-
-// more adds what is queued already.
-func (s *Service) more(items []report) []report {
-	for len(items) < batchItems {
-		select {
-		case r := <-s.batch:
-			items = append(items, r)
-		default:
-			return items
-		}
-	}
-	return items
+	batch.Run(ctx, s.batch, batchItems, fitting, func(all []report) { s.commit(ctx, all) })
+	return nil
 }
 
 // fitting returns how many of the reports, at least one, make one entry.
@@ -204,11 +164,7 @@ func (s *Service) persist(ctx context.Context, e deploy.Event) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		t := time.NewTimer(commitPause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !backoff.Pause(ctx, commitPause) {
 			return err
 		}
 	}

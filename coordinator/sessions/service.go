@@ -125,8 +125,8 @@ func New(o Options) *Service {
 		o.Authorities = func() *agentv1.Authorities { return nil }
 	}
 	return &Service{
-		o: o, limits: newLimits(), told: make(chan struct{}), batch: make(chan report,
-			1024), streams: map[string]*stream{},
+		o: o, limits: newLimits(), told: make(chan struct{}), batch: make(chan report, batchItems),
+		streams: map[string]*stream{},
 	}
 }
 

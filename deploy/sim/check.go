@@ -184,7 +184,7 @@ func (w *World) checkTouched() error {
 	if w.assigned == nil {
 		w.assigned = map[string]assigned{}
 	}
-	w.turn++
+	w.looks++
 	for i, id := range w.order {
 		if !w.due(i) {
 			continue
@@ -200,7 +200,7 @@ func (w *World) checkTouched() error {
 
 // due says which hosts of a larger fleet are looked at after this entry: a few
 // at a time, all of them before long.
-func (w *World) due(i int) bool { return len(w.order) <= 8 || (i+w.turn)%8 == 0 }
+func (w *World) due(i int) bool { return len(w.order) <= 8 || (i+w.looks)%8 == 0 }
 
 // assigned is what a host was to do when it was last touched.
 type assigned struct {

@@ -49,7 +49,7 @@ type World struct {
 	outcomes Outcomes
 	Checked  map[string]int // invariants of the history that were evaluated
 
-	turn     int
+	looks    int // of checkTouched
 	assigned map[string]assigned
 }
 

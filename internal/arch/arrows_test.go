@@ -32,32 +32,44 @@ var arrows = map[string][]string{
 	"deploy/spec": {"deploy", "internal/config", "internal/naming", "internal/near"},
 	"deploy/sim":  {"deploy"},
 
+	"artifacts/tree":   {"artifacts"},
+	"artifacts/bundle": {"artifacts", "artifacts/tree", "internal/room"},
+	"artifacts/cache":  {"artifacts", "artifacts/tree", "internal/room"},
+	"artifacts/bundletest": {
+		"artifacts", "artifacts/bundle", "artifacts/cache", "artifacts/dirstore",
+	},
+
 	"artifacts/dirstore": {"artifacts"}, "artifacts/s3store": {"artifacts"}, "artifacts/miniostore": {"artifacts"},
-	"artifacts/retry":     {"artifacts", "internal/backoff"},
-	"artifacts/storetest": {"artifacts", "internal/s3server"},
-	"artifacts/stores":    {"artifacts", "artifacts/*"},
+	"artifacts/retry": {"artifacts", "internal/backoff"},
+	"artifacts/storetest": {
+		"artifacts", "artifacts/bundle", "artifacts/bundletest", "artifacts/cache", "internal/s3server",
+	},
+	"artifacts/stores": {"artifacts", "artifacts/*"},
 
 	"coordinator/state":     {"deploy", "proto/state/v1"},
 	"coordinator/consensus": {"internal/durable", "internal/room"}, "coordinator/membership": nil,
 	"coordinator/scheduler": {"deploy"},
-	"coordinator/gates":     {"deploy"},
+	"coordinator/gates":     {"deploy", "internal/backoff"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
-	"coordinator/sessions":  {"deploy", "internal/bucket", "internal/naming", "proto/agent/v1"},
+	"coordinator/batch":     nil,
+	"coordinator/sessions": {
+		"coordinator/batch", "deploy", "internal/backoff", "internal/bucket", "internal/naming", "proto/agent/v1",
+	},
 	"coordinator/control": {
-		"deploy", "deploy/spec", "deploy/sim", "artifacts", "internal/naming", "internal/near", "proto/control/v1",
+		"deploy", "deploy/spec", "deploy/sim", "internal/backoff", "internal/naming", "internal/near", "proto/control/v1",
 	},
 	"coordinator/enrol": {"deploy", "internal/identity", "internal/naming", "proto/agent/v1"},
 	"coordinator": {
-		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/durable", "internal/naming",
-		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover",
+		"coordinator/*", "deploy", "deploy/spec", "artifacts", "proto/*", "internal/backoff", "internal/durable",
+		"internal/naming", "internal/rpc", "internal/identity", "internal/gossip", "internal/discover",
 	},
 
 	"agent/task":    nil,
 	"agent/journal": {"agent/task", "internal/durable"},
-	"agent/release": {"artifacts", "hooks", "internal/durable", "internal/room"},
-	"agent/probe":   {"hooks"},
+	"agent/release": {"hooks", "internal/durable", "internal/room"},
+	"agent/probe":   {"hooks", "internal/backoff"},
 	"agent": {
-		"agent/*", "artifacts", "hooks", "proto/agent/v1",
+		"agent/*", "artifacts", "artifacts/bundle", "artifacts/cache", "hooks", "proto/agent/v1",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable", "internal/naming",
 		"internal/room", "internal/backoff",
 	},
@@ -71,13 +83,14 @@ var arrows = map[string][]string{
 	"cmd/dctl/watch":  {"cmd/dctl/output", "internal/backoff", "internal/rpc", "proto/control/v1"},
 	"cmd/dctl": {
 		"cmd/dctl/output", "cmd/dctl/watch",
-		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/stores", "hooks", "agent",
+		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/bundle", "artifacts/cache", "artifacts/stores",
+		"hooks", "agent",
 		"internal/backoff", "internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
 		"internal/bench", "internal/memory", "internal/naming", "internal/near", "internal/s3server",
 	},
 	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
 	"cmd/dagent": {
-		"agent", "artifacts", "artifacts/stores", "hooks",
+		"agent", "artifacts/stores", "hooks",
 		"internal/config", "internal/discover", "internal/identity", "internal/memory",
 	},
 
@@ -197,7 +210,10 @@ func TestExternalFences(t *testing.T) {
 
 func TestIslandsUseNoGRPC(t *testing.T) {
 	for _, p := range load(t) {
-		if !slices.Contains([]string{"deploy", "hooks", "artifacts", "agent/task"}, p.short()) {
+		islands := []string{
+			"deploy", "hooks", "artifacts", "artifacts/bundle", "artifacts/cache", "artifacts/tree", "agent/task",
+		}
+		if !slices.Contains(islands, p.short()) {
 			continue
 		}
 		for _, i := range p.Imports {

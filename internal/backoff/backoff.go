@@ -50,8 +50,11 @@ func (b *Backoff) NextBackOff() time.Duration {
 func (b *Backoff) Reset() { b.next = 0 }
 
 // Wait waits for the next try and reports whether ctx let it.
-func (b *Backoff) Wait(ctx context.Context) bool {
-	timer := time.NewTimer(b.NextBackOff())
+func (b *Backoff) Wait(ctx context.Context) bool { return Pause(ctx, b.NextBackOff()) }
+
+// Pause waits and reports whether ctx let it.
+func Pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

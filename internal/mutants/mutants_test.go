@@ -497,8 +497,8 @@ var table = []mutant{
 			">= tick {", "if len(events) == 0 && old < 0 {", "./coordinator/scheduler", "^TestAFailoverCostsASecond$",
 	},
 	{
-		"18: time is committed too seldom", "deploy/wake.go", "exact  = time.Second",
-		"exact  = 30 * time.Second", "./coordinator/scheduler", "^TestAFailoverCostsASecond$",
+		"18: time is committed too seldom", "deploy/wake.go", "dueWithin    = time.Second",
+		"dueWithin    = 30 * time.Second", "./coordinator/scheduler", "^TestAFailoverCostsASecond$",
 	},
 	{
 		"history: a suspect is gone back to", "deploy/history.go", "if d == \"\" || g.Grades[d] != GradeSuspect &&",

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/bucket"
 	"github.com/groundswell/groundswell/internal/identity"
 )
@@ -141,12 +142,7 @@ func (m *meters) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 // that no other call of it is read meanwhile: else refusing would cost as much
 // as the caller likes.
 func dawdle(ctx context.Context) {
-	t := time.NewTimer(dawdling)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	backoff.Pause(ctx, dawdling)
 }
 
 const dawdling = 100 * time.Millisecond
@@ -260,16 +256,16 @@ func (d *doors) Clone() credentials.TransportCredentials {
 // ServerHandshake shakes hands with a caller, within the bounds.
 func (d *doors) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	at := address(raw.RemoteAddr())
-	line := raw.(*counted).turns
+	line := raw.(*counted).line
 	switch {
 	case !d.knocks.Allow(at, 1):
 		return nil, nil, d.refuse(at, "too many handshakes")
 	case line.full() || d.shake.total() >= mostAll || !d.shake.enter(at, mostShaking):
 		return nil, nil, d.refuse(at, "too many handshakes at once")
 	}
-	turn := takeTurn(raw, line)
-	conn, info, err := d.TransportCredentials.ServerHandshake(turn)
-	turn.end()
+	shaking := takePlace(raw, line)
+	conn, info, err := d.TransportCredentials.ServerHandshake(shaking)
+	shaking.end()
 	d.shake.leave(at)
 	if err != nil {
 		return nil, nil, err
@@ -308,7 +304,7 @@ func (d *doors) refuse(key, why string) error {
 // the first words of HTTP/2.
 type counted struct {
 	net.Conn
-	turns *turns // of its listener
+	line *line // of its listener
 
 	mu     sync.Mutex
 	closed bool
@@ -342,7 +338,7 @@ func (c *counted) Close() error {
 // fleet that comes back by one port does not keep coordinators from the other.
 type counting struct {
 	net.Listener
-	turns *turns
+	line *line
 }
 
 // Accept implements net.Listener.
@@ -351,5 +347,5 @@ func (l counting) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &counted{Conn: conn, turns: l.turns}, nil
+	return &counted{Conn: conn, line: l.line}, nil
 }

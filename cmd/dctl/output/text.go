@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"github.com/groundswell/groundswell/internal/config"
 )
 
@@ -22,6 +24,19 @@ func Table(out io.Writer, head string, rows []string) error {
 		fmt.Fprintln(w, r)
 	}
 	return w.Flush()
+}
+
+// Cut writes text with each line cut to so many columns; 0 cuts none.
+func Cut(w io.Writer, text string, columns int) error {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSuffix(line, "\n"); columns > 0 {
+			line = ansi.Truncate(line, columns, "…")
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Cells joins the cells of a row; whatever a cell holds stays in it.
@@ -64,6 +79,14 @@ func Moment(ms int64) string {
 	return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05Z")
 }
 
+// Minute is a Moment in a table, to the minute, of UTC as the column's head says.
+func Minute(ms int64) string {
+	if ms == 0 {
+		return ""
+	}
+	return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04")
+}
+
 // Dash stands for what there is none of.
 func Dash(s string) string { return cmp.Or(s, "-") }
 
@@ -96,6 +119,16 @@ func ShortName(name string) string {
 		return name[:short]
 	}
 	return name
+}
+
+// ShortID is a deployment's id as people say it: enough of its beginning to mean
+// it, the time in milliseconds and two digits of chance. Every command takes it.
+func ShortID(id string) string {
+	const whole, short = 26, 12
+	if len(id) == whole {
+		return id[:short]
+	}
+	return id
 }
 
 // LastLines are the last n lines of a text.

@@ -93,7 +93,7 @@ func (v *liveView) waves(d *controlv1.Deployment, rows int) []string {
 		out = append(out, fmt.Sprintf("  … %s before", output.Count(from, "wave")))
 	}
 	for _, w := range d.Waves[from:to] {
-		out = append(out, v.wave(w))
+		out = append(out, v.wave(d, w))
 	}
 	if rest := len(d.Waves) - to; rest > 0 {
 		out = append(out, fmt.Sprintf("  … %s after", output.Count(rest, "wave")))
@@ -119,10 +119,13 @@ func window(waves []*controlv1.Wave, rows int) (from, to int) {
 	return from, min(len(waves), from+rows)
 }
 
-func (v *liveView) wave(w *controlv1.Wave) string {
+func (v *liveView) wave(d *controlv1.Deployment, w *controlv1.Wave) string {
 	mark, colour := waveMark(w.Status)
-	text := fmt.Sprintf("%-16s %5s %-10s %s %s", output.Line(w.Name), fmt.Sprintf("%d/%d", w.Settled, w.Total),
-		output.Line(w.Zone), bar(w), waveText(w))
+	if d.Inverse && w.Status == "reverted" && w.Failed == 0 {
+		mark, colour = waveMark("sealed")
+	}
+	text := fmt.Sprintf("%-16s %5s %-10s %s %s", output.Line(w.Name), fmt.Sprintf("%d/%d", there(d, w), w.Total),
+		output.Line(w.Zone), bar(there(d, w), w), waveText(w))
 	return " " + v.style(colour, false, mark) + " " + strings.TrimRight(text, " ")
 }
 
@@ -142,11 +145,20 @@ func waveMark(status string) (mark, colour string) {
 	return "○", "8"
 }
 
-func bar(w *controlv1.Wave) string {
+// there counts the hosts of a wave that are where the deployment wants them: a
+// rollback wants them back.
+func there(d *controlv1.Deployment, w *controlv1.Wave) int32 {
+	if d.Inverse {
+		return w.Settled + w.Reverted
+	}
+	return w.Settled
+}
+
+func bar(there int32, w *controlv1.Wave) string {
 	if w.Total <= 0 {
 		return strings.Repeat("░", barWidth)
 	}
-	full := barWidth * int(w.Settled) / int(w.Total)
+	full := barWidth * int(there) / int(w.Total)
 	failed := min(barWidth-full, (barWidth*int(w.Failed)+int(w.Total)-1)/int(w.Total))
 	return strings.Repeat("█", full) + strings.Repeat("✘", failed) + strings.Repeat("░", barWidth-full-failed)
 }

@@ -75,6 +75,27 @@ func TestLiveView(t *testing.T) {
 	}
 }
 
+// A rollback that was asked for has done its work when hosts are back; one that
+// could not go back has not.
+func TestARollbackThatWorkedIsNoFailure(t *testing.T) {
+	back := func(reverted, failed int32) *controlv1.Deployment {
+		return state(9, "succeeded", func(d *controlv1.Deployment) {
+			d.Inverse, d.Terminal, d.Cause, d.Broken = true, true, "rolled back to 4f2a91c, as asked by ann", failed
+			d.Waves = []*controlv1.Wave{{Name: "rollback", Status: "reverted", Total: 2, Reverted: reverted, Failed: failed}}
+		})
+	}
+	got := strings.Join(Picture(back(2, 0), 80, 24, true), "\n")
+	if !strings.Contains(got, " ✔ rollback           2/2") || strings.Contains(got, "✘") || strings.Contains(got, "░") {
+		t.Error(got)
+	}
+	if got := strings.Join(Picture(back(1, 1), 80, 24, true), "\n"); !strings.Contains(got, " ✘ rollback           1/2") {
+		t.Error(got)
+	}
+	if got := SettledText(back(1, 0)); got != "succeeded, 1/2 hosts back" {
+		t.Error(got)
+	}
+}
+
 func TestManyWavesFit(t *testing.T) {
 	var waves []*controlv1.Wave
 	for i := range 40 {

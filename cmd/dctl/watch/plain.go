@@ -72,7 +72,12 @@ func (p *plain) queued(d *controlv1.Deployment) {
 
 // Header is the first line: what goes where, who wants it, and its id.
 func Header(d *controlv1.Deployment) string {
-	return output.Line(fmt.Sprintf("%s  deployment %s  %s", headline(d), d.Id, sizes(d)))
+	return output.Line(fmt.Sprintf("%s  deployment %s  %s", headline(d), output.ShortID(d.Id), sizes(d)))
+}
+
+// Title names a deployment without its size.
+func Title(d *controlv1.Deployment) string {
+	return output.Line(fmt.Sprintf("%s  deployment %s", headline(d), output.ShortID(d.Id)))
 }
 
 // headline is "www 4f2a91c → 9be01d7  prod  by marco".
@@ -196,13 +201,16 @@ func standing(d *controlv1.Deployment) string {
 	return output.Line(strings.Join(append([]string{SettledText(d)}, d.Holds...), "; "))
 }
 
-// SettledText is "running, 7/12 hosts settled".
+// SettledText is "running, 7/12 hosts settled", or of a rollback "7/12 hosts back".
 func SettledText(d *controlv1.Deployment) string {
-	settled := 0
-	for _, w := range d.Waves {
-		settled += int(w.Settled)
+	settled, what := 0, "settled"
+	if d.Inverse {
+		what = "back"
 	}
-	return fmt.Sprintf("%s, %d/%d hosts settled", d.Status, settled, d.Hosts)
+	for _, w := range d.Waves {
+		settled += int(there(d, w))
+	}
+	return fmt.Sprintf("%s, %d/%d hosts %s", d.Status, settled, d.Hosts, what)
 }
 
 // End writes the last line.

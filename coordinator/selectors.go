@@ -1,0 +1,45 @@
+package coordinator
+
+import (
+	"sync"
+
+	"github.com/groundswell/groundswell/coordinator/fleet"
+	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/deploy/spec"
+)
+
+// parseApp reads a deploy.yaml into the facts that define its groups.
+func parseApp(source []byte, filename string) ([]deploy.GroupDefined, error) {
+	app, err := spec.Parse(source, filename)
+	if err != nil {
+		return nil, err
+	}
+	var out []deploy.GroupDefined
+	for _, g := range app.Groups {
+		out = append(out, deploy.GroupDefined{
+			App: app.Name, Group: g.Name, Selector: g.Select, Artifacts: app.Artifacts, Config: g.Config,
+			Source: string(source),
+		})
+	}
+	return out, nil
+}
+
+// matcher compiles each selector once. A selector was checked when its group
+// was defined; one that does not compile matches nobody.
+func (c *Coordinator) matcher() fleet.Matcher {
+	var mu sync.Mutex
+	known := map[string]*spec.Selector{}
+	return func(text string, h *deploy.Host) bool {
+		mu.Lock()
+		sel, seen := known[text]
+		if !seen {
+			var err error
+			if sel, err = spec.Compile(text); err != nil {
+				c.o.Log.Error("selector does not compile", "selector", text, "error", err)
+			}
+			known[text] = sel
+		}
+		mu.Unlock()
+		return sel != nil && sel.Match(h)
+	}
+}
