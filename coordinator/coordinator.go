@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +62,7 @@ type Coordinator struct {
 	// ringChanges has its one place taken while keys of the ring on disk are brought in
 	// line with the log, and while the log is asked.
 	ringChanges chan struct{}
+	failed      chan error                          // why this process has to end at once
 	lostSince   atomic.Pointer[time.Time]           // this replica is cut off, see contact
 	told        atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
 	addr        Addresses
@@ -71,7 +73,9 @@ type Coordinator struct {
 type listeners struct{ api, agents, raft net.Listener }
 
 // Run runs a coordinator until ctx ends, then stops it in order: no new calls,
-// leadership handed on, log closed.
+// leadership handed on, log closed. Where that cannot be, as on a disk that hangs,
+// it closes every connection and returns why; what hangs then ends with the
+// process.
 func Run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -81,8 +85,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	rows := table()
 	c := &Coordinator{
-		o: o, ringChanges: make(chan struct{},
-			1), activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
+		o: o, ringChanges: make(chan struct{}, 1), failed: make(chan error, 1),
+		activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
 		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}},
 		refusals: newRefusals(o.Log, func(method string) bool {
 			_, known := rows[method]
@@ -92,12 +96,62 @@ func Run(ctx context.Context, o Options) error {
 	if err := c.open(ctx); err != nil {
 		return errors.Join(err, c.close())
 	}
-	err := c.run(ctx)
-	return errors.Join(err, c.close())
+	done := make(chan error, 1)
+	go func() {
+		err := c.run(ctx)
+		done <- errors.Join(err, c.close())
+	}()
+	select {
+	case err := <-done:
+		return err
+	case err := <-c.failed:
+		c.abandon()
+		return err
+	}
+}
+
+// abandonBound is how long the ends of connections are waited for; they are closed
+// by then.
+const abandonBound = time.Second
+
+// abandon closes all that others could take for a coordinator that lives, raft's
+// connections first, so that they elect another. It writes nothing, not even a
+// line, and waits for nobody who may hang on the disk.
+func (c *Coordinator) abandon() {
+	var closing sync.WaitGroup
+	for _, end := range []func(){
+		func() { _ = c.raft.Close() }, func() { _ = c.lis.api.Close() }, func() { _ = c.lis.agents.Close() },
+		c.server.Stop, func() { _ = c.ring.Close() },
+	} {
+		closing.Go(end)
+	}
+	done := make(chan struct{})
+	go func() {
+		closing.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(abandonBound):
+	}
+}
+
+// diskFailed has Run end. Only the first reason counts.
+func (c *Coordinator) diskFailed(why error) {
+	select {
+	case c.failed <- why:
+	default:
+	}
 }
 
 // open makes everything but the goroutines.
 func (c *Coordinator) open(ctx context.Context) (err error) {
+	err = consensus.Await(ctx, filepath.Join(c.o.Dir, "raft"), func() {
+		c.o.Log.Warn("waiting for the disk: a write to it does not come back", "dir", c.o.Dir)
+	})
+	if err != nil {
+		return err
+	}
 	if err := c.o.resume(); err != nil {
 		return err
 	}
@@ -114,6 +168,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
 		Layer: c.raft, FSM: c.store, Heartbeat: c.o.Heartbeat,
 		Replay: func(last uint64) { c.store.Replayed = last }, Reserve: c.o.DiskReserve, Full: c.diskFull,
+		Failed:        c.diskFailed,
 		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
 		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
 	})

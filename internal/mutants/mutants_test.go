@@ -599,6 +599,24 @@ var table = []mutant{
 		"true", "./coordinator/consensus", "^TestTheAnswerAfterASnapshotIsLost$",
 	},
 	{
+		"a write that hangs is not noticed", "coordinator/consensus/watchdog.go", "if oldest >= lateLooks {", "if false {",
+		"./coordinator/consensus", "^TestAWriteThatHangs$",
+	},
+	{
+		"who waits for the disk is in contact", "coordinator/consensus/node.go", "!since.IsZero() && since.Before(at)",
+		"false", "./coordinator/consensus", "^TestAWriteThatHangs$",
+	},
+	{
+		"a stop waits for a vote without room", "coordinator/consensus/node.go",
+		"if err := n.shutdown(); err != nil {", "n.keeping.Wait()\n\tif err := n.shutdown(); err != nil {",
+		"./coordinator/consensus", "^TestAStopWhileAVoteWaits$",
+	},
+	{
+		"a changed entry is served", "coordinator/consensus/sums.go",
+		"!bytes.Equal(l.Extensions[n:], sumOf(l, l.Extensions[:n]))", "false", "./coordinator",
+		"^TestADamagedCoordinatorOfThree$",
+	},
+	{
 		"two that lived side by side are one", "deploy/host.go", "apart >= -ghostWithin && apart", "apart",
 		"./deploy", "^TestNamesakes$",
 	},
