@@ -69,6 +69,7 @@ type Node struct {
 	bytes     int64 // of entries that make a snapshot
 	stop      chan struct{}
 	keeping   sync.WaitGroup
+	turns     turns
 }
 
 // Timeouts that gave a new leader's first commit in about 1 s on a busy
@@ -107,6 +108,7 @@ func Open(o Options) (*Node, error) {
 	d.every = max(lateLook, cmp.Or(o.Heartbeat, Heartbeat)/2)
 	go d.watch() // until the store is closed
 	n.keeping.Go(n.keep)
+	n.keeping.Go(n.observe)
 	return n, nil
 }
 
@@ -160,6 +162,7 @@ func open(o Options, store *disk) (*Node, error) {
 	return &Node{
 		raft: r, store: store, transport: transport, advertise: raft.ServerAddress(o.Advertise),
 		name: c.LocalID, bytes: cmp.Or(o.SnapshotBytes, snapshotBytes), stop: make(chan struct{}),
+		turns: turns{changed: make(chan struct{})},
 	}, nil
 }
 

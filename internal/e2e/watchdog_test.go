@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -130,4 +131,34 @@ func TestAFollowerWhoseDiskHangs(t *testing.T) {
 		t.Errorf("the leader is %v, %v", leader, err)
 	}
 	disk.Thaw()
+}
+
+// TestAStoppedLeader: what is asked of a follower is answered by the next leader,
+// long before the connection to the stopped one counts as dead, and once.
+func TestAStoppedLeader(t *testing.T) {
+	long(t)
+	w := start(t, 3, 1)
+	w.app(oneByOne)
+	leader, err := w.fleet.Leader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	follower := ""
+	for _, c := range w.fleet.Coordinators() {
+		if c != leader {
+			follower = c.API
+		}
+	}
+	w.must("freeze", "--app", "hello", "--reason", "before", "--coordinator", follower)
+	if err := w.fleet.Signal(leader, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.fleet.Signal(leader, syscall.SIGCONT) }() // it may have ended
+	began := time.Now()
+	// A connection that does not answer is given up after 10 to 15 seconds.
+	w.must("freeze", "--app", "hello", "--reason", "stock-taking", "--coordinator", follower, "--timeout", "9s")
+	t.Logf("answered after %s", time.Since(began))
+	if out := w.must("status", "--coordinator", follower); !strings.Contains(out, "stock-taking") {
+		t.Errorf("the freeze is not there:\n%s", out)
+	}
 }

@@ -617,6 +617,10 @@ var table = []mutant{
 		"^TestADamagedCoordinatorOfThree$",
 	},
 	{
+		"a forwarded call waits for a stopped leader", "coordinator/peers.go", "p.node.Under(ctx, name)",
+		"context.WithCancel(ctx)", "./internal/e2e", "^TestAStoppedLeader$",
+	},
+	{
 		"two that lived side by side are one", "deploy/host.go", "apart >= -ghostWithin && apart", "apart",
 		"./deploy", "^TestNamesakes$",
 	},
