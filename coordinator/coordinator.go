@@ -328,6 +328,9 @@ func (c *Coordinator) gossip() (err error) {
 		Changed: func(m gossip.Member, alive bool) {
 			if m.Role == string(identity.Agent) {
 				c.fleet.Gossip(m.ID, alive)
+				if !alive {
+					c.sessions.Doubt(m.ID)
+				}
 			}
 		},
 	})

@@ -162,3 +162,31 @@ func TestAStoppedLeader(t *testing.T) {
 		t.Errorf("the freeze is not there:\n%s", out)
 	}
 }
+
+// TestAStoppedAgentIsNamed: its kernel keeps the stream, and nobody answers on it.
+func TestAStoppedAgentIsNamed(t *testing.T) {
+	long(t)
+	w := start(t, 3, 3)
+	victim := w.fleet.Hosts[1]
+	w.until(20*time.Second, "all gossip", func() bool {
+		out, _ := w.dctl("hosts", "list")
+		return strings.Count(out, "connected") >= 3 && !strings.Contains(out, "degraded")
+	})
+	if err := w.fleet.SignalAgent(victim, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.fleet.SignalAgent(victim, syscall.SIGCONT) }() // it may have ended
+	began := time.Now()
+	// The keepalive of its connection alone would take 10 to 15 seconds beside.
+	w.until(12*time.Second, "the stopped host is named", func() bool {
+		out, _ := w.dctl("hosts", "show", victim.Name)
+		return strings.Contains(out, "unreachable")
+	})
+	t.Logf("a stopped host was named after %s", time.Since(began))
+	if err := w.fleet.SignalAgent(victim, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.fleet.WaitConnected(t.Context(), 3); err != nil {
+		t.Error(err)
+	}
+}

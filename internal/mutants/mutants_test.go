@@ -621,6 +621,11 @@ var table = []mutant{
 		"context.WithCancel(ctx)", "./internal/e2e", "^TestAStoppedLeader$",
 	},
 	{
+		"who does not answer keeps the stream", "coordinator/sessions/instance.go",
+		"case <-ctx.Done():\n\t\ts.stop()", "case <-ctx.Done():", "./coordinator/sessions",
+		"^TestWhoIsDoubtedHasToAnswer$",
+	},
+	{
 		"two that lived side by side are one", "deploy/host.go", "apart >= -ghostWithin && apart", "apart",
 		"./deploy", "^TestNamesakes$",
 	},
