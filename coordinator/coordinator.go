@@ -106,12 +106,16 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	case err := <-c.failed:
 		c.abandon()
+		select {
+		case <-done:
+		case <-time.After(abandonBound):
+		}
 		return err
 	}
 }
 
-// abandonBound is how long the ends of connections are waited for; they are closed
-// by then.
+// abandonBound is how long the ends of connections are waited for, which are closed
+// by then, and everything else that does not hang.
 const abandonBound = time.Second
 
 // abandon closes all that others could take for a coordinator that lives, raft's
@@ -136,8 +140,8 @@ func (c *Coordinator) abandon() {
 	}
 }
 
-// diskFailed has Run end. Only the first reason counts.
-func (c *Coordinator) diskFailed(why error) {
+// endAtOnce has Run end. Only the first reason counts.
+func (c *Coordinator) endAtOnce(why error) {
 	select {
 	case c.failed <- why:
 	default:
@@ -161,14 +165,20 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	if err := c.listen(); err != nil {
 		return err
 	}
+	if err := c.o.outvotedBefore(); err != nil {
+		return err
+	}
 	c.store = state.New(c.o.rules())
+	if c.o.tamper != nil {
+		c.o.tamper(c.store)
+	}
 	c.store.Report = func(err error) { c.o.Log.Error("an invariant was broken; please report it", "error", err) }
 	c.raft = c.newRaft()
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
 		Layer: c.raft, FSM: c.store, Heartbeat: c.o.Heartbeat,
 		Replay: func(last uint64) { c.store.Replayed = last }, Reserve: c.o.DiskReserve, Full: c.diskFull,
-		Failed:        c.diskFailed,
+		Failed:        c.endAtOnce,
 		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
 		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
 	})
@@ -369,6 +379,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.followRingKeys(ctx) })
 	g.Go(func() error { return c.recheck(ctx) })
 	g.Go(func() error { return c.watchContact(ctx) })
+	g.Go(func() error { return c.compare(ctx) })
 	g.Go(func() error { return c.recordBreakGlass(ctx) })
 	g.Go(func() error { return c.debug(ctx) })
 	return g.Wait()

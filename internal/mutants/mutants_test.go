@@ -626,6 +626,18 @@ var table = []mutant{
 		"^TestWhoIsDoubtedHasToAnswer$",
 	},
 	{
+		"nobody compares states", "coordinator/state/windows.go", "if n > voters/2 {", "if n > voters {",
+		"./coordinator", "^TestAReplicaThatDiffers$",
+	},
+	{
+		"an outvoted replica starts again", "coordinator/compare.go", "if errors.Is(err, fs.ErrNotExist) {",
+		"if true {", "./coordinator", "^TestAReplicaThatDiffers$",
+	},
+	{
+		"windows do not see hosts", "coordinator/state/windows.go", "for _, id := range hostsOf(e, s) {",
+		"for _, id := range hostsOf(e, s)[:0] {", "./coordinator/state", "^TestAChangedHostShows$",
+	},
+	{
 		"two that lived side by side are one", "deploy/host.go", "apart >= -ghostWithin && apart", "apart",
 		"./deploy", "^TestNamesakes$",
 	},
