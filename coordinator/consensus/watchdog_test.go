@@ -199,18 +199,18 @@ func TestLateIsCountedInLooks(t *testing.T) {
 // faulty is a log on a disk whose writes a test has fail, or hang.
 type faulty struct {
 	logFile
-	write func() error
+	write func(vote bool) error
 }
 
 func (f faulty) StoreLogs(l []*raft.Log) error {
-	if err := f.write(); err != nil {
+	if err := f.write(false); err != nil {
 		return err
 	}
 	return f.logFile.StoreLogs(l)
 }
 
 func (f faulty) Set(k, v []byte) error {
-	if err := f.write(); err != nil {
+	if err := f.write(true); err != nil {
 		return err
 	}
 	return f.logFile.Set(k, v)
@@ -226,7 +226,7 @@ func TestAWriteThatHangs(t *testing.T) {
 	n := openWith(t, Options{
 		Dir: t.TempDir(), Failed: func(err error) { failed <- err },
 		faulty: func(l logFile) logFile {
-			return faulty{l, func() error {
+			return faulty{l, func(bool) error {
 				if hang.Load() {
 					<-release
 				}
@@ -251,39 +251,61 @@ func TestAWriteThatHangs(t *testing.T) {
 	}
 }
 
-// TestAStopWhileAVoteWaits: a node whose vote finds no room stops all the same.
+// slow is an FSM whose snapshot takes its time.
+type slow struct {
+	newest
+	began, goOn chan struct{}
+}
+
+func (s *slow) Snapshot() (raft.FSMSnapshot, error) {
+	close(s.began)
+	<-s.goOn
+	return s.newest.Snapshot()
+}
+
+// TestAStopWhileAVoteWaits: a node whose vote finds no room stops all the same,
+// though a snapshot waits for raft, which waits for the vote.
 func TestAStopWhileAVoteWaits(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
 	var full atomic.Bool
 	waits := make(chan struct{}, 1)
-	o := Options{Dir: dir, faulty: func(l logFile) logFile {
-		return faulty{l, func() error {
-			if !full.Load() {
-				return nil
-			}
-			select {
-			case waits <- struct{}{}:
-			default:
-			}
-			return syscall.ENOSPC
-		}}
-	}}
-	n := openWith(t, o)
-	leads(t, n)
-	if err := n.Close(); err != nil {
-		t.Fatal(err)
-	}
-	full.Store(true)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Name, o.Advertise, o.Layer, o.FSM = "a", l.Addr().String(), plain{l}, &newest{}
-	if n, err = Open(o); err != nil {
+	fsm := &slow{began: make(chan struct{}), goOn: make(chan struct{})}
+	n, err := Open(Options{
+		Dir: t.TempDir(), Name: "a", Advertise: l.Addr().String(), Layer: plain{l}, FSM: fsm,
+		faulty: func(l logFile) logFile {
+			return faulty{l, func(vote bool) error {
+				if !full.Load() {
+					return nil
+				}
+				if vote {
+					select {
+					case waits <- struct{}{}:
+					default:
+					}
+				}
+				return syscall.ENOSPC
+			}}
+		},
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	<-waits // it stands for election
+	if err := n.Bootstrap(); err != nil {
+		t.Fatal(err)
+	}
+	leads(t, n)
+	propose(t, n, "one")
+	full.Store(true)
+	if _, err := n.Propose(t.Context(), []byte("two")); err == nil {
+		t.Fatal("a full disk took an entry")
+	}
+	<-fsm.began
+	<-waits // it leads no more, and stands for election
+	close(fsm.goOn)
 	done := make(chan error, 1)
 	go func() { done <- n.Close() }()
 	select {

@@ -648,8 +648,13 @@ func TestWhoIsDoubtedHasToAnswer(t *testing.T) {
 		}
 		lives.up(&agentv1.Up{Message: &agentv1.Up_Pong{Pong: &agentv1.Pong{}}})
 	}
-	if got := <-s.presence; got != "stopped false" {
-		t.Errorf("presence heard %q", got)
+	select {
+	case got := <-s.presence:
+		if got != "stopped false" {
+			t.Errorf("presence heard %q", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("who does not answer keeps his stream")
 	}
 	for { // a ping that nobody read, then the end
 		if _, err := stopped.Recv(); err != nil {

@@ -85,7 +85,7 @@ func TestAChangedHostShows(t *testing.T) {
 		both(deploy.HostEnrolled{Host: "h", Name: "h", Zone: "z", Version: version})
 	}
 	enrol("1")
-	b.View(func(s *deploy.State) { s.Hosts["h"].Approved = 7 })
+	b.View(func(s *deploy.State) { s.Hosts["h"].Came = 7 })
 	for index < WindowEntries {
 		both()
 	}
