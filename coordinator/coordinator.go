@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -62,6 +63,7 @@ type Coordinator struct {
 	// ringChanges has its one place taken while keys of the ring on disk are brought in
 	// line with the log, and while the log is asked.
 	ringChanges chan struct{}
+	failed      chan error                          // why this process has to end at once
 	lostSince   atomic.Pointer[time.Time]           // this replica is cut off, see contact
 	told        atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
 	addr        Addresses
@@ -72,7 +74,9 @@ type Coordinator struct {
 type listeners struct{ api, agents, raft net.Listener }
 
 // Run runs a coordinator until ctx ends, then stops it in order: no new calls,
-// leadership handed on, log closed.
+// leadership handed on, log closed. Where that cannot be, as on a disk that hangs,
+// it closes every connection and returns why; what hangs then ends with the
+// process.
 func Run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -82,8 +86,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	rows := table()
 	c := &Coordinator{
-		o: o, ringChanges: make(chan struct{},
-			1), activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
+		o: o, ringChanges: make(chan struct{}, 1), failed: make(chan error, 1),
+		activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
 		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}},
 		refusals: newRefusals(o.Log, func(method string) bool {
 			_, known := rows[method]
@@ -93,12 +97,66 @@ func Run(ctx context.Context, o Options) error {
 	if err := c.open(ctx); err != nil {
 		return errors.Join(err, c.close())
 	}
-	err := c.run(ctx)
-	return errors.Join(err, c.close())
+	done := make(chan error, 1)
+	go func() {
+		err := c.run(ctx)
+		done <- errors.Join(err, c.close())
+	}()
+	select {
+	case err := <-done:
+		return err
+	case err := <-c.failed:
+		c.abandon()
+		select {
+		case <-done:
+		case <-time.After(abandonBound):
+		}
+		return err
+	}
+}
+
+// abandonBound is how long the ends of connections are waited for, which are closed
+// by then, and everything else that does not hang.
+const abandonBound = time.Second
+
+// abandon closes all that others could take for a coordinator that lives, raft's
+// connections first, so that they elect another. It writes nothing, not even a
+// line, and waits for nobody who may hang on the disk.
+func (c *Coordinator) abandon() {
+	var closing sync.WaitGroup
+	for _, end := range []func(){
+		func() { _ = c.raft.Close() }, func() { _ = c.lis.api.Close() }, func() { _ = c.lis.agents.Close() },
+		c.server.Stop, func() { _ = c.ring.Close() },
+	} {
+		closing.Go(end)
+	}
+	done := make(chan struct{})
+	go func() {
+		closing.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(abandonBound):
+	}
+}
+
+// endAtOnce has Run end. Only the first reason counts.
+func (c *Coordinator) endAtOnce(why error) {
+	select {
+	case c.failed <- why:
+	default:
+	}
 }
 
 // open makes everything but the goroutines.
 func (c *Coordinator) open(ctx context.Context) (err error) {
+	err = consensus.Await(ctx, filepath.Join(c.o.Dir, "raft"), func() {
+		c.o.Log.Warn("waiting for the disk: a write to it does not come back", "dir", c.o.Dir)
+	})
+	if err != nil {
+		return err
+	}
 	if err := c.o.resume(); err != nil {
 		return err
 	}
@@ -108,13 +166,20 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	if err := c.listen(); err != nil {
 		return err
 	}
+	if err := c.o.outvotedBefore(); err != nil {
+		return err
+	}
 	c.store = state.New(c.o.rules())
+	if c.o.tamper != nil {
+		c.o.tamper(c.store)
+	}
 	c.store.Report = func(err error) { c.o.Log.Error("an invariant was broken; please report it", "error", err) }
 	c.raft = c.newRaft()
 	c.node, err = consensus.Open(consensus.Options{
 		Dir: filepath.Join(c.o.Dir, "raft"), Name: c.o.Name, Advertise: c.addr.Raft,
 		Layer: c.raft, FSM: c.store, Heartbeat: c.o.Heartbeat,
 		Replay: func(last uint64) { c.store.Replayed = last }, Reserve: c.o.DiskReserve, Full: c.diskFull,
+		Failed:        c.endAtOnce,
 		CheckSnapshot: func(r io.Reader) error { return state.CheckSnapshot(r, c.o.rules()) },
 		CheckEntry:    func(b []byte) error { return state.CheckEntry(b, c.o.rules()) },
 	})
@@ -278,6 +343,9 @@ func (c *Coordinator) gossip() (err error) {
 		Changed: func(m gossip.Member, alive bool) {
 			if m.Role == string(identity.Agent) {
 				c.fleet.Gossip(m.ID, alive)
+				if !alive {
+					c.sessions.Doubt(m.ID)
+				}
 			}
 		},
 	})
@@ -316,6 +384,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.followRingKeys(ctx) })
 	g.Go(func() error { return c.recheck(ctx) })
 	g.Go(func() error { return c.watchContact(ctx) })
+	g.Go(func() error { return c.compare(ctx) })
 	g.Go(func() error { return c.recordBreakGlass(ctx) })
 	g.Go(func() error { return c.debug(ctx) })
 	return g.Wait()

@@ -30,6 +30,7 @@ import (
 // node is a coordinator run in this process.
 type node struct {
 	addr Addresses
+	dir  string
 	stop func()
 }
 
@@ -49,7 +50,7 @@ func start(t *testing.T, o Options) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Run(ctx, o) }()
-	n := &node{stop: func() {
+	n := &node{dir: o.Dir, stop: func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("coordinator %s: %v", o.Name, err)

@@ -20,11 +20,15 @@ func (s *peerService) Describe(context.Context, *peerv1.DescribeRequest) (*peerv
 }
 
 func (c *Coordinator) describe() *peerv1.DescribeResponse {
-	return &peerv1.DescribeResponse{
+	out := &peerv1.DescribeResponse{
 		Name: c.o.Name, Applied: c.node.Applied(), CertificateEndsMs: c.keys.cred.Ends().UnixMilli(),
 		Version: Version(),
-		Ca:      c.keys.authorities().Issuer().ID(), Behind: c.behindHere(),
+		Ca:      c.keys.authorities().Issuer().ID(), Behind: c.behindHere(), Build: build(),
 	}
+	for _, w := range c.store.Windows() {
+		out.Windows = append(out.Windows, &peerv1.Window{Number: w.Number, Sum: w.Sum})
+	}
+	return out
 }
 
 // describeBound is how long a coordinator is asked how it is.

@@ -25,7 +25,7 @@ import (
 type replicated struct {
 	node   *consensus.Node
 	store  *state.Store
-	leader func() (peerv1.PeerServiceClient, error)
+	leader func() (client peerv1.PeerServiceClient, name string, err error)
 
 	mu    sync.Mutex
 	leads bool // and has passed its barrier
@@ -156,12 +156,14 @@ func (l *replicated) forward(ctx context.Context, e state.Entry) ([]error, error
 	if err != nil {
 		return nil, err
 	}
-	leader, err := l.leader()
+	leader, name, err := l.leader()
 	if err != nil {
 		return nil, err
 	}
-	out, err := leader.Propose(ctx, &peerv1.ProposeRequest{Entry: data})
-	if err != nil {
+	under, cancel := l.node.Under(ctx, name)
+	defer cancel()
+	out, err := leader.Propose(under, &peerv1.ProposeRequest{Entry: data})
+	if err = unanswered(under, name, err); err != nil {
 		return nil, rpc.Errorf(rpc.Kind(err), "forward %d facts to the leader: %s", len(e.Events)+len(e.Cluster),
 			rpc.Text(err))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/coordinator/consensus"
 	"github.com/groundswell/groundswell/coordinator/gates"
+	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
@@ -81,6 +82,7 @@ type Options struct {
 
 	epoch  uint64 // that this start begins, 0 for none
 	reason string
+	tamper func(*state.Store) // of tests: with what this replica applies
 
 	Log *slog.Logger
 	// Ready is called once the coordinator serves, with its addresses.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
+	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
@@ -89,43 +91,106 @@ func (p *peers) members() []state.Coordinator {
 	return out
 }
 
-// leader returns a connection to the node that raft calls leader.
-func (p *peers) leader() (*grpc.ClientConn, error) {
-	name, _ := p.node.Leader()
+// leader returns a connection to the node that raft calls leader, and its name.
+func (p *peers) leader() (cc *grpc.ClientConn, name string, err error) {
+	name, _ = p.node.Leader()
 	if name == "" {
-		return nil, &consensus.NotLeader{Why: p.why()}
+		return nil, "", &consensus.NotLeader{Why: p.why()}
 	}
 	for _, m := range p.members() {
 		if m.Name == name {
-			return p.dial(m.API)
+			cc, err := p.dial(m.API)
+			return cc, name, err
 		}
 	}
-	return nil, rpc.Errorf(rpc.KindUnavailable, "the leader %s has not said where its API is; try again", name)
+	return nil, "", rpc.Errorf(rpc.KindUnavailable, "the leader %s has not said where its API is; try again", name)
 }
 
-func (p *peers) leaderClient() (peerv1.PeerServiceClient, error) {
-	cc, err := p.leader()
+func (p *peers) leaderClient() (peerv1.PeerServiceClient, string, error) {
+	cc, name, err := p.leader()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return peerv1.NewPeerServiceClient(cc), nil
+	return peerv1.NewPeerServiceClient(cc), name, nil
 }
 
 // mostForwarded bounds an answer that is handed on, as dctl bounds what it reads: all
 // tasks of a deployment to 30,000 hosts take 12 MiB.
 const mostForwarded = 64 << 20
 
-// forward sends a unary call to the leader.
+// Bounds of a call that a person made and this replica hands on.
+const (
+	// tryBound is how long a leader may take, though it leads on. Plans for large
+	// fleets take a second.
+	tryBound = 8 * time.Second
+	// turnBound is how long a new leader may say that it is none yet.
+	turnBound = 3 * time.Second
+	turnPause = 50 * time.Millisecond
+)
+
+// forward sends a unary call to the leader. One whose leader changes before it
+// answers, as that of a process which is stopped, is made again at the next leader
+// if a person made it: it has an id, and takes effect once. Others are told.
 func (p *peers) forward(ctx context.Context, method string, req any) (any, error) {
 	if rpc.WasForwarded(ctx) {
 		return nil, &consensus.NotLeader{} // leadership is on the move; the caller tries again
 	}
-	cc, err := p.leader()
+	if !strings.HasPrefix(method, "/"+controlv1.ControlService_ServiceDesc.ServiceName+"/") {
+		return p.try(ctx, method, req)
+	}
+	var turned time.Time // when the leader changed last
+	for {
+		bounded, cancel := context.WithTimeout(ctx, tryBound)
+		out, err := p.try(bounded, method, req)
+		cancel()
+		if errors.Is(err, consensus.ErrDeposed) {
+			turned = time.Now()
+		}
+		if rpc.Kind(err) != rpc.KindUnavailable || time.Since(turned) > turnBound || ctx.Err() != nil {
+			return out, err
+		}
+		backoff.Pause(ctx, turnPause)
+	}
+}
+
+// try makes one call at the leader of now.
+func (p *peers) try(ctx context.Context, method string, req any) (any, error) {
+	cc, name, err := p.leader()
 	if err != nil {
 		return nil, err
 	}
-	return rpc.Invoke(ctx, cc, method, req)
+	ctx, cancel := p.node.Under(ctx, name)
+	defer cancel()
+	out, err := rpc.Invoke(ctx, cc, method, req)
+	return out, unanswered(ctx, name, err)
 }
+
+// unanswered explains the error of a call to a leader that ended without one of
+// its own.
+func unanswered(ctx context.Context, leader string, err error) error {
+	switch cause := context.Cause(ctx); {
+	case err == nil || cause == nil:
+		return err
+	case errors.Is(cause, consensus.ErrDeposed):
+		return &deposed{leader}
+	case errors.Is(cause, context.DeadlineExceeded):
+		return rpc.Errorf(rpc.KindUnavailable, "the leader %s has not answered in time; try again", leader)
+	}
+	return err
+}
+
+// deposed says that a leader had not answered when it led no more.
+type deposed struct{ leader string }
+
+func (e *deposed) Error() string {
+	return fmt.Sprintf("%s led no more before it answered, and may have done what was asked; try again", e.leader)
+}
+
+// Kind names the error for a transport.
+func (e *deposed) Kind() string { return rpc.KindUnavailable }
+
+// Unwrap returns what it is an instance of.
+func (e *deposed) Unwrap() error { return consensus.ErrDeposed }
 
 // readBound is how long the answer to a forwarded mutation waits for this
 // replica to have it too.
@@ -354,7 +419,7 @@ func (p *presence) drain(ctx context.Context, d time.Duration) {
 }
 
 func (p *presence) follow(ctx context.Context, leader string) error {
-	client, err := p.c.peers.leaderClient()
+	client, _, err := p.c.peers.leaderClient()
 	if err != nil {
 		return err
 	}

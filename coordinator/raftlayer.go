@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -42,7 +41,7 @@ func (c *Coordinator) onlyCoordinators(s tls.ConnectionState) error {
 
 // raftLayer carries raft over mutual TLS. Raft gets connections that have
 // shaken hands; it leaves those that it accepted open when it stops, and closing
-// the layer closes them.
+// the layer closes them, and those that it has dialled.
 type raftLayer struct {
 	net.Listener
 	server, client *tls.Config
@@ -52,7 +51,7 @@ type raftLayer struct {
 	running        sync.WaitGroup
 
 	mu   sync.Mutex
-	open map[net.Conn]bool // nil once closed
+	open map[net.Conn]bool // whether it was accepted; nil once closed
 }
 
 // Bounds of the raft port. Two coordinators hold four connections each; places
@@ -84,7 +83,11 @@ func (l *raftLayer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("shake hands for raft with %s: %w", addr, err), plain.Close())
 	}
-	return conn, nil
+	c := &keptConn{Conn: conn, layer: l}
+	if !l.keep(c, false) {
+		return nil, errors.Join(fmt.Errorf("dial %s for raft: %w", addr, net.ErrClosed), plain.Close())
+	}
+	return c, nil
 }
 
 // run takes connections until the listener is closed. Who finds no place is
@@ -123,8 +126,8 @@ const acceptPause = 50 * time.Millisecond
 // shake hands a connection to raft once its other end has proved to be a
 // coordinator.
 func (l *raftLayer) shake(plain net.Conn) {
-	c := &acceptedConn{Conn: tls.Server(plain, l.server), layer: l}
-	if !l.keep(c) {
+	c := &keptConn{Conn: tls.Server(plain, l.server), layer: l}
+	if !l.keep(c, true) {
 		_ = plain.Close()
 		return
 	}
@@ -141,14 +144,14 @@ func (l *raftLayer) shake(plain net.Conn) {
 	}
 }
 
-// keep counts a connection, unless there are too many or the layer is closed.
-func (l *raftLayer) keep(c net.Conn) bool {
+// keep counts a connection, unless too many were accepted or the layer is closed.
+func (l *raftLayer) keep(c net.Conn, accepted bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open == nil || len(l.open) >= raftAccepted {
+	if l.open == nil || accepted && len(l.open) >= raftAccepted {
 		return false
 	}
-	l.open[c] = true
+	l.open[c] = accepted
 	return true
 }
 
@@ -171,10 +174,12 @@ func (l *raftLayer) Accept() (net.Conn, error) {
 // the certificates of now.
 func (l *raftLayer) drop() {
 	l.mu.Lock()
-	all := slices.Collect(maps.Keys(l.open))
+	all := maps.Clone(l.open)
 	l.mu.Unlock()
-	for _, c := range all {
-		_ = c.Close() // the other end sees it
+	for c, accepted := range all {
+		if accepted {
+			_ = c.Close() // the other end sees it
+		}
 	}
 }
 
@@ -195,13 +200,13 @@ func (l *raftLayer) Close() error {
 	return err
 }
 
-type acceptedConn struct {
+type keptConn struct {
 	net.Conn
 	layer *raftLayer
 }
 
 // Close implements net.Conn.
-func (c *acceptedConn) Close() error {
+func (c *keptConn) Close() error {
 	c.layer.mu.Lock()
 	delete(c.layer.open, c)
 	c.layer.mu.Unlock()

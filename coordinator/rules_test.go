@@ -109,7 +109,7 @@ func TestStateFromBeforeIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = refused(t, Options{Name: "c1", Dir: dir, Bootstrap: true})
-	if err == nil || !strings.Contains(err.Error(), "before logs had rules") ||
+	if err == nil || !strings.Contains(err.Error(), "before logs had checksums") ||
 		!strings.Contains(err.Error(), "begin anew") {
 		t.Errorf("a log from before was opened: %v", err)
 	}

@@ -93,7 +93,7 @@ func TestTheAnswerAfterASnapshotIsLost(t *testing.T) {
 // had gives a node's folder so many entries of a former leader.
 func had(t *testing.T, dir string, n int) {
 	t.Helper()
-	d := &disk{dir: dir, reserve: reserveIn(dir, 0), wake: make(chan struct{}, 1)}
+	d := newDisk(dir)
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}

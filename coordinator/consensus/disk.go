@@ -1,11 +1,13 @@
 package consensus
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -28,20 +30,44 @@ import (
 //
 // Crash safety: the reserve holds nothing. It is removed before what it made room
 // for is written, and a start that finds none begins full.
+//
+// A disk that hangs or fails, or has changed what was written, ends the node, see
+// watch and fail.
 type disk struct {
-	*raftboltdb.BoltStore
+	logFile
 	dir     string
-	snaps   raft.SnapshotStore // nil while offline
+	snaps   raft.SnapshotStore // nil in tests of the log alone
 	reserve *reserve
 	told    func(full bool, why error)
+	failing func(why error)
+	said    *lastWords
 	wake    chan struct{} // the disk became full, or much was written
 
+	running  atomic.Bool // raft has the store
+	underway underway
+	every    time.Duration // a look at it, set before raft runs
+	closed   chan struct{}
+
 	mu      sync.Mutex
+	failed  error  // why the node ends, nil when it does not
 	full    error  // why, nil when it is not
 	spent   int64  // by entries since then
 	written int64  // bytes of entries since the last snapshot
 	last    uint64 // index of the last entry
 	sizes   [mostTrailing]uint32
+}
+
+// logFile is bbolt's file, or one on a disk that a test makes fail.
+type logFile interface {
+	raft.LogStore
+	raft.StableStore
+	Stats() bbolt.Stats
+	Close() error
+}
+
+// newDisk returns the log in a folder, not open, without a reserve.
+func newDisk(dir string) *disk {
+	return &disk{dir: dir, reserve: reserveIn(dir, 0), wake: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
 const (
@@ -73,15 +99,23 @@ func (e *DiskFull) Kind() string { return "unavailable" }
 
 // open opens the log, and holds the reserve or begins full.
 func (d *disk) open() (err error) {
-	path := filepath.Join(d.dir, "raft.db")
 	open := func() (err error) {
-		d.BoltStore, err = raftboltdb.New(raftboltdb.Options{
-			Path: path, MsgpackUseNewTimeFormat: true, BoltOptions: &bbolt.Options{Timeout: lockWait},
+		if err := checkMetas(d.file()); err != nil {
+			return err
+		}
+		d.logFile, err = raftboltdb.New(raftboltdb.Options{
+			Path: d.file(), MsgpackUseNewTimeFormat: true, BoltOptions: &bbolt.Options{Timeout: lockWait},
 		})
 		return err
 	}
-	if err := d.write(open); err != nil {
-		return fmt.Errorf("open raft log %s (is another coordinator using it?): %w", path, err)
+	switch err := d.roomy(open); {
+	case errors.Is(err, bbolt.ErrTimeout):
+		return fmt.Errorf("open raft log %s (is another coordinator using it?): %w", d.file(), err)
+	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum),
+		errors.Is(err, bbolt.ErrVersionMismatch), errors.Is(err, errPages):
+		return &Damaged{File: d.file(), What: "its own pages", Err: err}
+	case err != nil:
+		return fmt.Errorf("open raft log %s: %w", d.file(), err)
 	}
 	if err := d.reserve.hold(); room.IsFull(err) {
 		d.fill(err)
@@ -101,8 +135,14 @@ func (d *disk) StoreLog(l *raft.Log) error { return d.StoreLogs([]*raft.Log{l}) 
 // be sent the same snapshot for ever (hashicorp/raft issue 86). A leader never
 // sends this entry: it first looks for the one before it, which is not there.
 func (d *disk) GetLog(index uint64, l *raft.Log) error {
-	err := d.BoltStore.GetLog(index, l)
-	if !errors.Is(err, raft.ErrLogNotFound) || d.snaps == nil || index <= 1 {
+	err := guarded(func() error { return d.logFile.GetLog(index, l) })
+	if err == nil {
+		err = unsum(index, l)
+	}
+	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		return d.fail("read the log", d.damaged(index, err))
+	}
+	if err == nil || d.snaps == nil || index <= 1 {
 		return err
 	}
 	if first, e := d.FirstIndex(); e != nil || first != index+1 {
@@ -130,7 +170,7 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 	if err := d.afford(size); err != nil {
 		return err
 	}
-	if err := d.write(func() error { return d.BoltStore.StoreLogs(logs) }); err != nil {
+	if err := d.write(func() error { return d.logFile.StoreLogs(summed(logs)) }); err != nil {
 		return err
 	}
 	d.stored(logs, size)
@@ -151,17 +191,71 @@ func (d *disk) beginAfterGap(logs []*raft.Log) error {
 
 // DeleteRange implements raft.LogStore.
 func (d *disk) DeleteRange(from, to uint64) error {
-	return d.write(func() error { return d.BoltStore.DeleteRange(from, to) })
+	return d.write(func() error { return d.logFile.DeleteRange(from, to) })
 }
 
-// Set implements raft.StableStore. It waits for room.
+// FirstIndex implements raft.LogStore.
+func (d *disk) FirstIndex() (uint64, error) { return d.index(d.logFile.FirstIndex) }
+
+// LastIndex implements raft.LogStore.
+func (d *disk) LastIndex() (uint64, error) { return d.index(d.logFile.LastIndex) }
+
+func (d *disk) index(read func() (uint64, error)) (i uint64, err error) {
+	if err := guarded(func() (err error) { i, err = read(); return err }); err != nil {
+		return 0, d.fail("read the log", &Damaged{File: d.file(), What: "the log's ends", Err: err})
+	}
+	return i, nil
+}
+
+// Set implements raft.StableStore. It waits for room. What is there already takes
+// none: raft writes the term that it has read at each start, where nobody can stop
+// a node that waits.
 func (d *disk) Set(k, v []byte) error {
-	return d.vote(func() error { return d.BoltStore.Set(k, v) })
+	if old, err := d.Get(k); err == nil && bytes.Equal(old, v) {
+		return nil
+	}
+	v = append(bytes.Clone(v), sum(k, v)...)
+	return d.vote(func() error { return d.logFile.Set(k, v) })
 }
 
 // SetUint64 implements raft.StableStore. It waits for room.
 func (d *disk) SetUint64(k []byte, v uint64) error {
-	return d.vote(func() error { return d.BoltStore.SetUint64(k, v) })
+	return d.Set(k, binary.BigEndian.AppendUint64(nil, v))
+}
+
+// errNoKey is what raft takes for a key that is not there, by its text.
+var errNoKey = raftboltdb.ErrKeyNotFound
+
+// Get implements raft.StableStore.
+func (d *disk) Get(k []byte) (v []byte, err error) {
+	err = guarded(func() (err error) { v, err = d.logFile.Get(k); return err })
+	if errors.Is(err, errNoKey) {
+		return nil, errNoKey
+	}
+	n := len(v) - sumSize
+	if err == nil && (n < 0 || !bytes.Equal(v[n:], sum(k, v[:n]))) {
+		err = errors.New("its checksum is wrong")
+	}
+	if err != nil {
+		return nil, d.fail("read a vote", &Damaged{File: d.file(), What: string(k), Err: err})
+	}
+	return v[:n], nil
+}
+
+// GetUint64 implements raft.StableStore.
+func (d *disk) GetUint64(k []byte) (uint64, error) {
+	v, err := d.Get(k)
+	if err != nil || len(v) != 8 {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+// Close closes the log. It waits for no write: none is under way, or the process
+// ends.
+func (d *disk) Close() error {
+	close(d.closed)
+	return d.logFile.Close()
 }
 
 func (d *disk) vote(f func() error) error {
@@ -174,16 +268,30 @@ func (d *disk) vote(f func() error) error {
 	}
 }
 
-// write makes a write, by giving up the reserve if need be.
+// write makes a write of raft's, by giving up the reserve if need be. Any other
+// failure than a full disk ends the node.
 func (d *disk) write(f func() error) error {
-	err := f()
+	err := d.roomy(f)
+	if full := (*DiskFull)(nil); err == nil || errors.As(err, &full) {
+		return err
+	}
+	return d.fail("write the log", err)
+}
+
+// roomy makes a write, by giving up the reserve if need be.
+func (d *disk) roomy(f func() error) error {
+	put := func() error {
+		defer d.underway.begin()()
+		return guarded(f)
+	}
+	err := put()
 	if !room.IsFull(err) {
 		return err
 	}
 	released := d.reserve.release()
 	d.fill(err)
 	if released {
-		err = f()
+		err = put()
 	}
 	if room.IsFull(err) {
 		return &DiskFull{Dir: d.dir, Err: err}
@@ -209,6 +317,9 @@ func (d *disk) fill(why error) {
 func (d *disk) refuses() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.failed != nil {
+		return d.failed
+	}
 	if d.full == nil {
 		return nil
 	}

@@ -49,7 +49,13 @@ type Options struct {
 	// SnapshotBytes is how many bytes of entries make a snapshot; 0 is 64 MiB. Half
 	// as many stay in the log behind one.
 	SnapshotBytes int64
-	Log           io.Writer // raft's own log; nil discards it
+	// Failed is told once that the disk hangs or fails, or that what is on it is not
+	// what was written: raft hangs then, nothing can be handed over and Close may not
+	// return. The process has to close every connection and end. It must not block.
+	Failed func(why error)
+	Log    io.Writer // raft's own log; nil keeps its last words alone, for a stop
+
+	faulty func(logFile) logFile // of tests
 }
 
 // Node is one server of the raft cluster. All methods may be called
@@ -63,6 +69,7 @@ type Node struct {
 	bytes     int64 // of entries that make a snapshot
 	stop      chan struct{}
 	keeping   sync.WaitGroup
+	turns     turns
 }
 
 // Timeouts that gave a new leader's first commit in about 1 s on a busy
@@ -85,31 +92,41 @@ func Open(o Options) (*Node, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create raft folder: %w", err)
 	}
-	d := &disk{
-		dir: o.Dir, reserve: reserveIn(o.Dir, o.Reserve), told: o.Full, wake: make(chan struct{}, 1),
-	}
+	d := newDisk(o.Dir)
+	d.reserve, d.told, d.failing = reserveIn(o.Dir, o.Reserve), o.Full, o.Failed
 	if err := d.open(); err != nil {
 		return nil, err
+	}
+	if o.faulty != nil {
+		d.logFile = o.faulty(d.logFile)
 	}
 	n, err := open(o, d)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	d.running.Store(true)
+	d.every = max(lateLook, cmp.Or(o.Heartbeat, Heartbeat)/2)
+	go d.watch() // until the store is closed
 	n.keeping.Go(n.keep)
+	n.keeping.Go(n.observe)
 	return n, nil
 }
 
 func open(o Options, store *disk) (*Node, error) {
-	out := o.Log
-	if out == nil {
-		out = io.Discard
+	store.said = &lastWords{}
+	out := io.Writer(store.said)
+	if o.Log != nil {
+		out = io.MultiWriter(o.Log, store.said)
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "raft", Output: out, Level: hclog.Info, JSONFormat: true})
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(o.Dir, snapshots, log)
+	snaps, err := openShots(o.Dir, log)
 	if err != nil {
-		return nil, fmt.Errorf("open snapshots in %s: %w", o.Dir, err)
+		return nil, err
 	}
 	store.snaps = snaps
+	if err := errors.Join(snaps.verify(), store.verify()); err != nil {
+		return nil, fmt.Errorf("cannot use the state in %s: %w", o.Dir, err)
+	}
 	if err := o.check(store, snaps); err != nil {
 		return nil, fmt.Errorf("cannot use the state in %s: %w", o.Dir, err)
 	}
@@ -139,11 +156,13 @@ func open(o Options, store *disk) (*Node, error) {
 	}
 	r, err := raft.NewRaft(c, o.FSM, store, store, snaps, transport)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start raft in %s: %w", o.Dir, err), transport.Close())
+		err = fmt.Errorf("start raft in %s: %w; it said: %s", o.Dir, err, cmp.Or(store.said.newest(), "nothing"))
+		return nil, errors.Join(err, transport.Close())
 	}
 	return &Node{
 		raft: r, store: store, transport: transport, advertise: raft.ServerAddress(o.Advertise),
 		name: c.LocalID, bytes: cmp.Or(o.SnapshotBytes, snapshotBytes), stop: make(chan struct{}),
+		turns: turns{changed: make(chan struct{})},
 	}, nil
 }
 
@@ -415,12 +434,17 @@ func (n *Node) AddVoter(ctx context.Context, name, addr string) error {
 func (n *Node) Applied() uint64 { return n.raft.AppliedIndex() }
 
 // Heard says when a leader was heard of last, and up to which index the log was
-// known to be committed then. At the leader that is now.
+// known to be committed then. At the leader that is now. A node that waits for its
+// disk hears nothing: heartbeats come, and no entry.
 func (n *Node) Heard() (at time.Time, committed uint64) {
+	at, committed = n.raft.LastContact(), n.raft.CommitIndex()
 	if n.IsLeader() {
-		return time.Now(), n.raft.CommitIndex()
+		at = time.Now()
 	}
-	return n.raft.LastContact(), n.raft.CommitIndex()
+	if since := n.store.waitsSince(); !since.IsZero() && since.Before(at) {
+		at = since
+	}
+	return at, committed
 }
 
 // Term returns the current term.
@@ -444,17 +468,21 @@ func (n *Node) Newest() (index uint64, size int64, err error) {
 	return list[0].Index, list[0].Size, nil
 }
 
-// Close stops the node; a leader hands its leadership on first, if it can.
+// Close stops the node; a leader hands its leadership on first, if it can. On a
+// disk that is full or fails it may not come to an end in order: raft is then left
+// as it is, with the log open, to end with the process.
 func (n *Node) Close() error {
 	_ = n.HandOver() // a lone node has nobody to hand it to
 	close(n.stop)
-	n.keeping.Wait()
-	err := n.shutdown()
-	return errors.Join(err, n.transport.Close(), n.store.Close())
+	if err := n.shutdown(); err != nil {
+		return errors.Join(err, n.transport.Close())
+	}
+	n.keeping.Wait() // a snapshot under way has ended with raft
+	return errors.Join(n.transport.Close(), n.store.Close())
 }
 
-// shutdown stops raft. A vote that waits for room on a full disk is never cast:
-// raft is left to end with the process.
+// shutdown stops raft. A vote that waits for room on a full disk is never cast,
+// and a write on a disk that hangs does not return: raft is left to them.
 func (n *Node) shutdown() error {
 	done := make(chan error, 1)
 	go func() { done <- n.raft.Shutdown().Error() }()
@@ -464,7 +492,7 @@ func (n *Node) shutdown() error {
 			return err
 		case <-time.After(shutdownLimit):
 			if err := n.store.refuses(); err != nil {
-				return err
+				return fmt.Errorf("stop raft: %w", err)
 			}
 		}
 	}

@@ -5,34 +5,32 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 )
 
 // offline is the state of a node that does not run.
 type offline struct {
 	conf  *raft.Config
-	store *raftboltdb.BoltStore
+	store *disk
 	snaps raft.SnapshotStore
 	trans raft.Transport
 }
 
 func openOffline(dir, name string) (*offline, error) {
 	log := hclog.New(&hclog.LoggerOptions{Name: "raft", Output: io.Discard})
-	path := filepath.Join(dir, "raft.db")
-	store, err := raftboltdb.New(raftboltdb.Options{
-		Path: path, MsgpackUseNewTimeFormat: true, BoltOptions: &bbolt.Options{Timeout: lockWait},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open raft log %s (does the coordinator still run?): %w", path, err)
+	store := newDisk(dir)
+	if err := store.open(); err != nil {
+		return nil, fmt.Errorf("%w (does the coordinator still run?)", err)
 	}
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshots, log)
+	snaps, err := openShots(dir, log)
+	if err == nil {
+		store.snaps = snaps
+		err = errors.Join(snaps.verify(), store.verify())
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open snapshots in %s: %w", dir, err), store.Close())
+		return nil, errors.Join(err, store.Close())
 	}
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger, c.NoLegacyTelemetry = raft.ServerID(name), log, true

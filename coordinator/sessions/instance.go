@@ -64,24 +64,55 @@ func (s *Service) Living(ctx context.Context, host, but string) (other Instance,
 	if st == nil || st.who.ID == but {
 		return Instance{}, false
 	}
-	select { // one of an earlier question
-	case <-st.pong:
-	default:
+	if !st.answers(ctx) {
+		return Instance{}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, pongBound)
+	return st.who, true
+}
+
+// Doubt has the machine that holds the host's stream here answer: gossip says that
+// it is dead, and a process that was stopped keeps its stream. It does not block;
+// a stream on which nobody answers is ended within twice pongBound.
+func (s *Service) Doubt(host string) {
+	s.mu.Lock()
+	st := s.streams[host]
+	s.mu.Unlock()
+	if st != nil {
+		go st.answers(context.Background())
+	}
+}
+
+// answers reports whether the machine answers in time; one question at a time. A
+// stream on which nobody answers is ended.
+func (s *stream) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*pongBound)
 	defer cancel()
 	select {
-	case st.send <- &agentv1.Down{Message: &agentv1.Down_Ping{Ping: &agentv1.Ping{}}}:
-	case <-st.done:
-		return Instance{}, false
+	case s.asking <- struct{}{}:
+		defer func() { <-s.asking }()
+	case <-s.done:
+		return false
+	case <-ctx.Done():
+		return false // the stream is ended by who asks already
+	}
+	select { // one of an earlier question
+	case <-s.pong:
+	default:
+	}
+	ctx, stop := context.WithTimeout(ctx, pongBound)
+	defer stop()
+	select {
+	case s.send <- &agentv1.Down{Message: &agentv1.Down_Ping{Ping: &agentv1.Ping{}}}:
+	case <-s.done:
+		return false
 	case <-ctx.Done():
 	}
 	select {
-	case <-st.pong:
-		return st.who, true
-	case <-st.done:
+	case <-s.pong:
+		return true
+	case <-s.done:
 	case <-ctx.Done():
-		st.stop()
+		s.stop()
 	}
-	return Instance{}, false
+	return false
 }

@@ -140,6 +140,8 @@ type stream struct {
 	stop context.CancelFunc
 	ack  chan struct{} // acked rose
 
+	asking chan struct{} // its one place is who waits for pong
+
 	mu    sync.Mutex
 	logs  map[string]*reader
 	acked uint64 // highest counter that is in the log
@@ -257,8 +259,8 @@ func (s *Service) Session(srv agentv1.AgentService_SessionServer) error {
 		}
 	}
 	st := &stream{
-		host: host, who: who, pong: make(chan struct{}, 1), send: make(chan *agentv1.Down,
-			16), done: make(chan struct{}), stop: stop,
+		host: host, who: who, pong: make(chan struct{}, 1), asking: make(chan struct{}, 1),
+		send: make(chan *agentv1.Down, 16), done: make(chan struct{}), stop: stop,
 		ack: make(chan struct{}, 1), logs: map[string]*reader{},
 	}
 	// Present first, reachable then: the other way round the leader would call

@@ -630,3 +630,38 @@ func TestAStoppedServiceLeavesNothing(t *testing.T) {
 		t.Fatal("Run does not end")
 	}
 }
+
+// TestWhoIsDoubtedHasToAnswer: gossip calls both dead. One answers and stays, the
+// other one's process was stopped.
+func TestWhoIsDoubtedHasToAnswer(t *testing.T) {
+	s := serve(t)
+	lives, stopped := s.connect(t, "lives"), s.connect(t, "stopped")
+	for range 2 {
+		<-s.presence
+	}
+	s.Doubt("nobody")
+	s.Doubt("stopped")
+	for range 3 { // together, and again: an answer is that of one question
+		s.Doubt("lives")
+		if lives.down().GetPing() == nil {
+			t.Fatal("who is doubted is not asked")
+		}
+		lives.up(&agentv1.Up{Message: &agentv1.Up_Pong{Pong: &agentv1.Pong{}}})
+	}
+	select {
+	case got := <-s.presence:
+		if got != "stopped false" {
+			t.Errorf("presence heard %q", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("who does not answer keeps his stream")
+	}
+	for { // a ping that nobody read, then the end
+		if _, err := stopped.Recv(); err != nil {
+			break
+		}
+	}
+	if got := s.Connected(); fmt.Sprint(got) != "[lives]" {
+		t.Errorf("connected %v", got)
+	}
+}

@@ -71,7 +71,7 @@ func TestGoldenLogs(t *testing.T) {
 	}
 }
 
-func readGolden(t *testing.T, path string) (out []goldenLog) {
+func readGolden(t testing.TB, path string) (out []goldenLog) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {

@@ -28,6 +28,7 @@ type Store struct {
 	cluster *Cluster
 	changed chan struct{} // closed and replaced at each applied entry
 	watches watches
+	windows windows
 	known   int // highest level of rules that this build applies
 
 	// Report is called with every invariant that an entry breaks; any is a bug.
@@ -154,6 +155,9 @@ func (s *Store) Apply(l *raft.Log) any {
 	for _, c := range e.Cluster {
 		out.Refusals = append(out.Refusals, s.cluster.apply(c, moment{s.state.Now, s.state.Wall}))
 	}
+	if l.Index > before {
+		s.windows.add(l.Index, l.Data, e, out, s.state)
+	}
 	s.watches.reached(l.Index)
 	if l.Index <= before || len(out.Refusals) == 0 { // a tick changes nothing that anybody waits for
 		return out
@@ -211,6 +215,7 @@ func (s *Store) Restore(r io.ReadCloser) error {
 	defer s.mu.Unlock()
 	in.State.Violated, in.State.Amend = s.violated, s.state.Amend
 	s.state, s.cluster = in.State, in.Cluster
+	s.windows.restored()
 	close(s.changed)
 	s.changed = make(chan struct{})
 	s.watches.reached(s.state.Index)

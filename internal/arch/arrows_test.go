@@ -102,9 +102,10 @@ var arrows = map[string][]string{
 
 	"examples/www": nil,
 
-	"internal/attack":  nil, // tests alone, by hostile clients
-	"internal/e2e":     nil, // tests alone, of programs
-	"internal/mutants": nil, // tests alone, of tests
+	"internal/attack":   nil, // tests alone, by hostile clients
+	"internal/e2e":      nil, // tests alone, of programs
+	"internal/loopdisk": nil, // for tests alone
+	"internal/mutants":  nil, // tests alone, of tests
 }
 
 // external says which packages alone may import a library, and why.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -368,6 +369,32 @@ func (f *Fleet) KillCoordinator(c *Coordinator) error {
 	<-c.process.done
 	f.spent += c.process.cmd.ProcessState.UserTime() + c.process.cmd.ProcessState.SystemTime()
 	return nil
+}
+
+// Signal sends a coordinator a signal, as to stop it for a while.
+func (f *Fleet) Signal(c *Coordinator, s syscall.Signal) error {
+	if err := c.process.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("%s to %s: %w", s, c.Name, err)
+	}
+	return nil
+}
+
+// SignalAgent is Signal for an agent.
+func (f *Fleet) SignalAgent(h *Host, s syscall.Signal) error {
+	if err := h.process.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("%s to %s: %w", s, h.Name, err)
+	}
+	return nil
+}
+
+// Ended waits until a coordinator has ended, and returns its exit code.
+func (f *Fleet) Ended(ctx context.Context, c *Coordinator) (code int, err error) {
+	select {
+	case <-c.process.done:
+		return c.process.cmd.ProcessState.ExitCode(), nil
+	case <-ctx.Done():
+		return 0, fmt.Errorf("wait for the end of %s: %w", c.Name, ctx.Err())
+	}
 }
 
 // RestartCoordinator starts a coordinator again on its old state.

@@ -63,9 +63,14 @@ func long(t *testing.T) {
 // this process leaves behind.
 func start(t *testing.T, coordinators, agents int) *world {
 	t.Helper()
+	return startIn(t, t.TempDir(), coordinators, agents)
+}
+
+// startIn is start in a folder.
+func startIn(t *testing.T, dir string, coordinators, agents int) *world {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir := t.TempDir()
 	f, err := devfleet.Start(ctx, devfleet.Options{
 		Dir: dir, Bin: bin, Coordinators: coordinators, Agents: agents, Zones: min(3, agents), Keep: true,
 	}, t.Logf)

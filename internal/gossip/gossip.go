@@ -47,6 +47,9 @@ type Ring struct {
 	keys *memberlist.Keyring
 	o    Options
 
+	ending sync.Mutex // Leave or Close
+	ended  bool
+
 	mu     sync.Mutex
 	alive  map[string]map[string]bool // member id -> names of its living processes
 	closed bool
@@ -193,12 +196,23 @@ func (r *Ring) Members() []Member {
 // Leave tells the others that we go on purpose, and stops. It takes a second at
 // most: who has not heard it by then finds out, so that is no error.
 func (r *Ring) Leave() error {
-	_ = r.list.Leave(time.Second) // its one error is that time
-	return r.Close()
+	r.ending.Lock()
+	defer r.ending.Unlock()
+	if !r.ended { // memberlist panics
+		_ = r.list.Leave(time.Second) // its one error is that time
+	}
+	return r.end()
 }
 
 // Close stops without a word, as a crash would.
 func (r *Ring) Close() error {
+	r.ending.Lock()
+	defer r.ending.Unlock()
+	return r.end()
+}
+
+func (r *Ring) end() error {
+	r.ended = true
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()

@@ -607,6 +607,45 @@ var table = []mutant{
 		"	}\n	return &r.after\n", "./agent", "^TestRoundsOfCoordinators$",
 	},
 	{
+		"a write that hangs is not noticed", "coordinator/consensus/watchdog.go", "if oldest >= lateLooks {", "if false {",
+		"./coordinator/consensus", "^TestAWriteThatHangs$",
+	},
+	{
+		"who waits for the disk is in contact", "coordinator/consensus/node.go", "!since.IsZero() && since.Before(at)",
+		"false", "./coordinator/consensus", "^TestAWriteThatHangs$",
+	},
+	{
+		"a stop waits for a vote without room", "coordinator/consensus/node.go",
+		"if err := n.shutdown(); err != nil {", "n.keeping.Wait()\n\tif err := n.shutdown(); err != nil {",
+		"./coordinator/consensus", "^TestAStopWhileAVoteWaits$",
+	},
+	{
+		"a changed entry is served", "coordinator/consensus/sums.go",
+		"!bytes.Equal(l.Extensions[n:], sumOf(l, l.Extensions[:n]))", "false", "./coordinator",
+		"^TestADamagedCoordinatorOfThree$",
+	},
+	{
+		"a forwarded call waits for a stopped leader", "coordinator/peers.go", "p.node.Under(ctx, name)",
+		"context.WithCancel(ctx)", "./internal/e2e", "^TestAStoppedLeader$",
+	},
+	{
+		"who does not answer keeps the stream", "coordinator/sessions/instance.go",
+		"case <-ctx.Done():\n\t\ts.stop()", "case <-ctx.Done():", "./coordinator/sessions",
+		"^TestWhoIsDoubtedHasToAnswer$",
+	},
+	{
+		"nobody compares states", "coordinator/state/windows.go", "if n > voters/2 {", "if n > voters {",
+		"./coordinator", "^TestAReplicaThatDiffers$",
+	},
+	{
+		"an outvoted replica starts again", "coordinator/compare.go", "if errors.Is(err, fs.ErrNotExist) {",
+		"if true {", "./coordinator", "^TestAReplicaThatDiffers$",
+	},
+	{
+		"windows do not see hosts", "coordinator/state/windows.go", "for _, id := range hostsOf(e, s) {",
+		"for _, id := range hostsOf(e, s)[:0] {", "./coordinator/state", "^TestAChangedHostShows$",
+	},
+	{
 		"two that lived side by side are one", "deploy/host.go", "apart >= -ghostWithin && apart", "apart",
 		"./deploy", "^TestNamesakes$",
 	},

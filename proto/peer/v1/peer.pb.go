@@ -742,8 +742,10 @@ type DescribeResponse struct {
 	Applied           uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
 	CertificateEndsMs int64                  `protobuf:"varint,3,opt,name=certificate_ends_ms,json=certificateEndsMs,proto3" json:"certificate_ends_ms,omitempty"` // wall
 	Version           string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
-	Ca                string                 `protobuf:"bytes,5,opt,name=ca,proto3" json:"ca,omitempty"`         // that issued its certificate
-	Behind            []string               `protobuf:"bytes,6,rep,name=behind,proto3" json:"behind,omitempty"` // hosts with a stream there whose certificate is of another CA than the issuing one
+	Ca                string                 `protobuf:"bytes,5,opt,name=ca,proto3" json:"ca,omitempty"`           // that issued its certificate
+	Behind            []string               `protobuf:"bytes,6,rep,name=behind,proto3" json:"behind,omitempty"`   // hosts with a stream there whose certificate is of another CA than the issuing one
+	Build             string                 `protobuf:"bytes,7,opt,name=build,proto3" json:"build,omitempty"`     // sums are compared among coordinators of one build
+	Windows           []*Window              `protobuf:"bytes,8,rep,name=windows,proto3" json:"windows,omitempty"` // the newest ones, oldest first
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -820,6 +822,73 @@ func (x *DescribeResponse) GetBehind() []string {
 	return nil
 }
 
+func (x *DescribeResponse) GetBuild() string {
+	if x != nil {
+		return x.Build
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetWindows() []*Window {
+	if x != nil {
+		return x.Windows
+	}
+	return nil
+}
+
+// Window is the sum of what a stretch of the log did to the state.
+type Window struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Sum           uint64                 `protobuf:"varint,2,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Window) Reset() {
+	*x = Window{}
+	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Window) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Window) ProtoMessage() {}
+
+func (x *Window) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Window.ProtoReflect.Descriptor instead.
+func (*Window) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Window) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Window) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
 type LogsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -830,7 +899,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_peer_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +911,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_peer_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +924,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LogsRequest) GetHost() string {
@@ -919,14 +988,19 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x10SnapshotResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x11\n" +
-	"\x0fDescribeRequest\"\xb2\x01\n" +
+	"\x0fDescribeRequest\"\xff\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12.\n" +
 	"\x13certificate_ends_ms\x18\x03 \x01(\x03R\x11certificateEndsMs\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x0e\n" +
 	"\x02ca\x18\x05 \x01(\tR\x02ca\x12\x16\n" +
-	"\x06behind\x18\x06 \x03(\tR\x06behind\"]\n" +
+	"\x06behind\x18\x06 \x03(\tR\x06behind\x12\x14\n" +
+	"\x05build\x18\a \x01(\tR\x05build\x125\n" +
+	"\awindows\x18\b \x03(\v2\x1b.groundswell.peer.v1.WindowR\awindows\"2\n" +
+	"\x06Window\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\x04R\x03sum\"]\n" +
 	"\vLogsRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12:\n" +
 	"\arequest\x18\x02 \x01(\v2 .groundswell.agent.v1.LogRequestR\arequest2\xab\x05\n" +
@@ -952,7 +1026,7 @@ func file_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_peer_v1_peer_proto_rawDescData
 }
 
-var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_peer_v1_peer_proto_goTypes = []any{
 	(*ProposeRequest)(nil),   // 0: groundswell.peer.v1.ProposeRequest
 	(*ProposeResponse)(nil),  // 1: groundswell.peer.v1.ProposeResponse
@@ -969,36 +1043,38 @@ var file_peer_v1_peer_proto_goTypes = []any{
 	(*SnapshotResponse)(nil), // 12: groundswell.peer.v1.SnapshotResponse
 	(*DescribeRequest)(nil),  // 13: groundswell.peer.v1.DescribeRequest
 	(*DescribeResponse)(nil), // 14: groundswell.peer.v1.DescribeResponse
-	(*LogsRequest)(nil),      // 15: groundswell.peer.v1.LogsRequest
-	(*v1.Progress)(nil),      // 16: groundswell.agent.v1.Progress
-	(*v1.LogRequest)(nil),    // 17: groundswell.agent.v1.LogRequest
-	(*v1.LogChunk)(nil),      // 18: groundswell.agent.v1.LogChunk
+	(*Window)(nil),           // 15: groundswell.peer.v1.Window
+	(*LogsRequest)(nil),      // 16: groundswell.peer.v1.LogsRequest
+	(*v1.Progress)(nil),      // 17: groundswell.agent.v1.Progress
+	(*v1.LogRequest)(nil),    // 18: groundswell.agent.v1.LogRequest
+	(*v1.LogChunk)(nil),      // 19: groundswell.agent.v1.LogChunk
 }
 var file_peer_v1_peer_proto_depIdxs = []int32{
 	2,  // 0: groundswell.peer.v1.ProposeResponse.refusals:type_name -> groundswell.peer.v1.Refusal
-	16, // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
-	17, // 2: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
-	0,  // 3: groundswell.peer.v1.PeerService.Propose:input_type -> groundswell.peer.v1.ProposeRequest
-	3,  // 4: groundswell.peer.v1.PeerService.Presence:input_type -> groundswell.peer.v1.PresenceRequest
-	5,  // 5: groundswell.peer.v1.PeerService.Keys:input_type -> groundswell.peer.v1.KeysRequest
-	7,  // 6: groundswell.peer.v1.PeerService.Join:input_type -> groundswell.peer.v1.JoinRequest
-	13, // 7: groundswell.peer.v1.PeerService.Describe:input_type -> groundswell.peer.v1.DescribeRequest
-	11, // 8: groundswell.peer.v1.PeerService.Snapshot:input_type -> groundswell.peer.v1.SnapshotRequest
-	9,  // 9: groundswell.peer.v1.PeerService.Living:input_type -> groundswell.peer.v1.LivingRequest
-	15, // 10: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
-	1,  // 11: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
-	4,  // 12: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
-	6,  // 13: groundswell.peer.v1.PeerService.Keys:output_type -> groundswell.peer.v1.KeysResponse
-	8,  // 14: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
-	14, // 15: groundswell.peer.v1.PeerService.Describe:output_type -> groundswell.peer.v1.DescribeResponse
-	12, // 16: groundswell.peer.v1.PeerService.Snapshot:output_type -> groundswell.peer.v1.SnapshotResponse
-	10, // 17: groundswell.peer.v1.PeerService.Living:output_type -> groundswell.peer.v1.LivingResponse
-	18, // 18: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
-	11, // [11:19] is the sub-list for method output_type
-	3,  // [3:11] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	17, // 1: groundswell.peer.v1.PresenceRequest.progress:type_name -> groundswell.agent.v1.Progress
+	15, // 2: groundswell.peer.v1.DescribeResponse.windows:type_name -> groundswell.peer.v1.Window
+	18, // 3: groundswell.peer.v1.LogsRequest.request:type_name -> groundswell.agent.v1.LogRequest
+	0,  // 4: groundswell.peer.v1.PeerService.Propose:input_type -> groundswell.peer.v1.ProposeRequest
+	3,  // 5: groundswell.peer.v1.PeerService.Presence:input_type -> groundswell.peer.v1.PresenceRequest
+	5,  // 6: groundswell.peer.v1.PeerService.Keys:input_type -> groundswell.peer.v1.KeysRequest
+	7,  // 7: groundswell.peer.v1.PeerService.Join:input_type -> groundswell.peer.v1.JoinRequest
+	13, // 8: groundswell.peer.v1.PeerService.Describe:input_type -> groundswell.peer.v1.DescribeRequest
+	11, // 9: groundswell.peer.v1.PeerService.Snapshot:input_type -> groundswell.peer.v1.SnapshotRequest
+	9,  // 10: groundswell.peer.v1.PeerService.Living:input_type -> groundswell.peer.v1.LivingRequest
+	16, // 11: groundswell.peer.v1.PeerService.Logs:input_type -> groundswell.peer.v1.LogsRequest
+	1,  // 12: groundswell.peer.v1.PeerService.Propose:output_type -> groundswell.peer.v1.ProposeResponse
+	4,  // 13: groundswell.peer.v1.PeerService.Presence:output_type -> groundswell.peer.v1.PresenceResponse
+	6,  // 14: groundswell.peer.v1.PeerService.Keys:output_type -> groundswell.peer.v1.KeysResponse
+	8,  // 15: groundswell.peer.v1.PeerService.Join:output_type -> groundswell.peer.v1.JoinResponse
+	14, // 16: groundswell.peer.v1.PeerService.Describe:output_type -> groundswell.peer.v1.DescribeResponse
+	12, // 17: groundswell.peer.v1.PeerService.Snapshot:output_type -> groundswell.peer.v1.SnapshotResponse
+	10, // 18: groundswell.peer.v1.PeerService.Living:output_type -> groundswell.peer.v1.LivingResponse
+	19, // 19: groundswell.peer.v1.PeerService.Logs:output_type -> groundswell.agent.v1.LogChunk
+	12, // [12:20] is the sub-list for method output_type
+	4,  // [4:12] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_peer_v1_peer_proto_init() }
@@ -1012,7 +1088,7 @@ func file_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_v1_peer_proto_rawDesc), len(file_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
