@@ -699,9 +699,10 @@ func (m *mutant) test(t *testing.T, root, path string, text []byte) string {
 	defer cancel()
 	run, model, _ := strings.Cut(m.run, " ")
 	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-ldflags=-s -w", "-timeout=100s",
-		"-overlay="+overlay,
 		"-run="+run, m.pkg)
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "SEEDS=60", cmp.Or(model, "MODEL="))
+	// by the environment, for the programs too that an end-to-end test builds
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "SEEDS=60", cmp.Or(model, "MODEL="),
+		"GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+overlay)
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err == nil && bytes.Contains(out, []byte("no tests to run")):
