@@ -105,3 +105,50 @@ func had(t *testing.T, dir string, n int) {
 		}
 	}
 }
+
+// A leader whose log is cut after a snapshot between two entries that it reads for a
+// follower gets what stands for an entry. No follower takes it for one.
+func TestWhatStandsForAnEntryIsNotStored(t *testing.T) {
+	d := newDisk(t.TempDir())
+	if err := d.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	snaps, err := raft.NewFileSnapshotStore(d.dir, 2, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.snaps = snaps
+	const cut, last = 10, 20
+	for i := uint64(1); i <= last; i++ {
+		if err := d.StoreLog(&raft.Log{Index: i, Term: 3, Type: raft.LogCommand, Data: []byte("word")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var read []*raft.Log
+	for i := uint64(5); i <= last; i++ {
+		if i == cut {
+			_, transport := raft.NewInmemTransport("")
+			sink, err := snaps.Create(1, cut, 3, raft.Configuration{}, 1, transport)
+			if err := errors.Join(err, sink.Close(), d.DeleteRange(1, cut)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := new(raft.Log)
+		if err := d.GetLog(i, l); err != nil {
+			t.Fatal(err)
+		}
+		read = append(read, l)
+	}
+	follower := newDisk(t.TempDir())
+	if err := follower.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = follower.Close() }()
+	if err := follower.StoreLogs(read); err == nil {
+		t.Error("a follower stored it")
+	}
+	if last, err := follower.LastIndex(); err != nil || last != 0 {
+		t.Errorf("a follower has %d entries, %v", last, err)
+	}
+}

@@ -132,8 +132,9 @@ func (d *disk) StoreLog(l *raft.Log) error { return d.StoreLogs([]*raft.Log{l}) 
 // is known by its term alone, if the log begins right after it. Raft needs that:
 // a follower that was sent a snapshot and entries, and whose answer to the
 // entries was lost, is asked whether it has the snapshot's last entry, and would
-// be sent the same snapshot for ever (hashicorp/raft issue 86). A leader never
-// sends this entry: it first looks for the one before it, which is not there.
+// be sent the same snapshot for ever (hashicorp/raft issue 86). It is marked: a
+// leader whose log is cut while it reads may send it, and StoreLogs takes it for
+// no entry.
 func (d *disk) GetLog(index uint64, l *raft.Log) error {
 	err := guarded(func() error { return d.logFile.GetLog(index, l) })
 	if err == nil {
@@ -152,14 +153,23 @@ func (d *disk) GetLog(index uint64, l *raft.Log) error {
 	if e != nil || len(list) == 0 || list[0].Index != index {
 		return err
 	}
-	*l = raft.Log{Index: index, Term: list[0].Term, Type: raft.LogNoop}
+	*l = raft.Log{Index: index, Term: list[0].Term, Type: raft.LogNoop, Extensions: inSnapshot}
 	return nil
 }
 
-// StoreLogs implements raft.LogStore. Entries that do not follow the last one
+// inSnapshot marks what stands for an entry of which only the term is known.
+var inSnapshot = []byte("in a snapshot")
+
+// StoreLogs implements raft.LogStore. What stands for an entry is refused: the
+// leader then finds that it lacks that one, and sends its snapshot. Entries that do not follow the last one
 // follow a snapshot that was installed: what the log held before is in it, and
 // is removed. After a crash in between the log is empty, and the snapshot there.
 func (d *disk) StoreLogs(logs []*raft.Log) error {
+	for _, l := range logs {
+		if bytes.Equal(l.Extensions, inSnapshot) {
+			return fmt.Errorf("the leader has entry %d in its snapshot alone", l.Index)
+		}
+	}
 	if err := d.beginAfterGap(logs); err != nil {
 		return err
 	}

@@ -155,8 +155,9 @@ func TestAStoppedLeader(t *testing.T) {
 	}
 	defer func() { _ = w.fleet.Signal(leader, syscall.SIGCONT) }() // it may have ended
 	began := time.Now()
-	// A connection that does not answer is given up after 10 to 15 seconds, a try after 8.
-	w.must("freeze", "--app", "hello", "--reason", "stock-taking", "--coordinator", follower, "--timeout", "6s")
+	// Without a change of the leader its answer is waited for for 8 seconds, and a
+	// connection that does not answer is given up after 10 to 15.
+	w.must("freeze", "--app", "hello", "--reason", "stock-taking", "--coordinator", follower, "--timeout", "7s")
 	t.Logf("answered after %s", time.Since(began))
 	if out := w.must("status", "--coordinator", follower); !strings.Contains(out, "stock-taking") {
 		t.Errorf("the freeze is not there:\n%s", out)

@@ -639,7 +639,7 @@ var table = []mutant{
 	},
 	{
 		"an outvoted replica starts again", "coordinator/compare.go", "if errors.Is(err, fs.ErrNotExist) {",
-		"if true {", "./coordinator", "^TestAReplicaThatDiffers$",
+		"if err == nil || errors.Is(err, fs.ErrNotExist) {", "./coordinator", "^TestAReplicaThatDiffers$",
 	},
 	{
 		"windows do not see hosts", "coordinator/state/windows.go", "for _, id := range hostsOf(e, s) {",
