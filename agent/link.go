@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
@@ -76,7 +77,7 @@ func (a *Agent) connect(ctx context.Context) error {
 				}
 				a.o.Log.Warn("no session", "coordinator", address, "error", err)
 				asked = a.estranged(err, asked)
-				r.pause(a.ring.coordinators()).Wait(ctx)
+				r.pause(a.ring.coordinators(), !rpc.Unreached(err)).Wait(ctx)
 				continue
 			}
 		}

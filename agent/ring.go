@@ -33,7 +33,7 @@ type ring struct {
 	seen  map[string]string // who say that they are coordinators and live: id to agent address
 	wake  chan struct{}     // something was learnt
 	met   chan struct{}     // a coordinator has welcomed the host of whom gossip knows nothing
-	// stranger is the agent address of that coordinator.
+	// stranger is the name of that coordinator.
 	stranger string
 }
 
@@ -86,13 +86,13 @@ func (r *ring) told(m *agentv1.Members) {
 	signal(r.wake)
 }
 
-// welcomed notes that the coordinator at an address has welcomed the host. If the
+// welcomed notes that the coordinator of that name has welcomed the host. If the
 // ring does not know that it lives, because it has just started, it is called.
-func (r *ring) welcomed(address string) {
+func (r *ring) welcomed(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.Contains(r.living(), address) {
-		r.stranger = address
+	if _, lives := r.seen[name]; !lives {
+		r.stranger = name
 		signal(r.met)
 	}
 }
@@ -214,7 +214,8 @@ func (r *ring) soon() time.Duration {
 func (r *ring) rejoin() {
 	r.mu.Lock()
 	seeds, living := slices.Clone(r.known.Seeds), r.living()
-	missed := r.stranger != "" && !slices.Contains(living, r.stranger)
+	_, lives := r.seen[r.stranger]
+	missed := r.stranger != "" && !lives
 	r.stranger = ""
 	r.mu.Unlock()
 	if len(living) == 0 || missed {

@@ -60,6 +60,6 @@ func TestACoordinatorThatWelcomesIsCalled(t *testing.T) {
 	}
 	await("c2:7101")
 	r.told(&agentv1.Members{Agents: []string{"c1:7101", "c2:7101"}, Seeds: []string{back.Addr()}})
-	r.welcomed("c1:7101")
+	r.welcomed("c1")
 	await("c1:7101")
 }

@@ -41,9 +41,10 @@ func (r *round) left(all []string) string {
 	return ""
 }
 
-// pause is what to wait by after a try that failed.
-func (r *round) pause(all []string) *backoff.Backoff {
-	if r.left(all) == "" {
+// pause is what to wait by after a try that failed. Where somebody answered and
+// welcomes nobody, as without a majority, the next one most likely does the same.
+func (r *round) pause(all []string, answered bool) *backoff.Backoff {
+	if answered || r.left(all) == "" {
 		return &r.after
 	}
 	r.between.Longest = backoff.First

@@ -18,7 +18,7 @@ func TestRoundsOfCoordinators(t *testing.T) {
 		var got []string
 		for i := range all {
 			got = append(got, r.pick(all))
-			wait := r.pause(all).NextBackOff()
+			wait := r.pause(all, false).NextBackOff()
 			if i < 2 && wait > 2*backoff.First {
 				t.Errorf("round %d waits %s before the next coordinator", n, wait)
 			}
@@ -30,6 +30,14 @@ func TestRoundsOfCoordinators(t *testing.T) {
 	}
 	if last < backoff.Longest/2 || last > 2*backoff.Longest {
 		t.Errorf("after twenty rounds it waits %s", last)
+	}
+	r = round{}
+	for range 12 {
+		r.pick(all)
+		last = r.pause(all, true).NextBackOff()
+	}
+	if last < backoff.Longest/2 {
+		t.Errorf("after twelve that answer and welcome nobody it waits %s", last)
 	}
 	r = round{tried: map[string]bool{"c1:1": true}} // its session ended
 	if first := r.pick(all); first != "c2:1" {

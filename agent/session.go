@@ -101,7 +101,7 @@ func (a *Agent) welcomed(ctx context.Context, g *greeting) error {
 		return fmt.Errorf("%s: %w", g.welcome.Coordinator, err)
 	}
 	a.ring.told(g.welcome.Members)
-	a.ring.welcomed(g.address)
+	a.ring.welcomed(g.welcome.Coordinator)
 	return a.instances.welcomed()
 }
 

@@ -33,15 +33,20 @@ func Recover(dir, name, reason string, epoch uint64) (uint64, error) {
 	if err := consensus.Recover(filepath.Join(dir, "raft"), name, fsm); err != nil {
 		return 0, errors.Join(err, o.started())
 	}
-	return o.begin(fsm, reason, epoch)
+	return o.begin(fsm, reason, epoch, 1)
 }
 
+// sinceBackup is how much higher the epoch of a restored cluster is than that of its
+// backup: whatever was recovered after the backup was made is in an older one, and
+// commands nobody should its disk turn up.
+const sinceBackup = 100
+
 // begin notes the epoch that the next start begins.
-func (o *Options) begin(fsm *state.Store, reason string, epoch uint64) (uint64, error) {
+func (o *Options) begin(fsm *state.Store, reason string, epoch, higher uint64) (uint64, error) {
 	var now uint64
 	fsm.ViewCluster(func(c *state.Cluster) { now = c.Epoch })
 	if epoch == 0 {
-		epoch = now + 1
+		epoch = now + higher
 	}
 	if epoch <= now {
 		return 0, fmt.Errorf("epoch %d: the cluster is in epoch %d already; use a higher one", epoch, now)
@@ -153,7 +158,7 @@ func Restore(dir, name, file, reason string, epoch uint64) (uint64, error) {
 	if err := consensus.Seed(filepath.Join(dir, "raft"), name, address, h.Index, data); err != nil {
 		return 0, err
 	}
-	return o.begin(fsm, reason, epoch)
+	return o.begin(fsm, reason, epoch, sinceBackup)
 }
 
 // ownIdentity makes sure that the folder holds the CA of a state and gives the

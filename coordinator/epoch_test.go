@@ -64,14 +64,14 @@ func backup(t *testing.T, c controlv1.ControlServiceClient) string {
 
 // afterwards checks a cluster of c1 alone in epoch 2: it knows what it knew, it
 // observes until it is activated, and others join it.
-func afterwards(t *testing.T, dir string, host *identity.Credential, raft string) {
+func afterwards(t *testing.T, dir string, host *identity.Credential, raft string, epoch uint64) {
 	t.Helper()
 	n := start(t, Options{Name: "c1", Dir: dir, Raft: raft})
 	n.addr.Operator = filepath.Join(dir, operatorDir)
 	_, admin := operator(t, n)
 	ctx := t.Context()
 	s := status(t, admin)
-	if s.Epoch != 2 || s.Held != "drill" || len(s.Coordinators) != 1 || s.Quorum != 1 || len(s.Missing) != 0 {
+	if s.Epoch != epoch || s.Held != "drill" || len(s.Coordinators) != 1 || s.Quorum != 1 || len(s.Missing) != 0 {
 		t.Errorf("a recovered cluster: %v", s)
 	}
 	revs, err := admin.ListRevisions(ctx, &controlv1.ListRevisionsRequest{App: "www"})
@@ -79,7 +79,7 @@ func afterwards(t *testing.T, dir string, host *identity.Credential, raft string
 		t.Errorf("it forgot a revision: %v, %v", revs, err)
 	}
 	session, w := greeted(t, n, host)
-	if w.Epoch != 2 {
+	if w.Epoch != epoch {
 		t.Errorf("the host is welcomed in epoch %d", w.Epoch)
 	}
 	told := make(chan *agentv1.Down, 1)
@@ -98,7 +98,7 @@ func afterwards(t *testing.T, dir string, host *identity.Credential, raft string
 	if _, err := admin.ActivateEpoch(ctx, &controlv1.ActivateEpochRequest{Epoch: 1}); err == nil {
 		t.Error("another epoch than this was activated")
 	}
-	if _, err := admin.ActivateEpoch(ctx, &controlv1.ActivateEpochRequest{Epoch: 2}); err != nil {
+	if _, err := admin.ActivateEpoch(ctx, &controlv1.ActivateEpochRequest{Epoch: epoch}); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -144,7 +144,7 @@ func TestRecoverALostMajority(t *testing.T) {
 	if epoch, err := Recover(dir, "c1", "drill", 0); err != nil || epoch != 2 {
 		t.Fatalf("epoch %d, %v", epoch, err)
 	}
-	afterwards(t, dir, host, nodes[0].addr.Raft)
+	afterwards(t, dir, host, nodes[0].addr.Raft, 2)
 }
 
 func TestRestoreABackup(t *testing.T) {
@@ -186,8 +186,8 @@ func TestRestoreABackup(t *testing.T) {
 			t.Errorf("a bad backup: %v, want %q", err, why)
 		}
 	}
-	if epoch, err := Restore(dir, "c1", file, "drill", 0); err != nil || epoch != 2 {
+	if epoch, err := Restore(dir, "c1", file, "drill", 0); err != nil || epoch != 101 {
 		t.Fatalf("epoch %d, %v", epoch, err)
 	}
-	afterwards(t, dir, host, "")
+	afterwards(t, dir, host, "", 101)
 }

@@ -73,6 +73,7 @@ func TestErrorsAreSentences(t *testing.T) {
 		{"logs 01D -C " + other, 4, "of another cluster"},
 		{"watch 01D -C " + other, 4, "of another cluster"},
 		{"status --credentials " + refused + " -C " + other, 4, "it was revoked, or the cluster's CA was replaced"},
+		{"status --credentials " + refused + " -C " + gone + "," + other, 4, "it was revoked"},
 		{"watch 01D --credentials " + refused + " -C " + other, 4, "it was revoked, or the cluster's CA was replaced"},
 		{"status --timeout 300ms -C " + gone, 1, "dctl: no answer from " + gone + " within 300ms (--timeout): " +
 			"dial tcp " + gone + ": connect: connection refused\n"},

@@ -38,7 +38,8 @@ type client struct {
 	mu        sync.Mutex
 	addresses []string
 	conn      *grpc.ClientConn
-	refused   int // tries in a row that found our certificate refused
+	refused   int       // tries that found our certificate refused
+	last      time.Time // of them
 }
 
 // renewPatience is how long a command waits for a new certificate in passing.
@@ -178,20 +179,30 @@ func (cl *client) api() controlv1.ControlServiceClient {
 	return controlv1.NewControlServiceClient(cl.conn)
 }
 
+// refusalsCount is how long a refusal counts: tries at coordinators that are dead
+// lie between two of one that lives.
+const refusalsCount = 30 * time.Second
+
 // failOver gives up on the present coordinator because of an error, and tries the
 // next one first, with the credential that is on disk by now. It returns an error
 // if no other try can help: the credential is taken nowhere.
 func (cl *client) failOver(err error) error {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	fresh := cl.reload()
-	switch {
-	case fresh || !rpc.Refused(err):
+	if cl.reload() || time.Since(cl.last) > refusalsCount {
 		cl.refused = 0
-	default:
+	}
+	tries := 2 * len(cl.addresses)
+	switch {
+	case rpc.Stranger(err): // another dctl may just be writing what is ours
+		cl.refused += tries
+	case rpc.Refused(err):
 		cl.refused++
 	}
-	if !fresh && rpc.Stranger(err) || cl.refused > 2*len(cl.addresses) {
+	if rpc.Stranger(err) || rpc.Refused(err) {
+		cl.last = time.Now()
+	}
+	if cl.refused > tries {
 		return cl.stranger()
 	}
 	cl.next()

@@ -145,6 +145,7 @@ func (c *Credential) Replace(certPEM, keyPEM []byte) error {
 func (c *Credential) ReplaceWith(other *Credential) {
 	c.trust.Store(other.trust.Load())
 	c.pair.Store(other.pair.Load())
+	c.late.Store(false)
 }
 
 // Peer returns the credential's own identity.
@@ -214,8 +215,8 @@ func (c *Credential) verifyCoordinator(s tls.ConnectionState) error {
 	// One who trusts two CAs, and is shown no word of one for the other, has not
 	// heard that one is retired.
 	alone := len(s.PeerCertificates) == 1 && len(c.trust.Load().ids) > 1
-	if late := !c.IssuedAs(s.PeerCertificates[0]) || alone; late {
-		c.late.Store(true)
+	// asked once: the connection by which it renews comes here too
+	if (!c.IssuedAs(s.PeerCertificates[0]) || alone) && !c.late.Swap(true) {
 		c.RenewSoon(0)
 	}
 	return nil

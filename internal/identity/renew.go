@@ -14,6 +14,7 @@ const (
 	shortestTry  = time.Second
 	longestTry   = 10 * time.Minute
 	endedTry     = time.Minute
+	askedTry     = 5 * time.Second // the cluster's CAs are others now
 )
 
 // KeepRenewed calls renew whenever the credential is due, until ctx ends. Renew
@@ -32,6 +33,9 @@ func (c *Credential) KeepRenewed(ctx context.Context, renew func(context.Context
 			asked = asked && err != nil
 			if wait = time.Until(c.RenewAt()); wait <= 0 || asked {
 				wait = retry(time.Until(c.Ends()))
+			}
+			if asked {
+				wait = min(wait, askedTry/2+rand.N(askedTry))
 			}
 		}
 		timer := time.NewTimer(min(wait, longestSleep))

@@ -110,6 +110,9 @@ func Refused(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "remote error: tls: ")
 }
 
+// Unreached reports whether a call failed because nobody answers at the address.
+func Unreached(err error) bool { return err != nil && strings.Contains(err.Error(), "dial tcp ") }
+
 // Canceled reports whether a call ended because its caller went away.
 func Canceled(err error) bool {
 	return errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled
