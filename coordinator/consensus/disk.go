@@ -47,6 +47,7 @@ type disk struct {
 	underway underway
 	every    time.Duration // a look at it, set before raft runs
 	closed   chan struct{}
+	watching sync.WaitGroup // watch and its probes
 
 	mu      sync.Mutex
 	failed  error  // why the node ends, nil when it does not
@@ -261,10 +262,19 @@ func (d *disk) GetUint64(k []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(v), nil
 }
 
-// Close closes the log. It waits for no write: none is under way, or the process
-// ends.
+// Close closes the log. Raft writes nothing by then; a probe that hangs is waited
+// for for a moment, and ends with the process.
 func (d *disk) Close() error {
 	close(d.closed)
+	over := make(chan struct{})
+	go func() {
+		d.watching.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+	case <-time.After(silence):
+	}
 	return d.logFile.Close()
 }
 

@@ -106,7 +106,7 @@ func Open(o Options) (*Node, error) {
 	}
 	d.running.Store(true)
 	d.every = max(lateLook, cmp.Or(o.Heartbeat, Heartbeat)/2)
-	go d.watch() // until the store is closed
+	d.watching.Go(d.watch) // until the store is closed
 	n.keeping.Go(n.keep)
 	n.keeping.Go(n.observe)
 	return n, nil

@@ -99,7 +99,7 @@ func (d *disk) watch() {
 			return
 		}
 		if probe {
-			go d.probe() // it may never come back
+			d.watching.Go(d.probe) // it may never come back
 		}
 	}
 }

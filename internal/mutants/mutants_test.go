@@ -626,7 +626,7 @@ var table = []mutant{
 	},
 	{
 		"a forwarded call waits for a stopped leader", "coordinator/peers.go", "p.node.Under(ctx, name)",
-		"context.WithCancel(ctx)", "./internal/e2e", "^TestAStoppedLeader$",
+		"context.WithCancel(ctx)", "./coordinator", "^TestACallThroughAFollowerOfAFrozenLeader$",
 	},
 	{
 		"who does not answer keeps the stream", "coordinator/sessions/instance.go",
