@@ -73,7 +73,6 @@ func TestErrorsAreSentences(t *testing.T) {
 		{"logs 01D -C " + other, 4, "of another cluster"},
 		{"watch 01D -C " + other, 4, "of another cluster"},
 		{"status --credentials " + refused + " -C " + other, 4, "it was revoked, or the cluster's CA was replaced"},
-		{"status --credentials " + refused + " -C " + gone + "," + other, 4, "it was revoked"},
 		{"watch 01D --credentials " + refused + " -C " + other, 4, "it was revoked, or the cluster's CA was replaced"},
 		{"status --timeout 300ms -C " + gone, 1, "dctl: no answer from " + gone + " within 300ms (--timeout): " +
 			"dial tcp " + gone + ": connect: connection refused\n"},
@@ -91,6 +90,22 @@ func TestErrorsAreSentences(t *testing.T) {
 			if strings.Contains(got.err, bad) {
 				t.Errorf("dctl %s: %q", c.args, got.err)
 			}
+		}
+	}
+}
+
+// A credential that counts no more is told as such though another coordinator is
+// dead.
+func TestRefusedBesideADeadCoordinator(t *testing.T) {
+	first, second := newCluster(t), newCluster(t)
+	refused := t.TempDir() // trusts both, and is of the first
+	cert, key := first.issue(identity.Operator, "marco")
+	must(t, identity.Save(refused, cert, key, slices.Concat(first.ca.PEM, second.ca.PEM)))
+	at := nobody(t) + "," + second.serve(&fake{})
+	for _, args := range []string{"status", "watch 01D"} {
+		got := first.call(append(strings.Fields(args), "--credentials", refused, "-C", at)...)
+		if got.code != exitAuth || !strings.Contains(got.err, "it was revoked") {
+			t.Errorf("%s: exit %d, %s", args, got.code, got.err)
 		}
 	}
 }
@@ -255,5 +270,22 @@ func TestAWatchTakesARenewedCredential(t *testing.T) {
 	before.context(first, second)
 	if got := before.call("watch", "01D"); got.code != exitDone || strings.Contains(got.err, "another cluster") {
 		t.Errorf("exit %d: %s%s", got.code, got.out, got.err)
+	}
+}
+
+// A context that was made when the cluster had one coordinator learns of the others
+// when they are looked at.
+func TestAContextLearnsOfCoordinators(t *testing.T) {
+	cl := newCluster(t)
+	first := cl.serve(&fake{})
+	cl.context(first)
+	for range 2 {
+		if got := cl.call("cluster", "status"); got.code != 0 {
+			t.Fatalf("%+v", got)
+		}
+	}
+	all, err := ReadContexts(cl.path)
+	if err != nil || !slices.Equal(all.Contexts["test"].Coordinators, []string{first, "c1:7100"}) {
+		t.Errorf("%+v, %v", all, err)
 	}
 }

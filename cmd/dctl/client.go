@@ -180,8 +180,12 @@ func (cl *client) api() controlv1.ControlServiceClient {
 }
 
 // refusalsCount is how long a refusal counts: tries at coordinators that are dead
-// lie between two of one that lives.
-const refusalsCount = 30 * time.Second
+// lie between two of one that lives. One alone may be of a coordinator that has not
+// heard yet of the CA of which our certificate is.
+const (
+	refusalsCount = 30 * time.Second
+	mostRefusals  = 3
+)
 
 // failOver gives up on the present coordinator because of an error, and tries the
 // next one first, with the credential that is on disk by now. It returns an error
@@ -192,17 +196,16 @@ func (cl *client) failOver(err error) error {
 	if cl.reload() || time.Since(cl.last) > refusalsCount {
 		cl.refused = 0
 	}
-	tries := 2 * len(cl.addresses)
 	switch {
-	case rpc.Stranger(err): // another dctl may just be writing what is ours
-		cl.refused += tries
+	case rpc.Stranger(err): // another dctl may just be writing what is ours: once more
+		cl.refused += mostRefusals - 1
 	case rpc.Refused(err):
 		cl.refused++
 	}
 	if rpc.Stranger(err) || rpc.Refused(err) {
 		cl.last = time.Now()
 	}
-	if cl.refused > tries {
+	if cl.refused >= mostRefusals {
 		return cl.stranger()
 	}
 	cl.next()

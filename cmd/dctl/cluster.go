@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,9 @@ func (c *cli) clusterCommand() *cobra.Command {
 				out, err := c.awaitLeader(cmd.Context(), cl)
 				if err != nil {
 					return err
+				}
+				if err := c.learn(out); err != nil {
+					fmt.Fprintln(c.err, "dctl: the addresses of the coordinators are not remembered: "+message(err))
 				}
 				return c.show(out, func(w io.Writer) { printCluster(w, out) })
 			})
@@ -249,8 +253,7 @@ func (c *cli) login(cmd *cobra.Command, name string) error {
 		return err
 	}
 	return c.with(func(cl *client) error {
-		out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.ClusterStatus,
-			&controlv1.ClusterStatusRequest{})
+		out, err := c.awaitLeader(cmd.Context(), cl)
 		if err != nil {
 			return err
 		}
@@ -263,6 +266,30 @@ func (c *cli) login(cmd *cobra.Command, name string) error {
 		})
 	})
 }
+
+// learn adds to the context in use what the cluster says of where its coordinators
+// are: some came after the login.
+func (c *cli) learn(s *controlv1.ClusterStatusResponse) error {
+	path, err := ContextsPath(c.getenv)
+	if err != nil || len(c.flags.coordinators) > 0 {
+		return nil // there is no context in use
+	}
+	return changeContexts(path, func(all *Contexts) bool {
+		name := cmp.Or(c.flags.context, all.Current)
+		ctx, known := all.Contexts[name]
+		now := everyAddress(ctx.Coordinators, s)
+		if !known || len(now) == len(ctx.Coordinators) || len(now) > mostAddresses {
+			return false
+		}
+		ctx.Coordinators = now
+		all.Contexts[name] = ctx
+		return true
+	})
+}
+
+// mostAddresses bounds those of a context, of a cluster whose coordinators come and
+// go.
+const mostAddresses = 16
 
 // everyAddress is what was given and then what the cluster says of the others:
 // the one that was named is not always the one that lives.
