@@ -2,8 +2,10 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/groundswell/groundswell/coordinator/consensus"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -27,7 +29,7 @@ func (s *peerService) Snapshot(ctx context.Context, _ *peerv1.SnapshotRequest) (
 
 func (c *Coordinator) snapshot(ctx context.Context) (*peerv1.SnapshotResponse, error) {
 	err := c.node.Snapshot()
-	for n := 1; err != nil && n < snapshotTries && ctx.Err() == nil; n++ {
+	for n := 1; errors.Is(err, consensus.ErrMembersChange) && n < snapshotTries && ctx.Err() == nil; n++ {
 		backoff.Pause(ctx, 50*time.Millisecond)
 		err = c.node.Snapshot()
 	}
@@ -43,7 +45,7 @@ func (c *Coordinator) snapshot(ctx context.Context) (*peerv1.SnapshotResponse, e
 func (s *membersService) Snapshot(
 	ctx context.Context, _ *controlv1.SnapshotRequest,
 ) (*controlv1.SnapshotResponse, error) {
-	if err := s.c.node.Barrier(ctx); err != nil { // brings what is committed into every state, members too
+	if err := s.c.node.Barrier(ctx); err != nil { // what is committed is in the state, members too
 		return nil, err
 	}
 	members := s.c.peers.members()

@@ -48,7 +48,5 @@ func (n *Node) trail() {
 // when it is due: raft says why in its log.
 func (n *Node) shrink() {
 	n.trail()
-	if err := n.Snapshot(); err == nil {
-		n.store.snapped()
-	}
+	_ = n.Snapshot()
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -450,11 +451,21 @@ func (n *Node) Heard() (at time.Time, committed uint64) {
 // Term returns the current term.
 func (n *Node) Term() uint64 { return n.raft.CurrentTerm() }
 
+// ErrMembersChange is why there is no snapshot for a moment: a change of members
+// has reached the log and not the state.
+var ErrMembersChange = errors.New("the members of the cluster are just changing")
+
 // Snapshot takes a snapshot now.
 func (n *Node) Snapshot() error {
-	if err := n.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+	err := n.raft.Snapshot().Error()
+	switch {
+	case errors.Is(err, raft.ErrNothingNewToSnapshot): // the newest one has all
+	case err != nil && strings.Contains(err.Error(), "wait until the configuration entry"): // raft has no name for it
+		return fmt.Errorf("take snapshot: %w", ErrMembersChange)
+	case err != nil:
 		return fmt.Errorf("take snapshot: %w", err)
 	}
+	n.store.snapped()
 	return nil
 }
 

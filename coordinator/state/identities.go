@@ -202,15 +202,22 @@ func (c *Cluster) Admits(identity string, key []byte, breakGlass bool) error {
 	id := c.Identities[identity]
 	switch {
 	case id.Revoked != "":
-		return refuse(deploy.Conflict, "%s was revoked by %s; only a token that was made for its name brings it back, "+
-			"with a new key", identity, id.Revoked)
+		return refuse(deploy.Conflict, "%s was revoked by %s; %s", identity, id.Revoked, anew(identity))
 	case id.Clone != nil:
 		return id.Clone.refusal()
 	case len(id.Key) > 0 && !bytes.Equal(id.Key, key):
-		return refuse(deploy.Conflict, "%s has another key by now; this one counts no more. Only a token that was made for "+
-			"its name gives it a new one", identity)
+		return refuse(deploy.Conflict, "%s has another key by now, this one counts no more; %s", identity, anew(identity))
 	}
 	return nil
+}
+
+// anew says how the owner of an identity comes back whose key counts no more.
+func anew(identity string) string {
+	how := "a token that was made for its name brings in a new key"
+	if strings.HasPrefix(identity, "agent/") {
+		how += ", which its agent makes once its identity folder is removed"
+	}
+	return how
 }
 
 // Person returns who an operator counts as where two people are asked for:
