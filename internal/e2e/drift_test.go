@@ -11,6 +11,7 @@ import (
 // TestEditedFilesAreToldAndRepaired: a file that somebody edits on a host is
 // seen by the fleet, and deploying what runs repairs that host and no other.
 func TestEditedFilesAreToldAndRepaired(t *testing.T) {
+	long(t)
 	w := start(t, 1, 3)
 	w.app(oneBoxFirst)
 	dir := filepath.Join(w.dir, "bundles", "v1")

@@ -57,6 +57,7 @@ func TestFailingHookIsRolledBack(t *testing.T) {
 }
 
 func TestHangingHookIsKilled(t *testing.T) {
+	long(t)
 	w := start(t, 1, 2)
 	w.app(oneByOne)
 	w.push("v1")
@@ -130,6 +131,7 @@ func TestKilledAgentIsAdopted(t *testing.T) {
 }
 
 func TestDeadAgentIsNamedAndLost(t *testing.T) {
+	long(t)
 	w := start(t, 1, 3)
 	w.app(`{capacity: {minHealthy: 33%, maxConcurrent: 1}, waves: [{name: all, select: remainder, failureBudget: 1}], timeouts: {lostAfter: 2s}}`)
 	w.push("v1")
@@ -216,6 +218,7 @@ func TestStoreComesBackInTime(t *testing.T) {
 }
 
 func TestKilledLeaderSkipsNoBake(t *testing.T) {
+	long(t)
 	w := start(t, 3, 3)
 	w.app(`{capacity: {minHealthy: 33%, maxConcurrent: 2}, waves: [{name: one-box, select: {count: 1}, bake: {min: 4s}}, {name: rest, select: remainder}]}`)
 	w.push("v1")

@@ -50,7 +50,7 @@ type world struct {
 	dir   string
 }
 
-// long says that a test takes more than 15 seconds: `make test` leaves it to
+// long says that a test takes more than 8 seconds: `make test` leaves it to
 // `make e2e`.
 func long(t *testing.T) {
 	t.Helper()

@@ -56,6 +56,7 @@ func (w *world) breakGlass() []string {
 }
 
 func TestPeopleApproveFreezeAndReject(t *testing.T) {
+	long(t)
 	w := start(t, 1, 3)
 	w.app(`{capacity: {minHealthy: 50%, maxConcurrent: 1}, gates: {go: {approval: {count: 1}, scope: deployment}}, preGates: [go],
       waves: [{name: one-box, select: {count: 1}, rehearseRollback: true}, {name: rest, select: remainder}]}`)
@@ -262,6 +263,7 @@ func TestAWebhookGateTakesTheWaveBack(t *testing.T) {
 }
 
 func TestHostsThatWereAwayCatchUp(t *testing.T) {
+	long(t)
 	w := start(t, 1, 4)
 	w.app(`{capacity: {minHealthy: 50%, maxConcurrent: 2}, waves: [{name: all, select: remainder}]}`)
 	w.push("v1")
