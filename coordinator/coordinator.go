@@ -5,35 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/groundswell/groundswell/coordinator/consensus"
 	"github.com/groundswell/groundswell/coordinator/control"
-	"github.com/groundswell/groundswell/coordinator/enrol"
 	"github.com/groundswell/groundswell/coordinator/fleet"
-	"github.com/groundswell/groundswell/coordinator/gates"
-	"github.com/groundswell/groundswell/coordinator/scheduler"
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
-	"github.com/groundswell/groundswell/deploy"
-	"github.com/groundswell/groundswell/internal/backoff"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
-	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
-	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
 )
 
 // Coordinator is one running coordinator.
@@ -233,109 +222,6 @@ func (c *Coordinator) newRaft() *raftLayer {
 	return newRaftLayer(c.lis.raft, server, c.keys.cred.Client(), c.o.dial)
 }
 
-func (c *Coordinator) newSessions() *sessions.Service {
-	return sessions.New(sessions.Options{
-		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.stores.sign, Epoch: c.epoch,
-		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
-		RingKeys: c.keys.ringKeys, CutOff: c.cutOffError, Begin: c.beginInstance, Speaks: c.speaks,
-		Identify: func(ctx context.Context) (string, error) {
-			p, ok := rpc.Caller(ctx)
-			if !ok || p.Role != identity.Agent {
-				return "", rpc.Errorf(rpc.KindForbidden, "only an agent has a session")
-			}
-			return p.ID, nil
-		},
-		Presence: func(host string, connected bool) {
-			m := &peerv1.PresenceRequest{}
-			if connected {
-				m.Connected = []string{host}
-			} else {
-				m.Disconnected = []string{host}
-			}
-			c.fleet.Streams(c.o.Name, false, m.Connected, m.Disconnected)
-			c.activity.ended(m.Disconnected)
-			c.presence.tell(m)
-		},
-		Members: c.members.addresses,
-		Limited: func(host, what string) {
-			c.refusals.note("agent/"+host, agentv1.AgentService_Session_FullMethodName, what)
-		},
-		Progress: func(host string, p *agentv1.Progress) {
-			c.activity.set(host, p)
-			c.presence.tell(&peerv1.PresenceRequest{Progress: []*agentv1.Progress{p}, ProgressHosts: []string{host}})
-		},
-	})
-}
-
-func (c *Coordinator) newServer() *rpc.Server {
-	server := rpc.NewServer(rpc.ServerOptions{
-		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
-		Admit: c.admit, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
-		Panicked: func(method string, v any, stack []byte) {
-			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
-		},
-	})
-	enrolment := c.newEnrol()
-	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
-	agentv1.RegisterAgentServiceServer(server,
-		&agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew})
-	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, newest: map[string]uint64{}})
-	c.operators = &membersService{Service: c.newControl(), c: c}
-	controlv1.RegisterControlServiceServer(server, c.operators)
-	healthv1.RegisterHealthServer(server, health.NewServer())
-	return server
-}
-
-// agentService joins sessions and the renewal of certificates.
-type agentService struct {
-	*sessions.Service
-	enrol    *enrol.Service
-	mayRenew func(context.Context) error
-}
-
-// Renew issues a new certificate for the caller.
-func (s *agentService) Renew(ctx context.Context, r *agentv1.RenewRequest) (*agentv1.EnrolResponse, error) {
-	if err := s.mayRenew(ctx); err != nil {
-		return nil, err
-	}
-	return s.enrol.Renew(ctx, r)
-}
-
-// Split gives a copy of a machine an identity of its own.
-func (s *agentService) Split(ctx context.Context, r *agentv1.SplitRequest) (*agentv1.EnrolResponse, error) {
-	return s.enrol.Split(ctx, r)
-}
-
-func (c *Coordinator) newControl() *control.Service {
-	return control.New(control.Options{
-		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: c.match, Output: c.output,
-		Activity: func(host, app string) (control.Activity, bool) {
-			if c.fleet.At(host) == "" { // what it said last is not what it does
-				return control.Activity{}, false
-			}
-			return c.activity.get(host, app)
-		},
-		Actor: func(ctx context.Context) string {
-			p, _ := rpc.Caller(ctx)
-			return p.ID
-		},
-		Groups: func(actor string) (out []string) {
-			for _, group := range slices.Sorted(maps.Keys(c.o.Approvers)) {
-				if slices.Contains(c.o.Approvers[group], actor) {
-					out = append(out, group)
-				}
-			}
-			return out
-		},
-		Approvers: func(group string) int { return len(c.o.Approvers[group]) },
-		Token:     c.createToken, Person: c.person, Cluster: c.clusterStatus,
-		Revoked: func(host string) (by string) {
-			c.store.ViewCluster(func(s *state.Cluster) { by = s.Identities["agent/"+host].Revoked })
-			return by
-		},
-	})
-}
-
 func (c *Coordinator) gossip() (err error) {
 	c.ring, err = gossip.Open(gossip.Options{
 		Self: gossip.Member{ID: c.o.Name, Role: string(identity.Coordinator), Agent: c.addr.Agents, API: c.addr.API},
@@ -429,105 +315,6 @@ func (c *Coordinator) close() error {
 	return errors.Join(errs...)
 }
 
-// leadership runs the scheduler while this node leads.
-func (c *Coordinator) leadership(ctx context.Context) error {
-	for leads := false; ; {
-		if leads {
-			leads = c.term(ctx)
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case leads = <-c.node.Leadership():
-		}
-	}
-}
-
-// term leads until raft has something else to say of it, or ctx ends, and
-// returns what raft said.
-func (c *Coordinator) term(ctx context.Context) (leads bool) {
-	inner, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.lead(inner)
-	}()
-	select {
-	case <-ctx.Done():
-	case leads = <-c.node.Leadership():
-	}
-	cancel()
-	<-done
-	return leads
-}
-
-// lead decides until ctx ends. What fails is tried again: raft says when this
-// node leads no longer.
-func (c *Coordinator) lead(ctx context.Context) {
-	defer c.fleet.Lead(false)
-	defer c.log.resign()
-	for ctx.Err() == nil {
-		if err := c.log.lead(ctx); err != nil {
-			c.o.Log.Warn("cannot take the lead yet", "error", err)
-			backoff.Pause(ctx, 50*time.Millisecond)
-			continue
-		}
-		if err := c.beginEpoch(ctx); err != nil {
-			c.o.Log.Warn("cannot begin the new epoch yet", "error", err)
-			backoff.Pause(ctx, 50*time.Millisecond)
-			continue
-		}
-		c.o.Log.Info("leading", "term", c.node.Term())
-		c.fleet.Lead(true)
-		if err := c.decide(ctx); err != nil {
-			c.o.Log.Warn("scheduler stopped", "error", err)
-			pause := 50 * time.Millisecond
-			if full := (*consensus.DiskFull)(nil); errors.As(err, &full) {
-				pause = 2 * time.Second // it has been said, and a full disk holds few more lines
-			}
-			backoff.Pause(ctx, pause)
-		}
-	}
-}
-
-// decide runs what only a leader runs: the scheduler, and beside it who asks
-// the gates. Either ends the other.
-func (c *Coordinator) decide(ctx context.Context) error {
-	c.activated(ctx)
-	observer, err := gates.New(c.o.Gates)
-	if err != nil {
-		return err
-	}
-	observer.Changed = c.store.Changed
-	observer.Due = func() (due []deploy.Question, wait time.Duration) {
-		now := c.log.Now()
-		c.store.View(func(st *deploy.State) { due, wait = deploy.Questions(st, now) })
-		return due, wait
-	}
-	observer.Log = observations{c.log}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		s := &scheduler.Scheduler{State: c.store, Fleet: c.fleet, Log: c.log}
-		return s.Run(ctx)
-	})
-	g.Go(func() error { return observer.Run(ctx) })
-	g.Go(func() error { return c.removeLongDead(ctx) })
-	g.Go(func() error { return c.raiseRules(ctx) })
-	g.Go(func() error { return c.moveCAs(ctx) })
-	g.Go(func() error { return c.moveRingKeys(ctx) })
-	return g.Wait()
-}
-
-// observations appends what gates answered; an answer that nobody waits for any
-// more is refused by the log, which is no error.
-type observations struct{ log *replicated }
-
-func (o observations) Propose(ctx context.Context, events []deploy.Event) error {
-	_, err := o.log.Propose(ctx, events)
-	return err
-}
-
 // diskFull says that the disk became full, or has room again.
 func (c *Coordinator) diskFull(full bool, why error) {
 	c.full.Store(full)
@@ -536,83 +323,4 @@ func (c *Coordinator) diskFull(full bool, why error) {
 		return
 	}
 	c.o.Log.Info("there is room on the disk again")
-}
-
-// announce makes this coordinator a member of the cluster and its addresses
-// known, then reports ready. It goes on until the log holds them.
-func (c *Coordinator) announce(ctx context.Context) error {
-	for said := ""; ctx.Err() == nil; {
-		err := c.announceOnce(ctx)
-		if err == nil {
-			if err := c.o.started(); err != nil {
-				return err
-			}
-			if c.o.Ready != nil {
-				c.o.Ready(c.addr)
-			}
-			return nil
-		}
-		if text := err.Error(); text != said && ctx.Err() == nil {
-			c.o.Log.Info("not announced yet", "error", err)
-			said = text
-		}
-		backoff.Pause(ctx, 50*time.Millisecond)
-	}
-	return nil
-}
-
-func (c *Coordinator) announceOnce(ctx context.Context) error {
-	if err := c.join(ctx); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	self := c.self()
-	known, created := false, false
-	c.store.ViewCluster(func(s *state.Cluster) {
-		known, created = s.Coordinators[c.o.Name] == state.Coordinator(self), s.ID != ""
-	})
-	if !created && c.o.Bootstrap {
-		founders, err := c.founders()
-		if err != nil {
-			return err
-		}
-		err = c.log.cluster(ctx, state.ClusterCreated{
-			ID: newClusterID(), CA: c.keys.authorities().PEM(),
-			Founders: founders,
-		})
-		if err != nil && rpc.Kind(err) != rpc.KindExists {
-			return err
-		}
-	}
-	if known {
-		return nil
-	}
-	return c.log.cluster(ctx, self)
-}
-
-// self is how this coordinator announces itself.
-func (c *Coordinator) self() state.CoordinatorJoined {
-	return state.CoordinatorJoined{
-		Name: c.o.Name, Raft: c.addr.Raft, API: c.addr.API, Agent: c.addr.Agents, Gossip: c.addr.Gossip,
-		Rules: c.o.rules(), CA: c.casNow().holds, Ring: c.ringNow().holds,
-	}
-}
-
-// seek keeps the gossip ring joined to the other coordinators: a ring that was
-// cut in two grows together again.
-func (c *Coordinator) seek(ctx context.Context) error {
-	for ctx.Err() == nil {
-		have := map[string]bool{c.o.Name: true}
-		for _, m := range c.ring.Members() {
-			have[m.ID] = have[m.ID] || m.Role == string(identity.Coordinator)
-		}
-		for _, m := range c.peers.members() {
-			if !have[m.Name] {
-				c.ring.Rejoin([]string{m.Gossip})
-			}
-		}
-		backoff.Pause(ctx, 2*time.Second)
-	}
-	return nil
 }
