@@ -44,7 +44,7 @@ generate-current:
 	else echo "protoc is not installed: generated code not checked"; test -z "$$CI"; fi
 
 race: ## the concurrent packages under the race detector
-	go test -race -timeout 10m ./coordinator/... ./internal/rpc ./internal/gossip ./artifacts/... ./cmd/dctl
+	go test -race -timeout 10m ./coordinator/... ./internal/rpc ./internal/gossip ./internal/identity ./artifacts/... ./cmd/dctl
 
 sim: ## seeded simulation of the core: SEEDS=n from BASE=n, in SHARDS=n after each other, or SEED=n for one
 	@for i in $$(seq 0 $$(($(or $(SHARDS),1) - 1))); do \

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,9 +76,11 @@ func TestRenewedForAYear(t *testing.T) {
 // and renewed within minutes of its return.
 func TestRenewalIsTriedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		down := true
-		c, renewed, failed := renewing(t, time.Hour, func() bool { return down })
+		var down atomic.Bool
+		down.Store(true)
+		c, renewed, failed := renewing(t, time.Hour, down.Load)
 		time.Sleep(2 * time.Hour)
+		synctest.Wait()
 		if err := c.Valid(time.Now()); err == nil {
 			t.Fatal("a certificate of an hour is valid after two")
 		}
@@ -85,8 +88,9 @@ func TestRenewalIsTriedOn(t *testing.T) {
 		if before < 20 {
 			t.Errorf("tried %d times", before)
 		}
-		down = false
+		down.Store(false)
 		time.Sleep(2 * endedTry)
+		synctest.Wait()
 		if err := c.Valid(time.Now()); err != nil || *renewed != 1 {
 			t.Errorf("after the CA came back: %v, %d renewals", err, *renewed)
 		}
