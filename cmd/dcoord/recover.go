@@ -21,7 +21,8 @@ func (f *epochFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "dir", d.Dir, "the coordinator's folder")
 	cmd.Flags().StringVar(&f.name, "name", d.Name, "name of the coordinator that goes on")
 	cmd.Flags().StringVarP(&f.reason, "reason", "m", "", "why, for everybody who looks at the cluster")
-	cmd.Flags().Uint64Var(&f.epoch, "epoch", 0, "the new epoch (default: the next one; of a restored backup, 100 higher than its own)")
+	cmd.Flags().Uint64Var(&f.epoch, "epoch", 0,
+		"the new epoch (default: the next one; of a restored backup, 100 higher than its own)")
 }
 
 func (f *epochFlags) run(stdout io.Writer, do func() (uint64, error)) error {

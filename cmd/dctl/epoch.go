@@ -73,7 +73,8 @@ log. They do so by themselves after 8,192 entries or 64 MiB; before an upgrade o
 planned restart it makes the start short. It is no backup: ` + "`dctl cluster backup`" + ` is.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(func(cl *client) error {
-				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.Snapshot, &controlv1.SnapshotRequest{})
+				out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.Snapshot,
+					&controlv1.SnapshotRequest{})
 				if err != nil {
 					return err
 				}

@@ -206,7 +206,8 @@ func (c *Cluster) Admits(identity string, key []byte, breakGlass bool) error {
 	case id.Clone != nil:
 		return id.Clone.refusal()
 	case len(id.Key) > 0 && !bytes.Equal(id.Key, key):
-		return refuse(deploy.Conflict, "%s has another key by now, this one counts no more; %s", identity, anew(identity))
+		return refuse(deploy.Conflict, "%s has another key by now, this one counts no more; %s", identity,
+			anew(identity))
 	}
 	return nil
 }

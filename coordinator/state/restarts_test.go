@@ -41,7 +41,8 @@ func TestRestartsLeaveWindowsAsTheyAre(t *testing.T) {
 				for n, s := range restarted {
 					for _, w := range s.Windows() {
 						if sum, known := sums[w.Number]; known && sum != w.Sum {
-							t.Fatalf("%s: window %d of the replica that was restarted as %d. is another one", g.Name, w.Number, n)
+							t.Fatalf("%s: window %d of the replica that was restarted as %d. is another one", g.Name,
+								w.Number, n)
 						} else if known {
 							compared++
 						}

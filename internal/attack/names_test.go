@@ -36,11 +36,13 @@ func TestHostileNames(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("a", 64)
 	making := map[string]func(ctx context.Context, name string) error{
 		"a revision": func(ctx context.Context, name string) error {
-			_, err := c.api.RegisterRevision(ctx, &controlv1.RegisterRevisionRequest{App: "www", Name: name, Digest: digest})
+			_, err := c.api.RegisterRevision(ctx,
+				&controlv1.RegisterRevisionRequest{App: "www", Name: name, Digest: digest})
 			return err
 		},
 		"an application": func(ctx context.Context, name string) error {
-			_, err := c.api.RegisterRevision(ctx, &controlv1.RegisterRevisionRequest{App: name, Name: "v9", Digest: digest})
+			_, err := c.api.RegisterRevision(ctx,
+				&controlv1.RegisterRevisionRequest{App: name, Name: "v9", Digest: digest})
 			return err
 		},
 		"a deploy.yaml": func(ctx context.Context, name string) error {

@@ -104,7 +104,8 @@ func TestALeaderWhoseDiskFails(t *testing.T) {
 	code, err := w.fleet.Ended(t.Context(), leader)
 	lines := strings.Split(strings.TrimSpace(w.said(leader)), "\n")
 	if last := lines[len(lines)-1]; err != nil || code == 0 ||
-		!strings.HasPrefix(last, "dcoord: the disk of this coordinator") || !strings.Contains(last, "input/output error") {
+		!strings.HasPrefix(last, "dcoord: the disk of this coordinator") ||
+		!strings.Contains(last, "input/output error") {
 		t.Errorf("it ended with %d, %v: %s", code, err, last)
 	}
 }

@@ -350,4 +350,20 @@ func TestWhoTrustsTooMuchRenews(t *testing.T) {
 	if c, s := handshake(t, client.Client(), shown(alone).Server(false)); c != nil || s != nil || !client.Outdated() {
 		t.Errorf("once one is retired: %v, %v, outdated %v", c, s, client.Outdated())
 	}
+	// A renewal is asked for once, not by each connection until it succeeds: that by
+	// which it is tried is one of them.
+	select {
+	case <-client.soon:
+	default:
+		t.Error("no renewal was asked for")
+	}
+	handshake(t, client.Client(), shown(alone).Server(false))
+	select {
+	case <-client.soon:
+		t.Error("the next connection asked for it again")
+	default:
+	}
+	if client.ReplaceWith(client); client.Outdated() {
+		t.Error("a credential that was replaced is outdated still")
+	}
 }
