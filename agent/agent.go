@@ -23,7 +23,7 @@ type Agent struct {
 	ring      *ring
 	// told when the host has got a certificate of another CA
 	reissued   chan struct{}
-	strange    atomic.Bool   // see estranged
+	strange    chan struct{} // asked for a token, see estranged
 	enrolledAt atomic.Uint64 // index of the log, of an enrolment in this life
 }
 
@@ -32,7 +32,10 @@ func New(o Options) (*Agent, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("check agent options: %w", err)
 	}
-	return &Agent{host: &host{o: o.withDefaults()}, reissued: make(chan struct{}, 1)}, nil
+	return &Agent{
+		host:     &host{o: o.withDefaults()},
+		reissued: make(chan struct{}, 1), strange: make(chan struct{}, 1),
+	}, nil
 }
 
 // Run is the agent: it enrols the host if need be, resumes what a former life

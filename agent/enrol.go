@@ -209,13 +209,23 @@ func (a *Agent) renew(ctx context.Context) error {
 		if err := a.cred.Valid(time.Now()); err != nil {
 			return errors.Join(err, a.enrolAgain(ctx))
 		}
-		if a.strange.Swap(false) {
+		select {
+		case <-a.link.connected():
+			select {
+			case <-a.strange: // who talks to this host knows it
+			default:
+			}
+			return a.renewNow(ctx)
+		case <-a.strange:
 			if err := a.enrolAgain(ctx); err != nil {
 				return fmt.Errorf("%w: %w", errEstranged, err)
 			}
 			return nil
+		case <-time.After(linkPatience):
+			return errors.New("no session with a coordinator")
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		return a.renewNow(ctx)
 	}
 	a.cred.KeepRenewed(ctx, now, func(err error) {
 		switch {
@@ -248,7 +258,10 @@ func (a *Agent) estranged(err error, asked time.Time) time.Time {
 	if !rpc.Stranger(err) || time.Since(asked) < strangePause {
 		return asked
 	}
-	a.strange.Store(true)
+	select {
+	case a.strange <- struct{}{}:
+	default: // asked, not answered yet
+	}
 	a.cred.RenewSoon(0)
 	return time.Now()
 }

@@ -36,6 +36,13 @@ func (l *link) clear() {
 	l.conn, l.up = nil, make(chan struct{})
 }
 
+// connected is closed while there is a session, until the next one ends.
+func (l *link) connected() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.up
+}
+
 // linkPatience is how long a question waits for a session: longer than a
 // failover, so that staging is not failed by one.
 const linkPatience = time.Minute
