@@ -57,6 +57,11 @@ type Options struct {
 	GossipBind string
 	// Token is asked for the join token when the host has no identity yet.
 	Token func() (identity.Token, error)
+	// Document is asked in its place, where Token is nil: for who this machine is,
+	// signed by a third party that the coordinators believe. CA is the hash of the
+	// cluster's CA then, which a token would bring.
+	Document func(context.Context) ([]byte, error)
+	CA       string
 	// RefuseOutsideLinks refuses, when it is staged, a revision with a symlink
 	// that leads out of it. Nobody here follows one either way.
 	RefuseOutsideLinks bool

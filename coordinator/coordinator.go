@@ -192,7 +192,9 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.members = &members{store: c.store}
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
-	c.server = c.newServer()
+	if c.server, err = c.newServer(); err != nil {
+		return err
+	}
 	return c.gossip()
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/coordinator/consensus"
+	"github.com/groundswell/groundswell/coordinator/ec2"
 	"github.com/groundswell/groundswell/coordinator/gates"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
@@ -58,6 +59,10 @@ type Options struct {
 
 	// Approvers lists the operators of each group that approval gates name.
 	Approvers map[string][]string
+
+	// EC2 says which instances may join by their identity documents; every
+	// coordinator of a cluster has the same.
+	EC2 ec2.Options
 
 	// CertificateLife is how long the certificates live that this coordinator
 	// issues, its own too; 0 is identity.DefaultLife.
@@ -143,6 +148,7 @@ func (o *Options) Validate() error {
 	if _, err := gates.New(o.Gates); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, o.EC2.Validate())
 	return errors.Join(errs...)
 }
 

@@ -54,7 +54,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 	})
 }
 
-func (c *Coordinator) newServer() *rpc.Server {
+func (c *Coordinator) newServer() (*rpc.Server, error) {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
 		Admit: c.admit, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
@@ -62,7 +62,10 @@ func (c *Coordinator) newServer() *rpc.Server {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
 	})
-	enrolment := c.newEnrol()
+	enrolment, err := c.newEnrol()
+	if err != nil {
+		return nil, err
+	}
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
 	agentv1.RegisterAgentServiceServer(server,
 		&agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew})
@@ -70,7 +73,7 @@ func (c *Coordinator) newServer() *rpc.Server {
 	c.operators = &membersService{Service: c.newControl(), c: c}
 	controlv1.RegisterControlServiceServer(server, c.operators)
 	healthv1.RegisterHealthServer(server, health.NewServer())
-	return server
+	return server, nil
 }
 
 // agentService joins sessions and the renewal of certificates.

@@ -138,6 +138,7 @@ func (t Token) grant(was, says *deploy.Attributes) *deploy.Attributes {
 	}
 	if b := t.Binds; b != nil {
 		out.Name, out.Zone = cmp.Or(b.Name, out.Name), cmp.Or(b.Zone, out.Zone)
+		out.Region = cmp.Or(b.Region, out.Region)
 		if len(b.Labels) > 0 {
 			out.Labels = b.Labels
 		}

@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"coordinator/gates":     {"deploy", "internal/backoff"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
 	"coordinator/batch":     nil,
+	"coordinator/ec2":       nil,
 	"coordinator/sessions": {
 		"coordinator/batch", "deploy", "internal/backoff", "internal/bucket", "internal/naming", "proto/agent/v1",
 	},
@@ -88,7 +89,7 @@ var arrows = map[string][]string{
 		"internal/backoff", "internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
 		"internal/bench", "internal/memory", "internal/naming", "internal/near", "internal/s3server",
 	},
-	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
+	"cmd/dcoord": {"coordinator", "coordinator/ec2", "artifacts/stores", "internal/config", "internal/identity"},
 	"cmd/dagent": {
 		"agent", "artifacts/stores", "hooks",
 		"internal/config", "internal/discover", "internal/identity", "internal/memory",
@@ -104,6 +105,7 @@ var arrows = map[string][]string{
 
 	"internal/attack":   nil, // tests alone, by hostile clients
 	"internal/e2e":      nil, // tests alone, of programs
+	"internal/ec2test":  nil, // for tests alone
 	"internal/loopdisk": nil, // for tests alone
 	"internal/mutants":  nil, // tests alone, of tests
 }
@@ -113,7 +115,7 @@ var external = []struct {
 	prefix, why string
 	only        []string
 }{
-	{"github.com/aws/", "cloud SDKs stay in their store", []string{"artifacts/s3store", "internal/discover"}},
+	{"github.com/aws/", "cloud SDKs stay in their store", []string{"artifacts/s3store", "coordinator/ec2", "internal/discover"}},
 	{"github.com/minio/", "cloud SDKs stay in their store", []string{"artifacts/miniostore"}},
 	{"github.com/versity/", "no daemon links an S3 server", []string{"internal/s3server"}},
 	{

@@ -269,7 +269,8 @@ type EnrolRequest struct {
 	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`                   // what a host says of itself: a new one is that, unless its token says otherwise
 	Region        string                 `protobuf:"bytes,7,opt,name=region,proto3" json:"region,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Instance      string                 `protobuf:"bytes,9,opt,name=instance,proto3" json:"instance,omitempty"` // see Hello
+	Instance      string                 `protobuf:"bytes,9,opt,name=instance,proto3" json:"instance,omitempty"`  // see Hello
+	Document      []byte                 `protobuf:"bytes,10,opt,name=document,proto3" json:"document,omitempty"` // in the place of a token: who an EC2 instance is, signed by AWS
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,6 +366,13 @@ func (x *EnrolRequest) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *EnrolRequest) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
 }
 
 type EnrolResponse struct {
@@ -2501,7 +2509,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x14agent/v1/agent.proto\x12\x14groundswell.agent.v1\"\x0e\n" +
 	"\fRootsRequest\"&\n" +
 	"\rRootsResponse\x12\x15\n" +
-	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"\xc9\x02\n" +
+	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"\xe5\x02\n" +
 	"\fEnrolRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
 	"\acsr_der\x18\x02 \x01(\fR\x06csrDer\x12\x12\n" +
@@ -2511,7 +2519,9 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x16\n" +
 	"\x06region\x18\a \x01(\tR\x06region\x12F\n" +
 	"\x06labels\x18\b \x03(\v2..groundswell.agent.v1.EnrolRequest.LabelsEntryR\x06labels\x12\x1a\n" +
-	"\binstance\x18\t \x01(\tR\binstance\x1a9\n" +
+	"\binstance\x18\t \x01(\tR\binstance\x12\x1a\n" +
+	"\bdocument\x18\n" +
+	" \x01(\fR\bdocument\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x02\n" +
