@@ -35,7 +35,15 @@ func (c *Coordinator) createToken(ctx context.Context, t control.TokenSpec) (con
 		Request: t.Request, ID: token.ID, Role: t.Role, Name: t.Name, Host: t.Host,
 		Binds: t.Binds, Hash: state.HashToken(token.Secret), Life: int64(t.Life), Uses: int64(t.Uses),
 	})
-	return control.Token{ID: token.ID, Secret: token.String(), Expires: time.Now().Add(t.Life)}, err
+	if err != nil {
+		return control.Token{}, err
+	}
+	var revoked string // whoever was revoked while the token was made does not hear its secret
+	c.store.ViewCluster(func(s *state.Cluster) { revoked = s.Identities["operator/"+t.Request.Actor].Revoked })
+	if revoked != "" {
+		return control.Token{}, rpc.Errorf(rpc.KindUnauthorised, "operator/%s was revoked by %s", t.Request.Actor, revoked)
+	}
+	return control.Token{ID: token.ID, Secret: token.String(), Expires: time.Now().Add(t.Life)}, nil
 }
 
 // tokenUse is a use as the log has it.

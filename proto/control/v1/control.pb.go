@@ -5953,6 +5953,8 @@ type RevokeIdentityResponse struct {
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Identity      string                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"` // role/id
 	Counts        bool                   `protobuf:"varint,3,opt,name=counts,proto3" json:"counts,omitempty"`    // it is among the hosts of groups still
+	Tokens        int32                  `protobuf:"varint,4,opt,name=tokens,proto3" json:"tokens,omitempty"`    // of a person: open join tokens that it made, closed with it
+	Made          []string               `protobuf:"bytes,5,rep,name=made,proto3" json:"made,omitempty"`         // of a person: operators that came by its tokens, and stay
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6006,6 +6008,20 @@ func (x *RevokeIdentityResponse) GetCounts() bool {
 		return x.Counts
 	}
 	return false
+}
+
+func (x *RevokeIdentityResponse) GetTokens() int32 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *RevokeIdentityResponse) GetMade() []string {
+	if x != nil {
+		return x.Made
+	}
+	return nil
 }
 
 type RemoveCoordinatorRequest struct {
@@ -7647,11 +7663,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
-	"\aunknown\x18\x04 \x01(\bR\aunknown\"b\n" +
+	"\aunknown\x18\x04 \x01(\bR\aunknown\"\x8e\x01\n" +
 	"\x16RevokeIdentityResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x16\n" +
-	"\x06counts\x18\x03 \x01(\bR\x06counts\"\x82\x01\n" +
+	"\x06counts\x18\x03 \x01(\bR\x06counts\x12\x16\n" +
+	"\x06tokens\x18\x04 \x01(\x05R\x06tokens\x12\x12\n" +
+	"\x04made\x18\x05 \x03(\tR\x04made\"\x82\x01\n" +
 	"\x18RemoveCoordinatorRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
