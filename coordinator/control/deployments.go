@@ -405,13 +405,38 @@ func (s *Service) Rollback(ctx context.Context, r *controlv1.RollbackRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	out := &controlv1.RollbackResponse{Id: id}
+	s.o.State.View(func(st *deploy.State) { out.From, out.To = between(st, e) })
+	if r.DryRun {
+		if _, made := e.(deploy.DeploymentCreated); made {
+			out.Id = ""
+		}
+		return out, nil
+	}
 	if e != nil {
-		err = s.propose(ctx, e)
+		if err := s.propose(ctx, e); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
+	out.Index = s.index()
+	return out, nil
+}
+
+// between names the revisions that a rollback goes from and to, as far as there is
+// one for all.
+func between(st *deploy.State, e deploy.Event) (from, to string) {
+	switch e := e.(type) {
+	case deploy.RequestMade:
+		if d := st.Deployments[e.Deployment]; d != nil {
+			return d.RevName, ""
+		}
+	case deploy.DeploymentCreated:
+		if d := st.Deployments[e.Undoes]; d != nil {
+			from = d.RevName
+		}
+		return from, e.RevName
 	}
-	return &controlv1.RollbackResponse{Id: id, Index: s.index()}, nil
+	return "", ""
 }
 
 // rollbackIn returns the fact that a request for a rollback is, nil when it is
