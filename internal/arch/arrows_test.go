@@ -53,6 +53,7 @@ var arrows = map[string][]string{
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
 	"coordinator/batch":     nil,
 	"coordinator/ec2":       nil,
+	"coordinator/haproxy":   nil,
 	"coordinator/sessions": {
 		"coordinator/batch", "deploy", "internal/backoff", "internal/bucket", "internal/naming", "proto/agent/v1",
 	},
@@ -103,11 +104,12 @@ var arrows = map[string][]string{
 
 	"examples/www": nil,
 
-	"internal/attack":   nil, // tests alone, by hostile clients
-	"internal/e2e":      nil, // tests alone, of programs
-	"internal/ec2test":  nil, // for tests alone
-	"internal/loopdisk": nil, // for tests alone
-	"internal/mutants":  nil, // tests alone, of tests
+	"internal/attack":      nil, // tests alone, by hostile clients
+	"internal/e2e":         nil, // tests alone, of programs
+	"internal/ec2test":     nil, // for tests alone
+	"internal/haproxytest": nil, // for tests alone
+	"internal/loopdisk":    nil, // for tests alone
+	"internal/mutants":     nil, // tests alone, of tests
 }
 
 // external says which packages alone may import a library, and why.
