@@ -46,6 +46,10 @@ type Options struct {
 	// RunAs lists the users that hooks may name; empty allows all.
 	RunAs []string
 
+	// TrafficCommands are what groups may name to take the host out of a pool and to
+	// put it back: programs, by absolute path, with their arguments.
+	TrafficCommands map[string][]string
+
 	// Confine is what every hook is not to have.
 	Confine hooks.Confinement
 

@@ -19,6 +19,7 @@ import (
 	"github.com/groundswell/groundswell/coordinator/fleet"
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/coordinator/traffic"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -37,6 +38,7 @@ type Coordinator struct {
 	match     fleet.Matcher
 	fleet     *fleet.View
 	sessions  *sessions.Service
+	traffic   *traffic.Service
 	presence  *presence
 	activity  *activity
 	ring      *gossip.Ring
@@ -192,6 +194,9 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.members = &members{store: c.store}
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
+	if c.traffic, err = c.newTraffic(); err != nil {
+		return err
+	}
 	if c.server, err = c.newServer(); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/groundswell/groundswell/coordinator/consensus"
 	"github.com/groundswell/groundswell/coordinator/ec2"
 	"github.com/groundswell/groundswell/coordinator/gates"
+	"github.com/groundswell/groundswell/coordinator/haproxy"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
@@ -59,6 +60,10 @@ type Options struct {
 
 	// Approvers lists the operators of each group that approval gates name.
 	Approvers map[string][]string
+
+	// HAProxy lists the addresses of runtime APIs, by the name that groups know the
+	// balancers by; every coordinator of a cluster has the same.
+	HAProxy map[string][]string
 
 	// EC2 says which instances may join by their identity documents; every
 	// coordinator of a cluster has the same.
@@ -149,6 +154,11 @@ func (o *Options) Validate() error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, o.EC2.Validate())
+	for name, addresses := range o.HAProxy {
+		if _, err := haproxy.New(name, addresses); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	return errors.Join(errs...)
 }
 

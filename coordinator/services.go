@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/groundswell/groundswell/coordinator/enrol"
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/coordinator/traffic"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
@@ -68,7 +70,7 @@ func (c *Coordinator) newServer() (*rpc.Server, error) {
 	}
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
 	agentv1.RegisterAgentServiceServer(server,
-		&agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew})
+		&agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew, traffic: c.traffic})
 	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, newest: map[string]uint64{}})
 	c.operators = &membersService{Service: c.newControl(), c: c}
 	controlv1.RegisterControlServiceServer(server, c.operators)
@@ -81,6 +83,18 @@ type agentService struct {
 	*sessions.Service
 	enrol    *enrol.Service
 	mayRenew func(context.Context) error
+	traffic  *traffic.Service
+}
+
+// Traffic takes the caller out of a pool, or puts it back.
+func (s *agentService) Traffic(
+	r *agentv1.TrafficRequest, stream grpc.ServerStreamingServer[agentv1.TrafficProgress],
+) error {
+	p, ok := rpc.Caller(stream.Context())
+	if !ok {
+		return rpc.Errorf(rpc.KindUnauthorised, "only a host with a certificate has traffic")
+	}
+	return s.traffic.Serve(stream.Context(), p.ID, r, stream.Send)
 }
 
 // Renew issues a new certificate for the caller.

@@ -39,6 +39,8 @@ type Pool struct {
 	Server    string `json:"server,omitempty"`
 
 	Path string `json:"path,omitempty"` // file: it is there while the host serves
+	// Settle is how long whoever looks at a file takes to notice.
+	Settle time.Duration `json:"settle,omitempty"`
 
 	Block string `json:"block,omitempty"` // command: named in the agent's file
 	Allow string `json:"allow,omitempty"`

@@ -52,6 +52,8 @@ type settings struct {
 	FromEC2Tags   bool              `yaml:"fromEC2Tags"`
 	NoNewPrivs    bool              `yaml:"noNewPrivileges"`
 	Rlimits       map[string]string `yaml:"rlimits"`
+
+	TrafficCommands map[string][]string `yaml:"trafficCommands"`
 }
 
 func defaults() settings {
@@ -69,7 +71,7 @@ func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot,
 		Env:   s.Env,
-		RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
+		RunAs: s.RunAs, TrafficCommands: s.TrafficCommands, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
 		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
 		StopGrace: s.StopGrace, Cgroup: s.Cgroup,

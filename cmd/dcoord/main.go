@@ -49,6 +49,8 @@ type settings struct {
 		Webhooks          []string `yaml:"webhooks"`
 	} `yaml:"gates"`
 	Approvers map[string][]string `yaml:"approvers"`
+	// Balancers are HAProxy's runtime APIs, by the name that groups know them by.
+	Balancers map[string][]string `yaml:"balancers"`
 	EC2       struct {
 		Accounts     []string        `yaml:"accounts"`
 		Regions      []string        `yaml:"regions"`
@@ -118,6 +120,8 @@ say it too:
     webhooks: [ci.example]  # hosts that webhook gates may name; none is any
   approvers:           # groups that approval gates name, of operators
     oncall: [ann, bob]
+  balancers:           # addresses of HAProxy's runtime APIs, level admin, that groups
+    edge: [10.0.0.5:9999, /run/haproxy/admin.sock]  # name in traffic:
   ec2:                 # instances that join without a token; unproven: see docs/agent.md
     accounts: ["123456789012"]
     certificates: /etc/groundswell/aws.pem  # AWS's, RSA-2048, one of each region
@@ -223,6 +227,7 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 	}
 	o.Gates.Prometheus, o.Gates.SecretFile, o.Gates.Webhooks = s.Gates.Prometheus, s.Gates.WebhookSecretFile,
 		s.Gates.Webhooks
+	o.HAProxy = s.Balancers
 	o.EC2 = ec2.Options{
 		Accounts: s.EC2.Accounts, Regions: s.EC2.Regions, Instances: s.EC2.Instances,
 		Certificates: s.EC2.Certificates, Within: time.Duration(s.EC2.Within), Tags: s.EC2.Tags,

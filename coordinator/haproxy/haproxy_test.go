@@ -41,7 +41,8 @@ func newWorld(t *testing.T) *world {
 	}
 	var addresses []string
 	for range 2 {
-		b := haproxytest.Start(t, servers...)
+		b := haproxytest.New(t)
+		b.Serve(servers...)
 		w.all, addresses = append(w.all, b), append(addresses, b.API)
 	}
 	var err error

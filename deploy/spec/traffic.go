@@ -26,7 +26,8 @@ type haproxyFile struct {
 }
 
 type fileFile struct {
-	Path string `yaml:"path,required"`
+	Path   string        `yaml:"path,required"`
+	Settle time.Duration `yaml:"settle"`
 }
 
 type exchangeFile struct {
@@ -88,7 +89,10 @@ func (p *parser) pool(at string, f poolFile) (out deploy.Pool) {
 	}
 	if f.File != nil {
 		n++
-		out = deploy.Pool{Kind: deploy.PoolFile, Path: f.File.Path}
+		out = deploy.Pool{Kind: deploy.PoolFile, Path: f.File.Path, Settle: f.File.Settle}
+		if f.File.Settle < 0 || f.File.Settle > time.Hour {
+			p.doc.Errorf(at+".file.settle", "%s is no time for that; use 0 to 1h", f.File.Settle)
+		}
 		at := at + ".file.path"
 		if to := p.rendered(at, out.Path); to != "" && (!path.IsAbs(to) || path.Clean(to) != to || to == "/") {
 			p.doc.Errorf(at, "%q is no file; write an absolute path such as /run/www/in-service", out.Path)

@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"coordinator/gates":     {"deploy", "internal/backoff"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
 	"coordinator/batch":     nil,
+	"coordinator/traffic":   {"coordinator/haproxy", "deploy", "internal/backoff", "proto/agent/v1"},
 	"coordinator/ec2":       nil,
 	"coordinator/haproxy":   nil,
 	"coordinator/sessions": {
@@ -70,6 +71,7 @@ var arrows = map[string][]string{
 	"agent/journal": {"agent/task", "internal/durable"},
 	"agent/release": {"hooks", "internal/durable", "internal/room"},
 	"agent/probe":   {"hooks", "internal/backoff"},
+	"agent/pool":    {"internal/backoff", "internal/durable"},
 	"agent": {
 		"agent/*", "artifacts", "artifacts/bundle", "artifacts/cache", "hooks", "proto/agent/v1",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable", "internal/naming",

@@ -3,6 +3,7 @@ package haproxytest
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -15,23 +16,27 @@ import (
 
 // Balancer is one HAProxy process with one backend, www.
 type Balancer struct {
-	t       testing.TB
-	dir     string
-	servers []string
-	cmd     *exec.Cmd
+	t   testing.TB
+	dir string
+	cmd *exec.Cmd
 
 	Address string // where it serves
 	API     string // its runtime API
 }
 
-// Start runs a balancer before servers, each written as "web-1 127.0.0.1:8080". A test
-// is skipped where HAProxy is not installed.
-func Start(t testing.TB, servers ...string) *Balancer {
+// New returns a balancer that does not run yet. A test is skipped where HAProxy is not
+// installed.
+func New(t testing.TB) *Balancer {
 	t.Helper()
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		t.Skip("haproxy is not installed")
 	}
-	b := &Balancer{t: t, dir: t.TempDir(), servers: servers, Address: free(t), API: free(t)}
+	return &Balancer{t: t, dir: t.TempDir(), Address: free(t), API: free(t)}
+}
+
+// Serve runs the balancer before servers, each written as "web-1 127.0.0.1:8080".
+func (b *Balancer) Serve(servers ...string) {
+	b.t.Helper()
 	config := fmt.Sprintf(`global
   stats socket ipv4@%s level admin
 defaults
@@ -53,11 +58,10 @@ backend www
 		config += "  server " + s + "\n"
 	}
 	if err := os.WriteFile(b.file(), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	b.Begin()
-	t.Cleanup(b.Kill)
-	return b
+	b.t.Cleanup(b.Kill)
 }
 
 func (b *Balancer) file() string { return filepath.Join(b.dir, "haproxy.cfg") }
@@ -84,6 +88,24 @@ func (b *Balancer) Begin() {
 			b.t.Fatalf("haproxy does not answer: %v\n%s", err, &out)
 		}
 	}
+}
+
+// Ready counts the servers that are up and get traffic.
+func (b *Balancer) Ready() (n int) {
+	b.t.Helper()
+	conn, err := net.Dial("tcp", b.API)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = fmt.Fprintln(conn, "show stat www 4 -1")
+	out, _ := io.ReadAll(conn)
+	for l := range strings.Lines(string(out)) {
+		if f := strings.Split(l, ","); len(f) > 17 && f[17] == "UP" {
+			n++
+		}
+	}
+	return n
 }
 
 // Kill ends the process, as a crash does.
