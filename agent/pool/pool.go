@@ -41,11 +41,14 @@ func (f File) Found() (bool, error) {
 
 // Block removes the file, durably, and returns once everybody has noticed.
 func (f File) Block(ctx context.Context) error {
-	if _, err := f.Found(); err != nil {
+	there, err := f.Found()
+	if err != nil {
 		return err
 	}
-	if err := durable.Remove(f.Path); err != nil {
-		return err
+	if there {
+		if err := durable.Remove(f.Path); err != nil {
+			return err
+		}
 	}
 	if !backoff.Pause(ctx, f.Settle) {
 		return ctx.Err()

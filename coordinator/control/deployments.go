@@ -26,12 +26,42 @@ func (s *Service) CreateDeployment(ctx context.Context,
 		return nil, err
 	}
 	e := p.event
+	if err := s.askPools(ctx, e.App, e.Group); err != nil {
+		return nil, err
+	}
 	e.Request = s.request(ctx, r.Mutation)
 	e.ID = deploymentID(e.Request.ID)
 	if err := s.propose(ctx, e); err != nil {
 		return nil, err
 	}
 	return &controlv1.CreateDeploymentResponse{Id: e.ID, Index: s.index(), Group: e.Group, Revision: e.RevName}, nil
+}
+
+// askPools refuses a deployment whose hosts could not be taken out of their pools:
+// better now than with the first host. A way back is never refused.
+func (s *Service) askPools(ctx context.Context, app, group string) error {
+	if s.o.Pools == nil {
+		return nil
+	}
+	var pools []deploy.Pool
+	s.o.State.View(func(st *deploy.State) {
+		g := st.Groups[deploy.GroupKey(app, group)]
+		if g == nil || g.Traffic == nil {
+			return
+		}
+		for _, host := range g.Hosts() {
+			if t := st.Target(host, app); t != nil {
+				pools = append(pools, st.TrafficOf(t).Pools...)
+			}
+		}
+	})
+	if len(pools) == 0 {
+		return nil
+	}
+	if err := s.o.Pools(ctx, pools); err != nil {
+		return refuse(deploy.Conflict, "hosts of group %s could not be taken out of their pools: %v", group, err)
+	}
+	return nil
 }
 
 // created answers a repetition of the request that made a deployment. It comes

@@ -67,8 +67,8 @@ func startBalanced(t *testing.T, agents int) *balanced {
 func (b *balanced) rude(rev string) {
 	b.Helper()
 	dir := filepath.Join(b.dir, "bundles", rev)
-	if out, err := exec.Command(filepath.Join(bin, "www"), "bundle", "--dir", dir, "--revision", rev).CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
+	if err := b.fleet.Run(exec.Command(filepath.Join(bin, "www"), "bundle", "--dir", dir, "--revision", rev)); err != nil {
+		b.Fatal(err)
 	}
 	b.write(filepath.Join(dir, "scripts/stop.sh"), "#!/bin/sh\n[ -e \"$WWW_STATE/pid\" ] || exit 0\n"+
 		"kill -9 $(cat \"$WWW_STATE/pid\") || true\nrm -f \"$WWW_STATE/pid\"\n")
@@ -91,15 +91,15 @@ groups:
 
 const edge = "    traffic: [{haproxy: {balancers: edge, backend: www}}]\n"
 
-// load asks both balancers on and on, by connections that are kept, with GET and POST,
+// load asks balancers on and on, by connections that are kept, with GET and POST,
 // until stop is called; it says how many requests were made and how many failed.
-func (b *balanced) load() (stop func() (made, failed int64, why string)) {
+func (b *balanced) load(through ...*haproxytest.Balancer) (stop func() (made, failed int64, why string)) {
 	var made, failed atomic.Int64
 	var first atomic.Value
 	ctx, cancel := context.WithCancel(b.Context())
 	var all sync.WaitGroup
 	for i := range 8 {
-		h := b.all[i%len(b.all)]
+		h := through[i%len(through)]
 		client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}, Timeout: 10 * time.Second}
 		all.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
@@ -166,7 +166,7 @@ func TestNoRequestIsLostBehindBalancers(t *testing.T) {
 	}
 	b.must("deploy", "--app", "hello", "--rev", "v1", "--timeout", "2m")
 	b.until(20*time.Second, "every server is ready", func() bool { return b.serving() == 12 })
-	stop := b.load()
+	stop := b.load(b.all...)
 	b.must("deploy", "--app", "hello", "--rev", "v2", "--timeout", "2m")
 	made, failed, why := stop()
 	b.serve("v2")
@@ -179,7 +179,7 @@ func TestNoRequestIsLostBehindBalancers(t *testing.T) {
 	}
 
 	b.group("")
-	stop = b.load()
+	stop = b.load(b.all...)
 	b.must("deploy", "--app", "hello", "--rev", "v3", "--timeout", "2m")
 	made, failed, why = stop()
 	t.Logf("without them: %d of %d requests failed (%s)", failed, made, why)
@@ -198,7 +198,7 @@ func TestDeathsWhileOut(t *testing.T) {
 	b.rude("v2")
 	b.must("deploy", "--app", "hello", "--rev", "v1", "--timeout", "2m")
 	b.until(20*time.Second, "every server is ready", func() bool { return b.serving() == 6 })
-	stop := b.load()
+	stop := b.load(b.all[0])
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -226,6 +226,9 @@ func TestDeathsWhileOut(t *testing.T) {
 	<-done
 	made, failed, why := stop()
 	t.Logf("%d of %d requests failed (%s)", failed, made, why)
+	if failed > 0 {
+		t.Errorf("%d of %d requests failed at the balancer that lived: %s", failed, made, why)
+	}
 	b.serve("v2")
 	b.until(20*time.Second, "everybody is back", func() bool { return b.serving() == 6 })
 	if err := b.fleet.RestartCoordinator(t.Context(), leader); err != nil {
@@ -251,10 +254,11 @@ func TestTrafficComesBack(t *testing.T) {
 	}
 	b.serve("v1")
 	b.until(20*time.Second, "everybody is back", func() bool { return b.serving() == 6 })
+	b.must("abort", b.deployment().Deployment.Id, "--leave", "--yes", "-m", "a test")
 
 	b.all[1].Kill()
 	out, code := b.dctl("deploy", "--app", "hello", "--rev", "v2", "--timeout", "2m")
-	if code == 0 || !strings.Contains(out, b.all[1].API) {
+	if code != 7 || !strings.Contains(out, b.all[1].API) {
 		t.Errorf("half of the balancers are down: exit %d\n%s", code, out)
 	}
 	b.serve("v1")
