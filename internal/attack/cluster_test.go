@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/artifacts/dirstore"
@@ -187,7 +189,12 @@ func (c *cluster) enrol(role, name, token string) stolen {
 	if kind, _, ok := strings.Cut(name, "-"); ok && role == "agent" {
 		r.Zone, r.Labels = "a", map[string]string{"role": kind}
 	}
-	out, err := agentv1.NewEnrolmentServiceClient(c.dial(c.nodes[0].Agents, stolen{})).Enrol(c.t.Context(), r)
+	client := agentv1.NewEnrolmentServiceClient(c.dial(c.nodes[0].Agents, stolen{}))
+	out, err := client.Enrol(c.t.Context(), r)
+	for end := time.Now().Add(20 * time.Second); status.Code(err) == codes.Unavailable && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond) // on a machine that is that busy a leader may change
+		out, err = client.Enrol(c.t.Context(), r)
+	}
 	if err != nil {
 		c.t.Fatalf("enrol %s: %v", name, err)
 	}
