@@ -369,6 +369,11 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 			out.Namesakes = append(out.Namesakes, id)
 		}
 	}
+	for _, o := range st.Outages {
+		if o.Host == h.ID {
+			out.OutOf = append(out.OutOf, o.App+": "+o.Pool.Name())
+		}
+	}
 	if h.Says != nil {
 		out.Says = &controlv1.Attributes{
 			Name: h.Says.Name, Zone: h.Says.Zone, Region: h.Says.Region, Labels: h.Says.Labels,

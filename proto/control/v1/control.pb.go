@@ -4236,12 +4236,13 @@ type Host struct {
 	Targets       []*Target              `protobuf:"bytes,8,rep,name=targets,proto3" json:"targets,omitempty"`
 	Coordinator   string                 `protobuf:"bytes,9,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // that holds its stream
 	SinceMs       int64                  `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
-	Quarantine    string                 `protobuf:"bytes,11,opt,name=quarantine,proto3" json:"quarantine,omitempty"`   // why it is quarantined
-	Says          *Attributes            `protobuf:"bytes,12,opt,name=says,proto3" json:"says,omitempty"`               // what its agent says of itself where that is something else; waits for a person
-	Differences   []string               `protobuf:"bytes,14,rep,name=differences,proto3" json:"differences,omitempty"` // of that, in words
-	Namesakes     []string               `protobuf:"bytes,15,rep,name=namesakes,proto3" json:"namesakes,omitempty"`     // ids of other hosts of its name
-	Approved      uint64                 `protobuf:"varint,13,opt,name=approved,proto3" json:"approved,omitempty"`      // how often a person has set its attributes
-	Revoked       string                 `protobuf:"bytes,16,opt,name=revoked,proto3" json:"revoked,omitempty"`         // who revoked its key
+	Quarantine    string                 `protobuf:"bytes,11,opt,name=quarantine,proto3" json:"quarantine,omitempty"`    // why it is quarantined
+	Says          *Attributes            `protobuf:"bytes,12,opt,name=says,proto3" json:"says,omitempty"`                // what its agent says of itself where that is something else; waits for a person
+	Differences   []string               `protobuf:"bytes,14,rep,name=differences,proto3" json:"differences,omitempty"`  // of that, in words
+	Namesakes     []string               `protobuf:"bytes,15,rep,name=namesakes,proto3" json:"namesakes,omitempty"`      // ids of other hosts of its name
+	Approved      uint64                 `protobuf:"varint,13,opt,name=approved,proto3" json:"approved,omitempty"`       // how often a person has set its attributes
+	Revoked       string                 `protobuf:"bytes,16,opt,name=revoked,proto3" json:"revoked,omitempty"`          // who revoked its key
+	OutOf         []string               `protobuf:"bytes,30,rep,name=out_of,json=outOf,proto3" json:"out_of,omitempty"` // pools that it was taken out of, with the application, by our doing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4386,6 +4387,13 @@ func (x *Host) GetRevoked() string {
 		return x.Revoked
 	}
 	return ""
+}
+
+func (x *Host) GetOutOf() []string {
+	if x != nil {
+		return x.OutOf
+	}
+	return nil
 }
 
 // Attributes are what a host is called, where it stands, and its labels.
@@ -7539,7 +7547,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"W\n" +
 	"\x15ListRevisionsResponse\x12>\n" +
-	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\xc8\x04\n" +
+	"\trevisions\x18\x01 \x03(\v2 .groundswell.control.v1.RevisionR\trevisions\"\xdf\x04\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -7559,7 +7567,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vdifferences\x18\x0e \x03(\tR\vdifferences\x12\x1c\n" +
 	"\tnamesakes\x18\x0f \x03(\tR\tnamesakes\x12\x1a\n" +
 	"\bapproved\x18\r \x01(\x04R\bapproved\x12\x18\n" +
-	"\arevoked\x18\x10 \x01(\tR\arevoked\x1a9\n" +
+	"\arevoked\x18\x10 \x01(\tR\arevoked\x12\x15\n" +
+	"\x06out_of\x18\x1e \x03(\tR\x05outOf\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcf\x01\n" +
