@@ -451,14 +451,18 @@ func (s *State) sawDone(r *Report, d Digest) bool {
 // and its test after: a late report changes no task, and no task settles without
 // a report of the revision.
 func (s *State) witnessReport(r *Report) func() error {
+	t := s.Target(r.Host, r.App)
+	if t == nil || len(s.openOn(t)) == 0 {
+		return func() error { return nil }
+	}
 	was := map[string]TaskStatus{}
-	for _, d := range s.open {
-		if task := d.Tasks[r.Host]; task != nil && d.App == r.App {
+	for _, d := range s.openOn(t) {
+		if task := d.Tasks[r.Host]; task != nil {
 			was[d.ID] = task.Status
 		}
 	}
 	return func() error {
-		for _, d := range s.open {
+		for _, d := range s.openOn(t) {
 			task := d.Tasks[r.Host]
 			old, ok := was[d.ID]
 			if task == nil || !ok || task.Status == old {
