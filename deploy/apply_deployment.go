@@ -346,7 +346,7 @@ func (s *State) wentBack(g *Group, d *Deployment) {
 			t.Seals = sealed(t.Seals, Seal{Deployment: d.ID, Revision: goal, At: s.Now})
 		}
 	}
-	d.undo(g)
+	s.undo(g, d)
 	if d.Undoes == "" {
 		g.seal(Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
 	}
@@ -354,15 +354,19 @@ func (s *State) wentBack(g *Group, d *Deployment) {
 
 // undo marks the deployments that an inverse one has taken back: what it names,
 // with everything of the same revision, or all since its goal first passed.
-func (d *Deployment) undo(g *Group) {
+func (s *State) undo(g *Group, d *Deployment) {
 	passed := false
-	for _, o := range g.all {
+	for _, o := range slices.Clone(g.all) {
+		undone := false
 		switch {
 		case o.Inverse || o.Seq >= d.Seq:
 		case d.Undoes != "":
-			o.Undone = o.Undone || o.Revision == d.Leaves
+			undone = o.Revision == d.Leaves
 		case passed:
-			o.Undone = true
+			undone = true
+		}
+		if undone && !o.Undone {
+			s.rewrite(o).Undone = true
 		}
 		passed = passed || o.Revision == d.Revision && o.Status == DeploymentStatusSucceeded
 	}

@@ -13,6 +13,9 @@ func (s *State) groupDefined(e GroupDefined) error {
 		before = g.Selector
 	} else {
 		g = &Group{App: e.App, Name: e.Group, Members: map[string]bool{}, Bad: map[Digest]string{}}
+		if s.Rules >= 3 {
+			g.Since = s.Seq
+		}
 		g.derive(nil)
 		s.Groups[g.Key()] = g
 	}
@@ -101,10 +104,7 @@ func (s *State) isolate(h *Host, on bool) {
 
 // flapped notes a coming or going; the last ones are enough to tell.
 func (s *State) flapped(h *Host) {
-	h.Flaps = append(h.Flaps, s.Now)
-	if len(h.Flaps) > flaps {
-		h.Flaps = slices.Delete(h.Flaps, 0, len(h.Flaps)-flaps)
-	}
+	h.Flaps = append(slices.Clone(h.Flaps[max(0, len(h.Flaps)+1-flaps):]), s.Now)
 	s.sortFlapping(h)
 }
 

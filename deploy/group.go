@@ -22,6 +22,9 @@ type Group struct {
 	Last      string            `json:"last,omitempty"`   // newest deployment
 	Layout    Layout            `json:"layout,omitzero"`
 	History   []Seal            `json:"history,omitempty"` // what passed, oldest first; see seal
+	// Since counts the deployments that there were when it was defined: they are of
+	// another group that had its name; from level 3 on.
+	Since uint64 `json:"since,omitempty"`
 	// NextSelector takes the place of Selector once no deployment is in flight.
 	NextSelector string `json:"next_selector,omitempty"`
 
@@ -47,7 +50,7 @@ func (g *Group) Key() string { return GroupKey(g.App, g.Name) }
 func GroupKey(app, group string) string { return app + "/" + group }
 
 // derive builds the group's indexes; its targets are counted by State.add.
-// It is given every deployment of the state, oldest first.
+// It is given its deployments, oldest first.
 func (g *Group) derive(all []*Deployment) {
 	g.use, g.all, g.open, g.good = nil, nil, nil, nil
 	g.behind, g.catchingUp, g.targets = map[string]struct{}{}, map[string]struct{}{}, map[string]*Target{}
@@ -61,12 +64,10 @@ func (g *Group) derive(all []*Deployment) {
 	if g.Grades == nil {
 		g.Grades = map[Digest]Grade{}
 	}
+	g.all = all
 	for _, d := range all {
-		if d.App == g.App && d.Group == g.Name {
-			g.all = append(g.all, d)
-			if !d.Status.Terminal() {
-				g.open = append(g.open, d)
-			}
+		if !d.Status.Terminal() {
+			g.open = append(g.open, d)
 		}
 	}
 }

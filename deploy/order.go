@@ -21,6 +21,14 @@ func sorted[V any](m map[string]V) iter.Seq2[string, V] {
 	}
 }
 
+// visit calls f with everything in a map, in an order that is chance: for what is to be
+// sorted, or filed under its key, elsewhere.
+func visit[K comparable, V any](m map[K]V, f func(K, V)) {
+	for k, v := range maps.All(m) {
+		f(k, v)
+	}
+}
+
 // hash is a stable hash of a text, well mixed.
 func hash(text string) uint64 {
 	h := fnv.New64a()

@@ -23,7 +23,7 @@ type State struct {
 	Groups      map[string]*Group               `json:"groups"`    // by GroupKey
 	Revisions   map[string]map[Digest]*Revision `json:"revisions"` // by application
 	Deployments map[string]*Deployment          `json:"deployments"`
-	Requests    map[string]Answer               `json:"requests"`
+	Requests    map[string]*Answer              `json:"requests"`
 	RequestLog  []string                        `json:"request_log"` // ids, oldest first
 	Freezes     []Freeze                        `json:"freezes,omitempty"`
 	// RequestFloor is the wall time of the newest request whose id is forgotten.
@@ -39,6 +39,7 @@ type State struct {
 	Violated func(error) `json:"-"`
 
 	open      []*Deployment // not terminal, by Seq; derived
+	answers   []*Answer     // of RequestLog; derived
 	whole     wholes
 	touched   touched
 	moves     moves
@@ -83,7 +84,14 @@ func (s *State) Rebuild() {
 		s.Deployments = map[string]*Deployment{}
 	}
 	if s.Requests == nil {
-		s.Requests = map[string]Answer{}
+		s.Requests = map[string]*Answer{}
+	}
+	s.answers = make([]*Answer, len(s.RequestLog))
+	for i, id := range s.RequestLog {
+		if s.Requests[id] == nil {
+			s.Requests[id] = &Answer{}
+		}
+		s.answers[i] = s.Requests[id]
 	}
 	s.namesakes = map[string]int{}
 	for _, h := range sorted(s.Hosts) {
@@ -106,9 +114,14 @@ func (s *State) Rebuild() {
 			s.open = append(s.open, d)
 		}
 	}
+	of := map[string][]*Deployment{}
+	for _, d := range all {
+		key := GroupKey(d.App, d.Group)
+		of[key] = append(of[key], d)
+	}
 	for _, k := range slices.Sorted(maps.Keys(s.Groups)) {
 		g := s.Groups[k]
-		g.derive(all)
+		g.derive(slices.DeleteFunc(of[k], func(d *Deployment) bool { return d.Seq <= g.Since }))
 		g.placeAll(func(h string) *Target {
 			if t := s.Target(h, g.App); t != nil && t.Group == g.Name {
 				return t

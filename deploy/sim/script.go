@@ -28,10 +28,10 @@ type Session struct {
 	answers map[string]deploy.Verdict // of gates, by name and by name and key
 }
 
-// NewSession returns a session on a new world without random faults.
+// NewSession returns a session on a new world without random faults, by the newest rules.
 func NewSession(seed uint64) *Session {
 	s := &Session{World: New(seed, Faults{}), answers: map[string]deploy.Verdict{}}
-	s.World.Deep = true
+	s.World.Deep, s.World.State.Rules = true, deploy.RulesKnown
 	s.World.Gate = s.answer
 	s.World.Quiet = func(e deploy.Event) bool {
 		_, observed := e.(deploy.GateObserved)
