@@ -61,6 +61,7 @@ func every() []deploy.Event {
 		deploy.StagingRetried{},
 		deploy.TasksReopened{},
 		deploy.GatesAnswered{},
+		deploy.RevisionsPruned{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()

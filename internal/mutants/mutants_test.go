@@ -654,6 +654,14 @@ var table = []mutant{
 		"^TestEndedDeploymentsAreBoundedByBytes$",
 	},
 	{
+		"a way back is pruned", "deploy/revision.go", "need(\"it is in the history of group \"+g.Name, seal.Revision)",
+		"_ = seal", "./deploy", "^TestWhatIsNeededStays$",
+	},
+	{
+		"what is needed is pruned", "deploy/revision.go", "&& needed[d] == \"\" {", "{",
+		"./deploy", "^TestScenario$/^prune.txt$",
+	},
+	{
 		"what has ended is encoded again", "coordinator/state/snapshot.go", "slices.Equal(old.of, f.of)",
 		"false", "./coordinator/state", "^TestWhatHasEndedIsEncodedOnce$",
 	},
