@@ -98,8 +98,8 @@ func everyWave(string) bool { return true }
 // bad returns the deployment that marked the revision bad, and its group: in
 // any group of the application.
 func (s *State) bad(app string, d Digest) (deployment, group string) {
-	for _, g := range sorted(s.Groups) {
-		if g.App == app && g.Bad[d] != "" {
+	for _, g := range s.groupsOf(app) {
+		if g.Bad[d] != "" {
 			return g.Bad[d], g.Name
 		}
 	}
@@ -311,11 +311,9 @@ func (s *State) succeeded(g *Group, d *Deployment) {
 		s.wentBack(g, d)
 		return
 	}
-	for _, other := range sorted(s.Groups) {
-		if other.App == g.App { // a mark is lifted by a success, wherever it was made
-			delete(other.Bad, d.Revision)
-			other.forgetGood()
-		}
+	for _, other := range s.groupsOf(g.App) { // a mark is lifted by a success, wherever it was made
+		delete(other.Bad, d.Revision)
+		other.forgetGood()
 	}
 	line := Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now}
 	g.seal(line)

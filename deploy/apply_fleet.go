@@ -17,7 +17,7 @@ func (s *State) groupDefined(e GroupDefined) error {
 			g.Since = s.Seq
 		}
 		g.derive(nil)
-		s.Groups[g.Key()] = g
+		s.addGroup(g)
 	}
 	g.Artifacts, g.Config, g.Source = e.Artifacts, e.Config, e.Source
 	g.NextSelector = ""
@@ -51,7 +51,7 @@ func (s *State) groupDeleted(e GroupDeleted) error {
 			s.depart(t, "the group was deleted")
 		}
 	}
-	delete(s.Groups, g.Key())
+	s.removeGroup(g)
 	return nil
 }
 
@@ -409,10 +409,8 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 	if !renamed {
 		return nil
 	}
-	for _, g := range sorted(s.Groups) { // assignments carry the newest name
-		if g.App == e.App {
-			s.reassignGroup(g.App, g.Name)
-		}
+	for _, g := range s.groupsOf(e.App) { // assignments carry the newest name
+		s.reassignGroup(g.App, g.Name)
 	}
 	return nil
 }

@@ -17,6 +17,9 @@ func Check(s *State) error {
 		}
 	}
 	for key, g := range sorted(s.Groups) {
+		if at, found := s.findGroup(g.App, g.Name); !found || len(s.groups) != len(s.Groups) || s.groups[at] != g {
+			return fmt.Errorf("group %s is not where it belongs among %d of %d", key, len(s.groups), len(s.Groups))
+		}
 		if err := s.checkGroup(key, g); err != nil {
 			return err
 		}

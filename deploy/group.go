@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -155,6 +156,36 @@ func (g *Group) intend(d *Deployment) {
 			t.Drift, t.Declared, t.LeftBy = "left as it is by "+d.ID, true, d.ID
 		}
 	}
+}
+
+// addGroup files a group, removeGroup forgets it: in the map, and in order.
+func (s *State) addGroup(g *Group) {
+	s.Groups[g.Key()] = g
+	at, _ := s.findGroup(g.App, g.Name)
+	s.groups = slices.Insert(s.groups, at, g)
+}
+
+func (s *State) removeGroup(g *Group) {
+	delete(s.Groups, g.Key())
+	if at, found := s.findGroup(g.App, g.Name); found {
+		s.groups = slices.Delete(s.groups, at, at+1)
+	}
+}
+
+func (s *State) findGroup(app, name string) (int, bool) {
+	return slices.BinarySearchFunc(s.groups, name, func(g *Group, name string) int {
+		return cmp.Or(strings.Compare(g.App, app), strings.Compare(g.Name, name))
+	})
+}
+
+// groupsOf returns the groups of an application, in order.
+func (s *State) groupsOf(app string) []*Group {
+	from, _ := s.findGroup(app, "")
+	to := from
+	for to < len(s.groups) && s.groups[to].App == app {
+		to++
+	}
+	return s.groups[from:to]
 }
 
 // Newest returns the group's newest deployment that has not ended, or nil.

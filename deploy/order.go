@@ -13,6 +13,9 @@ import (
 // sorted iterates a map by key, the only way a map is ranged over here.
 func sorted[V any](m map[string]V) iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) {
+		if len(m) == 0 { // of most groups
+			return
+		}
 		for _, k := range slices.Sorted(maps.Keys(m)) {
 			if !yield(k, m[k]) {
 				return

@@ -69,10 +69,7 @@ func (s *State) Needed(app string) map[Digest]string {
 			}
 		}
 	}
-	for _, g := range sorted(s.Groups) {
-		if g.App != app {
-			continue
-		}
+	for _, g := range s.groupsOf(app) {
 		for _, seal := range g.History {
 			need("it is in the history of group "+g.Name, seal.Revision)
 		}

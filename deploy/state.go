@@ -40,6 +40,7 @@ type State struct {
 
 	open      []*Deployment // not terminal, by Seq; derived
 	answers   []*Answer     // of RequestLog; derived
+	groups    []*Group      // by application and name; derived
 	whole     wholes
 	touched   touched
 	moves     moves
@@ -106,7 +107,7 @@ func (s *State) Rebuild() {
 	}
 	all := slices.SortedFunc(maps.Values(s.Deployments),
 		func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
-	s.whole = wholes{}
+	s.whole, s.groups = wholes{}, nil
 	for _, d := range all {
 		d.derive()
 		s.whole.add(d)
@@ -121,6 +122,7 @@ func (s *State) Rebuild() {
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Groups)) {
 		g := s.Groups[k]
+		s.addGroup(g)
 		g.derive(slices.DeleteFunc(of[k], func(d *Deployment) bool { return d.Seq <= g.Since }))
 		g.placeAll(func(h string) *Target {
 			if t := s.Target(h, g.App); t != nil && t.Group == g.Name {

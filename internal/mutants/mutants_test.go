@@ -658,7 +658,7 @@ var table = []mutant{
 		"_ = seal", "./deploy", "^TestWhatIsNeededStays$",
 	},
 	{
-		"what is needed is pruned", "deploy/revision.go", "&& needed[d] == \"\" {", "{",
+		"what is needed is pruned", "deploy/revision.go", "needed[d] == \"\" {", "needed[d] != \"-\" {",
 		"./deploy", "^TestScenario$/^prune.txt$",
 	},
 	{
