@@ -654,6 +654,10 @@ var table = []mutant{
 		"^TestEndedDeploymentsAreBoundedByBytes$",
 	},
 	{
+		"what was deleted is sent to followers", "coordinator/consensus/disk.go", "	d.newest.forget()\n", "",
+		"./coordinator/consensus", "^TestEntriesOfLate$",
+	},
+	{
 		"a way back is pruned", "deploy/revision.go", "need(\"it is in the history of group \"+g.Name, seal.Revision)",
 		"_ = seal", "./deploy", "^TestWhatIsNeededStays$",
 	},
