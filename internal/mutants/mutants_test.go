@@ -658,6 +658,15 @@ var table = []mutant{
 		"./coordinator/consensus", "^TestEntriesOfLate$",
 	},
 	{
+		"the rest of an old snapshot is damage", "coordinator/consensus/snapshots.go", "len(newer) < snapshots",
+		"len(newer) >= 0",
+		"./coordinator/consensus", "^TestASnapshotThatWasBeingRemoved$",
+	},
+	{
+		"a snapshot that lacks a file is removed", "coordinator/consensus/snapshots.go", "len(newer) < snapshots",
+		"len(newer) < 0", "./coordinator/consensus", "^TestASnapshotThatWasBeingRemoved$",
+	},
+	{
 		"a way back is pruned", "deploy/revision.go", "need(\"it is in the history of group \"+g.Name, seal.Revision)",
 		"_ = seal", "./deploy", "^TestWhatIsNeededStays$",
 	},
