@@ -46,6 +46,9 @@ func (s *State) revisionsPruned(e RevisionsPruned) error {
 	for _, d := range e.Digests {
 		if s.Revisions[e.App][d] != nil && needed[d] == "" {
 			delete(s.Revisions[e.App], d)
+			for _, g := range s.groupsOf(e.App) {
+				delete(g.Grades, d) // no history names it; a mark of a bad one stays
+			}
 			pruned++
 		}
 	}

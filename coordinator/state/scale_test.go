@@ -193,6 +193,18 @@ func TestWhatHasEndedIsEncodedOnce(t *testing.T) {
 	}
 }
 
+// TestAnImageAllocatesForGroupsAlone: neither hosts nor deployments that have ended cost
+// entries, which wait for the image, an allocation each.
+func TestAnImageAllocatesForGroupsAlone(t *testing.T) {
+	allocs := func(f *fleet) float64 { return testing.AllocsPerRun(5, func() { f.image() }) }
+	few, many := newFleet(t, 400, 20), newFleet(t, 400, 300)
+	groups := float64(len(many.state.Groups))
+	a, b := allocs(few), allocs(many)
+	if b > a+3*groups || b > 10*groups || len(many.state.Hosts) < 400 { // maps of grades grow
+		t.Errorf("an image makes %v allocations after 20 deployments, %v after 300, of %v groups", a, b, groups)
+	}
+}
+
 // BenchmarkSnapshot takes and reads snapshots of 30,000 hosts and 5,000 deployments.
 // Entries wait for the image alone. CPU time is of the process, its garbage collector
 // included: a wall clock would measure whoever shares the machine.
