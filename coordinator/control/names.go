@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sort"
@@ -22,7 +23,9 @@ func groups(st *deploy.State) []*deploy.Group {
 // revisions returns an application's revisions, newest first.
 func revisions(st *deploy.State, app string) []*deploy.Revision {
 	out := slices.Collect(maps.Values(st.Revisions[app]))
-	sort.Slice(out, func(i, j int) bool { return out[i].Index > out[j].Index })
+	slices.SortFunc(out, func(a, b *deploy.Revision) int {
+		return cmp.Or(cmp.Compare(b.Index, a.Index), cmp.Compare(a.Digest, b.Digest))
+	})
 	return out
 }
 
