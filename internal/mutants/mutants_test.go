@@ -153,6 +153,30 @@ var table = []mutant{
 		"./coordinator", "^TestTokensEndWithTheirMaker$",
 	},
 	{
+		"an application is stopped under traffic that was let in again", "agent/task/program.go",
+		"	if b.a.Traffic && !w.Drained {\n		b.hookOf(w.Installed", "	if false {\n		b.hookOf(w.Installed",
+		"./agent/task", "^TestNothingIsStoppedUnderTraffic$",
+	},
+	{
+		"what a pool said before it was asked first is forgotten", "deploy/traffic.go",
+		"			old.Allowed = false\n", "			old.Allowed, old.Found = false, e.Found\n", "./deploy", "^TestOutages$",
+	},
+	{
+		"a host takes another one out of its pool", "coordinator/traffic/service.go",
+		"case traffic == nil || !slices.Contains(traffic.Pools, p):", "case traffic == nil:",
+		"./coordinator/traffic", "^TestWhoMayMoveWhom$",
+	},
+	{
+		"a host leaves its pool without a permit", "coordinator/traffic/service.go",
+		"case !r.Allow && (!t.Open || t.Permit == deploy.PermitNone):", "case false:",
+		"./coordinator/traffic", "^TestWhoMayMoveWhom$",
+	},
+	{
+		"a host that its pool does not take is left in it", "coordinator/traffic/service.go",
+		"	return errors.Join(err, m.set(ctx, deploy.TrafficBlocked, nil), m.b.Close(ctx, m.at))", "	return err",
+		"./coordinator/traffic", "^TestMoves$",
+	},
+	{
 		"a refused presence stream is waited on", "coordinator/peers.go",
 		"		case err := <-ended:\n			ended <- err\n			return err\n",
 		"", "./coordinator", "^TestARefusedPresenceIsHeard$",
