@@ -268,6 +268,10 @@ func (c *Cluster) revoke(e IdentityRevoked) error {
 	if c.Identities[e.Identity].Revoked != "" {
 		return nil
 	}
+	if role == "operator" && c.Access != nil && c.governs(c.Access.Admins, "") && !c.governs(c.Access.Admins, name) {
+		return refuse(deploy.Conflict, "%s is the last who may change who may do what; give that to somebody else first "+
+			"(`dctl access apply`)", name)
+	}
 	c.setRevoked(e.Identity, e.Request.Actor)
 	for key, use := range c.BreakGlass {
 		if role == "operator" && use.Name == name && use.Revoked == "" {

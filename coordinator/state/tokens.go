@@ -4,6 +4,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/groundswell/groundswell/deploy"
 )
@@ -77,6 +80,16 @@ func (c *Cluster) openToken(e TokenCreated, at moment) error {
 		Ends: at.now + deploy.Time(e.Life), Uses: max(1, e.Uses),
 	}
 	return nil
+}
+
+// TokensFrom lists the tokens whose ids begin so, in order; "" begins none.
+func (c *Cluster) TokensFrom(prefix string) (ids []string) {
+	for _, id := range slices.Sorted(maps.Keys(c.Tokens)) {
+		if prefix != "" && strings.HasPrefix(id, prefix) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (c *Cluster) revokeToken(e TokenRevoked) error {

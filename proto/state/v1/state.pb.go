@@ -25,11 +25,14 @@ const (
 )
 
 type Entry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // FSM time, nanoseconds
-	WallMs        int64                  `protobuf:"varint,2,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
-	Events        []*Event               `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
-	Rules         int64                  `protobuf:"varint,4,opt,name=rules,proto3" json:"rules,omitempty"` // level of the state as it was proposed; 0 is from before there were levels
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	At     int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // FSM time, nanoseconds
+	WallMs int64                  `protobuf:"varint,2,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
+	Events []*Event               `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	Rules  int64                  `protobuf:"varint,4,opt,name=rules,proto3" json:"rules,omitempty"` // level of the state as it was proposed; 0 is from before there were levels
+	// 1 and the index of the access document by which a person may have this; refused
+	// once there is another. 0 where nobody asked, as for what the scheduler decides.
+	AllowedBy     uint64 `protobuf:"varint,70,opt,name=allowed_by,json=allowedBy,proto3" json:"allowed_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -88,6 +91,13 @@ func (x *Entry) GetEvents() []*Event {
 func (x *Entry) GetRules() int64 {
 	if x != nil {
 		return x.Rules
+	}
+	return 0
+}
+
+func (x *Entry) GetAllowedBy() uint64 {
+	if x != nil {
+		return x.AllowedBy
 	}
 	return 0
 }
@@ -158,6 +168,7 @@ type Event struct {
 	//	*Event_RingKeyUsed
 	//	*Event_RingKeyRetired
 	//	*Event_InstanceCleared
+	//	*Event_AccessChanged
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -758,6 +769,15 @@ func (x *Event) GetInstanceCleared() *InstanceCleared {
 	return nil
 }
 
+func (x *Event) GetAccessChanged() *AccessChanged {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_AccessChanged); ok {
+			return x.AccessChanged
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -1011,6 +1031,10 @@ type Event_InstanceCleared struct {
 	InstanceCleared *InstanceCleared `protobuf:"bytes,79,opt,name=instance_cleared,json=instanceCleared,proto3,oneof"`
 }
 
+type Event_AccessChanged struct {
+	AccessChanged *AccessChanged `protobuf:"bytes,170,opt,name=access_changed,json=accessChanged,proto3,oneof"`
+}
+
 func (*Event_GroupDefined) isEvent_Fact() {}
 
 func (*Event_HostEnrolled) isEvent_Fact() {}
@@ -1134,6 +1158,8 @@ func (*Event_RingKeyUsed) isEvent_Fact() {}
 func (*Event_RingKeyRetired) isEvent_Fact() {}
 
 func (*Event_InstanceCleared) isEvent_Fact() {}
+
+func (*Event_AccessChanged) isEvent_Fact() {}
 
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5416,7 +5442,8 @@ type FreezeSet struct {
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
-	For           int64                  `protobuf:"varint,4,opt,name=for,proto3" json:"for,omitempty"` // nanoseconds of FSM time; 0 until it is lifted
+	For           int64                  `protobuf:"varint,4,opt,name=for,proto3" json:"for,omitempty"`  // nanoseconds of FSM time; 0 until it is lifted
+	Own           bool                   `protobuf:"varint,70,opt,name=own,proto3" json:"own,omitempty"` // it replaces no freeze of another actor
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5479,6 +5506,13 @@ func (x *FreezeSet) GetFor() int64 {
 	return 0
 }
 
+func (x *FreezeSet) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
 type FreezesEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -5520,6 +5554,7 @@ type FreezeLifted struct {
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	Own           bool                   `protobuf:"varint,70,opt,name=own,proto3" json:"own,omitempty"` // not that of another actor
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5573,6 +5608,13 @@ func (x *FreezeLifted) GetGroup() string {
 		return x.Group
 	}
 	return ""
+}
+
+func (x *FreezeLifted) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
 }
 
 type Hold struct {
@@ -7857,16 +7899,95 @@ func (x *RingKeyRetired) GetId() string {
 	return ""
 }
 
+// AccessChanged replaces the document of who may do what.
+type AccessChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`    // access.yaml
+	Admins        []string               `protobuf:"bytes,3,rep,name=admins,proto3" json:"admins,omitempty"`    // who may change it by it; "*" is every operator
+	Guarded       bool                   `protobuf:"varint,4,opt,name=guarded,proto3" json:"guarded,omitempty"` // refused unless the document in force has this index; 0 is none
+	Index         uint64                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessChanged) Reset() {
+	*x = AccessChanged{}
+	mi := &file_state_v1_state_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessChanged) ProtoMessage() {}
+
+func (x *AccessChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessChanged.ProtoReflect.Descriptor instead.
+func (*AccessChanged) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *AccessChanged) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *AccessChanged) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *AccessChanged) GetAdmins() []string {
+	if x != nil {
+		return x.Admins
+	}
+	return nil
+}
+
+func (x *AccessChanged) GetGuarded() bool {
+	if x != nil {
+		return x.Guarded
+	}
+	return false
+}
+
+func (x *AccessChanged) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 var File_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"{\n" +
+	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"\x9a\x01\n" +
 	"\x05Entry\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xc1%\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\x12\x1d\n" +
+	"\n" +
+	"allowed_by\x18F \x01(\x04R\tallowedBy\"\x90&\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -7940,7 +8061,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x0ering_key_added\x18L \x01(\v2\".groundswell.state.v1.RingKeyAddedH\x00R\fringKeyAdded\x12G\n" +
 	"\rring_key_used\x18M \x01(\v2!.groundswell.state.v1.RingKeyUsedH\x00R\vringKeyUsed\x12P\n" +
 	"\x10ring_key_retired\x18N \x01(\v2$.groundswell.state.v1.RingKeyRetiredH\x00R\x0eringKeyRetired\x12R\n" +
-	"\x10instance_cleared\x18O \x01(\v2%.groundswell.state.v1.InstanceClearedH\x00R\x0finstanceClearedB\x06\n" +
+	"\x10instance_cleared\x18O \x01(\v2%.groundswell.state.v1.InstanceClearedH\x00R\x0finstanceCleared\x12M\n" +
+	"\x0eaccess_changed\x18\xaa\x01 \x01(\v2#.groundswell.state.v1.AccessChangedH\x00R\raccessChangedB\x06\n" +
 	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -8351,17 +8473,19 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\fGroupDeleted\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\x03 \x01(\tR\x05group\"~\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"\x90\x01\n" +
 	"\tFreezeSet\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x03 \x01(\tR\x05group\x12\x10\n" +
-	"\x03for\x18\x04 \x01(\x03R\x03for\"\x0e\n" +
-	"\fFreezesEnded\"o\n" +
+	"\x03for\x18\x04 \x01(\x03R\x03for\x12\x10\n" +
+	"\x03own\x18F \x01(\bR\x03own\"\x0e\n" +
+	"\fFreezesEnded\"\x81\x01\n" +
 	"\fFreezeLifted\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\x03 \x01(\tR\x05group\"B\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x10\n" +
+	"\x03own\x18F \x01(\bR\x03own\"B\n" +
 	"\x04Hold\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -8535,7 +8659,13 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\vRingKeyUsed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\" \n" +
 	"\x0eRingKeyRetired\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02idB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xa8\x01\n" +
+	"\rAccessChanged\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
+	"\x06admins\x18\x03 \x03(\tR\x06admins\x12\x18\n" +
+	"\aguarded\x18\x04 \x01(\bR\aguarded\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05indexB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
 
 var (
 	file_state_v1_state_proto_rawDescOnce sync.Once
@@ -8549,7 +8679,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 98)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -8646,8 +8776,9 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*RingKeyAdded)(nil),       // 92: groundswell.state.v1.RingKeyAdded
 	(*RingKeyUsed)(nil),        // 93: groundswell.state.v1.RingKeyUsed
 	(*RingKeyRetired)(nil),     // 94: groundswell.state.v1.RingKeyRetired
-	nil,                        // 95: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 96: groundswell.state.v1.Attributes.LabelsEntry
+	(*AccessChanged)(nil),      // 95: groundswell.state.v1.AccessChanged
+	nil,                        // 96: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 97: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -8713,83 +8844,85 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	93,  // 60: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
 	94,  // 61: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
 	72,  // 62: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
-	12,  // 63: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 64: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 65: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 66: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 67: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 68: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 69: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 70: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 71: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 72: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 73: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 74: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 75: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 76: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 77: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 78: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 79: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 80: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 81: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 82: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 83: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 84: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 85: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 86: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 87: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 88: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 89: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 90: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 91: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	95,  // 92: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	21,  // 93: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	96,  // 94: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 95: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 96: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 97: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 98: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 99: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	27,  // 100: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 101: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	31,  // 102: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	32,  // 103: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	34,  // 104: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	34,  // 105: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	41,  // 106: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	43,  // 107: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	51,  // 108: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	53,  // 109: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
-	52,  // 110: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 111: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 112: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 113: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	59,  // 114: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	64,  // 115: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 116: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 117: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 118: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	21,  // 119: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	21,  // 120: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	74,  // 121: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	74,  // 122: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	2,   // 123: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	2,   // 124: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	21,  // 125: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 126: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 127: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 128: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 129: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 130: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 131: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 132: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	88,  // 133: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	2,   // 134: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
-	135, // [135:135] is the sub-list for method output_type
-	135, // [135:135] is the sub-list for method input_type
-	135, // [135:135] is the sub-list for extension type_name
-	135, // [135:135] is the sub-list for extension extendee
-	0,   // [0:135] is the sub-list for field type_name
+	95,  // 63: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
+	12,  // 64: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 65: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 66: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 67: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 68: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 69: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 70: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 71: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 72: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 73: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 74: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 75: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 76: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 77: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 78: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 79: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 80: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 81: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 82: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 83: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 84: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 85: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 86: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 87: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 88: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 89: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 90: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 91: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 92: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	96,  // 93: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	21,  // 94: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	97,  // 95: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	2,   // 96: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 97: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 98: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 99: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 100: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	27,  // 101: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 102: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	31,  // 103: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	32,  // 104: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	34,  // 105: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	34,  // 106: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	41,  // 107: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	43,  // 108: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	51,  // 109: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	53,  // 110: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	52,  // 111: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 112: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 113: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 114: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	59,  // 115: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	64,  // 116: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 117: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 118: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 119: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	21,  // 120: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	21,  // 121: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	74,  // 122: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	74,  // 123: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	2,   // 124: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	2,   // 125: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	21,  // 126: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	2,   // 127: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 128: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 129: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 130: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 131: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 132: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 133: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	88,  // 134: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	2,   // 135: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 136: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
+	137, // [137:137] is the sub-list for method output_type
+	137, // [137:137] is the sub-list for method input_type
+	137, // [137:137] is the sub-list for extension type_name
+	137, // [137:137] is the sub-list for extension extendee
+	0,   // [0:137] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -8860,6 +8993,7 @@ func file_state_v1_state_proto_init() {
 		(*Event_RingKeyUsed)(nil),
 		(*Event_RingKeyRetired)(nil),
 		(*Event_InstanceCleared)(nil),
+		(*Event_AccessChanged)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -8867,7 +9001,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   97,
+			NumMessages:   98,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
