@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/groundswell/groundswell/coordinator/access"
 	"github.com/groundswell/groundswell/coordinator/consensus"
 	"github.com/groundswell/groundswell/coordinator/control"
 	"github.com/groundswell/groundswell/coordinator/fleet"
@@ -47,6 +48,9 @@ type Coordinator struct {
 	refusals  *refusals
 	full      atomic.Bool // the disk
 	members   *members
+	rulebook  rulebook
+	needs     map[string]need
+	former    *access.Document // of Options.Approvers; nil without any
 	stores    *stores
 	raft      *raftLayer
 	// ringChanges has its one place taken while keys of the ring on disk are brought in
@@ -77,11 +81,15 @@ func Run(ctx context.Context, o Options) error {
 	c := &Coordinator{
 		o: o, ringChanges: make(chan struct{}, 1), failed: make(chan error, 1),
 		activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
+		needs: needs(),
 		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}},
 		refusals: newRefusals(o.Log, func(method string) bool {
 			_, known := rows[method]
 			return known || method == rpc.Handshake
 		}),
+	}
+	if len(o.Approvers) > 0 {
+		c.former, _ = access.Parse(access.OfApprovers(o.Approvers), accessFile) // Validate has read it
 	}
 	if err := c.open(ctx); err != nil {
 		return errors.Join(err, c.close())
@@ -269,6 +277,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.followCAs(ctx) })
 	g.Go(func() error { return c.followRingKeys(ctx) })
 	g.Go(func() error { return c.recheck(ctx) })
+	g.Go(func() error { return c.refuseApprovers(ctx) })
 	g.Go(func() error { return c.watchContact(ctx) })
 	g.Go(func() error { return c.compare(ctx) })
 	g.Go(func() error { return c.recordBreakGlass(ctx) })

@@ -3,12 +3,11 @@ package coordinator
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/groundswell/groundswell/coordinator/access"
 	"github.com/groundswell/groundswell/coordinator/control"
 	"github.com/groundswell/groundswell/coordinator/enrol"
 	"github.com/groundswell/groundswell/coordinator/sessions"
@@ -57,7 +56,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 func (c *Coordinator) newServer() *rpc.Server {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
-		Admit: c.admit, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
+		Admit: c.admit, May: c.may, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
@@ -106,16 +105,12 @@ func (c *Coordinator) newControl() *control.Service {
 			p, _ := rpc.Caller(ctx)
 			return p.ID
 		},
-		Groups: func(actor string) (out []string) {
-			for _, group := range slices.Sorted(maps.Keys(c.o.Approvers)) {
-				if slices.Contains(c.o.Approvers[group], actor) {
-					out = append(out, group)
-				}
-			}
-			return out
+		Sight: c.sight, Groups: c.teams, Approvers: c.approvers,
+		OwnFreeze: func(ctx context.Context, app, group string) bool {
+			r, _ := c.rights(ctx)
+			return !r.May(access.LiftFreeze, app, group)
 		},
-		Approvers: func(group string) int { return len(c.o.Approvers[group]) },
-		Token:     c.createToken, Person: c.person, Cluster: c.clusterStatus,
+		Token: c.createToken, Person: c.person, Cluster: c.clusterStatus,
 		Revoked: func(host string) (by string) {
 			c.store.ViewCluster(func(s *state.Cluster) { by = s.Identities["agent/"+host].Revoked })
 			return by

@@ -107,8 +107,6 @@ say it too:
     prometheus: http://prometheus.example:9090
     webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256
     webhooks: [ci.example]  # hosts that webhook gates may name; none is any
-  approvers:           # groups that approval gates name, of operators
-    oncall: [ann, bob]
   certificateLife: 720h # of every certificate; renewed at two thirds of it
   deadAfter: 72h        # a voter that is silent for so long is removed, if all
                         # others answer and three of them stay

@@ -6731,6 +6731,8 @@ type ClusterStatusResponse struct {
 	NextRingKey    string                 `protobuf:"bytes,19,opt,name=next_ring_key,json=nextRingKey,proto3" json:"next_ring_key,omitempty"`          // of the gossip ring, that is brought in
 	WithoutRingKey []string               `protobuf:"bytes,20,rep,name=without_ring_key,json=withoutRingKey,proto3" json:"without_ring_key,omitempty"` // coordinators that lack it
 	Rules          int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"`                                          // level of the rules of the log
+	AccessIndex    uint64                 `protobuf:"varint,70,opt,name=access_index,json=accessIndex,proto3" json:"access_index,omitempty"`           // of the access document in force; 0 is none
+	EverybodyAdmin bool                   `protobuf:"varint,71,opt,name=everybody_admin,json=everybodyAdmin,proto3" json:"everybody_admin,omitempty"`  // every operator may do everything
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -6912,6 +6914,20 @@ func (x *ClusterStatusResponse) GetRules() int32 {
 	return 0
 }
 
+func (x *ClusterStatusResponse) GetAccessIndex() uint64 {
+	if x != nil {
+		return x.AccessIndex
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetEverybodyAdmin() bool {
+	if x != nil {
+		return x.EverybodyAdmin
+	}
+	return false
+}
+
 type Coordinator struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Rules             int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"` // highest level that it knows
@@ -7044,6 +7060,510 @@ func (x *Coordinator) GetTrouble() string {
 	return ""
 }
 
+type ApplyAccessRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
+	Source        []byte                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`     // access.yaml
+	Filename      string                 `protobuf:"bytes,3,opt,name=filename,proto3" json:"filename,omitempty"` // for error messages
+	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	IfIndex       *uint64                `protobuf:"varint,5,opt,name=if_index,json=ifIndex,proto3,oneof" json:"if_index,omitempty"` // refused unless the document in force has this index; 0 is none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyAccessRequest) Reset() {
+	*x = ApplyAccessRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyAccessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyAccessRequest) ProtoMessage() {}
+
+func (x *ApplyAccessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyAccessRequest.ProtoReflect.Descriptor instead.
+func (*ApplyAccessRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *ApplyAccessRequest) GetMutation() *Mutation {
+	if x != nil {
+		return x.Mutation
+	}
+	return nil
+}
+
+func (x *ApplyAccessRequest) GetSource() []byte {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *ApplyAccessRequest) GetFilename() string {
+	if x != nil {
+		return x.Filename
+	}
+	return ""
+}
+
+func (x *ApplyAccessRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ApplyAccessRequest) GetIfIndex() uint64 {
+	if x != nil && x.IfIndex != nil {
+		return *x.IfIndex
+	}
+	return 0
+}
+
+type ApplyAccessResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`    // of the document that is in force now
+	Changes       []string               `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"` // what it takes and gives, one sentence each
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyAccessResponse) Reset() {
+	*x = ApplyAccessResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyAccessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyAccessResponse) ProtoMessage() {}
+
+func (x *ApplyAccessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyAccessResponse.ProtoReflect.Descriptor instead.
+func (*ApplyAccessResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *ApplyAccessResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ApplyAccessResponse) GetChanges() []string {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type GetAccessRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAccessRequest) Reset() {
+	*x = GetAccessRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccessRequest) ProtoMessage() {}
+
+func (x *GetAccessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccessRequest.ProtoReflect.Descriptor instead.
+func (*GetAccessRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
+}
+
+type GetAccessResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"` // empty: none was ever applied, and every operator is admin
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`  // of the document
+	Actor         string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`   // who applied it
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	AtMs          int64                  `protobuf:"varint,5,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAccessResponse) Reset() {
+	*x = GetAccessResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccessResponse) ProtoMessage() {}
+
+func (x *GetAccessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccessResponse.ProtoReflect.Descriptor instead.
+func (*GetAccessResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *GetAccessResponse) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *GetAccessResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *GetAccessResponse) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *GetAccessResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *GetAccessResponse) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+type ExplainAccessRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Person        string                 `protobuf:"bytes,1,opt,name=person,proto3" json:"person,omitempty"` // empty: the caller
+	Verb          string                 `protobuf:"bytes,2,opt,name=verb,proto3" json:"verb,omitempty"`
+	App           string                 `protobuf:"bytes,3,opt,name=app,proto3" json:"app,omitempty"`     // empty: every one
+	Group         string                 `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"` // empty: every one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainAccessRequest) Reset() {
+	*x = ExplainAccessRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainAccessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainAccessRequest) ProtoMessage() {}
+
+func (x *ExplainAccessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainAccessRequest.ProtoReflect.Descriptor instead.
+func (*ExplainAccessRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *ExplainAccessRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *ExplainAccessRequest) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *ExplainAccessRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ExplainAccessRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type ExplainAccessResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Allowed       bool                   `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	By            []string               `protobuf:"bytes,2,rep,name=by,proto3" json:"by,omitempty"` // rules that allow it
+	Missing       string                 `protobuf:"bytes,3,opt,name=missing,proto3" json:"missing,omitempty"`
+	Ask           []string               `protobuf:"bytes,4,rep,name=ask,proto3" json:"ask,omitempty"` // who may change that
+	Person        string                 `protobuf:"bytes,5,opt,name=person,proto3" json:"person,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainAccessResponse) Reset() {
+	*x = ExplainAccessResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainAccessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainAccessResponse) ProtoMessage() {}
+
+func (x *ExplainAccessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainAccessResponse.ProtoReflect.Descriptor instead.
+func (*ExplainAccessResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *ExplainAccessResponse) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *ExplainAccessResponse) GetBy() []string {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *ExplainAccessResponse) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
+func (x *ExplainAccessResponse) GetAsk() []string {
+	if x != nil {
+		return x.Ask
+	}
+	return nil
+}
+
+func (x *ExplainAccessResponse) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+type WhoAmIRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIRequest) Reset() {
+	*x = WhoAmIRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIRequest) ProtoMessage() {}
+
+func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
+func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
+}
+
+type WhoAmIResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	BreakGlass    bool                   `protobuf:"varint,2,opt,name=break_glass,json=breakGlass,proto3" json:"break_glass,omitempty"`
+	CountsAs      string                 `protobuf:"bytes,3,opt,name=counts_as,json=countsAs,proto3" json:"counts_as,omitempty"` // where two people are asked for
+	Teams         []string               `protobuf:"bytes,4,rep,name=teams,proto3" json:"teams,omitempty"`
+	Rules         []string               `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`                                 // of the document that are for the caller, in words
+	AccessIndex   uint64                 `protobuf:"varint,6,opt,name=access_index,json=accessIndex,proto3" json:"access_index,omitempty"` // of the document in force; 0 is none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIResponse) Reset() {
+	*x = WhoAmIResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIResponse) ProtoMessage() {}
+
+func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
+func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *WhoAmIResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetBreakGlass() bool {
+	if x != nil {
+		return x.BreakGlass
+	}
+	return false
+}
+
+func (x *WhoAmIResponse) GetCountsAs() string {
+	if x != nil {
+		return x.CountsAs
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetTeams() []string {
+	if x != nil {
+		return x.Teams
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetRules() []string {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetAccessIndex() uint64 {
+	if x != nil {
+		return x.AccessIndex
+	}
+	return 0
+}
+
 type SnapshotResponse_Coordinator struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -7056,7 +7576,7 @@ type SnapshotResponse_Coordinator struct {
 
 func (x *SnapshotResponse_Coordinator) Reset() {
 	*x = SnapshotResponse_Coordinator{}
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7068,7 +7588,7 @@ func (x *SnapshotResponse_Coordinator) String() string {
 func (*SnapshotResponse_Coordinator) ProtoMessage() {}
 
 func (x *SnapshotResponse_Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7691,7 +8211,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x14RotateRingKeyRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\"-\n" +
 	"\x15RotateRingKeyResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\xee\x04\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xba\x05\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
@@ -7716,7 +8236,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aca_away\x18\x12 \x01(\x05R\x06caAway\x12\"\n" +
 	"\rnext_ring_key\x18\x13 \x01(\tR\vnextRingKey\x12(\n" +
 	"\x10without_ring_key\x18\x14 \x03(\tR\x0ewithoutRingKey\x12\x14\n" +
-	"\x05rules\x18\x1e \x01(\x05R\x05rules\"\xd0\x02\n" +
+	"\x05rules\x18\x1e \x01(\x05R\x05rules\x12!\n" +
+	"\faccess_index\x18F \x01(\x04R\vaccessIndex\x12'\n" +
+	"\x0feverybody_admin\x18G \x01(\bR\x0eeverybodyAdmin\"\xd0\x02\n" +
 	"\vCoordinator\x12\x14\n" +
 	"\x05rules\x18\x1e \x01(\x05R\x05rules\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -7730,7 +8252,44 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x13certificate_ends_ms\x18\t \x01(\x03R\x11certificateEndsMs\x12\x18\n" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12\x18\n" +
-	"\atrouble\x18\v \x01(\tR\atrouble2\xad\x1d\n" +
+	"\atrouble\x18\v \x01(\tR\atrouble\"\xcc\x01\n" +
+	"\x12ApplyAccessRequest\x12<\n" +
+	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\fR\x06source\x12\x1a\n" +
+	"\bfilename\x18\x03 \x01(\tR\bfilename\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x1e\n" +
+	"\bif_index\x18\x05 \x01(\x04H\x00R\aifIndex\x88\x01\x01B\v\n" +
+	"\t_if_index\"E\n" +
+	"\x13ApplyAccessResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
+	"\achanges\x18\x02 \x03(\tR\achanges\"\x12\n" +
+	"\x10GetAccessRequest\"\x84\x01\n" +
+	"\x11GetAccessResponse\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x13\n" +
+	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\"j\n" +
+	"\x14ExplainAccessRequest\x12\x16\n" +
+	"\x06person\x18\x01 \x01(\tR\x06person\x12\x12\n" +
+	"\x04verb\x18\x02 \x01(\tR\x04verb\x12\x10\n" +
+	"\x03app\x18\x03 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x04 \x01(\tR\x05group\"\x85\x01\n" +
+	"\x15ExplainAccessResponse\x12\x18\n" +
+	"\aallowed\x18\x01 \x01(\bR\aallowed\x12\x0e\n" +
+	"\x02by\x18\x02 \x03(\tR\x02by\x12\x18\n" +
+	"\amissing\x18\x03 \x01(\tR\amissing\x12\x10\n" +
+	"\x03ask\x18\x04 \x03(\tR\x03ask\x12\x16\n" +
+	"\x06person\x18\x05 \x01(\tR\x06person\"\x0f\n" +
+	"\rWhoAmIRequest\"\xb1\x01\n" +
+	"\x0eWhoAmIResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\vbreak_glass\x18\x02 \x01(\bR\n" +
+	"breakGlass\x12\x1b\n" +
+	"\tcounts_as\x18\x03 \x01(\tR\bcountsAs\x12\x14\n" +
+	"\x05teams\x18\x04 \x03(\tR\x05teams\x12\x14\n" +
+	"\x05rules\x18\x05 \x03(\tR\x05rules\x12!\n" +
+	"\faccess_index\x18\x06 \x01(\x04R\vaccessIndex2\xbe \n" +
 	"\x0eControlService\x12u\n" +
 	"\x10CreateDeployment\x12/.groundswell.control.v1.CreateDeploymentRequest\x1a0.groundswell.control.v1.CreateDeploymentResponse\x12o\n" +
 	"\x0ePlanDeployment\x12-.groundswell.control.v1.PlanDeploymentRequest\x1a..groundswell.control.v1.PlanDeploymentResponse\x12]\n" +
@@ -7763,7 +8322,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"ListPeople\x12).groundswell.control.v1.ListPeopleRequest\x1a*.groundswell.control.v1.ListPeopleResponse\x12l\n" +
 	"\rConfirmPerson\x12,.groundswell.control.v1.ConfirmPersonRequest\x1a-.groundswell.control.v1.ConfirmPersonResponse\x12o\n" +
-	"\x0eRevokeIdentity\x12-.groundswell.control.v1.RevokeIdentityRequest\x1a..groundswell.control.v1.RevokeIdentityResponse\x12l\n" +
+	"\x0eRevokeIdentity\x12-.groundswell.control.v1.RevokeIdentityRequest\x1a..groundswell.control.v1.RevokeIdentityResponse\x12f\n" +
+	"\vApplyAccess\x12*.groundswell.control.v1.ApplyAccessRequest\x1a+.groundswell.control.v1.ApplyAccessResponse\x12`\n" +
+	"\tGetAccess\x12(.groundswell.control.v1.GetAccessRequest\x1a).groundswell.control.v1.GetAccessResponse\x12l\n" +
+	"\rExplainAccess\x12,.groundswell.control.v1.ExplainAccessRequest\x1a-.groundswell.control.v1.ExplainAccessResponse\x12W\n" +
+	"\x06WhoAmI\x12%.groundswell.control.v1.WhoAmIRequest\x1a&.groundswell.control.v1.WhoAmIResponse\x12l\n" +
 	"\rClusterStatus\x12,.groundswell.control.v1.ClusterStatusRequest\x1a-.groundswell.control.v1.ClusterStatusResponse\x12x\n" +
 	"\x11RemoveCoordinator\x120.groundswell.control.v1.RemoveCoordinatorRequest\x1a1.groundswell.control.v1.RemoveCoordinatorResponse\x12V\n" +
 	"\x06Backup\x12%.groundswell.control.v1.BackupRequest\x1a#.groundswell.control.v1.BackupChunk0\x01\x12]\n" +
@@ -7785,7 +8348,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 108)
 var file_control_v1_control_proto_goTypes = []any{
 	(*Mutation)(nil),                     // 0: groundswell.control.v1.Mutation
 	(*CreateDeploymentRequest)(nil),      // 1: groundswell.control.v1.CreateDeploymentRequest
@@ -7882,146 +8445,163 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*RotateRingKeyResponse)(nil),        // 92: groundswell.control.v1.RotateRingKeyResponse
 	(*ClusterStatusResponse)(nil),        // 93: groundswell.control.v1.ClusterStatusResponse
 	(*Coordinator)(nil),                  // 94: groundswell.control.v1.Coordinator
-	nil,                                  // 95: groundswell.control.v1.Host.LabelsEntry
-	nil,                                  // 96: groundswell.control.v1.Attributes.LabelsEntry
-	nil,                                  // 97: groundswell.control.v1.CreateTokenRequest.LabelsEntry
-	nil,                                  // 98: groundswell.control.v1.JoinToken.LabelsEntry
-	(*SnapshotResponse_Coordinator)(nil), // 99: groundswell.control.v1.SnapshotResponse.Coordinator
+	(*ApplyAccessRequest)(nil),           // 95: groundswell.control.v1.ApplyAccessRequest
+	(*ApplyAccessResponse)(nil),          // 96: groundswell.control.v1.ApplyAccessResponse
+	(*GetAccessRequest)(nil),             // 97: groundswell.control.v1.GetAccessRequest
+	(*GetAccessResponse)(nil),            // 98: groundswell.control.v1.GetAccessResponse
+	(*ExplainAccessRequest)(nil),         // 99: groundswell.control.v1.ExplainAccessRequest
+	(*ExplainAccessResponse)(nil),        // 100: groundswell.control.v1.ExplainAccessResponse
+	(*WhoAmIRequest)(nil),                // 101: groundswell.control.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),               // 102: groundswell.control.v1.WhoAmIResponse
+	nil,                                  // 103: groundswell.control.v1.Host.LabelsEntry
+	nil,                                  // 104: groundswell.control.v1.Attributes.LabelsEntry
+	nil,                                  // 105: groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	nil,                                  // 106: groundswell.control.v1.JoinToken.LabelsEntry
+	(*SnapshotResponse_Coordinator)(nil), // 107: groundswell.control.v1.SnapshotResponse.Coordinator
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	0,  // 0: groundswell.control.v1.CreateDeploymentRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	1,  // 1: groundswell.control.v1.PlanDeploymentRequest.deployment:type_name -> groundswell.control.v1.CreateDeploymentRequest
-	5,  // 2: groundswell.control.v1.PlanDeploymentResponse.waves:type_name -> groundswell.control.v1.PlannedWave
-	0,  // 3: groundswell.control.v1.RollbackRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 4: groundswell.control.v1.ActRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	1,  // 5: groundswell.control.v1.SimulateDeploymentRequest.deployment:type_name -> groundswell.control.v1.CreateDeploymentRequest
-	0,  // 6: groundswell.control.v1.SetFreezeRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 7: groundswell.control.v1.DeleteGroupRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 8: groundswell.control.v1.CordonHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	24, // 9: groundswell.control.v1.Deployment.waves:type_name -> groundswell.control.v1.Wave
-	25, // 10: groundswell.control.v1.Deployment.tasks:type_name -> groundswell.control.v1.Task
-	20, // 11: groundswell.control.v1.Deployment.approvals:type_name -> groundswell.control.v1.Approval
-	23, // 12: groundswell.control.v1.Deployment.behind:type_name -> groundswell.control.v1.Behind
-	19, // 13: groundswell.control.v1.Wave.answers:type_name -> groundswell.control.v1.GateAnswer
-	26, // 14: groundswell.control.v1.Task.failure:type_name -> groundswell.control.v1.Failure
-	26, // 15: groundswell.control.v1.Record.failure:type_name -> groundswell.control.v1.Failure
-	22, // 16: groundswell.control.v1.GetDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
-	27, // 17: groundswell.control.v1.GetDeploymentResponse.records:type_name -> groundswell.control.v1.Record
-	22, // 18: groundswell.control.v1.ListDeploymentsResponse.deployments:type_name -> groundswell.control.v1.Deployment
-	22, // 19: groundswell.control.v1.WatchDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
-	27, // 20: groundswell.control.v1.WatchDeploymentResponse.records:type_name -> groundswell.control.v1.Record
-	0,  // 21: groundswell.control.v1.ApplyAppRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	38, // 22: groundswell.control.v1.ApplyAppResponse.leaving:type_name -> groundswell.control.v1.Leaving
-	40, // 23: groundswell.control.v1.App.groups:type_name -> groundswell.control.v1.Group
-	41, // 24: groundswell.control.v1.Group.running:type_name -> groundswell.control.v1.RevisionCount
-	21, // 25: groundswell.control.v1.Group.drift:type_name -> groundswell.control.v1.Drift
-	39, // 26: groundswell.control.v1.ListAppsResponse.apps:type_name -> groundswell.control.v1.App
-	14, // 27: groundswell.control.v1.ListAppsResponse.freezes:type_name -> groundswell.control.v1.Freeze
-	39, // 28: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
-	0,  // 29: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	46, // 30: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
-	95, // 31: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
-	57, // 32: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
-	52, // 33: groundswell.control.v1.Host.says:type_name -> groundswell.control.v1.Attributes
-	96, // 34: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
-	0,  // 35: groundswell.control.v1.SplitHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 36: groundswell.control.v1.SetHostAttributesRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	52, // 37: groundswell.control.v1.SetHostAttributesRequest.attributes:type_name -> groundswell.control.v1.Attributes
-	51, // 38: groundswell.control.v1.ListHostsResponse.hosts:type_name -> groundswell.control.v1.Host
-	51, // 39: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
-	0,  // 40: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 41: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	97, // 42: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
-	68, // 43: groundswell.control.v1.ListTokensResponse.tokens:type_name -> groundswell.control.v1.JoinToken
-	98, // 44: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
-	0,  // 45: groundswell.control.v1.RevokeTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	73, // 46: groundswell.control.v1.ListPeopleResponse.people:type_name -> groundswell.control.v1.Person
-	0,  // 47: groundswell.control.v1.ConfirmPersonRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 48: groundswell.control.v1.RevokeIdentityRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 49: groundswell.control.v1.RemoveCoordinatorRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	99, // 50: groundswell.control.v1.SnapshotResponse.coordinators:type_name -> groundswell.control.v1.SnapshotResponse.Coordinator
-	0,  // 51: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 52: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 53: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,  // 54: groundswell.control.v1.RotateRingKeyRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	94, // 55: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
-	1,  // 56: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
-	3,  // 57: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
-	6,  // 58: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
-	8,  // 59: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
-	10, // 60: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
-	12, // 61: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
-	28, // 62: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
-	30, // 63: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
-	32, // 64: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
-	34, // 65: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
-	36, // 66: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
-	42, // 67: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
-	44, // 68: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
-	15, // 69: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
-	47, // 70: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
-	49, // 71: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
-	58, // 72: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
-	60, // 73: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
-	62, // 74: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
-	17, // 75: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
-	53, // 76: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
-	55, // 77: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
-	64, // 78: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
-	66, // 79: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
-	69, // 80: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
-	71, // 81: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
-	74, // 82: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
-	76, // 83: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
-	90, // 84: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
-	78, // 85: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
-	80, // 86: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
-	82, // 87: groundswell.control.v1.ControlService.Snapshot:input_type -> groundswell.control.v1.SnapshotRequest
-	84, // 88: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
-	86, // 89: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
-	88, // 90: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
-	91, // 91: groundswell.control.v1.ControlService.RotateRingKey:input_type -> groundswell.control.v1.RotateRingKeyRequest
-	2,  // 92: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
-	4,  // 93: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
-	7,  // 94: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
-	9,  // 95: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
-	11, // 96: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
-	13, // 97: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
-	29, // 98: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
-	31, // 99: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
-	33, // 100: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
-	35, // 101: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
-	37, // 102: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
-	43, // 103: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
-	45, // 104: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
-	16, // 105: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
-	48, // 106: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
-	50, // 107: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
-	59, // 108: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
-	61, // 109: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
-	63, // 110: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
-	18, // 111: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
-	54, // 112: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
-	56, // 113: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
-	65, // 114: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
-	67, // 115: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
-	70, // 116: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
-	72, // 117: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
-	75, // 118: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
-	77, // 119: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
-	93, // 120: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
-	79, // 121: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
-	81, // 122: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
-	83, // 123: groundswell.control.v1.ControlService.Snapshot:output_type -> groundswell.control.v1.SnapshotResponse
-	85, // 124: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
-	87, // 125: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
-	89, // 126: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
-	92, // 127: groundswell.control.v1.ControlService.RotateRingKey:output_type -> groundswell.control.v1.RotateRingKeyResponse
-	92, // [92:128] is the sub-list for method output_type
-	56, // [56:92] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	0,   // 0: groundswell.control.v1.CreateDeploymentRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	1,   // 1: groundswell.control.v1.PlanDeploymentRequest.deployment:type_name -> groundswell.control.v1.CreateDeploymentRequest
+	5,   // 2: groundswell.control.v1.PlanDeploymentResponse.waves:type_name -> groundswell.control.v1.PlannedWave
+	0,   // 3: groundswell.control.v1.RollbackRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 4: groundswell.control.v1.ActRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	1,   // 5: groundswell.control.v1.SimulateDeploymentRequest.deployment:type_name -> groundswell.control.v1.CreateDeploymentRequest
+	0,   // 6: groundswell.control.v1.SetFreezeRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 7: groundswell.control.v1.DeleteGroupRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 8: groundswell.control.v1.CordonHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	24,  // 9: groundswell.control.v1.Deployment.waves:type_name -> groundswell.control.v1.Wave
+	25,  // 10: groundswell.control.v1.Deployment.tasks:type_name -> groundswell.control.v1.Task
+	20,  // 11: groundswell.control.v1.Deployment.approvals:type_name -> groundswell.control.v1.Approval
+	23,  // 12: groundswell.control.v1.Deployment.behind:type_name -> groundswell.control.v1.Behind
+	19,  // 13: groundswell.control.v1.Wave.answers:type_name -> groundswell.control.v1.GateAnswer
+	26,  // 14: groundswell.control.v1.Task.failure:type_name -> groundswell.control.v1.Failure
+	26,  // 15: groundswell.control.v1.Record.failure:type_name -> groundswell.control.v1.Failure
+	22,  // 16: groundswell.control.v1.GetDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
+	27,  // 17: groundswell.control.v1.GetDeploymentResponse.records:type_name -> groundswell.control.v1.Record
+	22,  // 18: groundswell.control.v1.ListDeploymentsResponse.deployments:type_name -> groundswell.control.v1.Deployment
+	22,  // 19: groundswell.control.v1.WatchDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
+	27,  // 20: groundswell.control.v1.WatchDeploymentResponse.records:type_name -> groundswell.control.v1.Record
+	0,   // 21: groundswell.control.v1.ApplyAppRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	38,  // 22: groundswell.control.v1.ApplyAppResponse.leaving:type_name -> groundswell.control.v1.Leaving
+	40,  // 23: groundswell.control.v1.App.groups:type_name -> groundswell.control.v1.Group
+	41,  // 24: groundswell.control.v1.Group.running:type_name -> groundswell.control.v1.RevisionCount
+	21,  // 25: groundswell.control.v1.Group.drift:type_name -> groundswell.control.v1.Drift
+	39,  // 26: groundswell.control.v1.ListAppsResponse.apps:type_name -> groundswell.control.v1.App
+	14,  // 27: groundswell.control.v1.ListAppsResponse.freezes:type_name -> groundswell.control.v1.Freeze
+	39,  // 28: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
+	0,   // 29: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	46,  // 30: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
+	103, // 31: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
+	57,  // 32: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
+	52,  // 33: groundswell.control.v1.Host.says:type_name -> groundswell.control.v1.Attributes
+	104, // 34: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
+	0,   // 35: groundswell.control.v1.SplitHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 36: groundswell.control.v1.SetHostAttributesRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	52,  // 37: groundswell.control.v1.SetHostAttributesRequest.attributes:type_name -> groundswell.control.v1.Attributes
+	51,  // 38: groundswell.control.v1.ListHostsResponse.hosts:type_name -> groundswell.control.v1.Host
+	51,  // 39: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
+	0,   // 40: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 41: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	105, // 42: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	68,  // 43: groundswell.control.v1.ListTokensResponse.tokens:type_name -> groundswell.control.v1.JoinToken
+	106, // 44: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
+	0,   // 45: groundswell.control.v1.RevokeTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	73,  // 46: groundswell.control.v1.ListPeopleResponse.people:type_name -> groundswell.control.v1.Person
+	0,   // 47: groundswell.control.v1.ConfirmPersonRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 48: groundswell.control.v1.RevokeIdentityRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 49: groundswell.control.v1.RemoveCoordinatorRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	107, // 50: groundswell.control.v1.SnapshotResponse.coordinators:type_name -> groundswell.control.v1.SnapshotResponse.Coordinator
+	0,   // 51: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 52: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 53: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 54: groundswell.control.v1.RotateRingKeyRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	94,  // 55: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
+	0,   // 56: groundswell.control.v1.ApplyAccessRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	1,   // 57: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
+	3,   // 58: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
+	6,   // 59: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
+	8,   // 60: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
+	10,  // 61: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
+	12,  // 62: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
+	28,  // 63: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
+	30,  // 64: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
+	32,  // 65: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
+	34,  // 66: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
+	36,  // 67: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
+	42,  // 68: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
+	44,  // 69: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
+	15,  // 70: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
+	47,  // 71: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
+	49,  // 72: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
+	58,  // 73: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
+	60,  // 74: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
+	62,  // 75: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
+	17,  // 76: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
+	53,  // 77: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
+	55,  // 78: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
+	64,  // 79: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
+	66,  // 80: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
+	69,  // 81: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
+	71,  // 82: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
+	74,  // 83: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
+	76,  // 84: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
+	95,  // 85: groundswell.control.v1.ControlService.ApplyAccess:input_type -> groundswell.control.v1.ApplyAccessRequest
+	97,  // 86: groundswell.control.v1.ControlService.GetAccess:input_type -> groundswell.control.v1.GetAccessRequest
+	99,  // 87: groundswell.control.v1.ControlService.ExplainAccess:input_type -> groundswell.control.v1.ExplainAccessRequest
+	101, // 88: groundswell.control.v1.ControlService.WhoAmI:input_type -> groundswell.control.v1.WhoAmIRequest
+	90,  // 89: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
+	78,  // 90: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
+	80,  // 91: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
+	82,  // 92: groundswell.control.v1.ControlService.Snapshot:input_type -> groundswell.control.v1.SnapshotRequest
+	84,  // 93: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
+	86,  // 94: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
+	88,  // 95: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
+	91,  // 96: groundswell.control.v1.ControlService.RotateRingKey:input_type -> groundswell.control.v1.RotateRingKeyRequest
+	2,   // 97: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
+	4,   // 98: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
+	7,   // 99: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
+	9,   // 100: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
+	11,  // 101: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
+	13,  // 102: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
+	29,  // 103: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
+	31,  // 104: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
+	33,  // 105: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
+	35,  // 106: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
+	37,  // 107: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
+	43,  // 108: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
+	45,  // 109: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
+	16,  // 110: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
+	48,  // 111: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
+	50,  // 112: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
+	59,  // 113: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
+	61,  // 114: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
+	63,  // 115: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
+	18,  // 116: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
+	54,  // 117: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
+	56,  // 118: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
+	65,  // 119: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
+	67,  // 120: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
+	70,  // 121: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
+	72,  // 122: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
+	75,  // 123: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
+	77,  // 124: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
+	96,  // 125: groundswell.control.v1.ControlService.ApplyAccess:output_type -> groundswell.control.v1.ApplyAccessResponse
+	98,  // 126: groundswell.control.v1.ControlService.GetAccess:output_type -> groundswell.control.v1.GetAccessResponse
+	100, // 127: groundswell.control.v1.ControlService.ExplainAccess:output_type -> groundswell.control.v1.ExplainAccessResponse
+	102, // 128: groundswell.control.v1.ControlService.WhoAmI:output_type -> groundswell.control.v1.WhoAmIResponse
+	93,  // 129: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
+	79,  // 130: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
+	81,  // 131: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
+	83,  // 132: groundswell.control.v1.ControlService.Snapshot:output_type -> groundswell.control.v1.SnapshotResponse
+	85,  // 133: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
+	87,  // 134: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
+	89,  // 135: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
+	92,  // 136: groundswell.control.v1.ControlService.RotateRingKey:output_type -> groundswell.control.v1.RotateRingKeyResponse
+	97,  // [97:137] is the sub-list for method output_type
+	57,  // [57:97] is the sub-list for method input_type
+	57,  // [57:57] is the sub-list for extension type_name
+	57,  // [57:57] is the sub-list for extension extendee
+	0,   // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -8029,13 +8609,14 @@ func file_control_v1_control_proto_init() {
 	if File_control_v1_control_proto != nil {
 		return
 	}
+	file_control_v1_control_proto_msgTypes[95].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   100,
+			NumMessages:   108,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
