@@ -266,7 +266,7 @@ func TestDiff(t *testing.T) {
 	}
 	first := access.Diff(nil, before)
 	for _, line := range []string{
-		"anybody else on */*: -view -push -define -deploy", "anybody else on status-page/*: -push -define",
+		"anybody else on */*: -everything", "anybody else on status-page/*: -push -define",
 		"late on */prod: -push -define -deploy -stop -approve -freeze -lift-freeze -preempt", "team oncall: +ann +bob",
 	} {
 		if !slices.ContainsFunc(first, func(l string) bool { return strings.HasPrefix(l, line) }) {

@@ -22,7 +22,7 @@ func Diff(before, after *Document) (out []string) {
 			for _, group := range groups {
 				line := changed(was, is, app, group)
 				if app == "" && group == "" {
-					line += changedFleet(was, is)
+					line = inShort(line + changedFleet(was, is))
 				} else if line == told(was, is, app, group) {
 					continue
 				}
@@ -33,6 +33,18 @@ func Diff(before, after *Document) (out []string) {
 	}
 	return append(slices.DeleteFunc(out, func(l string) bool { return strings.HasSuffix(l, "*/*: as before") }),
 		teamChanges(before, after)...)
+}
+
+// inShort says of every verb at once that it comes, or goes.
+func inShort(line string) string {
+	all, none := Everything(), Rights{}
+	switch line {
+	case changed(none, all, "", "") + changedFleet(none, all):
+		return " +everything"
+	case changed(all, none, "", "") + changedFleet(all, none):
+		return " -everything"
+	}
+	return line
 }
 
 // told is what a reader takes for the change of a scope that has no line: that of the
