@@ -20,6 +20,7 @@ import (
 	"github.com/groundswell/groundswell/coordinator/fleet"
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -35,7 +36,7 @@ type Coordinator struct {
 	log       *replicated
 	batches   *batches
 	peers     *peers
-	match     fleet.Matcher
+	match     func(selector string, h *deploy.Host) bool
 	fleet     *fleet.View
 	sessions  *sessions.Service
 	presence  *presence
@@ -196,7 +197,10 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
 	c.batches = newBatches(c.log.propose)
 	c.match = c.matcher()
-	c.fleet = fleet.New(c.store, c.match)
+	c.fleet = fleet.New(c.store, within(c.match, func() *access.Document {
+		doc, _ := c.rules()
+		return doc
+	}))
 	c.members = &members{store: c.store}
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)

@@ -220,6 +220,15 @@ func defines(q question) (out []access.Right, err error) {
 	if err != nil {
 		return nil, err
 	}
+	doc, _ := q.c.rules()
+	for _, d := range defs {
+		if b := doc.Bound(d.App); !b.AllowsStore(d.Artifacts) && q.rights.Has(access.Right{
+			Verb: access.Define, App: d.App, Group: d.Group,
+		}) {
+			return nil, rpc.Errorf(rpc.KindForbidden, "artifacts: %s is outside of what application %s may have (%s); ask %s",
+				d.Artifacts, d.App, strings.Join(b.Stores, ", "), strings.Join(doc.Admins(), " or "))
+		}
+	}
 	q.c.store.View(func(st *deploy.State) {
 		for _, d := range defs {
 			out = append(out, access.Right{Verb: access.Define, App: d.App, Group: d.Group})

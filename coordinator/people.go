@@ -97,6 +97,9 @@ func (c *Coordinator) recheck(ctx context.Context) error {
 		if now != last || access != lastAccess {
 			c.server.Recheck()
 		}
+		if access != lastAccess {
+			c.fleet.Reselect()
+		}
 		if now != last {
 			c.raft.drop() // who is in no more does not come back
 		}

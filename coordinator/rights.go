@@ -32,13 +32,25 @@ type rulebook struct {
 func (b *rulebook) read(index uint64, source string) (*access.Document, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if index != b.index {
-		b.index = index
-		if b.doc, b.bad = access.Parse([]byte(source), accessFile); b.bad != nil {
-			b.doc = &access.Document{}
-		}
+	if index == b.index {
+		return b.doc, b.bad
 	}
-	return b.doc, b.bad
+	doc, bad := access.Parse([]byte(source), accessFile)
+	if bad != nil {
+		doc = &access.Document{}
+	}
+	if index > b.index { // else another has read a newer one meanwhile
+		b.index, b.doc, b.bad = index, doc, bad
+	}
+	return doc, bad
+}
+
+// last returns the document that was read last. It looks at no state, so it may be
+// asked while that is viewed; who decided the request has read it.
+func (b *rulebook) last() *access.Document {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.doc
 }
 
 const accessFile = "access.yaml"

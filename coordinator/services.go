@@ -21,7 +21,7 @@ import (
 
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
-		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.stores.sign, Epoch: c.epoch,
+		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.sign, Epoch: c.epoch,
 		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
 		RingKeys: c.keys.ringKeys, CutOff: c.cutOffError, Begin: c.beginInstance, Speaks: c.speaks,
 		Identify: func(ctx context.Context) (string, error) {
@@ -94,7 +94,7 @@ func (s *agentService) Split(ctx context.Context, r *agentv1.SplitRequest) (*age
 
 func (c *Coordinator) newControl() *control.Service {
 	return control.New(control.Options{
-		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: c.match, Output: c.output,
+		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: within(c.match, c.rulebook.last), Output: c.output,
 		Activity: func(host, app string) (control.Activity, bool) {
 			if c.fleet.At(host) == "" { // what it said last is not what it does
 				return control.Activity{}, false

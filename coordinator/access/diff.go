@@ -10,7 +10,7 @@ import (
 
 // Diff says what a document changes, in effect and not in words: one line for each
 // person, application and group with the verbs that come (+) and go (-), then one
-// for each team. A star is all that has no line of its own; whom a document does not
+// for each team and each application's bounds. A star is all that has no line of its own; whom a document does not
 // name stands as "anybody else".
 func Diff(before, after *Document) (out []string) {
 	apps, groups := before.named()
@@ -31,8 +31,8 @@ func Diff(before, after *Document) (out []string) {
 			}
 		}
 	}
-	return append(slices.DeleteFunc(out, func(l string) bool { return strings.HasSuffix(l, "*/*: as before") }),
-		teamChanges(before, after)...)
+	out = slices.DeleteFunc(out, func(l string) bool { return strings.HasSuffix(l, "*/*: as before") })
+	return slices.Concat(out, teamChanges(before, after), boundChanges(before, after))
 }
 
 // inShort says of every verb at once that it comes, or goes.

@@ -22,8 +22,9 @@ const MaxBytes = 256 << 10
 // afterwards, and may be asked concurrently. A nil one is that of a cluster without
 // rights: everybody may everything.
 type Document struct {
-	Teams map[string][]string
-	Rules []Rule
+	Teams  map[string][]string
+	Rules  []Rule
+	Bounds map[string]Bound // by application, and All
 
 	grants map[string][]*grant // by person, and All
 }
@@ -44,6 +45,7 @@ type file struct {
 	Version int                 `yaml:"version,required" min:"1" max:"1"`
 	Teams   map[string][]string `yaml:"teams"`
 	Rules   []Rule              `yaml:"rules,required"`
+	Bounds  map[string]Bound    `yaml:"bounds"`
 }
 
 // grant is a rule as it is asked.
@@ -79,10 +81,13 @@ func Parse(source []byte, filename string) (*Document, error) {
 	for i := range f.Rules {
 		check.rule(fmt.Sprintf("rules[%d]", i), &f.Rules[i])
 	}
+	for _, app := range slices.Sorted(maps.Keys(f.Bounds)) {
+		check.bound("bounds."+app, app, f.Bounds[app])
+	}
 	if err := d.Err(); err != nil {
 		return nil, err
 	}
-	out := &Document{Teams: f.Teams, Rules: f.Rules}
+	out := &Document{Teams: f.Teams, Rules: f.Rules, Bounds: f.Bounds}
 	out.compile()
 	if len(out.Admins()) == 0 {
 		d.Errorf("rules", "nobody could change this document any more; give somebody the role admin "+

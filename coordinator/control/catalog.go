@@ -71,7 +71,7 @@ func (s *Service) leaving(st *deploy.State, d *deploy.GroupDefined) *controlv1.L
 	}
 	out := &controlv1.Leaving{Group: d.Group, Of: int32(len(g.Members)), Waits: len(g.InFlight()) > 0}
 	for _, id := range g.Hosts() {
-		if h := st.Hosts[id]; h != nil && !s.o.Match(d.Selector, h) {
+		if h := st.Hosts[id]; h != nil && !s.o.Match(d.App, d.Selector, h) {
 			out.Hosts = append(out.Hosts, h.Name)
 		}
 	}

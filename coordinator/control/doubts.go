@@ -20,7 +20,7 @@ func (s *Service) doubts(st seen, defs []deploy.GroupDefined) []string {
 		matched, other := 0, ""
 		for _, id := range slices.Sorted(maps.Keys(st.Hosts)) {
 			h := st.Hosts[id]
-			if !s.o.Match(d.Selector, h) {
+			if !s.o.Match(d.App, d.Selector, h) {
 				continue
 			}
 			matched++

@@ -84,8 +84,9 @@ type Options struct {
 	Approvers func(group string) int
 	// Parse reads a deploy.yaml into group definitions.
 	Parse func(source []byte, filename string) ([]deploy.GroupDefined, error)
-	// Match says whether a selector, which Parse has read, matches a host.
-	Match func(selector string, h *deploy.Host) bool
+	// Match says whether a selector, which Parse has read, takes a host into a group of
+	// the application. It is called while the state is viewed.
+	Match func(app, selector string, h *deploy.Host) bool
 	// Activity says what a host is doing for an application.
 	Activity func(host, app string) (Activity, bool)
 	// Output reads hook output through the session of the host.
