@@ -32,6 +32,7 @@ type settings struct {
 	GossipBind    string            `yaml:"gossipBind"`
 	JoinTokenFile string            `yaml:"joinTokenFile"`
 	Env           map[string]string `yaml:"env"`
+	Applications  []string          `yaml:"applications"`
 	RunAs         []string          `yaml:"runAs"`
 	Credentials   string            `yaml:"credentials" enum:"presigned instance-role"`
 	OutsideLinks  string            `yaml:"outsideLinks" enum:"keep refuse"`
@@ -66,7 +67,7 @@ func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot,
 		Env:   s.Env,
-		RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
+		Applications: s.Applications, RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
 		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
 		StopGrace: s.StopGrace, Cgroup: s.Cgroup,
