@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/groundswell/groundswell/coordinator/access"
@@ -273,7 +274,13 @@ func makesToken(q question) ([]access.Right, error) {
 		return out, nil
 	}
 	doc, _ := q.c.rules()
-	if more, exceeds := doc.Exceeds(doc.Of(r.Name), q.rights); exceeds {
+	for _, team := range doc.In(r.Name) {
+		if !q.rights.Has(access.Right{Verb: access.Access}) && !slices.Contains(doc.In(q.person), team) {
+			return nil, rpc.Errorf(rpc.KindForbidden, "a token of %s could be used by who makes it, and %s is in team %s, "+
+				"%s is not; ask %s", r.Name, r.Name, team, q.person, strings.Join(doc.Admins(), " or "))
+		}
+	}
+	if more, exceeds := access.Exceeds(doc.Of(r.Name), q.rights); doc != nil && exceeds {
 		return nil, rpc.Errorf(rpc.KindForbidden, "a token of %s could be used by who makes it, and %s may more than %s "+
 			"(%s on %s); ask %s", r.Name, r.Name, q.person, more.Verb, more.Where(), strings.Join(doc.Admins(), " or "))
 	}

@@ -91,14 +91,18 @@ func (c *Coordinator) rights(ctx context.Context) (access.Rights, uint64) {
 // sight is what the caller may know of.
 func (c *Coordinator) sight(ctx context.Context) control.Sight {
 	r, _ := c.rights(ctx)
-	return sight{r}
+	return sight{r, r.Fleet()}
 }
 
-type sight struct{ access.Rights }
+// sight is asked for every row, so what is the same for all of them is known before.
+type sight struct {
+	access.Rights
+	fleet bool
+}
 
 func (s sight) Sees(app, group string) bool { return s.May(access.View, app, group) }
 func (s sight) SeesApp(app string) bool     { return s.Some(access.View, app) }
-func (s sight) SeesFleet() bool             { return s.Fleet() }
+func (s sight) SeesFleet() bool             { return s.fleet }
 func (s sight) SeesAll() bool               { return s.May(access.View, "", "") }
 
 // allowedKey carries, in the context of a person's request, 1 and the index of the

@@ -14,7 +14,7 @@ import (
 )
 
 const someRights = `version: 1
-teams: {oncall: [ann]}
+teams: {oncall: [ann], judges: [cat]}
 rules:
   - {people: [admin], role: admin, applications: ["*"]}
   - {people: [maker], verbs: [operator-token], role: viewer, applications: ["*"]}
@@ -64,8 +64,8 @@ func TestNobodyMakesMoreThanThemselves(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"visitor": "", "stranger": "", "admin": "admin may more than maker", "ann": "ann may more than maker (push on",
-		"maker": "",
+		"visitor": "", "stranger": "", "admin": "admin may more than maker", "ann": "ann is in team oncall",
+		"maker": "", "cat": "cat is in team judges",
 	} {
 		_, err := maker.CreateToken(t.Context(), &controlv1.CreateTokenRequest{Role: "operator", Name: name})
 		if (err == nil) != (want == "") || err != nil && (rpc.Kind(err) != rpc.KindForbidden ||

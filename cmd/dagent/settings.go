@@ -66,7 +66,7 @@ func defaults() settings {
 func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot,
-		Env:   s.Env,
+		Env:          s.Env,
 		Applications: s.Applications, RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
 		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,

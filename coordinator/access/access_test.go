@@ -234,7 +234,7 @@ func TestExceeds(t *testing.T) {
 		{"half", "fleetwood", false},
 		{"fleetwood", "half", true},
 	} {
-		what, beyond := d.Exceeds(d.Of(x.made), d.Of(x.maker))
+		what, beyond := access.Exceeds(d.Of(x.made), d.Of(x.maker))
 		if beyond != x.beyond {
 			t.Errorf("%s exceeds %s: %t, by %+v", x.made, x.maker, beyond, what)
 		}

@@ -13,11 +13,9 @@ import (
 // for each team and each application's bounds. A star is all that has no line of its own; whom a document does not
 // name stands as "anybody else".
 func Diff(before, after *Document) (out []string) {
-	apps, groups := before.named()
-	moreApps, moreGroups := after.named()
-	apps, groups = union(apps, moreApps), union(groups, moreGroups)
 	for _, person := range union(before.people(), after.people()) {
 		was, is := before.Of(person), after.Of(person)
+		apps, groups := named(was, is)
 		for _, app := range apps {
 			for _, group := range groups {
 				line := changed(was, is, app, group)

@@ -96,11 +96,8 @@ func (r Rights) Has(what Right) bool {
 
 // Exceeds returns a right that rights have and others lack: who makes a credential
 // for somebody else could use it.
-func (d *Document) Exceeds(rights, others Rights) (Right, bool) {
-	if d == nil {
-		return Right{}, false
-	}
-	apps, groups := d.named()
+func Exceeds(rights, others Rights) (Right, bool) {
+	apps, groups := named(rights, others)
 	for _, app := range apps {
 		for _, group := range groups {
 			for _, v := range Verbs() {
@@ -113,14 +110,14 @@ func (d *Document) Exceeds(rights, others Rights) (Right, bool) {
 	return Right{}, false
 }
 
-// named lists the applications and groups that rules name; "" stands for all that
-// they do not.
-func (d *Document) named() (apps, groups []string) {
+// named lists the applications and groups that rights name; "" stands for all that
+// they do not, of which they say the same.
+func named(all ...Rights) (apps, groups []string) {
 	a, g := map[string]bool{"": true}, map[string]bool{"": true}
-	if d != nil {
-		for i := range d.Rules {
-			maps.Copy(a, set(d.Rules[i].Applications))
-			maps.Copy(g, set(d.Rules[i].Groups))
+	for _, r := range all {
+		for _, grant := range r.grants {
+			maps.Copy(a, grant.applications)
+			maps.Copy(g, grant.groups)
 		}
 	}
 	return slices.Sorted(maps.Keys(a)), slices.Sorted(maps.Keys(g))
