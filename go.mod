@@ -42,6 +42,7 @@ require (
 require (
 	github.com/charmbracelet/x/vt v0.1.0
 	github.com/creack/pty v1.1.24
+	github.com/smallstep/pkcs7 v0.2.3
 	github.com/ulikunitz/xz v0.5.15
 )
 

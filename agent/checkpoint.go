@@ -29,6 +29,8 @@ type checkpoint struct {
 	Deployment string            `json:",omitempty"`
 	Artifacts  string            `json:",omitempty"`
 	Probes     []gate            `json:",omitempty"`
+	Traffic    *traffic          `json:",omitempty"`
+	Outages    []fileOutage      `json:",omitempty"` // by files, see moveFile
 	Keep       []string          `json:",omitempty"` // ids
 	Names      map[string]string `json:",omitempty"` // of revisions, by id
 	Started    time.Time         // the generation, wall
@@ -98,6 +100,7 @@ func (b *checkpoint) remember() {
 // learn takes what does not depend on a generation.
 func (b *checkpoint) learn(a *agentv1.Assignment) {
 	b.Group, b.Artifacts, b.Probes, b.Removed = a.Group, a.Artifacts, gates(a.Probes), false
+	b.Traffic = trafficOf(a.Traffic)
 	b.Keep = nil
 	for _, d := range a.Keep {
 		b.Keep = append(b.Keep, revisionID(d))

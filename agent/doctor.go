@@ -136,7 +136,7 @@ func (o Options) checkIdentity() Check {
 	case errors.Is(err, os.ErrNotExist):
 		return Check{
 			"identity", CheckWarning,
-			"not enrolled: start the agent with a join token (dctl token create --role agent)",
+			"not enrolled: start the agent with a join token (dctl token create --role agent), or with joinMethod: ec2",
 		}
 	case err != nil:
 		return Check{"identity", CheckFailed, fmt.Sprintf("%v; remove %s and enrol anew", err, o.path("identity"))}

@@ -43,20 +43,40 @@ func (a *Agent) identify(ctx context.Context) (*identity.Credential, error) {
 		return nil, fmt.Errorf("%w; if it cannot be repaired, remove %s and give the agent a new join token "+
 			"(`dctl token create --host %s`): the host keeps its id", err, a.o.path("identity"), a.o.Name)
 	}
-	if a.o.Token == nil {
-		return nil, fmt.Errorf("%w, and no join token is configured", err)
-	}
-	token, tokenErr := a.o.Token()
-	if tokenErr != nil {
-		return nil, fmt.Errorf("%w: %w", err, tokenErr)
+	pass, passErr := a.pass(ctx)
+	if passErr != nil {
+		return nil, fmt.Errorf("%w: %w", err, passErr)
 	}
 	if len(a.addresses()) == 0 {
 		return nil, fmt.Errorf("%w, and no coordinator is configured; set --coordinator HOST:PORT", err)
 	}
-	if cred, tokenErr = a.enrol(ctx, token); tokenErr != nil {
-		return nil, fmt.Errorf("%w: %w", err, tokenErr)
+	if cred, passErr = a.enrol(ctx, pass); passErr != nil {
+		return nil, fmt.Errorf("%w: %w", err, passErr)
 	}
 	return cred, nil
+}
+
+// pass is what lets a host in: a join token, or a document that a third party has
+// signed. The token names the CA either way.
+type pass struct {
+	token    identity.Token
+	document []byte
+}
+
+// pass gets what this host is configured to be let in by.
+func (a *Agent) pass(ctx context.Context) (p pass, err error) {
+	switch {
+	case a.o.Token != nil:
+		p.token, err = a.o.Token()
+	case a.o.Document != nil:
+		p.token.CA = a.o.CA
+		ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
+		defer cancel()
+		p.document, err = a.o.Document(ctx)
+	default:
+		err = errors.New("no join token is configured")
+	}
+	return p, err
 }
 
 // addresses are the coordinators to enrol at: the configured ones, and those
@@ -70,12 +90,12 @@ func (a *Agent) addresses() []string {
 }
 
 // enrol asks one coordinator after the other until one answers, or refuses.
-func (a *Agent) enrol(ctx context.Context, token identity.Token) (*identity.Credential, error) {
+func (a *Agent) enrol(ctx context.Context, pass pass) (*identity.Credential, error) {
 	var b backoff.Backoff
 	addresses := a.addresses()
 	for n := 0; ; n++ {
 		address := addresses[n%len(addresses)]
-		cred, err := a.enrolAt(ctx, address, token)
+		cred, err := a.enrolAt(ctx, address, pass)
 		if err == nil {
 			return cred, nil
 		}
@@ -90,7 +110,7 @@ func (a *Agent) enrol(ctx context.Context, token identity.Token) (*identity.Cred
 	}
 }
 
-func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Token) (*identity.Credential, error) {
+func (a *Agent) enrolAt(ctx context.Context, address string, pass pass) (*identity.Credential, error) {
 	keyPEM, csrDER, err := identity.KeptKey(a.o.path("identity"))
 	if err != nil {
 		return nil, err
@@ -103,7 +123,7 @@ func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Toke
 	if err != nil {
 		return nil, err
 	}
-	out, err := join(ctx, address, token, &agentv1.EnrolRequest{
+	out, err := join(ctx, address, pass, &agentv1.EnrolRequest{
 		CsrDer: csrDER, Name: a.o.Name, HostId: id, Role: string(identity.Agent),
 		Zone: a.o.Zone, Region: a.o.Region, Labels: a.o.Labels, Instance: instance,
 	}, a.o.dialer()...)
@@ -113,10 +133,10 @@ func (a *Agent) enrolAt(ctx context.Context, address string, token identity.Toke
 	return a.enrolled(out, keyPEM)
 }
 
-// join spends the token at one coordinator, whose CA the token vouches for
-// before anything of the request is said.
+// join spends the token, or shows the document, at one coordinator, whose CA the
+// token vouches for before anything of the request is said.
 func join(
-	ctx context.Context, address string, token identity.Token, r *agentv1.EnrolRequest, how ...grpc.DialOption,
+	ctx context.Context, address string, pass pass, r *agentv1.EnrolRequest, how ...grpc.DialOption,
 ) (*agentv1.EnrolResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
 	defer cancel()
@@ -124,7 +144,7 @@ func join(
 	if err != nil {
 		return nil, err
 	}
-	conf, err := identity.Joining(roots, token)
+	conf, err := identity.Joining(roots, pass.token)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
@@ -133,7 +153,9 @@ func join(
 		return nil, err
 	}
 	defer func() { _ = cc.Close() }()
-	r.Token = token.String()
+	if r.Document = pass.document; r.Document == nil {
+		r.Token = pass.token.String()
+	}
 	out, err := agentv1.NewEnrolmentServiceClient(cc).Enrol(ctx, r)
 	if err != nil {
 		return nil, refusal(err)
@@ -269,16 +291,13 @@ func (a *Agent) estranged(err error, asked time.Time) time.Time {
 // enrolAgain spends a token for a certificate of the same key, in a running
 // agent.
 func (a *Agent) enrolAgain(ctx context.Context) error {
-	if a.o.Token == nil {
-		return errors.New("no join token is configured")
-	}
-	token, err := a.o.Token()
+	pass, err := a.pass(ctx)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
 	defer cancel()
-	cred, err := a.enrol(ctx, token)
+	cred, err := a.enrol(ctx, pass)
 	if err != nil {
 		return err
 	}

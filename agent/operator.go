@@ -28,7 +28,8 @@ func EnrolOperator(ctx context.Context, addresses []string, token identity.Token
 	}
 	for _, address := range addresses {
 		var out *agentv1.EnrolResponse
-		out, err = join(ctx, address, token, &agentv1.EnrolRequest{CsrDer: csrDER, Role: string(identity.Operator)})
+		out, err = join(ctx, address, pass{token: token},
+			&agentv1.EnrolRequest{CsrDer: csrDER, Role: string(identity.Operator)})
 		if err != nil {
 			err = fmt.Errorf("enrol at %s: %w", address, err)
 			if !errors.Is(err, errRefused) {

@@ -49,6 +49,10 @@ type Options struct {
 	// RunAs lists the users that hooks may name; empty allows all.
 	RunAs []string
 
+	// TrafficCommands are what groups may name to take the host out of a pool and to
+	// put it back: programs, by absolute path, with their arguments.
+	TrafficCommands map[string][]string
+
 	// Confine is what every hook is not to have.
 	Confine hooks.Confinement
 
@@ -60,6 +64,11 @@ type Options struct {
 	GossipBind string
 	// Token is asked for the join token when the host has no identity yet.
 	Token func() (identity.Token, error)
+	// Document is asked in its place, where Token is nil: for who this machine is,
+	// signed by a third party that the coordinators believe. CA is the hash of the
+	// cluster's CA then, which a token would bring.
+	Document func(context.Context) ([]byte, error)
+	CA       string
 	// RefuseOutsideLinks refuses, when it is staged, a revision with a symlink
 	// that leads out of it. Nobody here follows one either way.
 	RefuseOutsideLinks bool

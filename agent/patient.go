@@ -10,6 +10,7 @@ import (
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/artifacts/cache"
 	"github.com/groundswell/groundswell/internal/backoff"
+	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
 // patient repeats what a store or coordinator that is away for a moment could
@@ -71,13 +72,26 @@ func (s *slowness) answered(err error) {
 func (s *slowness) watch(t *target, id string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
-	begin, name := time.Now(), t.checkpoint.name(id)
+	begin := time.Now()
 	group.Go(func() {
 		for backoff.Pause(ctx, t.o.SlowStaging) {
-			s.warn(t, name, time.Since(begin))
+			s.warn(t, t.called(id), time.Since(begin))
 		}
 	})
 	return func() { cancel(); group.Wait() }
+}
+
+// called is the name of a revision, by the newest assignment: staging may begin before
+// the checkpoint has learnt it.
+func (t *target) called(id string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range []*agentv1.Revision{t.latest.GetStage(), t.latest.GetGoal()} {
+		if r.GetName() != "" && revisionID(r.Digest) == id {
+			return r.Name
+		}
+	}
+	return t.checkpoint.name(id)
 }
 
 func (s *slowness) warn(t *target, revision string, took time.Duration) {

@@ -172,6 +172,19 @@ const (
 // the ring, which is a hint to the others and no departure from the cluster.
 func (r *ring) run(ctx context.Context) error {
 	var call <-chan time.Time // the stranger
+	idle := make(chan struct{}, 1)
+	idle <- struct{}{}
+	rejoin := func() { // beside the loop: a seed that is dead takes ten seconds, and nobody waits for them
+		select {
+		case <-idle:
+			go func() {
+				r.rejoin()
+				idle <- struct{}{}
+			}()
+		default: // it is under way, perhaps of what was known before
+			call = time.After(rejoinAlone)
+		}
+	}
 	for {
 		r.mu.Lock()
 		every := rejoinCalm
@@ -197,9 +210,9 @@ func (r *ring) run(ctx context.Context) error {
 			call = time.After(r.soon())
 		case <-call:
 			timer.Stop()
-			r.rejoin()
+			rejoin()
 		case <-timer.C:
-			r.rejoin()
+			rejoin()
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"testing"
 	"time"
@@ -62,4 +63,45 @@ func TestACoordinatorThatWelcomesIsCalled(t *testing.T) {
 	r.told(&agentv1.Members{Agents: []string{"c1:7101", "c2:7101"}, Seeds: []string{back.Addr()}})
 	r.welcomed("c1")
 	await("c1:7101")
+}
+
+// An agent that is told to stop does not wait for seeds that do not answer.
+func TestDeadSeedsHoldNothingUp(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	called, given := make(chan struct{}), make(chan struct{})
+	go func() {
+		conn, err := silent.Accept()
+		if err != nil {
+			return
+		}
+		close(called)
+		_, _ = io.Copy(io.Discard, conn) // until the caller gives up
+		close(given)
+	}()
+	r, err := openRing(Options{
+		GossipBind: "127.0.0.1:0", Root: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+	}, membership{Host: "h1"}, make([]byte, gossip.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- r.run(ctx) }()
+	r.told(&agentv1.Members{Agents: []string{"c1:7101"}, Seeds: []string{silent.Addr().String()}})
+	r.welcomed("c1")
+	<-called
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-given:
+		t.Error("the ring waited for a seed that does not answer")
+	}
 }

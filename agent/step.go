@@ -78,7 +78,7 @@ func (t *target) through(s task.Step) (task.Outcome, bool) {
 	case task.KindAccept, task.KindReport:
 		return task.OutcomeOK, true
 	case task.KindHook:
-		return task.OutcomeSkipped, t.nothingToRun(s)
+		return task.OutcomeSkipped, !t.drives(s) && t.nothingToRun(s)
 	case task.KindWait, task.KindStage, task.KindCheckIdle, task.KindInstall, task.KindProbe, task.KindUndo,
 		task.KindSettle, task.KindVerify:
 	}
@@ -146,6 +146,9 @@ func (t *target) do(ctx context.Context, s task.Step) verdict {
 	case task.KindCheckIdle:
 		return t.checkIdle(ctx, s)
 	case task.KindHook:
+		if t.drives(s) {
+			return t.moveTraffic(ctx, s)
+		}
 		return t.hook(ctx, s)
 	case task.KindProbe:
 		return t.validate(ctx, s)

@@ -92,18 +92,25 @@ func weight(e state.Entry) int {
 	n := 256 * (len(e.Events) + len(e.Cluster))
 	for _, f := range e.Events {
 		if h, ok := f.(deploy.HostEnrolled); ok {
-			n += labels(h.Labels)
-			if h.Says != nil {
-				n += labels(h.Says.Labels)
-			}
+			n += labels(h.Labels) + labelsOf(h.Says)
 		}
 	}
 	for _, f := range e.Cluster {
-		if u, ok := f.(state.TokenUsed); ok && u.Says != nil {
-			n += labels(u.Says.Labels)
+		switch f := f.(type) {
+		case state.TokenUsed:
+			n += labelsOf(f.Says)
+		case state.OriginEnrolled:
+			n += labelsOf(f.Says) + labelsOf(f.Binds)
 		}
 	}
 	return n
+}
+
+func labelsOf(a *deploy.Attributes) int {
+	if a == nil {
+		return 0
+	}
+	return labels(a.Labels)
 }
 
 func labels(all map[string]string) (n int) {

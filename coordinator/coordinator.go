@@ -20,6 +20,7 @@ import (
 	"github.com/groundswell/groundswell/coordinator/fleet"
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/coordinator/traffic"
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
@@ -39,6 +40,7 @@ type Coordinator struct {
 	match     func(selector string, h *deploy.Host) bool
 	fleet     *fleet.View
 	sessions  *sessions.Service
+	traffic   *traffic.Service
 	presence  *presence
 	activity  *activity
 	ring      *gossip.Ring
@@ -204,7 +206,12 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.members = &members{store: c.store}
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
-	c.server = c.newServer()
+	if c.traffic, err = c.newTraffic(); err != nil {
+		return err
+	}
+	if c.server, err = c.newServer(); err != nil {
+		return err
+	}
 	return c.gossip()
 }
 

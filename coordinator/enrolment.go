@@ -2,18 +2,30 @@ package coordinator
 
 import (
 	"context"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/groundswell/groundswell/coordinator/ec2"
 	"github.com/groundswell/groundswell/coordinator/enrol"
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/identity"
+	"github.com/groundswell/groundswell/internal/naming"
 	"github.com/groundswell/groundswell/internal/rpc"
 )
 
 func newClusterID() string { return ulid.Make().String() }
 
-func (c *Coordinator) newEnrol() *enrol.Service {
+func (c *Coordinator) newEnrol() (*enrol.Service, error) {
+	aws, err := ec2.New(c.o.EC2)
+	if err != nil {
+		return nil, err
+	}
+	if c.o.EC2.On() {
+		c.o.Log.Warn("instances of EC2 may join by their identity documents; that was tried with documents of our own, "+
+			"nobody has tried it at AWS yet", "accounts", c.o.EC2.Accounts)
+	}
 	return enrol.New(enrol.Options{
 		Authorities: c.keys.authorities, GossipKey: c.keys.ringKeys,
 		Caller: func(ctx context.Context) (identity.Peer, []byte, bool) {
@@ -25,6 +37,9 @@ func (c *Coordinator) newEnrol() *enrol.Service {
 			return id
 		},
 		Subject: c.subject, Spend: c.spend,
+		Vouched: func(ctx context.Context, document []byte) (string, *deploy.Attributes, error) {
+			return vouched(ctx, aws, document)
+		},
 		Owner: func(role identity.Role, id string, key []byte) (owns bool) {
 			c.store.ViewCluster(func(s *state.Cluster) { owns = s.Owner(string(role)+"/"+id, key) })
 			return owns
@@ -33,7 +48,26 @@ func (c *Coordinator) newEnrol() *enrol.Service {
 		SplitOff:     c.splitOff,
 		Seeds:        func() []string { return c.each(func(m state.Coordinator) string { return m.Gossip }) },
 		Coordinators: func() []string { return c.each(func(m state.Coordinator) string { return m.Agent }) },
-	})
+	}), nil
+}
+
+// vouched asks AWS whose machine shows a document, and what it is: its zone and
+// region, and its tags where the coordinators read them.
+func vouched(ctx context.Context, aws *ec2.Verifier, document []byte) (string, *deploy.Attributes, error) {
+	i, err := aws.Verify(document, time.Now())
+	if err != nil {
+		return "", nil, err
+	}
+	is := &deploy.Attributes{Zone: i.Zone, Region: i.Region}
+	if aws.ReadsTags() {
+		if is.Labels, err = aws.Tags(ctx, i); err != nil {
+			return "", nil, err
+		}
+		if err := naming.CheckLabels(is.Labels); err != nil {
+			return "", nil, rpc.Errorf(rpc.KindInvalid, "the tags of %s cannot be labels: %v", i.ID, err)
+		}
+	}
+	return i.Origin(), is, nil
 }
 
 // each collects one address of every coordinator.

@@ -170,8 +170,16 @@ func (s *membersService) SplitHost(
 		return nil, err
 	}
 	var clone *state.Clone
-	s.c.store.ViewCluster(func(cl *state.Cluster) { clone = cl.Cloned(id) })
-	if clone == nil {
+	again := false
+	s.c.store.ViewCluster(func(cl *state.Cluster) {
+		clone = cl.Cloned(id)
+		is := cl.Identities["agent/"+id]
+		again = r.Keep != "" && is.Address == r.Keep && len(is.Split) > 0
+	})
+	switch {
+	case clone == nil && again: // it is split, the answer was lost
+		return &controlv1.SplitHostResponse{Index: s.c.index(), Kept: r.Keep}, nil
+	case clone == nil:
 		return nil, rpc.Errorf(rpc.KindConflict, "no two machines speak as host %s", r.Host)
 	}
 	keep, other := clone.First, clone.Second

@@ -113,6 +113,13 @@ func TestACopiedDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%s keeps the identity, %s is split off", done.Kept, done.Split)
+	again, err := admin.SplitHost(ctx, &controlv1.SplitHostRequest{Host: "h1", Keep: addresses[1]})
+	if err != nil || again.Kept != done.Kept {
+		t.Errorf("asked again, because the answer was lost: %v, %v", again, err)
+	}
+	if _, err := admin.SplitHost(ctx, &controlv1.SplitHostRequest{Host: "h1", Keep: addresses[2]}); err == nil {
+		t.Error("the other one keeps it, after the first does")
+	}
 	m.instance, m.former = "i", nil
 	if _, err = m.hello(ctx, nodes[0]); err != nil {
 		t.Fatalf("the one that keeps the identity: %v", err)

@@ -3,7 +3,9 @@ package coordinator
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -293,6 +295,71 @@ func TestBreakGlassWithoutALeader(t *testing.T) {
 	}
 	if _, err := nodes[0].as(t, out).ListApps(t.Context(), &controlv1.ListAppsRequest{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a person could come back by ends with it: no token that it made is good
+// after its end, also none that it makes while it is revoked.
+func TestTokensEndWithTheirMaker(t *testing.T) {
+	nodes, admin := three(t)
+	ctx := t.Context()
+	ann := person(t, nodes[0], admin, "ann")
+	_ = person(t, nodes[0], ann, "bob")
+	var secrets []string
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	begun := make(chan struct{}, 100)
+	for range 4 {
+		all.Go(func() {
+			for {
+				out, err := ann.CreateToken(ctx, &controlv1.CreateTokenRequest{Role: "operator", Name: "carol"})
+				if rpc.Kind(err) == rpc.KindTooMany {
+					continue
+				}
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				secrets = append(secrets, out.Token)
+				mu.Unlock()
+				select {
+				case begun <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	for range 5 {
+		<-begun
+	}
+	out, err := admin.RevokeIdentity(ctx, &controlv1.RevokeIdentityRequest{Role: "operator", Name: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Tokens < 5 || !slices.Equal(out.Made, []string{"bob"}) {
+		t.Errorf("%d tokens closed, operators that stay %v", out.Tokens, out.Made)
+	}
+	all.Wait()
+	for i, s := range secrets {
+		if i%(1+len(secrets)/20) > 0 { // anonymous callers have a share
+			continue
+		}
+		_, csr, err := identity.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := join(t, nodes[0], s, &agentv1.EnrolRequest{CsrDer: csr, Role: "operator"}); err == nil {
+			t.Fatalf("a token that ann made, of %d, makes %s", len(secrets), out.HostId)
+		}
+	}
+	left, err := admin.ListTokens(ctx, &controlv1.ListTokensRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tk := range left.Tokens {
+		if slices.ContainsFunc(secrets, func(s string) bool { return strings.Contains(s, "."+tk.Id+".") }) {
+			t.Errorf("token %s, whose secret ann knows, is open", tk.Id)
+		}
 	}
 }
 

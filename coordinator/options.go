@@ -16,7 +16,9 @@ import (
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/coordinator/access"
 	"github.com/groundswell/groundswell/coordinator/consensus"
+	"github.com/groundswell/groundswell/coordinator/ec2"
 	"github.com/groundswell/groundswell/coordinator/gates"
+	"github.com/groundswell/groundswell/coordinator/haproxy"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
@@ -60,6 +62,14 @@ type Options struct {
 	// Approvers lists the operators of each team that approval gates name, until the
 	// access document does: it is imported once, and refused from then on.
 	Approvers map[string][]string
+
+	// HAProxy lists the addresses of runtime APIs, by the name that groups know the
+	// balancers by; every coordinator of a cluster has the same.
+	HAProxy map[string][]string
+
+	// EC2 says which instances may join by their identity documents; every
+	// coordinator of a cluster has the same.
+	EC2 ec2.Options
 
 	// CertificateLife is how long the certificates live that this coordinator
 	// issues, its own too; 0 is identity.DefaultLife.
@@ -147,6 +157,12 @@ func (o *Options) Validate() error {
 	}
 	if _, err := gates.New(o.Gates); err != nil {
 		errs = append(errs, err)
+	}
+	errs = append(errs, o.EC2.Validate())
+	for name, addresses := range o.HAProxy {
+		if _, err := haproxy.New(name, addresses); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

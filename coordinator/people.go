@@ -208,10 +208,44 @@ func (s *membersService) RevokeIdentity(
 				"does not know is revoked with --unknown", r.Name)
 	}
 	full := r.Role + "/" + id
-	err := s.c.log.cluster(ctx, state.IdentityRevoked{Request: s.c.request(ctx, r.Mutation), Identity: full})
-	out := &controlv1.RevokeIdentityResponse{Index: s.c.index(), Identity: full}
+	out, request := &controlv1.RevokeIdentityResponse{Identity: full}, s.c.request(ctx, r.Mutation)
+	err := s.c.revokeWithTokens(ctx, state.IdentityRevoked{Request: request, Identity: full}, out)
+	out.Index = s.c.index()
 	s.c.store.View(func(st *deploy.State) { out.Counts = r.Role == string(identity.Agent) && st.Hosts[id] != nil })
 	return out, err
+}
+
+// revokeWithTokens ends an identity, and what a person could come back by: the open
+// tokens that it made are closed in the same entry, and those that came to the log
+// before that entry once it is there. One that comes after it is never told to
+// anybody, see createToken.
+func (c *Coordinator) revokeWithTokens(
+	ctx context.Context, e state.IdentityRevoked, out *controlv1.RevokeIdentityResponse,
+) error {
+	var refused error // before its tokens are closed in the same entry
+	c.store.ViewCluster(func(s *state.Cluster) { refused = s.MayRevoke(e.Identity) })
+	if refused != nil {
+		return refused
+	}
+	facts := []state.ClusterEvent{e}
+	for {
+		var open []string
+		c.store.ViewCluster(func(s *state.Cluster) { open, out.Made = s.MadeBy(e.Identity) })
+		for _, id := range open {
+			facts = append(facts, state.TokenRevoked{Request: e.Request, ID: id})
+		}
+		if len(facts) == 0 {
+			return nil
+		}
+		refusals, err := c.log.propose(ctx, state.Entry{Cluster: facts})
+		if err != nil {
+			return err
+		}
+		if _, first := facts[0].(state.IdentityRevoked); first && refusals[0] != nil {
+			return refusals[0]
+		}
+		out.Tokens, facts = out.Tokens+int32(len(open)), nil
+	}
 }
 
 // identityOf resolves the name or id of a host that has an identity, whether it is

@@ -19,7 +19,7 @@ func parseApp(source []byte, filename string) ([]deploy.GroupDefined, error) {
 	for _, g := range app.Groups {
 		out = append(out, deploy.GroupDefined{
 			App: app.Name, Group: g.Name, Selector: g.Select, Artifacts: app.Artifacts, Config: g.Config,
-			Source: string(source),
+			Traffic: g.Traffic, Source: string(source),
 		})
 	}
 	return out, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/groundswell/groundswell/coordinator/enrol"
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
+	"github.com/groundswell/groundswell/coordinator/traffic"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
@@ -53,7 +55,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 	})
 }
 
-func (c *Coordinator) newServer() *rpc.Server {
+func (c *Coordinator) newServer() (*rpc.Server, error) {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
 		Admit: c.admit, May: c.may, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
@@ -61,15 +63,18 @@ func (c *Coordinator) newServer() *rpc.Server {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
 	})
-	enrolment := c.newEnrol()
+	enrolment, err := c.newEnrol()
+	if err != nil {
+		return nil, err
+	}
 	agentv1.RegisterEnrolmentServiceServer(server, enrolment)
 	agentv1.RegisterAgentServiceServer(server,
-		&agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew})
+		&agentService{Service: c.sessions, enrol: enrolment, mayRenew: c.mayRenew, traffic: c.traffic})
 	peerv1.RegisterPeerServiceServer(server, &peerService{c: c, newest: map[string]uint64{}})
 	c.operators = &membersService{Service: c.newControl(), c: c}
 	controlv1.RegisterControlServiceServer(server, c.operators)
 	healthv1.RegisterHealthServer(server, health.NewServer())
-	return server
+	return server, nil
 }
 
 // agentService joins sessions and the renewal of certificates.
@@ -77,6 +82,18 @@ type agentService struct {
 	*sessions.Service
 	enrol    *enrol.Service
 	mayRenew func(context.Context) error
+	traffic  *traffic.Service
+}
+
+// Traffic takes the caller out of a pool, or puts it back.
+func (s *agentService) Traffic(
+	r *agentv1.TrafficRequest, stream grpc.ServerStreamingServer[agentv1.TrafficProgress],
+) error {
+	p, ok := rpc.Caller(stream.Context())
+	if !ok {
+		return rpc.Errorf(rpc.KindUnauthorised, "only a host with a certificate has traffic")
+	}
+	return s.traffic.Serve(stream.Context(), p.ID, r, stream.Send)
 }
 
 // Renew issues a new certificate for the caller.
@@ -95,6 +112,7 @@ func (s *agentService) Split(ctx context.Context, r *agentv1.SplitRequest) (*age
 func (c *Coordinator) newControl() *control.Service {
 	return control.New(control.Options{
 		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: within(c.match, c.rulebook.last), Output: c.output,
+		Pools: c.traffic.Doubts,
 		Activity: func(host, app string) (control.Activity, bool) {
 			if c.fleet.At(host) == "" { // what it said last is not what it does
 				return control.Activity{}, false

@@ -22,6 +22,7 @@ func table() rpc.Table {
 
 		agentv1.AgentService_Session_FullMethodName:      {Roles: agents},
 		agentv1.AgentService_SignArtifact_FullMethodName: {Roles: agents},
+		agentv1.AgentService_Traffic_FullMethodName:      {Roles: agents},
 		agentv1.AgentService_Split_FullMethodName:        {Roles: agents, Leader: true},
 		agentv1.AgentService_Renew_FullMethodName:        {Roles: []identity.Role{identity.Agent, identity.Operator}},
 

@@ -35,7 +35,15 @@ func (c *Coordinator) createToken(ctx context.Context, t control.TokenSpec) (con
 		Request: t.Request, ID: token.ID, Role: t.Role, Name: t.Name, Host: t.Host,
 		Binds: t.Binds, Hash: state.HashToken(token.Secret), Life: int64(t.Life), Uses: int64(t.Uses),
 	})
-	return control.Token{ID: token.ID, Secret: token.String(), Expires: time.Now().Add(t.Life)}, err
+	if err != nil {
+		return control.Token{}, err
+	}
+	var revoked string // whoever was revoked while the token was made does not hear its secret
+	c.store.ViewCluster(func(s *state.Cluster) { revoked = s.Identities["operator/"+t.Request.Actor].Revoked })
+	if revoked != "" {
+		return control.Token{}, rpc.Errorf(rpc.KindUnauthorised, "operator/%s was revoked by %s", t.Request.Actor, revoked)
+	}
+	return control.Token{ID: token.ID, Secret: token.String(), Expires: time.Now().Add(t.Life)}, nil
 }
 
 // tokenUse is a use as the log has it.
@@ -46,12 +54,16 @@ func tokenUse(u enrol.Use, id string) state.TokenUsed {
 	}
 }
 
-// subject finds whom a token makes of a key, and refuses before anything is
+// subject finds whom a token or a document makes of a key, and refuses before anything is
 // proposed what Apply would refuse.
 func (c *Coordinator) subject(u enrol.Use) (id string, err error) {
 	now := c.log.Now()
 	c.store.ViewCluster(func(s *state.Cluster) {
 		var subject string
+		if u.Origin != "" {
+			_, id, _ = strings.Cut(s.OriginSubject(u.Origin, u.Key), "/")
+			return
+		}
 		if subject, err = s.Subject(tokenUse(u, ""), now); err != nil || subject == "" {
 			return
 		}
@@ -60,8 +72,20 @@ func (c *Coordinator) subject(u enrol.Use) (id string, err error) {
 	return id, err
 }
 
-// spend uses a token up in the log, once it is sure that it would be taken.
+// spend uses a token or a document up in the log, once it is sure that it would be
+// taken.
 func (c *Coordinator) spend(ctx context.Context, u enrol.Use, id string) (err error) {
+	if u.Origin != "" {
+		e := state.OriginEnrolled{
+			Origin: u.Origin, Subject: string(u.Role) + "/" + id, Key: u.Key, Binds: u.Binds, Says: u.Says,
+			Instance: u.Instance,
+		}
+		c.store.ViewCluster(func(s *state.Cluster) { err = s.MayEnrol(e) })
+		if err != nil {
+			return err
+		}
+		return c.batches.cluster(ctx, e)
+	}
 	use, now := tokenUse(u, id), c.log.Now()
 	c.store.ViewCluster(func(s *state.Cluster) { err = s.MayUse(use, now) })
 	if err != nil {

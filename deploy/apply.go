@@ -98,6 +98,8 @@ func (s *State) apply(e Event) error {
 		return s.hostsUnreachable(e)
 	case TargetsReported:
 		return s.targetsReported(e)
+	case TrafficSet:
+		return s.trafficSet(e)
 	}
 	return s.applyDeployment(e)
 }

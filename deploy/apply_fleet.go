@@ -16,7 +16,7 @@ func (s *State) groupDefined(e GroupDefined) error {
 		g.derive(nil)
 		s.Groups[g.Key()] = g
 	}
-	g.Artifacts, g.Config, g.Source = e.Artifacts, e.Config, e.Source
+	g.Artifacts, g.Config, g.Traffic, g.Source = e.Artifacts, e.Config, e.Traffic, e.Source
 	g.NextSelector = ""
 	switch {
 	case len(g.open) == 0 || g.Selector == "":
@@ -180,6 +180,7 @@ func (s *State) hostLeft(e HostLeft) error {
 	s.moved(h.ID, "")
 	s.touch(h)
 	delete(s.Hosts, e.Host)
+	s.dropOutages(e.Host)
 	delete(s.flapping, e.Host)
 	s.unnamed(h)
 	return nil

@@ -24,9 +24,10 @@ type Assignment struct {
 	Keep       []Digest // revisions that retention must not remove
 	Artifacts  string   // URL of the application's store
 	Gates      []Gate
-	StopFail   bool  // a failing ApplicationStop of the old revision fails the task
-	Repair     bool  // do nothing where the installed files are what the last hook left
-	TaskLimit  int64 // nanoseconds a task may take
+	Traffic    *Traffic // pools rendered for the host; nil: none
+	StopFail   bool     // a failing ApplicationStop of the old revision fails the task
+	Repair     bool     // do nothing where the installed files are what the last hook left
+	TaskLimit  int64    // nanoseconds a task may take
 }
 
 // Assign returns the assignments of a host, by application.
@@ -47,7 +48,7 @@ func Assign(s *State, host string) []Assignment {
 func (s *State) assign(g *Group, t *Target) Assignment {
 	a := Assignment{
 		App: t.App, Group: t.Group, Gen: t.Gen, Artifacts: g.Artifacts,
-		Keep: s.keep(t), TaskLimit: int64(g.Config.Timeouts.Task),
+		Keep: s.keep(t), TaskLimit: int64(g.Config.Timeouts.Task), Traffic: s.TrafficOf(t),
 	}
 	config, gates := &g.Config, allGates(&g.Config)
 	staging := false

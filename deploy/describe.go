@@ -54,6 +54,8 @@ func Describe(e Event) string {
 		return "FreezesEnded"
 	case TargetMoved:
 		return fmt.Sprintf("TargetMoved %s wave=%d from=%d", e.Host, e.To, e.From)
+	case TrafficSet:
+		return fmt.Sprintf("TrafficSet %s %s of %s: %d", e.Host, e.Pool.Name(), e.App, e.Stage)
 	case TargetsReported:
 		return describeReports(e)
 	}

@@ -35,6 +35,7 @@ type GroupDefined struct {
 	Selector  string
 	Artifacts string // URL of the application's store
 	Config    Config
+	Traffic   *Traffic
 	Source    string // the deploy.yaml it came from, for `apps show`
 }
 
@@ -492,6 +493,7 @@ func (WaveSkipped) event()        {}
 func (DeploymentPaused) event()   {}
 func (DeploymentEnded) event()    {}
 func (TargetsReported) event()    {}
+func (TrafficSet) event()         {}
 func (GroupDeleted) event()       {}
 func (FreezeSet) event()          {}
 func (FreezeLifted) event()       {}

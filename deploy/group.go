@@ -14,6 +14,7 @@ type Group struct {
 	Selector  string            `json:"selector"`
 	Artifacts string            `json:"artifacts"`
 	Config    Config            `json:"config"`
+	Traffic   *Traffic          `json:"traffic,omitempty"` // nil: nobody sends it any that we know of
 	Source    string            `json:"source,omitempty"`
 	DefinedAt int64             `json:"defined_at"` // wall
 	Members   map[string]bool   `json:"members,omitempty"`

@@ -26,6 +26,7 @@ type State struct {
 	Requests    map[string]Answer               `json:"requests"`
 	RequestLog  []string                        `json:"request_log"` // ids, oldest first
 	Freezes     []Freeze                        `json:"freezes,omitempty"`
+	Outages     []Outage                        `json:"outages,omitempty"` // of hosts in pools, by our doing
 	// RequestFloor is the wall time of the newest request whose id is forgotten.
 	RequestFloor int64 `json:"request_floor,omitempty"`
 

@@ -15,9 +15,9 @@
 //
 // # Traffic events
 //
-// There is no load balancer in this version, so BlockTraffic and AllowTraffic
-// themselves do nothing. As in CodeDeploy, the six traffic events are part of
-// a deployment only if it has traffic control (Assignment.Traffic).
+// As in CodeDeploy, the six traffic events are part of a deployment only if it
+// has traffic control (Assignment.Traffic). Nothing is stopped, replaced or undone
+// then unless BlockTraffic has ended well and AllowTraffic was not begun since.
 //
 // # After a crash
 //

@@ -83,21 +83,33 @@ func (b *builder) listed(a Assignment, w World) []Step {
 
 // takeOut takes the running revision out of service, as far as it still is in.
 func (b *builder) takeOut(a Assignment, w World, fresh bool) {
-	if w.Base == "" {
-		return
+	serving := w.Base != ""
+	if a.Traffic && !w.Drained {
+		if serving {
+			b.hookOf(w.Base, eventBeforeBlock, !a.StopFails)
+		}
+		b.hookOf(w.Base, eventBlock, false) // a host that runs nothing yet gets traffic when it is validated
+		if serving {
+			b.hookOf(w.Base, eventAfterBlock, !a.StopFails)
+		}
 	}
-	if a.Traffic && !w.Blocked {
-		b.hookOf(w.Base, eventBeforeBlock, !a.StopFails)
-		b.hookOf(w.Base, eventBlock, false)
-		b.hookOf(w.Base, eventAfterBlock, !a.StopFails)
-	}
-	if fresh || !w.Stopped {
+	if serving && (fresh || !w.Stopped) {
 		b.hookOf(w.Base, eventStop, !a.StopFails)
+	}
+}
+
+// shut takes traffic away again where it may have been let in, before anything is
+// stopped.
+func (b *builder) shut(w World) {
+	if b.a.Traffic && !w.Drained {
+		b.hookOf(w.Installed, eventBlock, false)
+		b.shuts = true
 	}
 }
 
 // undo stops what is installed beyond the base and puts the base back.
 func (b *builder) undo(w World) {
+	b.shut(w)
 	if w.Installed != "" && w.Installed != w.Base {
 		b.hookOf(w.Installed, eventStop, true)
 	}
@@ -127,7 +139,7 @@ func (b *builder) startUp(a Assignment, revision string) {
 
 // admit lets traffic in again and settles.
 func (b *builder) admit(traffic bool, revision string) {
-	if traffic && revision != "" {
+	if (traffic || b.shuts) && revision != "" {
 		b.hookOf(revision, eventBeforeAllow, false)
 		b.hookOf(revision, eventAllow, false)
 		b.hookOf(revision, eventAfterAllow, false)
@@ -160,6 +172,7 @@ func (b *builder) putBack(a Assignment, w World, try int) {
 	if w.Undoable {
 		b.undo(w)
 	} else if try > 1 && w.Base != "" {
+		b.shut(w)
 		b.hookOf(w.Base, eventStop, true)
 	}
 	if (w.Undoable || w.Stopped || try > 1) && w.Base != "" {
@@ -178,6 +191,7 @@ func revert(a Assignment, w World, try int) []Step {
 // again is the next try of an assignment that is itself the way back.
 func again(a Assignment, w World) []Step {
 	b := builder{a: a, from: w.Installed, to: a.Goal, rollback: true}
+	b.shut(w)
 	if w.Undoable && w.Installed != "" {
 		b.hookOf(w.Installed, eventStop, true)
 	}
@@ -197,6 +211,7 @@ type builder struct {
 	a        Assignment
 	from, to string
 	rollback bool
+	shuts    bool // it takes traffic away again, so it lets it in again
 	steps    []Step
 }
 

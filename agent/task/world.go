@@ -13,6 +13,8 @@ type World struct {
 	Undoable bool
 	// Blocked says that traffic was, or may have been, taken away.
 	Blocked bool
+	// Drained says that it surely is: every pool was asked, and none let it in since.
+	Drained bool `json:",omitempty"`
 	// Stopped says that the application was, or may have been, stopped.
 	Stopped bool
 }
@@ -33,8 +35,10 @@ func (w *World) begun(s Step) {
 
 func (w *World) hookBegun(s Step) {
 	switch s.Event {
-	case eventBeforeBlock:
+	case eventBeforeBlock, eventBlock:
 		w.Blocked = true
+	case eventAllow:
+		w.Drained = false
 	case eventStop:
 		w.Stopped = true
 	}
@@ -53,6 +57,8 @@ func (w *World) ended(s Step) {
 		*w = World{Base: w.Installed, Installed: w.Installed}
 	case KindHook:
 		switch s.Event {
+		case eventBlock:
+			w.Drained = true
 		case eventStart:
 			w.Stopped = false
 		case eventAfterAllow:

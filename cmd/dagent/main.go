@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -78,10 +79,8 @@ func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	if err != nil {
 		return usageError{err}
 	}
-	if s.FromEC2Tags {
-		if err := addTags(ctx, &o); err != nil {
-			return err
-		}
+	if err := askSurroundings(ctx, s, &o); err != nil {
+		return err
 	}
 	o.Version, o.Log, o.Relax = buildVersion(), log, memory.Relax
 	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
@@ -104,9 +103,41 @@ func serve(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	return a.Run(ctx)
 }
 
+// metadata is where EC2's metadata service is.
+func metadata() discover.EC2Options {
+	return discover.EC2Options{Endpoint: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")}
+}
+
+// instanceDocument is what AWS says that this machine is, signed.
+func instanceDocument(ctx context.Context) ([]byte, error) {
+	d, err := discover.EC2Document(ctx, metadata())
+	if err != nil {
+		return nil, fmt.Errorf("joinMethod ec2: %w", err)
+	}
+	return d, nil
+}
+
+// askSurroundings fills in what is not stated and the instance's metadata know.
+func askSurroundings(ctx context.Context, s settings, o *agent.Options) error {
+	if s.FromEC2Tags {
+		if err := addTags(ctx, o); err != nil {
+			return err
+		}
+	}
+	if s.JoinMethod != "ec2" || o.Zone != "" {
+		return nil
+	}
+	zone, region, err := discover.EC2Zone(ctx, metadata())
+	if err != nil {
+		return fmt.Errorf("joinMethod ec2, and no zone is stated: %w", err)
+	}
+	o.Zone, o.Region = zone, cmp.Or(o.Region, region)
+	return nil
+}
+
 // addTags lays the labels under those that are stated.
 func addTags(ctx context.Context, o *agent.Options) error {
-	tags, err := discover.EC2Tags(ctx, discover.EC2Options{Endpoint: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")})
+	tags, err := discover.EC2Tags(ctx, metadata())
 	if err != nil {
 		return fmt.Errorf("fromEC2Tags: %w", err)
 	}
@@ -121,7 +152,16 @@ func examine(ctx context.Context, s settings, stdout io.Writer) error {
 	if err != nil {
 		return usageError{err}
 	}
-	checks := agent.Doctor(ctx, o)
+	var checks []agent.Check
+	if s.JoinMethod == "ec2" {
+		c := agent.Check{Name: "EC2 document", Level: agent.CheckOK, Text: "readable"}
+		_, err := instanceDocument(ctx)
+		if err := errors.Join(err, askSurroundings(ctx, settings{JoinMethod: "ec2"}, &o)); err != nil {
+			c.Level, c.Text = agent.CheckFailed, err.Error()
+		}
+		checks = append(checks, c)
+	}
+	checks = append(checks, agent.Doctor(ctx, o)...)
 	if s.FromEC2Tags {
 		c := agent.Check{Name: "EC2 tags", Level: agent.CheckOK, Text: "readable"}
 		if err := addTags(ctx, &o); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,6 +32,8 @@ type settings struct {
 	InstallRoot   string            `yaml:"installRoot"`
 	GossipBind    string            `yaml:"gossipBind"`
 	JoinTokenFile string            `yaml:"joinTokenFile"`
+	JoinMethod    string            `yaml:"joinMethod" enum:"token ec2"`
+	CA            string            `yaml:"ca"`
 	Env           map[string]string `yaml:"env"`
 	Applications  []string          `yaml:"applications"`
 	RunAs         []string          `yaml:"runAs"`
@@ -50,13 +53,15 @@ type settings struct {
 	FromEC2Tags   bool              `yaml:"fromEC2Tags"`
 	NoNewPrivs    bool              `yaml:"noNewPrivileges"`
 	Rlimits       map[string]string `yaml:"rlimits"`
+
+	TrafficCommands map[string][]string `yaml:"trafficCommands"`
 }
 
 func defaults() settings {
 	name, _ := os.Hostname() // an empty name is refused later, with the flag to set
 	return settings{
 		Name: name, Root: "/var/lib/groundswell/agent", InstallRoot: "/", GossipBind: "0.0.0.0:7103",
-		Credentials: "presigned", OutsideLinks: "keep",
+		Credentials: "presigned", OutsideLinks: "keep", JoinMethod: "token",
 		KeepReleases: 5, CacheBytes: 2 << 30, KeepRuns: 200, PruneAfter: 3 * time.Minute,
 		CompareEvery: 10 * time.Minute, LogLevel: "info", LogFormat: "json",
 	}
@@ -67,11 +72,22 @@ func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot,
 		Env:          s.Env,
-		Applications: s.Applications, RunAs: s.RunAs, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
+		Applications: s.Applications, RunAs: s.RunAs, TrafficCommands: s.TrafficCommands,
+		Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
 		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
 		StopGrace: s.StopGrace, Cgroup: s.Cgroup,
 		Token: func() (identity.Token, error) { return identity.ReadToken(s.JoinTokenFile) },
+	}
+	if s.JoinMethod == "ec2" {
+		if b, err := hex.DecodeString(s.CA); err != nil || len(b) != 16 {
+			return o, fmt.Errorf("ca: %q is no hash of a CA, of 32 digits; joinMethod ec2 needs it, "+
+				"so that the host knows whom it joins; `dctl cluster ca status` shows it", s.CA)
+		}
+		o.CA = s.CA
+		if s.JoinTokenFile == "" && os.Getenv(identity.TokenVariable) == "" {
+			o.Token, o.Document = nil, instanceDocument
+		}
 	}
 	if o.CompareEvery = s.CompareEvery; s.CompareEvery <= 0 {
 		o.CompareEvery = -1
@@ -145,6 +161,11 @@ func newLine() *line {
 		{"install-root", "`DIR` that is put before every destination of an appspec (default /)"},
 		{"gossip-bind", "`ADDRESS` of gossip, TCP and UDP; port 0 takes a free one (default 0.0.0.0:7103)"},
 		{"join-token-file", "`FILE` with the join token, - for standard input; else GROUNDSWELL_JOIN_TOKEN"},
+		{
+			"join-method", "`HOW` a new host is let in: token (default), or ec2, by the instance's identity document, " +
+				"where no token is given",
+		},
+		{"ca", "`HASH` of the cluster's CA, for --join-method ec2; dctl cluster ca status shows it"},
 		{
 			"credentials",
 			"how bundles are read: presigned (by URLs from the coordinator, default) or instance-role `HOW`",

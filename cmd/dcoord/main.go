@@ -18,6 +18,7 @@ import (
 
 	"github.com/groundswell/groundswell/artifacts/stores"
 	"github.com/groundswell/groundswell/coordinator"
+	"github.com/groundswell/groundswell/coordinator/ec2"
 	"github.com/groundswell/groundswell/internal/config"
 	"github.com/groundswell/groundswell/internal/identity"
 )
@@ -48,6 +49,16 @@ type settings struct {
 		Webhooks          []string `yaml:"webhooks"`
 	} `yaml:"gates"`
 	Approvers map[string][]string `yaml:"approvers"`
+	// Balancers are HAProxy's runtime APIs, by the name that groups know them by.
+	Balancers map[string][]string `yaml:"balancers"`
+	EC2       struct {
+		Accounts     []string        `yaml:"accounts"`
+		Regions      []string        `yaml:"regions"`
+		Instances    []string        `yaml:"instances"`
+		Certificates string          `yaml:"certificates"`
+		Within       config.Duration `yaml:"within"`
+		Tags         bool            `yaml:"tags"`
+	} `yaml:"ec2"`
 	// CertificateLife of what this coordinator issues; every one has the same.
 	CertificateLife config.Duration `yaml:"certificateLife"`
 	// DeadAfter is when the leader gives up a voter that does not answer.
@@ -107,6 +118,11 @@ say it too:
     prometheus: http://prometheus.example:9090
     webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256
     webhooks: [ci.example]  # hosts that webhook gates may name; none is any
+  balancers:           # addresses of HAProxy's runtime APIs, level admin, that groups
+    edge: [10.0.0.5:9999, /run/haproxy/admin.sock]  # name in traffic:
+  ec2:                 # instances that join without a token; unproven: see docs/agent.md
+    accounts: ["123456789012"]
+    certificates: /etc/groundswell/aws.pem  # AWS's, RSA-2048, one of each region
   certificateLife: 720h # of every certificate; renewed at two thirds of it
   deadAfter: 72h        # a voter that is silent for so long is removed, if all
                         # others answer and three of them stay
@@ -209,6 +225,12 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 	}
 	o.Gates.Prometheus, o.Gates.SecretFile, o.Gates.Webhooks = s.Gates.Prometheus, s.Gates.WebhookSecretFile,
 		s.Gates.Webhooks
+	o.HAProxy = s.Balancers
+	o.EC2 = ec2.Options{
+		Accounts: s.EC2.Accounts, Regions: s.EC2.Regions, Instances: s.EC2.Instances,
+		Certificates: s.EC2.Certificates, Within: time.Duration(s.EC2.Within), Tags: s.EC2.Tags,
+		Endpoint: os.Getenv("AWS_ENDPOINT_URL_EC2"),
+	}
 	if err := o.Validate(); err != nil {
 		return usage{err}
 	}

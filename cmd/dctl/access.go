@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -106,6 +107,12 @@ func (c *cli) revoke(cmd *cobra.Command, role, name string, unknown bool) error 
 		return c.show(out, func(w io.Writer) {
 			fmt.Fprintf(w, "%s %s is revoked (%s)\n", role, name,
 				output.Line(out.Identity))
+			if out.Tokens > 0 {
+				fmt.Fprintf(w, "%d open join tokens that %s made are closed\n", out.Tokens, name)
+			}
+			if len(out.Made) > 0 {
+				fmt.Fprintf(w, "operators that %s made stay: %s\n", name, output.Line(strings.Join(out.Made, ", ")))
+			}
 			if out.Counts {
 				fmt.Fprintf(w, "it still counts among the hosts of its groups, as one that does not serve: `dctl "+
 					"hosts forget %s` takes it out\n", name)

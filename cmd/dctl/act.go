@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/groundswell/groundswell/cmd/dctl/output"
 	"github.com/groundswell/groundswell/internal/config"
@@ -173,9 +175,12 @@ dctl abort 01JD4Z --leave`,
 	return cmd
 }
 
+// asks reports whether a person is there who has not said yes yet.
+func (c *cli) asks() bool { return !c.flags.yes && !c.flags.noInput && c.inTTY && c.outTTY }
+
 // confirm asks a person at a terminal; a program has said what it wants.
 func (c *cli) confirm(question string) error {
-	if c.flags.yes || c.flags.noInput || !c.inTTY || !c.outTTY {
+	if !c.asks() {
 		return nil
 	}
 	fmt.Fprint(c.err, output.Clean(question)+" [y/N] ")
@@ -197,6 +202,31 @@ func (c *cli) confirmHard(what, question string) error {
 	}
 	fmt.Fprintln(c.err, output.Line(what))
 	return c.confirm(question)
+}
+
+// confirmRollback asks a person, naming what would go back and to where.
+func (cl *client) confirmRollback(ctx context.Context, r *controlv1.RollbackRequest) error {
+	if !cl.cli.asks() {
+		return nil
+	}
+	dry := proto.CloneOf(r)
+	dry.DryRun = true
+	would, err := call(ctx, cl, controlv1.ControlServiceClient.Rollback, dry)
+	if err != nil {
+		return err
+	}
+	from := ""
+	if would.From != "" {
+		from = " from " + would.From
+	}
+	switch {
+	case would.Id != "":
+		return cl.cli.confirm("Roll deployment " + would.Id + " of " + would.From + " back, each host of " + r.App +
+			" to what it ran before?")
+	case would.To != "":
+		return cl.cli.confirm("Take " + r.App + from + " back to " + would.To + "?")
+	}
+	return cl.cli.confirm("Take " + r.App + from + " back, each host to what it ran before?")
 }
 
 func (c *cli) rollbackCommand() *cobra.Command {
@@ -234,15 +264,11 @@ dctl rollback --app www --zone eu-1b --reason "errors there"`,
 			}
 			return c.rollbackPart(cmd, app, group, &controlv1.ActRequest{Verb: "rollback", Zone: zone, Wave: wave})
 		}
-		question := "Take " + app + " back to what it ran before?"
-		if to != "" {
-			question = "Take " + app + " back to " + to + "?"
-		}
-		if err := c.confirm(question); err != nil {
-			return err
-		}
 		return c.with(func(cl *client) error {
 			req := &controlv1.RollbackRequest{Mutation: cl.mutation(""), App: app, Group: group, To: to}
+			if err := cl.confirmRollback(cmd.Context(), req); err != nil {
+				return err
+			}
 			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.Rollback, req)
 			if err != nil {
 				return err

@@ -85,6 +85,30 @@ func TestRollbackCommandIsDoneWhenRolledBack(t *testing.T) {
 	}
 }
 
+// A person is asked about what would happen, by name.
+func TestRollbackNamesTheRevision(t *testing.T) {
+	cl := newCluster(t)
+	f := &fake{watch: ends(state(9, "rolled_back"))}
+	cl.context(cl.serve(f))
+	for question, would := range map[string]*controlv1.RollbackResponse{
+		"Take www from v7 back to v6? [y/N] ":                                            {From: "v7", To: "v6"},
+		"Roll deployment 01D of v7 back, each host of www to what it ran before? [y/N] ": {Id: "01D", From: "v7"},
+	} {
+		f.would, f.rollbacks = would, nil
+		answer := func(s string) called {
+			return cl.callWith(t.Context(), func(c *cli) { c.inTTY, c.outTTY, c.in = true, true, strings.NewReader(s) },
+				"rollback", "--app", "www", "--output", "plain")
+		}
+		if no := answer("n\n"); no.code != 1 || !strings.Contains(no.err, question) || len(f.rollbacks) != 1 ||
+			!f.rollbacks[0].DryRun {
+			t.Errorf("%+v %v", no, f.rollbacks)
+		}
+		if yes := answer("y\n"); yes.code != 0 || len(f.rollbacks) != 3 || f.rollbacks[2].DryRun {
+			t.Errorf("%+v %v", yes, f.rollbacks)
+		}
+	}
+}
+
 func TestUsage(t *testing.T) {
 	cl := newCluster(t)
 	cl.context(cl.serve(&fake{}))

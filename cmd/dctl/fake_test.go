@@ -140,6 +140,8 @@ type fake struct {
 	watches    []uint64 // the index that each watch began after
 	requests   []string // ids
 	acts       []string
+	rollbacks  []*controlv1.RollbackRequest
+	would      *controlv1.RollbackResponse // of a dry run
 	applied    *controlv1.ApplyAppRequest
 	leaderless int      // statuses of the cluster without a leader, first
 	missing    []string // of these
@@ -168,7 +170,13 @@ func (f *fake) PlanDeployment(context.Context,
 }
 
 func (f *fake) Rollback(_ context.Context, r *controlv1.RollbackRequest) (*controlv1.RollbackResponse, error) {
+	f.mu.Lock()
+	f.rollbacks = append(f.rollbacks, r)
+	f.mu.Unlock()
 	f.seen(r.Mutation)
+	if r.DryRun {
+		return f.would, f.fail
+	}
 	return &controlv1.RollbackResponse{Id: "01D", Index: 5}, f.fail
 }
 

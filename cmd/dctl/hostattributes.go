@@ -154,9 +154,12 @@ becomes a host of its own with the same labels, by itself. If one of them is a t
 					return err
 				}
 				return c.show(out, func(w io.Writer) {
-					fmt.Fprintln(w, output.Line(fmt.Sprintf(
-						"the machine at %s keeps %s; the one at %s becomes a host of its own",
-						out.Kept, args[0], out.Split)))
+					other := "the other one"
+					if out.Split != "" {
+						other = "the one at " + out.Split
+					}
+					fmt.Fprintln(w, output.Line(fmt.Sprintf("the machine at %s keeps %s; %s becomes a host of its own",
+						out.Kept, args[0], other)))
 				})
 			})
 		},

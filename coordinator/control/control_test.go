@@ -163,7 +163,11 @@ func TestActAndRollbackOfWhatIsInFlight(t *testing.T) {
 	w.refused(err, deploy.Invalid, "explode")
 	_, err = w.c.Act(t.Context(), &controlv1.ActRequest{Deployment: "nope", Verb: "pause"})
 	w.refused(err, deploy.NotFound, "no deployment")
-	out, err := w.c.Rollback(t.Context(), &controlv1.RollbackRequest{App: "www"})
+	out, err := w.c.Rollback(t.Context(), &controlv1.RollbackRequest{App: "www", DryRun: true})
+	if err != nil || out.Id != d.Id || out.From != "v3" || w.s.Deployments[d.Id].Status == deploy.DeploymentStatusRollingBack {
+		t.Errorf("a rollback that only says what it would do: %v, %v", out, err)
+	}
+	out, err = w.c.Rollback(t.Context(), &controlv1.RollbackRequest{App: "www"})
 	if err != nil || out.Id != d.Id || w.s.Deployments[d.Id].Status != deploy.DeploymentStatusRollingBack {
 		t.Errorf("rollback of what is in flight: %v, %v", out, err)
 	}

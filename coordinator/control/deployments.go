@@ -26,12 +26,42 @@ func (s *Service) CreateDeployment(ctx context.Context,
 		return nil, err
 	}
 	e := p.event
+	if err := s.askPools(ctx, e.App, e.Group); err != nil {
+		return nil, err
+	}
 	e.Request = s.request(ctx, r.Mutation)
 	e.ID = deploymentID(e.Request.ID)
 	if err := s.propose(ctx, e); err != nil {
 		return nil, err
 	}
 	return &controlv1.CreateDeploymentResponse{Id: e.ID, Index: s.index(), Group: e.Group, Revision: e.RevName}, nil
+}
+
+// askPools refuses a deployment whose hosts could not be taken out of their pools:
+// better now than with the first host. A way back is never refused.
+func (s *Service) askPools(ctx context.Context, app, group string) error {
+	if s.o.Pools == nil {
+		return nil
+	}
+	var pools []deploy.Pool
+	s.o.State.View(func(st *deploy.State) {
+		g := st.Groups[deploy.GroupKey(app, group)]
+		if g == nil || g.Traffic == nil {
+			return
+		}
+		for _, host := range g.Hosts() {
+			if t := st.Target(host, app); t != nil {
+				pools = append(pools, st.TrafficOf(t).Pools...)
+			}
+		}
+	})
+	if len(pools) == 0 {
+		return nil
+	}
+	if err := s.o.Pools(ctx, pools); err != nil {
+		return refuse(deploy.Conflict, "hosts of group %s could not be taken out of their pools: %v", group, err)
+	}
+	return nil
 }
 
 // created answers a repetition of the request that made a deployment. It comes
@@ -410,13 +440,38 @@ func (s *Service) Rollback(ctx context.Context, r *controlv1.RollbackRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	out := &controlv1.RollbackResponse{Id: id}
+	s.o.State.View(func(st *deploy.State) { out.From, out.To = between(st, e) })
+	if r.DryRun {
+		if _, made := e.(deploy.DeploymentCreated); made {
+			out.Id = ""
+		}
+		return out, nil
+	}
 	if e != nil {
-		err = s.propose(ctx, e)
+		if err := s.propose(ctx, e); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
+	out.Index = s.index()
+	return out, nil
+}
+
+// between names the revisions that a rollback goes from and to, as far as there is
+// one for all.
+func between(st *deploy.State, e deploy.Event) (from, to string) {
+	switch e := e.(type) {
+	case deploy.RequestMade:
+		if d := st.Deployments[e.Deployment]; d != nil {
+			return d.RevName, ""
+		}
+	case deploy.DeploymentCreated:
+		if d := st.Deployments[e.Undoes]; d != nil {
+			from = d.RevName
+		}
+		return from, e.RevName
 	}
-	return &controlv1.RollbackResponse{Id: id, Index: s.index()}, nil
+	return "", ""
 }
 
 // rollbackIn returns the fact that a request for a rollback is, nil when it is

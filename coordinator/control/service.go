@@ -89,6 +89,8 @@ type Options struct {
 	Match func(app, selector string, h *deploy.Host) bool
 	// Activity says what a host is doing for an application.
 	Activity func(host, app string) (Activity, bool)
+	// Pools says why hosts could not be taken out of pools; nil asks nobody.
+	Pools func(context.Context, []deploy.Pool) error
 	// Output reads hook output through the session of the host.
 	Output func(ctx context.Context, host string, q LogQuery, each func(HookOutput) error) error
 	// Person says who the caller counts as where two people are asked for, and

@@ -15,9 +15,12 @@ import (
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
-// Use is one use of a token: what for, and for whose key.
+// Use is one use of a token, or of a third party's word: what for, and for whose
+// key.
 type Use struct {
 	Token    identity.Token
+	Origin   string             // of a machine that a third party vouches for; then there is no token
+	Binds    *deploy.Attributes // what that third party says of it
 	Role     identity.Role
 	Key      []byte             // fingerprint
 	Says     *deploy.Attributes // of a host, about itself
@@ -33,6 +36,9 @@ type Options struct {
 	// token, or by a former answer that was lost; "" where the joiner is a new one
 	// of its role. It refuses a use that cannot be, and changes nothing.
 	Subject func(Use) (id string, err error)
+	// Vouched asks the third party that signed a document whose machine that is. It
+	// refuses one that lets nobody in.
+	Vouched func(ctx context.Context, document []byte) (origin string, binds *deploy.Attributes, err error)
 	// Owner reports whether an identity belongs to the key already.
 	Owner func(role identity.Role, id string, key []byte) bool
 	// Spend uses the token up in the log and gives the identity to the key, both
@@ -64,13 +70,18 @@ func (s *Service) Roots(context.Context, *agentv1.RootsRequest) (*agentv1.RootsR
 	return &agentv1.RootsResponse{CaPem: s.o.Authorities().PEM()}, nil
 }
 
-// Enrol spends a token and issues a certificate. The identity is in the log
+// Enrol spends a token, or takes a document, and issues a certificate. The identity is in the log
 // before the certificate leaves. Asked again with the same token and key, it
 // answers the same identity and spends nothing: an answer may be lost.
 func (s *Service) Enrol(ctx context.Context, r *agentv1.EnrolRequest) (*agentv1.EnrolResponse, error) {
 	u, err := use(r)
 	if err != nil {
 		return nil, invalid{err}
+	}
+	if len(r.Document) > 0 {
+		if u.Origin, u.Binds, err = s.o.Vouched(ctx, r.Document); err != nil {
+			return nil, err
+		}
 	}
 	id, err := s.o.Subject(u)
 	if err != nil {
@@ -90,8 +101,15 @@ func (s *Service) Enrol(ctx context.Context, r *agentv1.EnrolRequest) (*agentv1.
 }
 
 func use(r *agentv1.EnrolRequest) (u Use, err error) {
-	if u.Token, err = identity.ParseToken(r.Token); err != nil {
-		return u, err
+	switch {
+	case len(r.Document) == 0:
+		if u.Token, err = identity.ParseToken(r.Token); err != nil {
+			return u, err
+		}
+	case r.Token != "":
+		return u, errors.New("a joiner shows a token or an identity document, not both")
+	case r.Role != string(identity.Agent):
+		return u, fmt.Errorf("an identity document makes hosts; for the role %s use a join token", r.Role)
 	}
 	if u.Role, err = identity.ParseRole(r.Role); err != nil {
 		return u, fmt.Errorf("what the joiner wants to be: %w", err)

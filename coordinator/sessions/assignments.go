@@ -73,6 +73,15 @@ func encode(x deploy.Assignment) *agentv1.Assignment {
 	if x.Stage != "" {
 		out.Stage = &agentv1.Revision{Digest: string(x.Stage), Name: x.StageName}
 	}
+	if t := x.Traffic; t != nil {
+		out.Traffic = &agentv1.Traffic{DrainNs: int64(t.Drain), AdmitNs: int64(t.Admit), DrainFails: t.DrainFails}
+		for _, p := range t.Pools {
+			out.Traffic.Pools = append(out.Traffic.Pools, &agentv1.Pool{
+				Kind: p.Kind, Balancers: p.Balancers, Backend: p.Backend, Server: p.Server, Path: p.Path, Block: p.Block,
+				Allow: p.Allow, SettleNs: int64(p.Settle),
+			})
+		}
+	}
 	for _, d := range x.Keep {
 		out.Keep = append(out.Keep, string(d))
 	}

@@ -112,6 +112,12 @@ func (s *Service) describe(host string, h *agentv1.Hello) deploy.HostEnrolled {
 		Host: host, Name: is.Name, Zone: is.Zone, Region: is.Region, Labels: is.Labels, Version: h.Version,
 		Approved: approved,
 	}
+	if says.Region == "" { // who says nothing contradicts nothing
+		says.Region = is.Region
+	}
+	if len(says.Labels) == 0 {
+		says.Labels = is.Labels
+	}
 	if !is.Equal(says) {
 		e.Says = &says
 	}

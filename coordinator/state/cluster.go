@@ -16,6 +16,7 @@ type Cluster struct {
 	Tokens       map[string]Token         `json:"tokens,omitempty"`
 	Identities   map[string]Identity      `json:"identities,omitempty"`  // by role/id
 	BreakGlass   map[string]BreakGlassUse `json:"break_glass,omitempty"` // by the key's fingerprint, hex
+	Origins      map[string]string        `json:"origins,omitempty"`     // of machines, to role/id; see OriginEnrolled
 	// Ended counts how often a key lost its identity: who serves must look then
 	// whom it serves.
 	Ended uint64 `json:"ended,omitempty"`
@@ -111,6 +112,8 @@ func (c *Cluster) apply(e ClusterEvent, at moment) error {
 		return c.openToken(e, at)
 	case TokenUsed:
 		return c.useToken(e, at)
+	case OriginEnrolled:
+		return c.enrolOrigin(e, at)
 	case TokenRevoked:
 		return c.revokeToken(e)
 	case PersonConfirmed:

@@ -22,6 +22,7 @@ func everyClusterFact() []ClusterEvent {
 		CoordinatorRemoved{},
 		TokenCreated{},
 		TokenUsed{},
+		OriginEnrolled{},
 		TokenRevoked{},
 		PersonConfirmed{},
 		IdentityRevoked{},

@@ -133,6 +133,11 @@ func encodeIdentityFact(e ClusterEvent) *statev1.Event {
 			Id: e.ID, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key,
 			Says: encodeAttributes(e.Says), Instance: e.Instance,
 		}}}
+	case OriginEnrolled:
+		return &statev1.Event{Fact: &statev1.Event_OriginEnrolled{OriginEnrolled: &statev1.OriginEnrolled{
+			Origin: e.Origin, Subject: e.Subject, Key: e.Key, Binds: encodeAttributes(e.Binds),
+			Says: encodeAttributes(e.Says), Instance: e.Instance,
+		}}}
 	case AttributesApproved:
 		return &statev1.Event{Fact: &statev1.Event_AttributesApproved{AttributesApproved: &statev1.AttributesApproved{
 			Request: encodeRequest(e.Request), Host: e.Host, Attributes: encodeAttributes(&e.Attributes),
@@ -224,6 +229,12 @@ func decodeIdentityFact(p *statev1.Event) ClusterEvent {
 		return TokenUsed{
 			ID: e.Id, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key, Says: decodeAttributes(e.Says),
 			Instance: e.Instance,
+		}
+	case *statev1.Event_OriginEnrolled:
+		e := f.OriginEnrolled
+		return OriginEnrolled{
+			Origin: e.Origin, Subject: e.Subject, Key: e.Key, Binds: decodeAttributes(e.Binds),
+			Says: decodeAttributes(e.Says), Instance: e.Instance,
 		}
 	case *statev1.Event_AttributesApproved:
 		e := f.AttributesApproved

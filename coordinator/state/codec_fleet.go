@@ -14,7 +14,11 @@ func encodeFleetFact(e deploy.Event) *statev1.Event {
 	case deploy.GroupDefined:
 		return &statev1.Event{Fact: &statev1.Event_GroupDefined{GroupDefined: &statev1.GroupDefined{
 			Request: encodeRequest(e.Request), App: e.App, Group: e.Group, Selector: e.Selector,
-			Artifacts: e.Artifacts, Config: encodeConfig(&e.Config), Source: e.Source,
+			Artifacts: e.Artifacts, Config: encodeConfig(&e.Config), Source: e.Source, Traffic: encodeTraffic(e.Traffic),
+		}}}
+	case deploy.TrafficSet:
+		return &statev1.Event{Fact: &statev1.Event_TrafficSet{TrafficSet: &statev1.TrafficSet{
+			Host: e.Host, App: e.App, Pool: encodePool(e.Pool), Stage: int64(e.Stage), Found: e.Found,
 		}}}
 	case deploy.GroupDeleted:
 		return &statev1.Event{Fact: &statev1.Event_GroupDeleted{GroupDeleted: &statev1.GroupDeleted{
@@ -70,7 +74,12 @@ func decodeFleetFact(p *statev1.Event) deploy.Event {
 		e := f.GroupDefined
 		return deploy.GroupDefined{
 			Request: decodeRequest(e.Request), App: e.App, Group: e.Group, Selector: e.Selector,
-			Artifacts: e.Artifacts, Config: decodeConfig(e.Config), Source: e.Source,
+			Artifacts: e.Artifacts, Config: decodeConfig(e.Config), Source: e.Source, Traffic: decodeTraffic(e.Traffic),
+		}
+	case *statev1.Event_TrafficSet:
+		e := f.TrafficSet
+		return deploy.TrafficSet{
+			Host: e.Host, App: e.App, Pool: decodePool(e.Pool), Stage: deploy.TrafficStage(e.Stage), Found: e.Found,
 		}
 	case *statev1.Event_GroupDeleted:
 		e := f.GroupDeleted

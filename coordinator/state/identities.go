@@ -138,6 +138,7 @@ func (t Token) grant(was, says *deploy.Attributes) *deploy.Attributes {
 	}
 	if b := t.Binds; b != nil {
 		out.Name, out.Zone = cmp.Or(b.Name, out.Name), cmp.Or(b.Zone, out.Zone)
+		out.Region = cmp.Or(b.Region, out.Region)
 		if len(b.Labels) > 0 {
 			out.Labels = b.Labels
 		}
@@ -259,6 +260,25 @@ func (c *Cluster) confirm(e PersonConfirmed) error {
 	return nil
 }
 
+// keepsAdmin says why an identity cannot be revoked: nobody could change who may do
+// what without it.
+func (c *Cluster) keepsAdmin(identity string) error {
+	role, name, _ := strings.Cut(identity, "/")
+	if role == "operator" && c.Access != nil && c.governs(c.Access.Admins, "") && !c.governs(c.Access.Admins, name) {
+		return refuse(deploy.Conflict, "%s is the last who may change who may do what; give that to somebody else first "+
+			"(`dctl access apply`)", name)
+	}
+	return nil
+}
+
+// MayRevoke says why an identity cannot be revoked now; Apply decides it again.
+func (c *Cluster) MayRevoke(identity string) error {
+	if c.Identities[identity].Revoked != "" {
+		return nil
+	}
+	return c.keepsAdmin(identity)
+}
+
 func (c *Cluster) revoke(e IdentityRevoked) error {
 	role, name, _ := strings.Cut(e.Identity, "/")
 	if role == "coordinator" {
@@ -268,9 +288,8 @@ func (c *Cluster) revoke(e IdentityRevoked) error {
 	if c.Identities[e.Identity].Revoked != "" {
 		return nil
 	}
-	if role == "operator" && c.Access != nil && c.governs(c.Access.Admins, "") && !c.governs(c.Access.Admins, name) {
-		return refuse(deploy.Conflict, "%s is the last who may change who may do what; give that to somebody else first "+
-			"(`dctl access apply`)", name)
+	if err := c.keepsAdmin(e.Identity); err != nil {
+		return err
 	}
 	c.setRevoked(e.Identity, e.Request.Actor)
 	for key, use := range c.BreakGlass {

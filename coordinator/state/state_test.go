@@ -42,6 +42,7 @@ func every() []deploy.Event {
 		deploy.DeploymentPaused{},
 		deploy.DeploymentEnded{},
 		deploy.TargetsReported{},
+		deploy.TrafficSet{},
 		deploy.GroupDeleted{},
 		deploy.FreezeSet{},
 		deploy.FreezeLifted{},

@@ -171,6 +171,27 @@ func (c *Cluster) useToken(e TokenUsed, at moment) error {
 	return nil
 }
 
+// MadeBy returns the open tokens that a person made, and the operators that came by
+// tokens of it and still count, both in order. Of others it is nothing.
+func (c *Cluster) MadeBy(identity string) (tokens, people []string) {
+	name, person := strings.CutPrefix(identity, "operator/")
+	if !person {
+		return nil, nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.Tokens)) {
+		if t := c.Tokens[id]; t.Maker == name && t.Revoked == "" {
+			tokens = append(tokens, id)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.Identities)) {
+		is, ok := strings.CutPrefix(key, "operator/")
+		if id := c.Identities[key]; ok && id.Maker == name && id.Revoked == "" && is != name {
+			people = append(people, is)
+		}
+	}
+	return tokens, people
+}
+
 // HashToken returns what the log holds of a token's secret.
 func HashToken(secret string) []byte {
 	h := sha256.Sum256([]byte(secret))

@@ -95,7 +95,7 @@ func (p *parser) group(name string, g *groupFile, named map[string]deploy.Config
 	p.selector(path+".select", g.Select)
 	p.app.Groups = append(p.app.Groups, Group{
 		Name: name, Select: g.Select,
-		Config: p.groupConfig(path+".config", g.Config, named),
+		Config: p.groupConfig(path+".config", g.Config, named), Traffic: p.traffic(path, g),
 	})
 }
 

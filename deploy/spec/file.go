@@ -16,8 +16,11 @@ type file struct {
 }
 
 type groupFile struct {
-	Select string    `yaml:"select,required"`
-	Config configRef `yaml:"config"`
+	Select         string           `yaml:"select,required"`
+	Config         configRef        `yaml:"config"`
+	Traffic        []poolFile       `yaml:"traffic"`
+	Timeouts       exchangeTimeouts `yaml:"timeouts"`
+	OnDrainTimeout string           `yaml:"onDrainTimeout" enum:"proceed fail"`
 }
 
 type configFile struct {
@@ -166,5 +169,4 @@ type timeoutsFile struct {
 	LostAfter   time.Duration `yaml:"lostAfter"`
 	ForgetAfter limit         `yaml:"forgetAfter"`
 	Deployment  limit         `yaml:"deployment"`
-	_           struct{}      `later:"drain"`
 }

@@ -17,6 +17,8 @@ type Group struct {
 	Name   string
 	Select string // CEL over host labels
 	Config deploy.Config
+	// Traffic says which pools send traffic to the hosts; nil is none that we know of.
+	Traffic *deploy.Traffic
 }
 
 // Parse reads a deploy.yaml. The name is only used in messages. The error is

@@ -53,6 +53,9 @@ var arrows = map[string][]string{
 	"coordinator/gates":     {"deploy", "internal/backoff"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
 	"coordinator/batch":     nil,
+	"coordinator/traffic":   {"coordinator/haproxy", "deploy", "internal/backoff", "proto/agent/v1"},
+	"coordinator/ec2":       nil,
+	"coordinator/haproxy":   nil,
 	"coordinator/sessions": {
 		"coordinator/batch", "deploy", "internal/backoff", "internal/bucket", "internal/naming", "proto/agent/v1",
 	},
@@ -69,6 +72,7 @@ var arrows = map[string][]string{
 	"agent/journal": {"agent/task", "internal/durable"},
 	"agent/release": {"hooks", "internal/durable", "internal/room"},
 	"agent/probe":   {"hooks", "internal/backoff"},
+	"agent/pool":    {"internal/backoff", "internal/durable"},
 	"agent": {
 		"agent/*", "artifacts", "artifacts/bundle", "artifacts/cache", "hooks", "proto/agent/v1",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable", "internal/naming",
@@ -89,7 +93,7 @@ var arrows = map[string][]string{
 		"internal/backoff", "internal/rpc", "internal/identity", "internal/config", "internal/devfleet",
 		"internal/bench", "internal/memory", "internal/naming", "internal/near", "internal/s3server",
 	},
-	"cmd/dcoord": {"coordinator", "artifacts/stores", "internal/config", "internal/identity"},
+	"cmd/dcoord": {"coordinator", "coordinator/ec2", "artifacts/stores", "internal/config", "internal/identity"},
 	"cmd/dagent": {
 		"agent", "artifacts/stores", "hooks",
 		"internal/config", "internal/discover", "internal/identity", "internal/memory",
@@ -103,10 +107,12 @@ var arrows = map[string][]string{
 
 	"examples/www": nil,
 
-	"internal/attack":   nil, // tests alone, by hostile clients
-	"internal/e2e":      nil, // tests alone, of programs
-	"internal/loopdisk": nil, // for tests alone
-	"internal/mutants":  nil, // tests alone, of tests
+	"internal/attack":      nil, // tests alone, by hostile clients
+	"internal/e2e":         nil, // tests alone, of programs
+	"internal/ec2test":     nil, // for tests alone
+	"internal/haproxytest": nil, // for tests alone
+	"internal/loopdisk":    nil, // for tests alone
+	"internal/mutants":     nil, // tests alone, of tests
 }
 
 // external says which packages alone may import a library, and why.
@@ -114,7 +120,7 @@ var external = []struct {
 	prefix, why string
 	only        []string
 }{
-	{"github.com/aws/", "cloud SDKs stay in their store", []string{"artifacts/s3store", "internal/discover"}},
+	{"github.com/aws/", "cloud SDKs stay in their store", []string{"artifacts/s3store", "coordinator/ec2", "internal/discover"}},
 	{"github.com/minio/", "cloud SDKs stay in their store", []string{"artifacts/miniostore"}},
 	{"github.com/versity/", "no daemon links an S3 server", []string{"internal/s3server"}},
 	{

@@ -62,11 +62,18 @@ func TestNoChangeSlipsBetween(t *testing.T) {
 		again(y.cluster, admin.ApplyAccess, &controlv1.ApplyAccessRequest{
 			Source: []byte(source), Mutation: &controlv1.Mutation{RequestId: rand.Text()},
 		})
-		y.until("nobody asks", func() bool { // so that some lies between two changes
+		count := func() int {
 			mu.Lock()
 			defer mu.Unlock()
-			return answers[codes.OK]+answers[codes.NotFound] > i
-		})
+			if i%2 == 0 {
+				return answers[codes.PermissionDenied]
+			}
+			return answers[codes.OK] + answers[codes.NotFound]
+		}
+		y.until("nobody is answered by this document", func() func() bool { // so that some lies between two changes
+			before := count()
+			return func() bool { return count() > before }
+		}())
 	}
 	close(stop)
 	busy.Wait()

@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 
 	"github.com/groundswell/groundswell/artifacts"
 	"github.com/groundswell/groundswell/artifacts/dirstore"
@@ -117,6 +119,25 @@ func load(t *testing.T, dir string) stolen {
 	return stolen{cert: &pair}
 }
 
+// save writes the certificate and its key where load reads them.
+func (s stolen) save(t *testing.T, dir string) {
+	t.Helper()
+	var chain []byte
+	for _, der := range s.cert.Certificate {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(s.cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	for name, data := range map[string][]byte{"tls.crt": chain, "tls.key": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // conf believes any server: an attacker does.
 func (s stolen) conf() *tls.Config {
 	c := &tls.Config{
@@ -132,11 +153,16 @@ func (s stolen) conf() *tls.Config {
 
 func (c *cluster) dial(addr string, who stolen) *grpc.ClientConn {
 	c.t.Helper()
+	return dial(c.t, addr, who)
+}
+
+func dial(t *testing.T, addr string, who stolen) *grpc.ClientConn {
+	t.Helper()
 	cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(credentials.NewTLS(who.conf())))
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
-	c.t.Cleanup(func() { _ = cc.Close() })
+	t.Cleanup(func() { _ = cc.Close() })
 	return cc
 }
 
@@ -163,7 +189,12 @@ func (c *cluster) enrol(role, name, token string) stolen {
 	if kind, _, ok := strings.Cut(name, "-"); ok && role == "agent" {
 		r.Zone, r.Labels = "a", map[string]string{"role": kind}
 	}
-	out, err := agentv1.NewEnrolmentServiceClient(c.dial(c.nodes[0].Agents, stolen{})).Enrol(c.t.Context(), r)
+	client := agentv1.NewEnrolmentServiceClient(c.dial(c.nodes[0].Agents, stolen{}))
+	out, err := client.Enrol(c.t.Context(), r)
+	for end := time.Now().Add(20 * time.Second); status.Code(err) == codes.Unavailable && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond) // on a machine that is that busy a leader may change
+		out, err = client.Enrol(c.t.Context(), r)
+	}
 	if err != nil {
 		c.t.Fatalf("enrol %s: %v", name, err)
 	}

@@ -45,7 +45,7 @@ var may = map[string]string{
 	"ControlService/SimulateDeployment": "operator", "ControlService/SetFreeze": "operator",
 	"ControlService/RotateRingKey":     "operator",
 	"ControlService/SetHostAttributes": "operator", "ControlService/SplitHost": "operator",
-	"AgentService/Split": "agent", "PeerService/Living": "coordinator",
+	"AgentService/Split": "agent", "AgentService/Traffic": "agent", "PeerService/Living": "coordinator",
 	"ControlService/DeleteGroup": "operator", "ControlService/CordonHost": "operator",
 	"ControlService/RegisterRevision": "operator", "ControlService/ForgetHost": "operator",
 	"ControlService/CreateToken": "operator", "ControlService/ListTokens": "operator",

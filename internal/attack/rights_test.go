@@ -283,8 +283,24 @@ func newTenancy(t *testing.T) *tenancy {
 		})
 	}
 	y.places[absent] = place{absent, "01ARZ3NDEKTSV4RRFFQ69G5FAV", absent + "-1", ""}
-	again(y.cluster, y.api.ApplyAccess, &controlv1.ApplyAccessRequest{Source: []byte(tenants)})
+	y.everywhere(again(y.cluster, y.api.ApplyAccess, &controlv1.ApplyAccessRequest{Source: []byte(tenants)}).Index)
 	return y
+}
+
+// everywhere waits until every replica has the document, which takes a second at most.
+func (y *tenancy) everywhere(index uint64) {
+	y.t.Helper()
+	applied := time.Now()
+	for i, n := range y.nodes {
+		cc := y.dial(n.API, y.people["admin"])
+		y.until(fmt.Sprintf("c%d does not know the document", i+1), func() bool {
+			out, err := controlv1.NewControlServiceClient(cc).WhoAmI(y.t.Context(), &controlv1.WhoAmIRequest{})
+			return err == nil && out.AccessIndex >= index
+		})
+	}
+	if took := time.Since(applied); took > time.Second {
+		y.t.Logf("every replica had the document after %s, asked by new connections", took)
+	}
 }
 
 // answerLogs is a host that has nothing to show, and says so.
@@ -450,9 +466,9 @@ func TestNewRightsAreEverywhere(t *testing.T) {
 		}()
 	}
 	before := time.Now()
-	again(y.cluster, y.api.ApplyAccess, &controlv1.ApplyAccessRequest{
+	index := again(y.cluster, y.api.ApplyAccess, &controlv1.ApplyAccessRequest{
 		Source: []byte(strings.Replace(tenants, "people: [viewer]", "people: [nobody]", 1)),
-	})
+	}).Index
 	applied := time.Now()
 	for range watches / 2 {
 		select {
@@ -464,6 +480,7 @@ func TestNewRightsAreEverywhere(t *testing.T) {
 			t.Fatalf("a watch goes on %s after the right to it ended", time.Since(before))
 		}
 	}
+	y.everywhere(index)
 	for i, n := range y.nodes {
 		code, text := y.ask(y.dial(n.API, y.people["viewer"]), "GetApp", &controlv1.GetAppRequest{App: own})
 		if code != codes.NotFound {

@@ -30,6 +30,7 @@ type Options struct {
 	Agents       int
 	Zones        int
 	Keep         bool
+	Config       string        // coordinator.yaml of all coordinators; "" is none
 	Profiles     bool          // coordinators serve metrics and profiles, at Coordinator.Debug
 	Host         func(h *Host) // may change a host before its agent starts
 }
@@ -184,6 +185,9 @@ func (f *Fleet) startCoordinators(ctx context.Context) error {
 		c.args = []string{
 			filepath.Join(f.o.Bin, "dcoord"), "--name", c.Name, "--dir", filepath.Join(f.o.Dir, c.Name),
 			"--api", c.API, "--agents", c.Agents, "--raft", at(2), "--gossip", at(3), "--debug", c.Debug,
+		}
+		if f.o.Config != "" {
+			c.args = append(c.args, "--config", f.o.Config)
 		}
 		extra, token := []string{"--bootstrap"}, ""
 		if i > 0 {

@@ -1,8 +1,9 @@
 // Package discover finds out what the surroundings of a host know about it:
-// today the tags of an EC2 instance, as labels.
+// today what an EC2 instance is, where it is, and its tags, as labels.
 package discover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,15 +36,8 @@ const maxTag = 4 << 10
 // IMDSv2 alone: without a session token nothing is asked. Tags must be let into
 // the metadata of the instance; the error says how.
 func EC2Tags(ctx context.Context, o EC2Options) (map[string]string, error) {
-	if o.Timeout == 0 {
-		o.Timeout = 10 * time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	ctx, cancel, c := o.client(ctx)
 	defer cancel()
-	c := imds.New(imds.Options{
-		Endpoint: o.Endpoint, ClientEnableState: imds.ClientEnabled,
-		EnableFallback: aws.FalseTernary,
-	})
 	names, err := metadata(ctx, c, "tags/instance")
 	var status *smithyhttp.ResponseError
 	if errors.As(err, &status) && status.HTTPStatusCode() == http.StatusNotFound {
@@ -66,6 +60,48 @@ func EC2Tags(ctx context.Context, o EC2Options) (map[string]string, error) {
 		}
 	}
 	return tags, nil
+}
+
+// client speaks IMDSv2 alone.
+func (o EC2Options) client(ctx context.Context) (context.Context, context.CancelFunc, *imds.Client) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(o.Timeout, 10*time.Second))
+	return ctx, cancel, imds.New(imds.Options{
+		Endpoint: o.Endpoint, ClientEnableState: imds.ClientEnabled,
+		EnableFallback: aws.FalseTernary,
+	})
+}
+
+// EC2Document returns the identity document of the instance that this process runs
+// on, PKCS #7 in base64, signed by AWS with RSA of 2048 bits.
+func EC2Document(ctx context.Context, o EC2Options) ([]byte, error) {
+	ctx, cancel, c := o.client(ctx)
+	defer cancel()
+	out, err := c.GetDynamicData(ctx, &imds.GetDynamicDataInput{Path: "instance-identity/rsa2048"})
+	if err != nil {
+		return nil, fmt.Errorf("read the identity document of this EC2 instance from its metadata service: %w", err)
+	}
+	data, err := io.ReadAll(io.LimitReader(out.Content, maxDocument))
+	if err = errors.Join(err, out.Content.Close()); err != nil {
+		return nil, fmt.Errorf("read the identity document of this EC2 instance: %w", err)
+	}
+	return data, nil
+}
+
+// maxDocument bounds a document, in bytes; the real thing has 2 kB.
+const maxDocument = 8 << 10
+
+// EC2Zone returns the availability zone of the instance, and its region.
+func EC2Zone(ctx context.Context, o EC2Options) (zone, region string, err error) {
+	ctx, cancel, c := o.client(ctx)
+	defer cancel()
+	zone, err = metadata(ctx, c, "placement/availability-zone")
+	if err == nil {
+		region, err = metadata(ctx, c, "placement/region")
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read the zone of this EC2 instance from its metadata service: %w", err)
+	}
+	return zone, region, nil
 }
 
 func metadata(ctx context.Context, c *imds.Client, path string) (string, error) {

@@ -296,7 +296,7 @@ var runbooks = map[string][]string{
 // deployment is one that runs while something is done to the cluster.
 type deployment struct {
 	s    *site
-	out  bytes.Buffer
+	out  bytes.Buffer // whole once done has told
 	done chan error
 }
 
@@ -309,8 +309,9 @@ func (s *site) deploy(rev string) *deployment {
 	r, w := io.Pipe()
 	cmd.Stdout, cmd.Stderr = w, w
 	must(s.T, cmd.Start())
-	began := make(chan struct{})
+	began, read := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(read)
 		buf, said := make([]byte, 4096), false
 		for {
 			n, err := r.Read(buf)
@@ -328,6 +329,7 @@ func (s *site) deploy(rev string) *deployment {
 		defer cancel()
 		err := cmd.Wait()
 		_ = w.Close()
+		<-read
 		d.done <- err
 	}()
 	<-began

@@ -51,8 +51,14 @@ type Ring struct {
 	ended  bool
 
 	mu     sync.Mutex
-	alive  map[string]map[string]bool // member id -> names of its living processes
+	alive  map[string][]process // of role/id, the newest last
 	closed bool
+}
+
+// process is a living process of a member.
+type process struct {
+	name string // in the ring, its own
+	Member
 }
 
 // Open starts gossiping. Seeds that do not answer are no error: Rejoin tries
@@ -82,7 +88,7 @@ func Open(o Options) (*Ring, error) {
 		return nil, fmt.Errorf("gossip meta of %s has %d bytes, at most %d fit: %w", o.Self.ID, len(meta),
 			memberlist.MetaMaxSize, err)
 	}
-	r := &Ring{o: o, keys: ring, alive: map[string]map[string]bool{}}
+	r := &Ring{o: o, keys: ring, alive: map[string][]process{}}
 	c := memberlist.DefaultLANConfig()
 	// A restarted process is a new name in the ring: it need not wait until the
 	// old one, perhaps at another address, is given up.
@@ -180,15 +186,13 @@ func (r *Ring) Rejoin(seeds []string) int {
 func (r *Ring) Addr() string { return r.list.LocalNode().Address() }
 
 // Members returns the members that are alive, ourselves included. A member
-// whose old process was not given up yet is listed once.
+// whose old process was not given up yet is listed once, as the newest.
 func (r *Ring) Members() []Member {
-	var out []Member
-	seen := map[string]bool{}
-	for _, n := range r.list.Members() {
-		if m, err := member(n); err == nil && !seen[m.Role+m.ID] {
-			seen[m.Role+m.ID] = true
-			out = append(out, m)
-		}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Member, 0, len(r.alive))
+	for _, all := range r.alive {
+		out = append(out, all[len(all)-1].Member)
 	}
 	return out
 }
@@ -236,31 +240,28 @@ type events Ring
 
 func (e *events) notify(n *memberlist.Node, alive bool) {
 	m, err := member(n)
-	if err != nil || e.o.Changed == nil {
+	if err != nil {
 		return
 	}
-	if now, tell := e.track(m.ID, n.Name, alive); tell {
+	if now, tell := e.track(m, n.Name, alive); tell && e.o.Changed != nil {
 		e.o.Changed(m, now)
 	}
 }
 
-// track counts the processes of a member: it is alive while one of them is.
-func (e *events) track(id, name string, alive bool) (now, tell bool) {
+// track remembers the processes of a member: it is alive while one of them is.
+// What memberlist answers itself is shared with its own goroutines.
+func (e *events) track(m Member, name string, alive bool) (now, tell bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.alive[id] == nil {
-		e.alive[id] = map[string]bool{}
-	}
+	key := m.Role + "/" + m.ID
+	all := slices.DeleteFunc(e.alive[key], func(p process) bool { return p.name == name })
 	if alive {
-		e.alive[id][name] = true
-	} else {
-		delete(e.alive[id], name)
+		all = append(all, process{name, m})
 	}
-	now = len(e.alive[id]) > 0
-	if !now {
-		delete(e.alive, id)
+	if e.alive[key] = all; len(all) == 0 {
+		delete(e.alive, key)
 	}
-	return now, !e.closed
+	return len(all) > 0, !e.closed
 }
 
 func (e *events) NotifyJoin(n *memberlist.Node)   { e.notify(n, true) }

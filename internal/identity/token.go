@@ -19,6 +19,9 @@ type Token struct {
 
 const tokenPrefix = "gsjoin1"
 
+// TokenVariable is the environment variable that ReadToken looks at.
+const TokenVariable = "GROUNDSWELL_JOIN_TOKEN"
+
 // NewToken makes a token for a cluster with this CA.
 func NewToken(caPEM []byte) Token {
 	return Token{ID: random(5), Secret: random(20), CA: Hash(caPEM)}
@@ -49,10 +52,10 @@ func ParseToken(s string) (Token, error) {
 func ReadToken(file string) (Token, error) {
 	switch file {
 	case "":
-		s := os.Getenv("GROUNDSWELL_JOIN_TOKEN")
+		s := os.Getenv(TokenVariable)
 		if s == "" {
 			return Token{}, fmt.Errorf(
-				"no join token: give --join-token-file FILE (- for standard input), or set GROUNDSWELL_JOIN_TOKEN")
+				"no join token: give --join-token-file FILE (- for standard input), or set " + TokenVariable)
 		}
 		return ParseToken(s)
 	case "-":

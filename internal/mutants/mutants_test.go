@@ -126,8 +126,31 @@ var table = []mutant{
 		"./coordinator", "^TestARemovedCoordinatorIsNotHeard$",
 	},
 	{
-		"a host that was away too long looks for no token", "agent/enrol.go", "a.strange.Store(true)",
-		"a.strange.Store(false)", "./internal/simtest", "^TestAwayForAWholeReplacement$",
+		"a host that was away too long looks for no token", "agent/enrol.go",
+		"case a.strange <- struct{}{}:", "case make(chan struct{}, 1) <- struct{}{}:", "./internal/simtest", "^TestAwayForAWholeReplacement$",
+	},
+	{
+		"a renewal that waits for a session hears of no stranger", "agent/enrol.go",
+		"		case <-a.strange:\n			if err", "		case <-make(chan struct{}):\n			if err",
+		"./agent", "^TestEstrangedWhileARenewalWaits$",
+	},
+	{
+		"a machine that AWS vouches for enrols again by another key", "coordinator/state/origins.go",
+		"	case joined && (was != e.Subject || !bytes.Equal(is.Key, e.Key)):", "	case joined && was != e.Subject:",
+		"./coordinator/state", "^TestAMachineEnrolsOnce$",
+	},
+	{
+		"the certificate in a document is believed", "coordinator/ec2/ec2.go",
+		"	p.Certificates = nil\n", "", "./coordinator/ec2", "^TestWhoseDocument$",
+	},
+	{
+		"a document is good for ever", "coordinator/ec2/ec2.go", "	case age > v.o.Within:", "	case false:",
+		"./coordinator/ec2", "^TestWhoseDocument$",
+	},
+	{
+		"who was revoked keeps his join tokens", "coordinator/people.go",
+		"			facts = append(facts, state.TokenRevoked{Request: e.Request, ID: id})\n", "			_ = id\n",
+		"./coordinator", "^TestTokensEndWithTheirMaker$",
 	},
 	{
 		"a refused presence stream is waited on", "coordinator/peers.go",

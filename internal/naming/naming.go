@@ -85,13 +85,16 @@ const (
 
 // CheckHostWord says why what is said of a host cannot be: by itself, or by a person.
 func CheckHostWord(name, zone, region string, labels map[string]string) error {
+	return errors.Join(CheckHost(name), notAnID(name), CheckText("zone", zone, LongestHost),
+		CheckText("region", region, LongestHost), CheckLabels(labels))
+}
+
+// CheckLabels says why labels of a host cannot be.
+func CheckLabels(labels map[string]string) error {
 	if len(labels) > mostLabels {
 		return fmt.Errorf("%d labels are more than %d", len(labels), mostLabels)
 	}
-	errs := []error{
-		CheckHost(name), notAnID(name), CheckText("zone", zone, LongestHost),
-		CheckText("region", region, LongestHost),
-	}
+	var errs []error
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		errs = append(errs, CheckText("label", k, LongestHost),
 			CheckText("value of label "+strconv.Quote(short(k)), labels[k], longestLabel))

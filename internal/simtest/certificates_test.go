@@ -103,6 +103,65 @@ func (c *Cluster) sleep(d time.Duration) {
 	}
 }
 
+// TestUpgradedPastTheirCertificates: coordinators of an older build are switched off
+// one after the other, for longer than their certificates live, and come back as a
+// newer build. Hosts and the operator renew across that, and one that was off
+// throughout comes back as itself.
+func TestUpgradedPastTheirCertificates(t *testing.T) {
+	const life = 10 * time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, life)
+		c.Rules = 1
+		c.Bootstrap("c1")
+		c.Join("c2", "c1")
+		c.Join("c3", "c2")
+		token := c.Token(&controlv1.CreateTokenRequest{Uses: 2})
+		for _, name := range []string{"web-1", "web-2"} {
+			if err := c.StartAgent(name, token); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.connected(2); err != nil {
+			t.Fatal(err)
+		}
+		before, err := c.Hosts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.StopAgent("web-2")
+		c.Rules = 0
+		level := func() (out int32) {
+			c.until("led", func(s *controlv1.ClusterStatusResponse) bool {
+				out = s.Rules
+				return s.Leader != ""
+			})
+			return out
+		}
+		for _, name := range []string{"c1", "c2", "c3"} {
+			if got := level(); got != 1 {
+				t.Errorf("rules of level %d with %s still of the older build", got, name)
+			}
+			c.StopCoordinator(name)
+			c.sleep(2 * life)
+			c.StartCoordinator(name)
+		}
+		c.until("rules of the newer build", func(s *controlv1.ClusterStatusResponse) bool { return s.Rules > 1 })
+		c.sleep(2 * life)
+		if err := c.StartAgent("web-2", c.Token(&controlv1.CreateTokenRequest{})); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.connected(2); err != nil {
+			t.Fatal(err)
+		}
+		after, err := c.Hosts()
+		for name, h := range before {
+			if err != nil || after[name].GetId() != h.Id {
+				t.Errorf("%s is %v, not %s: %v", name, after[name], h.Id, err)
+			}
+		}
+	})
+}
+
 // TestSwitchedOff: a coordinator and two hosts are off for six lifetimes. The
 // coordinator makes itself a new certificate. One host has its key and comes
 // back with any token, one has lost it and comes back with one that was made

@@ -36,6 +36,8 @@ type Cluster struct {
 	Log *slog.Logger
 	// DeadAfter is when a silent voter is given up; 0 is the usual time.
 	DeadAfter time.Duration
+	// Rules is the level that coordinators announce that start; 0 is the build's.
+	Rules int
 
 	coordinators map[string]*process
 	agents       map[string]*process
@@ -86,7 +88,7 @@ const pace = 5 * time.Second
 
 func (c *Cluster) options(name string) coordinator.Options {
 	return coordinator.Options{
-		Name: name, Dir: filepath.Join(c.dir, name), CertificateLife: c.life, DeadAfter: c.DeadAfter,
+		Name: name, Dir: filepath.Join(c.dir, name), CertificateLife: c.life, DeadAfter: c.DeadAfter, Rules: c.Rules,
 		API: ip(name) + ":7100", Agents: ip(name) + ":7101", Raft: ip(name) + ":7102", Gossip: ip(name) + ":7103",
 		Heartbeat: pace, Listen: c.net.Listen, Dial: c.net.Dial, Ring: c.ring, Log: c.Log.With("coordinator", name),
 		Store: func(context.Context, string) (artifacts.Store, error) {

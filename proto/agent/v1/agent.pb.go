@@ -269,7 +269,8 @@ type EnrolRequest struct {
 	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`                   // what a host says of itself: a new one is that, unless its token says otherwise
 	Region        string                 `protobuf:"bytes,7,opt,name=region,proto3" json:"region,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Instance      string                 `protobuf:"bytes,9,opt,name=instance,proto3" json:"instance,omitempty"` // see Hello
+	Instance      string                 `protobuf:"bytes,9,opt,name=instance,proto3" json:"instance,omitempty"`  // see Hello
+	Document      []byte                 `protobuf:"bytes,10,opt,name=document,proto3" json:"document,omitempty"` // in the place of a token: who an EC2 instance is, signed by AWS
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,6 +366,13 @@ func (x *EnrolRequest) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *EnrolRequest) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
 }
 
 type EnrolResponse struct {
@@ -1452,6 +1460,7 @@ type Assignment struct {
 	TaskLimitNs      int64                  `protobuf:"varint,14,opt,name=task_limit_ns,json=taskLimitNs,proto3" json:"task_limit_ns,omitempty"`
 	StageBandwidth   int64                  `protobuf:"varint,15,opt,name=stage_bandwidth,json=stageBandwidth,proto3" json:"stage_bandwidth,omitempty"` // bytes a second while staging ahead; 0 is no limit
 	Repair           bool                   `protobuf:"varint,17,opt,name=repair,proto3" json:"repair,omitempty"`                                       // leave the target alone if it runs the goal and its files are what the last hook left
+	Traffic          *Traffic               `protobuf:"bytes,18,opt,name=traffic,proto3" json:"traffic,omitempty"`                                      // whom to ask before the application is stopped, and after it serves
 	Report           bool                   `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"`                                       // what the host said of the application was dropped: report again
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1599,6 +1608,13 @@ func (x *Assignment) GetRepair() bool {
 	return false
 }
 
+func (x *Assignment) GetTraffic() *Traffic {
+	if x != nil {
+		return x.Traffic
+	}
+	return nil
+}
+
 func (x *Assignment) GetReport() bool {
 	if x != nil {
 		return x.Report
@@ -1658,6 +1674,328 @@ func (x *Revision) GetName() string {
 	return ""
 }
 
+// Traffic are the pools that send traffic to the host, in the order in which it is
+// taken out; it is put back in the reverse order.
+type Traffic struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pools         []*Pool                `protobuf:"bytes,1,rep,name=pools,proto3" json:"pools,omitempty"`
+	DrainNs       int64                  `protobuf:"varint,2,opt,name=drain_ns,json=drainNs,proto3" json:"drain_ns,omitempty"`
+	AdmitNs       int64                  `protobuf:"varint,3,opt,name=admit_ns,json=admitNs,proto3" json:"admit_ns,omitempty"`
+	DrainFails    bool                   `protobuf:"varint,4,opt,name=drain_fails,json=drainFails,proto3" json:"drain_fails,omitempty"` // sessions that are left then fail the task
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Traffic) Reset() {
+	*x = Traffic{}
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Traffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Traffic) ProtoMessage() {}
+
+func (x *Traffic) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
+func (*Traffic) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Traffic) GetPools() []*Pool {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+func (x *Traffic) GetDrainNs() int64 {
+	if x != nil {
+		return x.DrainNs
+	}
+	return 0
+}
+
+func (x *Traffic) GetAdmitNs() int64 {
+	if x != nil {
+		return x.AdmitNs
+	}
+	return 0
+}
+
+func (x *Traffic) GetDrainFails() bool {
+	if x != nil {
+		return x.DrainFails
+	}
+	return false
+}
+
+type Pool struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Balancers     string                 `protobuf:"bytes,2,opt,name=balancers,proto3" json:"balancers,omitempty"`
+	Backend       string                 `protobuf:"bytes,3,opt,name=backend,proto3" json:"backend,omitempty"`
+	Server        string                 `protobuf:"bytes,4,opt,name=server,proto3" json:"server,omitempty"`
+	Path          string                 `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
+	Block         string                 `protobuf:"bytes,6,opt,name=block,proto3" json:"block,omitempty"`
+	Allow         string                 `protobuf:"bytes,7,opt,name=allow,proto3" json:"allow,omitempty"`
+	SettleNs      int64                  `protobuf:"varint,8,opt,name=settle_ns,json=settleNs,proto3" json:"settle_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pool) Reset() {
+	*x = Pool{}
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pool) ProtoMessage() {}
+
+func (x *Pool) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pool.ProtoReflect.Descriptor instead.
+func (*Pool) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Pool) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Pool) GetBalancers() string {
+	if x != nil {
+		return x.Balancers
+	}
+	return ""
+}
+
+func (x *Pool) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *Pool) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Pool) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Pool) GetBlock() string {
+	if x != nil {
+		return x.Block
+	}
+	return ""
+}
+
+func (x *Pool) GetAllow() string {
+	if x != nil {
+		return x.Allow
+	}
+	return ""
+}
+
+func (x *Pool) GetSettleNs() int64 {
+	if x != nil {
+		return x.SettleNs
+	}
+	return 0
+}
+
+type TrafficRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Pool          *Pool                  `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`                       // as in the assignment
+	Allow         bool                   `protobuf:"varint,4,opt,name=allow,proto3" json:"allow,omitempty"`                    // put it back; else take it out
+	Restore       bool                   `protobuf:"varint,5,opt,name=restore,proto3" json:"restore,omitempty"`                // of allow: only if it was taken out
+	LimitNs       int64                  `protobuf:"varint,6,opt,name=limit_ns,json=limitNs,proto3" json:"limit_ns,omitempty"` // of the waiting; 0 is as the group says
+	DrainFails    bool                   `protobuf:"varint,7,opt,name=drain_fails,json=drainFails,proto3" json:"drain_fails,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrafficRequest) Reset() {
+	*x = TrafficRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrafficRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrafficRequest) ProtoMessage() {}
+
+func (x *TrafficRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrafficRequest.ProtoReflect.Descriptor instead.
+func (*TrafficRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TrafficRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *TrafficRequest) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *TrafficRequest) GetPool() *Pool {
+	if x != nil {
+		return x.Pool
+	}
+	return nil
+}
+
+func (x *TrafficRequest) GetAllow() bool {
+	if x != nil {
+		return x.Allow
+	}
+	return false
+}
+
+func (x *TrafficRequest) GetRestore() bool {
+	if x != nil {
+		return x.Restore
+	}
+	return false
+}
+
+func (x *TrafficRequest) GetLimitNs() int64 {
+	if x != nil {
+		return x.LimitNs
+	}
+	return 0
+}
+
+func (x *TrafficRequest) GetDrainFails() bool {
+	if x != nil {
+		return x.DrainFails
+	}
+	return false
+}
+
+type TrafficProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`          // what is waited for
+	Sessions      int32                  `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"` // that are left; of the last message, those that were not waited for
+	Done          bool                   `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`         // the last message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrafficProgress) Reset() {
+	*x = TrafficProgress{}
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrafficProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrafficProgress) ProtoMessage() {}
+
+func (x *TrafficProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrafficProgress.ProtoReflect.Descriptor instead.
+func (*TrafficProgress) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TrafficProgress) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *TrafficProgress) GetSessions() int32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *TrafficProgress) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
 type Probe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1675,7 +2013,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +2025,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +2038,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Probe) GetName() string {
@@ -1786,7 +2124,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +2136,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +2149,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Report) GetApp() string {
@@ -1903,7 +2241,7 @@ type Edits struct {
 
 func (x *Edits) Reset() {
 	*x = Edits{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2253,7 @@ func (x *Edits) String() string {
 func (*Edits) ProtoMessage() {}
 
 func (x *Edits) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2266,7 @@ func (x *Edits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edits.ProtoReflect.Descriptor instead.
 func (*Edits) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Edits) GetFiles() int32 {
@@ -1960,7 +2298,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2310,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2323,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Failure) GetEvent() string {
@@ -2047,7 +2385,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2397,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2410,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Reports) GetItems() []*Report {
@@ -2094,7 +2432,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2444,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2457,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Acknowledged) GetCounter() uint64 {
@@ -2144,7 +2482,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2494,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2507,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Progress) GetApp() string {
@@ -2229,7 +2567,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2579,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2592,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogRequest) GetId() string {
@@ -2320,7 +2658,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2670,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2683,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LogChunk) GetId() string {
@@ -2401,7 +2739,7 @@ type SignArtifactRequest struct {
 
 func (x *SignArtifactRequest) Reset() {
 	*x = SignArtifactRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2751,7 @@ func (x *SignArtifactRequest) String() string {
 func (*SignArtifactRequest) ProtoMessage() {}
 
 func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2764,7 @@ func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactRequest.ProtoReflect.Descriptor instead.
 func (*SignArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SignArtifactRequest) GetApp() string {
@@ -2459,7 +2797,7 @@ type SignArtifactResponse struct {
 
 func (x *SignArtifactResponse) Reset() {
 	*x = SignArtifactResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2809,7 @@ func (x *SignArtifactResponse) String() string {
 func (*SignArtifactResponse) ProtoMessage() {}
 
 func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2822,7 @@ func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactResponse.ProtoReflect.Descriptor instead.
 func (*SignArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SignArtifactResponse) GetUrl() string {
@@ -2501,7 +2839,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x14agent/v1/agent.proto\x12\x14groundswell.agent.v1\"\x0e\n" +
 	"\fRootsRequest\"&\n" +
 	"\rRootsResponse\x12\x15\n" +
-	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"\xc9\x02\n" +
+	"\x06ca_pem\x18\x01 \x01(\fR\x05caPem\"\xe5\x02\n" +
 	"\fEnrolRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
 	"\acsr_der\x18\x02 \x01(\fR\x06csrDer\x12\x12\n" +
@@ -2511,7 +2849,9 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x16\n" +
 	"\x06region\x18\a \x01(\tR\x06region\x12F\n" +
 	"\x06labels\x18\b \x03(\v2..groundswell.agent.v1.EnrolRequest.LabelsEntryR\x06labels\x12\x1a\n" +
-	"\binstance\x18\t \x01(\tR\binstance\x1a9\n" +
+	"\binstance\x18\t \x01(\tR\binstance\x12\x1a\n" +
+	"\bdocument\x18\n" +
+	" \x01(\fR\bdocument\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x02\n" +
@@ -2587,7 +2927,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
 	"\x05items\x18\x03 \x03(\v2 .groundswell.agent.v1.AssignmentR\x05items\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xdf\x04\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\x98\x05\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
@@ -2610,11 +2950,42 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x12stop_failure_fails\x18\r \x01(\bR\x10stopFailureFails\x12\"\n" +
 	"\rtask_limit_ns\x18\x0e \x01(\x03R\vtaskLimitNs\x12'\n" +
 	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\x12\x16\n" +
-	"\x06repair\x18\x11 \x01(\bR\x06repair\x12\x16\n" +
+	"\x06repair\x18\x11 \x01(\bR\x06repair\x127\n" +
+	"\atraffic\x18\x12 \x01(\v2\x1d.groundswell.agent.v1.TrafficR\atraffic\x12\x16\n" +
 	"\x06report\x18\x10 \x01(\bR\x06report\"6\n" +
 	"\bRevision\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xf1\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x92\x01\n" +
+	"\aTraffic\x120\n" +
+	"\x05pools\x18\x01 \x03(\v2\x1a.groundswell.agent.v1.PoolR\x05pools\x12\x19\n" +
+	"\bdrain_ns\x18\x02 \x01(\x03R\adrainNs\x12\x19\n" +
+	"\badmit_ns\x18\x03 \x01(\x03R\aadmitNs\x12\x1f\n" +
+	"\vdrain_fails\x18\x04 \x01(\bR\n" +
+	"drainFails\"\xc7\x01\n" +
+	"\x04Pool\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tbalancers\x18\x02 \x01(\tR\tbalancers\x12\x18\n" +
+	"\abackend\x18\x03 \x01(\tR\abackend\x12\x16\n" +
+	"\x06server\x18\x04 \x01(\tR\x06server\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x12\x14\n" +
+	"\x05block\x18\x06 \x01(\tR\x05block\x12\x14\n" +
+	"\x05allow\x18\a \x01(\tR\x05allow\x12\x1b\n" +
+	"\tsettle_ns\x18\b \x01(\x03R\bsettleNs\"\xde\x01\n" +
+	"\x0eTrafficRequest\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12.\n" +
+	"\x04pool\x18\x03 \x01(\v2\x1a.groundswell.agent.v1.PoolR\x04pool\x12\x14\n" +
+	"\x05allow\x18\x04 \x01(\bR\x05allow\x12\x18\n" +
+	"\arestore\x18\x05 \x01(\bR\arestore\x12\x19\n" +
+	"\blimit_ns\x18\x06 \x01(\x03R\alimitNs\x12\x1f\n" +
+	"\vdrain_fails\x18\a \x01(\bR\n" +
+	"drainFails\"U\n" +
+	"\x0fTrafficProgress\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1a\n" +
+	"\bsessions\x18\x02 \x01(\x05R\bsessions\x12\x12\n" +
+	"\x04done\x18\x03 \x01(\bR\x04done\"\xf1\x01\n" +
 	"\x05Probe\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04http\x18\x02 \x01(\tR\x04http\x12\x16\n" +
@@ -2710,10 +3081,11 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x10HEALTH_UNHEALTHY\x10\x022\xb6\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\x05Roots\x12\".groundswell.agent.v1.RootsRequest\x1a#.groundswell.agent.v1.RootsResponse\x12P\n" +
-	"\x05Enrol\x12\".groundswell.agent.v1.EnrolRequest\x1a#.groundswell.agent.v1.EnrolResponse2\xde\x02\n" +
+	"\x05Enrol\x12\".groundswell.agent.v1.EnrolRequest\x1a#.groundswell.agent.v1.EnrolResponse2\xb8\x03\n" +
 	"\fAgentService\x12C\n" +
 	"\aSession\x12\x18.groundswell.agent.v1.Up\x1a\x1a.groundswell.agent.v1.Down(\x010\x01\x12e\n" +
-	"\fSignArtifact\x12).groundswell.agent.v1.SignArtifactRequest\x1a*.groundswell.agent.v1.SignArtifactResponse\x12P\n" +
+	"\fSignArtifact\x12).groundswell.agent.v1.SignArtifactRequest\x1a*.groundswell.agent.v1.SignArtifactResponse\x12X\n" +
+	"\aTraffic\x12$.groundswell.agent.v1.TrafficRequest\x1a%.groundswell.agent.v1.TrafficProgress0\x01\x12P\n" +
 	"\x05Renew\x12\".groundswell.agent.v1.RenewRequest\x1a#.groundswell.agent.v1.EnrolResponse\x12P\n" +
 	"\x05Split\x12\".groundswell.agent.v1.SplitRequest\x1a#.groundswell.agent.v1.EnrolResponseB;Z9github.com/groundswell/groundswell/proto/agent/v1;agentv1b\x06proto3"
 
@@ -2730,7 +3102,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -2754,65 +3126,74 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*Assignments)(nil),          // 19: groundswell.agent.v1.Assignments
 	(*Assignment)(nil),           // 20: groundswell.agent.v1.Assignment
 	(*Revision)(nil),             // 21: groundswell.agent.v1.Revision
-	(*Probe)(nil),                // 22: groundswell.agent.v1.Probe
-	(*Report)(nil),               // 23: groundswell.agent.v1.Report
-	(*Edits)(nil),                // 24: groundswell.agent.v1.Edits
-	(*Failure)(nil),              // 25: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 26: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 27: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 28: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 29: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 30: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 31: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 32: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 33: groundswell.agent.v1.EnrolRequest.LabelsEntry
-	nil,                          // 34: groundswell.agent.v1.Hello.LabelsEntry
+	(*Traffic)(nil),              // 22: groundswell.agent.v1.Traffic
+	(*Pool)(nil),                 // 23: groundswell.agent.v1.Pool
+	(*TrafficRequest)(nil),       // 24: groundswell.agent.v1.TrafficRequest
+	(*TrafficProgress)(nil),      // 25: groundswell.agent.v1.TrafficProgress
+	(*Probe)(nil),                // 26: groundswell.agent.v1.Probe
+	(*Report)(nil),               // 27: groundswell.agent.v1.Report
+	(*Edits)(nil),                // 28: groundswell.agent.v1.Edits
+	(*Failure)(nil),              // 29: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 30: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 31: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 32: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 33: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 34: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 35: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 36: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 37: groundswell.agent.v1.EnrolRequest.LabelsEntry
+	nil,                          // 38: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	33, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
+	37, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
 	17, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	26, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	30, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	28, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	30, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	34, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	32, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
 	12, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
 	18, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
 	19, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	27, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	29, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	31, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	33, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
 	16, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
 	15, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
 	11, // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
 	10, // 13: groundswell.agent.v1.Down.stale:type_name -> groundswell.agent.v1.Stale
 	9,  // 14: groundswell.agent.v1.Down.ring_keys:type_name -> groundswell.agent.v1.RingKeys
-	34, // 15: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	38, // 15: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
 	15, // 16: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
 	20, // 17: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
 	0,  // 18: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
 	21, // 19: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
 	21, // 20: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	22, // 21: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	1,  // 22: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
-	2,  // 23: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	25, // 24: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	24, // 25: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
-	23, // 26: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 27: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 28: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	13, // 29: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	31, // 30: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	7,  // 31: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	8,  // 32: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
-	4,  // 33: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 34: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	14, // 35: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	32, // 36: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	6,  // 37: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	6,  // 38: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
-	33, // [33:39] is the sub-list for method output_type
-	27, // [27:33] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	26, // 21: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	22, // 22: groundswell.agent.v1.Assignment.traffic:type_name -> groundswell.agent.v1.Traffic
+	23, // 23: groundswell.agent.v1.Traffic.pools:type_name -> groundswell.agent.v1.Pool
+	23, // 24: groundswell.agent.v1.TrafficRequest.pool:type_name -> groundswell.agent.v1.Pool
+	1,  // 25: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
+	2,  // 26: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
+	29, // 27: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	28, // 28: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
+	27, // 29: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 30: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 31: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	13, // 32: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	35, // 33: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	24, // 34: groundswell.agent.v1.AgentService.Traffic:input_type -> groundswell.agent.v1.TrafficRequest
+	7,  // 35: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	8,  // 36: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
+	4,  // 37: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 38: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	14, // 39: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	36, // 40: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	25, // 41: groundswell.agent.v1.AgentService.Traffic:output_type -> groundswell.agent.v1.TrafficProgress
+	6,  // 42: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	6,  // 43: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
+	37, // [37:44] is the sub-list for method output_type
+	30, // [30:37] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2844,7 +3225,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   32,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

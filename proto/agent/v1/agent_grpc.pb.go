@@ -175,6 +175,7 @@ var EnrolmentService_ServiceDesc = grpc.ServiceDesc{
 const (
 	AgentService_Session_FullMethodName      = "/groundswell.agent.v1.AgentService/Session"
 	AgentService_SignArtifact_FullMethodName = "/groundswell.agent.v1.AgentService/SignArtifact"
+	AgentService_Traffic_FullMethodName      = "/groundswell.agent.v1.AgentService/Traffic"
 	AgentService_Renew_FullMethodName        = "/groundswell.agent.v1.AgentService/Renew"
 	AgentService_Split_FullMethodName        = "/groundswell.agent.v1.AgentService/Split"
 )
@@ -192,6 +193,9 @@ type AgentServiceClient interface {
 	// SignArtifact returns a short-lived URL of one object of a store that an
 	// application of this host uses.
 	SignArtifact(ctx context.Context, in *SignArtifactRequest, opts ...grpc.CallOption) (*SignArtifactResponse, error)
+	// Traffic takes the host out of a pool that coordinators drive, or puts it back,
+	// and ends once it is so. Asked twice it does once; any coordinator answers.
+	Traffic(ctx context.Context, in *TrafficRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TrafficProgress], error)
 	// Renew issues a new certificate for the identity of the caller.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*EnrolResponse, error)
 	// Split gives a copy of a machine an identity of its own, once a person has
@@ -230,6 +234,25 @@ func (c *agentServiceClient) SignArtifact(ctx context.Context, in *SignArtifactR
 	return out, nil
 }
 
+func (c *agentServiceClient) Traffic(ctx context.Context, in *TrafficRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TrafficProgress], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[1], AgentService_Traffic_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TrafficRequest, TrafficProgress]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_TrafficClient = grpc.ServerStreamingClient[TrafficProgress]
+
 func (c *agentServiceClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*EnrolResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EnrolResponse)
@@ -263,6 +286,9 @@ type AgentServiceServer interface {
 	// SignArtifact returns a short-lived URL of one object of a store that an
 	// application of this host uses.
 	SignArtifact(context.Context, *SignArtifactRequest) (*SignArtifactResponse, error)
+	// Traffic takes the host out of a pool that coordinators drive, or puts it back,
+	// and ends once it is so. Asked twice it does once; any coordinator answers.
+	Traffic(*TrafficRequest, grpc.ServerStreamingServer[TrafficProgress]) error
 	// Renew issues a new certificate for the identity of the caller.
 	Renew(context.Context, *RenewRequest) (*EnrolResponse, error)
 	// Split gives a copy of a machine an identity of its own, once a person has
@@ -283,6 +309,9 @@ func (UnimplementedAgentServiceServer) Session(grpc.BidiStreamingServer[Up, Down
 }
 func (UnimplementedAgentServiceServer) SignArtifact(context.Context, *SignArtifactRequest) (*SignArtifactResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SignArtifact not implemented")
+}
+func (UnimplementedAgentServiceServer) Traffic(*TrafficRequest, grpc.ServerStreamingServer[TrafficProgress]) error {
+	return status.Error(codes.Unimplemented, "method Traffic not implemented")
 }
 func (UnimplementedAgentServiceServer) Renew(context.Context, *RenewRequest) (*EnrolResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
@@ -335,6 +364,17 @@ func _AgentService_SignArtifact_Handler(srv interface{}, ctx context.Context, de
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _AgentService_Traffic_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TrafficRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServiceServer).Traffic(m, &grpc.GenericServerStream[TrafficRequest, TrafficProgress]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_TrafficServer = grpc.ServerStreamingServer[TrafficProgress]
 
 func _AgentService_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RenewRequest)
@@ -398,6 +438,11 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _AgentService_Session_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "Traffic",
+			Handler:       _AgentService_Traffic_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "agent/v1/agent.proto",

@@ -613,7 +613,8 @@ type RollbackRequest struct {
 	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
-	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"` // empty: each target's last good revision before the one it runs
+	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`                        // empty: each target's last good revision before the one it runs
+	DryRun        bool                   `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // only say what would go back
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -676,10 +677,19 @@ func (x *RollbackRequest) GetTo() string {
 	return ""
 }
 
+func (x *RollbackRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type RollbackResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // the deployment that rolls back, or that was created for it
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // the deployment that rolls back, or that was created for it; of a dry run only the former
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"` // revision that is taken back
+	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`     // name of the revision; empty where each target goes to its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -726,6 +736,20 @@ func (x *RollbackResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *RollbackResponse) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *RollbackResponse) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
 }
 
 type ActRequest struct {
@@ -5953,6 +5977,8 @@ type RevokeIdentityResponse struct {
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Identity      string                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"` // role/id
 	Counts        bool                   `protobuf:"varint,3,opt,name=counts,proto3" json:"counts,omitempty"`    // it is among the hosts of groups still
+	Tokens        int32                  `protobuf:"varint,4,opt,name=tokens,proto3" json:"tokens,omitempty"`    // of a person: open join tokens that it made, closed with it
+	Made          []string               `protobuf:"bytes,5,rep,name=made,proto3" json:"made,omitempty"`         // of a person: operators that came by its tokens, and stay
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6006,6 +6032,20 @@ func (x *RevokeIdentityResponse) GetCounts() bool {
 		return x.Counts
 	}
 	return false
+}
+
+func (x *RevokeIdentityResponse) GetTokens() int32 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *RevokeIdentityResponse) GetMade() []string {
+	if x != nil {
+		return x.Made
+	}
+	return nil
 }
 
 type RemoveCoordinatorRequest struct {
@@ -7697,15 +7737,18 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\tpre_gates\x18\n" +
 	" \x03(\tR\bpreGates\x12\x1a\n" +
 	"\brehearse\x18\v \x01(\bR\brehearse\x12\x1b\n" +
-	"\tstarts_ms\x18\f \x01(\x03R\bstartsMs\"\x87\x01\n" +
+	"\tstarts_ms\x18\f \x01(\x03R\bstartsMs\"\xa0\x01\n" +
 	"\x0fRollbackRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x03 \x01(\tR\x05group\x12\x0e\n" +
-	"\x02to\x18\x04 \x01(\tR\x02to\"8\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"\\\n" +
 	"\x10RollbackResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xf6\x01\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\"\xf6\x01\n" +
 	"\n" +
 	"ActRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x1e\n" +
@@ -8167,11 +8210,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
-	"\aunknown\x18\x04 \x01(\bR\aunknown\"b\n" +
+	"\aunknown\x18\x04 \x01(\bR\aunknown\"\x8e\x01\n" +
 	"\x16RevokeIdentityResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x16\n" +
-	"\x06counts\x18\x03 \x01(\bR\x06counts\"\x82\x01\n" +
+	"\x06counts\x18\x03 \x01(\bR\x06counts\x12\x16\n" +
+	"\x06tokens\x18\x04 \x01(\x05R\x06tokens\x12\x12\n" +
+	"\x04made\x18\x05 \x03(\tR\x04made\"\x82\x01\n" +
 	"\x18RemoveCoordinatorRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +

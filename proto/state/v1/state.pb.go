@@ -145,6 +145,7 @@ type Event struct {
 	//	*Event_GatesAnswered
 	//	*Event_RevisionProven
 	//	*Event_FreezesEnded
+	//	*Event_TrafficSet
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -168,6 +169,7 @@ type Event struct {
 	//	*Event_RingKeyUsed
 	//	*Event_RingKeyRetired
 	//	*Event_InstanceCleared
+	//	*Event_OriginEnrolled
 	//	*Event_AccessChanged
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
@@ -562,6 +564,15 @@ func (x *Event) GetFreezesEnded() *FreezesEnded {
 	return nil
 }
 
+func (x *Event) GetTrafficSet() *TrafficSet {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_TrafficSet); ok {
+			return x.TrafficSet
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -769,6 +780,15 @@ func (x *Event) GetInstanceCleared() *InstanceCleared {
 	return nil
 }
 
+func (x *Event) GetOriginEnrolled() *OriginEnrolled {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_OriginEnrolled); ok {
+			return x.OriginEnrolled
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetAccessChanged() *AccessChanged {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_AccessChanged); ok {
@@ -938,6 +958,10 @@ type Event_FreezesEnded struct {
 	FreezesEnded *FreezesEnded `protobuf:"bytes,39,opt,name=freezes_ended,json=freezesEnded,proto3,oneof"`
 }
 
+type Event_TrafficSet struct {
+	TrafficSet *TrafficSet `protobuf:"bytes,100,opt,name=traffic_set,json=trafficSet,proto3,oneof"`
+}
+
 type Event_TokenCreated struct {
 	// Facts of the cluster itself, kept beside deploy's state.
 	TokenCreated *TokenCreated `protobuf:"bytes,40,opt,name=token_created,json=tokenCreated,proto3,oneof"`
@@ -1031,6 +1055,10 @@ type Event_InstanceCleared struct {
 	InstanceCleared *InstanceCleared `protobuf:"bytes,79,opt,name=instance_cleared,json=instanceCleared,proto3,oneof"`
 }
 
+type Event_OriginEnrolled struct {
+	OriginEnrolled *OriginEnrolled `protobuf:"bytes,90,opt,name=origin_enrolled,json=originEnrolled,proto3,oneof"`
+}
+
 type Event_AccessChanged struct {
 	AccessChanged *AccessChanged `protobuf:"bytes,170,opt,name=access_changed,json=accessChanged,proto3,oneof"`
 }
@@ -1113,6 +1141,8 @@ func (*Event_RevisionProven) isEvent_Fact() {}
 
 func (*Event_FreezesEnded) isEvent_Fact() {}
 
+func (*Event_TrafficSet) isEvent_Fact() {}
+
 func (*Event_TokenCreated) isEvent_Fact() {}
 
 func (*Event_TokenUsed) isEvent_Fact() {}
@@ -1158,6 +1188,8 @@ func (*Event_RingKeyUsed) isEvent_Fact() {}
 func (*Event_RingKeyRetired) isEvent_Fact() {}
 
 func (*Event_InstanceCleared) isEvent_Fact() {}
+
+func (*Event_OriginEnrolled) isEvent_Fact() {}
 
 func (*Event_AccessChanged) isEvent_Fact() {}
 
@@ -2737,6 +2769,7 @@ type GroupDefined struct {
 	Artifacts     string                 `protobuf:"bytes,5,opt,name=artifacts,proto3" json:"artifacts,omitempty"`
 	Config        *Config                `protobuf:"bytes,6,opt,name=config,proto3" json:"config,omitempty"`
 	Source        string                 `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`
+	Traffic       *Traffic               `protobuf:"bytes,8,opt,name=traffic,proto3" json:"traffic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2820,6 +2853,258 @@ func (x *GroupDefined) GetSource() string {
 	return ""
 }
 
+func (x *GroupDefined) GetTraffic() *Traffic {
+	if x != nil {
+		return x.Traffic
+	}
+	return nil
+}
+
+type Traffic struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pools         []*Pool                `protobuf:"bytes,1,rep,name=pools,proto3" json:"pools,omitempty"`
+	DrainNs       int64                  `protobuf:"varint,2,opt,name=drain_ns,json=drainNs,proto3" json:"drain_ns,omitempty"`
+	AdmitNs       int64                  `protobuf:"varint,3,opt,name=admit_ns,json=admitNs,proto3" json:"admit_ns,omitempty"`
+	DrainFails    bool                   `protobuf:"varint,4,opt,name=drain_fails,json=drainFails,proto3" json:"drain_fails,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Traffic) Reset() {
+	*x = Traffic{}
+	mi := &file_state_v1_state_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Traffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Traffic) ProtoMessage() {}
+
+func (x *Traffic) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
+func (*Traffic) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Traffic) GetPools() []*Pool {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+func (x *Traffic) GetDrainNs() int64 {
+	if x != nil {
+		return x.DrainNs
+	}
+	return 0
+}
+
+func (x *Traffic) GetAdmitNs() int64 {
+	if x != nil {
+		return x.AdmitNs
+	}
+	return 0
+}
+
+func (x *Traffic) GetDrainFails() bool {
+	if x != nil {
+		return x.DrainFails
+	}
+	return false
+}
+
+type Pool struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Balancers     string                 `protobuf:"bytes,2,opt,name=balancers,proto3" json:"balancers,omitempty"`
+	Backend       string                 `protobuf:"bytes,3,opt,name=backend,proto3" json:"backend,omitempty"`
+	Server        string                 `protobuf:"bytes,4,opt,name=server,proto3" json:"server,omitempty"`
+	Path          string                 `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
+	Block         string                 `protobuf:"bytes,6,opt,name=block,proto3" json:"block,omitempty"`
+	Allow         string                 `protobuf:"bytes,7,opt,name=allow,proto3" json:"allow,omitempty"`
+	SettleNs      int64                  `protobuf:"varint,8,opt,name=settle_ns,json=settleNs,proto3" json:"settle_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pool) Reset() {
+	*x = Pool{}
+	mi := &file_state_v1_state_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pool) ProtoMessage() {}
+
+func (x *Pool) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pool.ProtoReflect.Descriptor instead.
+func (*Pool) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Pool) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Pool) GetBalancers() string {
+	if x != nil {
+		return x.Balancers
+	}
+	return ""
+}
+
+func (x *Pool) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *Pool) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Pool) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Pool) GetBlock() string {
+	if x != nil {
+		return x.Block
+	}
+	return ""
+}
+
+func (x *Pool) GetAllow() string {
+	if x != nil {
+		return x.Allow
+	}
+	return ""
+}
+
+func (x *Pool) GetSettleNs() int64 {
+	if x != nil {
+		return x.SettleNs
+	}
+	return 0
+}
+
+// TrafficSet says that a host is being taken out of a pool, put back, or is back.
+type TrafficSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	Pool          *Pool                  `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"` // rendered
+	Stage         int64                  `protobuf:"varint,4,opt,name=stage,proto3" json:"stage,omitempty"`
+	Found         []string               `protobuf:"bytes,5,rep,name=found,proto3" json:"found,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrafficSet) Reset() {
+	*x = TrafficSet{}
+	mi := &file_state_v1_state_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrafficSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrafficSet) ProtoMessage() {}
+
+func (x *TrafficSet) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrafficSet.ProtoReflect.Descriptor instead.
+func (*TrafficSet) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TrafficSet) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *TrafficSet) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *TrafficSet) GetPool() *Pool {
+	if x != nil {
+		return x.Pool
+	}
+	return nil
+}
+
+func (x *TrafficSet) GetStage() int64 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
+func (x *TrafficSet) GetFound() []string {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
 type HostEnrolled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -2836,7 +3121,7 @@ type HostEnrolled struct {
 
 func (x *HostEnrolled) Reset() {
 	*x = HostEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +3133,7 @@ func (x *HostEnrolled) String() string {
 func (*HostEnrolled) ProtoMessage() {}
 
 func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +3146,7 @@ func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEnrolled.ProtoReflect.Descriptor instead.
 func (*HostEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HostEnrolled) GetHost() string {
@@ -2933,7 +3218,7 @@ type Attributes struct {
 
 func (x *Attributes) Reset() {
 	*x = Attributes{}
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3230,7 @@ func (x *Attributes) String() string {
 func (*Attributes) ProtoMessage() {}
 
 func (x *Attributes) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3243,7 @@ func (x *Attributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attributes.ProtoReflect.Descriptor instead.
 func (*Attributes) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Attributes) GetName() string {
@@ -3001,7 +3286,7 @@ type HostLeft struct {
 
 func (x *HostLeft) Reset() {
 	*x = HostLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3298,7 @@ func (x *HostLeft) String() string {
 func (*HostLeft) ProtoMessage() {}
 
 func (x *HostLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3311,7 @@ func (x *HostLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeft.ProtoReflect.Descriptor instead.
 func (*HostLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HostLeft) GetRequest() *Request {
@@ -3069,7 +3354,7 @@ type TargetsJoined struct {
 
 func (x *TargetsJoined) Reset() {
 	*x = TargetsJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3366,7 @@ func (x *TargetsJoined) String() string {
 func (*TargetsJoined) ProtoMessage() {}
 
 func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3379,7 @@ func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsJoined.ProtoReflect.Descriptor instead.
 func (*TargetsJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TargetsJoined) GetApp() string {
@@ -3137,7 +3422,7 @@ type TargetsLeft struct {
 
 func (x *TargetsLeft) Reset() {
 	*x = TargetsLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3149,7 +3434,7 @@ func (x *TargetsLeft) String() string {
 func (*TargetsLeft) ProtoMessage() {}
 
 func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3162,7 +3447,7 @@ func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsLeft.ProtoReflect.Descriptor instead.
 func (*TargetsLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TargetsLeft) GetApp() string {
@@ -3210,7 +3495,7 @@ type RevisionRegistered struct {
 
 func (x *RevisionRegistered) Reset() {
 	*x = RevisionRegistered{}
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3507,7 @@ func (x *RevisionRegistered) String() string {
 func (*RevisionRegistered) ProtoMessage() {}
 
 func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3520,7 @@ func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRegistered.ProtoReflect.Descriptor instead.
 func (*RevisionRegistered) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RevisionRegistered) GetRequest() *Request {
@@ -3329,7 +3614,7 @@ type DeploymentCreated struct {
 
 func (x *DeploymentCreated) Reset() {
 	*x = DeploymentCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3626,7 @@ func (x *DeploymentCreated) String() string {
 func (*DeploymentCreated) ProtoMessage() {}
 
 func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3639,7 @@ func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentCreated.ProtoReflect.Descriptor instead.
 func (*DeploymentCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeploymentCreated) GetRequest() *Request {
@@ -3508,7 +3793,7 @@ type Skip struct {
 
 func (x *Skip) Reset() {
 	*x = Skip{}
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3520,7 +3805,7 @@ func (x *Skip) String() string {
 func (*Skip) ProtoMessage() {}
 
 func (x *Skip) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3533,7 +3818,7 @@ func (x *Skip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skip.ProtoReflect.Descriptor instead.
 func (*Skip) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Skip) GetHost() string {
@@ -3575,7 +3860,7 @@ type RequestMade struct {
 
 func (x *RequestMade) Reset() {
 	*x = RequestMade{}
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3872,7 @@ func (x *RequestMade) String() string {
 func (*RequestMade) ProtoMessage() {}
 
 func (x *RequestMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3885,7 @@ func (x *RequestMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMade.ProtoReflect.Descriptor instead.
 func (*RequestMade) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RequestMade) GetRequest() *Request {
@@ -3682,7 +3967,7 @@ type DeploymentStarted struct {
 
 func (x *DeploymentStarted) Reset() {
 	*x = DeploymentStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3694,7 +3979,7 @@ func (x *DeploymentStarted) String() string {
 func (*DeploymentStarted) ProtoMessage() {}
 
 func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3707,7 +3992,7 @@ func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentStarted.ProtoReflect.Descriptor instead.
 func (*DeploymentStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeploymentStarted) GetDeployment() string {
@@ -3728,7 +4013,7 @@ type WaveStarted struct {
 
 func (x *WaveStarted) Reset() {
 	*x = WaveStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +4025,7 @@ func (x *WaveStarted) String() string {
 func (*WaveStarted) ProtoMessage() {}
 
 func (x *WaveStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +4038,7 @@ func (x *WaveStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveStarted.ProtoReflect.Descriptor instead.
 func (*WaveStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WaveStarted) GetDeployment() string {
@@ -3787,7 +4072,7 @@ type Floor struct {
 
 func (x *Floor) Reset() {
 	*x = Floor{}
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3799,7 +4084,7 @@ func (x *Floor) String() string {
 func (*Floor) ProtoMessage() {}
 
 func (x *Floor) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3812,7 +4097,7 @@ func (x *Floor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Floor.ProtoReflect.Descriptor instead.
 func (*Floor) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Floor) GetZone() string {
@@ -3841,7 +4126,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3853,7 +4138,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3866,7 +4151,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Grant) GetHost() string {
@@ -3915,7 +4200,7 @@ type PermitsGranted struct {
 
 func (x *PermitsGranted) Reset() {
 	*x = PermitsGranted{}
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3927,7 +4212,7 @@ func (x *PermitsGranted) String() string {
 func (*PermitsGranted) ProtoMessage() {}
 
 func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3940,7 +4225,7 @@ func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PermitsGranted.ProtoReflect.Descriptor instead.
 func (*PermitsGranted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PermitsGranted) GetDeployment() string {
@@ -4023,7 +4308,7 @@ type RevertGoal struct {
 
 func (x *RevertGoal) Reset() {
 	*x = RevertGoal{}
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4035,7 +4320,7 @@ func (x *RevertGoal) String() string {
 func (*RevertGoal) ProtoMessage() {}
 
 func (x *RevertGoal) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4048,7 +4333,7 @@ func (x *RevertGoal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertGoal.ProtoReflect.Descriptor instead.
 func (*RevertGoal) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RevertGoal) GetHost() string {
@@ -4083,7 +4368,7 @@ type RollbackStarted struct {
 
 func (x *RollbackStarted) Reset() {
 	*x = RollbackStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4095,7 +4380,7 @@ func (x *RollbackStarted) String() string {
 func (*RollbackStarted) ProtoMessage() {}
 
 func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4108,7 +4393,7 @@ func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackStarted.ProtoReflect.Descriptor instead.
 func (*RollbackStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RollbackStarted) GetDeployment() string {
@@ -4191,7 +4476,7 @@ type RevertExtended struct {
 
 func (x *RevertExtended) Reset() {
 	*x = RevertExtended{}
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4203,7 +4488,7 @@ func (x *RevertExtended) String() string {
 func (*RevertExtended) ProtoMessage() {}
 
 func (x *RevertExtended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4216,7 +4501,7 @@ func (x *RevertExtended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertExtended.ProtoReflect.Descriptor instead.
 func (*RevertExtended) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevertExtended) GetDeployment() string {
@@ -4244,7 +4529,7 @@ type StagingRetried struct {
 
 func (x *StagingRetried) Reset() {
 	*x = StagingRetried{}
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4256,7 +4541,7 @@ func (x *StagingRetried) String() string {
 func (*StagingRetried) ProtoMessage() {}
 
 func (x *StagingRetried) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4269,7 +4554,7 @@ func (x *StagingRetried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagingRetried.ProtoReflect.Descriptor instead.
 func (*StagingRetried) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StagingRetried) GetApp() string {
@@ -4303,7 +4588,7 @@ type TasksReopened struct {
 
 func (x *TasksReopened) Reset() {
 	*x = TasksReopened{}
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4315,7 +4600,7 @@ func (x *TasksReopened) String() string {
 func (*TasksReopened) ProtoMessage() {}
 
 func (x *TasksReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4328,7 +4613,7 @@ func (x *TasksReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksReopened.ProtoReflect.Descriptor instead.
 func (*TasksReopened) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TasksReopened) GetDeployment() string {
@@ -4354,7 +4639,7 @@ type GatesAnswered struct {
 
 func (x *GatesAnswered) Reset() {
 	*x = GatesAnswered{}
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4366,7 +4651,7 @@ func (x *GatesAnswered) String() string {
 func (*GatesAnswered) ProtoMessage() {}
 
 func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4379,7 +4664,7 @@ func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatesAnswered.ProtoReflect.Descriptor instead.
 func (*GatesAnswered) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GatesAnswered) GetDeployment() string {
@@ -4398,7 +4683,7 @@ type RevisionProven struct {
 
 func (x *RevisionProven) Reset() {
 	*x = RevisionProven{}
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4410,7 +4695,7 @@ func (x *RevisionProven) String() string {
 func (*RevisionProven) ProtoMessage() {}
 
 func (x *RevisionProven) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4423,7 +4708,7 @@ func (x *RevisionProven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionProven.ProtoReflect.Descriptor instead.
 func (*RevisionProven) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RevisionProven) GetDeployment() string {
@@ -4446,7 +4731,7 @@ type TaskEnd struct {
 
 func (x *TaskEnd) Reset() {
 	*x = TaskEnd{}
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4458,7 +4743,7 @@ func (x *TaskEnd) String() string {
 func (*TaskEnd) ProtoMessage() {}
 
 func (x *TaskEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4471,7 +4756,7 @@ func (x *TaskEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEnd.ProtoReflect.Descriptor instead.
 func (*TaskEnd) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TaskEnd) GetHost() string {
@@ -4521,7 +4806,7 @@ type TasksEnded struct {
 
 func (x *TasksEnded) Reset() {
 	*x = TasksEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4533,7 +4818,7 @@ func (x *TasksEnded) String() string {
 func (*TasksEnded) ProtoMessage() {}
 
 func (x *TasksEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4546,7 +4831,7 @@ func (x *TasksEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksEnded.ProtoReflect.Descriptor instead.
 func (*TasksEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TasksEnded) GetDeployment() string {
@@ -4587,7 +4872,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4599,7 +4884,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4612,7 +4897,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HostDown) GetHost() string {
@@ -4638,7 +4923,7 @@ type HostsUnreachable struct {
 
 func (x *HostsUnreachable) Reset() {
 	*x = HostsUnreachable{}
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4650,7 +4935,7 @@ func (x *HostsUnreachable) String() string {
 func (*HostsUnreachable) ProtoMessage() {}
 
 func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4663,7 +4948,7 @@ func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsUnreachable.ProtoReflect.Descriptor instead.
 func (*HostsUnreachable) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HostsUnreachable) GetItems() []*HostDown {
@@ -4688,7 +4973,7 @@ type GateJudged struct {
 
 func (x *GateJudged) Reset() {
 	*x = GateJudged{}
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4700,7 +4985,7 @@ func (x *GateJudged) String() string {
 func (*GateJudged) ProtoMessage() {}
 
 func (x *GateJudged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4713,7 +4998,7 @@ func (x *GateJudged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateJudged.ProtoReflect.Descriptor instead.
 func (*GateJudged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GateJudged) GetDeployment() string {
@@ -4776,7 +5061,7 @@ type BakeStarted struct {
 
 func (x *BakeStarted) Reset() {
 	*x = BakeStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4788,7 +5073,7 @@ func (x *BakeStarted) String() string {
 func (*BakeStarted) ProtoMessage() {}
 
 func (x *BakeStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4801,7 +5086,7 @@ func (x *BakeStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BakeStarted.ProtoReflect.Descriptor instead.
 func (*BakeStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *BakeStarted) GetDeployment() string {
@@ -4835,7 +5120,7 @@ type WaveSealed struct {
 
 func (x *WaveSealed) Reset() {
 	*x = WaveSealed{}
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +5132,7 @@ func (x *WaveSealed) String() string {
 func (*WaveSealed) ProtoMessage() {}
 
 func (x *WaveSealed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +5145,7 @@ func (x *WaveSealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSealed.ProtoReflect.Descriptor instead.
 func (*WaveSealed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WaveSealed) GetDeployment() string {
@@ -4888,7 +5173,7 @@ type WaveSkipped struct {
 
 func (x *WaveSkipped) Reset() {
 	*x = WaveSkipped{}
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4900,7 +5185,7 @@ func (x *WaveSkipped) String() string {
 func (*WaveSkipped) ProtoMessage() {}
 
 func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4913,7 +5198,7 @@ func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSkipped.ProtoReflect.Descriptor instead.
 func (*WaveSkipped) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WaveSkipped) GetDeployment() string {
@@ -4948,7 +5233,7 @@ type DeploymentPaused struct {
 
 func (x *DeploymentPaused) Reset() {
 	*x = DeploymentPaused{}
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4960,7 +5245,7 @@ func (x *DeploymentPaused) String() string {
 func (*DeploymentPaused) ProtoMessage() {}
 
 func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4973,7 +5258,7 @@ func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentPaused.ProtoReflect.Descriptor instead.
 func (*DeploymentPaused) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DeploymentPaused) GetDeployment() string {
@@ -5008,7 +5293,7 @@ type DeploymentEnded struct {
 
 func (x *DeploymentEnded) Reset() {
 	*x = DeploymentEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5020,7 +5305,7 @@ func (x *DeploymentEnded) String() string {
 func (*DeploymentEnded) ProtoMessage() {}
 
 func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5033,7 +5318,7 @@ func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentEnded.ProtoReflect.Descriptor instead.
 func (*DeploymentEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DeploymentEnded) GetDeployment() string {
@@ -5072,7 +5357,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5084,7 +5369,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5097,7 +5382,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Failure) GetEvent() string {
@@ -5169,7 +5454,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5181,7 +5466,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5194,7 +5479,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Report) GetHost() string {
@@ -5291,7 +5576,7 @@ type Edits struct {
 
 func (x *Edits) Reset() {
 	*x = Edits{}
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5303,7 +5588,7 @@ func (x *Edits) String() string {
 func (*Edits) ProtoMessage() {}
 
 func (x *Edits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5316,7 +5601,7 @@ func (x *Edits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edits.ProtoReflect.Descriptor instead.
 func (*Edits) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Edits) GetFiles() int64 {
@@ -5342,7 +5627,7 @@ type TargetsReported struct {
 
 func (x *TargetsReported) Reset() {
 	*x = TargetsReported{}
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5354,7 +5639,7 @@ func (x *TargetsReported) String() string {
 func (*TargetsReported) ProtoMessage() {}
 
 func (x *TargetsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5367,7 +5652,7 @@ func (x *TargetsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsReported.ProtoReflect.Descriptor instead.
 func (*TargetsReported) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TargetsReported) GetItems() []*Report {
@@ -5388,7 +5673,7 @@ type GroupDeleted struct {
 
 func (x *GroupDeleted) Reset() {
 	*x = GroupDeleted{}
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5400,7 +5685,7 @@ func (x *GroupDeleted) String() string {
 func (*GroupDeleted) ProtoMessage() {}
 
 func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5413,7 +5698,7 @@ func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDeleted.ProtoReflect.Descriptor instead.
 func (*GroupDeleted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GroupDeleted) GetRequest() *Request {
@@ -5450,7 +5735,7 @@ type FreezeSet struct {
 
 func (x *FreezeSet) Reset() {
 	*x = FreezeSet{}
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5462,7 +5747,7 @@ func (x *FreezeSet) String() string {
 func (*FreezeSet) ProtoMessage() {}
 
 func (x *FreezeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5475,7 +5760,7 @@ func (x *FreezeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeSet.ProtoReflect.Descriptor instead.
 func (*FreezeSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *FreezeSet) GetRequest() *Request {
@@ -5521,7 +5806,7 @@ type FreezesEnded struct {
 
 func (x *FreezesEnded) Reset() {
 	*x = FreezesEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5533,7 +5818,7 @@ func (x *FreezesEnded) String() string {
 func (*FreezesEnded) ProtoMessage() {}
 
 func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5546,7 +5831,7 @@ func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezesEnded.ProtoReflect.Descriptor instead.
 func (*FreezesEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
 }
 
 type FreezeLifted struct {
@@ -5561,7 +5846,7 @@ type FreezeLifted struct {
 
 func (x *FreezeLifted) Reset() {
 	*x = FreezeLifted{}
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5573,7 +5858,7 @@ func (x *FreezeLifted) String() string {
 func (*FreezeLifted) ProtoMessage() {}
 
 func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5586,7 +5871,7 @@ func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
 func (*FreezeLifted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *FreezeLifted) GetRequest() *Request {
@@ -5628,7 +5913,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5640,7 +5925,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5653,7 +5938,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Hold) GetKind() string {
@@ -5688,7 +5973,7 @@ type HoldsChanged struct {
 
 func (x *HoldsChanged) Reset() {
 	*x = HoldsChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5700,7 +5985,7 @@ func (x *HoldsChanged) String() string {
 func (*HoldsChanged) ProtoMessage() {}
 
 func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5713,7 +5998,7 @@ func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
 func (*HoldsChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *HoldsChanged) GetDeployment() string {
@@ -5750,7 +6035,7 @@ type TargetMoved struct {
 
 func (x *TargetMoved) Reset() {
 	*x = TargetMoved{}
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5762,7 +6047,7 @@ func (x *TargetMoved) String() string {
 func (*TargetMoved) ProtoMessage() {}
 
 func (x *TargetMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5775,7 +6060,7 @@ func (x *TargetMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
 func (*TargetMoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TargetMoved) GetApp() string {
@@ -5823,7 +6108,7 @@ type TakenOver struct {
 
 func (x *TakenOver) Reset() {
 	*x = TakenOver{}
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5835,7 +6120,7 @@ func (x *TakenOver) String() string {
 func (*TakenOver) ProtoMessage() {}
 
 func (x *TakenOver) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5848,7 +6133,7 @@ func (x *TakenOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
 func (*TakenOver) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TakenOver) GetDeployment() string {
@@ -5875,7 +6160,7 @@ type WaveReverted struct {
 
 func (x *WaveReverted) Reset() {
 	*x = WaveReverted{}
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5887,7 +6172,7 @@ func (x *WaveReverted) String() string {
 func (*WaveReverted) ProtoMessage() {}
 
 func (x *WaveReverted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5900,7 +6185,7 @@ func (x *WaveReverted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
 func (*WaveReverted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *WaveReverted) GetDeployment() string {
@@ -5936,7 +6221,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5948,7 +6233,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5961,7 +6246,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Observation) GetKey() string {
@@ -6054,7 +6339,7 @@ type GateObserved struct {
 
 func (x *GateObserved) Reset() {
 	*x = GateObserved{}
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6066,7 +6351,7 @@ func (x *GateObserved) String() string {
 func (*GateObserved) ProtoMessage() {}
 
 func (x *GateObserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6079,7 +6364,7 @@ func (x *GateObserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
 func (*GateObserved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GateObserved) GetDeployment() string {
@@ -6128,7 +6413,7 @@ type HostsQuarantined struct {
 
 func (x *HostsQuarantined) Reset() {
 	*x = HostsQuarantined{}
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6140,7 +6425,7 @@ func (x *HostsQuarantined) String() string {
 func (*HostsQuarantined) ProtoMessage() {}
 
 func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6153,7 +6438,7 @@ func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
 func (*HostsQuarantined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *HostsQuarantined) GetRequest() *Request {
@@ -6188,7 +6473,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6200,7 +6485,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6213,7 +6498,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -6247,7 +6532,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6259,7 +6544,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6272,7 +6557,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -6306,7 +6591,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6318,7 +6603,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6331,7 +6616,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -6412,7 +6697,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6424,7 +6709,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6437,7 +6722,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -6489,6 +6774,92 @@ func (x *TokenUsed) GetInstance() string {
 	return ""
 }
 
+// OriginEnrolled gives an identity to the key of a machine that a third party
+// vouches for.
+type OriginEnrolled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`     // aws/ACCOUNT/REGION/INSTANCE
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`   // identity that was issued
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`           // fingerprint of the key that the identity belongs to
+	Binds         *Attributes            `protobuf:"bytes,4,opt,name=binds,proto3" json:"binds,omitempty"`       // what the third party says of it, whatever it says itself
+	Says          *Attributes            `protobuf:"bytes,5,opt,name=says,proto3" json:"says,omitempty"`         // of a host, about itself
+	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"` // of its agent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OriginEnrolled) Reset() {
+	*x = OriginEnrolled{}
+	mi := &file_state_v1_state_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OriginEnrolled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OriginEnrolled) ProtoMessage() {}
+
+func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OriginEnrolled.ProtoReflect.Descriptor instead.
+func (*OriginEnrolled) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *OriginEnrolled) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *OriginEnrolled) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *OriginEnrolled) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *OriginEnrolled) GetBinds() *Attributes {
+	if x != nil {
+		return x.Binds
+	}
+	return nil
+}
+
+func (x *OriginEnrolled) GetSays() *Attributes {
+	if x != nil {
+		return x.Says
+	}
+	return nil
+}
+
+func (x *OriginEnrolled) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
 // InstanceBegan says that another process of a host's agent speaks for it.
 type InstanceBegan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6502,7 +6873,7 @@ type InstanceBegan struct {
 
 func (x *InstanceBegan) Reset() {
 	*x = InstanceBegan{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6514,7 +6885,7 @@ func (x *InstanceBegan) String() string {
 func (*InstanceBegan) ProtoMessage() {}
 
 func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6527,7 +6898,7 @@ func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceBegan.ProtoReflect.Descriptor instead.
 func (*InstanceBegan) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *InstanceBegan) GetHost() string {
@@ -6569,7 +6940,7 @@ type InstanceCleared struct {
 
 func (x *InstanceCleared) Reset() {
 	*x = InstanceCleared{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6581,7 +6952,7 @@ func (x *InstanceCleared) String() string {
 func (*InstanceCleared) ProtoMessage() {}
 
 func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6594,7 +6965,7 @@ func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceCleared.ProtoReflect.Descriptor instead.
 func (*InstanceCleared) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *InstanceCleared) GetHost() string {
@@ -6623,7 +6994,7 @@ type HostCloned struct {
 
 func (x *HostCloned) Reset() {
 	*x = HostCloned{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6635,7 +7006,7 @@ func (x *HostCloned) String() string {
 func (*HostCloned) ProtoMessage() {}
 
 func (x *HostCloned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6648,7 +7019,7 @@ func (x *HostCloned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostCloned.ProtoReflect.Descriptor instead.
 func (*HostCloned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *HostCloned) GetHost() string {
@@ -6682,7 +7053,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6694,7 +7065,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6707,7 +7078,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Machine) GetInstance() string {
@@ -6736,7 +7107,7 @@ type HostSplit struct {
 
 func (x *HostSplit) Reset() {
 	*x = HostSplit{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6748,7 +7119,7 @@ func (x *HostSplit) String() string {
 func (*HostSplit) ProtoMessage() {}
 
 func (x *HostSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6761,7 +7132,7 @@ func (x *HostSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSplit.ProtoReflect.Descriptor instead.
 func (*HostSplit) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *HostSplit) GetRequest() *Request {
@@ -6799,7 +7170,7 @@ type SplitEnrolled struct {
 
 func (x *SplitEnrolled) Reset() {
 	*x = SplitEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6811,7 +7182,7 @@ func (x *SplitEnrolled) String() string {
 func (*SplitEnrolled) ProtoMessage() {}
 
 func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6824,7 +7195,7 @@ func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitEnrolled.ProtoReflect.Descriptor instead.
 func (*SplitEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SplitEnrolled) GetHost() string {
@@ -6875,7 +7246,7 @@ type AttributesApproved struct {
 
 func (x *AttributesApproved) Reset() {
 	*x = AttributesApproved{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6887,7 +7258,7 @@ func (x *AttributesApproved) String() string {
 func (*AttributesApproved) ProtoMessage() {}
 
 func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6900,7 +7271,7 @@ func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributesApproved.ProtoReflect.Descriptor instead.
 func (*AttributesApproved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *AttributesApproved) GetRequest() *Request {
@@ -6941,7 +7312,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6953,7 +7324,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6966,7 +7337,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -6994,7 +7365,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7006,7 +7377,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7019,7 +7390,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -7049,7 +7420,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7061,7 +7432,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7074,7 +7445,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -7108,7 +7479,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7120,7 +7491,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7133,7 +7504,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -7160,7 +7531,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7172,7 +7543,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7185,7 +7556,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -7216,7 +7587,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7228,7 +7599,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7241,7 +7612,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -7283,7 +7654,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7295,7 +7666,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7308,7 +7679,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -7337,7 +7708,7 @@ type CAAdded struct {
 
 func (x *CAAdded) Reset() {
 	*x = CAAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7349,7 +7720,7 @@ func (x *CAAdded) String() string {
 func (*CAAdded) ProtoMessage() {}
 
 func (x *CAAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7362,7 +7733,7 @@ func (x *CAAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
 func (*CAAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *CAAdded) GetRequest() *Request {
@@ -7396,7 +7767,7 @@ type CAIssues struct {
 
 func (x *CAIssues) Reset() {
 	*x = CAIssues{}
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7408,7 +7779,7 @@ func (x *CAIssues) String() string {
 func (*CAIssues) ProtoMessage() {}
 
 func (x *CAIssues) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7421,7 +7792,7 @@ func (x *CAIssues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
 func (*CAIssues) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *CAIssues) GetId() string {
@@ -7449,7 +7820,7 @@ type CARetired struct {
 
 func (x *CARetired) Reset() {
 	*x = CARetired{}
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7461,7 +7832,7 @@ func (x *CARetired) String() string {
 func (*CARetired) ProtoMessage() {}
 
 func (x *CARetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7474,7 +7845,7 @@ func (x *CARetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
 func (*CARetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CARetired) GetRequest() *Request {
@@ -7509,7 +7880,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7521,7 +7892,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7534,7 +7905,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -7561,7 +7932,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7573,7 +7944,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7586,7 +7957,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -7612,7 +7983,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7624,7 +7995,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7637,7 +8008,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -7707,7 +8078,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7719,7 +8090,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7732,7 +8103,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -7767,7 +8138,7 @@ type RingKeyAdded struct {
 
 func (x *RingKeyAdded) Reset() {
 	*x = RingKeyAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7779,7 +8150,7 @@ func (x *RingKeyAdded) String() string {
 func (*RingKeyAdded) ProtoMessage() {}
 
 func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7792,7 +8163,7 @@ func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyAdded.ProtoReflect.Descriptor instead.
 func (*RingKeyAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *RingKeyAdded) GetRequest() *Request {
@@ -7819,7 +8190,7 @@ type RingKeyUsed struct {
 
 func (x *RingKeyUsed) Reset() {
 	*x = RingKeyUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7831,7 +8202,7 @@ func (x *RingKeyUsed) String() string {
 func (*RingKeyUsed) ProtoMessage() {}
 
 func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7844,7 +8215,7 @@ func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyUsed.ProtoReflect.Descriptor instead.
 func (*RingKeyUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *RingKeyUsed) GetId() string {
@@ -7864,7 +8235,7 @@ type RingKeyRetired struct {
 
 func (x *RingKeyRetired) Reset() {
 	*x = RingKeyRetired{}
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7876,7 +8247,7 @@ func (x *RingKeyRetired) String() string {
 func (*RingKeyRetired) ProtoMessage() {}
 
 func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7889,7 +8260,7 @@ func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyRetired.ProtoReflect.Descriptor instead.
 func (*RingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *RingKeyRetired) GetId() string {
@@ -7913,7 +8284,7 @@ type AccessChanged struct {
 
 func (x *AccessChanged) Reset() {
 	*x = AccessChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7925,7 +8296,7 @@ func (x *AccessChanged) String() string {
 func (*AccessChanged) ProtoMessage() {}
 
 func (x *AccessChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7938,7 +8309,7 @@ func (x *AccessChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessChanged.ProtoReflect.Descriptor instead.
 func (*AccessChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *AccessChanged) GetRequest() *Request {
@@ -7987,7 +8358,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
 	"\x05rules\x18\x04 \x01(\x03R\x05rules\x12\x1d\n" +
 	"\n" +
-	"allowed_by\x18F \x01(\x04R\tallowedBy\"\x90&\n" +
+	"allowed_by\x18F \x01(\x04R\tallowedBy\"\xa6'\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -8033,7 +8404,9 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x0etasks_reopened\x18$ \x01(\v2#.groundswell.state.v1.TasksReopenedH\x00R\rtasksReopened\x12L\n" +
 	"\x0egates_answered\x18% \x01(\v2#.groundswell.state.v1.GatesAnsweredH\x00R\rgatesAnswered\x12O\n" +
 	"\x0frevision_proven\x18& \x01(\v2$.groundswell.state.v1.RevisionProvenH\x00R\x0erevisionProven\x12I\n" +
-	"\rfreezes_ended\x18' \x01(\v2\".groundswell.state.v1.FreezesEndedH\x00R\ffreezesEnded\x12I\n" +
+	"\rfreezes_ended\x18' \x01(\v2\".groundswell.state.v1.FreezesEndedH\x00R\ffreezesEnded\x12C\n" +
+	"\vtraffic_set\x18d \x01(\v2 .groundswell.state.v1.TrafficSetH\x00R\n" +
+	"trafficSet\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -8061,7 +8434,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x0ering_key_added\x18L \x01(\v2\".groundswell.state.v1.RingKeyAddedH\x00R\fringKeyAdded\x12G\n" +
 	"\rring_key_used\x18M \x01(\v2!.groundswell.state.v1.RingKeyUsedH\x00R\vringKeyUsed\x12P\n" +
 	"\x10ring_key_retired\x18N \x01(\v2$.groundswell.state.v1.RingKeyRetiredH\x00R\x0eringKeyRetired\x12R\n" +
-	"\x10instance_cleared\x18O \x01(\v2%.groundswell.state.v1.InstanceClearedH\x00R\x0finstanceCleared\x12M\n" +
+	"\x10instance_cleared\x18O \x01(\v2%.groundswell.state.v1.InstanceClearedH\x00R\x0finstanceCleared\x12O\n" +
+	"\x0forigin_enrolled\x18Z \x01(\v2$.groundswell.state.v1.OriginEnrolledH\x00R\x0eoriginEnrolled\x12M\n" +
 	"\x0eaccess_changed\x18\xaa\x01 \x01(\v2#.groundswell.state.v1.AccessChangedH\x00R\raccessChangedB\x06\n" +
 	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
@@ -8211,7 +8585,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\brehearse\x18\n" +
 	" \x01(\bR\brehearse\x12\x1b\n" +
 	"\tpre_gates\x18\v \x03(\tR\bpreGates\x12.\n" +
-	"\x04bake\x18\f \x01(\v2\x1a.groundswell.state.v1.BakeR\x04bake\"\xf7\x01\n" +
+	"\x04bake\x18\f \x01(\v2\x1a.groundswell.state.v1.BakeR\x04bake\"\xb0\x02\n" +
 	"\fGroupDefined\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
@@ -8219,7 +8593,30 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\bselector\x18\x04 \x01(\tR\bselector\x12\x1c\n" +
 	"\tartifacts\x18\x05 \x01(\tR\tartifacts\x124\n" +
 	"\x06config\x18\x06 \x01(\v2\x1c.groundswell.state.v1.ConfigR\x06config\x12\x16\n" +
-	"\x06source\x18\a \x01(\tR\x06source\"\xd1\x02\n" +
+	"\x06source\x18\a \x01(\tR\x06source\x127\n" +
+	"\atraffic\x18\b \x01(\v2\x1d.groundswell.state.v1.TrafficR\atraffic\"\x92\x01\n" +
+	"\aTraffic\x120\n" +
+	"\x05pools\x18\x01 \x03(\v2\x1a.groundswell.state.v1.PoolR\x05pools\x12\x19\n" +
+	"\bdrain_ns\x18\x02 \x01(\x03R\adrainNs\x12\x19\n" +
+	"\badmit_ns\x18\x03 \x01(\x03R\aadmitNs\x12\x1f\n" +
+	"\vdrain_fails\x18\x04 \x01(\bR\n" +
+	"drainFails\"\xc7\x01\n" +
+	"\x04Pool\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tbalancers\x18\x02 \x01(\tR\tbalancers\x12\x18\n" +
+	"\abackend\x18\x03 \x01(\tR\abackend\x12\x16\n" +
+	"\x06server\x18\x04 \x01(\tR\x06server\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x12\x14\n" +
+	"\x05block\x18\x06 \x01(\tR\x05block\x12\x14\n" +
+	"\x05allow\x18\a \x01(\tR\x05allow\x12\x1b\n" +
+	"\tsettle_ns\x18\b \x01(\x03R\bsettleNs\"\x8e\x01\n" +
+	"\n" +
+	"TrafficSet\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\x12.\n" +
+	"\x04pool\x18\x03 \x01(\v2\x1a.groundswell.state.v1.PoolR\x04pool\x12\x14\n" +
+	"\x05stage\x18\x04 \x01(\x03R\x05stage\x12\x14\n" +
+	"\x05found\x18\x05 \x03(\tR\x05found\"\xd1\x02\n" +
 	"\fHostEnrolled\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -8564,7 +8961,14 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\tR\x04role\x12\x10\n" +
 	"\x03key\x18\x05 \x01(\fR\x03key\x124\n" +
 	"\x04says\x18\x06 \x01(\v2 .groundswell.state.v1.AttributesR\x04says\x12\x1a\n" +
-	"\binstance\x18\a \x01(\tR\binstance\"k\n" +
+	"\binstance\x18\a \x01(\tR\binstance\"\xde\x01\n" +
+	"\x0eOriginEnrolled\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x126\n" +
+	"\x05binds\x18\x04 \x01(\v2 .groundswell.state.v1.AttributesR\x05binds\x124\n" +
+	"\x04says\x18\x05 \x01(\v2 .groundswell.state.v1.AttributesR\x04says\x12\x1a\n" +
+	"\binstance\x18\x06 \x01(\tR\binstance\"k\n" +
 	"\rInstanceBegan\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03was\x18\x02 \x01(\tR\x03was\x12\x1a\n" +
@@ -8679,7 +9083,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 98)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 102)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -8701,228 +9105,239 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*ApprovalGate)(nil),       // 17: groundswell.state.v1.ApprovalGate
 	(*Wave)(nil),               // 18: groundswell.state.v1.Wave
 	(*GroupDefined)(nil),       // 19: groundswell.state.v1.GroupDefined
-	(*HostEnrolled)(nil),       // 20: groundswell.state.v1.HostEnrolled
-	(*Attributes)(nil),         // 21: groundswell.state.v1.Attributes
-	(*HostLeft)(nil),           // 22: groundswell.state.v1.HostLeft
-	(*TargetsJoined)(nil),      // 23: groundswell.state.v1.TargetsJoined
-	(*TargetsLeft)(nil),        // 24: groundswell.state.v1.TargetsLeft
-	(*RevisionRegistered)(nil), // 25: groundswell.state.v1.RevisionRegistered
-	(*DeploymentCreated)(nil),  // 26: groundswell.state.v1.DeploymentCreated
-	(*Skip)(nil),               // 27: groundswell.state.v1.Skip
-	(*RequestMade)(nil),        // 28: groundswell.state.v1.RequestMade
-	(*DeploymentStarted)(nil),  // 29: groundswell.state.v1.DeploymentStarted
-	(*WaveStarted)(nil),        // 30: groundswell.state.v1.WaveStarted
-	(*Floor)(nil),              // 31: groundswell.state.v1.Floor
-	(*Grant)(nil),              // 32: groundswell.state.v1.Grant
-	(*PermitsGranted)(nil),     // 33: groundswell.state.v1.PermitsGranted
-	(*RevertGoal)(nil),         // 34: groundswell.state.v1.RevertGoal
-	(*RollbackStarted)(nil),    // 35: groundswell.state.v1.RollbackStarted
-	(*RevertExtended)(nil),     // 36: groundswell.state.v1.RevertExtended
-	(*StagingRetried)(nil),     // 37: groundswell.state.v1.StagingRetried
-	(*TasksReopened)(nil),      // 38: groundswell.state.v1.TasksReopened
-	(*GatesAnswered)(nil),      // 39: groundswell.state.v1.GatesAnswered
-	(*RevisionProven)(nil),     // 40: groundswell.state.v1.RevisionProven
-	(*TaskEnd)(nil),            // 41: groundswell.state.v1.TaskEnd
-	(*TasksEnded)(nil),         // 42: groundswell.state.v1.TasksEnded
-	(*HostDown)(nil),           // 43: groundswell.state.v1.HostDown
-	(*HostsUnreachable)(nil),   // 44: groundswell.state.v1.HostsUnreachable
-	(*GateJudged)(nil),         // 45: groundswell.state.v1.GateJudged
-	(*BakeStarted)(nil),        // 46: groundswell.state.v1.BakeStarted
-	(*WaveSealed)(nil),         // 47: groundswell.state.v1.WaveSealed
-	(*WaveSkipped)(nil),        // 48: groundswell.state.v1.WaveSkipped
-	(*DeploymentPaused)(nil),   // 49: groundswell.state.v1.DeploymentPaused
-	(*DeploymentEnded)(nil),    // 50: groundswell.state.v1.DeploymentEnded
-	(*Failure)(nil),            // 51: groundswell.state.v1.Failure
-	(*Report)(nil),             // 52: groundswell.state.v1.Report
-	(*Edits)(nil),              // 53: groundswell.state.v1.Edits
-	(*TargetsReported)(nil),    // 54: groundswell.state.v1.TargetsReported
-	(*GroupDeleted)(nil),       // 55: groundswell.state.v1.GroupDeleted
-	(*FreezeSet)(nil),          // 56: groundswell.state.v1.FreezeSet
-	(*FreezesEnded)(nil),       // 57: groundswell.state.v1.FreezesEnded
-	(*FreezeLifted)(nil),       // 58: groundswell.state.v1.FreezeLifted
-	(*Hold)(nil),               // 59: groundswell.state.v1.Hold
-	(*HoldsChanged)(nil),       // 60: groundswell.state.v1.HoldsChanged
-	(*TargetMoved)(nil),        // 61: groundswell.state.v1.TargetMoved
-	(*TakenOver)(nil),          // 62: groundswell.state.v1.TakenOver
-	(*WaveReverted)(nil),       // 63: groundswell.state.v1.WaveReverted
-	(*Observation)(nil),        // 64: groundswell.state.v1.Observation
-	(*GateObserved)(nil),       // 65: groundswell.state.v1.GateObserved
-	(*HostsQuarantined)(nil),   // 66: groundswell.state.v1.HostsQuarantined
-	(*HostsReleased)(nil),      // 67: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 68: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 69: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 70: groundswell.state.v1.TokenUsed
-	(*InstanceBegan)(nil),      // 71: groundswell.state.v1.InstanceBegan
-	(*InstanceCleared)(nil),    // 72: groundswell.state.v1.InstanceCleared
-	(*HostCloned)(nil),         // 73: groundswell.state.v1.HostCloned
-	(*Machine)(nil),            // 74: groundswell.state.v1.Machine
-	(*HostSplit)(nil),          // 75: groundswell.state.v1.HostSplit
-	(*SplitEnrolled)(nil),      // 76: groundswell.state.v1.SplitEnrolled
-	(*AttributesApproved)(nil), // 77: groundswell.state.v1.AttributesApproved
-	(*TokenRevoked)(nil),       // 78: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 79: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 80: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 81: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 82: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 83: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 84: groundswell.state.v1.EpochActivated
-	(*CAAdded)(nil),            // 85: groundswell.state.v1.CAAdded
-	(*CAIssues)(nil),           // 86: groundswell.state.v1.CAIssues
-	(*CARetired)(nil),          // 87: groundswell.state.v1.CARetired
-	(*Identity)(nil),           // 88: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 89: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 90: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 91: groundswell.state.v1.ClusterCreated
-	(*RingKeyAdded)(nil),       // 92: groundswell.state.v1.RingKeyAdded
-	(*RingKeyUsed)(nil),        // 93: groundswell.state.v1.RingKeyUsed
-	(*RingKeyRetired)(nil),     // 94: groundswell.state.v1.RingKeyRetired
-	(*AccessChanged)(nil),      // 95: groundswell.state.v1.AccessChanged
-	nil,                        // 96: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 97: groundswell.state.v1.Attributes.LabelsEntry
+	(*Traffic)(nil),            // 20: groundswell.state.v1.Traffic
+	(*Pool)(nil),               // 21: groundswell.state.v1.Pool
+	(*TrafficSet)(nil),         // 22: groundswell.state.v1.TrafficSet
+	(*HostEnrolled)(nil),       // 23: groundswell.state.v1.HostEnrolled
+	(*Attributes)(nil),         // 24: groundswell.state.v1.Attributes
+	(*HostLeft)(nil),           // 25: groundswell.state.v1.HostLeft
+	(*TargetsJoined)(nil),      // 26: groundswell.state.v1.TargetsJoined
+	(*TargetsLeft)(nil),        // 27: groundswell.state.v1.TargetsLeft
+	(*RevisionRegistered)(nil), // 28: groundswell.state.v1.RevisionRegistered
+	(*DeploymentCreated)(nil),  // 29: groundswell.state.v1.DeploymentCreated
+	(*Skip)(nil),               // 30: groundswell.state.v1.Skip
+	(*RequestMade)(nil),        // 31: groundswell.state.v1.RequestMade
+	(*DeploymentStarted)(nil),  // 32: groundswell.state.v1.DeploymentStarted
+	(*WaveStarted)(nil),        // 33: groundswell.state.v1.WaveStarted
+	(*Floor)(nil),              // 34: groundswell.state.v1.Floor
+	(*Grant)(nil),              // 35: groundswell.state.v1.Grant
+	(*PermitsGranted)(nil),     // 36: groundswell.state.v1.PermitsGranted
+	(*RevertGoal)(nil),         // 37: groundswell.state.v1.RevertGoal
+	(*RollbackStarted)(nil),    // 38: groundswell.state.v1.RollbackStarted
+	(*RevertExtended)(nil),     // 39: groundswell.state.v1.RevertExtended
+	(*StagingRetried)(nil),     // 40: groundswell.state.v1.StagingRetried
+	(*TasksReopened)(nil),      // 41: groundswell.state.v1.TasksReopened
+	(*GatesAnswered)(nil),      // 42: groundswell.state.v1.GatesAnswered
+	(*RevisionProven)(nil),     // 43: groundswell.state.v1.RevisionProven
+	(*TaskEnd)(nil),            // 44: groundswell.state.v1.TaskEnd
+	(*TasksEnded)(nil),         // 45: groundswell.state.v1.TasksEnded
+	(*HostDown)(nil),           // 46: groundswell.state.v1.HostDown
+	(*HostsUnreachable)(nil),   // 47: groundswell.state.v1.HostsUnreachable
+	(*GateJudged)(nil),         // 48: groundswell.state.v1.GateJudged
+	(*BakeStarted)(nil),        // 49: groundswell.state.v1.BakeStarted
+	(*WaveSealed)(nil),         // 50: groundswell.state.v1.WaveSealed
+	(*WaveSkipped)(nil),        // 51: groundswell.state.v1.WaveSkipped
+	(*DeploymentPaused)(nil),   // 52: groundswell.state.v1.DeploymentPaused
+	(*DeploymentEnded)(nil),    // 53: groundswell.state.v1.DeploymentEnded
+	(*Failure)(nil),            // 54: groundswell.state.v1.Failure
+	(*Report)(nil),             // 55: groundswell.state.v1.Report
+	(*Edits)(nil),              // 56: groundswell.state.v1.Edits
+	(*TargetsReported)(nil),    // 57: groundswell.state.v1.TargetsReported
+	(*GroupDeleted)(nil),       // 58: groundswell.state.v1.GroupDeleted
+	(*FreezeSet)(nil),          // 59: groundswell.state.v1.FreezeSet
+	(*FreezesEnded)(nil),       // 60: groundswell.state.v1.FreezesEnded
+	(*FreezeLifted)(nil),       // 61: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 62: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 63: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 64: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 65: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 66: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 67: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 68: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 69: groundswell.state.v1.HostsQuarantined
+	(*HostsReleased)(nil),      // 70: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 71: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 72: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 73: groundswell.state.v1.TokenUsed
+	(*OriginEnrolled)(nil),     // 74: groundswell.state.v1.OriginEnrolled
+	(*InstanceBegan)(nil),      // 75: groundswell.state.v1.InstanceBegan
+	(*InstanceCleared)(nil),    // 76: groundswell.state.v1.InstanceCleared
+	(*HostCloned)(nil),         // 77: groundswell.state.v1.HostCloned
+	(*Machine)(nil),            // 78: groundswell.state.v1.Machine
+	(*HostSplit)(nil),          // 79: groundswell.state.v1.HostSplit
+	(*SplitEnrolled)(nil),      // 80: groundswell.state.v1.SplitEnrolled
+	(*AttributesApproved)(nil), // 81: groundswell.state.v1.AttributesApproved
+	(*TokenRevoked)(nil),       // 82: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 83: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 84: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 85: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 86: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 87: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 88: groundswell.state.v1.EpochActivated
+	(*CAAdded)(nil),            // 89: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 90: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 91: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 92: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 93: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 94: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 95: groundswell.state.v1.ClusterCreated
+	(*RingKeyAdded)(nil),       // 96: groundswell.state.v1.RingKeyAdded
+	(*RingKeyUsed)(nil),        // 97: groundswell.state.v1.RingKeyUsed
+	(*RingKeyRetired)(nil),     // 98: groundswell.state.v1.RingKeyRetired
+	(*AccessChanged)(nil),      // 99: groundswell.state.v1.AccessChanged
+	nil,                        // 100: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 101: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
 	19,  // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
-	20,  // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
-	22,  // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
-	23,  // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
-	24,  // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
-	25,  // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
-	26,  // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
-	28,  // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
-	29,  // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
-	30,  // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
-	33,  // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
-	35,  // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
-	42,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
-	44,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
-	45,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
-	46,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
-	47,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
-	48,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
-	49,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
-	50,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	54,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	55,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
-	56,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	58,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	60,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	61,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	62,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	63,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	65,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	66,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	67,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	68,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	89,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
-	36,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
-	37,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
-	38,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
-	39,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
-	40,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
-	57,  // 39: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
-	69,  // 40: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	70,  // 41: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	90,  // 42: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	91,  // 43: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	78,  // 44: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	79,  // 45: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	80,  // 46: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	81,  // 47: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	82,  // 48: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	83,  // 49: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	84,  // 50: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	85,  // 51: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
-	86,  // 52: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
-	87,  // 53: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
-	77,  // 54: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
-	71,  // 55: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
-	73,  // 56: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
-	75,  // 57: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
-	76,  // 58: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
-	92,  // 59: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
-	93,  // 60: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
-	94,  // 61: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
-	72,  // 62: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
-	95,  // 63: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
-	12,  // 64: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 65: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 66: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 67: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 68: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 69: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 70: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 71: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 72: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 73: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 74: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 75: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 76: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 77: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 78: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 79: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 80: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 81: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 82: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 83: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 84: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 85: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 86: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 87: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 88: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 89: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 90: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 91: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 92: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	96,  // 93: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	21,  // 94: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	97,  // 95: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 96: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 97: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 98: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 99: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 100: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	27,  // 101: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 102: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	31,  // 103: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	32,  // 104: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	34,  // 105: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	34,  // 106: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	41,  // 107: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	43,  // 108: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	51,  // 109: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	53,  // 110: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
-	52,  // 111: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 112: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 113: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 114: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	59,  // 115: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	64,  // 116: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 117: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 118: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 119: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	21,  // 120: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	21,  // 121: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	74,  // 122: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	74,  // 123: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	2,   // 124: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	2,   // 125: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	21,  // 126: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 127: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 128: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 129: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 130: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 131: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 132: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 133: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	88,  // 134: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	2,   // 135: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 136: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
-	137, // [137:137] is the sub-list for method output_type
-	137, // [137:137] is the sub-list for method input_type
-	137, // [137:137] is the sub-list for extension type_name
-	137, // [137:137] is the sub-list for extension extendee
-	0,   // [0:137] is the sub-list for field type_name
+	23,  // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
+	25,  // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
+	26,  // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
+	27,  // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
+	28,  // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
+	29,  // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
+	31,  // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
+	32,  // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
+	33,  // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
+	36,  // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
+	38,  // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
+	45,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
+	47,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
+	48,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
+	49,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
+	50,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
+	51,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
+	52,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
+	53,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
+	57,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	58,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	59,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	61,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	63,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	64,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	65,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	66,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	68,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	69,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	70,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	71,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	93,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	39,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
+	40,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
+	41,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
+	42,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
+	43,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
+	60,  // 39: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
+	22,  // 40: groundswell.state.v1.Event.traffic_set:type_name -> groundswell.state.v1.TrafficSet
+	72,  // 41: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	73,  // 42: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	94,  // 43: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	95,  // 44: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	82,  // 45: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	83,  // 46: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	84,  // 47: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	85,  // 48: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	86,  // 49: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	87,  // 50: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	88,  // 51: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	89,  // 52: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	90,  // 53: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	91,  // 54: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	81,  // 55: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
+	75,  // 56: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
+	77,  // 57: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
+	79,  // 58: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
+	80,  // 59: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
+	96,  // 60: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
+	97,  // 61: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
+	98,  // 62: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
+	76,  // 63: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
+	74,  // 64: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
+	99,  // 65: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
+	12,  // 66: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 67: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 68: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 69: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 70: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 71: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 72: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 73: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 74: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 75: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 76: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 77: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 78: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 79: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 80: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 81: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 82: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 83: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 84: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 85: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 86: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 87: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 88: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 89: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 90: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 91: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 92: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 93: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 94: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	20,  // 95: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
+	21,  // 96: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
+	21,  // 97: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
+	100, // 98: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	24,  // 99: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	101, // 100: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	2,   // 101: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 102: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 103: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 104: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 105: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	30,  // 106: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 107: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	34,  // 108: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	35,  // 109: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	37,  // 110: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	37,  // 111: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	44,  // 112: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	46,  // 113: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	54,  // 114: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	56,  // 115: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	55,  // 116: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 117: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 118: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 119: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	62,  // 120: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	67,  // 121: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 122: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 123: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 124: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	24,  // 125: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	24,  // 126: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	24,  // 127: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
+	24,  // 128: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	78,  // 129: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	78,  // 130: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	2,   // 131: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	2,   // 132: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	24,  // 133: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	2,   // 134: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 135: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 136: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 137: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 138: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 139: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 140: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	92,  // 141: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	2,   // 142: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 143: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
+	144, // [144:144] is the sub-list for method output_type
+	144, // [144:144] is the sub-list for method input_type
+	144, // [144:144] is the sub-list for extension type_name
+	144, // [144:144] is the sub-list for extension extendee
+	0,   // [0:144] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -8970,6 +9385,7 @@ func file_state_v1_state_proto_init() {
 		(*Event_GatesAnswered)(nil),
 		(*Event_RevisionProven)(nil),
 		(*Event_FreezesEnded)(nil),
+		(*Event_TrafficSet)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -8993,6 +9409,7 @@ func file_state_v1_state_proto_init() {
 		(*Event_RingKeyUsed)(nil),
 		(*Event_RingKeyRetired)(nil),
 		(*Event_InstanceCleared)(nil),
+		(*Event_OriginEnrolled)(nil),
 		(*Event_AccessChanged)(nil),
 	}
 	type x struct{}
@@ -9001,7 +9418,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   98,
+			NumMessages:   102,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
