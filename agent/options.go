@@ -43,6 +43,9 @@ type Options struct {
 	// Env is handed to every hook and command probe, and ${NAME} in the
 	// address of a probe stands for its values.
 	Env map[string]string
+	// Applications lists what may be deployed here, whatever a coordinator says; empty
+	// allows all.
+	Applications []string
 	// RunAs lists the users that hooks may name; empty allows all.
 	RunAs []string
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/groundswell/groundswell/agent/task"
@@ -110,12 +112,17 @@ func (t *target) stageStep(ctx context.Context, s task.Step) verdict {
 }
 
 // stage brings a revision onto the disk, complete, verified and with an appspec
-// that can be used; its application is untouched.
+// that can be used; its application is untouched. Every permit of a coordinator begins
+// with it, so it is where the host says what it lets nobody deploy.
 func (t *target) stage(ctx context.Context, id string) error {
 	t.files.Lock()
 	defer t.files.Unlock()
 	if t.local != nil {
 		return t.local.stage(ctx, t, id)
+	}
+	if only := t.o.Applications; len(only) > 0 && !slices.Contains(only, t.app) {
+		return artifacts.Permanent(fmt.Errorf("application %s may not be deployed on this host: its agent.yaml allows %s "+
+			"(applications)", t.app, strings.Join(only, ", ")))
 	}
 	digest, err := artifacts.ParseDigest(digestOf(id))
 	if err != nil {

@@ -14,12 +14,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/groundswell/groundswell/coordinator/access"
 	"github.com/groundswell/groundswell/coordinator/consensus"
 	"github.com/groundswell/groundswell/coordinator/control"
 	"github.com/groundswell/groundswell/coordinator/fleet"
 	"github.com/groundswell/groundswell/coordinator/sessions"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/coordinator/traffic"
+	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/gossip"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
@@ -35,7 +37,7 @@ type Coordinator struct {
 	log       *replicated
 	batches   *batches
 	peers     *peers
-	match     fleet.Matcher
+	match     func(selector string, h *deploy.Host) bool
 	fleet     *fleet.View
 	sessions  *sessions.Service
 	traffic   *traffic.Service
@@ -49,6 +51,9 @@ type Coordinator struct {
 	refusals  *refusals
 	full      atomic.Bool // the disk
 	members   *members
+	rulebook  rulebook
+	needs     map[string]need
+	former    *access.Document // of Options.Approvers; nil without any
 	stores    *stores
 	raft      *raftLayer
 	// ringChanges has its one place taken while keys of the ring on disk are brought in
@@ -79,11 +84,15 @@ func Run(ctx context.Context, o Options) error {
 	c := &Coordinator{
 		o: o, ringChanges: make(chan struct{}, 1), failed: make(chan error, 1),
 		activity: &activity{last: map[string]map[string]control.Activity{}}, stores: newStores(o.Store),
+		needs: needs(),
 		glass: make(chan state.BreakGlassUsed, 16), troubles: &troubles{why: map[string]string{}},
 		refusals: newRefusals(o.Log, func(method string) bool {
 			_, known := rows[method]
 			return known || method == rpc.Handshake
 		}),
+	}
+	if len(o.Approvers) > 0 {
+		c.former, _ = access.Parse(access.OfApprovers(o.Approvers), accessFile) // Validate has read it
 	}
 	if err := c.open(ctx); err != nil {
 		return errors.Join(err, c.close())
@@ -190,7 +199,10 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
 	c.batches = newBatches(c.log.propose)
 	c.match = c.matcher()
-	c.fleet = fleet.New(c.store, c.match)
+	c.fleet = fleet.New(c.store, within(c.match, func() *access.Document {
+		doc, _ := c.rules()
+		return doc
+	}))
 	c.members = &members{store: c.store}
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
@@ -276,6 +288,7 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.followCAs(ctx) })
 	g.Go(func() error { return c.followRingKeys(ctx) })
 	g.Go(func() error { return c.recheck(ctx) })
+	g.Go(func() error { return c.refuseApprovers(ctx) })
 	g.Go(func() error { return c.watchContact(ctx) })
 	g.Go(func() error { return c.compare(ctx) })
 	g.Go(func() error { return c.recordBreakGlass(ctx) })

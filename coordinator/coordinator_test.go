@@ -149,7 +149,7 @@ func enrolled(t *testing.T, n *node, c controlv1.ControlServiceClient, role,
 }
 
 func TestEveryMethodHasARow(t *testing.T) {
-	rows := table()
+	rows, rights := table(), needs()
 	for _, d := range []grpc.ServiceDesc{
 		agentv1.EnrolmentService_ServiceDesc, agentv1.AgentService_ServiceDesc,
 		peerv1.PeerService_ServiceDesc, controlv1.ControlService_ServiceDesc,
@@ -170,7 +170,14 @@ func TestEveryMethodHasARow(t *testing.T) {
 				t.Errorf("%s/%s is open to everyone", d.ServiceName, n)
 			}
 			delete(rows, "/"+d.ServiceName+"/"+n)
+			if _, ok := rights["/"+d.ServiceName+"/"+n]; !ok && ofControl("/"+d.ServiceName+"/"+n) {
+				t.Errorf("%s/%s has no row of rights: nobody may call it", d.ServiceName, n)
+			}
+			delete(rights, "/"+d.ServiceName+"/"+n)
 		}
+	}
+	for _, m := range slices.Sorted(maps.Keys(rights)) {
+		t.Errorf("row of rights of %s, which is not served", m)
 	}
 	for _, m := range slices.Sorted(maps.Keys(rows)) {
 		t.Errorf("row of %s, which is not served", m)

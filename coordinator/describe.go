@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/groundswell/groundswell/coordinator/access"
 	"github.com/groundswell/groundswell/coordinator/membership"
 	"github.com/groundswell/groundswell/coordinator/state"
 	"github.com/groundswell/groundswell/deploy"
@@ -75,6 +76,8 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 	}
 	c.store.ViewCluster(func(s *state.Cluster) { out.ClusterId, out.Epoch, out.Held = s.ID, s.Epoch, s.Held })
 	c.store.View(func(s *deploy.State) { out.Rules = int32(s.Rules) })
+	doc, index := c.rules()
+	out.AccessIndex, out.EverybodyAdmin = index, doc == nil || slices.Contains(doc.Admins(), access.All)
 	members := map[string]state.Coordinator{}
 	for _, m := range c.peers.members() {
 		members[m.Name] = m

@@ -99,6 +99,7 @@ func (c *Coordinator) decide(ctx context.Context) error {
 	g.Go(func() error { return observer.Run(ctx) })
 	g.Go(func() error { return c.removeLongDead(ctx) })
 	g.Go(func() error { return c.raiseRules(ctx) })
+	g.Go(func() error { return c.importApprovers(ctx) })
 	g.Go(func() error { return c.moveCAs(ctx) })
 	g.Go(func() error { return c.moveRingKeys(ctx) })
 	g.Go(func() error { return c.traffic.Reassert(ctx) })

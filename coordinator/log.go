@@ -126,7 +126,14 @@ func (l *replicated) both(ctx context.Context, e deploy.Event, c state.ClusterEv
 	return errors.Join(append(refusals, err)...)
 }
 
+// propose appends an entry; one that a person asked for carries by which document they
+// may have it.
 func (l *replicated) propose(ctx context.Context, e state.Entry) ([]error, error) {
+	l.store.View(func(s *deploy.State) {
+		if s.Rules >= accessRules {
+			e.AllowedBy = allowedBy(ctx)
+		}
+	})
 	if !l.leading() {
 		return l.forward(ctx, e)
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/coordinator/access"
 	"github.com/groundswell/groundswell/coordinator/consensus"
 	"github.com/groundswell/groundswell/coordinator/ec2"
 	"github.com/groundswell/groundswell/coordinator/gates"
@@ -58,7 +59,8 @@ type Options struct {
 	// of a cluster has the same.
 	Gates gates.Options
 
-	// Approvers lists the operators of each group that approval gates name.
+	// Approvers lists the operators of each team that approval gates name, until the
+	// access document does: it is imported once, and refused from then on.
 	Approvers map[string][]string
 
 	// HAProxy lists the addresses of runtime APIs, by the name that groups know the
@@ -149,6 +151,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Bootstrap && len(o.Join) > 0 {
 		bad("--bootstrap and --join exclude each other: a cluster is bootstrapped once, others join it")
+	}
+	if _, err := access.Parse(access.OfApprovers(o.Approvers), "approvers"); len(o.Approvers) > 0 && err != nil {
+		bad("approvers: no team of access.yaml can be made of them: %w", err)
 	}
 	if _, err := gates.New(o.Gates); err != nil {
 		errs = append(errs, err)

@@ -86,19 +86,24 @@ func (c *Coordinator) recordBreakGlass(ctx context.Context) error {
 	}
 }
 
-// recheck ends streams of those who are admitted no more, as soon as this
-// replica knows, until ctx ends.
+// recheck ends streams of those who are admitted no more, or may no more what they
+// were let see, as soon as this replica knows, until ctx ends.
 func (c *Coordinator) recheck(ctx context.Context) error {
-	var last uint64
+	var last, lastAccess uint64
 	for {
 		changed := c.store.Changed()
-		var now uint64
-		c.store.ViewCluster(func(s *state.Cluster) { now = s.Ended })
-		if now != last {
-			last = now
+		var now, access uint64
+		c.store.ViewCluster(func(s *state.Cluster) { now, access = s.Ended, s.AccessIndex() })
+		if now != last || access != lastAccess {
 			c.server.Recheck()
+		}
+		if access != lastAccess {
+			c.fleet.Reselect()
+		}
+		if now != last {
 			c.raft.drop() // who is in no more does not come back
 		}
+		last, lastAccess = now, access
 		select {
 		case <-ctx.Done():
 			return nil
@@ -143,13 +148,15 @@ func (c *Coordinator) founders() ([]state.Founder, error) {
 // ListPeople shows the operators, and the break-glass credentials that were
 // used.
 func (s *membersService) ListPeople(
-	context.Context, *controlv1.ListPeopleRequest,
+	ctx context.Context, _ *controlv1.ListPeopleRequest,
 ) (*controlv1.ListPeopleResponse, error) {
 	out := &controlv1.ListPeopleResponse{}
+	self, _ := rpc.Caller(ctx)
+	all := s.c.sight(ctx).SeesFleet()
 	s.c.store.ViewCluster(func(cl *state.Cluster) {
 		for _, key := range slices.Sorted(maps.Keys(cl.Identities)) {
 			name, ok := strings.CutPrefix(key, "operator/")
-			if !ok {
+			if !ok || !all && name != self.ID {
 				continue
 			}
 			id := cl.Identities[key]
@@ -159,6 +166,9 @@ func (s *membersService) ListPeople(
 			})
 		}
 		for _, key := range slices.Sorted(maps.Keys(cl.BreakGlass)) {
+			if !all {
+				break
+			}
 			use := cl.BreakGlass[key]
 			out.People = append(out.People, &controlv1.Person{
 				Name: use.Name, BreakGlass: true, UsedAt: use.Coordinator, RevokedBy: use.Revoked, SinceMs: use.Wall,
@@ -212,6 +222,11 @@ func (s *membersService) RevokeIdentity(
 func (c *Coordinator) revokeWithTokens(
 	ctx context.Context, e state.IdentityRevoked, out *controlv1.RevokeIdentityResponse,
 ) error {
+	var refused error // before its tokens are closed in the same entry
+	c.store.ViewCluster(func(s *state.Cluster) { refused = s.MayRevoke(e.Identity) })
+	if refused != nil {
+		return refused
+	}
 	facts := []state.ClusterEvent{e}
 	for {
 		var open []string

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"sync"
 
+	"github.com/groundswell/groundswell/coordinator/access"
 	"github.com/groundswell/groundswell/coordinator/fleet"
 	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/deploy/spec"
@@ -24,9 +25,18 @@ func parseApp(source []byte, filename string) ([]deploy.GroupDefined, error) {
 	return out, nil
 }
 
+// within returns who may belong to a group: whom its selector and the bound of its
+// application match, by the document that the given function returns.
+func within(match func(string, *deploy.Host) bool, rules func() *access.Document) fleet.Matcher {
+	return func(app, selector string, h *deploy.Host) bool {
+		bound := rules().Bound(app).Hosts
+		return match(selector, h) && (bound == "" || match(bound, h))
+	}
+}
+
 // matcher compiles each selector once. A selector was checked when its group
 // was defined; one that does not compile matches nobody.
-func (c *Coordinator) matcher() fleet.Matcher {
+func (c *Coordinator) matcher() func(selector string, h *deploy.Host) bool {
 	var mu sync.Mutex
 	known := map[string]*spec.Selector{}
 	return func(text string, h *deploy.Host) bool {

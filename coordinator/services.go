@@ -3,13 +3,12 @@ package coordinator
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/groundswell/groundswell/coordinator/access"
 	"github.com/groundswell/groundswell/coordinator/control"
 	"github.com/groundswell/groundswell/coordinator/enrol"
 	"github.com/groundswell/groundswell/coordinator/sessions"
@@ -24,7 +23,7 @@ import (
 
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
-		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.stores.sign, Epoch: c.epoch,
+		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.sign, Epoch: c.epoch,
 		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
 		RingKeys: c.keys.ringKeys, CutOff: c.cutOffError, Begin: c.beginInstance, Speaks: c.speaks,
 		Identify: func(ctx context.Context) (string, error) {
@@ -59,7 +58,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 func (c *Coordinator) newServer() (*rpc.Server, error) {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
-		Admit: c.admit, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
+		Admit: c.admit, May: c.may, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},
@@ -112,7 +111,7 @@ func (s *agentService) Split(ctx context.Context, r *agentv1.SplitRequest) (*age
 
 func (c *Coordinator) newControl() *control.Service {
 	return control.New(control.Options{
-		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: c.match, Output: c.output,
+		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: within(c.match, c.rulebook.last), Output: c.output,
 		Pools: c.traffic.Doubts,
 		Activity: func(host, app string) (control.Activity, bool) {
 			if c.fleet.At(host) == "" { // what it said last is not what it does
@@ -124,16 +123,12 @@ func (c *Coordinator) newControl() *control.Service {
 			p, _ := rpc.Caller(ctx)
 			return p.ID
 		},
-		Groups: func(actor string) (out []string) {
-			for _, group := range slices.Sorted(maps.Keys(c.o.Approvers)) {
-				if slices.Contains(c.o.Approvers[group], actor) {
-					out = append(out, group)
-				}
-			}
-			return out
+		Sight: c.sight, Groups: c.teams, Approvers: c.approvers,
+		OwnFreeze: func(ctx context.Context, app, group string) bool {
+			r, _ := c.rights(ctx)
+			return !r.May(access.LiftFreeze, app, group)
 		},
-		Approvers: func(group string) int { return len(c.o.Approvers[group]) },
-		Token:     c.createToken, Person: c.person, Cluster: c.clusterStatus,
+		Token: c.createToken, Person: c.person, Cluster: c.clusterStatus,
 		Revoked: func(host string) (by string) {
 			c.store.ViewCluster(func(s *state.Cluster) { by = s.Identities["agent/"+host].Revoked })
 			return by

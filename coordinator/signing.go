@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/artifacts"
+	"github.com/groundswell/groundswell/internal/rpc"
 )
 
 // stores opens each artifact store once and signs URLs of its objects.
@@ -30,6 +31,16 @@ func (s *stores) sign(ctx context.Context, store, key string) (string, error) {
 		return "", err
 	}
 	return p.Presign(ctx, key, signLife)
+}
+
+// sign signs for an application what its bound allows now, whatever its group was
+// defined with.
+func (c *Coordinator) sign(ctx context.Context, app, store, key string) (string, error) {
+	doc, _ := c.rules()
+	if !doc.Bound(app).AllowsStore(store) {
+		return "", rpc.Errorf(rpc.KindForbidden, "the store is outside of what access.yaml lets application %s have", app)
+	}
+	return c.stores.sign(ctx, store, key)
 }
 
 func (s *stores) get(ctx context.Context, url string) (artifacts.Presigner, error) {

@@ -8,8 +8,9 @@ import (
 	peerv1 "github.com/groundswell/groundswell/proto/peer/v1"
 )
 
-// table says who may call what: deny by default. A test fails for a method of
-// a served service without a row.
+// table says who may call what, by what kind of certificate: deny by default. A test
+// fails for a method of a served service without a row. What people may by their rights
+// is in the table of needs.
 func table() rpc.Table {
 	agents, peers, people := []identity.Role{identity.Agent}, []identity.Role{identity.Coordinator},
 		[]identity.Role{identity.Operator}
@@ -58,6 +59,7 @@ func table() rpc.Table {
 		controlv1.ControlService_RotateCA_FullMethodName:           lead,
 		controlv1.ControlService_RotateRingKey_FullMethodName:      lead,
 		controlv1.ControlService_RetireCA_FullMethodName:           lead,
+		controlv1.ControlService_ApplyAccess_FullMethodName:        lead,
 		controlv1.ControlService_ListHosts_FullMethodName:          lead, // the leader knows every stream
 		controlv1.ControlService_GetHost_FullMethodName:            lead,
 		controlv1.ControlService_ClusterStatus_FullMethodName:      lead,
@@ -71,6 +73,9 @@ func table() rpc.Table {
 		controlv1.ControlService_ListRevisions_FullMethodName:   read,
 		controlv1.ControlService_ListPeople_FullMethodName:      read,
 		controlv1.ControlService_Backup_FullMethodName:          read,
+		controlv1.ControlService_GetAccess_FullMethodName:       read,
+		controlv1.ControlService_ExplainAccess_FullMethodName:   read,
+		controlv1.ControlService_WhoAmI_FullMethodName:          read,
 		controlv1.ControlService_Snapshot_FullMethodName:        lead,
 	}
 }

@@ -162,13 +162,7 @@ func (s *membersService) RevokeToken(
 	ctx context.Context, r *controlv1.RevokeTokenRequest,
 ) (*controlv1.RevokeTokenResponse, error) {
 	var found []string
-	s.c.store.ViewCluster(func(cl *state.Cluster) {
-		for _, id := range slices.Sorted(maps.Keys(cl.Tokens)) {
-			if r.Id != "" && strings.HasPrefix(id, r.Id) {
-				found = append(found, id)
-			}
-		}
-	})
+	s.c.store.ViewCluster(func(cl *state.Cluster) { found = cl.TokensFrom(r.Id) })
 	if len(found) != 1 {
 		return nil, rpc.Errorf(rpc.KindNotFound, "%d tokens begin with %q; see `dctl token list`", len(found), r.Id)
 	}

@@ -122,10 +122,10 @@ func (l *ledger) mutex(t *Target, x terms) error {
 	if len(t.host.Targets) == 1 {
 		return nil
 	}
-	for app, other := range sorted(t.host.Targets) {
+	for _, other := range sorted(t.host.Targets) {
 		if other.Permit != PermitNone && (x.exclusive || l.s.exclusive(other)) {
-			return fmt.Errorf("%s is busy with application %s, and one of the two wants the host alone",
-				t.host.Name, app)
+			return fmt.Errorf("%s is busy with another application, and one of the two wants the host alone",
+				t.host.Name) // whose, is not for everybody who reads this
 		}
 	}
 	return nil

@@ -176,12 +176,14 @@ type FreezeSet struct {
 	Request    Request
 	App, Group string        // "" is every one
 	For        time.Duration // of FSM time, at most FreezeMax; 0 until it is lifted
+	Own        bool          // it replaces no freeze of another actor
 }
 
 // FreezeLifted ends the freeze of exactly that scope.
 type FreezeLifted struct {
 	Request    Request
 	App, Group string
+	Own        bool // not that of another actor
 }
 
 // FreezesEnded ends every freeze whose time is over.

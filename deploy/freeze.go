@@ -49,6 +49,9 @@ func (s *State) freezeSet(e FreezeSet) error {
 	if e.For < 0 || e.For > FreezeMax {
 		return refuse(Invalid, "a freeze of %s: give it an end that is to come, within %s, or none", e.For, FreezeMax)
 	}
+	if e.Own && s.FrozenByOther(e.App, e.Group, e.Request.Actor) {
+		return refuse(Conflict, "somebody else has frozen it meanwhile, and may lift it")
+	}
 	f := Freeze{App: e.App, Group: e.Group, Actor: e.Request.Actor, Reason: e.Request.Reason, Wall: s.Wall}
 	if e.For > 0 {
 		f.Until, f.UntilWall = s.Now.Add(e.For), s.Wall+e.For.Milliseconds()
@@ -64,6 +67,9 @@ func (s *State) freezeSet(e FreezeSet) error {
 }
 
 func (s *State) freezeLifted(e FreezeLifted) error {
+	if e.Own && s.FrozenByOther(e.App, e.Group, e.Request.Actor) {
+		return refuse(Conflict, "somebody else has frozen it meanwhile, and may lift it")
+	}
 	n := len(s.Freezes)
 	s.Freezes = slices.DeleteFunc(s.Freezes, func(f Freeze) bool { return f.App == e.App && f.Group == e.Group })
 	if len(s.Freezes) == n {
@@ -79,6 +85,13 @@ func (s *State) freezesEnded() error {
 		return refuse(Conflict, "no freeze's time is over")
 	}
 	return nil
+}
+
+// FrozenByOther reports whether exactly that scope is frozen by another actor.
+func (s *State) FrozenByOther(app, group, actor string) bool {
+	return slices.ContainsFunc(s.Freezes, func(f Freeze) bool {
+		return f.App == app && f.Group == group && f.Actor != actor
+	})
 }
 
 // freezes ends those whose time is over.

@@ -35,6 +35,7 @@ type settings struct {
 	JoinMethod    string            `yaml:"joinMethod" enum:"token ec2"`
 	CA            string            `yaml:"ca"`
 	Env           map[string]string `yaml:"env"`
+	Applications  []string          `yaml:"applications"`
 	RunAs         []string          `yaml:"runAs"`
 	Credentials   string            `yaml:"credentials" enum:"presigned instance-role"`
 	OutsideLinks  string            `yaml:"outsideLinks" enum:"keep refuse"`
@@ -70,8 +71,9 @@ func defaults() settings {
 func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot,
-		Env:   s.Env,
-		RunAs: s.RunAs, TrafficCommands: s.TrafficCommands, Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
+		Env:          s.Env,
+		Applications: s.Applications, RunAs: s.RunAs, TrafficCommands: s.TrafficCommands,
+		Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
 		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
 		StopGrace: s.StopGrace, Cgroup: s.Cgroup,

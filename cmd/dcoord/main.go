@@ -118,8 +118,6 @@ say it too:
     prometheus: http://prometheus.example:9090
     webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256
     webhooks: [ci.example]  # hosts that webhook gates may name; none is any
-  approvers:           # groups that approval gates name, of operators
-    oncall: [ann, bob]
   balancers:           # addresses of HAProxy's runtime APIs, level admin, that groups
     edge: [10.0.0.5:9999, /run/haproxy/admin.sock]  # name in traffic:
   ec2:                 # instances that join without a token; unproven: see docs/agent.md

@@ -13,8 +13,9 @@ import (
 )
 
 func (c *cli) accessCommand() *cobra.Command {
-	return family("access", "Who may operate the cluster",
-		c.accessListCommand(), c.accessConfirmCommand(), c.accessRevokeCommand())
+	return family("access", "Who may do what, and who is who",
+		c.accessApplyCommand(), c.accessShowCommand(), c.accessDiffCommand(), c.accessTestCommand(),
+		c.accessExplainCommand(), c.accessListCommand(), c.accessConfirmCommand(), c.accessRevokeCommand())
 }
 
 func (c *cli) accessListCommand() *cobra.Command {

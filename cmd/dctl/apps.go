@@ -116,6 +116,10 @@ func (c *cli) appsShow() *cobra.Command {
 				return err
 			}
 			if source && len(out.App.GetGroups()) > 0 {
+				if out.App.Groups[0].Source == "" {
+					return &exitError{code: exitAuth, text: "the deploy.yaml of " + app + " defines every group of it: it is " +
+						"shown to who may see them all"}
+				}
 				_, err := io.WriteString(c.out, out.App.Groups[0].Source)
 				return err
 			}

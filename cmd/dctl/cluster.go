@@ -105,6 +105,14 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 		fmt.Fprintf(w, "HELD in epoch %d: %s; hosts report and nothing is decided until `dctl cluster activate %d`\n",
 			s.Epoch, output.Line(s.Held), s.Epoch)
 	}
+	switch {
+	case s.EverybodyAdmin && s.AccessIndex == 0:
+		fmt.Fprintln(w, "EVERY OPERATOR IS ADMIN: no access.yaml is in force (`dctl access apply`)")
+	case s.EverybodyAdmin:
+		fmt.Fprintf(w, "EVERY OPERATOR IS ADMIN by access.yaml, index %d\n", s.AccessIndex)
+	case s.AccessIndex != 0:
+		fmt.Fprintf(w, "access.yaml is in force, index %d\n", s.AccessIndex)
+	}
 	fmt.Fprintf(w, "quorum %d of %s", s.Quorum, output.Count(voters(s), "voter"))
 	if len(s.Missing) > 0 {
 		fmt.Fprintf(w, ", MISSING %s", output.Line(strings.Join(s.Missing, ", ")))

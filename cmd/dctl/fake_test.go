@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"net"
 	"path/filepath"
@@ -120,6 +121,7 @@ func (c *cluster) callWith(ctx context.Context, change func(*cli), args ...strin
 
 // fake is a coordinator that answers as a test says.
 type fake struct {
+	access []*controlv1.ApplyAccessRequest // that were applied or compared
 	controlv1.UnimplementedControlServiceServer
 	role identity.Role // that may call; operators by default
 
@@ -347,4 +349,32 @@ func ends(d *controlv1.Deployment, records ...*controlv1.Record) func(int, *cont
 		send(news(d, append(records, rec(d.Index, "deployment", d.Status))...))
 		return nil
 	}
+}
+
+func (f *fake) ApplyAccess(_ context.Context, r *controlv1.ApplyAccessRequest) (*controlv1.ApplyAccessResponse, error) {
+	f.seen(r.Mutation)
+	f.access = append(f.access, r)
+	return &controlv1.ApplyAccessResponse{Index: 7, Changes: []string{"ann on www/prod: +deploy"}}, f.fail
+}
+
+func (f *fake) GetAccess(context.Context, *controlv1.GetAccessRequest) (*controlv1.GetAccessResponse, error) {
+	return &controlv1.GetAccessResponse{Source: "version: 1\n", Index: 7, Actor: "root", Reason: "two teams"}, f.fail
+}
+
+func (f *fake) ExplainAccess(
+	_ context.Context, r *controlv1.ExplainAccessRequest,
+) (*controlv1.ExplainAccessResponse, error) {
+	out := &controlv1.ExplainAccessResponse{Person: cmp.Or(r.Person, "me"), Allowed: r.Verb == "view"}
+	if out.Allowed {
+		out.By = []string{"rules[1]: role viewer on " + r.App + " in groups " + r.Group}
+	} else {
+		out.Missing, out.Ask = "no rule gives "+out.Person+" the verb "+r.Verb, []string{"root", "bob"}
+	}
+	return out, f.fail
+}
+
+func (f *fake) WhoAmI(context.Context, *controlv1.WhoAmIRequest) (*controlv1.WhoAmIResponse, error) {
+	return &controlv1.WhoAmIResponse{
+		Name: "ann", CountsAs: "root", Teams: []string{"oncall"}, Rules: []string{"rules[1]: role viewer on www"},
+	}, f.fail
 }

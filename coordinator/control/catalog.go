@@ -26,13 +26,13 @@ func (s *Service) ApplyApp(ctx context.Context, r *controlv1.ApplyAppRequest) (*
 		return nil, err
 	}
 	out := &controlv1.ApplyAppResponse{App: defs[0].App}
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		for _, d := range defs {
 			out.Groups = append(out.Groups, d.Group)
 			if g := st.Groups[deploy.GroupKey(d.App, d.Group)]; g == nil || g.Source != d.Source {
 				out.Changed = append(out.Changed, d.Group)
 			}
-			if l := s.leaving(st, &d); l != nil {
+			if l := s.leaving(st.State, &d); l != nil {
 				out.Leaving = append(out.Leaving, l)
 			}
 		}
@@ -71,7 +71,7 @@ func (s *Service) leaving(st *deploy.State, d *deploy.GroupDefined) *controlv1.L
 	}
 	out := &controlv1.Leaving{Group: d.Group, Of: int32(len(g.Members)), Waits: len(g.InFlight()) > 0}
 	for _, id := range g.Hosts() {
-		if h := st.Hosts[id]; h != nil && !s.o.Match(d.Selector, h) {
+		if h := st.Hosts[id]; h != nil && !s.o.Match(d.App, d.Selector, h) {
 			out.Hosts = append(out.Hosts, h.Name)
 		}
 	}
@@ -83,17 +83,24 @@ func (s *Service) leaving(st *deploy.State, d *deploy.GroupDefined) *controlv1.L
 }
 
 // ListApps returns every application with its groups.
-func (s *Service) ListApps(context.Context, *controlv1.ListAppsRequest) (*controlv1.ListAppsResponse, error) {
+func (s *Service) ListApps(ctx context.Context, _ *controlv1.ListAppsRequest) (*controlv1.ListAppsResponse, error) {
 	out := &controlv1.ListAppsResponse{}
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		for _, g := range groups(st) {
 			if n := len(out.Apps); n == 0 || out.Apps[n-1].Name != g.App {
 				out.Apps = append(out.Apps, &controlv1.App{Name: g.App})
 			}
 			app := out.Apps[len(out.Apps)-1]
-			app.Groups = append(app.Groups, groupView(st, g))
+			v := groupView(st.State, g)
+			if !st.sight.Sees(g.App, "") {
+				v.Source = "" // it defines the other groups too
+			}
+			app.Groups = append(app.Groups, v)
 		}
 		for _, f := range st.Freezes {
+			if f.App != "" && !st.sight.SeesApp(f.App) || f.Group != "" && !st.sight.Sees(f.App, f.Group) {
+				continue
+			}
 			out.Freezes = append(out.Freezes, &controlv1.Freeze{
 				App: f.App, Group: f.Group, Actor: f.Actor, Reason: f.Reason, SinceMs: f.Wall, UntilMs: f.UntilWall,
 			})
@@ -106,7 +113,7 @@ func (s *Service) ListApps(context.Context, *controlv1.ListAppsRequest) (*contro
 func (s *Service) SetFreeze(ctx context.Context, r *controlv1.SetFreezeRequest) (*controlv1.SetFreezeResponse, error) {
 	var err error
 	if r.App != "" && !r.Lift {
-		s.o.State.View(func(st *deploy.State) {
+		s.view(ctx, func(st seen) {
 			if len(namesOf(st, r.App)) == 0 || r.Group != "" {
 				_, err = group(st, r.App, r.Group)
 			}
@@ -121,10 +128,13 @@ func (s *Service) SetFreeze(ctx context.Context, r *controlv1.SetFreezeRequest) 
 		return nil, err
 	}
 	if r.Lift {
-		err = s.propose(ctx, deploy.FreezeLifted{Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group})
+		err = s.propose(ctx, deploy.FreezeLifted{
+			Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group, Own: s.o.OwnFreeze(ctx, r.App, r.Group),
+		})
 	} else {
 		err = s.propose(ctx, deploy.FreezeSet{
 			Request: s.request(ctx, r.Mutation), App: r.App, Group: r.Group, For: time.Duration(r.ForMs) * time.Millisecond,
+			Own: s.o.OwnFreeze(ctx, r.App, r.Group),
 		})
 	}
 	return &controlv1.SetFreezeResponse{Index: s.index()}, err
@@ -136,7 +146,7 @@ func (s *Service) DeleteGroup(ctx context.Context,
 ) (*controlv1.DeleteGroupResponse, error) {
 	var name string
 	var err error
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		var g *deploy.Group
 		if g, err = group(st, r.App, r.Group); err == nil {
 			name = g.Name
@@ -161,7 +171,7 @@ func (s *Service) GetApp(ctx context.Context, r *controlv1.GetAppRequest) (*cont
 	}
 	for _, a := range all.Apps {
 		if a.Name == r.App {
-			s.o.State.View(func(st *deploy.State) {
+			s.o.State.View(func(st *deploy.State) { // of groups that the list shows
 				for _, v := range a.Groups {
 					v.Drift = driftViews(st, st.Groups[deploy.GroupKey(a.Name, v.Name)])
 				}
@@ -169,7 +179,7 @@ func (s *Service) GetApp(ctx context.Context, r *controlv1.GetAppRequest) (*cont
 			return &controlv1.GetAppResponse{App: a}, nil
 		}
 	}
-	s.o.State.View(func(st *deploy.State) { _, err = group(st, r.App, "") })
+	s.view(ctx, func(st seen) { _, err = group(st, r.App, "") })
 	return nil, err
 }
 
@@ -276,11 +286,11 @@ func (s *Service) RegisterRevision(ctx context.Context,
 
 // ListRevisions returns an application's revisions, newest first; with a name,
 // the one that it resolves to.
-func (s *Service) ListRevisions(_ context.Context,
+func (s *Service) ListRevisions(ctx context.Context,
 	r *controlv1.ListRevisionsRequest,
 ) (out *controlv1.ListRevisionsResponse, err error) {
 	out = &controlv1.ListRevisionsResponse{}
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		all := revisions(st, r.App)
 		if r.Name != "" {
 			g := anyGroup(st, r.App)
@@ -306,7 +316,7 @@ func (s *Service) PruneRevisions(ctx context.Context,
 	}
 	out := &controlv1.PruneRevisionsResponse{}
 	var digests []deploy.Digest
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		all, needed := revisions(st, r.App), st.Needed(r.App)
 		for i, rev := range all {
 			if i >= int(r.Keep) && needed[rev.Digest] == "" {
@@ -326,7 +336,7 @@ func (s *Service) PruneRevisions(ctx context.Context,
 
 // anyGroup returns a group of the application; without one, an empty group, so
 // that names still resolve.
-func anyGroup(st *deploy.State, app string) *deploy.Group {
+func anyGroup(st seen, app string) *deploy.Group {
 	for _, g := range groups(st) {
 		if g.App == app {
 			return g
@@ -335,7 +345,7 @@ func anyGroup(st *deploy.State, app string) *deploy.Group {
 	return &deploy.Group{App: app}
 }
 
-func revisionView(st *deploy.State, r *deploy.Revision) *controlv1.Revision {
+func revisionView(st seen, r *deploy.Revision) *controlv1.Revision {
 	out := &controlv1.Revision{
 		App: r.App, Name: r.Name, Digest: string(r.Digest), Bytes: r.Size, Files: r.Files, Message: r.Message,
 		Actor: r.Actor, AtMs: r.At, Names: r.Names,
@@ -357,11 +367,14 @@ func revisionView(st *deploy.State, r *deploy.Revision) *controlv1.Revision {
 }
 
 // ListHosts returns the hosts that every given filter matches, by name.
-func (s *Service) ListHosts(_ context.Context, r *controlv1.ListHostsRequest) (*controlv1.ListHostsResponse, error) {
-	return s.listHosts(r)
+func (s *Service) ListHosts(ctx context.Context, r *controlv1.ListHostsRequest) (*controlv1.ListHostsResponse, error) {
+	return s.listHosts(ctx, r)
 }
 
-func selected(st *deploy.State, h *deploy.Host, r *controlv1.ListHostsRequest) bool {
+func selected(st seen, h *deploy.Host, r *controlv1.ListHostsRequest) bool {
+	if !st.host(h) {
+		return false
+	}
 	for _, sel := range r.Selector {
 		if k, v, _ := strings.Cut(sel, "="); h.Labels[k] != v {
 			return false
@@ -370,7 +383,7 @@ func selected(st *deploy.State, h *deploy.Host, r *controlv1.ListHostsRequest) b
 	if r.Role != "" && h.Labels["role"] != r.Role || r.Zone != "" && h.Zone != r.Zone {
 		return false
 	}
-	if r.App != "" && (h.Targets[r.App] == nil || r.Group != "" && h.Targets[r.App].Group != r.Group) {
+	if r.App != "" && !st.runs(h, r.App, r.Group) {
 		return false
 	}
 	if len(r.Host) == 0 {
@@ -384,20 +397,20 @@ func selected(st *deploy.State, h *deploy.Host, r *controlv1.ListHostsRequest) b
 	})
 }
 
-func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
+func (s *Service) hostView(st seen, h *deploy.Host) *controlv1.Host {
 	state, at := s.o.Fleet.Status(h.ID)
 	out := &controlv1.Host{
 		Id: h.ID, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version, State: state,
 		Coordinator: at,
 		Quarantine:  h.Quarantine, Approved: h.Approved,
 	}
-	for _, id := range st.Named(h.Name) {
+	for _, id := range st.named(h.Name) {
 		if id != h.ID {
 			out.Namesakes = append(out.Namesakes, id)
 		}
 	}
 	for _, o := range st.Outages {
-		if o.Host == h.ID {
+		if o.Host == h.ID && st.sight.SeesApp(o.App) {
 			out.OutOf = append(out.OutOf, o.App+": "+o.Pool.Name())
 		}
 	}
@@ -409,6 +422,9 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 	}
 	for _, app := range slices.Sorted(maps.Keys(h.Targets)) {
 		t := h.Targets[app]
+		if !st.sight.Sees(app, t.Group) {
+			continue
+		}
 		v := &controlv1.Target{
 			App: app, Group: t.Group, RunningDigest: string(t.Running), Health: t.Health.String(), Evidence: t.Evidence,
 			Generation: t.Gen, Permit: t.Permit.String(),
@@ -432,8 +448,10 @@ func (s *Service) hostView(st *deploy.State, h *deploy.Host) *controlv1.Host {
 }
 
 // GetHost returns one host by name or id.
-func (s *Service) GetHost(_ context.Context, r *controlv1.GetHostRequest) (out *controlv1.GetHostResponse, err error) {
-	s.o.State.View(func(st *deploy.State) {
+func (s *Service) GetHost(
+	ctx context.Context, r *controlv1.GetHostRequest,
+) (out *controlv1.GetHostResponse, err error) {
+	s.view(ctx, func(st seen) {
 		var h *deploy.Host
 		if h, err = host(st, r.Host); err == nil {
 			out = &controlv1.GetHostResponse{Host: s.hostView(st, h)}
@@ -501,12 +519,24 @@ func (s *Service) ClusterStatus(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	s.o.State.View(func(st *deploy.State) {
-		out.Index, out.Hosts, out.Deployments = st.Index, int32(len(st.Hosts)), int32(len(st.Open()))
-		for id := range st.Hosts {
+	s.view(ctx, func(st seen) {
+		out.Index = st.Index
+		for _, d := range st.Open() {
+			if st.sight.Sees(d.App, d.Group) {
+				out.Deployments++
+			}
+		}
+		for id, h := range st.Hosts {
+			if !st.host(h) {
+				continue
+			}
+			out.Hosts++
 			if state, _ := s.o.Fleet.Status(id); state != "unreachable" {
 				out.Connected++
 			}
+		}
+		if !st.sight.SeesFleet() { // these name hosts
+			out.CaBehind, out.CaAway = nil, 0
 		}
 	})
 	return out, nil

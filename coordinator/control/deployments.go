@@ -18,10 +18,10 @@ import (
 func (s *Service) CreateDeployment(ctx context.Context,
 	r *controlv1.CreateDeploymentRequest,
 ) (*controlv1.CreateDeploymentResponse, error) {
-	if out := s.created(r); out != nil {
+	if out := s.created(ctx, r); out != nil {
 		return out, nil
 	}
-	p, err := s.plan(r)
+	p, err := s.plan(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +67,14 @@ func (s *Service) askPools(ctx context.Context, app, group string) error {
 // created answers a repetition of the request that made a deployment. It comes
 // before the plan, because what was created meanwhile changes the plan; nil
 // leaves the answer to the log, also when the id was used for something else.
-func (s *Service) created(r *controlv1.CreateDeploymentRequest) (out *controlv1.CreateDeploymentResponse) {
+func (s *Service) created(
+	ctx context.Context, r *controlv1.CreateDeploymentRequest,
+) (out *controlv1.CreateDeploymentResponse) {
 	id := r.GetMutation().GetRequestId()
 	if id == "" {
 		return nil
 	}
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		d := st.Deployments[deploymentID(id)]
 		if d == nil || d.Inverse || d.App != r.App || r.Group != "" && d.Group != r.Group || !names(st, d, r.Revision) {
 			return
@@ -84,7 +86,7 @@ func (s *Service) created(r *controlv1.CreateDeploymentRequest) (out *controlv1.
 
 // names reports whether a request for that revision may have made d. What an
 // alias meant when it was made is known to d only.
-func names(st *deploy.State, d *deploy.Deployment, revisionName string) bool {
+func names(st seen, d *deploy.Deployment, revisionName string) bool {
 	if strings.HasPrefix(revisionName, "@") {
 		return true
 	}
@@ -121,12 +123,12 @@ type planned struct {
 }
 
 // plan resolves names and lays out the waves.
-func (s *Service) plan(r *controlv1.CreateDeploymentRequest) (out planned, err error) {
-	s.o.State.View(func(st *deploy.State) { out, err = planIn(st, r) })
+func (s *Service) plan(ctx context.Context, r *controlv1.CreateDeploymentRequest) (out planned, err error) {
+	s.view(ctx, func(st seen) { out, err = planIn(st, r) })
 	return out, err
 }
 
-func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, error) {
+func planIn(st seen, r *controlv1.CreateDeploymentRequest) (planned, error) {
 	g, err := group(st, r.App, r.Group)
 	if err != nil {
 		return planned{}, err
@@ -135,7 +137,7 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 	if err != nil {
 		return planned{}, err
 	}
-	if r.IfIndex != 0 && changedAfter(st, g, r.IfIndex) {
+	if r.IfIndex != 0 && changedAfter(st.State, g, r.IfIndex) {
 		return planned{}, refuse(deploy.Conflict, "group %s of %s has changed since index %d; look at the plan again",
 			g.Name, g.App, r.IfIndex)
 	}
@@ -148,8 +150,9 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 		}
 		config = builtin
 		config.Gates, config.Waves = g.Config.Gates, withGates(builtin.Waves, g.Config.Gates)
+		config.PreGates = g.Config.PreGates // no flag goes past what is asked before the first wave
 	}
-	skip, err := skips(st, g, r)
+	skip, err := skips(st.State, g, r)
 	if err != nil {
 		return planned{}, err
 	}
@@ -158,7 +161,7 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 		return planned{}, err
 	}
 	repair := r.Revision == "@current" && !r.Redeploy
-	plan, err := deploy.Plan(st, deploy.PlanInput{
+	plan, err := deploy.Plan(st.State, deploy.PlanInput{
 		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy ||
 			repair, Force: r.ForceBad,
 		Skip: skip,
@@ -178,7 +181,7 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 	if c := st.Commonest(g); c != "" {
 		out.from = st.RevisionName(g.App, c)
 	}
-	out.plan.Notes = append(out.plan.Notes, skipNotes(st, skip)...)
+	out.plan.Notes = append(out.plan.Notes, skipNotes(st.State, skip)...)
 	if repair {
 		out.plan.Notes = append(out.plan.Notes,
 			"every host compares its installed files with what the last deployment "+
@@ -187,14 +190,14 @@ func planIn(st *deploy.State, r *controlv1.CreateDeploymentRequest) (planned, er
 	out.event = deploy.DeploymentCreated{
 		App: g.App, Group: g.Name, Revision: rev.Digest, RevName: rev.Name, Config: config, Waves: plan.Waves,
 		Layout:   plan.Layout,
-		Redeploy: r.Redeploy || repair, Repair: repair, Force: r.ForceBad, Skip: skip, Fixes: fixes, Without: without(st, g,
+		Redeploy: r.Redeploy || repair, Repair: repair, Force: r.ForceBad, Skip: skip, Fixes: fixes, Without: without(st.State, g,
 			rev), Preempt: r.Preempt,
 	}
 	return out, nil
 }
 
 // fixed resolves the revisions that a deployment repairs.
-func fixed(st *deploy.State, g *deploy.Group, names []string) (out []deploy.Digest, err error) {
+func fixed(st seen, g *deploy.Group, names []string) (out []deploy.Digest, err error) {
 	for _, name := range names {
 		rev, err := revision(st, g, name)
 		if err != nil {
@@ -298,13 +301,13 @@ func changedAfter(st *deploy.State, g *deploy.Group, index uint64) bool {
 }
 
 // PlanDeployment says what CreateDeployment would do now, and changes nothing.
-func (s *Service) PlanDeployment(_ context.Context,
+func (s *Service) PlanDeployment(ctx context.Context,
 	r *controlv1.PlanDeploymentRequest,
 ) (*controlv1.PlanDeploymentResponse, error) {
 	if r.GetDeployment() == nil {
 		return nil, refuse(deploy.Invalid, "say which deployment to plan")
 	}
-	p, err := s.plan(r.GetDeployment())
+	p, err := s.plan(ctx, r.GetDeployment())
 	if err != nil {
 		return nil, err
 	}
@@ -333,7 +336,7 @@ func (s *Service) PlanDeployment(_ context.Context,
 
 // Act makes a person's request on a deployment.
 func (s *Service) Act(ctx context.Context, r *controlv1.ActRequest) (*controlv1.ActResponse, error) {
-	id, err := s.resolve(r.Deployment)
+	id, err := s.resolve(ctx, r.Deployment)
 	if err != nil {
 		return nil, err
 	}
@@ -346,7 +349,7 @@ func (s *Service) Act(ctx context.Context, r *controlv1.ActRequest) (*controlv1.
 		return nil, refuse(deploy.Conflict,
 			"a break-glass credential is nobody's second pair of eyes and cannot approve")
 	}
-	if e, err = s.arguments(e, r); err != nil {
+	if e, err = s.arguments(ctx, e, r); err != nil {
 		return nil, err
 	}
 	if err := s.propose(ctx, e); err != nil {
@@ -356,8 +359,10 @@ func (s *Service) Act(ctx context.Context, r *controlv1.ActRequest) (*controlv1.
 }
 
 // arguments resolves the names that a request carries.
-func (s *Service) arguments(e deploy.RequestMade, r *controlv1.ActRequest) (out deploy.RequestMade, err error) {
-	s.o.State.View(func(st *deploy.State) {
+func (s *Service) arguments(
+	ctx context.Context, e deploy.RequestMade, r *controlv1.ActRequest,
+) (out deploy.RequestMade, err error) {
+	s.view(ctx, func(st seen) {
 		d := st.Deployments[e.Deployment]
 		for _, name := range r.Hosts {
 			var h *deploy.Host
@@ -385,13 +390,13 @@ func (s *Service) arguments(e deploy.RequestMade, r *controlv1.ActRequest) (out 
 }
 
 // SimulateDeployment plays the deployment from the fleet as it is now.
-func (s *Service) SimulateDeployment(_ context.Context,
+func (s *Service) SimulateDeployment(ctx context.Context,
 	r *controlv1.SimulateDeploymentRequest,
 ) (*controlv1.SimulateDeploymentResponse, error) {
 	if r.GetDeployment() == nil {
 		return nil, refuse(deploy.Invalid, "say which deployment to simulate")
 	}
-	p, err := s.plan(r.GetDeployment())
+	p, err := s.plan(ctx, r.GetDeployment())
 	if err != nil {
 		return nil, err
 	}
@@ -431,7 +436,7 @@ func (s *Service) Rollback(ctx context.Context, r *controlv1.RollbackRequest) (*
 	var id string
 	var err error
 	req := s.request(ctx, r.Mutation)
-	s.o.State.View(func(st *deploy.State) { e, id, err = rollbackIn(st, r, req) })
+	s.view(ctx, func(st seen) { e, id, err = rollbackIn(st, r, req) })
 	if err != nil {
 		return nil, err
 	}
@@ -471,7 +476,7 @@ func between(st *deploy.State, e deploy.Event) (from, to string) {
 
 // rollbackIn returns the fact that a request for a rollback is, nil when it is
 // the repetition of one, and the deployment that rolls back.
-func rollbackIn(st *deploy.State, r *controlv1.RollbackRequest, req deploy.Request) (deploy.Event, string, error) {
+func rollbackIn(st seen, r *controlv1.RollbackRequest, req deploy.Request) (deploy.Event, string, error) {
 	g, err := group(st, r.App, r.Group)
 	if err != nil {
 		return nil, "", err
@@ -501,7 +506,7 @@ func rollbackIn(st *deploy.State, r *controlv1.RollbackRequest, req deploy.Reque
 
 // inverse is the deployment that takes the group back: from the newest one that
 // changed it, which deploy chooses, or to a revision that passed before.
-func inverse(st *deploy.State, g *deploy.Group, to string) (deploy.DeploymentCreated, error) {
+func inverse(st seen, g *deploy.Group, to string) (deploy.DeploymentCreated, error) {
 	e := deploy.DeploymentCreated{App: g.App, Group: g.Name, Config: g.Config, Inverse: true}
 	if to == "" {
 		u, err := st.Undoable(g)

@@ -11,7 +11,7 @@ import (
 
 // doubts says what a deploy.yaml asks for that this cluster cannot give: groups
 // without a host, hosts that two groups want, approvals that nobody can give.
-func (s *Service) doubts(st *deploy.State, defs []deploy.GroupDefined) []string {
+func (s *Service) doubts(st seen, defs []deploy.GroupDefined) []string {
 	var out []string
 	taken := map[string]string{} // host → the first group that selects it
 	for i := range defs {
@@ -20,14 +20,15 @@ func (s *Service) doubts(st *deploy.State, defs []deploy.GroupDefined) []string 
 		matched, other := 0, ""
 		for _, id := range slices.Sorted(maps.Keys(st.Hosts)) {
 			h := st.Hosts[id]
-			if !s.o.Match(d.Selector, h) {
+			if !s.o.Match(d.App, d.Selector, h) {
 				continue
 			}
 			matched++
-			if first := taken[id]; first != "" {
-				shared, other = append(shared, h.Name), first
-			} else {
+			switch first := taken[id]; {
+			case first == "":
 				taken[id] = d.Group
+			case st.host(h): // a warning names no host that is hidden
+				shared, other = append(shared, h.Name), first
 			}
 		}
 		switch {
@@ -52,8 +53,7 @@ func (s *Service) unapproved(d *deploy.GroupDefined) []string {
 		}
 		if have, want := s.o.Approvers(g.Approval.Group), max(g.Approval.Count, 1); have < want {
 			out = append(out, fmt.Sprintf("gate %s of group %s asks for %d of the approvers %s, of whom there are "+
-				"%d: it can never pass; list people under `approvers` in "+
-				"coordinator.yaml", g.Name, d.Group, want, g.Approval.Group, have))
+				"%d: it can never pass; list people under `teams` in access.yaml", g.Name, d.Group, want, g.Approval.Group, have))
 		}
 	}
 	return out

@@ -15,7 +15,7 @@ func TestApplySaysWhatCannotBe(t *testing.T) {
 	w := newWorld(t)
 	var defs []deploy.GroupDefined
 	w.c.o.Parse = func([]byte, string) ([]deploy.GroupDefined, error) { return defs, nil }
-	w.c.o.Match = func(selector string, h *deploy.Host) bool { return selector == h.Labels["role"] }
+	w.c.o.Match = func(_, selector string, h *deploy.Host) bool { return selector == h.Labels["role"] }
 	w.c.o.Approvers = func(group string) int { return map[string]int{"oncall": 1}[group] }
 	approval := func(group string, count int) deploy.Config {
 		c, _ := deploy.Builtin("all-at-once")

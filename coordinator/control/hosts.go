@@ -2,6 +2,7 @@ package control
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 
@@ -25,9 +26,9 @@ func (p place) String() string { return p.name + "/" + p.id }
 
 // listHosts sorts names outside of the state's lock, and looks at no host but those
 // of the page.
-func (s *Service) listHosts(r *controlv1.ListHostsRequest) (*controlv1.ListHostsResponse, error) {
+func (s *Service) listHosts(ctx context.Context, r *controlv1.ListHostsRequest) (*controlv1.ListHostsResponse, error) {
 	var all []place
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		for _, h := range st.Hosts {
 			if p := (place{h.Name, h.ID}); selected(st, h, r) && (r.GetPage() == "" || p.String() > r.GetPage()) {
 				all = append(all, p)
@@ -41,10 +42,10 @@ func (s *Service) listHosts(r *controlv1.ListHostsRequest) (*controlv1.ListHosts
 	}
 	out := &controlv1.ListHostsResponse{}
 	size, full := 0, false
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		for i, p := range page {
 			h := st.Hosts[p.id]
-			if h == nil || h.Name != p.name {
+			if h == nil || h.Name != p.name || !st.host(h) {
 				continue // it went meanwhile, or has another name
 			}
 			v := s.hostView(st, h)

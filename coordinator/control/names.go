@@ -11,17 +11,22 @@ import (
 	"github.com/groundswell/groundswell/internal/near"
 )
 
-// groups returns all groups by key.
-func groups(st *deploy.State) []*deploy.Group {
+// groups returns all groups that may be known, by key.
+func groups(st seen) []*deploy.Group {
 	var out []*deploy.Group
 	for _, k := range slices.Sorted(maps.Keys(st.Groups)) {
-		out = append(out, st.Groups[k])
+		if g := st.Groups[k]; st.sight.Sees(g.App, g.Name) {
+			out = append(out, g)
+		}
 	}
 	return out
 }
 
 // revisions returns an application's revisions, newest first.
-func revisions(st *deploy.State, app string) []*deploy.Revision {
+func revisions(st seen, app string) []*deploy.Revision {
+	if !st.sight.SeesApp(app) {
+		return nil
+	}
 	out := slices.Collect(maps.Values(st.Revisions[app]))
 	slices.SortFunc(out, func(a, b *deploy.Revision) int {
 		return cmp.Or(cmp.Compare(b.Index, a.Index), cmp.Compare(a.Digest, b.Digest))
@@ -31,7 +36,7 @@ func revisions(st *deploy.State, app string) []*deploy.Revision {
 
 // revision resolves what a person calls a revision: a name, a prefix of at
 // least 7 characters of a name or digest, @current, @previous or @stable.
-func revision(st *deploy.State, g *deploy.Group, name string) (*deploy.Revision, error) {
+func revision(st seen, g *deploy.Group, name string) (*deploy.Revision, error) {
 	if strings.HasPrefix(name, "@") {
 		return alias(st, g, name)
 	}
@@ -67,7 +72,7 @@ func matchesPrefix(r *deploy.Revision, name string) bool {
 		strings.HasPrefix(strings.TrimPrefix(string(r.Digest), "sha256:"), name)
 }
 
-func alias(st *deploy.State, g *deploy.Group, name string) (*deploy.Revision, error) {
+func alias(st seen, g *deploy.Group, name string) (*deploy.Revision, error) {
 	sealed := st.Sealed(g)
 	current := st.Commonest(g)
 	var d deploy.Digest
@@ -133,8 +138,8 @@ func commonPrefix(a, b string) int {
 
 // deployment finds a deployment by id or unique prefix, or the newest of an
 // application.
-func deployment(st *deploy.State, id, app, grp string) (*deploy.Deployment, error) {
-	if d := st.Deployments[id]; d != nil {
+func deployment(st seen, id, app, grp string) (*deploy.Deployment, error) {
+	if d := st.Deployments[id]; d != nil && st.sight.Sees(d.App, d.Group) {
 		return d, nil
 	}
 	var found []*deploy.Deployment
@@ -152,21 +157,26 @@ func deployment(st *deploy.State, id, app, grp string) (*deploy.Deployment, erro
 	case len(found) > 1:
 		return nil, refuse(deploy.Invalid, "%q is the beginning of %d deployments; write more of it", id, len(found))
 	case id == "":
-		return nil, refuse(deploy.NotFound, "no deployment of %q yet", app)
+		return nil, refuse(deploy.NotFound, "no deployment of %q yet%s", app, st.perhaps())
 	}
-	return nil, refuse(deploy.NotFound, "no deployment %q; see `dctl history`", id)
+	return nil, refuse(deploy.NotFound, "no deployment %q; see `dctl history`%s", id, st.perhaps())
 }
 
-// newest returns all deployments, newest first.
-func newest(st *deploy.State) []*deploy.Deployment {
-	out := slices.Collect(maps.Values(st.Deployments))
+// newest returns all deployments that may be known, newest first.
+func newest(st seen) []*deploy.Deployment {
+	var out []*deploy.Deployment
+	for _, d := range st.Deployments {
+		if st.sight.Sees(d.App, d.Group) {
+			out = append(out, d)
+		}
+	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Seq > out[j].Seq })
 	return out
 }
 
 // host finds a host by id or name.
-func host(st *deploy.State, name string) (*deploy.Host, error) {
-	found := st.Named(name)
+func host(st seen, name string) (*deploy.Host, error) {
+	found := st.named(name)
 	if len(found) == 1 {
 		return st.Hosts[found[0]], nil
 	}
@@ -176,7 +186,9 @@ func host(st *deploy.State, name string) (*deploy.Host, error) {
 	}
 	var names []string
 	for _, h := range st.Hosts {
-		names = append(names, h.Name)
+		if st.host(h) {
+			names = append(names, h.Name)
+		}
 	}
-	return nil, refuse(deploy.NotFound, "no host %q%s", name, suggest(name, names))
+	return nil, refuse(deploy.NotFound, "no host %q%s%s", name, suggest(name, names), st.perhaps())
 }

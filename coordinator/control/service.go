@@ -73,14 +73,20 @@ type Options struct {
 	Fleet Fleet
 	// Actor names who calls, for history and audit.
 	Actor func(context.Context) string
+	// Sight is what the caller may know of, as of now; nil shows everything.
+	Sight func(context.Context) Sight
+	// OwnFreeze reports whether the caller may replace and lift no freeze of somebody
+	// else in this scope; nil: anybody's.
+	OwnFreeze func(ctx context.Context, app, group string) bool
 	// Groups lists the groups of people that the actor is in, for approvals.
 	Groups func(actor string) []string
 	// Approvers counts the people of such a group.
 	Approvers func(group string) int
 	// Parse reads a deploy.yaml into group definitions.
 	Parse func(source []byte, filename string) ([]deploy.GroupDefined, error)
-	// Match says whether a selector, which Parse has read, matches a host.
-	Match func(selector string, h *deploy.Host) bool
+	// Match says whether a selector, which Parse has read, takes a host into a group of
+	// the application. It is called while the state is viewed.
+	Match func(app, selector string, h *deploy.Host) bool
 	// Activity says what a host is doing for an application.
 	Activity func(host, app string) (Activity, bool)
 	// Pools says why hosts could not be taken out of pools; nil asks nobody.
@@ -106,6 +112,12 @@ type Service struct {
 
 // New returns the service.
 func New(o Options) *Service {
+	if o.Sight == nil {
+		o.Sight = func(context.Context) Sight { return everything{} }
+	}
+	if o.OwnFreeze == nil {
+		o.OwnFreeze = func(context.Context, string, string) bool { return false }
+	}
 	if o.Groups == nil {
 		o.Groups = func(string) []string { return nil }
 	}
@@ -147,7 +159,7 @@ func (s *Service) index() (i uint64) {
 }
 
 // group resolves an application and an optional group name.
-func group(st *deploy.State, app, name string) (*deploy.Group, error) {
+func group(st seen, app, name string) (*deploy.Group, error) {
 	var found []*deploy.Group
 	for _, g := range groups(st) {
 		if g.App == app && (name == "" || g.Name == name) {
@@ -172,11 +184,11 @@ func group(st *deploy.State, app, name string) (*deploy.Group, error) {
 		}
 		apps = append(apps, g.App)
 	}
-	return nil, refuse(deploy.NotFound, "no application %q%s; define it with `dctl apps apply`", app,
-		suggest(app, apps))
+	return nil, refuse(deploy.NotFound, "no application %q%s; define it with `dctl apps apply`%s", app,
+		suggest(app, apps), st.perhaps())
 }
 
-func namesOf(st *deploy.State, app string) []string {
+func namesOf(st seen, app string) []string {
 	var out []string
 	for _, g := range groups(st) {
 		if g.App == app {

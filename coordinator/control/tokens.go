@@ -40,7 +40,7 @@ func (s *Service) CreateToken(
 	if r.Role == "operator" && r.Uses > 1 {
 		return nil, refuse(deploy.Invalid, "a token of an operator has one use: it makes one person's credential")
 	}
-	if err := s.bind(r, &t); err != nil {
+	if err := s.bind(ctx, r, &t); err != nil {
 		return nil, err
 	}
 	out, err := s.o.Token(ctx, t)
@@ -55,7 +55,7 @@ func (s *Service) CreateToken(
 // bind says what a host is that joins with the token: a known one that comes back
 // as itself, or a new one of that name. One that is here needs no token, and two
 // processes must not get one identity.
-func (s *Service) bind(r *controlv1.CreateTokenRequest, t *TokenSpec) error {
+func (s *Service) bind(ctx context.Context, r *controlv1.CreateTokenRequest, t *TokenSpec) error {
 	if r.Host == "" && r.Zone == "" && len(r.Labels) == 0 {
 		return nil
 	}
@@ -73,7 +73,7 @@ func (s *Service) bind(r *controlv1.CreateTokenRequest, t *TokenSpec) error {
 		return refuse(deploy.Invalid, "a token that is for host %s has one use", r.Host)
 	}
 	var many error
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		if ids := st.Named(r.Host); len(ids) == 1 {
 			t.Host = ids[0]
 		} else if len(ids) > 1 {

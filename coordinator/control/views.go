@@ -244,22 +244,22 @@ func recordViews(st *deploy.State, d *deploy.Deployment, after uint64,
 }
 
 // GetDeployment returns one deployment with its whole history.
-func (s *Service) GetDeployment(_ context.Context,
+func (s *Service) GetDeployment(ctx context.Context,
 	r *controlv1.GetDeploymentRequest,
 ) (out *controlv1.GetDeploymentResponse, err error) {
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		var d *deploy.Deployment
 		if d, err = deployment(st, r.Id, r.App, r.Group); err != nil {
 			return
 		}
-		out = &controlv1.GetDeploymentResponse{Deployment: s.deploymentView(st, d, r.AllTasks)}
-		out.Records, _ = recordViews(st, d, 0, len(d.Records))
+		out = &controlv1.GetDeploymentResponse{Deployment: s.deploymentView(st.State, d, r.AllTasks)}
+		out.Records, _ = recordViews(st.State, d, 0, len(d.Records))
 	})
 	return out, err
 }
 
 // ListDeployments returns deployments, newest first, 50 unless told otherwise.
-func (s *Service) ListDeployments(_ context.Context,
+func (s *Service) ListDeployments(ctx context.Context,
 	r *controlv1.ListDeploymentsRequest,
 ) (*controlv1.ListDeploymentsResponse, error) {
 	limit := int(r.Limit)
@@ -267,14 +267,14 @@ func (s *Service) ListDeployments(_ context.Context,
 		limit = 50
 	}
 	out := &controlv1.ListDeploymentsResponse{}
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		for _, d := range newest(st) {
 			if len(out.Deployments) == limit {
 				return
 			}
 			if (r.App == "" || d.App == r.App) && (r.Group == "" || d.Group == r.Group) &&
 				(!r.Live || !d.Status.Terminal()) {
-				out.Deployments = append(out.Deployments, s.deploymentView(st, d, false))
+				out.Deployments = append(out.Deployments, s.deploymentView(st.State, d, false))
 			}
 		}
 	})
@@ -293,7 +293,7 @@ const refresh = time.Second
 func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest,
 	out controlv1.ControlService_WatchDeploymentServer,
 ) error {
-	id, err := s.resolve(r.Id)
+	id, err := s.resolve(out.Context(), r.Id)
 	if err != nil {
 		return err
 	}
@@ -304,7 +304,7 @@ func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest,
 	defer unwatch()
 	timed := false
 	for {
-		m, last, ended, err := s.watchStep(id, after, first || timed)
+		m, last, ended, err := s.watchStep(out.Context(), id, after, first || timed)
 		if err != nil {
 			return err
 		}
@@ -348,8 +348,8 @@ func pace(d *controlv1.Deployment) time.Duration {
 
 // resolve finds the deployment's id once: what a prefix names may be ambiguous
 // later.
-func (s *Service) resolve(prefix string) (id string, err error) {
-	s.o.State.View(func(st *deploy.State) {
+func (s *Service) resolve(ctx context.Context, prefix string) (id string, err error) {
+	s.view(ctx, func(st seen) {
 		var d *deploy.Deployment
 		if d, err = deployment(st, prefix, "", ""); err == nil {
 			id = d.ID
@@ -359,19 +359,19 @@ func (s *Service) resolve(prefix string) (id string, err error) {
 }
 
 // watchStep returns the next message, nil when there is nothing to tell.
-func (s *Service) watchStep(id string, after uint64,
+func (s *Service) watchStep(ctx context.Context, id string, after uint64,
 	force bool,
 ) (m *controlv1.WatchDeploymentResponse, last uint64, ended bool, err error) {
-	s.o.State.View(func(st *deploy.State) {
+	s.view(ctx, func(st seen) {
 		var d *deploy.Deployment
 		if d, err = deployment(st, id, "", ""); err != nil {
 			return
 		}
 		var records []*controlv1.Record
-		records, last = recordViews(st, d, after, watchBatch)
+		records, last = recordViews(st.State, d, after, watchBatch)
 		ended = d.Status.Terminal() && last >= d.LastIndex()
 		if len(records) > 0 || force {
-			m = &controlv1.WatchDeploymentResponse{Deployment: s.deploymentView(st, d, false), Records: records}
+			m = &controlv1.WatchDeploymentResponse{Deployment: s.deploymentView(st.State, d, false), Records: records}
 		}
 	})
 	return m, last, ended, err
@@ -383,7 +383,7 @@ func (s *Service) Logs(r *controlv1.LogsRequest, out controlv1.ControlService_Lo
 	var hosts []source
 	q := LogQuery{App: r.App, Deployment: r.Deployment, Event: r.Event, Failed: r.Failed, Follow: r.Follow}
 	var err error
-	s.o.State.View(func(st *deploy.State) {
+	s.view(out.Context(), func(st seen) {
 		if r.Deployment != "" || r.Host == "" {
 			var d *deploy.Deployment
 			if d, err = deployment(st, r.Deployment, r.App, ""); err != nil {
@@ -392,13 +392,14 @@ func (s *Service) Logs(r *controlv1.LogsRequest, out controlv1.ControlService_Lo
 			q.App, q.Deployment = d.App, d.ID
 			if r.Host == "" {
 				for _, id := range logHosts(d) {
-					hosts = append(hosts, source{id, hostName(st, id)})
+					hosts = append(hosts, source{id, hostName(st.State, id)})
 				}
 			}
 		}
 		if r.Host != "" {
 			var h *deploy.Host
 			if h, err = host(st, r.Host); err == nil {
+				err = st.mayRead(h, q.App)
 				hosts = append(hosts, source{h.ID, h.Name})
 			}
 		}

@@ -66,6 +66,13 @@ func (m *members) snapshot(state State) (joins, leaves []deploy.Membership, move
 	return joins, leaves, slices.Collect(maps.Keys(n.hosts))
 }
 
+// forget has everything asked again at the next snapshot.
+func (m *members) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = false
+}
+
 // news copies what changed since the last time; all there is where that is not known.
 func (m *members) news(s *deploy.State) news {
 	n := news{hosts: map[string]*deploy.Host{}, apps: map[string]map[string]string{}, groups: map[string]*group{}}
@@ -132,7 +139,7 @@ func (m *members) takeHost(id string, h *deploy.Host, targets map[string]string)
 		a = &answers{host: *h, groups: map[string]bool{}}
 		m.hosts[id] = a
 		for key, g := range m.groups {
-			if m.match(g.selector, &a.host) {
+			if m.match(g.app, g.selector, &a.host) {
 				a.groups[key] = true
 			}
 		}
@@ -156,7 +163,7 @@ func (m *members) takeGroup(key string, g *group) {
 	}
 	m.groups[key] = *g
 	for _, a := range m.hosts {
-		if delete(a.groups, key); m.match(g.selector, &a.host) {
+		if delete(a.groups, key); m.match(g.app, g.selector, &a.host) {
 			a.groups[key] = true
 		}
 	}

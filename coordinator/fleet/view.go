@@ -17,8 +17,9 @@ type State interface {
 	View(func(*deploy.State))
 }
 
-// Matcher answers whether a host belongs to a group with this selector.
-type Matcher func(selector string, h *deploy.Host) bool
+// Matcher answers whether a host may belong to a group of the application with this
+// selector.
+type Matcher func(app, selector string, h *deploy.Host) bool
 
 // settle is how long a new leader leads before it calls a host unreachable
 // whose stream it never saw: agents reconnect within this time.
@@ -72,6 +73,15 @@ func (v *View) Changed() <-chan struct{} {
 func (v *View) signal() {
 	close(v.changed)
 	v.changed = make(chan struct{})
+}
+
+// Reselect has every selector asked again, because what an application may have has
+// changed.
+func (v *View) Reselect() {
+	v.members.forget()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.signal()
 }
 
 // Lead tells whether this node leads, from now on.

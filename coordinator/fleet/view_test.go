@@ -26,7 +26,7 @@ func world(t *testing.T) (*View, *deploy.State) {
 			t.Fatal(errs[0])
 		}
 	}
-	return New(fixed{s}, func(sel string, h *deploy.Host) bool { return h.Labels["role"] == sel }), s
+	return New(fixed{s}, func(_, sel string, h *deploy.Host) bool { return h.Labels["role"] == sel }), s
 }
 
 // TestUnreachableNeedsBoth: gossip alone and a stream alone change nothing.
@@ -198,7 +198,7 @@ func TestLookingCostsWhatChanged(t *testing.T) {
 				}
 			}
 		}
-		v := New(fixed{s}, func(sel string, h *deploy.Host) bool { asked++; return h.Labels["role"] == sel })
+		v := New(fixed{s}, func(_, sel string, h *deploy.Host) bool { asked++; return h.Labels["role"] == sel })
 		c, _ := deploy.Builtin("all-at-once")
 		apply(deploy.GroupDefined{App: "www", Group: "prod", Selector: "web", Config: c},
 			deploy.GroupDefined{App: "db", Group: "prod", Selector: "db", Config: c})

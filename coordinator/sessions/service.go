@@ -38,7 +38,7 @@ type Options struct {
 	Joins    Log
 	Identify func(context.Context) (host string, err error) // from the client certificate
 	// Sign returns a short-lived URL of an object of a store.
-	Sign func(ctx context.Context, store, key string) (string, error)
+	Sign func(ctx context.Context, app, store, key string) (string, error)
 	// Presence is told when a host's stream comes and goes; it must not block.
 	Presence func(host string, connected bool)
 	// Progress is told what a host is doing; it must not block.
@@ -458,7 +458,7 @@ func (s *Service) SignArtifact(ctx context.Context,
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	url, err := s.o.Sign(ctx, store, r.Key)
+	url, err := s.o.Sign(ctx, r.App, store, r.Key)
 	if err != nil {
 		return nil, fmt.Errorf("sign %s of %s: %w", r.Key, store, err)
 	}

@@ -122,7 +122,7 @@ func serve(t *testing.T) *served {
 			md, _ := metadata.FromIncomingContext(ctx)
 			return md.Get("who")[0], nil
 		},
-		Sign:     func(_ context.Context, store, key string) (string, error) { return store + "/" + key, nil },
+		Sign:     func(_ context.Context, _, store, key string) (string, error) { return store + "/" + key, nil },
 		Presence: func(h string, on bool) { s.presence <- fmt.Sprint(h, " ", on) },
 		Progress: func(h string, p *agentv1.Progress) { s.progress <- h + " " + p.App },
 		Attributes: func(h string) (*deploy.Attributes, uint64) {

@@ -35,6 +35,8 @@ type Cluster struct {
 	NextRingKey string `json:"next_ring_key,omitempty"`
 	RingKeyUsed bool   `json:"ring_key_used,omitempty"`
 	RingKeyDue  bool   `json:"ring_key_due,omitempty"`
+	// Access is who may do what; nil where nobody has said it.
+	Access *Access `json:"access,omitempty"`
 }
 
 // Coordinator is one member as it announced itself.
@@ -83,11 +85,12 @@ func refuse(k deploy.RefusalKind, format string, args ...any) error {
 	return &deploy.Refusal{Reason: k, Text: fmt.Sprintf(format, args...)}
 }
 
-// moment is when an entry was made: FSM time, which expiry is counted in, and
-// wall time, which people are shown and nothing is compared with.
+// moment is when an entry was made: FSM time, which expiry is counted in, wall time,
+// which people are shown and nothing is compared with, and its index.
 type moment struct {
-	now  deploy.Time
-	wall int64
+	now   deploy.Time
+	wall  int64
+	index uint64
 }
 
 func (c *Cluster) apply(e ClusterEvent, at moment) error {
@@ -143,6 +146,8 @@ func (c *Cluster) apply(e ClusterEvent, at moment) error {
 		return c.useRingKey(e)
 	case RingKeyRetired:
 		return c.retireRingKeys(e)
+	case AccessChanged:
+		return c.changeAccess(e, at)
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ func everyClusterFact() []ClusterEvent {
 		RingKeyAdded{},
 		RingKeyUsed{},
 		RingKeyRetired{},
+		AccessChanged{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()

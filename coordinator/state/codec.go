@@ -13,11 +13,14 @@ import (
 type Entry struct {
 	deploy.Entry
 	Cluster []ClusterEvent // applied after the others
+	// AllowedBy is 1 and the index of the access document by which a person may have
+	// this: nothing of the entry is applied once there is another. 0 if nobody asked.
+	AllowedBy uint64
 }
 
 // Encode returns the log's bytes of an entry.
 func Encode(e Entry) ([]byte, error) {
-	out := &statev1.Entry{At: int64(e.At), WallMs: e.Wall, Rules: int64(e.Rules)}
+	out := &statev1.Entry{At: int64(e.At), WallMs: e.Wall, Rules: int64(e.Rules), AllowedBy: e.AllowedBy}
 	for _, ev := range e.Events {
 		p, err := encodeEvent(ev)
 		if err != nil {
@@ -42,7 +45,10 @@ func Decode(b []byte) (Entry, error) {
 	if err := proto.Unmarshal(b, &in); err != nil {
 		return Entry{}, fmt.Errorf("decode log entry: %w", err)
 	}
-	out := Entry{Entry: deploy.Entry{At: deploy.Time(in.At), Wall: in.WallMs, Rules: int(in.Rules)}}
+	out := Entry{
+		Entry:     deploy.Entry{At: deploy.Time(in.At), Wall: in.WallMs, Rules: int(in.Rules)},
+		AllowedBy: in.AllowedBy,
+	}
 	for i, p := range in.Events {
 		if c := decodeCluster(p); c != nil {
 			out.Cluster = append(out.Cluster, c)

@@ -30,6 +30,8 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 		return &statev1.Event{Fact: &statev1.Event_EpochActivated{EpochActivated: &statev1.EpochActivated{
 			Request: encodeRequest(e.Request), Epoch: e.Epoch,
 		}}}
+	case AccessChanged:
+		return encodeAccess(e)
 	}
 	if out := encodeAuthorities(e); out != nil {
 		return out
@@ -184,6 +186,8 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 		return EpochBegun{Epoch: e.Epoch, Coordinator: e.Coordinator, Key: e.Key, Reason: e.Reason}
 	case *statev1.Event_EpochActivated:
 		return EpochActivated{Request: decodeRequest(f.EpochActivated.Request), Epoch: f.EpochActivated.Epoch}
+	case *statev1.Event_AccessChanged:
+		return decodeAccess(f.AccessChanged)
 	}
 	if out := decodeAuthorities(p); out != nil {
 		return out

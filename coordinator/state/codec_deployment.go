@@ -21,13 +21,13 @@ func encodeDeploymentFact(e deploy.Event) *statev1.Event {
 		}}}
 	case deploy.FreezeSet:
 		return &statev1.Event{Fact: &statev1.Event_FreezeSet{FreezeSet: &statev1.FreezeSet{
-			Request: encodeRequest(e.Request), App: e.App, Group: e.Group, For: int64(e.For),
+			Request: encodeRequest(e.Request), App: e.App, Group: e.Group, For: int64(e.For), Own: e.Own,
 		}}}
 	case deploy.FreezesEnded:
 		return &statev1.Event{Fact: &statev1.Event_FreezesEnded{FreezesEnded: &statev1.FreezesEnded{}}}
 	case deploy.FreezeLifted:
 		return &statev1.Event{Fact: &statev1.Event_FreezeLifted{FreezeLifted: &statev1.FreezeLifted{
-			Request: encodeRequest(e.Request), App: e.App, Group: e.Group,
+			Request: encodeRequest(e.Request), App: e.App, Group: e.Group, Own: e.Own,
 		}}}
 	case deploy.TakenOver:
 		return &statev1.Event{Fact: &statev1.Event_TakenOver{TakenOver: &statev1.TakenOver{
@@ -76,13 +76,13 @@ func decodeDeploymentFact(p *statev1.Event) deploy.Event {
 	case *statev1.Event_FreezeSet:
 		e := f.FreezeSet
 		return deploy.FreezeSet{
-			Request: decodeRequest(e.Request), App: e.App, Group: e.Group, For: time.Duration(e.For),
+			Request: decodeRequest(e.Request), App: e.App, Group: e.Group, For: time.Duration(e.For), Own: e.Own,
 		}
 	case *statev1.Event_FreezesEnded:
 		return deploy.FreezesEnded{}
 	case *statev1.Event_FreezeLifted:
 		e := f.FreezeLifted
-		return deploy.FreezeLifted{Request: decodeRequest(e.Request), App: e.App, Group: e.Group}
+		return deploy.FreezeLifted{Request: decodeRequest(e.Request), App: e.App, Group: e.Group, Own: e.Own}
 	case *statev1.Event_TakenOver:
 		return deploy.TakenOver{Deployment: f.TakenOver.Deployment, By: f.TakenOver.By}
 	case *statev1.Event_DeploymentStarted:

@@ -260,6 +260,25 @@ func (c *Cluster) confirm(e PersonConfirmed) error {
 	return nil
 }
 
+// keepsAdmin says why an identity cannot be revoked: nobody could change who may do
+// what without it.
+func (c *Cluster) keepsAdmin(identity string) error {
+	role, name, _ := strings.Cut(identity, "/")
+	if role == "operator" && c.Access != nil && c.governs(c.Access.Admins, "") && !c.governs(c.Access.Admins, name) {
+		return refuse(deploy.Conflict, "%s is the last who may change who may do what; give that to somebody else first "+
+			"(`dctl access apply`)", name)
+	}
+	return nil
+}
+
+// MayRevoke says why an identity cannot be revoked now; Apply decides it again.
+func (c *Cluster) MayRevoke(identity string) error {
+	if c.Identities[identity].Revoked != "" {
+		return nil
+	}
+	return c.keepsAdmin(identity)
+}
+
 func (c *Cluster) revoke(e IdentityRevoked) error {
 	role, name, _ := strings.Cut(e.Identity, "/")
 	if role == "coordinator" {
@@ -268,6 +287,9 @@ func (c *Cluster) revoke(e IdentityRevoked) error {
 	}
 	if c.Identities[e.Identity].Revoked != "" {
 		return nil
+	}
+	if err := c.keepsAdmin(e.Identity); err != nil {
+		return err
 	}
 	c.setRevoked(e.Identity, e.Request.Actor)
 	for key, use := range c.BreakGlass {

@@ -150,10 +150,7 @@ func (s *Store) Apply(l *raft.Log) any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.state.Index
-	out := Applied{Index: l.Index, Refusals: s.state.ApplyEntry(l.Index, e.Entry)}
-	for _, c := range e.Cluster {
-		out.Refusals = append(out.Refusals, s.cluster.apply(c, moment{s.state.Now, s.state.Wall}))
-	}
+	out := Applied{Index: l.Index, Refusals: s.applyFacts(l.Index, e)}
 	if l.Index > before {
 		s.windows.add(l.Index, l.Data, e, out, s.state)
 	}
@@ -169,4 +166,23 @@ func (s *Store) Apply(l *raft.Log) any {
 	}
 	s.watches.wake(s.state.TouchedHosts(), s.state.TouchedDeployments())
 	return out
+}
+
+// applyFacts applies what an entry holds; all of it is refused where a person may have
+// been allowed it by an access document that is in force no more.
+func (s *Store) applyFacts(index uint64, e Entry) []error {
+	if stale := s.cluster.allows(e.AllowedBy); stale != nil {
+		refusals := make([]error, len(e.Events)+len(e.Cluster))
+		for i := range refusals {
+			refusals[i] = stale
+		}
+		e.Events = nil
+		s.state.ApplyEntry(index, e.Entry) // time goes on
+		return refusals
+	}
+	refusals := s.state.ApplyEntry(index, e.Entry)
+	for _, c := range e.Cluster {
+		refusals = append(refusals, s.cluster.apply(c, moment{s.state.Now, s.state.Wall, index}))
+	}
+	return refusals
 }

@@ -82,6 +82,16 @@ func (c *Cluster) openToken(e TokenCreated, at moment) error {
 	return nil
 }
 
+// TokensFrom lists the tokens whose ids begin so, in order; "" begins none.
+func (c *Cluster) TokensFrom(prefix string) (ids []string) {
+	for _, id := range slices.Sorted(maps.Keys(c.Tokens)) {
+		if prefix != "" && strings.HasPrefix(id, prefix) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 func (c *Cluster) revokeToken(e TokenRevoked) error {
 	t, ok := c.Tokens[e.ID]
 	if !ok {

@@ -46,6 +46,7 @@ var arrows = map[string][]string{
 	},
 	"artifacts/stores": {"artifacts", "artifacts/*"},
 
+	"coordinator/access":    {"deploy/spec", "internal/config", "internal/naming", "internal/near"},
 	"coordinator/state":     {"deploy", "proto/state/v1"},
 	"coordinator/consensus": {"internal/durable", "internal/room"}, "coordinator/membership": nil,
 	"coordinator/scheduler": {"deploy"},

@@ -59,6 +59,8 @@ var may = map[string]string{
 	"ControlService/WatchDeployment": "operator", "ControlService/Logs": "operator",
 	"ControlService/ListApps": "operator", "ControlService/GetApp": "operator",
 	"ControlService/ListRevisions": "operator", "ControlService/ListPeople": "operator",
+	"ControlService/ApplyAccess": "operator", "ControlService/GetAccess": "operator",
+	"ControlService/ExplainAccess": "operator", "ControlService/WhoAmI": "operator",
 	"ControlService/Backup": "operator", "ControlService/Snapshot": "operator", "PeerService/Snapshot": "coordinator",
 }
 

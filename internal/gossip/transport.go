@@ -23,6 +23,7 @@ type capped struct {
 	*memberlist.NetTransport
 	streams chan net.Conn
 	stop    chan struct{}
+	closed  chan struct{} // the listeners are
 	once    sync.Once
 	running sync.WaitGroup
 
@@ -44,7 +45,7 @@ func listen(host string, port int, log *log.Logger) (*capped, error) {
 		})
 		if err == nil {
 			c := &capped{
-				NetTransport: t, streams: make(chan net.Conn), stop: make(chan struct{}),
+				NetTransport: t, streams: make(chan net.Conn), stop: make(chan struct{}), closed: make(chan struct{}),
 				open: map[string]int{},
 			}
 			c.running.Go(c.run)
@@ -57,8 +58,22 @@ func listen(host string, port int, log *log.Logger) (*capped, error) {
 	return nil, fmt.Errorf("open TCP and UDP: %w", err)
 }
 
-// run hands connections over, and closes those beyond the bounds.
+// run hands connections over, and closes those beyond the bounds. Once it is told to
+// stop it closes all that come until the listeners are closed: they wait for whoever
+// takes what they accepted, and Shutdown waits for them.
 func (c *capped) run() {
+	c.serve()
+	for {
+		select {
+		case conn := <-c.NetTransport.StreamCh():
+			_ = conn.Close()
+		case <-c.closed:
+			return
+		}
+	}
+}
+
+func (c *capped) serve() {
 	for {
 		select {
 		case <-c.stop:
@@ -114,8 +129,9 @@ func (c *capped) StreamCh() <-chan net.Conn { return c.streams }
 func (c *capped) Shutdown() (err error) {
 	c.once.Do(func() {
 		close(c.stop)
-		c.running.Wait()
 		err = c.NetTransport.Shutdown()
+		close(c.closed)
+		c.running.Wait()
 	})
 	return err
 }

@@ -2,7 +2,11 @@ package gossip
 
 import (
 	"bytes"
+	"io"
+	"log"
 	"net"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
@@ -49,5 +53,40 @@ func TestSilentConnectionsAreFew(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("nobody can join any more")
 		}
+	}
+}
+
+// TestShutdownTakesWhatComes: a connection that is accepted while the transport ends
+// keeps nobody waiting.
+func TestShutdownTakesWhatComes(t *testing.T) {
+	for range 100 {
+		c, err := listen("127.0.0.1", 0, log.New(io.Discard, "", 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := net.JoinHostPort("127.0.0.1", strconv.Itoa(c.GetAutoBindPort()))
+		var callers sync.WaitGroup
+		for range 4 {
+			callers.Go(func() {
+				for {
+					conn, err := net.Dial("tcp", at)
+					if err != nil {
+						return
+					}
+					_ = conn.Close()
+				}
+			})
+		}
+		down := make(chan error, 1)
+		go func() { down <- c.Shutdown() }()
+		select {
+		case err := <-down:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the transport does not end")
+		}
+		callers.Wait()
 	}
 }

@@ -27,6 +27,9 @@ const (
 	KindTimeout      = "timeout"
 	KindSplit        = "split"    // the machine is another host from now on
 	KindTooMany      = "too_many" // the caller has had its share; later it may have more
+	// KindStaleRights is no answer: who may do what has changed since the caller was
+	// allowed, and has to be asked again. Clients see it as unavailable.
+	KindStaleRights = "stale_rights"
 )
 
 func code(kind string) codes.Code {
@@ -39,7 +42,7 @@ func code(kind string) codes.Code {
 		return codes.FailedPrecondition
 	case KindExists:
 		return codes.AlreadyExists
-	case KindUnavailable:
+	case KindUnavailable, KindStaleRights:
 		return codes.Unavailable
 	case KindUnauthorised:
 		return codes.Unauthenticated

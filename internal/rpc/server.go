@@ -31,6 +31,15 @@ type Rule struct {
 // row is denied.
 type Table map[string]Rule
 
+// Allowed is that a caller may make a request.
+type Allowed struct {
+	// Context goes to the handler, if it is a unary one.
+	Context context.Context //nolint:containedctx // it is handed on at once
+	// Still says why the caller may no more what was allowed, nil if they may; it is
+	// asked while a stream lasts.
+	Still func() error
+}
+
 // Forward sends a unary call to the leader. It returns the reply, or an error
 // of kind unavailable when there is no leader.
 type Forward func(ctx context.Context, method string, req any) (any, error)
@@ -42,7 +51,11 @@ type ServerOptions struct {
 	Table      Table
 	// Admit says why the holder of a certificate that the CA signed is let in no
 	// more; nil lets everybody in. Key is the certificate's fingerprint.
-	Admit    func(p identity.Peer, key []byte) error
+	Admit func(p identity.Peer, key []byte) error
+	// May says whether the caller may make this request, where it is answered; nil lets
+	// everybody whom the table lets. It is asked again of what a handler could not do
+	// for KindStaleRights.
+	May      func(ctx context.Context, method string, req any) (Allowed, error)
 	IsLeader func() bool // nil: this server forwards nothing
 	Forward  Forward
 	// Applied waits until this replica has applied an entry; nil does not wait.
@@ -286,8 +299,28 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err := s.caughtUp(ctx, rule); err != nil {
 		return nil, toStatus(err)
 	}
-	out, err = next(ctx, req)
+	out, err = s.answer(ctx, info.FullMethod, req, next)
 	return out, toStatus(err)
+}
+
+// mostTries bounds how often a request is made again because rights change under it.
+const mostTries = 5
+
+// answer has the handler answer, once the caller may have that.
+func (s *server) answer(ctx context.Context, method string, req any, next grpc.UnaryHandler) (out any, err error) {
+	if s.o.May == nil {
+		return next(ctx, req)
+	}
+	for n := 1; ; n++ {
+		allowed, err := s.o.May(ctx, method, req)
+		if err != nil {
+			return nil, err
+		}
+		out, err = next(allowed.Context, req)
+		if err == nil || n == mostTries || Kind(err) != KindStaleRights {
+			return out, err
+		}
+	}
 }
 
 // readBound is how long a request waits for the index that it carries.
@@ -347,7 +380,7 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	a := &authorised{ServerStream: ss, ctx: ctx, end: cancel}
+	a := &authorised{ServerStream: ss, s: s, method: info.FullMethod, ctx: ctx, end: cancel}
 	s.track(a, true)
 	defer s.track(a, false)
 	if c, ok := ctx.Value(callerKey{}).(caller); ok { // recheck may have run before
@@ -392,21 +425,50 @@ func (s *server) recheck() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for a := range s.live {
-		if c, ok := a.ctx.Value(callerKey{}).(caller); ok {
-			if err := s.admit(c); err != nil {
-				a.end(ended{err})
-			}
+		c, ok := a.ctx.Value(callerKey{}).(caller)
+		if !ok {
+			continue
+		}
+		err := s.admit(c)
+		if err == nil && a.still != nil {
+			err = a.still()
+		}
+		if err != nil {
+			a.end(ended{err})
 		}
 	}
 }
 
 type authorised struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // grpc's own way to change a stream's context
-	end context.CancelCauseFunc
+	s      *server
+	method string
+	ctx    context.Context //nolint:containedctx // grpc's own way to change a stream's context
+	end    context.CancelCauseFunc
+	asked  bool         // its first message was allowed; of the handler's goroutine
+	still  func() error // under s.mu; what was allowed, and may be no more
 }
 
 func (a *authorised) Context() context.Context { return a.ctx }
+
+// RecvMsg lets the first message through only if the caller may have what it asks for.
+func (a *authorised) RecvMsg(m any) error {
+	if err := a.ServerStream.RecvMsg(m); err != nil || a.asked || a.s.o.May == nil {
+		return err
+	}
+	a.asked = true
+	allowed, err := a.s.o.May(a.ctx, a.method, m)
+	if err != nil {
+		return err
+	}
+	a.s.mu.Lock()
+	a.still = allowed.Still
+	a.s.mu.Unlock()
+	if allowed.Still == nil {
+		return nil
+	}
+	return allowed.Still() // a change that recheck saw before is seen here
+}
 
 func (s *server) recovered(method string, err *error) {
 	if v := recover(); v != nil {

@@ -50,6 +50,10 @@ const (
 	ControlService_ListPeople_FullMethodName         = "/groundswell.control.v1.ControlService/ListPeople"
 	ControlService_ConfirmPerson_FullMethodName      = "/groundswell.control.v1.ControlService/ConfirmPerson"
 	ControlService_RevokeIdentity_FullMethodName     = "/groundswell.control.v1.ControlService/RevokeIdentity"
+	ControlService_ApplyAccess_FullMethodName        = "/groundswell.control.v1.ControlService/ApplyAccess"
+	ControlService_GetAccess_FullMethodName          = "/groundswell.control.v1.ControlService/GetAccess"
+	ControlService_ExplainAccess_FullMethodName      = "/groundswell.control.v1.ControlService/ExplainAccess"
+	ControlService_WhoAmI_FullMethodName             = "/groundswell.control.v1.ControlService/WhoAmI"
 	ControlService_ClusterStatus_FullMethodName      = "/groundswell.control.v1.ControlService/ClusterStatus"
 	ControlService_RemoveCoordinator_FullMethodName  = "/groundswell.control.v1.ControlService/RemoveCoordinator"
 	ControlService_Backup_FullMethodName             = "/groundswell.control.v1.ControlService/Backup"
@@ -112,6 +116,15 @@ type ControlServiceClient interface {
 	ConfirmPerson(ctx context.Context, in *ConfirmPersonRequest, opts ...grpc.CallOption) (*ConfirmPersonResponse, error)
 	// RevokeIdentity ends every certificate of a person or a host, for good.
 	RevokeIdentity(ctx context.Context, in *RevokeIdentityRequest, opts ...grpc.CallOption) (*RevokeIdentityResponse, error)
+	// ApplyAccess replaces the document of who may do what, or says what it would change.
+	ApplyAccess(ctx context.Context, in *ApplyAccessRequest, opts ...grpc.CallOption) (*ApplyAccessResponse, error)
+	// GetAccess returns the document in force.
+	GetAccess(ctx context.Context, in *GetAccessRequest, opts ...grpc.CallOption) (*GetAccessResponse, error)
+	// ExplainAccess says whether somebody may do something, by which rule, or what is
+	// missing and whom to ask.
+	ExplainAccess(ctx context.Context, in *ExplainAccessRequest, opts ...grpc.CallOption) (*ExplainAccessResponse, error)
+	// WhoAmI says who the caller is to the cluster, and what they may.
+	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 	ClusterStatus(ctx context.Context, in *ClusterStatusRequest, opts ...grpc.CallOption) (*ClusterStatusResponse, error)
 	// RemoveCoordinator takes a coordinator out of the cluster, unless the rest
 	// would be without a quorum.
@@ -446,6 +459,46 @@ func (c *controlServiceClient) RevokeIdentity(ctx context.Context, in *RevokeIde
 	return out, nil
 }
 
+func (c *controlServiceClient) ApplyAccess(ctx context.Context, in *ApplyAccessRequest, opts ...grpc.CallOption) (*ApplyAccessResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApplyAccessResponse)
+	err := c.cc.Invoke(ctx, ControlService_ApplyAccess_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) GetAccess(ctx context.Context, in *GetAccessRequest, opts ...grpc.CallOption) (*GetAccessResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAccessResponse)
+	err := c.cc.Invoke(ctx, ControlService_GetAccess_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) ExplainAccess(ctx context.Context, in *ExplainAccessRequest, opts ...grpc.CallOption) (*ExplainAccessResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainAccessResponse)
+	err := c.cc.Invoke(ctx, ControlService_ExplainAccess_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhoAmIResponse)
+	err := c.cc.Invoke(ctx, ControlService_WhoAmI_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) ClusterStatus(ctx context.Context, in *ClusterStatusRequest, opts ...grpc.CallOption) (*ClusterStatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ClusterStatusResponse)
@@ -587,6 +640,15 @@ type ControlServiceServer interface {
 	ConfirmPerson(context.Context, *ConfirmPersonRequest) (*ConfirmPersonResponse, error)
 	// RevokeIdentity ends every certificate of a person or a host, for good.
 	RevokeIdentity(context.Context, *RevokeIdentityRequest) (*RevokeIdentityResponse, error)
+	// ApplyAccess replaces the document of who may do what, or says what it would change.
+	ApplyAccess(context.Context, *ApplyAccessRequest) (*ApplyAccessResponse, error)
+	// GetAccess returns the document in force.
+	GetAccess(context.Context, *GetAccessRequest) (*GetAccessResponse, error)
+	// ExplainAccess says whether somebody may do something, by which rule, or what is
+	// missing and whom to ask.
+	ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error)
+	// WhoAmI says who the caller is to the cluster, and what they may.
+	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	ClusterStatus(context.Context, *ClusterStatusRequest) (*ClusterStatusResponse, error)
 	// RemoveCoordinator takes a coordinator out of the cluster, unless the rest
 	// would be without a quorum.
@@ -699,6 +761,18 @@ func (UnimplementedControlServiceServer) ConfirmPerson(context.Context, *Confirm
 }
 func (UnimplementedControlServiceServer) RevokeIdentity(context.Context, *RevokeIdentityRequest) (*RevokeIdentityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeIdentity not implemented")
+}
+func (UnimplementedControlServiceServer) ApplyAccess(context.Context, *ApplyAccessRequest) (*ApplyAccessResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApplyAccess not implemented")
+}
+func (UnimplementedControlServiceServer) GetAccess(context.Context, *GetAccessRequest) (*GetAccessResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAccess not implemented")
+}
+func (UnimplementedControlServiceServer) ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainAccess not implemented")
+}
+func (UnimplementedControlServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
 }
 func (UnimplementedControlServiceServer) ClusterStatus(context.Context, *ClusterStatusRequest) (*ClusterStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ClusterStatus not implemented")
@@ -1253,6 +1327,78 @@ func _ControlService_RevokeIdentity_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_ApplyAccess_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApplyAccessRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ApplyAccess(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ApplyAccess_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ApplyAccess(ctx, req.(*ApplyAccessRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_GetAccess_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAccessRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).GetAccess(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_GetAccess_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).GetAccess(ctx, req.(*GetAccessRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_ExplainAccess_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainAccessRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ExplainAccess(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ExplainAccess_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ExplainAccess(ctx, req.(*ExplainAccessRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhoAmIRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).WhoAmI(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_WhoAmI_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).WhoAmI(ctx, req.(*WhoAmIRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_ClusterStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ClusterStatusRequest)
 	if err := dec(in); err != nil {
@@ -1504,6 +1650,22 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeIdentity",
 			Handler:    _ControlService_RevokeIdentity_Handler,
+		},
+		{
+			MethodName: "ApplyAccess",
+			Handler:    _ControlService_ApplyAccess_Handler,
+		},
+		{
+			MethodName: "GetAccess",
+			Handler:    _ControlService_GetAccess_Handler,
+		},
+		{
+			MethodName: "ExplainAccess",
+			Handler:    _ControlService_ExplainAccess_Handler,
+		},
+		{
+			MethodName: "WhoAmI",
+			Handler:    _ControlService_WhoAmI_Handler,
 		},
 		{
 			MethodName: "ClusterStatus",

@@ -25,11 +25,14 @@ const (
 )
 
 type Entry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // FSM time, nanoseconds
-	WallMs        int64                  `protobuf:"varint,2,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
-	Events        []*Event               `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
-	Rules         int64                  `protobuf:"varint,4,opt,name=rules,proto3" json:"rules,omitempty"` // level of the state as it was proposed; 0 is from before there were levels
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	At     int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // FSM time, nanoseconds
+	WallMs int64                  `protobuf:"varint,2,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
+	Events []*Event               `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	Rules  int64                  `protobuf:"varint,4,opt,name=rules,proto3" json:"rules,omitempty"` // level of the state as it was proposed; 0 is from before there were levels
+	// 1 and the index of the access document by which a person may have this; refused
+	// once there is another. 0 where nobody asked, as for what the scheduler decides.
+	AllowedBy     uint64 `protobuf:"varint,70,opt,name=allowed_by,json=allowedBy,proto3" json:"allowed_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -88,6 +91,13 @@ func (x *Entry) GetEvents() []*Event {
 func (x *Entry) GetRules() int64 {
 	if x != nil {
 		return x.Rules
+	}
+	return 0
+}
+
+func (x *Entry) GetAllowedBy() uint64 {
+	if x != nil {
+		return x.AllowedBy
 	}
 	return 0
 }
@@ -161,6 +171,7 @@ type Event struct {
 	//	*Event_RingKeyRetired
 	//	*Event_InstanceCleared
 	//	*Event_OriginEnrolled
+	//	*Event_AccessChanged
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -788,6 +799,15 @@ func (x *Event) GetOriginEnrolled() *OriginEnrolled {
 	return nil
 }
 
+func (x *Event) GetAccessChanged() *AccessChanged {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_AccessChanged); ok {
+			return x.AccessChanged
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -1053,6 +1073,10 @@ type Event_OriginEnrolled struct {
 	OriginEnrolled *OriginEnrolled `protobuf:"bytes,90,opt,name=origin_enrolled,json=originEnrolled,proto3,oneof"`
 }
 
+type Event_AccessChanged struct {
+	AccessChanged *AccessChanged `protobuf:"bytes,170,opt,name=access_changed,json=accessChanged,proto3,oneof"`
+}
+
 func (*Event_GroupDefined) isEvent_Fact() {}
 
 func (*Event_HostEnrolled) isEvent_Fact() {}
@@ -1182,6 +1206,8 @@ func (*Event_RingKeyRetired) isEvent_Fact() {}
 func (*Event_InstanceCleared) isEvent_Fact() {}
 
 func (*Event_OriginEnrolled) isEvent_Fact() {}
+
+func (*Event_AccessChanged) isEvent_Fact() {}
 
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5717,7 +5743,8 @@ type FreezeSet struct {
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
-	For           int64                  `protobuf:"varint,4,opt,name=for,proto3" json:"for,omitempty"` // nanoseconds of FSM time; 0 until it is lifted
+	For           int64                  `protobuf:"varint,4,opt,name=for,proto3" json:"for,omitempty"`  // nanoseconds of FSM time; 0 until it is lifted
+	Own           bool                   `protobuf:"varint,70,opt,name=own,proto3" json:"own,omitempty"` // it replaces no freeze of another actor
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5778,6 +5805,13 @@ func (x *FreezeSet) GetFor() int64 {
 		return x.For
 	}
 	return 0
+}
+
+func (x *FreezeSet) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
 }
 
 type FreezesEnded struct {
@@ -5881,6 +5915,7 @@ type FreezeLifted struct {
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Group         string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	Own           bool                   `protobuf:"varint,70,opt,name=own,proto3" json:"own,omitempty"` // not that of another actor
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5934,6 +5969,13 @@ func (x *FreezeLifted) GetGroup() string {
 		return x.Group
 	}
 	return ""
+}
+
+func (x *FreezeLifted) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
 }
 
 type Hold struct {
@@ -8304,16 +8346,95 @@ func (x *RingKeyRetired) GetId() string {
 	return ""
 }
 
+// AccessChanged replaces the document of who may do what.
+type AccessChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`    // access.yaml
+	Admins        []string               `protobuf:"bytes,3,rep,name=admins,proto3" json:"admins,omitempty"`    // who may change it by it; "*" is every operator
+	Guarded       bool                   `protobuf:"varint,4,opt,name=guarded,proto3" json:"guarded,omitempty"` // refused unless the document in force has this index; 0 is none
+	Index         uint64                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessChanged) Reset() {
+	*x = AccessChanged{}
+	mi := &file_state_v1_state_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessChanged) ProtoMessage() {}
+
+func (x *AccessChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessChanged.ProtoReflect.Descriptor instead.
+func (*AccessChanged) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *AccessChanged) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *AccessChanged) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *AccessChanged) GetAdmins() []string {
+	if x != nil {
+		return x.Admins
+	}
+	return nil
+}
+
+func (x *AccessChanged) GetGuarded() bool {
+	if x != nil {
+		return x.Guarded
+	}
+	return false
+}
+
+func (x *AccessChanged) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 var File_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"{\n" +
+	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"\x9a\x01\n" +
 	"\x05Entry\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
-	"\x05rules\x18\x04 \x01(\x03R\x05rules\"\xab'\n" +
+	"\x05rules\x18\x04 \x01(\x03R\x05rules\x12\x1d\n" +
+	"\n" +
+	"allowed_by\x18F \x01(\x04R\tallowedBy\"\xfa'\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -8391,7 +8512,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\rring_key_used\x18M \x01(\v2!.groundswell.state.v1.RingKeyUsedH\x00R\vringKeyUsed\x12P\n" +
 	"\x10ring_key_retired\x18N \x01(\v2$.groundswell.state.v1.RingKeyRetiredH\x00R\x0eringKeyRetired\x12R\n" +
 	"\x10instance_cleared\x18O \x01(\v2%.groundswell.state.v1.InstanceClearedH\x00R\x0finstanceCleared\x12O\n" +
-	"\x0forigin_enrolled\x18Z \x01(\v2$.groundswell.state.v1.OriginEnrolledH\x00R\x0eoriginEnrolledB\x06\n" +
+	"\x0forigin_enrolled\x18Z \x01(\v2$.groundswell.state.v1.OriginEnrolledH\x00R\x0eoriginEnrolled\x12M\n" +
+	"\x0eaccess_changed\x18\xaa\x01 \x01(\v2#.groundswell.state.v1.AccessChangedH\x00R\raccessChangedB\x06\n" +
 	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -8825,21 +8947,23 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\fGroupDeleted\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\x03 \x01(\tR\x05group\"~\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\"\x90\x01\n" +
 	"\tFreezeSet\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x03 \x01(\tR\x05group\x12\x10\n" +
-	"\x03for\x18\x04 \x01(\x03R\x03for\"\x0e\n" +
+	"\x03for\x18\x04 \x01(\x03R\x03for\x12\x10\n" +
+	"\x03own\x18F \x01(\bR\x03own\"\x0e\n" +
 	"\fFreezesEnded\"v\n" +
 	"\x0fRevisionsPruned\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x18\n" +
-	"\adigests\x18\x03 \x03(\tR\adigests\"o\n" +
+	"\adigests\x18\x03 \x03(\tR\adigests\"\x81\x01\n" +
 	"\fFreezeLifted\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
-	"\x05group\x18\x03 \x01(\tR\x05group\"B\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x10\n" +
+	"\x03own\x18F \x01(\bR\x03own\"B\n" +
 	"\x04Hold\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -9020,7 +9144,13 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\vRingKeyUsed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\" \n" +
 	"\x0eRingKeyRetired\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02idB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xa8\x01\n" +
+	"\rAccessChanged\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
+	"\x06admins\x18\x03 \x03(\tR\x06admins\x12\x18\n" +
+	"\aguarded\x18\x04 \x01(\bR\aguarded\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05indexB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
 
 var (
 	file_state_v1_state_proto_rawDescOnce sync.Once
@@ -9034,7 +9164,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 102)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -9136,8 +9266,9 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*RingKeyAdded)(nil),       // 97: groundswell.state.v1.RingKeyAdded
 	(*RingKeyUsed)(nil),        // 98: groundswell.state.v1.RingKeyUsed
 	(*RingKeyRetired)(nil),     // 99: groundswell.state.v1.RingKeyRetired
-	nil,                        // 100: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 101: groundswell.state.v1.Attributes.LabelsEntry
+	(*AccessChanged)(nil),      // 100: groundswell.state.v1.AccessChanged
+	nil,                        // 101: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 102: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -9206,89 +9337,91 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	99,  // 63: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
 	77,  // 64: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
 	75,  // 65: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
-	12,  // 66: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 67: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 68: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 69: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 70: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 71: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 72: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 73: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 74: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 75: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 76: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 77: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 78: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 79: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 80: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 81: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 82: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 83: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 84: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 85: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 86: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 87: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 88: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 89: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 90: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 91: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 92: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 93: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 94: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	20,  // 95: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
-	21,  // 96: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
-	21,  // 97: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
-	100, // 98: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	24,  // 99: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	101, // 100: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 101: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 102: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 103: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 104: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 105: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	30,  // 106: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 107: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	34,  // 108: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	35,  // 109: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	37,  // 110: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	37,  // 111: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	44,  // 112: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	46,  // 113: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	54,  // 114: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	56,  // 115: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
-	55,  // 116: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 117: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 118: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 119: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
-	2,   // 120: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	63,  // 121: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	68,  // 122: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 123: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 124: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 125: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	24,  // 126: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	24,  // 127: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	24,  // 128: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
-	24,  // 129: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	79,  // 130: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	79,  // 131: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	2,   // 132: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	2,   // 133: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	24,  // 134: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 135: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 136: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 137: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 138: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 139: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 140: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 141: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	93,  // 142: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	2,   // 143: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
-	144, // [144:144] is the sub-list for method output_type
-	144, // [144:144] is the sub-list for method input_type
-	144, // [144:144] is the sub-list for extension type_name
-	144, // [144:144] is the sub-list for extension extendee
-	0,   // [0:144] is the sub-list for field type_name
+	100, // 66: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
+	12,  // 67: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	13,  // 68: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	14,  // 69: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 70: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 71: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 72: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	6,   // 73: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	8,   // 74: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	9,   // 75: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	10,  // 76: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 77: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	7,   // 78: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	7,   // 79: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	7,   // 80: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	7,   // 81: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	7,   // 82: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 83: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 84: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 85: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 86: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 87: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	11,  // 88: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	15,  // 89: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	16,  // 90: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	17,  // 91: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 92: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	11,  // 93: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 94: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 95: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	20,  // 96: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
+	21,  // 97: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
+	21,  // 98: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
+	101, // 99: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	24,  // 100: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	102, // 101: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	2,   // 102: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 103: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 104: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 105: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	18,  // 106: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	30,  // 107: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 108: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	34,  // 109: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	35,  // 110: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	37,  // 111: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	37,  // 112: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	44,  // 113: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	46,  // 114: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	54,  // 115: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	56,  // 116: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	55,  // 117: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 118: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 119: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 120: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
+	2,   // 121: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	63,  // 122: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	68,  // 123: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 124: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 125: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 126: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	24,  // 127: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	24,  // 128: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	24,  // 129: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
+	24,  // 130: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	79,  // 131: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	79,  // 132: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	2,   // 133: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	2,   // 134: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	24,  // 135: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	2,   // 136: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 137: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 138: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 139: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 140: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 141: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 142: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	93,  // 143: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	2,   // 144: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 145: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
+	146, // [146:146] is the sub-list for method output_type
+	146, // [146:146] is the sub-list for method input_type
+	146, // [146:146] is the sub-list for extension type_name
+	146, // [146:146] is the sub-list for extension extendee
+	0,   // [0:146] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -9362,6 +9495,7 @@ func file_state_v1_state_proto_init() {
 		(*Event_RingKeyRetired)(nil),
 		(*Event_InstanceCleared)(nil),
 		(*Event_OriginEnrolled)(nil),
+		(*Event_AccessChanged)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -9369,7 +9503,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   102,
+			NumMessages:   103,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
