@@ -30,7 +30,7 @@ type checkpoint struct {
 	Artifacts  string            `json:",omitempty"`
 	Probes     []gate            `json:",omitempty"`
 	Traffic    *traffic          `json:",omitempty"`
-	Outages    []fileOutage      `json:",omitempty"` // by files, see moveFile
+	Outages    []outage          `json:",omitempty"`
 	Keep       []string          `json:",omitempty"` // ids
 	Names      map[string]string `json:",omitempty"` // of revisions, by id
 	Started    time.Time         // the generation, wall

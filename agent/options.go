@@ -52,6 +52,9 @@ type Options struct {
 	// TrafficCommands are what groups may name to take the host out of a pool and to
 	// put it back: programs, by absolute path, with their arguments.
 	TrafficCommands map[string][]string
+	// TrafficFiles are the folders in which files of groups may lie that are there while
+	// the host serves.
+	TrafficFiles []string
 
 	// Confine is what every hook is not to have.
 	Confine hooks.Confinement

@@ -123,61 +123,100 @@ func (t *target) movePool(ctx context.Context, s task.Step, tr traffic, p poolSp
 	if out {
 		limit = tr.Drain
 	}
-	switch p.Kind {
-	case "file":
-		return t.moveFile(ctx, p, out)
-	case "command":
-		return t.runPoolCommand(ctx, p, out, limit)
+	switch {
+	case p.Kind != "file" && p.Kind != "command":
+		return t.askPool(ctx, s, tr, p, out, limit, say)
+	case out:
+		return t.leavePool(ctx, p, limit)
+	case s.Rollback && t.outage(p) == nil:
+		return nil // it was not taken out
 	}
-	return t.askPool(ctx, s, tr, p, out, limit, say)
+	return t.enterPool(ctx, p, limit)
 }
 
-// moveFile leaves the file as it was found: one that a person had removed before the
-// host was taken out stays removed.
-func (t *target) moveFile(ctx context.Context, p poolSpec, out bool) error {
-	f := pool.File{Path: p.Path, Settle: p.Settle}
-	noted := slices.IndexFunc(t.checkpoint.Outages, func(o fileOutage) bool { return o.Path == p.Path })
-	if out {
-		if noted < 0 {
-			found, err := f.Found()
-			if err != nil {
-				return err
-			}
-			note := fileOutage{Path: p.Path, Absent: !found && t.base.Running != ""}
-			if err := t.change(func(b *checkpoint) { b.Outages = append(slices.Clone(b.Outages), note) }); err != nil {
-				return err
-			}
-		}
-		return f.Block(ctx)
+// outage is a pool that the host itself took itself out of.
+type outage struct {
+	Pool   string // its name
+	Absent bool   `json:",omitempty"` // of a file: it was not there before, which is how it is left
+}
+
+func (t *target) outage(p poolSpec) *outage {
+	if i := slices.IndexFunc(t.checkpoint.Outages, func(o outage) bool { return o.Pool == p.name() }); i >= 0 {
+		return &t.checkpoint.Outages[i]
 	}
-	if noted >= 0 && t.checkpoint.Outages[noted].Absent {
-		t.o.Log.Info("a file was not there before the deployment, and is left so", "app", t.app, "path", p.Path)
-	} else if err := f.Allow(); err != nil {
-		return err
+	return nil
+}
+
+// leavePool takes the host out of a pool that it drives itself. That it does is on
+// disk before, with how the pool was found, once it is sure that it may.
+func (t *target) leavePool(ctx context.Context, p poolSpec, limit time.Duration) error {
+	note := outage{Pool: p.name()}
+	var act func() error
+	if p.Kind == "file" {
+		f, err := pool.Within(t.o.TrafficFiles, p.Path)
+		if err != nil {
+			return err
+		}
+		f.Settle = p.Settle
+		found, err := f.Found()
+		if err != nil {
+			return err
+		}
+		note.Absent = !found && t.base.Running != ""
+		act = func() error { return f.Block(ctx) }
+	} else {
+		argv, err := t.poolCommand(p.Block)
+		if err != nil {
+			return err
+		}
+		act = func() error { return t.runPoolCommand(ctx, p.Block, argv, limit) }
+	}
+	if t.outage(p) == nil {
+		if err := t.change(func(b *checkpoint) { b.Outages = append(slices.Clone(b.Outages), note) }); err != nil {
+			return err
+		}
+	}
+	return act()
+}
+
+// enterPool puts the host back.
+func (t *target) enterPool(ctx context.Context, p poolSpec, limit time.Duration) error {
+	if p.Kind == "file" {
+		f, err := pool.Within(t.o.TrafficFiles, p.Path)
+		if err != nil {
+			return err
+		}
+		if o := t.outage(p); o != nil && o.Absent {
+			t.o.Log.Info("a file was not there before the deployment, and is left so", "app", t.app, "path", p.Path)
+		} else if err := f.Allow(); err != nil {
+			return err
+		}
+	} else {
+		argv, err := t.poolCommand(p.Allow)
+		if err != nil {
+			return err
+		}
+		if err := t.runPoolCommand(ctx, p.Allow, argv, limit); err != nil {
+			return err
+		}
 	}
 	return t.change(func(b *checkpoint) {
-		b.Outages = slices.DeleteFunc(slices.Clone(b.Outages), func(o fileOutage) bool { return o.Path == p.Path })
+		b.Outages = slices.DeleteFunc(slices.Clone(b.Outages), func(o outage) bool { return o.Pool == p.name() })
 	})
 }
 
-// fileOutage is a file that was removed to take the host out.
-type fileOutage struct {
-	Path   string
-	Absent bool `json:",omitempty"` // it was not there
-}
-
-func (t *target) runPoolCommand(ctx context.Context, p poolSpec, out bool, limit time.Duration) error {
-	name := p.Allow
-	if out {
-		name = p.Block
-	}
+func (t *target) poolCommand(name string) (pool.Command, error) {
 	argv, known := t.o.TrafficCommands[name]
 	if !known {
-		return fmt.Errorf("no command is called %s in trafficCommands of this host's agent.yaml", name)
+		return nil, fmt.Errorf("no command is called %s in trafficCommands of this host's agent.yaml", name)
 	}
+	return argv, nil
+}
+
+func (t *target) runPoolCommand(ctx context.Context, name string, argv pool.Command, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := pool.Command(argv).Run(ctx, []string{
+	err := argv.Run(ctx, []string{
 		"GROUNDSWELL_APP=" + t.app, "GROUNDSWELL_GROUP=" + t.checkpoint.Group, "GROUNDSWELL_HOST=" + t.o.Name,
 		"GROUNDSWELL_ZONE=" + t.o.Zone, "GROUNDSWELL_DEPLOYMENT=" + t.checkpoint.Deployment,
 	})

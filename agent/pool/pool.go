@@ -16,39 +16,83 @@ import (
 	"time"
 
 	"github.com/groundswell/groundswell/internal/backoff"
-	"github.com/groundswell/groundswell/internal/durable"
 )
 
-// File is there while the host serves.
+// File is there while the host serves. It lies in a folder that the machine's owner has
+// given for that; no link in it leads anywhere else.
 type File struct {
-	Path   string
+	Dir    string        // absolute
+	Name   string        // below it
 	Settle time.Duration // until whoever looks has noticed that it is gone
 }
 
+// Within returns the file at a path, if it lies in one of the folders.
+func Within(folders []string, path string) (File, error) {
+	for _, dir := range folders {
+		if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) && rel != "." && filepath.IsAbs(dir) {
+			return File{Dir: dir, Name: rel}, nil
+		}
+	}
+	return File{}, fmt.Errorf("%s lies in no folder of trafficFiles in this host's agent.yaml", path)
+}
+
 // Found reports whether the file is there.
-func (f File) Found() (bool, error) {
-	info, err := os.Lstat(f.Path)
+func (f File) Found() (there bool, err error) {
+	err = f.in(func(root *os.Root) error {
+		there, err = found(root, f.Name)
+		return err
+	})
+	return there, err
+}
+
+// in opens the folder, which is made if need be.
+func (f File) in(do func(*os.Root) error) error {
+	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(f.Dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(root), root.Close())
+}
+
+func found(root *os.Root, name string) (bool, error) {
+	info, err := root.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case err != nil:
 		return false, err
 	case !info.Mode().IsRegular():
-		return false, fmt.Errorf("%s is no regular file", f.Path)
+		return false, fmt.Errorf("%s in %s is no regular file", name, root.Name())
 	}
 	return true, nil
 }
 
-// Block removes the file, durably, and returns once everybody has noticed.
-func (f File) Block(ctx context.Context) error {
-	there, err := f.Found()
+// sync makes what was done to the file durable.
+func sync(root *os.Root, name string) error {
+	dir, err := root.Open(filepath.Dir(name))
 	if err != nil {
 		return err
 	}
-	if there {
-		if err := durable.Remove(f.Path); err != nil {
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// Block removes the file, durably, and returns once everybody has noticed.
+func (f File) Block(ctx context.Context) error {
+	err := f.in(func(root *os.Root) error {
+		there, err := found(root, f.Name)
+		if !there || err != nil {
 			return err
 		}
+		if err := root.Remove(f.Name); err != nil {
+			return err
+		}
+		return sync(root, f.Name)
+	})
+	if err != nil {
+		return err
 	}
 	if !backoff.Pause(ctx, f.Settle) {
 		return ctx.Err()
@@ -56,15 +100,22 @@ func (f File) Block(ctx context.Context) error {
 	return nil
 }
 
-// Allow makes the file, and the folders that lead to it.
+// Allow makes the file, durably, and the folders that lead to it.
 func (f File) Allow() error {
-	if there, err := f.Found(); there || err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
-		return err
-	}
-	return durable.WriteFile(f.Path, nil, 0o644)
+	return f.in(func(root *os.Root) error {
+		there, err := found(root, f.Name)
+		if there || err != nil {
+			return err
+		}
+		if err := root.MkdirAll(filepath.Dir(f.Name), 0o755); err != nil {
+			return err
+		}
+		file, err := root.OpenFile(f.Name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		return errors.Join(file.Close(), sync(root, f.Name))
+	})
 }
 
 // maxTail is how much of a command's output an error shows, in bytes.

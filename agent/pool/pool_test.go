@@ -13,7 +13,17 @@ import (
 )
 
 func TestFile(t *testing.T) {
-	f := File{Path: filepath.Join(t.TempDir(), "run", "www", "in-service")}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "run", "www", "in-service")
+	f, err := Within([]string{"/elsewhere", dir}, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"/etc/passwd", dir, dir + "x/in-service", dir + "/../passwd"} {
+		if _, err := Within([]string{dir, "relative"}, bad); err == nil {
+			t.Errorf("%s lies in %s", bad, dir)
+		}
+	}
 	there := func(want bool) {
 		t.Helper()
 		if got, err := f.Found(); got != want || err != nil {
@@ -42,7 +52,7 @@ func TestFile(t *testing.T) {
 	if err := os.WriteFile(victim, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(victim, f.Path); err != nil {
+	if err := os.Symlink(victim, path); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Block(t.Context()); err == nil {
@@ -51,9 +61,20 @@ func TestFile(t *testing.T) {
 	if err := f.Allow(); err == nil {
 		t.Error("a link was taken for the file")
 	}
+	// A folder that became a link leads nowhere.
+	run := filepath.Join(dir, "run")
+	if err := errors.Join(os.RemoveAll(run), os.Symlink(filepath.Dir(victim), run)); err != nil {
+		t.Fatal(err)
+	}
+	if err := (File{Dir: dir, Name: "run/victim"}).Block(t.Context()); err == nil {
+		t.Error("a file elsewhere was removed")
+	}
+	if err := (File{Dir: dir, Name: "run/made"}).Allow(); err == nil {
+		t.Error("a file was made elsewhere")
+	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := (File{Path: victim, Settle: time.Hour}).Block(ended); !errors.Is(err, context.Canceled) {
+	if err := (File{Dir: filepath.Dir(victim), Name: "victim", Settle: time.Hour}).Block(ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("told to stop while it settles: %v", err)
 	}
 }

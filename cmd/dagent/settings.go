@@ -55,6 +55,7 @@ type settings struct {
 	Rlimits       map[string]string `yaml:"rlimits"`
 
 	TrafficCommands map[string][]string `yaml:"trafficCommands"`
+	TrafficFiles    []string            `yaml:"trafficFiles"`
 }
 
 func defaults() settings {
@@ -72,7 +73,7 @@ func (s settings) options() (agent.Options, error) {
 	o := agent.Options{
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot,
 		Env:          s.Env,
-		Applications: s.Applications, RunAs: s.RunAs, TrafficCommands: s.TrafficCommands,
+		Applications: s.Applications, RunAs: s.RunAs, TrafficCommands: s.TrafficCommands, TrafficFiles: s.TrafficFiles,
 		Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
 		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,

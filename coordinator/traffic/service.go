@@ -54,17 +54,26 @@ func (s *Service) Serve(
 	if err != nil {
 		return err
 	}
-	b, err := s.balancers(p)
-	if err != nil {
+	m := member{s: s, pool: p, host: host, app: r.App, send: send, at: haproxy.Server{Backend: p.Backend, Name: p.Server}}
+	if r.Allow {
+		// Without an outage it changes nothing, and what another coordinator wrote down is
+		// read here once it is applied.
+		if err := m.set(ctx, deploy.TrafficAllowed, nil); err != nil {
+			return err
+		}
+		if r.Restore && m.outage() == nil { // a way back, whatever became of the pool
+			return send(&agentv1.TrafficProgress{Done: true, Text: "it was not taken out"})
+		}
+	}
+	if m.b, err = s.balancers(p); err != nil {
 		return err
 	}
-	m := member{s: s, b: b, pool: p, host: host, app: r.App, send: send, at: haproxy.Server{Backend: p.Backend, Name: p.Server}}
 	if r.LimitNs > 0 {
 		limit = min(limit, time.Duration(r.LimitNs))
 	}
 	m.ends = time.Now().Add(limit)
 	if r.Allow {
-		return m.allow(ctx, r.Restore)
+		return m.allow(ctx)
 	}
 	return m.block(ctx, r.DrainFails)
 }
@@ -100,7 +109,7 @@ func (s *Service) may(host string, r *agentv1.TrafficRequest, p deploy.Pool) (li
 			}
 		}
 		switch {
-		case r.Allow && out:
+		case r.Allow && (out || r.Restore && r.Generation == t.Gen):
 		case traffic == nil || !slices.Contains(traffic.Pools, p):
 			err = refuse(deploy.NotFound, "%s is no pool of this host's group of %s", p.Name(), r.App)
 		case r.Generation != t.Gen:
@@ -212,16 +221,8 @@ func (m *member) block(ctx context.Context, drainFails bool) error {
 	}
 }
 
-func (m *member) allow(ctx context.Context, restore bool) error {
-	// Without an outage it changes nothing, and what another coordinator wrote down is
-	// read here once it is applied.
-	if err := m.set(ctx, deploy.TrafficAllowed, nil); err != nil {
-		return err
-	}
+func (m *member) allow(ctx context.Context) error {
 	out := m.outage()
-	if out == nil && restore {
-		return m.send(&agentv1.TrafficProgress{Done: true, Text: "it was not taken out"})
-	}
 	if out != nil {
 		if err := m.b.Restore(ctx, m.at, out.Found); err != nil {
 			return m.failed(err)

@@ -122,6 +122,13 @@ func TestWhoMayMoveWhom(t *testing.T) {
 	if len(w.sets) > 0 {
 		t.Errorf("written down: %v", w.sets)
 	}
+	// A way back from a pool that nobody knows any more is no reason to stay away.
+	said, err := w.serve("h1", &agentv1.TrafficRequest{
+		Generation: 1, Allow: true, Restore: true, Pool: &agentv1.Pool{Kind: "haproxy", Balancers: "attic", Backend: "b", Server: "s"},
+	})
+	if err != nil || len(said) != 1 || !said[0].Done {
+		t.Errorf("%v, %v", said, err)
+	}
 }
 
 // Out and back, asked twice each, and what is left when the application stays down.

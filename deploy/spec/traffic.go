@@ -83,6 +83,9 @@ func (p *parser) pool(at string, f poolFile) (out deploy.Pool) {
 		if h.Server == "" {
 			out.Server = "{{.Host}}"
 		}
+		if !strings.Contains(out.Server, "{{.Host}}") {
+			p.doc.Errorf(at+".haproxy.server", "%q is the same server for every host; write for instance {{.Host}}", h.Server)
+		}
 		p.word(at+".haproxy.balancers", h.Balancers)
 		p.word(at+".haproxy.backend", p.rendered(at+".haproxy.backend", h.Backend))
 		p.word(at+".haproxy.server", p.rendered(at+".haproxy.server", out.Server))

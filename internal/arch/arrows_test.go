@@ -72,7 +72,7 @@ var arrows = map[string][]string{
 	"agent/journal": {"agent/task", "internal/durable"},
 	"agent/release": {"hooks", "internal/durable", "internal/room"},
 	"agent/probe":   {"hooks", "internal/backoff"},
-	"agent/pool":    {"internal/backoff", "internal/durable"},
+	"agent/pool":    {"internal/backoff"},
 	"agent": {
 		"agent/*", "artifacts", "artifacts/bundle", "artifacts/cache", "hooks", "proto/agent/v1",
 		"internal/rpc", "internal/identity", "internal/gossip", "internal/discover", "internal/durable", "internal/naming",
