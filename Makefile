@@ -73,7 +73,7 @@ fuzz: ## every fuzz target for FUZZTIME each (default 10s)
 	echo "fuzz: no finding"
 
 bench: ## benchmarks of the packages
-	go test -run '^$$' -bench . -benchtime 1x ./deploy
+	go test -run '^$$' -bench . -benchtime 1x ./deploy ./coordinator/state
 
 bench-agent: build ## what the agent costs, beside plain tools (3 minutes)
 	BENCH_BIN=$(CURDIR)/bin go test -count 1 -timeout 15m -run 'TestBench' -v ./agent | grep -vE '^(=== |---|ok|PASS)'

@@ -42,6 +42,8 @@ func needs() map[string]need {
 		controlv1.ControlService_DeleteGroup_FullMethodName:        ofGroup(access.Define),
 		controlv1.ControlService_RegisterRevision_FullMethodName:   ofApp(access.Push),
 
+		controlv1.ControlService_PruneRevisions_FullMethodName: prunes,
+
 		controlv1.ControlService_GetDeployment_FullMethodName:   ofDeployment(access.View),
 		controlv1.ControlService_WatchDeployment_FullMethodName: ofDeployment(access.View),
 		controlv1.ControlService_Logs_FullMethodName:            reads,
@@ -239,6 +241,15 @@ func defines(q question) (out []access.Right, err error) {
 		}
 	})
 	return out, nil
+}
+
+// prunes: what no group needs is forgotten for all of them.
+func prunes(q question) ([]access.Right, error) {
+	r := access.Right{Verb: access.Define, App: q.req.(*controlv1.PruneRevisionsRequest).App}
+	if err := q.c.operators.App(q.ctx, r.App); err != nil && !q.rights.Has(r) {
+		return nil, err
+	}
+	return []access.Right{r}, nil
 }
 
 // bounded says what a group asks for that its application may not have.

@@ -47,6 +47,7 @@ func table() rpc.Table {
 		controlv1.ControlService_SplitHost_FullMethodName:          lead,
 		controlv1.ControlService_SetHostAttributes_FullMethodName:  lead,
 		controlv1.ControlService_RegisterRevision_FullMethodName:   lead,
+		controlv1.ControlService_PruneRevisions_FullMethodName:     lead,
 		controlv1.ControlService_ForgetHost_FullMethodName:         lead,
 		controlv1.ControlService_CreateToken_FullMethodName:        lead,
 		controlv1.ControlService_ListTokens_FullMethodName:         lead, // it knows what time the log has

@@ -70,6 +70,8 @@ func (s *State) apply(e Event) error {
 		return s.targetsLeft(e)
 	case RevisionRegistered:
 		return s.revisionRegistered(e)
+	case RevisionsPruned:
+		return s.revisionsPruned(e)
 	case DeploymentCreated:
 		return s.deploymentCreated(e)
 	case GroupDeleted:
@@ -184,6 +186,8 @@ func request(e Event) (Request, string) {
 		return e.Request, "host-left " + e.Host
 	case RevisionRegistered:
 		return e.Request, "revision " + e.App + " " + e.Name + " " + string(e.Digest)
+	case RevisionsPruned:
+		return e.Request, "prune " + e.App
 	case DeploymentCreated:
 		return e.Request, fmt.Sprint("deployment ", e.App, " ", e.Group, " ", e.Revision, " ", e.Inverse, e.Fixes,
 			e.Preempt)

@@ -98,8 +98,8 @@ func everyWave(string) bool { return true }
 // bad returns the deployment that marked the revision bad, and its group: in
 // any group of the application.
 func (s *State) bad(app string, d Digest) (deployment, group string) {
-	for _, g := range sorted(s.Groups) {
-		if g.App == app && g.Bad[d] != "" {
+	for _, g := range s.groupsOf(app) {
+		if g.Bad[d] != "" {
 			return g.Bad[d], g.Name
 		}
 	}
@@ -311,11 +311,9 @@ func (s *State) succeeded(g *Group, d *Deployment) {
 		s.wentBack(g, d)
 		return
 	}
-	for _, other := range sorted(s.Groups) {
-		if other.App == g.App { // a mark is lifted by a success, wherever it was made
-			delete(other.Bad, d.Revision)
-			other.forgetGood()
-		}
+	for _, other := range s.groupsOf(g.App) { // a mark is lifted by a success, wherever it was made
+		delete(other.Bad, d.Revision)
+		other.forgetGood()
 	}
 	line := Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now}
 	g.seal(line)
@@ -346,7 +344,7 @@ func (s *State) wentBack(g *Group, d *Deployment) {
 			t.Seals = sealed(t.Seals, Seal{Deployment: d.ID, Revision: goal, At: s.Now})
 		}
 	}
-	d.undo(g)
+	s.undo(g, d)
 	if d.Undoes == "" {
 		g.seal(Seal{Deployment: d.ID, Revision: d.Revision, At: s.Now})
 	}
@@ -354,15 +352,19 @@ func (s *State) wentBack(g *Group, d *Deployment) {
 
 // undo marks the deployments that an inverse one has taken back: what it names,
 // with everything of the same revision, or all since its goal first passed.
-func (d *Deployment) undo(g *Group) {
+func (s *State) undo(g *Group, d *Deployment) {
 	passed := false
-	for _, o := range g.all {
+	for _, o := range slices.Clone(g.all) {
+		undone := false
 		switch {
 		case o.Inverse || o.Seq >= d.Seq:
 		case d.Undoes != "":
-			o.Undone = o.Undone || o.Revision == d.Leaves
+			undone = o.Revision == d.Leaves
 		case passed:
-			o.Undone = true
+			undone = true
+		}
+		if undone && !o.Undone {
+			s.rewrite(o).Undone = true
 		}
 		passed = passed || o.Revision == d.Revision && o.Status == DeploymentStatusSucceeded
 	}

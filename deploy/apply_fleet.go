@@ -13,8 +13,11 @@ func (s *State) groupDefined(e GroupDefined) error {
 		before = g.Selector
 	} else {
 		g = &Group{App: e.App, Name: e.Group, Members: map[string]bool{}, Bad: map[Digest]string{}}
+		if s.Rules >= 3 {
+			g.Since = s.Seq
+		}
 		g.derive(nil)
-		s.Groups[g.Key()] = g
+		s.addGroup(g)
 	}
 	g.Artifacts, g.Config, g.Traffic, g.Source = e.Artifacts, e.Config, e.Traffic, e.Source
 	g.NextSelector = ""
@@ -48,7 +51,7 @@ func (s *State) groupDeleted(e GroupDeleted) error {
 			s.depart(t, "the group was deleted")
 		}
 	}
-	delete(s.Groups, g.Key())
+	s.removeGroup(g)
 	return nil
 }
 
@@ -101,10 +104,7 @@ func (s *State) isolate(h *Host, on bool) {
 
 // flapped notes a coming or going; the last ones are enough to tell.
 func (s *State) flapped(h *Host) {
-	h.Flaps = append(h.Flaps, s.Now)
-	if len(h.Flaps) > flaps {
-		h.Flaps = slices.Delete(h.Flaps, 0, len(h.Flaps)-flaps)
-	}
+	h.Flaps = append(slices.Clone(h.Flaps[max(0, len(h.Flaps)+1-flaps):]), s.Now)
 	s.sortFlapping(h)
 }
 
@@ -410,10 +410,8 @@ func (s *State) revisionRegistered(e RevisionRegistered) error {
 	if !renamed {
 		return nil
 	}
-	for _, g := range sorted(s.Groups) { // assignments carry the newest name
-		if g.App == e.App {
-			s.reassignGroup(g.App, g.Name)
-		}
+	for _, g := range s.groupsOf(e.App) { // assignments carry the newest name
+		s.reassignGroup(g.App, g.Name)
 	}
 	return nil
 }

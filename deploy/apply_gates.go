@@ -87,6 +87,7 @@ func (s *State) revisionSuspected(e RevisionSuspected) error {
 	if d == nil || d.Status != DeploymentStatusSucceeded || d.Suspect != "" {
 		return refuse(Conflict, "deployment %s cannot be suspected", e.Deployment)
 	}
+	d = s.rewrite(d)
 	d.Suspect = e.Text
 	if g := s.group(d); g != nil {
 		g.Grades[d.Revision] = GradeSuspect
@@ -111,7 +112,7 @@ func (s *State) revisionProven(e RevisionProven) error {
 	g.Grades[d.Revision] = GradeProven
 	s.reassignGroup(d.App, d.Group)
 	if !d.Pruned {
-		s.record(d, Record{
+		s.record(s.rewrite(d), Record{
 			Subject: "deployment", Wave: -1, To: "proven",
 			Text: "watched for " + short(d.Config.WatchAfter) + " without suspicion",
 		})

@@ -113,6 +113,7 @@ func TestRequestsAreBoundedByNumber(t *testing.T) {
 // between drops the same.
 func TestEndedDeploymentsAreBoundedByBytes(t *testing.T) {
 	const hosts, groups, each = 6000, 3, 12
+	a := &album{t: t}
 	build := func(level int) (*deploy.State, *deploy.State) {
 		s := ruled(level)
 		var read *deploy.State
@@ -157,6 +158,7 @@ func TestEndedDeploymentsAreBoundedByBytes(t *testing.T) {
 				apply(i, deploy.DeploymentEnded{Deployment: id, Status: deploy.DeploymentStatusStopped})
 				if i == each/2 && g == 1 {
 					read = again(t, s)
+					a.images, a.wants = append(a.images, s.Image()), append(a.wants, text(t, s))
 				}
 			}
 		}
@@ -164,6 +166,7 @@ func TestEndedDeploymentsAreBoundedByBytes(t *testing.T) {
 	}
 	s, read := build(2)
 	same(t, s, read)
+	a.look("outlines")
 	whole := 0
 	for _, d := range s.Deployments {
 		if !d.Pruned {
@@ -182,6 +185,55 @@ func TestEndedDeploymentsAreBoundedByBytes(t *testing.T) {
 	for id, d := range old.Deployments {
 		if d.Pruned {
 			t.Errorf("by the rules of level 1 %s is an outline", id)
+		}
+	}
+}
+
+// TestAGroupThatIsDefinedAnew has no past: neither here, nor at a replica that has read
+// a snapshot since. A rollback must mean the same to both.
+func TestAGroupThatIsDefinedAnew(t *testing.T) {
+	s := ruled(3)
+	do := func(st *deploy.State, e deploy.Event) error {
+		return st.ApplyEntry(st.Index+1, deploy.Entry{At: st.Now + 1, Events: []deploy.Event{e}})[0]
+	}
+	c, _ := deploy.Builtin("all-at-once")
+	group := deploy.GroupDefined{App: "www", Group: "prod", Selector: "true", Config: c}
+	joined := deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h1"}}
+	for _, e := range []deploy.Event{
+		deploy.HostEnrolled{Host: "h1", Name: "h1", Zone: "a"},
+		group, joined,
+		deploy.RevisionRegistered{App: "www", Name: "v1", Digest: "sha256:1"},
+		deploy.DeploymentCreated{
+			ID: "d1", App: "www", Group: "prod", Revision: "sha256:1", Config: c,
+			Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h1"}}},
+		},
+		deploy.DeploymentStarted{Deployment: "d1"},
+		deploy.WaveStarted{Deployment: "d1"},
+		deploy.TargetsReported{Items: []deploy.Report{{
+			Host: "h1", App: "www", Counter: 1, Staged: []deploy.Digest{"sha256:1"},
+		}}},
+		deploy.PermitsGranted{Deployment: "d1", Concurrent: 1, Items: []deploy.Grant{{
+			Host: "h1", Gen: 1, Kind: deploy.PermitConditional, Goal: "sha256:1",
+		}}},
+		deploy.TargetsReported{Items: []deploy.Report{{
+			Host: "h1", App: "www", Counter: 2, Gen: 1, Result: deploy.ResultDone, Running: "sha256:1",
+			Health: deploy.HealthHealthy,
+		}}},
+		deploy.RequestMade{Deployment: "d1", Verb: deploy.VerbAbortLeave},
+		deploy.DeploymentEnded{Deployment: "d1", Status: deploy.DeploymentStatusStopped},
+		deploy.GroupDeleted{App: "www", Group: "prod"},
+		group, joined,
+	} {
+		if err := do(s, e); err != nil {
+			t.Fatalf("%s: %v", deploy.Describe(e), err)
+		}
+	}
+	read := again(t, s)
+	same(t, s, read)
+	for who, st := range map[string]*deploy.State{"who applied": s, "who read": read} {
+		_, err := st.Undoable(st.Groups["www/prod"])
+		if err == nil || !strings.Contains(err.Error(), "nothing that could be taken back was deployed") {
+			t.Errorf("%s would take back what was deployed to the group that was deleted: %v", who, err)
 		}
 	}
 }

@@ -17,6 +17,9 @@ func Check(s *State) error {
 		}
 	}
 	for key, g := range sorted(s.Groups) {
+		if at, found := s.findGroup(g.App, g.Name); !found || len(s.groups) != len(s.Groups) || s.groups[at] != g {
+			return fmt.Errorf("group %s is not where it belongs among %d of %d", key, len(s.groups), len(s.Groups))
+		}
 		if err := s.checkGroup(key, g); err != nil {
 			return err
 		}
@@ -451,14 +454,18 @@ func (s *State) sawDone(r *Report, d Digest) bool {
 // and its test after: a late report changes no task, and no task settles without
 // a report of the revision.
 func (s *State) witnessReport(r *Report) func() error {
+	t := s.Target(r.Host, r.App)
+	if t == nil || len(s.openOn(t)) == 0 {
+		return func() error { return nil }
+	}
 	was := map[string]TaskStatus{}
-	for _, d := range s.open {
-		if task := d.Tasks[r.Host]; task != nil && d.App == r.App {
+	for _, d := range s.openOn(t) {
+		if task := d.Tasks[r.Host]; task != nil {
 			was[d.ID] = task.Status
 		}
 	}
 	return func() error {
-		for _, d := range s.open {
+		for _, d := range s.openOn(t) {
 			task := d.Tasks[r.Host]
 			old, ok := was[d.ID]
 			if task == nil || !ok || task.Status == old {

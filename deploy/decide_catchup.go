@@ -2,7 +2,7 @@ package deploy
 
 // catchUps grants what targets that are behind need, group by group.
 func (d *decision) catchUps() {
-	for _, g := range sorted(d.s.Groups) {
+	for _, g := range d.s.groups {
 		if len(g.catchingUp) > 0 {
 			d.catchUpsLost(g)
 		}

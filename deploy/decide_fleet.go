@@ -113,7 +113,7 @@ func (d *decision) forget(f Fleet) {
 // suspect notes that a revision fails after its deployment has succeeded, by its
 // hosts or by its gates, and that one has been watched for long enough.
 func (d *decision) suspect() {
-	for _, g := range sorted(d.s.Groups) {
+	for _, g := range d.s.groups {
 		dep := d.s.Deployments[g.Last]
 		if dep == nil || dep.Config.WatchAfter == 0 || dep.Status != DeploymentStatusSucceeded || dep.Inverse ||
 			dep.Suspect != "" {

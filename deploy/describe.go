@@ -23,6 +23,12 @@ func Describe(e Event) string {
 		return fmt.Sprintf("TargetsLeft %s/%s %s (%s)", e.App, e.Group, list(e.Hosts), e.Cause)
 	case RevisionRegistered:
 		return fmt.Sprintf("RevisionRegistered %s %s", e.App, e.Name)
+	case RevisionsPruned:
+		var digests []string
+		for _, d := range e.Digests {
+			digests = append(digests, d.Short())
+		}
+		return fmt.Sprintf("RevisionsPruned %s %s by %s", e.App, list(digests), e.Request.Actor)
 	case HostsUnreachable:
 		var hosts []string
 		for _, i := range e.Items {

@@ -162,6 +162,14 @@ type RequestMade struct {
 	By         string   // take-over: the newer deployment; "" is the next one
 }
 
+// RevisionsPruned forgets revisions of an application that nothing needs any more; from
+// level 3 on. Those that something needs stay.
+type RevisionsPruned struct {
+	Request Request
+	App     string
+	Digests []Digest
+}
+
 // FreezeSet holds every grant in its scope, rollbacks apart, until it is lifted
 // or its time is over.
 type FreezeSet struct {
@@ -511,3 +519,4 @@ func (StagingRetried) event()     {}
 func (TasksReopened) event()      {}
 func (GatesAnswered) event()      {}
 func (RevisionSuspected) event()  {}
+func (RevisionsPruned) event()    {}

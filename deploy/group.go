@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,6 +24,9 @@ type Group struct {
 	Last      string            `json:"last,omitempty"`   // newest deployment
 	Layout    Layout            `json:"layout,omitzero"`
 	History   []Seal            `json:"history,omitempty"` // what passed, oldest first; see seal
+	// Since counts the deployments that there were when it was defined: they are of
+	// another group that had its name; from level 3 on.
+	Since uint64 `json:"since,omitempty"`
 	// NextSelector takes the place of Selector once no deployment is in flight.
 	NextSelector string `json:"next_selector,omitempty"`
 
@@ -48,7 +52,7 @@ func (g *Group) Key() string { return GroupKey(g.App, g.Name) }
 func GroupKey(app, group string) string { return app + "/" + group }
 
 // derive builds the group's indexes; its targets are counted by State.add.
-// It is given every deployment of the state, oldest first.
+// It is given its deployments, oldest first.
 func (g *Group) derive(all []*Deployment) {
 	g.use, g.all, g.open, g.good = nil, nil, nil, nil
 	g.behind, g.catchingUp, g.targets = map[string]struct{}{}, map[string]struct{}{}, map[string]*Target{}
@@ -62,12 +66,10 @@ func (g *Group) derive(all []*Deployment) {
 	if g.Grades == nil {
 		g.Grades = map[Digest]Grade{}
 	}
+	g.all = all
 	for _, d := range all {
-		if d.App == g.App && d.Group == g.Name {
-			g.all = append(g.all, d)
-			if !d.Status.Terminal() {
-				g.open = append(g.open, d)
-			}
+		if !d.Status.Terminal() {
+			g.open = append(g.open, d)
 		}
 	}
 }
@@ -155,6 +157,36 @@ func (g *Group) intend(d *Deployment) {
 			t.Drift, t.Declared, t.LeftBy = "left as it is by "+d.ID, true, d.ID
 		}
 	}
+}
+
+// addGroup files a group, removeGroup forgets it: in the map, and in order.
+func (s *State) addGroup(g *Group) {
+	s.Groups[g.Key()] = g
+	at, _ := s.findGroup(g.App, g.Name)
+	s.groups = slices.Insert(s.groups, at, g)
+}
+
+func (s *State) removeGroup(g *Group) {
+	delete(s.Groups, g.Key())
+	if at, found := s.findGroup(g.App, g.Name); found {
+		s.groups = slices.Delete(s.groups, at, at+1)
+	}
+}
+
+func (s *State) findGroup(app, name string) (int, bool) {
+	return slices.BinarySearchFunc(s.groups, name, func(g *Group, name string) int {
+		return cmp.Or(strings.Compare(g.App, app), strings.Compare(g.Name, name))
+	})
+}
+
+// groupsOf returns the groups of an application, in order.
+func (s *State) groupsOf(app string) []*Group {
+	from, _ := s.findGroup(app, "")
+	to := from
+	for to < len(s.groups) && s.groups[to].App == app {
+		to++
+	}
+	return s.groups[from:to]
 }
 
 // Newest returns the group's newest deployment that has not ended, or nil.

@@ -23,13 +23,17 @@ type Seal struct {
 // marked bad later.
 const sealMemory = 16
 
-// sealed appends to a target's history and bounds it.
+// sealed returns a target's history with one more line, bounded.
 func sealed(seals []Seal, one Seal) []Seal {
-	seals = append(seals, one)
-	if len(seals) > sealMemory {
-		seals = slices.Delete(seals, 0, len(seals)-sealMemory)
+	return append(slices.Clone(seals[max(0, len(seals)+1-sealMemory):]), one)
+}
+
+// unsealed returns a target's history without the lines that gone takes.
+func unsealed(seals []Seal, gone func(Seal) bool) []Seal {
+	if !slices.ContainsFunc(seals, gone) {
+		return seals
 	}
-	return seals
+	return slices.DeleteFunc(slices.Clone(seals), gone)
 }
 
 // seal appends to the group's history, which is in order of time and outlives
@@ -172,7 +176,7 @@ func (s *State) withdraw(g *Group, deployment string, of func(*Target) bool, in 
 	})
 	for _, t := range g.list {
 		if of(t) {
-			t.Seals = slices.DeleteFunc(t.Seals, func(seal Seal) bool { return seal.Deployment == deployment })
+			t.Seals = unsealed(t.Seals, func(seal Seal) bool { return seal.Deployment == deployment })
 		}
 	}
 	s.resortBehind(g)
@@ -188,7 +192,7 @@ func (s *State) withdrawRevision(g *Group, revision Digest, of func(*Target) boo
 	})
 	for _, t := range g.list {
 		if of(t) {
-			t.Seals = slices.DeleteFunc(t.Seals, func(seal Seal) bool { return seal.Revision == revision })
+			t.Seals = unsealed(t.Seals, func(seal Seal) bool { return seal.Revision == revision })
 		}
 	}
 	s.resortBehind(g)

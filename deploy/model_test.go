@@ -178,7 +178,7 @@ func (c *core) swap(from uint32, order [4]uint8) uint32 {
 func clone(s *deploy.State) *deploy.State {
 	out := *s
 	out.Hosts, out.Groups, out.Deployments = map[string]*deploy.Host{}, map[string]*deploy.Group{}, map[string]*deploy.Deployment{}
-	out.Requests, out.RequestLog = map[string]deploy.Answer{}, nil
+	out.Requests, out.RequestLog = map[string]*deploy.Answer{}, nil
 	out.Freezes = slices.Clone(s.Freezes)
 	for id, h := range s.Hosts {
 		x := *h

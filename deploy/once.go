@@ -2,13 +2,12 @@ package deploy
 
 import (
 	"hash/fnv"
-	"slices"
 	"strings"
 	"time"
 )
 
 // How long request ids are remembered, in FSM time, and how many; they are forgotten
-// so many at once, as the list of them is moved then.
+// so many at once.
 const (
 	requestMemory  = 24 * time.Hour
 	requestsKept   = 100_000
@@ -41,7 +40,7 @@ func (s *State) once(req Request, content string, e Event) error {
 			"look, and make it anew. If it is new, the clock of the machine that makes it is behind", req.ID)
 	}
 	err := s.apply(e)
-	a := Answer{At: s.Now, Content: sum, Index: s.Index}
+	a := &Answer{At: s.Now, Content: sum, Index: s.Index}
 	if s.Rules >= 2 {
 		a.Wall = s.Wall
 	}
@@ -49,13 +48,13 @@ func (s *State) once(req Request, content string, e Event) error {
 		a.Refusal, a.Kind = r.Text, string(r.Reason)
 	}
 	s.Requests[req.ID] = a
-	s.RequestLog = append(s.RequestLog, req.ID)
+	s.RequestLog, s.answers = append(s.RequestLog, req.ID), append(s.answers, a)
 	return err
 }
 
 // forgetRequests forgets the oldest requests, by age and by number.
 func (s *State) forgetRequests() {
-	old := func(i int) bool { return s.Now.Sub(s.Requests[s.RequestLog[i]].At) > requestMemory }
+	old := func(i int) bool { return s.Now.Sub(s.answers[i].At) > requestMemory }
 	n := 0
 	if s.Rules < 2 {
 		for n < len(s.RequestLog) && old(n) {
@@ -70,11 +69,11 @@ func (s *State) forgetRequests() {
 	if n == 0 {
 		return
 	}
-	for _, id := range s.RequestLog[:n] {
-		s.RequestFloor = max(s.RequestFloor, s.Requests[id].Wall)
+	for i, id := range s.RequestLog[:n] {
+		s.RequestFloor = max(s.RequestFloor, s.answers[i].Wall)
 		delete(s.Requests, id)
 	}
-	s.RequestLog = slices.Delete(s.RequestLog, 0, n)
+	s.RequestLog, s.answers = s.RequestLog[n:], s.answers[n:] // an image may share them: nothing is moved
 }
 
 // crockford are the digits of a ULID.

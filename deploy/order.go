@@ -13,11 +13,22 @@ import (
 // sorted iterates a map by key, the only way a map is ranged over here.
 func sorted[V any](m map[string]V) iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) {
+		if len(m) == 0 { // of most groups
+			return
+		}
 		for _, k := range slices.Sorted(maps.Keys(m)) {
 			if !yield(k, m[k]) {
 				return
 			}
 		}
+	}
+}
+
+// visit calls f with everything in a map, in an order that is chance: for what is to be
+// sorted, or filed under its key, elsewhere.
+func visit[K comparable, V any](m map[K]V, f func(K, V)) {
+	for k, v := range maps.All(m) {
+		f(k, v)
 	}
 }
 

@@ -37,7 +37,7 @@ func Questions(s *State, now Time) (due []Question, wait time.Duration) {
 			q.deployment(dep)
 		}
 	}
-	for _, g := range sorted(s.Groups) {
+	for _, g := range s.groups {
 		if dep := s.Deployments[g.Last]; dep != nil && dep.Status.Terminal() && dep.watched(g, now) {
 			for i := range dep.Waves {
 				if dep.Waves[i].Status == WaveStatusSealed {

@@ -12,7 +12,9 @@ package deploy
 //
 //	1  the first; state from before it is refused by name
 //	2  ended deployments are kept whole by bytes, request ids by number
-const RulesKnown = 2
+//	3  snapshots are written in parts; a group that is defined anew has no past;
+//	   revisions can be pruned
+const RulesKnown = 3
 
 func (s *State) rulesRaised(e RulesRaised) error {
 	if e.Level != s.Rules+1 {

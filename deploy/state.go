@@ -23,7 +23,7 @@ type State struct {
 	Groups      map[string]*Group               `json:"groups"`    // by GroupKey
 	Revisions   map[string]map[Digest]*Revision `json:"revisions"` // by application
 	Deployments map[string]*Deployment          `json:"deployments"`
-	Requests    map[string]Answer               `json:"requests"`
+	Requests    map[string]*Answer              `json:"requests"`
 	RequestLog  []string                        `json:"request_log"` // ids, oldest first
 	Freezes     []Freeze                        `json:"freezes,omitempty"`
 	Outages     []Outage                        `json:"outages,omitempty"` // of hosts in pools, by our doing
@@ -40,6 +40,8 @@ type State struct {
 	Violated func(error) `json:"-"`
 
 	open      []*Deployment // not terminal, by Seq; derived
+	answers   []*Answer     // of RequestLog; derived
+	groups    []*Group      // by application and name; derived
 	whole     wholes
 	touched   touched
 	moves     moves
@@ -84,7 +86,14 @@ func (s *State) Rebuild() {
 		s.Deployments = map[string]*Deployment{}
 	}
 	if s.Requests == nil {
-		s.Requests = map[string]Answer{}
+		s.Requests = map[string]*Answer{}
+	}
+	s.answers = make([]*Answer, len(s.RequestLog))
+	for i, id := range s.RequestLog {
+		if s.Requests[id] == nil {
+			s.Requests[id] = &Answer{}
+		}
+		s.answers[i] = s.Requests[id]
 	}
 	s.namesakes = map[string]int{}
 	for _, h := range sorted(s.Hosts) {
@@ -99,7 +108,7 @@ func (s *State) Rebuild() {
 	}
 	all := slices.SortedFunc(maps.Values(s.Deployments),
 		func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
-	s.whole = wholes{}
+	s.whole, s.groups = wholes{}, nil
 	for _, d := range all {
 		d.derive()
 		s.whole.add(d)
@@ -107,9 +116,15 @@ func (s *State) Rebuild() {
 			s.open = append(s.open, d)
 		}
 	}
+	of := map[string][]*Deployment{}
+	for _, d := range all {
+		key := GroupKey(d.App, d.Group)
+		of[key] = append(of[key], d)
+	}
 	for _, k := range slices.Sorted(maps.Keys(s.Groups)) {
 		g := s.Groups[k]
-		g.derive(all)
+		s.addGroup(g)
+		g.derive(slices.DeleteFunc(of[k], func(d *Deployment) bool { return d.Seq <= g.Since }))
 		g.placeAll(func(h string) *Target {
 			if t := s.Target(h, g.App); t != nil && t.Group == g.Name {
 				return t

@@ -138,3 +138,47 @@ func TestDecidingCostsWhatChanged(t *testing.T) {
 		t.Errorf("one report is %v allocations at 300 hosts, %v at 30,000", allocs[300], allocs[30_000])
 	}
 }
+
+// TestQuietGroupsCostNothing: neither a decision nor a deployment allocates more because
+// there are other groups.
+func TestQuietGroupsCostNothing(t *testing.T) {
+	type costs struct{ decide, deploy float64 }
+	of := map[int]costs{}
+	for _, n := range []int{30, 3000} {
+		s := deploy.NewState()
+		do := func(events ...deploy.Event) {
+			for i, err := range s.ApplyEntry(s.Index+1, deploy.Entry{Events: events}) {
+				if err != nil {
+					t.Fatalf("%s: %v", deploy.Describe(events[i]), err)
+				}
+			}
+		}
+		c, _ := deploy.Builtin("all-at-once")
+		for i := range n {
+			app, host := fmt.Sprintf("svc%04d", i), fmt.Sprintf("h%04d", i)
+			do(deploy.GroupDefined{App: app, Group: "prod", Selector: "true", Config: c},
+				deploy.HostEnrolled{Host: host, Name: host, Zone: "a"},
+				deploy.TargetsJoined{App: app, Group: "prod", Hosts: []string{host}},
+				deploy.RevisionRegistered{App: app, Name: "v1", Digest: "sha256:1"})
+		}
+		one := costs{}
+		one.decide = testing.AllocsPerRun(20, func() {
+			deploy.Decide(s, deploy.Fleet{}, s.Now)
+			deploy.NextWake(s, s.Now)
+			deploy.Questions(s, s.Now)
+		})
+		d := 0
+		one.deploy = testing.AllocsPerRun(20, func() {
+			d++
+			id := fmt.Sprintf("d%04d", d)
+			do(deploy.DeploymentCreated{
+				ID: id, App: "svc0007", Group: "prod", Revision: "sha256:1", Config: c,
+				Waves: []deploy.Wave{{Name: "all", Hosts: []string{"h0007"}}},
+			}, deploy.RequestMade{Deployment: id, Verb: deploy.VerbAbortLeave})
+		})
+		of[n] = one
+	}
+	if of[30] != of[3000] {
+		t.Errorf("allocations among 30 groups: %v, among 3,000: %v", of[30], of[3000])
+	}
+}

@@ -1,6 +1,9 @@
 package deploy
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // How much FSM time a change of leader may cost: where a deployment or a host waits
 // for a time; where nothing but the end of a freeze is waited for, which may be months
@@ -19,10 +22,10 @@ func NextWake(s *State, now Time) (at Time, within time.Duration, ok bool) {
 	for _, dep := range s.open {
 		w.deployment(s, dep)
 	}
-	for _, g := range sorted(s.Groups) {
+	for _, g := range s.groups {
 		w.group(s, g)
 	}
-	for id := range sorted(s.flapping) {
+	for id := range maps.Keys(s.flapping) {
 		if h := s.Hosts[id]; len(h.Flaps) > 0 && h.Quarantine == flapCause {
 			w.at(h.Flaps[len(h.Flaps)-1].Add(flapWindow))
 		}
@@ -125,7 +128,7 @@ func (w *wake) group(s *State, g *Group) {
 	if dep := s.Deployments[g.Last]; dep != nil && dep.watched(g, w.now) {
 		w.at(dep.EndedAt.Add(dep.Config.WatchAfter))
 	}
-	for host := range sorted(g.catchingUp) {
+	for host := range maps.Keys(g.catchingUp) { // the first moment is the same in any order
 		t := g.targets[host]
 		if t.Permit != PermitNone {
 			w.at(t.GrantedAt.Add(limits.Task))
@@ -134,7 +137,7 @@ func (w *wake) group(s *State, g *Group) {
 			}
 		}
 	}
-	for host := range sorted(g.behind) {
+	for host := range maps.Keys(g.behind) {
 		if t := g.targets[host]; t.RetryAt > 0 {
 			w.at(t.RetryAt)
 		}

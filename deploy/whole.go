@@ -46,10 +46,32 @@ func (w *wholes) remove(d *Deployment) {
 	}
 }
 
+// rewrite returns a copy of a deployment that has ended, which takes its place, to be
+// changed: but for what gates answer of the newest of a group, nothing of what has
+// ended is changed in place, as an image may share it. One in flight is returned itself.
+func (s *State) rewrite(d *Deployment) *Deployment {
+	if !d.Status.Terminal() {
+		return d
+	}
+	c := *d
+	s.Deployments[d.ID] = &c
+	if at, found := slices.BinarySearchFunc(s.whole.list, d, byEnd); found {
+		s.whole.list[at] = &c
+	}
+	if g := s.group(d); g != nil {
+		bySeq := func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) }
+		if at, found := slices.BinarySearchFunc(g.all, d, bySeq); found {
+			g.all[at] = &c
+		}
+	}
+	return &c
+}
+
 // outline drops tasks, hosts and records of an ended deployment.
 func (s *State) outline(d *Deployment) {
 	s.whole.remove(d)
-	d.Pruned, d.Tasks, d.Records = true, nil, nil
+	d = s.rewrite(d)
+	d.Pruned, d.Tasks, d.Records, d.Waves = true, nil, nil, slices.Clone(d.Waves)
 	for i := range d.Waves {
 		d.Waves[i].Hosts, d.Waves[i].Watch = nil, nil
 	}

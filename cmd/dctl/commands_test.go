@@ -141,6 +141,12 @@ func TestInitLintApplyPush(t *testing.T) {
 	if second.Files != 6 || second.Digest == first.Digest {
 		t.Errorf("%+v", second)
 	}
+	for range 2 { // a dry run changes nothing
+		got := step(0, "revisions", "prune", "--app", "www", "--keep", "1", "--dry-run")
+		if !strings.HasPrefix(got.out, "v1 ") || !strings.Contains(got.out, "1 revision of www would be forgotten, 1 stay") {
+			t.Errorf("pruned %s", got.out)
+		}
+	}
 	step(0, "revisions", "verify", "v2", "--app", "www")
 	step(2, "revisions", "verify", "v3", "--app", "www")
 	must(t, os.WriteFile(filepath.Join(dir, "appspec.yml"), []byte("version: 0.0\nos: windows\n"), 0o644))

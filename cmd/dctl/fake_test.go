@@ -271,6 +271,20 @@ func (f *fake) ListRevisions(_ context.Context,
 	return out, f.fail
 }
 
+// PruneRevisions forgets all but the newest, which are the first.
+func (f *fake) PruneRevisions(_ context.Context,
+	r *controlv1.PruneRevisionsRequest,
+) (*controlv1.PruneRevisionsResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	keep := min(int(r.Keep), len(f.revisions))
+	out := &controlv1.PruneRevisionsResponse{Pruned: f.revisions[keep:], Kept: int32(keep)}
+	if !r.DryRun {
+		f.revisions = f.revisions[:keep]
+	}
+	return out, f.fail
+}
+
 func (f *fake) ListHosts(context.Context, *controlv1.ListHostsRequest) (*controlv1.ListHostsResponse, error) {
 	return &controlv1.ListHostsResponse{Hosts: f.hosts}, f.fail
 }

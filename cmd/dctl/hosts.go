@@ -213,6 +213,9 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 		fmt.Fprintln(w, output.Line("revoked by "+h.Revoked))
 	}
 	fmt.Fprintln(w, output.Line("labels: "+strings.Join(pairs(h.GetLabels()), " ")))
+	if len(h.GetOutOf()) > 0 {
+		fmt.Fprintln(w, output.Line("taken out of "+strings.Join(h.OutOf, ", ")))
+	}
 	if len(h.GetNamesakes()) > 0 {
 		fmt.Fprintln(w, output.Line("of the same name: "+strings.Join(h.Namesakes, ", ")))
 	}

@@ -17,7 +17,7 @@ import (
 
 func (c *cli) revisionsCommand() *cobra.Command {
 	return family("revisions", "What can be deployed", c.revisionsPush(), c.revisionsList(), c.revisionsShow(),
-		c.revisionsVerify())
+		c.revisionsVerify(), c.revisionsPrune())
 }
 
 func (c *cli) revisionsList() *cobra.Command {
@@ -175,4 +175,44 @@ func (cl *client) store(ctx context.Context, app, url string) (artifacts.Store, 
 	}
 	name, _, _ := strings.Cut(url, "?")
 	return waitingStore{store, cl.cli, name}, nil
+}
+
+func (c *cli) revisionsPrune() *cobra.Command {
+	var app string
+	var keep int32
+	var dry bool
+	cmd := &cobra.Command{
+		Use: "prune --app APP", Short: "Forget old revisions that nothing needs", Args: upTo(0),
+		Example: "dctl revisions prune --app www --keep 50 --dry-run",
+	}
+	c.appFlag(cmd, &app)
+	cmd.Flags().Int32Var(&keep, "keep", 100, "so many of the newest stay in any case")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say which")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := need(cmd, "app", app); err != nil {
+			return err
+		}
+		return c.with(func(cl *client) error {
+			out, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.PruneRevisions,
+				&controlv1.PruneRevisionsRequest{Mutation: cl.mutation(""), App: app, Keep: keep, DryRun: dry})
+			if err != nil {
+				return err
+			}
+			return c.show(out, func(w io.Writer) { printPruned(w, app, dry, out) })
+		})
+	}
+	return cmd
+}
+
+func printPruned(w io.Writer, app string, dry bool, out *controlv1.PruneRevisionsResponse) {
+	did := "forgotten"
+	if dry {
+		did = "would be forgotten"
+	}
+	for _, r := range out.Pruned {
+		fmt.Fprintln(w, output.Line(fmt.Sprintf("%s %s, pushed %s", strings.Join(revisionNames(r), ", "),
+			shortDigest(r.Digest), output.Moment(r.AtMs))))
+	}
+	fmt.Fprintln(w, output.Line(fmt.Sprintf("%s of %s %s, %d stay; bundles stay in their store",
+		output.Count(len(out.Pruned), "revision"), app, did, out.Kept)))
 }

@@ -132,3 +132,62 @@ func TestChangedWords(t *testing.T) {
 		}
 	}
 }
+
+// TestASnapshotThatWasBeingRemoved: a node that was killed while raft removed an old
+// snapshot starts. One that lacks a file and that nothing replaces is damage.
+func TestASnapshotThatWasBeingRemoved(t *testing.T) {
+	for _, file := range []string{"meta.json", "state.bin"} {
+		dir := t.TempDir()
+		n, _ := openNode(t, dir, "a", "127.0.0.1:0")
+		if err := n.Bootstrap(); err != nil {
+			t.Fatal(err)
+		}
+		leads(t, n)
+		old := filepath.Join(t.TempDir(), "old")
+		for i := range 3 {
+			propose(t, n, fmt.Sprint("word", i))
+			if err := n.Snapshot(); err != nil {
+				t.Fatal(err)
+			}
+			if i > 0 {
+				continue
+			}
+			list, err := filepath.Glob(filepath.Join(dir, "snapshots", "*-*-*"))
+			if err != nil || len(list) != 1 {
+				t.Fatal(list, err)
+			}
+			old = filepath.Join(old, filepath.Base(list[0]))
+			if err := os.CopyFS(old, os.DirFS(list[0])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+		back := filepath.Join(dir, "snapshots", filepath.Base(old)) // as raft would have left it
+		if err := errors.Join(os.CopyFS(back, os.DirFS(old)), os.Remove(filepath.Join(back, file))); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := serves(t, dir); err != nil || !strings.Contains(got, "word2") {
+			t.Errorf("without %s of a snapshot that was being removed: %q, %v", file, got, err)
+		}
+		if _, err := os.Stat(back); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the rest is there: %v", err)
+		}
+		kept, err := filepath.Glob(filepath.Join(dir, "snapshots", "*-*-*"))
+		if err != nil || len(kept) != snapshots {
+			t.Fatal(kept, err)
+		}
+		for _, one := range kept {
+			broken := t.TempDir()
+			if err := errors.Join(os.CopyFS(broken, os.DirFS(dir)),
+				os.Remove(filepath.Join(broken, "snapshots", filepath.Base(one), file))); err != nil {
+				t.Fatal(err)
+			}
+			var damaged *Damaged
+			if _, err := serves(t, broken); !errors.As(err, &damaged) {
+				t.Errorf("without %s of one of the two newest snapshots: %v", file, err)
+			}
+		}
+	}
+}

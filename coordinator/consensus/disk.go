@@ -49,6 +49,8 @@ type disk struct {
 	closed   chan struct{}
 	watching sync.WaitGroup // watch and its probes
 
+	newest entries
+
 	mu      sync.Mutex
 	failed  error  // why the node ends, nil when it does not
 	full    error  // why, nil when it is not
@@ -137,6 +139,9 @@ func (d *disk) StoreLog(l *raft.Log) error { return d.StoreLogs([]*raft.Log{l}) 
 // leader whose log is cut while it reads may send it, and StoreLogs takes it for
 // no entry.
 func (d *disk) GetLog(index uint64, l *raft.Log) error {
+	if d.newest.get(index, l) {
+		return nil
+	}
 	err := guarded(func() error { return d.logFile.GetLog(index, l) })
 	if err == nil {
 		err = unsum(index, l)
@@ -185,6 +190,7 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 		return err
 	}
 	d.stored(logs, size)
+	d.newest.stored(logs)
 	return nil
 }
 
@@ -202,6 +208,7 @@ func (d *disk) beginAfterGap(logs []*raft.Log) error {
 
 // DeleteRange implements raft.LogStore.
 func (d *disk) DeleteRange(from, to uint64) error {
+	d.newest.forget()
 	return d.write(func() error { return d.logFile.DeleteRange(from, to) })
 }
 

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -84,34 +86,71 @@ func (s *shots) damaged(id string, err error) error {
 	return &Damaged{File: filepath.Join(s.dir, id), What: "the snapshot", Err: err}
 }
 
-// verify opens every snapshot: those that raft overlooks too.
+// verify opens every snapshot: those that raft overlooks too. Raft removes those that are
+// older than the newest ones file by file, and may have been killed over it: such a rest
+// is removed. Without as many whole ones that are newer, it is damage.
 func (s *shots) verify() error {
 	all, err := os.ReadDir(s.dir)
 	if err != nil {
 		return fmt.Errorf("read the list of snapshots: %w", err)
 	}
+	var whole []string
+	rests := map[string]error{}
 	for _, e := range all {
 		if !e.IsDir() || strings.HasSuffix(e.Name(), ".tmp") {
 			continue
 		}
-		var m raft.SnapshotMeta
-		text, err := os.ReadFile(filepath.Join(s.dir, e.Name(), "meta.json"))
-		if err == nil {
-			err = json.Unmarshal(text, &m)
+		switch err := s.look(e.Name()); {
+		case errors.Is(err, fs.ErrNotExist):
+			rests[e.Name()] = err
+		case err != nil:
+			return err
+		default:
+			whole = append(whole, e.Name())
 		}
-		if err == nil && (m.ID != e.Name() || m.Version != raft.SnapshotVersionMax) {
-			err = fmt.Errorf("its meta.json is of %q, version %d", m.ID, m.Version)
-		}
-		if err != nil {
-			return s.damaged(e.Name(), err)
-		}
-		_, r, err := s.Open(m.ID)
-		if err != nil {
+	}
+	for name, err := range rests {
+		newer := slices.DeleteFunc(slices.Clone(whole), func(other string) bool { return !newerShot(other, name) })
+		if len(newer) < snapshots {
 			return err
 		}
-		if err := r.Close(); err != nil {
-			return s.damaged(m.ID, err)
+		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
+			return fmt.Errorf("remove the rest of a snapshot: %w", err)
 		}
 	}
 	return nil
+}
+
+// look reads one snapshot.
+func (s *shots) look(name string) error {
+	var m raft.SnapshotMeta
+	text, err := os.ReadFile(filepath.Join(s.dir, name, "meta.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &m)
+	}
+	if err == nil && (m.ID != name || m.Version != raft.SnapshotVersionMax) {
+		err = fmt.Errorf("its meta.json is of %q, version %d", m.ID, m.Version)
+	}
+	if err != nil {
+		return s.damaged(name, err)
+	}
+	_, r, err := s.Open(name)
+	if err != nil {
+		return err
+	}
+	if err := r.Close(); err != nil {
+		return s.damaged(name, err)
+	}
+	return nil
+}
+
+// newerShot compares names as raft does: by term, index and time.
+func newerShot(a, b string) bool {
+	var x, y [3]uint64
+	for name, to := range map[string]*[3]uint64{a: &x, b: &y} {
+		if n, err := fmt.Sscanf(name, "%d-%d-%d", &to[0], &to[1], &to[2]); n != 3 || err != nil {
+			return false
+		}
+	}
+	return slices.Compare(x[:], y[:]) > 0
 }

@@ -307,6 +307,33 @@ func (s *Service) ListRevisions(ctx context.Context,
 	return out, err
 }
 
+// PruneRevisions forgets what nothing needs, beyond the newest.
+func (s *Service) PruneRevisions(ctx context.Context,
+	r *controlv1.PruneRevisionsRequest,
+) (*controlv1.PruneRevisionsResponse, error) {
+	if r.App == "" || r.Keep < 0 {
+		return nil, refuse(deploy.Invalid, "name the application, and how many of its newest revisions stay, 0 or more")
+	}
+	out := &controlv1.PruneRevisionsResponse{}
+	var digests []deploy.Digest
+	s.view(ctx, func(st seen) {
+		all, needed := revisions(st, r.App), st.Needed(r.App)
+		for i, rev := range all {
+			if i >= int(r.Keep) && needed[rev.Digest] == "" {
+				digests = append(digests, rev.Digest)
+				out.Pruned = append(out.Pruned, revisionView(st, rev))
+			}
+		}
+		out.Kept = int32(len(all) - len(digests))
+	})
+	var err error
+	if len(digests) > 0 && !r.DryRun {
+		err = s.propose(ctx, deploy.RevisionsPruned{Request: s.request(ctx, r.Mutation), App: r.App, Digests: digests})
+	}
+	out.Index = s.index()
+	return out, err
+}
+
 // anyGroup returns a group of the application; without one, an empty group, so
 // that names still resolve.
 func anyGroup(st seen, app string) *deploy.Group {
@@ -380,6 +407,11 @@ func (s *Service) hostView(st seen, h *deploy.Host) *controlv1.Host {
 	for _, id := range st.named(h.Name) {
 		if id != h.ID {
 			out.Namesakes = append(out.Namesakes, id)
+		}
+	}
+	for _, o := range st.Outages {
+		if o.Host == h.ID {
+			out.OutOf = append(out.OutOf, o.App+": "+o.Pool.Name())
 		}
 	}
 	if h.Says != nil {

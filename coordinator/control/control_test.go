@@ -105,6 +105,39 @@ func TestRevisionNames(t *testing.T) {
 	}
 }
 
+// TestPruneRevisions: the newest stay, and what something needs; before every coordinator
+// knows the fact it is refused.
+func TestPruneRevisions(t *testing.T) {
+	w := newWorld(t)
+	prune := func(keep int32, dry bool) (*controlv1.PruneRevisionsResponse, error) {
+		return w.c.PruneRevisions(t.Context(), &controlv1.PruneRevisionsRequest{
+			Mutation: &controlv1.Mutation{RequestId: fmt.Sprint("p", w.s.Index)}, App: "www", Keep: keep, DryRun: dry,
+		})
+	}
+	_, err := prune(0, false)
+	w.refused(err, deploy.Conflict, "not every coordinator knows")
+	w.apply(deploy.RulesRaised{Level: 2})
+	w.apply(deploy.RulesRaised{Level: 3})
+	if _, err := w.create("v3", "r"); err != nil { // the last one
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		keep         int32
+		dry          bool
+		pruned, stay int
+	}{{3, false, 0, 3}, {2, false, 0, 3}, {1, true, 1, 3}, {1, false, 1, 2}, {1, false, 0, 2}, {0, false, 1, 1}} {
+		out, err := prune(x.keep, x.dry)
+		if err != nil || len(out.Pruned) != x.pruned || len(w.s.Revisions["www"]) != x.stay {
+			t.Errorf("keep %d, dry run %t: %v, %v, %d stay", x.keep, x.dry, out, err, len(w.s.Revisions["www"]))
+		}
+	}
+	if w.s.Revisions["www"][digest(3)] == nil {
+		t.Error("what a deployment in flight brings was pruned")
+	}
+	_, err = w.c.PruneRevisions(t.Context(), &controlv1.PruneRevisionsRequest{App: "www", Keep: -1})
+	w.refused(err, deploy.Invalid, "0 or more")
+}
+
 func (w *world) create(rev, request string) (*controlv1.CreateDeploymentResponse, error) {
 	return w.c.CreateDeployment(w.Context(), &controlv1.CreateDeploymentRequest{
 		Mutation: &controlv1.Mutation{RequestId: request}, App: "www", Revision: rev,

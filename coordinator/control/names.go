@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sort"
@@ -27,7 +28,9 @@ func revisions(st seen, app string) []*deploy.Revision {
 		return nil
 	}
 	out := slices.Collect(maps.Values(st.Revisions[app]))
-	sort.Slice(out, func(i, j int) bool { return out[i].Index > out[j].Index })
+	slices.SortFunc(out, func(a, b *deploy.Revision) int {
+		return cmp.Or(cmp.Compare(b.Index, a.Index), cmp.Compare(a.Digest, b.Digest))
+	})
 	return out
 }
 

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -114,8 +115,16 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
+// do applies a fact. An image of what was before stays, whatever comes after it.
 func (c *cluster) do(e ClusterEvent) error {
 	c.Helper()
+	image, want := c.s.image(), full(c.T, c.s)
+	c.Cleanup(func() {
+		var got bytes.Buffer
+		if err := image.write(&got); err != nil || !bytes.Equal(got.Bytes(), want) {
+			c.Errorf("the image before %T is not what there was: %v\n%s\n%s", e, err, want, got.Bytes())
+		}
+	})
 	c.index++
 	return apply(c.T, c.s, c.index, Entry{
 		Entry: deploy.Entry{At: c.now, Wall: c.wall}, Cluster: []ClusterEvent{e},

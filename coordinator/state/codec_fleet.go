@@ -57,6 +57,10 @@ func encodeFleetFact(e deploy.Event) *statev1.Event {
 		}}}
 	case deploy.TargetsReported:
 		return &statev1.Event{Fact: &statev1.Event_TargetsReported{TargetsReported: &statev1.TargetsReported{Items: each(e.Items, encodeReport)}}}
+	case deploy.RevisionsPruned:
+		return &statev1.Event{Fact: &statev1.Event_RevisionsPruned{RevisionsPruned: &statev1.RevisionsPruned{
+			Request: encodeRequest(e.Request), App: e.App, Digests: texts(e.Digests),
+		}}}
 	case deploy.RevisionRegistered:
 		return &statev1.Event{Fact: &statev1.Event_RevisionRegistered{RevisionRegistered: &statev1.RevisionRegistered{
 			Request: encodeRequest(e.Request), App: e.App, Name: e.Name, Digest: string(e.Digest),
@@ -111,6 +115,9 @@ func decodeFleetFact(p *statev1.Event) deploy.Event {
 		return deploy.TargetsLeft{App: e.App, Group: e.Group, Hosts: e.Hosts, Cause: e.Cause}
 	case *statev1.Event_TargetsReported:
 		return deploy.TargetsReported{Items: each(f.TargetsReported.Items, decodeReport)}
+	case *statev1.Event_RevisionsPruned:
+		e := f.RevisionsPruned
+		return deploy.RevisionsPruned{Request: decodeRequest(e.Request), App: e.App, Digests: digests(e.Digests)}
 	case *statev1.Event_RevisionRegistered:
 		e := f.RevisionRegistered
 		return deploy.RevisionRegistered{

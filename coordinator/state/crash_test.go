@@ -70,8 +70,19 @@ func writeForEver(dir string) error {
 	if err != nil {
 		return err
 	}
-	next := 0
-	s.View(func(st *deploy.State) { next = len(st.Hosts) })
+	next, rules := 0, 0
+	s.View(func(st *deploy.State) { next, rules = len(st.Hosts), st.Rules })
+	for ; rules < deploy.RulesKnown; rules++ { // by which snapshots are written
+		b, err := state.Encode(state.Entry{Entry: deploy.Entry{
+			Rules: rules, Events: []deploy.Event{deploy.RulesRaised{Level: rules + 1}},
+		}})
+		if err != nil {
+			return err
+		}
+		if _, err := n.Propose(context.Background(), b); err != nil {
+			return err
+		}
+	}
 	for ; ; next++ {
 		host := fmt.Sprint("h", next)
 		b, err := state.Encode(state.Entry{Entry: deploy.Entry{Rules: 1, At: deploy.Time(next), Events: []deploy.Event{

@@ -1,16 +1,11 @@
 package state
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/groundswell/groundswell/deploy"
 )
-
-// format is the version of the snapshot's encoding; 1 had no rules.
-const format = 2
 
 // ErrBefore is state that was written before logs had rules.
 var ErrBefore = errors.New("it was written before logs had rules, and no release reads it; begin anew: " +
@@ -43,24 +38,4 @@ func CheckEntry(data []byte, known int) error {
 		}
 	}
 	return checkRules(rules, known)
-}
-
-// CheckSnapshot says whether a build that knows rules up to a level may restore
-// a snapshot.
-func CheckSnapshot(r io.Reader, known int) error {
-	in := snapshot{State: deploy.NewState(), Cluster: &Cluster{}}
-	if err := json.NewDecoder(r).Decode(&in); err != nil {
-		return fmt.Errorf("decode snapshot: %w", err)
-	}
-	return in.check(known)
-}
-
-func (s *snapshot) check(known int) error {
-	switch {
-	case s.Format > format || s.State == nil || s.Cluster == nil:
-		return fmt.Errorf("snapshot has format %d, this coordinator reads %d; upgrade it", s.Format, format)
-	case s.Format < format:
-		return ErrBefore
-	}
-	return checkRules(s.State.Rules, known)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/groundswell/groundswell/deploy"
 )
@@ -61,6 +62,7 @@ func every() []deploy.Event {
 		deploy.StagingRetried{},
 		deploy.TasksReopened{},
 		deploy.GatesAnswered{},
+		deploy.RevisionsPruned{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()
@@ -198,8 +200,16 @@ func history(t *testing.T, s *Store) {
 	}
 }
 
+// TestSnapshotIsTheWholeState: in either format.
 func TestSnapshotIsTheWholeState(t *testing.T) {
+	for level := 1; level <= deploy.RulesKnown; level++ {
+		snapshotIsTheWholeState(t, level)
+	}
+}
+
+func snapshotIsTheWholeState(t *testing.T, level int) {
 	s := New(deploy.RulesKnown)
+	s.state.Rules = level
 	history(t, s)
 	before, err := s.Encode()
 	if err != nil {
@@ -239,11 +249,31 @@ func TestBadSnapshotChangesNothing(t *testing.T) {
 	s := New(deploy.RulesKnown)
 	history(t, s)
 	before, _ := s.Encode()
-	for _, text := range []string{
-		"", "{", `{"format":3}`, "null", `{"format":1,"state":null}`,
-		`{"format":2,"state":{"rules":9},"cluster":{}}`,
-	} {
-		if err := s.Restore(io.NopCloser(bytes.NewReader([]byte(text)))); err == nil {
+	texts := []string{
+		"", "{", `{"format":3}`, "null", `{"format":1,"state":null}`, `{"format":2,"state":{"rules":9},"cluster":{}}`,
+		`{"format":3,"rules":9}`, `{"format":4,"rules":1}`,
+	}
+	inParts := New(deploy.RulesKnown)
+	inParts.state.Rules = deploy.RulesKnown
+	history(t, inParts)
+	good := encode(t, inParts)
+	for at := range good {
+		texts = append(texts, string(good[:at]))
+		bad, back := bytes.Clone(good), New(deploy.RulesKnown)
+		bad[at] ^= 1
+		err := back.Restore(io.NopCloser(bytes.NewReader(bad)))
+		if err == nil && !bytes.Equal(encode(t, back), good) { // a bit of padding may be another
+			t.Errorf("a snapshot with byte %d changed was accepted", at)
+		}
+	}
+	var body bytes.Buffer
+	z, _ := zstd.NewWriter(&body)
+	fmt.Fprintf(z, `{"state":{"rules":%d},"cluster":{}}{"parts":2}`, deploy.RulesKnown)
+	_ = z.Close()
+	texts = append(texts, fmt.Sprintf("{\"format\":3,\"rules\":%d}\n%s", deploy.RulesKnown, body.Bytes()))
+	for _, text := range texts {
+		err := s.Restore(io.NopCloser(bytes.NewReader([]byte(text))))
+		if err == nil {
 			t.Errorf("snapshot %q was accepted", text)
 		}
 	}

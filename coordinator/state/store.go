@@ -4,9 +4,7 @@ package state
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 
@@ -29,6 +27,7 @@ type Store struct {
 	changed chan struct{} // closed and replaced at each applied entry
 	watches watches
 	windows windows
+	frames  frames
 	known   int // highest level of rules that this build applies
 
 	// Report is called with every invariant that an entry breaks; any is a bug.
@@ -187,66 +186,3 @@ func (s *Store) applyFacts(index uint64, e Entry) []error {
 	}
 	return refusals
 }
-
-// snapshot is the encoded form. Maps are encoded by sorted key, so equal states
-// have equal bytes.
-type snapshot struct {
-	Format  int           `json:"format"`
-	State   *deploy.State `json:"state"`
-	Cluster *Cluster      `json:"cluster"`
-}
-
-// Encode returns the canonical bytes of the state.
-func (s *Store) Encode() ([]byte, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	b, err := json.Marshal(snapshot{Format: format, State: s.state, Cluster: s.cluster})
-	if err != nil {
-		return nil, fmt.Errorf("encode snapshot: %w", err)
-	}
-	return b, nil
-}
-
-// Snapshot implements raft.FSM.
-func (s *Store) Snapshot() (raft.FSMSnapshot, error) {
-	b, err := s.Encode()
-	if err != nil {
-		return nil, err
-	}
-	return encoded(b), nil
-}
-
-// Restore implements raft.FSM. On an error the state is what it was.
-func (s *Store) Restore(r io.ReadCloser) error {
-	defer r.Close()
-	in := snapshot{State: deploy.NewState(), Cluster: &Cluster{}}
-	if err := json.NewDecoder(r).Decode(&in); err != nil {
-		return fmt.Errorf("decode snapshot: %w", err)
-	}
-	if err := in.check(s.known); err != nil {
-		return err
-	}
-	in.State.Rebuild()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	in.State.Violated, in.State.Amend = s.violated, s.state.Amend
-	s.state, s.cluster = in.State, in.Cluster
-	s.windows.restored()
-	close(s.changed)
-	s.changed = make(chan struct{})
-	s.watches.reached(s.state.Index)
-	s.watches.wakeAll()
-	return nil
-}
-
-type encoded []byte
-
-func (e encoded) Persist(sink raft.SnapshotSink) error {
-	if _, err := sink.Write(e); err != nil {
-		_ = sink.Cancel() // the write's error says more
-		return fmt.Errorf("write snapshot: %w", err)
-	}
-	return sink.Close()
-}
-
-func (encoded) Release() {}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -64,6 +65,57 @@ func encode(t *testing.T, s *Store) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// full encodes the state itself, not an image of it.
+func full(t *testing.T, s *Store) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := (whole{Format: formatJSON, State: s.state, Cluster: s.cluster}).write(&b, &frames{}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// sink is where raft has a snapshot written.
+type sink struct{ bytes.Buffer }
+
+func (*sink) Close() error  { return nil }
+func (*sink) Cancel() error { return nil }
+func (*sink) ID() string    { return "" }
+
+// TestSnapshotsUnderLoad: what is written while entries are applied is, byte for byte,
+// the state at the entry that it was taken at.
+func TestSnapshotsUnderLoad(t *testing.T) {
+	var writing sync.WaitGroup
+	taken := 0
+	for level := 1; level <= deploy.RulesKnown; level++ {
+		for _, g := range readGolden(t, fmt.Sprintf("testdata/rules%d.log.gz", level)) {
+			s := New(deploy.RulesKnown)
+			for i, data := range g.Entries {
+				s.Apply(&raft.Log{Index: uint64(i + 1), Data: data})
+				if i%17 != 16 {
+					continue
+				}
+				want := full(t, s)
+				shot, err := s.Snapshot()
+				if err != nil {
+					t.Fatal(err)
+				}
+				taken++
+				writing.Go(func() {
+					var got sink
+					if err := shot.Persist(&got); err != nil || !bytes.Equal(got.Bytes(), want) {
+						t.Errorf("%s: the snapshot at entry %d is not the state: %v", g.Name, i+1, err)
+					}
+				})
+			}
+		}
+	}
+	writing.Wait()
+	if taken < 300 {
+		t.Errorf("only %d snapshots were taken", taken)
+	}
 }
 
 // TestAChangedHostShows: a host that is something else in one replica's memory is

@@ -279,13 +279,18 @@ const (
 // nobody anything.
 func (s *Service) Reassert(ctx context.Context) error {
 	for backoff.Pause(ctx, reassert) {
-		var all []deploy.Outage
-		s.o.View(func(st *deploy.State) { all = slices.Clone(st.Outages) })
-		for _, o := range all {
-			s.assert(ctx, o)
-		}
+		s.Assert(ctx)
 	}
 	return nil
+}
+
+// Assert is one round of Reassert.
+func (s *Service) Assert(ctx context.Context) {
+	var all []deploy.Outage
+	s.o.View(func(st *deploy.State) { all = slices.Clone(st.Outages) })
+	for _, o := range all {
+		s.assert(ctx, o)
+	}
 }
 
 func (s *Service) assert(ctx context.Context, o deploy.Outage) {
@@ -296,6 +301,15 @@ func (s *Service) assert(ctx context.Context, o deploy.Outage) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	at := haproxy.Server{Backend: o.Pool.Backend, Name: o.Pool.Server}
+	if !o.Allowed && s.orphaned(o) {
+		err := s.o.Propose(ctx, deploy.TrafficSet{Host: o.Host, App: o.App, Pool: o.Pool, Stage: deploy.TrafficAllowed})
+		if err == nil {
+			err = b.Restore(ctx, at, o.Found)
+		}
+		s.o.Log.Info("a host is put back into a pool that its group does not have any more", "pool", o.Pool.Name(),
+			"host", o.Host, "error", err)
+		return
+	}
 	if !o.Allowed {
 		forgot, err := b.Out(ctx, at)
 		if forgot > 0 {
@@ -312,6 +326,20 @@ func (s *Service) assert(ctx context.Context, o deploy.Outage) {
 			Host: o.Host, App: o.App, Pool: o.Pool, Stage: deploy.TrafficRestored,
 		}) // else in the next round
 	}
+}
+
+// orphaned reports whether nobody will ask for the way back: the pool is none of the
+// target's any more, and no generation is open that may still ask.
+func (s *Service) orphaned(o deploy.Outage) (yes bool) {
+	s.o.View(func(st *deploy.State) {
+		t := st.Target(o.Host, o.App)
+		if t == nil || t.Open {
+			return
+		}
+		traffic := st.TrafficOf(t)
+		yes = traffic == nil || !slices.Contains(traffic.Pools, o.Pool)
+	})
+	return yes
 }
 
 // Doubts says why hosts could not be taken out of pools that coordinators drive: no

@@ -183,3 +183,27 @@ func TestMoves(t *testing.T) {
 		t.Errorf("doubts: %v", err)
 	}
 }
+
+// A group that has a pool no more keeps no host out of it.
+func TestAPoolThatIsNoMore(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer app.Close()
+	b := haproxytest.New(t)
+	b.Serve("web-1 " + app.Listener.Addr().String())
+	w := newWorld(t, b.API)
+	if _, err := w.serve("h1", &agentv1.TrafficRequest{Generation: 1}); err != nil {
+		t.Fatal(err)
+	}
+	w.s.Groups["www/prod"].Traffic = nil
+	w.svc.Assert(t.Context())
+	if b.Ready() > 0 {
+		t.Error("put back while its task is open")
+	}
+	w.s.Target("h1", "www").Open = false
+	for end := time.Now().Add(10 * time.Second); len(w.s.Outages) > 0 || b.Ready() == 0; time.Sleep(20 * time.Millisecond) {
+		w.svc.Assert(t.Context())
+		if time.Now().After(end) {
+			t.Fatalf("outages %+v, %d ready", w.s.Outages, b.Ready())
+		}
+	}
+}

@@ -29,7 +29,7 @@ func (w *World) deliver(e deploy.Event) {
 		deploy.WaveReverted, deploy.DeploymentEnded, deploy.DeploymentPaused, deploy.HostsReleased, deploy.TargetMoved,
 		deploy.BakeStarted,
 		deploy.StagingRetried, deploy.TasksReopened, deploy.RevertExtended, deploy.RevisionSuspected,
-		deploy.RevisionProven:
+		deploy.RevisionProven, deploy.RevisionsPruned:
 		for _, id := range w.order {
 			w.assign(id)
 		}

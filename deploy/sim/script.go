@@ -28,10 +28,10 @@ type Session struct {
 	answers map[string]deploy.Verdict // of gates, by name and by name and key
 }
 
-// NewSession returns a session on a new world without random faults.
+// NewSession returns a session on a new world without random faults, by the newest rules.
 func NewSession(seed uint64) *Session {
 	s := &Session{World: New(seed, Faults{}), answers: map[string]deploy.Verdict{}}
-	s.World.Deep = true
+	s.World.Deep, s.World.State.Rules = true, deploy.RulesKnown
 	s.World.Gate = s.answer
 	s.World.Quiet = func(e deploy.Event) bool {
 		_, observed := e.(deploy.GateObserved)
@@ -63,6 +63,7 @@ func NewSession(seed uint64) *Session {
 //	select hosts=half              the group's selector: half, false or true
 //	cordon host=h1                 release host=h1 ends it
 //	freeze [for=1h]                unfreeze ends it
+//	prune rev=v1,v2                forget revisions that nothing needs
 //	act id=d1 verb=pause           zone=, wave=, gate=, actor=, hosts=, fixes=, by=
 //	leader                         a new one, which has seen no stream go
 //	reload                         every coordinator restarts from a snapshot
@@ -152,6 +153,12 @@ func (s *Session) disturb(cmd string, args Args) error {
 			}
 		}
 		return s.World.Propose(deploy.FreezeSet{Request: s.request(), For: d})[0]
+	case "prune":
+		var digests []deploy.Digest
+		for _, rev := range args.list("rev") {
+			digests = append(digests, deploy.Digest(rev))
+		}
+		return s.World.Propose(deploy.RevisionsPruned{Request: s.request(), App: app, Digests: digests})[0]
 	case "unfreeze":
 		return s.World.Propose(deploy.FreezeLifted{Request: s.request()})[0]
 	case "leader":

@@ -18,6 +18,7 @@ import (
 // says they are; one whose document another machine holds, or held for long, is told
 // what to do.
 func TestInstancesJoin(t *testing.T) {
+	long(t)
 	region := ec2test.New(t, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 	t.Setenv("DCOORD_EC2_ACCOUNTS", "123456789012")
 	t.Setenv("DCOORD_EC2_CERTIFICATES", ec2test.File(t, region))

@@ -153,6 +153,30 @@ var table = []mutant{
 		"./coordinator", "^TestTokensEndWithTheirMaker$",
 	},
 	{
+		"an application is stopped under traffic that was let in again", "agent/task/program.go",
+		"	if b.a.Traffic && !w.Drained {\n		b.hookOf(w.Installed", "	if false {\n		b.hookOf(w.Installed",
+		"./agent/task", "^TestNothingIsStoppedUnderTraffic$",
+	},
+	{
+		"what a pool said before it was asked first is forgotten", "deploy/traffic.go",
+		"			old.Allowed = false\n", "			old.Allowed, old.Found = false, e.Found\n", "./deploy", "^TestOutages$",
+	},
+	{
+		"a host takes another one out of its pool", "coordinator/traffic/service.go",
+		"case traffic == nil || !slices.Contains(traffic.Pools, p):", "case traffic == nil:",
+		"./coordinator/traffic", "^TestWhoMayMoveWhom$",
+	},
+	{
+		"a host leaves its pool without a permit", "coordinator/traffic/service.go",
+		"case !r.Allow && (!t.Open || t.Permit == deploy.PermitNone):", "case false:",
+		"./coordinator/traffic", "^TestWhoMayMoveWhom$",
+	},
+	{
+		"a host that its pool does not take is left in it", "coordinator/traffic/service.go",
+		"	return errors.Join(err, m.set(ctx, deploy.TrafficBlocked, nil), m.b.Close(ctx, m.at))", "	return err",
+		"./coordinator/traffic", "^TestMoves$",
+	},
+	{
 		"a refused presence stream is waited on", "coordinator/peers.go",
 		"		case err := <-ended:\n			ended <- err\n			return err\n",
 		"", "./coordinator", "^TestARefusedPresenceIsHeard$",
@@ -269,11 +293,11 @@ var table = []mutant{
 	},
 	{
 		"1: what was taken back is taken back again", "deploy/apply_deployment.go",
-		"o.Undone = o.Undone || o.Revision == d.Leaves", "", "./deploy", "^TestScenario$/^rollback_twice.txt$",
+		"undone = o.Revision == d.Leaves", "undone = false", "./deploy", "^TestScenario$/^rollback_twice.txt$",
 	},
 	{
 		"1: a named rollback leaves what came since to the next one", "deploy/apply_deployment.go",
-		"\t\tcase passed:\n\t\t\to.Undone = true\n", "", "./deploy", "^TestScenario$/^rollback_twice.txt$",
+		"\t\tcase passed:\n\t\t\tundone = true\n", "", "./deploy", "^TestScenario$/^rollback_twice.txt$",
 	},
 	{
 		"2: hosts without seals have no way back", "deploy/history.go",
@@ -667,6 +691,47 @@ var table = []mutant{
 	{
 		"windows do not see hosts", "coordinator/state/windows.go", "for _, id := range hostsOf(e, s) {",
 		"for _, id := range hostsOf(e, s)[:0] {", "./coordinator/state", "^TestAChangedHostShows$",
+	},
+	{
+		"an image shares what is changed in place", "deploy/history.go", "slices.DeleteFunc(slices.Clone(seals), gone)",
+		"slices.DeleteFunc(seals, gone)", "./deploy", "^TestAnImageStays$",
+	},
+	{
+		"what has ended is changed in place", "deploy/whole.go", "	d = s.rewrite(d)\n", "", "./deploy",
+		"^TestEndedDeploymentsAreBoundedByBytes$",
+	},
+	{
+		"what was deleted is sent to followers", "coordinator/consensus/disk.go", "	d.newest.forget()\n", "",
+		"./coordinator/consensus", "^TestEntriesOfLate$",
+	},
+	{
+		"the rest of an old snapshot is damage", "coordinator/consensus/snapshots.go", "len(newer) < snapshots",
+		"len(newer) >= 0",
+		"./coordinator/consensus", "^TestASnapshotThatWasBeingRemoved$",
+	},
+	{
+		"a snapshot that lacks a file is removed", "coordinator/consensus/snapshots.go", "len(newer) < snapshots",
+		"len(newer) < 0", "./coordinator/consensus", "^TestASnapshotThatWasBeingRemoved$",
+	},
+	{
+		"a way back is pruned", "deploy/revision.go", "need(\"it is in the history of group \"+g.Name, seal.Revision)",
+		"_ = seal", "./deploy", "^TestWhatIsNeededStays$",
+	},
+	{
+		"what is needed is pruned", "deploy/revision.go", "needed[d] == \"\" {", "needed[d] != \"-\" {",
+		"./deploy", "^TestScenario$/^prune.txt$",
+	},
+	{
+		"what has ended is encoded again", "coordinator/state/snapshot.go", "slices.Equal(old.of, f.of)",
+		"false", "./coordinator/state", "^TestWhatHasEndedIsEncodedOnce$",
+	},
+	{
+		"what was kept is not what has ended", "coordinator/state/snapshot.go", "slices.Equal(old.of, f.of)",
+		"old.text != nil", "./coordinator/state", "^TestWhatHasEndedIsEncodedOnce$",
+	},
+	{
+		"a snapshot that was cut off is whole", "coordinator/state/snapshot.go", "parts[n].Parts != n",
+		"parts[n].Parts < 0", "./coordinator/state", "^TestBadSnapshotChangesNothing$",
 	},
 	{
 		"two that lived side by side are one", "deploy/host.go", "apart >= -ghostWithin && apart", "apart",

@@ -37,6 +37,7 @@ const (
 	ControlService_DeleteGroup_FullMethodName        = "/groundswell.control.v1.ControlService/DeleteGroup"
 	ControlService_RegisterRevision_FullMethodName   = "/groundswell.control.v1.ControlService/RegisterRevision"
 	ControlService_ListRevisions_FullMethodName      = "/groundswell.control.v1.ControlService/ListRevisions"
+	ControlService_PruneRevisions_FullMethodName     = "/groundswell.control.v1.ControlService/PruneRevisions"
 	ControlService_ListHosts_FullMethodName          = "/groundswell.control.v1.ControlService/ListHosts"
 	ControlService_GetHost_FullMethodName            = "/groundswell.control.v1.ControlService/GetHost"
 	ControlService_ForgetHost_FullMethodName         = "/groundswell.control.v1.ControlService/ForgetHost"
@@ -92,6 +93,9 @@ type ControlServiceClient interface {
 	DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupResponse, error)
 	RegisterRevision(ctx context.Context, in *RegisterRevisionRequest, opts ...grpc.CallOption) (*RegisterRevisionResponse, error)
 	ListRevisions(ctx context.Context, in *ListRevisionsRequest, opts ...grpc.CallOption) (*ListRevisionsResponse, error)
+	// PruneRevisions forgets revisions that nothing needs and that are not among the
+	// newest; bundles stay in their store.
+	PruneRevisions(ctx context.Context, in *PruneRevisionsRequest, opts ...grpc.CallOption) (*PruneRevisionsResponse, error)
 	ListHosts(ctx context.Context, in *ListHostsRequest, opts ...grpc.CallOption) (*ListHostsResponse, error)
 	GetHost(ctx context.Context, in *GetHostRequest, opts ...grpc.CallOption) (*GetHostResponse, error)
 	ForgetHost(ctx context.Context, in *ForgetHostRequest, opts ...grpc.CallOption) (*ForgetHostResponse, error)
@@ -319,6 +323,16 @@ func (c *controlServiceClient) ListRevisions(ctx context.Context, in *ListRevisi
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListRevisionsResponse)
 	err := c.cc.Invoke(ctx, ControlService_ListRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) PruneRevisions(ctx context.Context, in *PruneRevisionsRequest, opts ...grpc.CallOption) (*PruneRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PruneRevisionsResponse)
+	err := c.cc.Invoke(ctx, ControlService_PruneRevisions_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -603,6 +617,9 @@ type ControlServiceServer interface {
 	DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupResponse, error)
 	RegisterRevision(context.Context, *RegisterRevisionRequest) (*RegisterRevisionResponse, error)
 	ListRevisions(context.Context, *ListRevisionsRequest) (*ListRevisionsResponse, error)
+	// PruneRevisions forgets revisions that nothing needs and that are not among the
+	// newest; bundles stay in their store.
+	PruneRevisions(context.Context, *PruneRevisionsRequest) (*PruneRevisionsResponse, error)
 	ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error)
 	GetHost(context.Context, *GetHostRequest) (*GetHostResponse, error)
 	ForgetHost(context.Context, *ForgetHostRequest) (*ForgetHostResponse, error)
@@ -705,6 +722,9 @@ func (UnimplementedControlServiceServer) RegisterRevision(context.Context, *Regi
 }
 func (UnimplementedControlServiceServer) ListRevisions(context.Context, *ListRevisionsRequest) (*ListRevisionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRevisions not implemented")
+}
+func (UnimplementedControlServiceServer) PruneRevisions(context.Context, *PruneRevisionsRequest) (*PruneRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PruneRevisions not implemented")
 }
 func (UnimplementedControlServiceServer) ListHosts(context.Context, *ListHostsRequest) (*ListHostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListHosts not implemented")
@@ -1069,6 +1089,24 @@ func _ControlService_ListRevisions_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServiceServer).ListRevisions(ctx, req.(*ListRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_PruneRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PruneRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).PruneRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_PruneRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).PruneRevisions(ctx, req.(*PruneRevisionsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1560,6 +1598,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListRevisions",
 			Handler:    _ControlService_ListRevisions_Handler,
+		},
+		{
+			MethodName: "PruneRevisions",
+			Handler:    _ControlService_PruneRevisions_Handler,
 		},
 		{
 			MethodName: "ListHosts",
