@@ -43,6 +43,8 @@ func needs() map[string]need {
 		controlv1.ControlService_RegisterRevision_FullMethodName:   ofApp(access.Push),
 		controlv1.ControlService_PruneRevisions_FullMethodName:     ofApp(access.Push),
 
+		controlv1.ControlService_PruneRevisions_FullMethodName: prunes,
+
 		controlv1.ControlService_GetDeployment_FullMethodName:   ofDeployment(access.View),
 		controlv1.ControlService_WatchDeployment_FullMethodName: ofDeployment(access.View),
 		controlv1.ControlService_Logs_FullMethodName:            reads,
@@ -222,13 +224,12 @@ func defines(q question) (out []access.Right, err error) {
 	if err != nil {
 		return nil, err
 	}
-	doc, _ := q.c.rules()
-	for _, d := range defs {
-		if b := doc.Bound(d.App); !b.AllowsStore(d.Artifacts) && q.rights.Has(access.Right{
-			Verb: access.Define, App: d.App, Group: d.Group,
-		}) {
-			return nil, rpc.Errorf(rpc.KindForbidden, "artifacts: %s is outside of what application %s may have (%s); ask %s",
-				d.Artifacts, d.App, strings.Join(b.Stores, ", "), strings.Join(doc.Admins(), " or "))
+	for i := range defs {
+		if !q.rights.Has(access.Right{Verb: access.Define, App: defs[i].App, Group: defs[i].Group}) {
+			break // that is the answer
+		}
+		if err := q.c.bounded(&defs[i]); err != nil {
+			return nil, err
 		}
 	}
 	q.c.store.View(func(st *deploy.State) {
@@ -241,6 +242,38 @@ func defines(q question) (out []access.Right, err error) {
 		}
 	})
 	return out, nil
+}
+
+// prunes: what no group needs is forgotten for all of them.
+func prunes(q question) ([]access.Right, error) {
+	r := access.Right{Verb: access.Define, App: q.req.(*controlv1.PruneRevisionsRequest).App}
+	if err := q.c.operators.App(q.ctx, r.App); err != nil && !q.rights.Has(r) {
+		return nil, err
+	}
+	return []access.Right{r}, nil
+}
+
+// bounded says what a group asks for that its application may not have.
+func (c *Coordinator) bounded(d *deploy.GroupDefined) error {
+	doc, _ := c.rules()
+	b, ask := doc.Bound(d.App), "; ask "
+	if doc != nil {
+		ask += strings.Join(doc.Admins(), " or ")
+	}
+	if !b.AllowsStore(d.Artifacts) {
+		return rpc.Errorf(rpc.KindForbidden, "artifacts: %s is outside of what application %s may have (%s)%s",
+			d.Artifacts, d.App, strings.Join(b.Stores, ", "), ask)
+	}
+	if d.Traffic == nil {
+		return nil
+	}
+	for _, p := range d.Traffic.Pools {
+		if p.Kind == deploy.PoolHAProxy && !b.AllowsPool(p.Balancers, p.Backend) {
+			return rpc.Errorf(rpc.KindForbidden, "groups.%s.traffic: backend %s of %s is none that application %s may have "+
+				"(bounds in access.yaml)%s", d.Group, p.Backend, p.Balancers, d.App, ask)
+		}
+	}
+	return nil
 }
 
 // reads: output of hooks, of a deployment, or of an application on one host, which the

@@ -18,6 +18,19 @@ type Bound struct {
 	// Stores are the URLs of artifact stores, each with all that lies below; none is
 	// any.
 	Stores []string `yaml:"stores"`
+	// Pools are the backends of balancers, as a deploy.yaml writes them; none is any.
+	Pools []Pool `yaml:"pools"`
+}
+
+// Pool is a backend of balancers that coordinators know by a name.
+type Pool struct {
+	Balancers string `yaml:"balancers,required"`
+	Backend   string `yaml:"backend,required"`
+}
+
+// AllowsPool reports whether hosts of the application may be taken out of a backend.
+func (b Bound) AllowsPool(balancers, backend string) bool {
+	return len(b.Pools) == 0 || slices.Contains(b.Pools, Pool{balancers, backend})
 }
 
 // Bound returns the bound of an application: its own, else that of every other one.
@@ -81,6 +94,9 @@ func (c checker) bound(at, app string, b Bound) {
 			c.d.Errorf(where, "%q names no bucket or folder", store)
 		}
 	}
+	if c.d.Has(at+".pools") && len(b.Pools) == 0 {
+		c.d.Errorf(at+".pools", "names none; remove the key for any")
+	}
 	if c.d.Has(at+".stores") && len(b.Stores) == 0 {
 		c.d.Errorf(at+".stores", "names none; remove the key for any")
 	}
@@ -111,5 +127,12 @@ func (b Bound) words() string {
 	if len(b.Stores) > 0 {
 		stores = "stores " + strings.Join(b.Stores, ", ")
 	}
-	return hosts + ", " + stores
+	pools := "any pool"
+	if len(b.Pools) > 0 {
+		pools = "pools"
+		for _, p := range b.Pools {
+			pools += fmt.Sprintf(" %s of %s", p.Backend, p.Balancers)
+		}
+	}
+	return hosts + ", " + stores + ", " + pools
 }

@@ -10,7 +10,7 @@ import (
 
 const bounded = sample + `bounds:
   www: {hosts: role == "web", stores: ["s3://releases/www", "minio://m:9000/b?tls=1", "file:///srv/www"]}
-  api: {hosts: role == "api"}
+  api: {hosts: role == "api", pools: [{balancers: edge, backend: api}]}
   "*": {stores: ["s3://rest"]}
 `
 
@@ -41,6 +41,14 @@ func TestStoresWithin(t *testing.T) {
 	if !d.Bound("new").AllowsStore("s3://rest/new") || d.Bound("api").Hosts != `role == "api"` || d.Bound("new").Hosts != "" {
 		t.Error("the bound of all others is wrong")
 	}
+	for pool, want := range map[[2]string]bool{
+		{"edge", "api"}: true, {"edge", "api2"}: false, {"edge", "www"}: false, {"inner", "api"}: false,
+		{"edge/api", ""}: false, {"", "edge/api"}: false, {"edge", "{{.App}}"}: false,
+	} {
+		if got := d.Bound("api").AllowsPool(pool[0], pool[1]); got != want || !d.Bound("www").AllowsPool(pool[0], pool[1]) {
+			t.Errorf("api may have the pool %q: %t", pool, got)
+		}
+	}
 	var none *access.Document
 	if !none.Bound("www").AllowsStore("s3://anything") {
 		t.Error("no document has bounds")
@@ -57,6 +65,8 @@ func TestWrongBounds(t *testing.T) {
 		`www: {stores: ["s3://u:p@a"]}`:           "no credentials",
 		`www: {stores: ["s3://a/../b"]}`:          "no ..",
 		`www: {stores: ["s3:///b"]}`:              "names no bucket",
+		`www: {pools: []}`:                        "bounds.www.pools: names none",
+		`www: {pools: [{balancers: edge}]}`:       "backend",
 		`"a b": {hosts: "true"}`:                  "bounds.a b",
 		`www: {host: "true"}`:                     `did you mean "hosts"?`,
 		`www: {hosts: "true", runAs: [deployer]}`: "unknown key",
@@ -68,8 +78,8 @@ func TestWrongBounds(t *testing.T) {
 	}
 	got := access.Diff(parse(t, sample), parse(t, bounded))
 	want := []string{
-		"bounds of *: any host, stores s3://rest, was any host, any store",
-		`bounds of api: hosts role == "api", any store, was any host, any store`,
+		"bounds of *: any host, stores s3://rest, any pool, was any host, any store, any pool",
+		`bounds of api: hosts role == "api", any store, pools api of edge, was any host, any store, any pool`,
 	}
 	if len(got) != 3 || !slices.Equal(got[:2], want) {
 		t.Errorf("bounds are told as %q", got)

@@ -40,7 +40,7 @@ rules:
   - {people: [admin], role: admin, applications: ["*"]}
   - {people: [ann], role: deployer, applications: [www]}
 bounds:
-  www: {hosts: %q, stores: [%q]}
+  www: {hosts: %q, stores: [%q], pools: [{balancers: edge, backend: www}]}
 `, selector, store)})
 	}
 	api := make([]controlv1.ControlServiceClient, len(c.nodes))
@@ -77,6 +77,12 @@ bounds:
 		if err := define(i, "true", store); status.Code(err) != codes.PermissionDenied {
 			t.Errorf("a store at %s: %v", store, err)
 		}
+	}
+	_, err := api[1].ApplyApp(t.Context(), &controlv1.ApplyAppRequest{DryRun: true, Source: fmt.Appendf(nil,
+		"app: www\nartifacts: %s\ngroups:\n  prod:\n    select: 'true'\n    config: all-at-once\n    traffic:\n"+
+			"      - haproxy: {balancers: edge, backend: api, server: db-1}\n", c.store)})
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a pool of another application: %v", err)
 	}
 	if err := define(1, `role == "db" || role == "web"`, c.store); err != nil {
 		t.Fatal(err)

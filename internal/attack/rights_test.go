@@ -123,6 +123,9 @@ var rows = map[string]asked{
 	"RegisterRevision": {own: "deployer", named: true, make: func(p place) proto.Message {
 		return &controlv1.RegisterRevisionRequest{App: p.app, Name: "v", Digest: "nonsense"}
 	}},
+	"PruneRevisions": {own: "deployer", make: func(p place) proto.Message {
+		return &controlv1.PruneRevisionsRequest{App: p.app, Keep: -1, DryRun: true}
+	}},
 	"GetDeployment": {own: sees, all: "operator", make: func(p place) proto.Message {
 		return &controlv1.GetDeploymentRequest{Id: p.deployment}
 	}},
