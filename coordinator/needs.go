@@ -41,7 +41,6 @@ func needs() map[string]need {
 		controlv1.ControlService_ApplyApp_FullMethodName:           defines,
 		controlv1.ControlService_DeleteGroup_FullMethodName:        ofGroup(access.Define),
 		controlv1.ControlService_RegisterRevision_FullMethodName:   ofApp(access.Push),
-		controlv1.ControlService_PruneRevisions_FullMethodName:     ofApp(access.Push),
 
 		controlv1.ControlService_PruneRevisions_FullMethodName: prunes,
 

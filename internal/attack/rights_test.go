@@ -117,9 +117,6 @@ var rows = map[string]asked{
 	"DeleteGroup": {own: "deployer", make: func(p place) proto.Message { // in flight: it is refused
 		return &controlv1.DeleteGroupRequest{App: p.app, Group: "prod"}
 	}},
-	"PruneRevisions": {own: "deployer", named: true, make: func(p place) proto.Message {
-		return &controlv1.PruneRevisionsRequest{App: p.app, Keep: 1000, DryRun: true}
-	}},
 	"RegisterRevision": {own: "deployer", named: true, make: func(p place) proto.Message {
 		return &controlv1.RegisterRevisionRequest{App: p.app, Name: "v", Digest: "nonsense"}
 	}},
