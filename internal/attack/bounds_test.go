@@ -80,7 +80,7 @@ bounds:
 	}
 	_, err := api[1].ApplyApp(t.Context(), &controlv1.ApplyAppRequest{DryRun: true, Source: fmt.Appendf(nil,
 		"app: www\nartifacts: %s\ngroups:\n  prod:\n    select: 'true'\n    config: all-at-once\n    traffic:\n"+
-			"      - haproxy: {balancers: edge, backend: api, server: db-1}\n", c.store)})
+			"      - haproxy: {balancers: edge, backend: api, server: '{{.Host}}'}\n", c.store)})
 	if status.Code(err) != codes.PermissionDenied {
 		t.Errorf("a pool of another application: %v", err)
 	}
