@@ -37,8 +37,8 @@ func (c *Coordinator) newEnrol() (*enrol.Service, error) {
 			return id
 		},
 		Subject: c.subject, Spend: c.spend,
-		Vouched: func(ctx context.Context, document []byte) (string, *deploy.Attributes, error) {
-			return vouched(ctx, aws, document)
+		Vouched: func(ctx context.Context, document, key []byte) (string, *deploy.Attributes, error) {
+			return c.vouched(ctx, aws, document, key)
 		},
 		Owner: func(role identity.Role, id string, key []byte) (owns bool) {
 			c.store.ViewCluster(func(s *state.Cluster) { owns = s.Owner(string(role)+"/"+id, key) })
@@ -53,13 +53,24 @@ func (c *Coordinator) newEnrol() (*enrol.Service, error) {
 
 // vouched asks AWS whose machine shows a document, and what it is: its zone and
 // region, and its tags where the coordinators read them.
-func vouched(ctx context.Context, aws *ec2.Verifier, document []byte) (string, *deploy.Attributes, error) {
+func (c *Coordinator) vouched(
+	ctx context.Context, aws *ec2.Verifier, document, key []byte,
+) (string, *deploy.Attributes, error) {
 	i, err := aws.Verify(document, time.Now())
 	if err != nil {
 		return "", nil, err
 	}
+	var was string // whoever enrolled already is told so before AWS is asked anything
+	c.store.ViewCluster(func(s *state.Cluster) {
+		if was = s.OriginSubject(i.Origin(), key); was == "" {
+			err = s.MayEnrol(state.OriginEnrolled{Origin: i.Origin(), Subject: "agent/" + newClusterID(), Key: key})
+		}
+	})
+	if err != nil {
+		return "", nil, err
+	}
 	is := &deploy.Attributes{Zone: i.Zone, Region: i.Region}
-	if aws.ReadsTags() {
+	if aws.ReadsTags() && was == "" {
 		if is.Labels, err = aws.Tags(ctx, i); err != nil {
 			return "", nil, err
 		}

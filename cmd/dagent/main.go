@@ -13,7 +13,9 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -124,15 +126,32 @@ func askSurroundings(ctx context.Context, s settings, o *agent.Options) error {
 			return err
 		}
 	}
-	if s.JoinMethod != "ec2" || o.Zone != "" {
+	if s.JoinMethod != "ec2" || o.Zone != "" && o.Region != "" {
 		return nil
 	}
-	zone, region, err := discover.EC2Zone(ctx, metadata())
+	zone, region, err := place(ctx, filepath.Join(o.Root, "ec2-placement"))
 	if err != nil {
-		return fmt.Errorf("joinMethod ec2, and no zone is stated: %w", err)
+		return fmt.Errorf("joinMethod ec2, and zone or region are not stated: %w", err)
 	}
-	o.Zone, o.Region = zone, cmp.Or(o.Region, region)
+	o.Zone, o.Region = cmp.Or(o.Zone, zone), cmp.Or(o.Region, region)
 	return nil
+}
+
+// place is where the instance is. It is remembered in a file: an instance does not
+// move, and an agent starts though the metadata service is away.
+func place(ctx context.Context, file string) (zone, region string, err error) {
+	if b, err := os.ReadFile(file); err == nil {
+		if zone, region, ok := strings.Cut(strings.TrimSpace(string(b)), " "); ok {
+			return zone, region, nil
+		}
+	}
+	if zone, region, err = discover.EC2Zone(ctx, metadata()); err != nil {
+		return "", "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return "", "", err
+	}
+	return zone, region, os.WriteFile(file, []byte(zone+" "+region+"\n"), 0o600)
 }
 
 // addTags lays the labels under those that are stated.

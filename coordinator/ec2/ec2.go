@@ -188,6 +188,9 @@ func (v *Verifier) signed(document []byte, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, refused("read the identity document, base64: %w", err)
 	}
+	if err := wellFormed(der); err != nil {
+		return nil, refused("read the identity document, PKCS #7: %w", err)
+	}
 	p, err := pkcs7.Parse(der)
 	if err != nil {
 		return nil, refused("read the identity document, PKCS #7: %w", err)

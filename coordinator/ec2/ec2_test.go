@@ -167,6 +167,24 @@ func TestTags(t *testing.T) {
 	}
 }
 
+// An object that reaches out of the one around it is read again at each level by the
+// parser: a hundred bytes took seconds and a gigabyte.
+func TestDocumentsThatReachOut(t *testing.T) {
+	v, err := ec2.New(ec2.Options{Accounts: []string{"123456789012"}, Certificates: ec2test.File(t, newSigner(t, later))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bomb []byte
+	for range 1000 {
+		bomb = append(bomb, 0x30, 0x84, 0x00, 0x00, 0x10, 0x00)
+	}
+	for _, der := range [][]byte{bomb, bomb[:120], {0x30, 0x80}, {0x30, 0x02, 0x30, 0x05}, {0x1f, 0x01}} {
+		if _, err := v.Verify(ec2test.Lines(der), now); err == nil || !strings.Contains(err.Error(), "PKCS #7") {
+			t.Errorf("%x: %v", der[:2], err)
+		}
+	}
+}
+
 // Whatever a stranger sends ends in an answer.
 func FuzzDocument(f *testing.F) {
 	aws := newSigner(f, later)

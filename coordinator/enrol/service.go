@@ -38,7 +38,8 @@ type Options struct {
 	Subject func(Use) (id string, err error)
 	// Vouched asks the third party that signed a document whose machine that is. It
 	// refuses one that lets nobody in.
-	Vouched func(ctx context.Context, document []byte) (origin string, binds *deploy.Attributes, err error)
+	// Labels of what it says are nil where it says nothing of them.
+	Vouched func(ctx context.Context, document, key []byte) (origin string, binds *deploy.Attributes, err error)
 	// Owner reports whether an identity belongs to the key already.
 	Owner func(role identity.Role, id string, key []byte) bool
 	// Spend uses the token up in the log and gives the identity to the key, both
@@ -79,8 +80,11 @@ func (s *Service) Enrol(ctx context.Context, r *agentv1.EnrolRequest) (*agentv1.
 		return nil, invalid{err}
 	}
 	if len(r.Document) > 0 {
-		if u.Origin, u.Binds, err = s.o.Vouched(ctx, r.Document); err != nil {
+		if u.Origin, u.Binds, err = s.o.Vouched(ctx, r.Document, u.Key); err != nil {
 			return nil, err
+		}
+		if u.Binds.Labels != nil { // none are none, whatever the host says
+			u.Says.Labels = u.Binds.Labels
 		}
 	}
 	id, err := s.o.Subject(u)
