@@ -184,7 +184,7 @@ func (t *target) take() error {
 	return t.journal.Assign(task.Assignment{
 		Generation: a.Generation, Permit: task.Permit(a.Permit), App: t.app, Deployment: a.Deployment, Goal: goal,
 		StopFails: a.StopFailureFails, Revert: a.Rollback, SkipProbe: len(a.Probes) == 0, Verify: a.Repair,
-		Traffic: len(a.GetTraffic().GetPools()) > 0,
+		Traffic: b.Traffic != nil || len(b.Outages) > 0, Pools: b.Traffic.word(),
 	})
 }
 

@@ -2,6 +2,9 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -75,9 +78,52 @@ func (p poolSpec) name() string {
 	return p.Kind + " " + p.Balancers + "/" + p.Backend
 }
 
+// word tells pools from others, for the journal; it is empty for none.
+func (t *traffic) word() string {
+	if t == nil {
+		return ""
+	}
+	b, err := json.Marshal(t.Pools)
+	if err != nil {
+		panic(err) // texts and numbers
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
 // drives reports whether a step takes the host out of its pools, or puts it back.
 func (t *target) drives(s task.Step) bool {
-	return t.checkpoint.Traffic != nil && (s.Event == hooks.BlockTraffic.String() || s.Event == hooks.AllowTraffic.String())
+	switch s.Event {
+	case hooks.BlockTraffic.String():
+		return t.checkpoint.Traffic != nil || t.journal.Target(t.app).State().Assignment.Pools != ""
+	case hooks.AllowTraffic.String():
+		return t.checkpoint.Traffic != nil || len(t.checkpoint.Outages) > 0
+	}
+	return false
+}
+
+// pools are those that a step is about: the group's, and on the way back those too
+// that the host was taken out of when the group still had them.
+func (t *target) pools(out bool) (traffic, error) {
+	tr := traffic{Drain: defaultDrain, Admit: defaultDrain}
+	if t.checkpoint.Traffic != nil {
+		tr = *t.checkpoint.Traffic
+		tr.Pools = slices.Clone(tr.Pools)
+	}
+	if out {
+		if want := t.journal.Target(t.app).State().Assignment.Pools; want != "" && want != t.checkpoint.Traffic.word() {
+			return tr, errors.New("which pools send this host traffic is not known any more (its checkpoint is lost), so " +
+				"nothing is stopped; deploy again")
+		}
+		return tr, nil
+	}
+	for _, o := range t.checkpoint.Outages {
+		if !slices.Contains(tr.Pools, o.Spec) {
+			tr.Pools = append(tr.Pools, o.Spec)
+		}
+	}
+	slices.Reverse(tr.Pools)
+	return tr, nil
 }
 
 // moveTraffic takes the host out of every pool in their order, or puts it back in the
@@ -86,15 +132,14 @@ func (t *target) drives(s task.Step) bool {
 func (t *target) moveTraffic(ctx context.Context, s task.Step) verdict {
 	ctx, done := t.interruptible(ctx, retargets(s.Generation))
 	defer done()
-	begin := time.Now()
-	tr, out := *t.checkpoint.Traffic, s.Event == hooks.BlockTraffic.String()
-	pools := slices.Clone(tr.Pools)
-	if !out {
-		slices.Reverse(pools)
+	begin, out := time.Now(), s.Event == hooks.BlockTraffic.String()
+	tr, err := t.pools(out)
+	if err != nil {
+		return failedBy(ofStep(s, err, 0))
 	}
 	limited, cancel := t.withinLimit(ctx, s)
 	defer cancel()
-	for _, p := range pools {
+	for _, p := range tr.Pools {
 		err := t.movePool(limited, s, tr, p, out)
 		switch {
 		case err == nil:
@@ -123,9 +168,18 @@ func (t *target) movePool(ctx context.Context, s task.Step, tr traffic, p poolSp
 	if out {
 		limit = tr.Drain
 	}
+	byHost := p.Kind == "file" || p.Kind == "command"
 	switch {
-	case p.Kind != "file" && p.Kind != "command":
+	case !byHost && out:
+		if err := t.noteOutage(outage{Spec: p}); err != nil {
+			return err
+		}
 		return t.askPool(ctx, s, tr, p, out, limit, say)
+	case !byHost:
+		if err := t.askPool(ctx, s, tr, p, out, limit, say); err != nil {
+			return err
+		}
+		return t.endOutage(p)
 	case out:
 		return t.leavePool(ctx, p, limit)
 	case s.Rollback && t.outage(p) == nil:
@@ -134,23 +188,40 @@ func (t *target) movePool(ctx context.Context, s task.Step, tr traffic, p poolSp
 	return t.enterPool(ctx, p, limit)
 }
 
-// outage is a pool that the host itself took itself out of.
+// outage is a pool that the host was taken out of, or was about to be.
 type outage struct {
-	Pool   string // its name
-	Absent bool   `json:",omitempty"` // of a file: it was not there before, which is how it is left
+	Spec   poolSpec
+	Absent bool `json:",omitempty"` // of a file: it was not there before, which is how it is left
 }
 
 func (t *target) outage(p poolSpec) *outage {
-	if i := slices.IndexFunc(t.checkpoint.Outages, func(o outage) bool { return o.Pool == p.name() }); i >= 0 {
+	if i := slices.IndexFunc(t.checkpoint.Outages, func(o outage) bool { return o.Spec == p }); i >= 0 {
 		return &t.checkpoint.Outages[i]
 	}
 	return nil
 }
 
+// noteOutage has an outage on disk on return; the first note of a pool counts.
+func (t *target) noteOutage(o outage) error {
+	if t.outage(o.Spec) != nil {
+		return nil
+	}
+	return t.change(func(b *checkpoint) { b.Outages = append(slices.Clone(b.Outages), o) })
+}
+
+func (t *target) endOutage(p poolSpec) error {
+	if t.outage(p) == nil {
+		return nil
+	}
+	return t.change(func(b *checkpoint) {
+		b.Outages = slices.DeleteFunc(slices.Clone(b.Outages), func(o outage) bool { return o.Spec == p })
+	})
+}
+
 // leavePool takes the host out of a pool that it drives itself. That it does is on
 // disk before, with how the pool was found, once it is sure that it may.
 func (t *target) leavePool(ctx context.Context, p poolSpec, limit time.Duration) error {
-	note := outage{Pool: p.name()}
+	note := outage{Spec: p}
 	var act func() error
 	if p.Kind == "file" {
 		f, err := pool.Within(t.o.TrafficFiles, p.Path)
@@ -171,10 +242,8 @@ func (t *target) leavePool(ctx context.Context, p poolSpec, limit time.Duration)
 		}
 		act = func() error { return t.runPoolCommand(ctx, p.Block, argv, limit) }
 	}
-	if t.outage(p) == nil {
-		if err := t.change(func(b *checkpoint) { b.Outages = append(slices.Clone(b.Outages), note) }); err != nil {
-			return err
-		}
+	if err := t.noteOutage(note); err != nil {
+		return err
 	}
 	return act()
 }
@@ -200,9 +269,7 @@ func (t *target) enterPool(ctx context.Context, p poolSpec, limit time.Duration)
 			return err
 		}
 	}
-	return t.change(func(b *checkpoint) {
-		b.Outages = slices.DeleteFunc(slices.Clone(b.Outages), func(o outage) bool { return o.Pool == p.name() })
-	})
+	return t.endOutage(p)
 }
 
 func (t *target) poolCommand(name string) (pool.Command, error) {
@@ -240,7 +307,8 @@ func (t *target) askPool(
 	var b backoff.Backoff
 	for {
 		err := t.askOnce(ctx, &agentv1.TrafficRequest{
-			App: t.app, Generation: s.Generation, Pool: p.proto(), Allow: !out, Restore: s.Rollback,
+			App: t.app, Generation: s.Generation, Pool: p.proto(), Allow: !out,
+			Restore: s.Rollback || t.checkpoint.Traffic == nil || !slices.Contains(t.checkpoint.Traffic.Pools, p),
 			LimitNs: int64(max(time.Until(ends), time.Second)), DrainFails: tr.DrainFails,
 		}, p, say)
 		if err == nil {

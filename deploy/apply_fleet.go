@@ -180,7 +180,6 @@ func (s *State) hostLeft(e HostLeft) error {
 	s.moved(h.ID, "")
 	s.touch(h)
 	delete(s.Hosts, e.Host)
-	s.dropOutages(e.Host)
 	delete(s.flapping, e.Host)
 	s.unnamed(h)
 	return nil

@@ -98,8 +98,8 @@ const (
 )
 
 // Outage is a pool that a host was taken out of, and not quite put back into yet. It
-// stays when the host leaves its group, until the pool has it back as it was found;
-// it ends when the host leaves the cluster.
+// stays when the host leaves its group or the cluster, until the pool has back, as it
+// was found, whoever goes by that name there.
 type Outage struct {
 	Host    string   `json:"host"`
 	App     string   `json:"app"`
@@ -135,7 +135,7 @@ func (s *State) trafficSet(e TrafficSet) error {
 			return refuse(NotFound, "host %s is no target of %s", e.Host, e.App)
 		}
 		if old == nil {
-			s.Outages = append(s.Outages, Outage{Host: e.Host, App: e.App, Pool: e.Pool, Found: e.Found})
+			s.Outages = append(s.Outages, Outage{Host: e.Host, App: e.App, Pool: e.Pool, Found: s.foundFirst(e)})
 		} else {
 			old.Allowed = false
 		}
@@ -153,7 +153,23 @@ func (s *State) trafficSet(e TrafficSet) error {
 	return nil
 }
 
-// dropOutages forgets the pools of a host that has left the cluster.
-func (s *State) dropOutages(host string) {
-	s.Outages = slices.DeleteFunc(s.Outages, func(o Outage) bool { return o.Host == host })
+// foundFirst is what the pool said before anybody was taken out of it: another
+// application of the host may be out of the same place, and a host of the same name
+// may have left the cluster while it was. That one's outage is inherited.
+func (s *State) foundFirst(e TrafficSet) []string {
+	found := e.Found
+	s.Outages = slices.DeleteFunc(s.Outages, func(o Outage) bool {
+		if !o.Pool.Same(e.Pool) {
+			return false
+		}
+		found = o.Found
+		return s.Hosts[o.Host] == nil
+	})
+	return found
+}
+
+// Same reports whether both are one member of one place.
+func (p Pool) Same(q Pool) bool {
+	return p.Kind == q.Kind && p.Balancers == q.Balancers && p.Backend == q.Backend && p.Server == q.Server &&
+		p.Path == q.Path && p.Block == q.Block
 }

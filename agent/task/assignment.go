@@ -48,8 +48,10 @@ type Assignment struct {
 	Deployment string
 	// Goal is the revision that should run; empty is none.
 	Goal string
-	// Traffic says that the deployment has traffic control.
+	// Traffic says that the deployment has traffic control, and Pools whose: another
+	// word is other pools.
 	Traffic bool
+	Pools   string `json:",omitempty"`
 	// StopFails makes a failure of the running revision's stop scripts a
 	// failure of the task; by default the task goes on with a warning.
 	StopFails bool
@@ -119,3 +121,6 @@ func (r Result) String() string {
 	}
 	return "unknown"
 }
+
+// pools is a word for the pools, never empty.
+func (a Assignment) pools() string { return "pools " + a.Pools }

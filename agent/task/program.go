@@ -84,7 +84,7 @@ func (b *builder) listed(a Assignment, w World) []Step {
 // takeOut takes the running revision out of service, as far as it still is in.
 func (b *builder) takeOut(a Assignment, w World, fresh bool) {
 	serving := w.Base != ""
-	if a.Traffic && !w.Drained {
+	if a.Traffic && w.Drained != a.pools() {
 		if serving {
 			b.hookOf(w.Base, eventBeforeBlock, !a.StopFails)
 		}
@@ -101,7 +101,7 @@ func (b *builder) takeOut(a Assignment, w World, fresh bool) {
 // shut takes traffic away again where it may have been let in, before anything is
 // stopped.
 func (b *builder) shut(w World) {
-	if b.a.Traffic && !w.Drained {
+	if b.a.Traffic && w.Drained != b.a.pools() {
 		b.hookOf(w.Installed, eventBlock, false)
 		b.shuts = true
 	}

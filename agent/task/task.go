@@ -192,6 +192,9 @@ func (m *machine) end(e End) error {
 
 func (m *machine) succeeded(s Step) {
 	m.world.ended(s)
+	if s.Kind == KindHook && s.Event == eventBlock {
+		m.world.Drained = m.assignment.pools()
+	}
 	m.program = m.program[1:]
 	switch s.Kind {
 	case KindAccept:

@@ -21,11 +21,11 @@ func TestNothingIsStoppedUnderTraffic(t *testing.T) {
 			gen++
 			g.assign(task.Assignment{
 				Generation: gen, Permit: task.Permit(1 + r.IntN(2)), Goal: []string{"v1", "v2", "v3"}[r.IntN(3)],
-				Traffic: true, StopFails: r.IntN(2) == 0, Revert: r.IntN(3) == 0, SkipProbe: r.IntN(2) == 0,
+				Traffic: true, Pools: []string{"", "p"}[r.IntN(2)], StopFails: r.IntN(2) == 0, Revert: r.IntN(3) == 0, SkipProbe: r.IntN(2) == 0,
 			})
 		}
 		next()
-		shut := false
+		shut, of := false, ""
 		for n := 0; n < 600; n++ {
 			s := task.Next(g.records)
 			if s.Kind == task.KindWait {
@@ -33,7 +33,7 @@ func TestNothingIsStoppedUnderTraffic(t *testing.T) {
 			}
 			g.trace = append(g.trace, line(s))
 			stops := s.Event == "ApplicationStop" || s.Kind == task.KindInstall || s.Kind == task.KindUndo
-			if stops && !shut {
+			if stops && (!shut || of != g.state().Assignment.Pools) {
 				t.Fatalf("seed %d: %s under traffic: %v", seed, line(s), g.trace)
 			}
 			if stops {
@@ -51,7 +51,7 @@ func TestNothingIsStoppedUnderTraffic(t *testing.T) {
 				out = task.OutcomeFailed
 			}
 			if s.Event == "BlockTraffic" && out.OK() {
-				shut = true
+				shut, of = true, g.state().Assignment.Pools
 			}
 			g.records = append(g.records, task.Record{End: &task.End{Outcome: out}})
 		}

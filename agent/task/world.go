@@ -13,8 +13,9 @@ type World struct {
 	Undoable bool
 	// Blocked says that traffic was, or may have been, taken away.
 	Blocked bool
-	// Drained says that it surely is: every pool was asked, and none let it in since.
-	Drained bool `json:",omitempty"`
+	// Drained says of which pools it surely is: every one was asked, and none let it in
+	// since. It is empty otherwise.
+	Drained string `json:",omitempty"`
 	// Stopped says that the application was, or may have been, stopped.
 	Stopped bool
 }
@@ -38,7 +39,7 @@ func (w *World) hookBegun(s Step) {
 	case eventBeforeBlock, eventBlock:
 		w.Blocked = true
 	case eventAllow:
-		w.Drained = false
+		w.Drained = ""
 	case eventStop:
 		w.Stopped = true
 	}
@@ -57,8 +58,6 @@ func (w *World) ended(s Step) {
 		*w = World{Base: w.Installed, Installed: w.Installed}
 	case KindHook:
 		switch s.Event {
-		case eventBlock:
-			w.Drained = true
 		case eventStart:
 			w.Stopped = false
 		case eventAfterAllow:

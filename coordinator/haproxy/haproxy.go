@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -68,6 +70,7 @@ type state struct {
 	status   string // UP, DOWN, DRAIN, MAINT, no check, and the like
 	check    string // what the last check said
 	full     bool   // the last checks all passed
+	agent    bool   // an agent of the server's says what state it is in, too
 }
 
 func (s state) word() string {
@@ -106,7 +109,7 @@ func ask(ctx context.Context, address, command string) (string, error) {
 		return "", err
 	}
 	out, err := io.ReadAll(io.LimitReader(conn, maxAnswer))
-	if err != nil && len(out) == 0 {
+	if err != nil { // half an answer is none: it could lack the sessions that are left
 		return "", err
 	}
 	return string(out), nil
@@ -129,32 +132,39 @@ func look(ctx context.Context, address, backend string) (map[string]state, error
 	return parseStats(stats, admins)
 }
 
-func parseAdmins(text string) (map[string]int, error) {
+// admin is what `show servers state` says of a server.
+type admin struct {
+	state int
+	agent bool
+}
+
+func parseAdmins(text string) (map[string]admin, error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) < 2 || strings.TrimSpace(lines[0]) != "1" {
 		return nil, errors.New(said(text))
 	}
 	head := strings.Fields(strings.TrimPrefix(lines[1], "#"))
-	name, admin := slices.Index(head, "srv_name"), slices.Index(head, "srv_admin_state")
-	if name < 0 || admin < 0 {
+	name, is, agent := slices.Index(head, "srv_name"), slices.Index(head, "srv_admin_state"),
+		slices.Index(head, "srv_agent_state")
+	if name < 0 || is < 0 || agent < 0 {
 		return nil, fmt.Errorf("it answers in another form than HAProxy 2.1 and newer: %s", said(lines[1]))
 	}
-	out := map[string]int{}
+	out := map[string]admin{}
 	for _, l := range lines[2:] {
 		f := strings.Fields(l)
-		if len(f) <= max(name, admin) {
+		if len(f) <= max(name, is, agent) {
 			continue
 		}
-		n, err := strconv.Atoi(f[admin])
+		n, err := strconv.Atoi(f[is])
 		if err != nil {
 			return nil, fmt.Errorf("administrative state of server %s: %w", f[name], err)
 		}
-		out[f[name]] = n
+		out[f[name]] = admin{n, f[agent] != "0"}
 	}
 	return out, nil
 }
 
-func parseStats(text string, admins map[string]int) (map[string]state, error) {
+func parseStats(text string, admins map[string]admin) (map[string]state, error) {
 	r := csv.NewReader(strings.NewReader(strings.TrimPrefix(strings.TrimSpace(text), "# ")))
 	r.FieldsPerRecord = -1
 	rows, err := r.ReadAll()
@@ -175,12 +185,12 @@ func parseStats(text string, admins map[string]int) (map[string]state, error) {
 		}
 		number := func(name string) int { n, _ := strconv.Atoi(field(name)); return n } // empty is none
 		name := field("svname")
-		admin, known := admins[name]
+		is, known := admins[name]
 		if !known {
 			continue // came between the two questions
 		}
 		out[name] = state{
-			admin: admin, sessions: number("scur") + number("qcur"), status: field("status"),
+			admin: is.state, agent: is.agent, sessions: number("scur") + number("qcur"), status: field("status"),
 			check: strings.TrimSpace(strings.TrimPrefix(field("check_status"), "*") + " " + field("last_chk")),
 			full:  number("check_health") >= number("check_rise")+number("check_fall")-1,
 		}
@@ -241,29 +251,56 @@ func names(all map[string]state) string {
 }
 
 // Known says why some of the servers cannot be taken out: a balancer does not
-// answer, or does not know them. It asks each balancer once a backend.
+// answer, or does not know them. It asks each balancer once a backend, all of them at
+// once, and gives one up that has not answered.
 func (b *Balancers) Known(ctx context.Context, all []Server) error {
-	var errs []error
-	asked := map[[2]string]map[string]state{}
+	byBackend := map[string][]string{}
 	for _, s := range all {
 		if err := s.check(); err != nil {
-			errs = append(errs, err)
-			continue
+			return err
 		}
-		for _, a := range b.addresses {
-			key := [2]string{a, s.Backend}
-			known, seen := asked[key]
-			if !seen {
-				var err error
-				if known, err = look(ctx, a, s.Backend); err != nil {
-					errs = append(errs, fmt.Errorf("balancer %s of %s, backend %s: %w", a, b.name, s.Backend, err))
-				}
-				asked[key] = known
+		byBackend[s.Backend] = append(byBackend[s.Backend], s.Name)
+	}
+	errs := make([]error, len(b.addresses))
+	var group sync.WaitGroup
+	for i, a := range b.addresses {
+		group.Go(func() { errs[i] = b.known(ctx, a, byBackend) })
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+func (b *Balancers) known(ctx context.Context, address string, byBackend map[string][]string) error {
+	var errs []error
+	for _, backend := range slices.Sorted(maps.Keys(byBackend)) {
+		known, err := look(ctx, address, backend)
+		if err != nil {
+			return errors.Join(append(errs, fmt.Errorf("balancer %s of %s, backend %s: %w", address, b.name, backend, err))...)
+		}
+		missing := slices.DeleteFunc(slices.Clone(byBackend[backend]), func(n string) bool { _, ok := known[n]; return ok })
+		told := slices.DeleteFunc(slices.Clone(byBackend[backend]), func(n string) bool { return !known[n].agent })
+		if len(told) > 0 {
+			errs = append(errs, fmt.Errorf("balancer %s of %s: server %s/%s has an agent-check, whose word undoes a drain; "+
+				"take that out of its configuration", address, b.name, backend, told[0]))
+		}
+		for n := range known { // asked for nothing, it says whether it may be asked
+			out, err := ask(ctx, address, "set server "+backend+"/"+n)
+			if err == nil && strings.Contains(out, "Permission denied") {
+				err = errors.New("its runtime API lets us look and not change; write `level admin` behind its `stats socket`")
 			}
-			if _, ok := known[s.Name]; !ok && known != nil {
-				errs = append(errs, fmt.Errorf("balancer %s of %s: backend %s has no server %s; it has %s", a, b.name,
-					s.Backend, s.Name, names(known)))
+			if err != nil {
+				return errors.Join(append(errs, fmt.Errorf("balancer %s of %s: %w", address, b.name, err))...)
 			}
+			break
+		}
+		if n := len(missing); n > 0 {
+			slices.Sort(missing)
+			more := ""
+			if n > 3 {
+				more = fmt.Sprintf(" and %d others", n-3)
+			}
+			errs = append(errs, fmt.Errorf("balancer %s of %s: backend %s has no server %s%s; it has %s", address, b.name, backend,
+				strings.Join(missing[:min(n, 3)], ", "), more, names(known)))
 		}
 	}
 	return errors.Join(errs...)
@@ -335,34 +372,54 @@ func (b *Balancers) Out(ctx context.Context, s Server) (forgot int, err error) {
 	return forgot, err
 }
 
-// Restore gives a server the state that Found found in each balancer; ready where
-// that one was not asked.
-func (b *Balancers) Restore(ctx context.Context, s Server, found []string) error {
-	return b.set(ctx, s, func(address string) string {
-		for _, f := range found {
-			if was, ok := strings.CutPrefix(f, address+"="); ok && (was == "drain" || was == "maint") {
-				return was
-			}
+// Lacks names a balancer of what was found that is none of these, "" if there is
+// none: coordinators have different files then.
+func (b *Balancers) Lacks(found []string) string {
+	for _, f := range found {
+		if address, _, _ := strings.Cut(f, "="); !slices.Contains(b.addresses, address) {
+			return address
 		}
-		return "ready"
-	})
+	}
+	return ""
 }
 
-// Serves says why a server does not take traffic yet, "" if it does: in every
-// balancer that has it ready its own checks have passed. Elsewhere it stays as it
-// was found, which is no reason to wait.
-func (b *Balancers) Serves(ctx context.Context, s Server) (why string, err error) {
-	all, err := b.each(ctx, s)
-	if err != nil {
-		return "", err
+// Settle gives a server the state that was found in each balancer, ready where that
+// one was not asked then, and says why it does not take traffic yet, "" if it does:
+// where it is ready the balancer's own checks have passed. Without anything found it
+// leaves what is. Balancers that do not answer are the error; answered is how many do.
+func (b *Balancers) Settle(ctx context.Context, s Server, found []string) (waits string, answered int, silent error) {
+	if err := s.check(); err != nil {
+		return "", 0, err
 	}
-	var out []string
+	var why []string
+	var errs []error
 	for _, a := range b.addresses {
-		is := all[a]
-		if is.word() != "ready" || is.status == "no check" || strings.HasPrefix(is.status, "UP") && is.full {
+		all, err := look(ctx, a, s.Backend)
+		is, known := all[s.Name]
+		if err == nil && !known {
+			err = fmt.Errorf("backend %s has no server %s; it has %s", s.Backend, s.Name, names(all))
+		}
+		want := is.word()
+		if len(found) > 0 {
+			want = "ready"
+		}
+		for _, f := range found {
+			if was, ok := strings.CutPrefix(f, a+"="); ok && (was == "drain" || was == "maint") {
+				want = was
+			}
+		}
+		if err == nil && is.word() != want {
+			if err = set(ctx, a, s, want); err == nil {
+				why = append(why, fmt.Sprintf("balancer %s is being told", a))
+			}
+		} else if err == nil && want == "ready" && is.status != "no check" && (!strings.HasPrefix(is.status, "UP") || !is.full) {
+			why = append(why, fmt.Sprintf("balancer %s says %s (%s)", a, is.status, strings.TrimSpace(is.check)))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("balancer %s of %s: %w", a, b.name, err))
 			continue
 		}
-		out = append(out, fmt.Sprintf("balancer %s says %s (%s)", a, is.status, strings.TrimSpace(is.check)))
+		answered++
 	}
-	return strings.Join(out, "; "), nil
+	return strings.Join(why, "; "), answered, errors.Join(errs...)
 }

@@ -93,7 +93,7 @@ var web1 = haproxy.Server{Backend: "www", Name: "web-1"}
 
 func (w *world) serves() bool {
 	w.Helper()
-	why, err := w.b.Serves(w.Context(), web1)
+	why, _, err := w.b.Settle(w.Context(), web1, nil)
 	w.do(err)
 	return why == ""
 }
@@ -146,8 +146,11 @@ func TestOutAndBack(t *testing.T) {
 	if got := w.served(); got["web-1"] > 0 {
 		t.Errorf("closed, and served %v", got)
 	}
-	w.do(w.b.Restore(ctx, web1, found))
-	w.until("it does not serve again", w.serves)
+	w.until("it does not serve again", func() bool {
+		why, _, err := w.b.Settle(ctx, web1, found)
+		w.do(err)
+		return why == ""
+	})
 	if got := w.served(); got["web-1"] != 10 {
 		t.Errorf("restored, and served %v", got)
 	}
@@ -187,10 +190,9 @@ func TestLeftAsFound(t *testing.T) {
 	w.do(w.b.Drain(ctx, web1))
 	w.do(w.b.Close(ctx, web1))
 	w.apps["web-1"].Close()
-	w.do(w.b.Restore(ctx, web1, found))
 	var why string
 	w.until("a dead server serves", func() bool {
-		why, err = w.b.Serves(ctx, web1)
+		why, _, err = w.b.Settle(ctx, web1, found)
 		w.do(err)
 		return strings.Contains(why, "DOWN")
 	})
@@ -260,5 +262,25 @@ func TestSilence(t *testing.T) {
 	}()
 	if _, err := b.Found(ctx, web1); err == nil {
 		t.Error("nobody answered, and something was found")
+	}
+}
+
+// What would fail with the first host is found before: a runtime API that may only be
+// looked at, and a server whose own agent says that it is ready.
+func TestNoDrainWouldHold(t *testing.T) {
+	for text, change := range map[string][2]string{
+		"level admin":  {"level admin", "level operator"},
+		"agent-check,": {"default-server check", "default-server check agent-check agent-port 1"},
+	} {
+		b := haproxytest.New(t)
+		b.Change(change[0], change[1])
+		b.Serve("web-1 127.0.0.1:1")
+		all, err := haproxy.New("edge", []string{b.API})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := all.Known(t.Context(), []haproxy.Server{web1}); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }

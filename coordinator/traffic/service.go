@@ -17,6 +17,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/groundswell/groundswell/coordinator/haproxy"
@@ -35,31 +36,53 @@ type Options struct {
 }
 
 // Service drives pools. Its methods may be called concurrently.
-type Service struct{ o Options }
+type Service struct {
+	o Options
+
+	mu   sync.Mutex
+	busy map[[2]string]bool      // hosts and applications that a request is about
+	read map[[2]string]time.Time // when the log was last asked for one
+}
 
 // New returns the service.
-func New(o Options) *Service { return &Service{o: o} }
+func New(o Options) *Service {
+	return &Service{o: o, busy: map[[2]string]bool{}, read: map[[2]string]time.Time{}}
+}
 
-// often is how often a pool is asked how far it is.
-const often = 200 * time.Millisecond
+// Times of Serve.
+const (
+	often   = 200 * time.Millisecond // how often a pool is asked how far it is
+	readGap = time.Second            // between entries that one host's questions cost
+)
 
 // Serve takes the host out of a pool, or puts it back, and returns once it is so. It
 // sends what it waits for. Only the host itself is moved: out of a pool of its own
-// group while it holds a permit, and back into one that it was taken out of.
+// group while it holds a permit, and back into one that it was taken out of. A host has
+// one request for an application at a time.
 func (s *Service) Serve(
 	ctx context.Context, host string, r *agentv1.TrafficRequest, send func(*agentv1.TrafficProgress) error,
 ) error {
 	p := decode(r.Pool)
-	limit, err := s.may(host, r, p)
+	may, err := s.may(host, r, p)
 	if err != nil {
 		return err
 	}
+	done, err := s.begin(host, r.App)
+	if err != nil {
+		return err
+	}
+	defer done()
 	m := member{s: s, pool: p, host: host, app: r.App, send: send, at: haproxy.Server{Backend: p.Backend, Name: p.Server}}
-	if r.Allow {
-		// Without an outage it changes nothing, and what another coordinator wrote down is
-		// read here once it is applied.
-		if err := m.set(ctx, deploy.TrafficAllowed, nil); err != nil {
-			return err
+	limit := may.limit
+	if r.LimitNs > 0 {
+		limit = min(limit, time.Duration(r.LimitNs))
+	}
+	m.ends = time.Now().Add(limit)
+	if r.Allow && !may.out {
+		if may.known {
+			if err := m.current(ctx); err != nil {
+				return err
+			}
 		}
 		if r.Restore && m.outage() == nil { // a way back, whatever became of the pool
 			return send(&agentv1.TrafficProgress{Done: true, Text: "it was not taken out"})
@@ -68,14 +91,46 @@ func (s *Service) Serve(
 	if m.b, err = s.balancers(p); err != nil {
 		return err
 	}
-	if r.LimitNs > 0 {
-		limit = min(limit, time.Duration(r.LimitNs))
-	}
-	m.ends = time.Now().Add(limit)
 	if r.Allow {
 		return m.allow(ctx)
 	}
 	return m.block(ctx, r.DrainFails)
+}
+
+// begin takes the place of the one request that a host may have.
+func (s *Service) begin(host, app string) (done func(), err error) {
+	key := [2]string{host, app}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[key] {
+		return nil, unavailable{fmt.Errorf("another request of this host about %s is not over", app)}
+	}
+	s.busy[key] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.busy, key)
+	}, nil
+}
+
+// current has this replica know what every other had written down of the host before:
+// an entry that changes nothing is applied here. A host has one a second.
+func (m *member) current(ctx context.Context) error {
+	key := [2]string{m.host, m.app}
+	m.s.mu.Lock()
+	at := m.s.read[key].Add(readGap)
+	if now := time.Now(); at.Before(now) {
+		at = now
+	}
+	m.s.read[key] = at
+	if len(m.s.read) > 1<<16 { // of hosts that are gone too
+		clear(m.s.read)
+	}
+	m.s.mu.Unlock()
+	if !backoff.Pause(ctx, time.Until(at)) {
+		return ctx.Err()
+	}
+	return m.set(ctx, deploy.TrafficAllowed, nil)
 }
 
 func decode(p *agentv1.Pool) deploy.Pool {
@@ -89,39 +144,54 @@ func refuse(kind deploy.RefusalKind, format string, args ...any) error {
 	return &deploy.Refusal{Reason: kind, Text: fmt.Sprintf(format, args...)}
 }
 
-// may says why the host may not do that, and how long it may take.
-func (s *Service) may(host string, r *agentv1.TrafficRequest, p deploy.Pool) (limit time.Duration, err error) {
+// allowed is what a host may have done.
+type allowed struct {
+	limit time.Duration
+	out   bool // of the pool
+	known bool // the pool is one of its group's
+}
+
+// may says why the host may not do that.
+func (s *Service) may(host string, r *agentv1.TrafficRequest, p deploy.Pool) (is allowed, err error) {
 	s.o.View(func(st *deploy.State) {
-		limit = deploy.AdmitTimeout
-		out := st.Outage(host, r.App, p) != nil
+		is.limit, is.out = deploy.AdmitTimeout, st.Outage(host, r.App, p) != nil
 		t := st.Target(host, r.App)
 		if t == nil {
-			if !r.Allow || !out {
+			if !r.Allow || !is.out {
 				err = refuse(deploy.NotFound, "this host is no target of %s", r.App)
 			}
 			return
 		}
-		traffic := st.TrafficOf(t)
-		if traffic != nil {
-			limit = traffic.Admit
+		if traffic := st.TrafficOf(t); traffic != nil {
+			is.known, is.limit = slices.Contains(traffic.Pools, p), traffic.Admit
 			if !r.Allow {
-				limit = traffic.Drain
+				is.limit = traffic.Drain
 			}
 		}
+		name := ""
+		if h := st.Hosts[host]; h != nil {
+			name = h.Name
+		}
 		switch {
-		case r.Allow && (out || r.Restore && r.Generation == t.Gen):
-		case traffic == nil || !slices.Contains(traffic.Pools, p):
-			err = refuse(deploy.NotFound, "%s is no pool of this host's group of %s", p.Name(), r.App)
-		case r.Generation != t.Gen:
+		case is.out:
+		case r.Generation > t.Gen:
+			err = unavailable{fmt.Errorf("this coordinator has not read of generation %d of %s yet", r.Generation, r.App)}
+		case r.Generation < t.Gen:
 			err = refuse(deploy.Conflict, "generation %d of %s is not this host's newest, %d", r.Generation, r.App, t.Gen)
+		case !is.known && r.Allow && r.Restore:
+		case !is.known:
+			err = refuse(deploy.NotFound, "%s is no pool of this host's group of %s", p.Name(), r.App)
 		case !r.Allow && (!t.Open || t.Permit == deploy.PermitNone):
 			err = refuse(deploy.Conflict, "this host has no permit for %s, so it stays in %s", r.App, p.Name())
+		case len(st.Named(name)) > 1:
+			err = refuse(deploy.Conflict, "%d hosts are called %s, and %s knows them by that; give this one another name "+
+				"(`dctl hosts label %s --name OTHER`)", len(st.Named(name)), name, p.Name(), host)
 		}
 	})
-	if limit <= 0 {
-		limit = deploy.DrainTimeout
+	if is.limit <= 0 {
+		is.limit = deploy.DrainTimeout
 	}
-	return limit, err
+	return is, err
 }
 
 func (s *Service) balancers(p deploy.Pool) (*haproxy.Balancers, error) {
@@ -134,8 +204,8 @@ func (s *Service) balancers(p deploy.Pool) (*haproxy.Balancers, error) {
 		if known == "" {
 			known = "there are none"
 		}
-		return nil, refuse(deploy.NotFound, "no balancers are called %s in this coordinator's file (balancers: %s)",
-			p.Balancers, known)
+		return nil, unavailable{fmt.Errorf("no balancers are called %s in this coordinator's file (balancers: %s); every "+
+			"coordinator's file needs them", p.Balancers, known)}
 	}
 	return b, nil
 }
@@ -223,39 +293,62 @@ func (m *member) block(ctx context.Context, drainFails bool) error {
 
 func (m *member) allow(ctx context.Context) error {
 	out := m.outage()
+	var found []string
 	if out != nil {
-		if err := m.b.Restore(ctx, m.at, out.Found); err != nil {
-			return m.failed(err)
+		found = out.Found
+		if lacks := m.b.Lacks(found); lacks != "" {
+			return m.failed(fmt.Errorf("the host was taken out of balancer %s too, which this coordinator's file does not name; "+
+				"the files of all coordinators name the same balancers", lacks))
+		}
+		if m.shared() { // whoever is the last to be back has it put back
+			return errors.Join(m.set(ctx, deploy.TrafficRestored, nil),
+				m.send(&agentv1.TrafficProgress{Done: true, Text: "another application of the host is still out of it"}))
+		}
+		if err := m.set(ctx, deploy.TrafficAllowed, nil); err != nil {
+			return err
 		}
 	}
 	for {
-		why, err := m.b.Serves(ctx, m.at)
+		waits, answered, silent := m.b.Settle(ctx, m.at, found)
+		late := time.Now().After(m.ends)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err == nil && why == "":
+		case waits == "" && silent == nil:
 			if out != nil {
 				if err := m.set(ctx, deploy.TrafficRestored, nil); err != nil {
 					return err
 				}
 			}
 			return m.send(&agentv1.TrafficProgress{Done: true})
-		case time.Now().After(m.ends):
-			if err == nil {
-				err = errors.New(why)
-			}
-			return m.notTaken(ctx, out, err)
+		case late && waits == "" && answered > 0: // the leader tells the others when they are back
+			return m.send(&agentv1.TrafficProgress{Done: true, Text: silent.Error()})
+		case late && silent != nil:
+			return m.notTaken(ctx, out, errors.Join(errors.New(waits), silent))
+		case late:
+			return m.notTaken(ctx, out, errors.New(waits))
 		}
-		if err != nil {
-			why = err.Error()
+		if silent != nil {
+			waits += " " + silent.Error()
 		}
-		if err := m.send(&agentv1.TrafficProgress{Text: why}); err != nil {
+		if err := m.send(&agentv1.TrafficProgress{Text: waits}); err != nil {
 			return err
 		}
 		if !backoff.Pause(ctx, often) {
 			return ctx.Err()
 		}
 	}
+}
+
+// shared reports whether somebody else of the cluster is out of the same place.
+func (m *member) shared() (yes bool) {
+	m.s.o.View(func(st *deploy.State) {
+		for _, o := range st.Outages {
+			other := o.Host != m.host || o.App != m.app
+			yes = yes || other && !o.Allowed && o.Pool.Same(m.pool) && st.Hosts[o.Host] != nil
+		}
+	})
+	return yes
 }
 
 // notTaken takes a host out again that its pool did not take: what follows stops the
@@ -271,7 +364,8 @@ func (m *member) notTaken(ctx context.Context, out *deploy.Outage, why error) er
 // Times of Reassert.
 const (
 	reassert = 2 * time.Second
-	patience = 10 * time.Second // of one round
+	patience = 10 * time.Second // with one outage
+	atOnce   = 16
 )
 
 // Reassert keeps hosts out of pools that forgot it, as HAProxy does when it is
@@ -289,44 +383,57 @@ func (s *Service) Reassert(ctx context.Context) error {
 func (s *Service) Assert(ctx context.Context) {
 	var all []deploy.Outage
 	s.o.View(func(st *deploy.State) { all = slices.Clone(st.Outages) })
+	var round sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
 	for _, o := range all {
-		s.assert(ctx, o)
+		slots <- struct{}{}
+		round.Go(func() {
+			defer func() { <-slots }()
+			s.assert(ctx, o)
+		})
 	}
+	round.Wait()
 }
 
-func (s *Service) assert(ctx context.Context, o deploy.Outage) {
-	b, err := s.balancers(o.Pool)
-	if err != nil {
-		return // who asks for it is told
-	}
+// assert is about an outage as it is now: a round is long.
+func (s *Service) assert(ctx context.Context, was deploy.Outage) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	at := haproxy.Server{Backend: o.Pool.Backend, Name: o.Pool.Server}
-	if !o.Allowed && s.orphaned(o) {
-		err := s.o.Propose(ctx, deploy.TrafficSet{Host: o.Host, App: o.App, Pool: o.Pool, Stage: deploy.TrafficAllowed})
-		if err == nil {
-			err = b.Restore(ctx, at, o.Found)
-		}
+	m := member{s: s, pool: was.Pool, host: was.Host, app: was.App}
+	o, here := m.outage(), false
+	s.o.View(func(st *deploy.State) { here = st.Hosts[was.Host] != nil })
+	if o == nil || !here { // of a host that is gone nobody moves anything
+		return
+	}
+	b, err := s.balancers(o.Pool)
+	if err != nil || b.Lacks(o.Found) != "" {
+		return // who asks for it is told
+	}
+	m.b, m.at = b, haproxy.Server{Backend: o.Pool.Backend, Name: o.Pool.Server}
+	if !o.Allowed && s.orphaned(*o) {
+		err := m.set(ctx, deploy.TrafficAllowed, nil)
 		s.o.Log.Info("a host is put back into a pool that its group does not have any more", "pool", o.Pool.Name(),
 			"host", o.Host, "error", err)
 		return
 	}
-	if !o.Allowed {
-		forgot, err := b.Out(ctx, at)
-		if forgot > 0 {
-			s.o.Log.Info("a balancer had forgotten that a host is out, and was told", "pool", o.Pool.Name(), "host", o.Host,
-				"server", o.Pool.Server, "balancers", forgot)
+	if o.Allowed {
+		if waits, _, silent := b.Settle(ctx, m.at, o.Found); waits == "" && silent == nil {
+			_ = m.set(ctx, deploy.TrafficRestored, nil) // else in the next round
 		}
+		return
+	}
+	forgot, err := b.Out(ctx, m.at)
+	if forgot == 0 {
 		if err != nil && ctx.Err() == nil {
 			s.o.Log.Debug("balancers not asked", "pool", o.Pool.Name(), "error", err)
 		}
 		return
 	}
-	if why, err := b.Serves(ctx, at); err == nil && why == "" {
-		_ = s.o.Propose(ctx, deploy.TrafficSet{
-			Host: o.Host, App: o.App, Pool: o.Pool, Stage: deploy.TrafficRestored,
-		}) // else in the next round
+	if now := m.outage(); (now == nil || now.Allowed) && !m.shared() { // it was let in meanwhile
+		_, _, err = b.Settle(ctx, m.at, o.Found)
 	}
+	s.o.Log.Info("a balancer had forgotten that a host is out, and was told", "pool", o.Pool.Name(), "host", o.Host,
+		"server", o.Pool.Server, "balancers", forgot, "error", err)
 }
 
 // orphaned reports whether nobody will ask for the way back: the pool is none of the

@@ -16,9 +16,10 @@ import (
 
 // Balancer is one HAProxy process with one backend, www.
 type Balancer struct {
-	t   testing.TB
-	dir string
-	cmd *exec.Cmd
+	t       testing.TB
+	dir     string
+	cmd     *exec.Cmd
+	changes []string // old, new, …
 
 	Address string // where it serves
 	API     string // its runtime API
@@ -33,6 +34,9 @@ func New(t testing.TB) *Balancer {
 	}
 	return &Balancer{t: t, dir: t.TempDir(), Address: free(t), API: free(t)}
 }
+
+// Change replaces a text in the configuration that Serve writes.
+func (b *Balancer) Change(old, new string) { b.changes = append(b.changes, old, new) }
 
 // Serve runs the balancer before servers, each written as "web-1 127.0.0.1:8080".
 func (b *Balancer) Serve(servers ...string) {
@@ -57,6 +61,7 @@ backend www
 	for _, s := range servers {
 		config += "  server " + s + "\n"
 	}
+	config = strings.NewReplacer(b.changes...).Replace(config)
 	if err := os.WriteFile(b.file(), []byte(config), 0o600); err != nil {
 		b.t.Fatal(err)
 	}

@@ -154,7 +154,7 @@ var table = []mutant{
 	},
 	{
 		"an application is stopped under traffic that was let in again", "agent/task/program.go",
-		"	if b.a.Traffic && !w.Drained {\n		b.hookOf(w.Installed", "	if false {\n		b.hookOf(w.Installed",
+		"	if b.a.Traffic && w.Drained != b.a.pools() {\n		b.hookOf(w.Installed", "	if false {\n		b.hookOf(w.Installed",
 		"./agent/task", "^TestNothingIsStoppedUnderTraffic$",
 	},
 	{
