@@ -119,7 +119,7 @@ say it too:
     webhookSecretFile: /etc/groundswell/webhook.secret  # signs questions, HMAC-SHA256
     webhooks: [ci.example]  # hosts that webhook gates may name; none is any
   balancers:           # addresses of HAProxy's runtime APIs, level admin, that groups
-    edge: [10.0.0.5:9999, /run/haproxy/admin.sock]  # name in traffic:
+    edge: [10.0.0.5:9999, 10.0.0.6:9999]  # name in traffic:
   ec2:                 # instances that join without a token; unproven: see docs/agent.md
     accounts: ["123456789012"]
     certificates: /etc/groundswell/aws.pem  # AWS's, RSA-2048, one of each region

@@ -284,3 +284,49 @@ func (b *balanced) serve(rev string) {
 		}
 	}
 }
+
+// slow is a revision whose validation takes long.
+func (b *balanced) slow(rev string) {
+	b.Helper()
+	dir := filepath.Join(b.dir, "bundles", rev)
+	if err := b.fleet.Run(exec.Command(filepath.Join(bin, "www"), "bundle", "--dir", dir, "--revision", rev)); err != nil {
+		b.Fatal(err)
+	}
+	b.write(filepath.Join(dir, "scripts/validate.sh"), "#!/bin/sh\nsleep 6\n")
+	b.must("revisions", "push", dir, "--app", "hello", "--rev", rev)
+}
+
+// A group that has its pools no more, and one of whose balancers dies, while a host is
+// out: it comes back wherever anybody answers, and the others are told when they do.
+func TestThePoolsChangeWhileOut(t *testing.T) {
+	long(t)
+	b := startBalanced(t, 3)
+	times := edge + "    timeouts: {drain: 5s, admit: 5s}\n"
+	b.group(times)
+	b.rude("v1")
+	b.slow("v2")
+	b.slow("v3")
+	b.must("deploy", "--app", "hello", "--rev", "v1", "--timeout", "2m")
+	b.until(20*time.Second, "every server is ready", func() bool { return b.serving() == 6 })
+	done := make(chan int)
+	deploy := func(rev string) {
+		_, code := b.dctl("deploy", "--app", "hello", "--rev", rev, "--timeout", "2m")
+		done <- code
+	}
+	go deploy("v2")
+	b.until(60*time.Second, "nobody is out", func() bool { return b.serving() < 6 })
+	b.group("")
+	b.must("abort", b.deployment().Deployment.Id, "--rollback", "--yes", "-m", "a test")
+	<-done
+	b.until(30*time.Second, "everybody is back", func() bool { return b.serving() == 6 })
+	b.serve("v1")
+
+	b.group(times)
+	go deploy("v3")
+	b.until(60*time.Second, "nobody is out", func() bool { return b.serving() < 6 })
+	b.all[1].Kill()
+	t.Logf("with a dead balancer the deployment ends with %d", <-done)
+	b.until(30*time.Second, "the living balancer has everybody", func() bool { return b.all[0].Ready() == 3 })
+	b.all[1].Begin()
+	b.until(30*time.Second, "everybody is back", func() bool { return b.serving() == 6 })
+}
