@@ -100,6 +100,7 @@ func TestNameAndTime(t *testing.T) {
 		!strings.Contains(err.Error(), "hosts are called web-1") || len(w.sets) > 0 {
 		t.Errorf("a namesake: %v, %v", err, w.sets)
 	}
+	w.moves("h1", "www", false) // which is no reason for the first of the name to stay
 }
 
 // What a call that came late has set is set right: an outage that is being ended is no

@@ -183,7 +183,7 @@ func (s *Service) may(host string, r *agentv1.TrafficRequest, p deploy.Pool) (is
 			err = refuse(deploy.NotFound, "%s is no pool of this host's group of %s", p.Name(), r.App)
 		case !r.Allow && (!t.Open || t.Permit == deploy.PermitNone):
 			err = refuse(deploy.Conflict, "this host has no permit for %s, so it stays in %s", r.App, p.Name())
-		case len(st.Named(name)) > 1:
+		case st.Names[name] != host: // whoever had it first moves by it
 			err = refuse(deploy.Conflict, "%d hosts are called %s, and %s knows them by that; give this one another name "+
 				"(`dctl hosts label %s --name OTHER`)", len(st.Named(name)), name, p.Name(), host)
 		}
