@@ -327,6 +327,9 @@ func (c *cli) appsLint() *cobra.Command {
 		if len(args) == 1 {
 			dir = args[0]
 		}
+		if i, err := os.Stat(dir); err == nil && i.Mode().IsRegular() && file == "" { // a deploy.yaml was meant
+			dir, file = filepath.Dir(dir), dir
+		}
 		return c.lint(dir, file)
 	}
 	return cmd

@@ -377,3 +377,30 @@ func TestFreezesHaveAnEnd(t *testing.T) {
 		t.Errorf("lifted: %v, %v", err, w.s.Freezes)
 	}
 }
+
+// A plan says what hosts leave, and that nobody would let them now.
+func TestPlanNamesPools(t *testing.T) {
+	w := newWorld(t)
+	w.s.Groups["www/prod"].Traffic = &deploy.Traffic{Pools: []deploy.Pool{
+		{Kind: deploy.PoolHAProxy, Balancers: "edge", Backend: "www", Server: "{{.Host}}"},
+	}}
+	var asked []deploy.Pool
+	w.c.o.Pools = func(_ context.Context, pools []deploy.Pool) error {
+		asked = pools
+		return errors.New("edge does not answer")
+	}
+	r := &controlv1.CreateDeploymentRequest{App: "www", Revision: "v3"}
+	p, err := w.c.PlanDeployment(t.Context(), &controlv1.PlanDeploymentRequest{Deployment: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := strings.Join(p.Notes, "\n")
+	if !strings.Contains(notes, "leaves haproxy edge/www before it stops") || !strings.Contains(notes, "edge does not answer") {
+		t.Errorf("notes %s", notes)
+	}
+	if len(asked) != 3 || !strings.HasPrefix(asked[0].Server, "web-") {
+		t.Errorf("asked about %v", asked)
+	}
+	_, err = w.c.CreateDeployment(t.Context(), r)
+	w.refused(err, deploy.Conflict, "edge does not answer")
+}

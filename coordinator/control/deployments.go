@@ -1,7 +1,9 @@
 package control
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"hash/fnv"
 	"slices"
 	"strings"
@@ -182,6 +184,7 @@ func planIn(st seen, r *controlv1.CreateDeploymentRequest) (planned, error) {
 		out.from = st.RevisionName(g.App, c)
 	}
 	out.plan.Notes = append(out.plan.Notes, skipNotes(st.State, skip)...)
+	out.plan.Notes = append(out.plan.Notes, trafficNotes(g.Traffic)...)
 	if repair {
 		out.plan.Notes = append(out.plan.Notes,
 			"every host compares its installed files with what the last deployment "+
@@ -265,6 +268,22 @@ func skips(st *deploy.State, g *deploy.Group, r *controlv1.CreateDeploymentReque
 	return out, nil
 }
 
+func trafficNotes(t *deploy.Traffic) []string {
+	if t == nil {
+		return nil
+	}
+	var names []string
+	for _, p := range t.Pools {
+		names = append(names, p.Name())
+	}
+	left := "goes on without those that are left"
+	if t.DrainFails {
+		left = "goes back if some are left"
+	}
+	return []string{fmt.Sprintf("each host leaves %s before it stops, waits %s for its sessions and %s",
+		strings.Join(names, ", "), cmp.Or(t.Drain, deploy.DrainTimeout), left)}
+}
+
 func skipNotes(st *deploy.State, skip []deploy.Skip) (out []string) {
 	for _, x := range skip {
 		out = append(out, hostName(st, x.Host)+" is "+x.Cause)
@@ -310,6 +329,9 @@ func (s *Service) PlanDeployment(ctx context.Context,
 	p, err := s.plan(ctx, r.GetDeployment())
 	if err != nil {
 		return nil, err
+	}
+	if err := s.askPools(ctx, p.event.App, p.event.Group); err != nil {
+		p.plan.Notes = append(p.plan.Notes, "now it would be refused: "+err.Error())
 	}
 	out := &controlv1.PlanDeploymentResponse{
 		App: p.event.App, Group: p.event.Group, Revision: p.event.RevName, Digest: string(p.event.Revision),
