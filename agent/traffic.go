@@ -323,7 +323,8 @@ func (t *target) askPool(
 		}
 		say(rpc.Text(err))
 		if time.Now().After(ends) || !b.Wait(ctx) {
-			return fmt.Errorf("%s within %s: %s", map[bool]string{true: "not out", false: "not back"}[out], limit, rpc.Text(err))
+			return fmt.Errorf("%s within %s: %s", map[bool]string{true: "not out", false: "not back"}[out], limit,
+				rpc.Text(err))
 		}
 	}
 }

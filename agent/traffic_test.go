@@ -25,7 +25,10 @@ func TestTrafficOfTheHostItself(t *testing.T) {
 	step := func(word string) string {
 		return "test -e " + file + " && echo " + word + " served >>" + trace + " || echo " + word + " >>" + trace + "\n"
 	}
-	scripts := hookScripts{"ApplicationStop": step("stop"), "ApplicationStart": step("start"), "ValidateService": step("validate")}
+	scripts := hookScripts{
+		"ApplicationStop": step("stop"), "ApplicationStart": step("start"),
+		"ValidateService": step("validate"),
+	}
 	pools := func(path, block string) func(*agentv1.Assignment) {
 		return func(a *agentv1.Assignment) {
 			a.Traffic = &agentv1.Traffic{Pools: []*agentv1.Pool{

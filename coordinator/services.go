@@ -111,7 +111,8 @@ func (s *agentService) Split(ctx context.Context, r *agentv1.SplitRequest) (*age
 
 func (c *Coordinator) newControl() *control.Service {
 	return control.New(control.Options{
-		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: within(c.match, c.rulebook.last), Output: c.output,
+		State: c.store, Log: c.log, Fleet: c.fleet, Parse: parseApp, Match: within(c.match,
+			c.rulebook.last), Output: c.output,
 		Pools: c.traffic.Doubts,
 		Activity: func(host, app string) (control.Activity, bool) {
 			if c.fleet.At(host) == "" { // what it said last is not what it does

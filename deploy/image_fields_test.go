@@ -30,7 +30,8 @@ func TestAnImageHasEveryField(t *testing.T) {
 	s.RequestLog, s.answers = nil, nil
 	got := reflect.ValueOf(s.Image().State()).Elem()
 	for i := range v.NumField() {
-		if f := v.Type().Field(i); f.IsExported() && f.Tag.Get("json") != "-" && !v.Field(i).IsZero() && f.Type.Kind() != reflect.Map &&
+		if f := v.Type().Field(i); f.IsExported() && f.Tag.Get("json") != "-" && !v.Field(i).IsZero() &&
+			f.Type.Kind() != reflect.Map &&
 			!reflect.DeepEqual(v.Field(i).Interface(), got.Field(i).Interface()) {
 			t.Errorf("%s: %v became %v", f.Name, v.Field(i), got.Field(i))
 		}

@@ -74,7 +74,8 @@ func TestFile(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := (File{Dir: filepath.Dir(victim), Name: "victim", Settle: time.Hour}).Block(ended); !errors.Is(err, context.Canceled) {
+	if err := (File{Dir: filepath.Dir(victim), Name: "victim", Settle: time.Hour}).Block(ended); !errors.Is(err,
+		context.Canceled) {
 		t.Errorf("told to stop while it settles: %v", err)
 	}
 }

@@ -21,7 +21,10 @@ func TestNothingIsStoppedUnderTraffic(t *testing.T) {
 			gen++
 			g.assign(task.Assignment{
 				Generation: gen, Permit: task.Permit(1 + r.IntN(2)), Goal: []string{"v1", "v2", "v3"}[r.IntN(3)],
-				Traffic: true, Pools: []string{"", "p"}[r.IntN(2)], StopFails: r.IntN(2) == 0, Revert: r.IntN(3) == 0, SkipProbe: r.IntN(2) == 0,
+				Traffic: true, Pools: []string{
+					"",
+					"p",
+				}[r.IntN(2)], StopFails: r.IntN(2) == 0, Revert: r.IntN(3) == 0, SkipProbe: r.IntN(2) == 0,
 			})
 		}
 		next()

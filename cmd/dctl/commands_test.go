@@ -143,7 +143,8 @@ func TestInitLintApplyPush(t *testing.T) {
 	}
 	for range 2 { // a dry run changes nothing
 		got := step(0, "revisions", "prune", "--app", "www", "--keep", "1", "--dry-run")
-		if !strings.HasPrefix(got.out, "v1 ") || !strings.Contains(got.out, "1 revision of www would be forgotten, 1 stay") {
+		if !strings.HasPrefix(got.out, "v1 ") ||
+			!strings.Contains(got.out, "1 revision of www would be forgotten, 1 stay") {
 			t.Errorf("pruned %s", got.out)
 		}
 	}

@@ -105,7 +105,8 @@ func TestMay(t *testing.T) {
 		if e.Allowed != x.want && access.IsVerb(x.verb) {
 			t.Errorf("%q and %s on %s/%s are explained as %t", x.person, x.verb, x.app, x.group, e.Allowed)
 		}
-		if !e.Allowed && (!strings.Contains(e.Refusal(), string(x.verb)) || !strings.HasSuffix(e.Refusal(), "ask root")) {
+		if !e.Allowed && (!strings.Contains(e.Refusal(), string(x.verb)) ||
+			!strings.HasSuffix(e.Refusal(), "ask root")) {
 			t.Errorf("the refusal says %q", e.Refusal())
 		}
 	}

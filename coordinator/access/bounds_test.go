@@ -38,14 +38,16 @@ func TestStoresWithin(t *testing.T) {
 			t.Errorf("%s may have s3://anything: %t", app, got)
 		}
 	}
-	if !d.Bound("new").AllowsStore("s3://rest/new") || d.Bound("api").Hosts != `role == "api"` || d.Bound("new").Hosts != "" {
+	if !d.Bound("new").AllowsStore("s3://rest/new") || d.Bound("api").Hosts != `role == "api"` ||
+		d.Bound("new").Hosts != "" {
 		t.Error("the bound of all others is wrong")
 	}
 	for pool, want := range map[[2]string]bool{
 		{"edge", "api"}: true, {"edge", "api2"}: false, {"edge", "www"}: false, {"inner", "api"}: false,
 		{"edge/api", ""}: false, {"", "edge/api"}: false, {"edge", "{{.App}}"}: false,
 	} {
-		if got := d.Bound("api").AllowsPool(pool[0], pool[1]); got != want || !d.Bound("www").AllowsPool(pool[0], pool[1]) {
+		if got := d.Bound("api").AllowsPool(pool[0], pool[1]); got != want ||
+			!d.Bound("www").AllowsPool(pool[0], pool[1]) {
 			t.Errorf("api may have the pool %q: %t", pool, got)
 		}
 	}

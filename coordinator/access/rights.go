@@ -45,7 +45,8 @@ func (r Rights) Some(v Verb, app string) bool {
 // Fleet reports whether all hosts may be seen: whoever sees every application does,
 // and whoever may do something to hosts or to the cluster.
 func (r Rights) Fleet() bool {
-	return r.May(View, "", "") || slices.ContainsFunc(Verbs(), func(v Verb) bool { return OfFleet(v) && r.May(v, "", "") })
+	return r.May(View, "", "") || slices.ContainsFunc(Verbs(),
+		func(v Verb) bool { return OfFleet(v) && r.May(v, "", "") })
 }
 
 func (g *grant) gives(v Verb, app, group string) bool {

@@ -197,7 +197,8 @@ func TestActAndRollbackOfWhatIsInFlight(t *testing.T) {
 	_, err = w.c.Act(t.Context(), &controlv1.ActRequest{Deployment: "nope", Verb: "pause"})
 	w.refused(err, deploy.NotFound, "no deployment")
 	out, err := w.c.Rollback(t.Context(), &controlv1.RollbackRequest{App: "www", DryRun: true})
-	if err != nil || out.Id != d.Id || out.From != "v3" || w.s.Deployments[d.Id].Status == deploy.DeploymentStatusRollingBack {
+	if err != nil || out.Id != d.Id || out.From != "v3" ||
+		w.s.Deployments[d.Id].Status == deploy.DeploymentStatusRollingBack {
 		t.Errorf("a rollback that only says what it would do: %v, %v", out, err)
 	}
 	out, err = w.c.Rollback(t.Context(), &controlv1.RollbackRequest{App: "www"})
@@ -395,7 +396,8 @@ func TestPlanNamesPools(t *testing.T) {
 		t.Fatal(err)
 	}
 	notes := strings.Join(p.Notes, "\n")
-	if !strings.Contains(notes, "leaves haproxy edge/www before it stops") || !strings.Contains(notes, "edge does not answer") {
+	if !strings.Contains(notes, "leaves haproxy edge/www before it stops") ||
+		!strings.Contains(notes, "edge does not answer") {
 		t.Errorf("notes %s", notes)
 	}
 	if len(asked) != 3 || !strings.HasPrefix(asked[0].Server, "web-") {

@@ -67,9 +67,12 @@ func TestWhoseDocument(t *testing.T) {
 		now      time.Time
 		text     string
 	}{
-		"signed by somebody, whose certificate lies in it": {other.Sign(document(nil)), now, "not signed by a certificate"},
-		"another instance written into it":                 {ec2test.Lines([]byte(changed)), now, "not signed by"},
-		"a certificate that has ended":                     {ended.Sign(document(map[string]string{"pendingTime": ends.Format(time.RFC3339)})), ends.Add(time.Minute), "not signed by"},
+		"signed by somebody, whose certificate lies in it": {
+			other.Sign(document(nil)), now,
+			"not signed by a certificate",
+		},
+		"another instance written into it": {ec2test.Lines([]byte(changed)), now, "not signed by"},
+		"a certificate that has ended":     {ended.Sign(document(map[string]string{"pendingTime": ends.Format(time.RFC3339)})), ends.Add(time.Minute), "not signed by"},
 		"a weak digest": {
 			aws.Sign(document(nil), func(d *pkcs7.SignedData) { d.SetDigestAlgorithm(pkcs7.OIDDigestAlgorithmSHA1) }),
 			now, "takes SHA-256",
@@ -77,18 +80,27 @@ func TestWhoseDocument(t *testing.T) {
 		"two signatures":  {twice, now, "2 signatures"},
 		"another account": {aws.Sign(document(map[string]string{"accountId": "123456789013"})), now, "ec2.accounts"},
 		"another region": {
-			aws.Sign(document(map[string]string{"region": "us-east-1", "availabilityZone": "us-east-1a"})), now, "ec2.regions",
+			aws.Sign(document(map[string]string{
+				"region":           "us-east-1",
+				"availabilityZone": "us-east-1a",
+			})), now, "ec2.regions",
 		},
-		"a zone of another region": {aws.Sign(document(map[string]string{"availabilityZone": "us-east-1a"})), now, "no instance"},
-		"no instance":              {aws.Sign(document(map[string]string{"instanceId": "../i-1"})), now, "is no instance"},
-		"too old":                  {good, now.Add(time.Hour - time.Minute), "was started 1h4m0s ago"},
-		"a clock behind":           {good, now.Add(-time.Hour), "in the future"},
-		"no time":                  {aws.Sign(document(map[string]string{"pendingTime": "soon"})), now, "pendingTime"},
-		"no JSON":                  {aws.Sign("hello"), now, "read the identity document"},
-		"no PKCS 7":                {[]byte("aGVsbG8="), now, "PKCS #7"},
-		"no base64":                {[]byte("***"), now, "base64"},
-		"nothing":                  {nil, now, "PKCS #7"},
-		"too long":                 {make([]byte, ec2.MaxDocument+1), now, "longer than"},
+		"a zone of another region": {
+			aws.Sign(document(map[string]string{"availabilityZone": "us-east-1a"})), now,
+			"no instance",
+		},
+		"no instance": {
+			aws.Sign(document(map[string]string{"instanceId": "../i-1"})), now,
+			"is no instance",
+		},
+		"too old":        {good, now.Add(time.Hour - time.Minute), "was started 1h4m0s ago"},
+		"a clock behind": {good, now.Add(-time.Hour), "in the future"},
+		"no time":        {aws.Sign(document(map[string]string{"pendingTime": "soon"})), now, "pendingTime"},
+		"no JSON":        {aws.Sign("hello"), now, "read the identity document"},
+		"no PKCS 7":      {[]byte("aGVsbG8="), now, "PKCS #7"},
+		"no base64":      {[]byte("***"), now, "base64"},
+		"nothing":        {nil, now, "PKCS #7"},
+		"too long":       {make([]byte, ec2.MaxDocument+1), now, "longer than"},
 	} {
 		if i, err := v.Verify(c.document, c.now); err == nil || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: %+v, %v", what, i, err)
@@ -104,7 +116,8 @@ func TestWhoseDocument(t *testing.T) {
 	if v, err = ec2.New(ec2.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.Verify(good, now); err == nil || !strings.Contains(err.Error(), "no instance of EC2 joins this cluster") {
+	if _, err := v.Verify(good, now); err == nil ||
+		!strings.Contains(err.Error(), "no instance of EC2 joins this cluster") {
 		t.Errorf("a cluster that lets none in: %v", err)
 	}
 }
@@ -142,7 +155,8 @@ func TestTags(t *testing.T) {
 		return all
 	})
 	v, err := ec2.New(ec2.Options{
-		Accounts: []string{"123456789012"}, Certificates: ec2test.File(t, newSigner(t, later)), Tags: true, Endpoint: api,
+		Accounts: []string{"123456789012"}, Certificates: ec2test.File(t,
+			newSigner(t, later)), Tags: true, Endpoint: api,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +184,10 @@ func TestTags(t *testing.T) {
 // An object that reaches out of the one around it is read again at each level by the
 // parser: a hundred bytes took seconds and a gigabyte.
 func TestDocumentsThatReachOut(t *testing.T) {
-	v, err := ec2.New(ec2.Options{Accounts: []string{"123456789012"}, Certificates: ec2test.File(t, newSigner(t, later))})
+	v, err := ec2.New(ec2.Options{
+		Accounts:     []string{"123456789012"},
+		Certificates: ec2test.File(t, newSigner(t, later)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

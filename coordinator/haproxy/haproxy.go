@@ -224,7 +224,8 @@ func (b *Balancers) each(ctx context.Context, s Server) (map[string]state, error
 		case err != nil:
 			errs = append(errs, fmt.Errorf("balancer %s of %s: %w", a, b.name, err))
 		case !known:
-			errs = append(errs, fmt.Errorf("balancer %s of %s: backend %s has no server %s; it has %s", a, b.name, s.Backend,
+			errs = append(errs, fmt.Errorf("balancer %s of %s: backend %s has no server %s; it has %s", a, b.name,
+				s.Backend,
 				s.Name, names(all)))
 		default:
 			out[a] = is
@@ -275,9 +276,11 @@ func (b *Balancers) known(ctx context.Context, address string, byBackend map[str
 	for _, backend := range slices.Sorted(maps.Keys(byBackend)) {
 		known, err := look(ctx, address, backend)
 		if err != nil {
-			return errors.Join(append(errs, fmt.Errorf("balancer %s of %s, backend %s: %w", address, b.name, backend, err))...)
+			return errors.Join(append(errs, fmt.Errorf("balancer %s of %s, backend %s: %w", address, b.name, backend,
+				err))...)
 		}
-		missing := slices.DeleteFunc(slices.Clone(byBackend[backend]), func(n string) bool { _, ok := known[n]; return ok })
+		missing := slices.DeleteFunc(slices.Clone(byBackend[backend]),
+			func(n string) bool { _, ok := known[n]; return ok })
 		told := slices.DeleteFunc(slices.Clone(byBackend[backend]), func(n string) bool { return !known[n].agent })
 		if len(told) > 0 {
 			errs = append(errs, fmt.Errorf("balancer %s of %s: server %s/%s has an agent-check, whose word undoes a drain; "+
@@ -299,7 +302,8 @@ func (b *Balancers) known(ctx context.Context, address string, byBackend map[str
 			if n > 3 {
 				more = fmt.Sprintf(" and %d others", n-3)
 			}
-			errs = append(errs, fmt.Errorf("balancer %s of %s: backend %s has no server %s%s; it has %s", address, b.name, backend,
+			errs = append(errs, fmt.Errorf("balancer %s of %s: backend %s has no server %s%s; it has %s", address,
+				b.name, backend,
 				strings.Join(missing[:min(n, 3)], ", "), more, names(known)))
 		}
 	}
@@ -334,7 +338,8 @@ func (b *Balancers) set(ctx context.Context, s Server, to func(address string) s
 	var errs []error
 	for _, a := range b.addresses {
 		if err := set(ctx, a, s, to(a)); err != nil {
-			errs = append(errs, fmt.Errorf("balancer %s of %s: set server %s/%s to %s: %w", a, b.name, s.Backend, s.Name,
+			errs = append(errs, fmt.Errorf("balancer %s of %s: set server %s/%s to %s: %w", a, b.name,
+				s.Backend, s.Name,
 				to(a), err))
 		}
 	}
@@ -412,7 +417,8 @@ func (b *Balancers) Settle(ctx context.Context, s Server, found []string) (waits
 			if err = set(ctx, a, s, want); err == nil {
 				why = append(why, fmt.Sprintf("balancer %s is being told", a))
 			}
-		} else if err == nil && want == "ready" && is.status != "no check" && (!strings.HasPrefix(is.status, "UP") || !is.full) {
+		} else if err == nil && want == "ready" && is.status != "no check" &&
+			(!strings.HasPrefix(is.status, "UP") || !is.full) {
 			why = append(why, fmt.Sprintf("balancer %s says %s (%s)", a, is.status, strings.TrimSpace(is.check)))
 		}
 		if err != nil {

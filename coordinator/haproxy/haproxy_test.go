@@ -199,7 +199,8 @@ func TestLeftAsFound(t *testing.T) {
 	if !strings.Contains(why, w.all[1].API) || strings.Contains(why, w.all[0].API) {
 		t.Errorf("not serving: %s", why)
 	}
-	if now, err := w.b.Found(ctx, web1); err != nil || now[0] != w.all[0].API+"=maint" || now[1] != w.all[1].API+"=ready" {
+	if now, err := w.b.Found(ctx, web1); err != nil || now[0] != w.all[0].API+"=maint" ||
+		now[1] != w.all[1].API+"=ready" {
 		t.Errorf("found %v, left as %v, %v", found, now, err)
 	}
 }
@@ -214,7 +215,10 @@ func TestUnknown(t *testing.T) {
 	}{
 		{haproxy.Server{Backend: "www", Name: "web-9"}, "it has web-1, web-2"},
 		{haproxy.Server{Backend: "shop", Name: "web-1"}, "find backend"},
-		{haproxy.Server{Backend: "www", Name: "web-1 state ready; shutdown sessions server www/web-2"}, "no name of HAProxy's"},
+		{
+			haproxy.Server{Backend: "www", Name: "web-1 state ready; shutdown sessions server www/web-2"},
+			"no name of HAProxy's",
+		},
 		{haproxy.Server{Backend: "www", Name: "web-1\nset server www/web-2 state maint"}, "no name of HAProxy's"},
 	} {
 		_, err := w.b.Found(ctx, c.s)

@@ -53,7 +53,8 @@ func TestWhatAVouchedMachineIs(t *testing.T) {
 	c.must(e)
 	for host, labels := range map[string]map[string]string{"h1": {"role": "web"}, "h2": {"role": "db"}} {
 		is, _ := c.view().HostAttributes(host)
-		if is == nil || is.Zone != "eu-1b" || is.Region != "eu-1" || is.Name != "web-"+host || !maps.Equal(is.Labels, labels) {
+		if is == nil || is.Zone != "eu-1b" || is.Region != "eu-1" || is.Name != "web-"+host ||
+			!maps.Equal(is.Labels, labels) {
 			t.Errorf("%s is %+v", host, is)
 		}
 	}

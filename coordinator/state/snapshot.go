@@ -96,7 +96,10 @@ func (s *Store) image() *image {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c := s.cluster
-	i := &image{state: s.state.Image(), frames: &s.frames, cluster: *c, identities: make([]identity, 0, len(c.Identities))}
+	i := &image{
+		state: s.state.Image(), frames: &s.frames, cluster: *c,
+		identities: make([]identity, 0, len(c.Identities)),
+	}
 	i.cluster.Coordinators, i.cluster.BreakGlass = maps.Clone(c.Coordinators), maps.Clone(c.BreakGlass)
 	i.cluster.Tokens, i.cluster.Origins = maps.Clone(c.Tokens), maps.Clone(c.Origins)
 	for id, t := range c.Tokens {

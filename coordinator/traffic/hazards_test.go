@@ -39,7 +39,8 @@ func (w *world) permit(host, app string) {
 
 func comesBack(t *testing.T, w *world, b *haproxytest.Balancer) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); b.Ready() != 1 || len(w.s.Outages) > 0; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); b.Ready() != 1 ||
+		len(w.s.Outages) > 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d ready, outages %+v", b.Ready(), w.s.Outages)
 		}
@@ -66,7 +67,10 @@ func TestWhoeverGoesByThatName(t *testing.T) {
 func TestTwoApplicationsOfOneServer(t *testing.T) {
 	w, b := serving(t)
 	w.apply(
-		deploy.GroupDefined{App: "side", Group: "prod", Artifacts: "file:///x", Traffic: w.s.Groups["www/prod"].Traffic},
+		deploy.GroupDefined{
+			App: "side", Group: "prod", Artifacts: "file:///x",
+			Traffic: w.s.Groups["www/prod"].Traffic,
+		},
 		deploy.TargetsJoined{App: "side", Group: "prod", Hosts: []string{"h1"}},
 	)
 	w.permit("h1", "side")

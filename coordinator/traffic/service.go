@@ -72,7 +72,10 @@ func (s *Service) Serve(
 		return err
 	}
 	defer done()
-	m := member{s: s, pool: p, host: host, app: r.App, send: send, at: haproxy.Server{Backend: p.Backend, Name: p.Server}}
+	m := member{
+		s: s, pool: p, host: host, app: r.App, send: send,
+		at: haproxy.Server{Backend: p.Backend, Name: p.Server},
+	}
 	limit := may.limit
 	if r.LimitNs > 0 {
 		limit = min(limit, time.Duration(r.LimitNs))
@@ -175,9 +178,11 @@ func (s *Service) may(host string, r *agentv1.TrafficRequest, p deploy.Pool) (is
 		switch {
 		case is.out:
 		case r.Generation > t.Gen:
-			err = unavailable{fmt.Errorf("this coordinator has not read of generation %d of %s yet", r.Generation, r.App)}
+			err = unavailable{fmt.Errorf("this coordinator has not read of generation %d of %s yet",
+				r.Generation, r.App)}
 		case r.Generation < t.Gen:
-			err = refuse(deploy.Conflict, "generation %d of %s is not this host's newest, %d", r.Generation, r.App, t.Gen)
+			err = refuse(deploy.Conflict, "generation %d of %s is not this host's newest, %d", r.Generation,
+				r.App, t.Gen)
 		case !is.known && r.Allow && r.Restore:
 		case !is.known:
 			err = refuse(deploy.NotFound, "%s is no pool of this host's group of %s", p.Name(), r.App)
@@ -302,7 +307,10 @@ func (m *member) allow(ctx context.Context) error {
 		}
 		if m.shared() { // whoever is the last to be back has it put back
 			return errors.Join(m.set(ctx, deploy.TrafficRestored, nil),
-				m.send(&agentv1.TrafficProgress{Done: true, Text: "another application of the host is still out of it"}))
+				m.send(&agentv1.TrafficProgress{
+					Done: true,
+					Text: "another application of the host is still out of it",
+				}))
 		}
 		if err := m.set(ctx, deploy.TrafficAllowed, nil); err != nil {
 			return err

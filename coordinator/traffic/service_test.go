@@ -101,21 +101,46 @@ func TestWhoMayMoveWhom(t *testing.T) {
 		r    *agentv1.TrafficRequest
 		kind deploy.RefusalKind // "" is what another coordinator may answer otherwise
 	}{
-		"another host's server":         {"h1", &agentv1.TrafficRequest{Generation: 1, Pool: other}, deploy.NotFound},
-		"back, another host's server":   {"h1", &agentv1.TrafficRequest{Generation: 1, Pool: other, Allow: true}, deploy.NotFound},
-		"another application":           {"h1", &agentv1.TrafficRequest{Generation: 1, App: "shop"}, deploy.NotFound},
-		"a former generation":           {"h1", &agentv1.TrafficRequest{Generation: 0}, deploy.Conflict},
-		"a generation nobody granted":   {"h1", &agentv1.TrafficRequest{Generation: 2}, ""},
-		"out without a permit":          {"h2", &agentv1.TrafficRequest{Generation: 0, Pool: other}, deploy.Conflict},
-		"a host that is no target":      {"h3", &agentv1.TrafficRequest{Generation: 1}, deploy.NotFound},
-		"nothing":                       {"h1", &agentv1.TrafficRequest{Generation: 1, Pool: &agentv1.Pool{}}, deploy.NotFound},
-		"a pool that the host drives":   {"h1", &agentv1.TrafficRequest{Generation: 1, Pool: &agentv1.Pool{Kind: "file", Path: "/run/x"}}, deploy.Invalid},
-		"balancers that nobody has":     {"h1", &agentv1.TrafficRequest{Generation: 1, Pool: &agentv1.Pool{Kind: "haproxy", Balancers: "attic", Backend: "www", Server: "web-1"}}, ""},
-		"a server that another is told": {"h1", &agentv1.TrafficRequest{Generation: 1, Pool: &agentv1.Pool{Kind: "haproxy", Balancers: "edge", Backend: "www", Server: "web-1 state ready"}}, deploy.NotFound},
+		"another host's server": {"h1", &agentv1.TrafficRequest{Generation: 1, Pool: other}, deploy.NotFound},
+		"back, another host's server": {
+			"h1", &agentv1.TrafficRequest{Generation: 1, Pool: other, Allow: true},
+			deploy.NotFound,
+		},
+		"another application":         {"h1", &agentv1.TrafficRequest{Generation: 1, App: "shop"}, deploy.NotFound},
+		"a former generation":         {"h1", &agentv1.TrafficRequest{Generation: 0}, deploy.Conflict},
+		"a generation nobody granted": {"h1", &agentv1.TrafficRequest{Generation: 2}, ""},
+		"out without a permit":        {"h2", &agentv1.TrafficRequest{Generation: 0, Pool: other}, deploy.Conflict},
+		"a host that is no target":    {"h3", &agentv1.TrafficRequest{Generation: 1}, deploy.NotFound},
+		"nothing": {
+			"h1", &agentv1.TrafficRequest{Generation: 1, Pool: &agentv1.Pool{}},
+			deploy.NotFound,
+		},
+		"a pool that the host drives": {
+			"h1",
+			&agentv1.TrafficRequest{Generation: 1, Pool: &agentv1.Pool{Kind: "file", Path: "/run/x"}}, deploy.Invalid,
+		},
+		"balancers that nobody has": {
+			"h1",
+			&agentv1.TrafficRequest{
+				Generation: 1,
+				Pool:       &agentv1.Pool{Kind: "haproxy", Balancers: "attic", Backend: "www", Server: "web-1"},
+			}, "",
+		},
+		"a server that another is told": {
+			"h1",
+			&agentv1.TrafficRequest{
+				Generation: 1,
+				Pool: &agentv1.Pool{
+					Kind: "haproxy", Balancers: "edge", Backend: "www",
+					Server: "web-1 state ready",
+				},
+			}, deploy.NotFound,
+		},
 	} {
 		said, err := w.serve(c.host, c.r)
 		var refused *deploy.Refusal
-		if errors.As(err, &refused) && refused.Reason != c.kind || refused == nil && (c.kind != "" || !passing(err)) || len(said) > 0 {
+		if errors.As(err, &refused) && refused.Reason != c.kind || refused == nil && (c.kind != "" || !passing(err)) ||
+			len(said) > 0 {
 			t.Errorf("%s: %v, %v", what, said, err)
 		}
 	}
@@ -124,7 +149,10 @@ func TestWhoMayMoveWhom(t *testing.T) {
 	}
 	// A way back from a pool that nobody knows any more is no reason to stay away.
 	said, err := w.serve("h1", &agentv1.TrafficRequest{
-		Generation: 1, Allow: true, Restore: true, Pool: &agentv1.Pool{Kind: "haproxy", Balancers: "attic", Backend: "b", Server: "s"},
+		Generation: 1, Allow: true, Restore: true, Pool: &agentv1.Pool{
+			Kind: "haproxy", Balancers: "attic",
+			Backend: "b", Server: "s",
+		},
 	})
 	if err != nil || len(said) != 1 || !said[0].Done {
 		t.Errorf("%v, %v", said, err)
@@ -181,7 +209,8 @@ func TestMoves(t *testing.T) {
 	done(&agentv1.TrafficRequest{})
 	app.Close()
 	_, err := w.serve("h1", &agentv1.TrafficRequest{Generation: 1, Allow: true})
-	if err == nil || !strings.Contains(err.Error(), "does not take the host") || !strings.Contains(err.Error(), "DOWN") {
+	if err == nil || !strings.Contains(err.Error(), "does not take the host") ||
+		!strings.Contains(err.Error(), "DOWN") {
 		t.Errorf("an application that is down: %v", err)
 	}
 	ready(0)
@@ -191,7 +220,8 @@ func TestMoves(t *testing.T) {
 	if err := w.svc.Doubts(t.Context(), []deploy.Pool{
 		{Kind: "haproxy", Balancers: "edge", Backend: "www", Server: "web-7"},
 		{Kind: "haproxy", Balancers: "attic", Backend: "www", Server: "web-7"},
-	}); err == nil || !strings.Contains(err.Error(), "no server web-7") || !strings.Contains(err.Error(), "called attic") {
+	}); err == nil || !strings.Contains(err.Error(), "no server web-7") ||
+		!strings.Contains(err.Error(), "called attic") {
 		t.Errorf("doubts: %v", err)
 	}
 }
@@ -212,7 +242,8 @@ func TestAPoolThatIsNoMore(t *testing.T) {
 		t.Error("put back while its task is open")
 	}
 	w.s.Target("h1", "www").Open = false
-	for end := time.Now().Add(10 * time.Second); len(w.s.Outages) > 0 || b.Ready() == 0; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); len(w.s.Outages) > 0 ||
+		b.Ready() == 0; time.Sleep(20 * time.Millisecond) {
 		w.svc.Assert(t.Context())
 		if time.Now().After(end) {
 			t.Fatalf("outages %+v, %d ready", w.s.Outages, b.Ready())

@@ -120,7 +120,10 @@ var external = []struct {
 	prefix, why string
 	only        []string
 }{
-	{"github.com/aws/", "cloud SDKs stay in their store", []string{"artifacts/s3store", "coordinator/ec2", "internal/discover"}},
+	{
+		"github.com/aws/", "cloud SDKs stay in their store",
+		[]string{"artifacts/s3store", "coordinator/ec2", "internal/discover"},
+	},
 	{"github.com/minio/", "cloud SDKs stay in their store", []string{"artifacts/miniostore"}},
 	{"github.com/versity/", "no daemon links an S3 server", []string{"internal/s3server"}},
 	{

@@ -84,7 +84,8 @@ func TestNoChangeSlipsBetween(t *testing.T) {
 		n.stop()
 	}
 	applied, stale := y.play(y.nodes[0])
-	t.Logf("answers %v; of the log's entries %d were applied and %d refused for another document", answers, applied, stale)
+	t.Logf("answers %v; of the log's entries %d were applied and %d refused for another document", answers,
+		applied, stale)
 	if applied == 0 {
 		t.Error("nothing was applied")
 	}
@@ -95,7 +96,10 @@ func TestNoChangeSlipsBetween(t *testing.T) {
 func (y *tenancy) play(n *node) (applied, stale int) {
 	y.t.Helper()
 	log, err := raftboltdb.New(raftboltdb.Options{
-		Path: readable(y.t, n), MsgpackUseNewTimeFormat: true, BoltOptions: &bbolt.Options{ReadOnly: true, Timeout: time.Second},
+		Path: readable(y.t, n), MsgpackUseNewTimeFormat: true, BoltOptions: &bbolt.Options{
+			ReadOnly: true,
+			Timeout:  time.Second,
+		},
 	})
 	if err != nil {
 		y.t.Fatal(err)

@@ -68,7 +68,8 @@ func TestInstancesJoin(t *testing.T) {
 	var all struct {
 		Hosts []host `json:"hosts"`
 	}
-	if err := json.Unmarshal([]byte(w.must("hosts", "list", "--output", "json")), &all); err != nil || len(all.Hosts) != 1 {
+	if err := json.Unmarshal([]byte(w.must("hosts", "list", "--output", "json")), &all); err != nil ||
+		len(all.Hosts) != 1 {
 		t.Errorf("%d hosts, %v", len(all.Hosts), err)
 	}
 }

@@ -67,7 +67,8 @@ func startBalanced(t *testing.T, agents int) *balanced {
 func (b *balanced) rude(rev string) {
 	b.Helper()
 	dir := filepath.Join(b.dir, "bundles", rev)
-	if err := b.fleet.Run(exec.Command(filepath.Join(bin, "www"), "bundle", "--dir", dir, "--revision", rev)); err != nil {
+	if err := b.fleet.Run(exec.Command(filepath.Join(bin, "www"), "bundle", "--dir", dir, "--revision",
+		rev)); err != nil {
 		b.Fatal(err)
 	}
 	b.write(filepath.Join(dir, "scripts/stop.sh"), "#!/bin/sh\n[ -e \"$WWW_STATE/pid\" ] || exit 0\n"+
@@ -289,7 +290,8 @@ func (b *balanced) serve(rev string) {
 func (b *balanced) slow(rev string) {
 	b.Helper()
 	dir := filepath.Join(b.dir, "bundles", rev)
-	if err := b.fleet.Run(exec.Command(filepath.Join(bin, "www"), "bundle", "--dir", dir, "--revision", rev)); err != nil {
+	if err := b.fleet.Run(exec.Command(filepath.Join(bin, "www"), "bundle", "--dir", dir, "--revision",
+		rev)); err != nil {
 		b.Fatal(err)
 	}
 	b.write(filepath.Join(dir, "scripts/validate.sh"), "#!/bin/sh\nsleep 6\n")
