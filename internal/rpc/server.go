@@ -395,15 +395,18 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		defer s.recovered(info.FullMethod, &err)
 		err = next(srv, a)
 	}()
+	over := false
 	select {
 	case err = <-done:
+		over = true
 	case <-ctx.Done():
-		var out ended
-		if !errors.As(context.Cause(ctx), &out) {
-			err = <-done // the client went; the handler sees that too
-			break
-		}
+	}
+	var out ended
+	switch {
+	case errors.As(context.Cause(ctx), &out): // whatever the handler makes of it
 		err = out.error
+	case !over:
+		err = <-done // the client went; the handler sees that too
 	}
 	return toStatus(err)
 }
