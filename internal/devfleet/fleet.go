@@ -2,10 +2,11 @@ package devfleet
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -94,7 +95,7 @@ func Start(ctx context.Context, o Options, say func(format string, args ...any))
 
 func secret() string {
 	var b [12]byte
-	_, _ = rand.Read(b[:]) // crypto/rand never fails
+	_, _ = crand.Read(b[:]) // crypto/rand never fails
 	return hex.EncodeToString(b[:])
 }
 
@@ -161,7 +162,13 @@ func ports(n int) ([]int, error) {
 		}
 	}()
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		var l net.Listener
+		var err error
+		for range 100 { // below those that connections take, which would take one before its owner does
+			if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.N(17000))); err == nil {
+				break
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}
