@@ -347,6 +347,9 @@ func (t *target) askOnce(ctx context.Context, r *agentv1.TrafficRequest, p poolS
 		case err != nil:
 			return err
 		case m.Done:
+			if m.Text != "" {
+				t.o.Log.Info("the pool's last word", "app", t.app, "pool", p.name(), "text", m.Text)
+			}
 			if m.Sessions > 0 {
 				t.o.Log.Warn("sessions are left after the time for draining; it goes on without them", "app", t.app,
 					"pool", p.name(), "sessions", m.Sessions)

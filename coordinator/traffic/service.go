@@ -4,9 +4,9 @@
 // What a pool said before it was asked first is in the log before it is asked, so it
 // is put back as it was found whatever dies in between: the next call, at this or
 // another coordinator, finds the outage in the state and goes on. Every call to a
-// pool is idempotent and may be made twice. A call that comes too late, of a
-// coordinator that is dead by now, is put right by the leader, which asserts every
-// outage again and again.
+// pool is idempotent and may be made twice. While an outage lasts the leader asserts
+// it again and again, so a balancer that forgot, or a call that came late, is put right;
+// a call that comes after its end is not.
 package traffic
 
 import (
@@ -305,18 +305,19 @@ func (m *member) allow(ctx context.Context) error {
 			return m.failed(fmt.Errorf("the host was taken out of balancer %s too, which this coordinator's file does not name; "+
 				"the files of all coordinators name the same balancers", lacks))
 		}
-		if m.shared() { // whoever is the last to be back has it put back
-			return errors.Join(m.set(ctx, deploy.TrafficRestored, nil),
-				m.send(&agentv1.TrafficProgress{
-					Done: true,
-					Text: "another application of the host is still out of it",
-				}))
-		}
+		// Before anybody looks who else is out: of two that come back at once, the later in
+		// the log sees the other allowed or gone, and puts it back.
 		if err := m.set(ctx, deploy.TrafficAllowed, nil); err != nil {
 			return err
 		}
 	}
 	for {
+		if out != nil && m.shared() { // whoever is the last to be back has it put back
+			if err := m.set(ctx, deploy.TrafficRestored, nil); err != nil {
+				return err
+			}
+			return m.send(&agentv1.TrafficProgress{Done: true, Text: "another application of the host is still out of it"})
+		}
 		waits, answered, silent := m.b.Settle(ctx, m.at, found)
 		late := time.Now().After(m.ends)
 		switch {
@@ -422,6 +423,9 @@ func (s *Service) assert(ctx context.Context, was deploy.Outage) {
 		err := m.set(ctx, deploy.TrafficAllowed, nil)
 		s.o.Log.Info("a host is put back into a pool that its group does not have any more", "pool", o.Pool.Name(),
 			"host", o.Host, "error", err)
+		return
+	}
+	if o.Allowed && m.shared() {
 		return
 	}
 	if o.Allowed {
