@@ -156,6 +156,7 @@ func (h *host) add(app string) (*target, error) {
 		return nil, err
 	}
 	h.janitor.resume(t)
+	t.endTastes(false)
 	h.targets.mu.Lock()
 	defer h.targets.mu.Unlock()
 	h.targets.byApp[app] = t

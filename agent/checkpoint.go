@@ -38,6 +38,7 @@ type checkpoint struct {
 	Failure    *failure          `json:",omitempty"` // the first one of the generation
 	Cramped    bool              `json:",omitempty"` // a step of the generation failed on a full disk
 	Staging    *staging          `json:",omitempty"` // the last one, if it failed
+	Tasted     string            `json:",omitempty"` // the last key of staging whose tastes passed
 	Specs      map[string]string `json:",omitempty"` // stated names of appspecs, by id
 	Episodes   []episode         `json:",omitempty"` // newest last
 	Edits      release.Edits     `json:",omitzero"`  // of installed files, as compared last

@@ -32,7 +32,8 @@ func (t *target) wanted() (id, key string) {
 	id = revisionID(a.Stage.Digest)
 	st := t.checkpoint.Staging
 	failed := st != nil && st.Revision == id && st.Key == a.StageKey
-	if t.releases.Has(t.app, id) || failed && time.Now().Before(t.retryAt) {
+	done := t.releases.Has(t.app, id) && (a.Tastes == nil || t.checkpoint.Tasted == a.StageKey)
+	if done || failed && time.Now().Before(t.retryAt) {
 		return "", ""
 	}
 	return id, a.StageKey
@@ -40,30 +41,47 @@ func (t *target) wanted() (id, key string) {
 
 // prefetch stages a revision while the application runs on undisturbed.
 func (t *target) prefetch(ctx context.Context, id, key string) error {
+	generation, tastes := t.checkpoint.Generation, (*agentv1.Tastes)(nil)
 	ctx, done := t.interruptible(ctx, func(a *agentv1.Assignment) bool {
-		return a.Stage == nil || revisionID(a.Stage.Digest) != id
+		return a.Stage == nil || revisionID(a.Stage.Digest) != id || a.StageKey != key ||
+			a.Permit != agentv1.Permit_PERMIT_UNSPECIFIED && a.Generation > generation // a permit waits for nothing
 	})
 	defer done()
+	t.mu.Lock()
+	if a := t.latest; a != nil && a.StageKey == key {
+		tastes = a.Tastes
+	}
+	t.mu.Unlock()
 	begin := time.Now()
-	t.tell(&agentv1.Progress{App: t.app, Event: "Stage", SinceMs: begin.UnixMilli()})
-	err := t.stageTimes(ctx, id, stageTries)
-	if err != nil && ctx.Err() != nil {
+	var f *failure
+	if !t.releases.Has(t.app, id) {
+		t.tell(&agentv1.Progress{App: t.app, Event: "Stage", SinceMs: begin.UnixMilli()})
+		if err := t.stageTimes(ctx, id, stageTries); err != nil {
+			f = ofStep(task.Step{Event: hooks.DownloadBundle.String()}, err, time.Since(begin))
+		}
+	}
+	if f == nil && tastes != nil {
+		f = t.taste(ctx, id, tastes)
+	}
+	if ctx.Err() != nil {
 		return nil
 	}
 	t.retryAt = time.Time{}
-	if err != nil {
-		t.o.Log.Warn("staging failed", "app", t.app, "revision", id, "error", err)
+	if f != nil {
+		t.o.Log.Warn("staging failed", "app", t.app, "revision", id, "event", f.Event, "error", f.Message)
 		t.retryAt = time.Now().Add(retryStaging)
 	}
-	return t.stagingEnded(id, key, err, time.Since(begin))
+	return t.stagingEnded(id, key, tastes != nil, f)
 }
 
 // stagingEnded makes the end of staging durable and due to be reported.
-func (t *target) stagingEnded(id, key string, err error, took time.Duration) error {
+func (t *target) stagingEnded(id, key string, tasted bool, f *failure) error {
 	failed := t.change(func(b *checkpoint) {
 		b.Staging = nil
-		if err != nil {
-			b.Staging = &staging{id, key, ofStep(task.Step{Event: hooks.DownloadBundle.String()}, err, took)}
+		if f != nil {
+			b.Staging = &staging{id, key, f}
+		} else if tasted {
+			b.Tasted = key
 		}
 	})
 	t.out.mark(t.app)

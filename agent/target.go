@@ -292,12 +292,13 @@ func (t *target) report() *agentv1.Report {
 		App: t.app, Generation: t.base.Generation, Result: agentv1.Result(t.base.Result),
 		Running: digestOf(t.base.Running),
 		Health:  t.health.state, Evidence: t.health.evidence, Staged: t.staged, Edits: editsProto(t.checkpoint.Edits),
+		StageKey: t.checkpoint.Tasted,
 	}
 	if t.base.Result == task.ResultFailed || t.base.Result == task.ResultBroken {
 		r.Failure = t.checkpoint.Failure.proto()
 	}
 	if st := t.checkpoint.Staging; st != nil && (t.latest == nil || t.latest.StageKey == st.Key) {
-		r.StageFailed, r.Failure = digestOf(st.Revision), st.Failure.proto() // newer than the generation's
+		r.StageFailed, r.Failure, r.StageKey = digestOf(st.Revision), st.Failure.proto(), st.Key // newer than the generation's
 	}
 	return r
 }

@@ -23,6 +23,9 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 	if err := g.admits(e); err != nil {
 		return err
 	}
+	if e.Config.Stage.tastes() && s.Rules < 4 {
+		return refuse(Conflict, "not every coordinator knows warmup and taste; upgrade them all")
+	}
 	d := &Deployment{
 		ID: e.ID, App: e.App, Group: e.Group, Revision: e.Revision, RevName: e.RevName,
 		Config: e.Config, Waves: slices.Clone(e.Waves), Seed: e.Seed, Redeploy: e.Redeploy, Repair: e.Repair,

@@ -49,8 +49,15 @@ func (s *State) reported(r *Report) {
 	s.remove(t)
 	failed := t.StageFailed
 	t.Counter, t.Staged, t.Edits = r.Counter, r.Staged, r.Edits
-	t.StageFailed, t.StageReason = r.StageFailed, nil
-	if r.StageFailed != "" {
+	stageFailed := r.StageFailed
+	switch {
+	case stageFailed == "":
+		s.tasted(t, r.StageKey)
+	case s.Rules >= 4 && r.StageKey != "" && !s.asksToStage(t, r.StageKey):
+		stageFailed = "" // an answer to an older question
+	}
+	t.StageFailed, t.StageReason = stageFailed, nil
+	if stageFailed != "" {
 		t.StageReason = r.Failure
 		if t.StageFailed != failed {
 			t.StageFailedAt = s.Now
@@ -61,6 +68,33 @@ func (s *State) reported(r *Report) {
 	}
 	s.returned(t)
 	s.add(t)
+}
+
+// tasted notes that a target has passed what a deployment runs before a permit. It
+// runs between remove and add.
+func (s *State) tasted(t *Target, key string) {
+	if key == "" {
+		return
+	}
+	for _, d := range s.openOn(t) {
+		if task := d.Tasks[t.Host]; task != nil && task.Status == TaskWaiting && key == d.stageKey(t) {
+			task.Tasted = true
+		}
+	}
+}
+
+// asksToStage reports whether staging under the key is asked of the target now.
+func (s *State) asksToStage(t *Target, key string) bool {
+	for _, d := range s.openOn(t) {
+		if task := d.Tasks[t.Host]; task != nil && key == d.stageKey(t) {
+			return true
+		}
+	}
+	if t.group == nil {
+		return false
+	}
+	kind, goal := t.group.catchUp(t)
+	return kind != CatchUpNone && key == t.group.stageKey(t, kind, goal)
 }
 
 // returned makes a target evidence again that was lost after it took the

@@ -38,7 +38,7 @@ func (s *State) grantable(d *Deployment, w *Wave, t *Target, task *Task, goal Di
 	case TaskWaiting:
 		return d.Status == DeploymentStatusRunning && w.Status == WaveStatusDeploying && d.ScopeRevert == nil &&
 			d.AskAgain == 0 &&
-			goal == task.goal(d) && t.HasStaged(goal) && !t.Quarantined && !d.claimed(t.group, t, TaskReverting)
+			goal == task.goal(d) && d.ready(t, task) && !t.Quarantined && !d.claimed(t.group, t, TaskReverting)
 	case TaskReverting:
 		back := d.Status == DeploymentStatusRollingBack || d.ScopeRevert != nil && d.Status != DeploymentStatusStopping
 		return back && goal == task.Goal && t.HasStaged(goal)

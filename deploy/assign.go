@@ -21,6 +21,7 @@ type Assignment struct {
 	StageName  string
 	StageKey   string   // changes when failed staging is to be tried anew
 	Bandwidth  int64    // bytes a second while staging ahead; 0 is no limit
+	Tastes     Tastes   // what is run of the staged revision; without a deployment: nothing
 	Keep       []Digest // revisions that retention must not remove
 	Artifacts  string   // URL of the application's store
 	Gates      []Gate
@@ -62,13 +63,12 @@ func (s *State) assign(g *Group, t *Target) Assignment {
 		}
 		if !staging {
 			s.stage(&a, d, t, task)
-			staging = a.Stage != "" && !t.HasStaged(a.Stage)
+			staging = a.Stage != "" && (!t.HasStaged(a.Stage) || a.Tastes.Deployment != "")
 		}
 	}
 	if kind, goal := g.catchUp(t); kind != CatchUpNone && !staging && !t.HasStaged(goal) {
 		a.Stage, a.StageName = goal, s.RevisionName(t.App, goal)
-		// Who left and joined again must not take a key for one that it has tried.
-		a.StageKey = fmt.Sprintf("%s.%s.%d.%d.%d", kind, goal.Short(), g.Layout.Version, t.Joined, t.StageTries)
+		a.StageKey = g.stageKey(t, kind, goal)
 	}
 	a.Gates, a.StopFail = probes(config.GatesOf(gates)), config.StopFailure == "fail"
 	if !t.Open {
@@ -112,9 +112,47 @@ func (s *State) stage(a *Assignment, d *Deployment, t *Target, task *Task) {
 	}
 	if goal != "" {
 		a.Stage, a.StageName = goal, s.RevisionName(t.App, goal)
-		a.StageKey = fmt.Sprintf("%s.%d.%d.%d", d.ID, d.Attempt, t.Joined, t.StageTries)
-		a.Bandwidth = d.Config.Stage.Bandwidth
+		a.StageKey = d.stageKey(t)
+		a.Bandwidth, a.Tastes = d.Config.Stage.Bandwidth, Tastes{}
+		if d.untasted(task) {
+			a.Tastes.Deployment = d.ID
+			if s := d.Config.Stage.Warmup; s != nil {
+				a.Tastes.Warmup = *s
+			}
+			if s := d.Config.Stage.Taste; s != nil {
+				a.Tastes.Taste = *s
+			}
+		}
 	}
+}
+
+// Tastes are the scripts that a target runs once it has a revision, before it may be
+// granted anything.
+type Tastes struct {
+	Deployment    string
+	Warmup, Taste StageScript // without a Script: none
+}
+
+// stageKey tells one try of staging for a catch-up from others. Who left and joined again
+// must not take a key for one that it has tried.
+func (g *Group) stageKey(t *Target, kind CatchUp, goal Digest) string {
+	return fmt.Sprintf("%s.%s.%d.%d.%d", kind, goal.Short(), g.Layout.Version, t.Joined, t.StageTries)
+}
+
+// stageKey tells one try of staging for the deployment from others.
+func (d *Deployment) stageKey(t *Target) string {
+	return fmt.Sprintf("%s.%d.%d.%d", d.ID, d.Attempt, t.Joined, t.StageTries)
+}
+
+// untasted reports whether the target of a waiting task has scripts to run first. A way
+// back has none, a rehearsal's neither: it must not depend on them.
+func (d *Deployment) untasted(task *Task) bool {
+	return d.Config.Stage.tastes() && !d.Inverse && !task.Tasted && task.goal(d) == d.Revision
+}
+
+// ready reports whether nothing but a permit is missing for the target of a waiting task.
+func (d *Deployment) ready(t *Target, task *Task) bool {
+	return t.HasStaged(task.goal(d)) && !d.untasted(task)
 }
 
 // keep lists what the target is about to run, its last good revision, that one's

@@ -245,10 +245,14 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 	if g == nil {
 		return nil
 	}
-	before, had := s.domains(g), map[string]bool{}
+	before, had, untasted := s.domains(g), map[string]bool{}, map[string]bool{}
 	for _, item := range e.Items {
 		t := s.Target(item.Host, app)
 		had[item.Host] = t != nil && t.Permit != PermitNone
+		if d := s.Deployments[e.Deployment]; d != nil && !d.Inverse && item.Goal == d.Revision {
+			task := d.Tasks[item.Host]
+			untasted[item.Host] = d.Config.Stage.tastes() && (task == nil || !task.Tasted) && !d.takesBack(item.Host)
+		}
 	}
 	return func() error {
 		after, normal, granted := s.domains(g), map[string]bool{}, 0
@@ -258,6 +262,9 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 				continue
 			}
 			granted++
+			if untasted[item.Host] {
+				return fmt.Errorf("I17: %s was granted a permit for %s, whose taste has not passed there", item.Host, app)
+			}
 			if t.Permit == PermitNormal {
 				normal[""], normal[t.Zone] = true, true
 			}
@@ -327,6 +334,12 @@ func (s *State) judgedOrMeant(d *Deployment, j int) bool {
 	return p.tasks[TaskGone] == p.total() || d.promoted(w.Name, holdTargets) || d.leftOutByName(j) ||
 		w.LeftTo != "" ||
 		p.tasks[TaskSettled] > 0
+}
+
+// takesBack reports whether a permit of the host is for a way back.
+func (d *Deployment) takesBack(host string) bool {
+	task := d.Tasks[host]
+	return task != nil && task.Status == TaskReverting
 }
 
 // witnessCreated is I12: the waves of a deployment are those of its config, and

@@ -87,7 +87,24 @@ type Stage struct {
 	Bandwidth int64  `json:"bandwidth,omitempty"` // bytes a second and host; 0 is no limit
 	Barrier   string `json:"barrier,omitempty"`   // none | wave | deployment
 	Quorum    Share  `json:"quorum,omitzero"`     // of planned tasks, rounded up
+	// Warmup and Taste run on each host once it has the revision, in this order, beside
+	// what serves there; a host gets no permit forward before both have ended well.
+	Warmup *StageScript `json:"warmup,omitempty"`
+	Taste  *StageScript `json:"taste,omitempty"`
 }
+
+// tastes reports whether a host runs anything before its permit.
+func (s *Stage) tastes() bool { return s.Warmup != nil || s.Taste != nil }
+
+// StageScript is a script of the revision. What it starts is gone when it has ended.
+type StageScript struct {
+	Script  string        `json:"script"` // below the revision's root
+	Timeout time.Duration `json:"timeout,omitempty"`
+	RunAs   string        `json:"run_as,omitempty"` // a user; "" is the agent's own
+}
+
+// StageScriptTimeout is that of a script that does not say.
+const StageScriptTimeout = 2 * time.Minute
 
 // WaveSpec is a wave as written; Arrange turns it into waves with hosts.
 type WaveSpec struct {

@@ -324,6 +324,14 @@ func (d *decision) away(host string, lostAfter time.Duration) bool {
 	return h != nil && h.Unreachable && d.down[host] && d.now.Sub(h.DownSince) >= lostAfter
 }
 
+// unstaged says why the target does not have what it was to stage.
+func (t *Target) unstaged() string {
+	if f := t.StageReason; f != nil && (f.Event == "Warmup" || f.Event == "Taste") {
+		return "its " + strings.ToLower(f.Event) + " failed, before anything was taken out of service"
+	}
+	return "the bundle could not be staged"
+}
+
 // unstaged finds waiting tasks that cannot be staged.
 func (d *decision) unstaged(dep *Deployment, i int) []TaskEnd {
 	var out []TaskEnd
@@ -344,7 +352,7 @@ func (d *decision) unstaged(dep *Deployment, i int) []TaskEnd {
 				Cause: "the host is quarantined",
 			})
 		case d.s.Target(h, dep.App).StageFailed == dep.Tasks[h].goal(dep):
-			end(h, "the bundle could not be staged")
+			end(h, d.s.Target(h, dep.App).unstaged())
 		case d.away(h, limits.LostAfter):
 			end(h, fmt.Sprintf("unreachable for %s", limits.LostAfter))
 		}

@@ -126,7 +126,7 @@ func (g *granting) try(t *Target) bool {
 	}
 	task := g.dep.Tasks[t.Host]
 	goal := task.goal(g.dep)
-	if t.host.Unreachable || t.Quarantined && task.Status == TaskWaiting ||
+	if t.host.Unreachable || task.Status == TaskWaiting && (t.Quarantined || !g.dep.ready(t, task)) ||
 		!t.HasStaged(goal) {
 		return true
 	}

@@ -454,6 +454,7 @@ type Report struct {
 	Evidence    string // of the health
 	Staged      []Digest
 	StageFailed Digest
+	StageKey    string   // under which staging failed; without a failure, under which warmup and taste passed last
 	Failure     *Failure // of the result or of staging
 	Edits       *Edits
 }

@@ -241,7 +241,7 @@ func (d *Deployment) contribution(t *Target, task *Task) countedTask {
 		switch {
 		case task.Phase == 0 && t.proved(d.Revision) && !d.Redeploy:
 			c.kind = waitRunsIt
-		case !t.HasStaged(goal):
+		case !d.ready(t, task):
 			c.kind = waitUnstaged
 		case t.Serving():
 			c.kind = waitServing

@@ -170,6 +170,9 @@ func run(seed uint64) tally {
 		w.AddHost(fmt.Sprintf("h%d", i+1), fmt.Sprintf("z%d", i%zones), nil)
 	}
 	c := randomConfig(r)
+	if w.State.Rules >= 4 && r.IntN(3) == 0 {
+		c.Stage.Taste = &deploy.StageScript{Script: "taste.sh"}
+	}
 	w.Define("www", "prod", c)
 	out := tally{ends: map[deploy.DeploymentStatus]int{}}
 	if err := w.Deploy("www", "prod", "d0", "v0"); err != nil {

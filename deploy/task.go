@@ -13,6 +13,7 @@ type Task struct {
 	Phase   int        `json:"phase,omitempty"`   // of a rehearsal: 0 new, 1 old, 2 new again
 	Named   bool       `json:"named,omitempty"`   // a person named it to be left out
 	Intend  bool       `json:"intend,omitempty"`  // skipped on purpose: not caught up
+	Tasted  bool       `json:"tasted,omitempty"`  // warmup and taste have passed on its target
 	Since   Time       `json:"since"`
 	Wall    int64      `json:"wall"`
 	Cause   string     `json:"cause,omitempty"`

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -334,6 +335,32 @@ func (c *Config) validStage() (string, error) {
 		return wrong("stage.quorum", "%s is no part of the planned tasks; write for instance 95%%, at most 100%%", q)
 	case needs[s.Barrier] == 0:
 		return wrong("stage.quorum", "a quorum is what a barrier waits for; add stage.barrier: wave or deployment")
+	}
+	return c.validTastes()
+}
+
+func (c *Config) validTastes() (string, error) {
+	sum := time.Duration(0)
+	for _, one := range []struct {
+		key string
+		is  *StageScript
+	}{{"warmup", c.Stage.Warmup}, {"taste", c.Stage.Taste}} {
+		if one.is == nil {
+			continue
+		}
+		if at := one.is.Script; slices.ContainsFunc(strings.Split(at, "/"), func(part string) bool {
+			return part == "" || part == "." || part == ".."
+		}) {
+			return wrong(one.key+".script", "%q is no script of a revision; write its path below the revision's root, "+
+				"such as scripts/%s.sh", at, one.key)
+		}
+		if d := one.is.Timeout; d != 0 && (d < time.Second || d > time.Hour) {
+			return wrong(one.key+".timeout", "%s is no time for a script; use 1s to 1h", d)
+		}
+		if sum += cmp.Or(one.is.Timeout, StageScriptTimeout); sum >= c.Timeouts.Stage && c.Timeouts.Stage > 0 {
+			return wrong(one.key+".timeout", "the scripts may take %s, and a host that has not staged after %s is given up "+
+				"(timeouts.stage); lower one, or raise the other", sum, c.Timeouts.Stage)
+		}
 	}
 	return "", nil
 }

@@ -132,7 +132,10 @@ type Script struct {
 	// Idempotent, an extension that CodeDeploy ignores, lets the script run
 	// again when a crash left its result unknown.
 	Idempotent bool
-	Pos        Position
+	// KillRest ends what the script has started with the script itself, however that
+	// ends; no appspec says so. A service that another manager started is not of it.
+	KillRest bool
+	Pos      Position
 }
 
 // DefaultTimeout is CodeDeploy's limit for a script that states none.

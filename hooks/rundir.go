@@ -38,6 +38,7 @@ type order struct {
 	Limits   Limits
 	Cgroup   string
 	Confine  Confinement
+	KillRest bool `json:",omitempty"`
 	// UserLimits are those of the user that the script changes to, by resource;
 	// Confine wins.
 	UserLimits map[int]limitPair `json:",omitempty"`

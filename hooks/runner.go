@@ -209,7 +209,7 @@ func (r *Runner) order(s Script, env Env) (order, error) {
 	return order{
 		Location: s.Location, Event: env.Event, Path: path, Sudo: sudo(s, vars), Dir: root, Env: vars,
 		Timeout: cmp.Or(s.Timeout, DefaultTimeout), Cred: cred, Limits: r.options.Limits, Cgroup: r.cgroup,
-		Confine:    r.options.Confine,
+		Confine: r.options.Confine, KillRest: s.KillRest,
 		UserLimits: limits,
 	}, nil
 }

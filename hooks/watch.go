@@ -28,6 +28,9 @@ func (s *supervisor) watch() Result {
 	for {
 		select {
 		case ws := <-s.exits:
+			if s.order.KillRest {
+				return s.clear(s.ended(ws))
+			}
 			return s.ended(ws)
 		case <-timeout.C:
 			r := Result{Code: CodeTimedOut, Message: fmt.Sprintf("script %s failed to complete in %d seconds",
@@ -64,8 +67,7 @@ func (s *supervisor) ended(ws syscall.WaitStatus) Result {
 		s.tree.cgroup.limit("max")
 		r.Message = fmt.Sprintf("script %s succeeded", s.order.Location)
 	}
-	left := s.leftWriting()
-	if len(left) > 0 {
+	if left := s.leftWriting(); len(left) > 0 && !s.order.KillRest {
 		r.Notice = fmt.Sprintf("still running with the script's output open: %s", describe(left))
 	}
 	return r
@@ -95,6 +97,9 @@ func (s *supervisor) leftWriting() []int {
 // script's own end in the grace changes nothing about the result.
 func (s *supervisor) terminate(r Result) Result {
 	r.ExitStatus = -1
+	if s.order.KillRest {
+		return s.clear(r)
+	}
 	s.tree.signal(syscall.SIGTERM)
 	for deadline := time.Now().Add(s.order.Limits.Grace); time.Now().Before(deadline); time.Sleep(4 * killSweep) {
 		s.pump.step()
@@ -108,6 +113,34 @@ func (s *supervisor) terminate(r Result) Result {
 		r.Message += "; it outlived TERM and was killed"
 	}
 	return r
+}
+
+// clear ends a script and what it has started, in whatever session: TERM to each, the grace, then
+// KILL. Only what not even that ends is a failure.
+func (s *supervisor) clear(r Result) Result {
+	told := map[int]bool{}
+	for deadline := time.Now().Add(s.order.Limits.Grace); ; time.Sleep(killSweep) {
+		left := s.tree.survivors()
+		if len(left) == 0 {
+			return r
+		}
+		for _, pid := range left {
+			if !told[pid] && pid != os.Getpid() {
+				told[pid] = true
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+			}
+		}
+		if time.Now().After(deadline) {
+			if stuck := s.tree.kill(killLimit); len(stuck) > 0 {
+				r.Message += "; not even KILL ended " + describe(stuck)
+				if r.Code == CodeSuccess {
+					r.Code = CodeOther
+				}
+			}
+			return r
+		}
+		s.pump.step()
+	}
 }
 
 // end records the result and gives up the script's files.

@@ -184,6 +184,7 @@ func planIn(st seen, r *controlv1.CreateDeploymentRequest) (planned, error) {
 		out.from = st.RevisionName(g.App, c)
 	}
 	out.plan.Notes = append(out.plan.Notes, skipNotes(st.State, skip)...)
+	out.plan.Notes = append(out.plan.Notes, tasteNotes(&config.Stage)...)
 	out.plan.Notes = append(out.plan.Notes, trafficNotes(g.Traffic)...)
 	if repair {
 		out.plan.Notes = append(out.plan.Notes,
@@ -266,6 +267,19 @@ func skips(st *deploy.State, g *deploy.Group, r *controlv1.CreateDeploymentReque
 		return nil, refuse(deploy.Invalid, "every host of group %s is left out", g.Name)
 	}
 	return out, nil
+}
+
+func tasteNotes(s *deploy.Stage) (out []string) {
+	for _, one := range []struct {
+		what string
+		is   *deploy.StageScript
+	}{{"warmup", s.Warmup}, {"taste", s.Taste}} {
+		if one.is != nil {
+			out = append(out, fmt.Sprintf("%s: each host runs %s beside what serves there, at most %s, before it may be "+
+				"taken out of service", one.what, one.is.Script, cmp.Or(one.is.Timeout, deploy.StageScriptTimeout)))
+		}
+	}
+	return out
 }
 
 func trafficNotes(t *deploy.Traffic) []string {

@@ -189,13 +189,16 @@ func (s *Service) taskView(st *deploy.State, d *deploy.Deployment, hostID string
 	}
 	if t := st.Target(hostID, d.App); t != nil {
 		out.Permit, out.Health = t.Permit.String(), t.Health.String()
-		if a, ok := s.o.Activity(hostID, d.App); ok && t.Open && a.Generation == t.Gen || ok && a.Event == "Stage" &&
+		if a, ok := s.o.Activity(hostID, d.App); ok && t.Open && a.Generation == t.Gen || ok && stages(a.Event) &&
 			task.Status == deploy.TaskWaiting {
 			out.Event, out.Script, out.SinceMs = a.Event, a.Script, a.SinceMs
 		}
 	}
 	return out
 }
+
+// stages reports whether a host is at work for a permit that it does not have yet.
+func stages(event string) bool { return event == "Stage" || event == "Warmup" || event == "Taste" }
 
 func hostName(st *deploy.State, id string) string {
 	if h := st.Hosts[id]; h != nil {

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -73,6 +74,20 @@ func encode(x deploy.Assignment) *agentv1.Assignment {
 	if x.Stage != "" {
 		out.Stage = &agentv1.Revision{Digest: string(x.Stage), Name: x.StageName}
 	}
+	if t := x.Tastes; t.Deployment != "" {
+		out.Tastes = &agentv1.Tastes{Deployment: t.Deployment}
+		for _, s := range []struct {
+			event string
+			deploy.StageScript
+		}{{"Warmup", t.Warmup}, {"Taste", t.Taste}} {
+			if s.Script != "" {
+				out.Tastes.Scripts = append(out.Tastes.Scripts, &agentv1.StageScript{
+					Event: s.event, Script: s.Script, TimeoutNs: int64(cmp.Or(s.Timeout, deploy.StageScriptTimeout)),
+					RunAs: s.RunAs,
+				})
+			}
+		}
+	}
 	if t := x.Traffic; t != nil {
 		out.Traffic = &agentv1.Traffic{DrainNs: int64(t.Drain), AdmitNs: int64(t.Admit), DrainFails: t.DrainFails}
 		for _, p := range t.Pools {
@@ -100,7 +115,7 @@ func decode(host string, r *agentv1.Report) deploy.Report {
 	out := deploy.Report{
 		Host: host, App: clip(r.App, 128), Counter: r.Counter, Gen: r.Generation, Result: deploy.Result(r.Result),
 		Running: digest(r.Running), Health: deploy.Health(r.Health), Evidence: clip(r.Evidence, 512),
-		StageFailed: digest(r.StageFailed),
+		StageFailed: digest(r.StageFailed), StageKey: clip(r.StageKey, 128),
 	}
 	for _, d := range r.Staged[:min(len(r.Staged), 64)] {
 		out.Staged = append(out.Staged, digest(d))

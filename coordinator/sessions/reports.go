@@ -107,7 +107,8 @@ func fitting(all []report) int {
 
 // size is about what the report takes in the log.
 func (r *report) size() int {
-	n := 64 + len(r.item.Host) + len(r.item.App) + len(r.item.Running) + len(r.item.StageFailed) + len(r.item.Evidence)
+	n := 64 + len(r.item.Host) + len(r.item.App) + len(r.item.Running) + len(r.item.StageFailed) + len(r.item.Evidence) +
+		len(r.item.StageKey)
 	for _, d := range r.item.Staged {
 		n += len(d) + 4
 	}

@@ -26,6 +26,20 @@ func decodeOptionalShare(s *statev1.Share) *deploy.Share {
 	return &out
 }
 
+func encodeStageScript(s *deploy.StageScript) *statev1.StageScript {
+	if s == nil {
+		return nil
+	}
+	return &statev1.StageScript{Script: s.Script, Timeout: int64(s.Timeout), RunAs: s.RunAs}
+}
+
+func decodeStageScript(m *statev1.StageScript) *deploy.StageScript {
+	if m == nil {
+		return nil
+	}
+	return &deploy.StageScript{Script: m.Script, Timeout: time.Duration(m.Timeout), RunAs: m.RunAs}
+}
+
 func encodeConfig(c *deploy.Config) *statev1.Config {
 	return &statev1.Config{
 		Name: c.Name,
@@ -38,6 +52,7 @@ func encodeConfig(c *deploy.Config) *statev1.Config {
 		Stage: &statev1.Stage{
 			Prefetch: c.Stage.Prefetch, Bandwidth: c.Stage.Bandwidth, Barrier: c.Stage.Barrier,
 			Quorum: encodeShare(&c.Stage.Quorum),
+			Warmup: encodeStageScript(c.Stage.Warmup), Taste: encodeStageScript(c.Stage.Taste),
 		},
 		Waves: each(c.Waves, encodeWaveSpec), Gates: each(c.Gates, encodeGate), Metrics: each(c.Metrics, encodeMetric),
 		PreGates: c.PreGates, OnInconclusive: c.OnInconclusive,
@@ -73,6 +88,7 @@ func decodeConfig(m *statev1.Config) deploy.Config {
 		Stage: deploy.Stage{
 			Prefetch: m.Stage.GetPrefetch(), Bandwidth: m.Stage.GetBandwidth(), Barrier: m.Stage.GetBarrier(),
 			Quorum: decodeShare(m.Stage.GetQuorum()),
+			Warmup: decodeStageScript(m.Stage.GetWarmup()), Taste: decodeStageScript(m.Stage.GetTaste()),
 		},
 		Waves: each(m.Waves, decodeWaveSpec), Gates: each(m.Gates, decodeGate), Metrics: each(m.Metrics, decodeMetric),
 		PreGates: m.PreGates, OnInconclusive: m.OnInconclusive, OnFailure: decodeOnFailure(m),

@@ -148,6 +148,7 @@ func encodeReport(r deploy.Report) *statev1.Report {
 		Host: r.Host, App: r.App, Counter: r.Counter, Gen: r.Gen, Result: int32(r.Result),
 		Running: string(r.Running), Health: int32(r.Health), Evidence: r.Evidence, Staged: texts(r.Staged),
 		StageFailed: string(r.StageFailed), Failure: encodeFailure(r.Failure), Edits: encodeEdits(r.Edits),
+		StageKey: r.StageKey,
 	}
 }
 
@@ -171,6 +172,7 @@ func decodeReport(p *statev1.Report) deploy.Report {
 		Running: deploy.Digest(p.Running), Health: deploy.Health(p.Health), Evidence: p.Evidence,
 		Staged:      digests(p.Staged),
 		StageFailed: deploy.Digest(p.StageFailed), Failure: decodeFailure(p.Failure), Edits: decodeEdits(p.Edits),
+		StageKey: p.StageKey,
 	}
 }
 

@@ -96,17 +96,26 @@ func (w *World) accept(h *host, a deploy.Assignment) {
 }
 
 func (w *World) stage(h *host, a deploy.Assignment) {
-	if a.Stage == "" || slices.Contains(h.staged, a.Stage) || h.stageKey == a.StageKey {
+	staged := slices.Contains(h.staged, a.Stage)
+	if a.Stage == "" || staged && a.Tastes.Deployment == "" || h.stageKey == a.StageKey {
 		return
 	}
 	h.stageKey = a.StageKey
-	fails := h.plan[a.Stage] == "stage-fail" || w.chance(w.faults.Stage)
+	fails := !staged && (h.plan[a.Stage] == "stage-fail" || w.chance(w.faults.Stage))
+	dies := a.Tastes.Deployment != "" && (h.plan[a.Stage] == "taste-fail" || w.chance(w.faults.Stage))
 	w.after(w.between(10*time.Millisecond, time.Second), func() {
-		if fails {
-			h.failed = a.Stage
+		switch {
+		case fails:
+			h.failed, h.failedKey = a.Stage, a.StageKey
 			h.failure = &deploy.Failure{Event: "DownloadBundle", Message: "store unavailable"}
-		} else {
+		case dies:
+			h.staged, h.failed, h.failedKey = append(h.staged, a.Stage), a.Stage, a.StageKey
+			h.failure = &deploy.Failure{Event: "Taste", Script: "taste.sh", Code: 4, Message: "script taste.sh failed"}
+		default:
 			h.staged, h.failed = append(h.staged, a.Stage), ""
+			if a.Tastes.Deployment != "" {
+				h.tasted = a.StageKey
+			}
 		}
 		w.report(h)
 	})
@@ -195,6 +204,10 @@ func (w *World) send(h *host) {
 	r := deploy.Report{
 		Host: h.id, Counter: h.counter, Gen: h.acked, Result: h.result, Running: h.running,
 		Staged: slices.Clone(h.staged), StageFailed: h.failed, Failure: h.failure, Health: h.health(),
+		StageKey: h.tasted,
+	}
+	if h.failed != "" {
+		r.StageKey = h.failedKey
 	}
 	if r.Health == deploy.HealthUnhealthy {
 		r.Evidence = "probe: status 500"

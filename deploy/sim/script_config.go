@@ -81,6 +81,9 @@ func (p *parser) policy(c *deploy.Config) {
 	if v := args["barrier"]; v != "" {
 		c.Stage.Barrier = v
 	}
+	if v := args["taste"]; v != "" {
+		c.Stage.Taste = &deploy.StageScript{Script: v}
+	}
 	p.share("quorum", &c.Stage.Quorum)
 	p.duration("forget", &c.Timeouts.ForgetAfter)
 	p.duration("timeout", &c.Timeouts.Deployment)

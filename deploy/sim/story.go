@@ -10,7 +10,7 @@ import (
 )
 
 // Script makes a host treat a revision in a certain way: fail, break, hang,
-// stage-fail, crash, or sick:DURATION.
+// stage-fail, taste-fail, crash, or sick:DURATION.
 func (w *World) Script(id string, rev deploy.Digest, how string) error {
 	h := w.hosts[id]
 	if h == nil {
@@ -180,7 +180,7 @@ func (w *World) Swap(id string, rev deploy.Digest, away time.Duration) {
 	w.Sight(id, false)
 	w.after(away, func() {
 		if w.hosts[id] == h && h.working == 0 {
-			h.running, h.serves, h.byHand, h.staged, h.stageKey = rev, rev != "", true, nil, ""
+			h.running, h.serves, h.byHand, h.staged, h.stageKey, h.tasted = rev, rev != "", true, nil, "", ""
 		}
 		w.Sight(id, true)
 	})

@@ -88,14 +88,17 @@ type host struct {
 	serves   bool
 	staged   []deploy.Digest
 	stageKey string
-	failed   deploy.Digest
-	failure  *deploy.Failure
-	working  uint64        // generation in work, 0 none
-	goal     deploy.Digest // of the generation in work
-	byHand   bool          // somebody changed what it runs
-	told     uint64        // State.AssignedAt when it was last told what to do
-	up       bool          // in sight
-	plan     map[deploy.Digest]string
+	tasted   string
+	// the key under which staging failed
+	failedKey string
+	failed    deploy.Digest
+	failure   *deploy.Failure
+	working   uint64        // generation in work, 0 none
+	goal      deploy.Digest // of the generation in work
+	byHand    bool          // somebody changed what it runs
+	told      uint64        // State.AssignedAt when it was last told what to do
+	up        bool          // in sight
+	plan      map[deploy.Digest]string
 }
 
 // AddHost enrols a host that matches every group.

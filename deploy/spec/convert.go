@@ -14,6 +14,7 @@ func (p *parser) config(path, name string, f *configFile) deploy.Config {
 	c.Name = name
 	p.capacity(path+".capacity", &c.Capacity, &f.Capacity)
 	p.stage(path+".stage", &c.Stage, &f.Stage)
+	c.Stage.Warmup, c.Stage.Taste = stageScript(f.Warmup), stageScript(f.Taste)
 	c.Gates = p.gates(path+".gates", f.Gates)
 	c.Metrics = p.metrics(path+".metrics", f.Metrics)
 	if f.Waves != nil {
@@ -51,6 +52,13 @@ func (p *parser) stage(path string, s *deploy.Stage, f *stageFile) {
 	case f.Barrier == "wave" || f.Barrier == "deployment":
 		s.Quorum = deploy.Percent(100)
 	}
+}
+
+func stageScript(f *stageScriptFile) *deploy.StageScript {
+	if f == nil {
+		return nil
+	}
+	return &deploy.StageScript{Script: f.Script, Timeout: f.Timeout, RunAs: f.RunAs}
 }
 
 func (p *parser) capacity(path string, c *deploy.Capacity, f *capacityFile) {

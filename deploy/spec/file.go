@@ -26,6 +26,8 @@ type groupFile struct {
 type configFile struct {
 	Capacity           capacityFile           `yaml:"capacity"`
 	Stage              stageFile              `yaml:"stage"`
+	Warmup             *stageScriptFile       `yaml:"warmup"`
+	Taste              *stageScriptFile       `yaml:"taste"`
 	Waves              []waveFile             `yaml:"waves"`
 	Gates              map[string]*gateFile   `yaml:"gates"`
 	Metrics            map[string]*metricFile `yaml:"metrics"`
@@ -57,6 +59,12 @@ type stageFile struct {
 	Bandwidth bandwidth     `yaml:"bandwidth"`
 	Barrier   string        `yaml:"barrier" enum:"none wave deployment"`
 	Quorum    *config.Share `yaml:"quorum"`
+}
+
+type stageScriptFile struct {
+	Script  string        `yaml:"script,required"`
+	Timeout time.Duration `yaml:"timeout"`
+	RunAs   string        `yaml:"runas"`
 }
 
 type waveFile struct {

@@ -97,7 +97,11 @@ func TestLong(t *testing.T) {
 			MinHealthy: deploy.Percent(66), MinHealthyPerZone: &half, SmallFleet: "relax",
 			MaxConcurrent: deploy.Percent(10), MaxZones: 1,
 		},
-		Stage: deploy.Stage{Prefetch: "fleet", Bandwidth: 200 << 20, Barrier: "wave", Quorum: deploy.Percent(95)},
+		Stage: deploy.Stage{
+			Prefetch: "fleet", Bandwidth: 200 << 20, Barrier: "wave", Quorum: deploy.Percent(95),
+			Warmup: &deploy.StageScript{Script: "scripts/warm.sh"},
+			Taste:  &deploy.StageScript{Script: "scripts/taste.sh", Timeout: time.Minute, RunAs: "www"},
+		},
 		Waves: []deploy.WaveSpec{
 			{
 				Name: "one-box", Kind: "count", Size: deploy.Count(1), Zone: "lightest", Prefer: "canary=yes", Rehearse: true,

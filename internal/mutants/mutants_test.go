@@ -74,6 +74,23 @@ var table = []mutant{
 		"^TestScenario$/^left_to_a_newer.txt$",
 	},
 	{
+		"a permit without a taste", "deploy/assign.go", "t.HasStaged(task.goal(d)) && !d.untasted(task)",
+		"t.HasStaged(task.goal(d))", "./deploy", "^TestScenario$/^taste.txt$",
+	},
+	{
+		"an old failure of staging counts for a new deployment", "deploy/apply_reports.go",
+		"r.StageKey != \"\" && !s.asksToStage(t, r.StageKey)", "r.StageKey == \"-\"", "./deploy",
+		"^TestScenario$/^taste.txt$",
+	},
+	{
+		"what a taste starts goes on", "hooks/watch.go", "			if s.order.KillRest {\n				return s.clear",
+		"			if false {\n				return s.clear", "./agent", "^TestARevisionIsTastedBeforeItsPermit$",
+	},
+	{
+		"a permit waits for a taste", "agent/stage.go", "a.Permit != agentv1.Permit_PERMIT_UNSPECIFIED && a.Generation > generation",
+		"false && a.Generation > generation", "./agent", "^TestATasteGivesWay$",
+	},
+	{
 		"who is on its way back is taken back again", "deploy/deployment.go",
 		"t.Open && t.Permit != PermitNone && t.Desired == goal { // it is on its way there", "false {", "./deploy",
 		"^TestWhoIsOnItsWayBackIsNotTakenBackAgain$",

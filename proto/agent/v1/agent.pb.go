@@ -1461,6 +1461,7 @@ type Assignment struct {
 	StageBandwidth   int64                  `protobuf:"varint,15,opt,name=stage_bandwidth,json=stageBandwidth,proto3" json:"stage_bandwidth,omitempty"` // bytes a second while staging ahead; 0 is no limit
 	Repair           bool                   `protobuf:"varint,17,opt,name=repair,proto3" json:"repair,omitempty"`                                       // leave the target alone if it runs the goal and its files are what the last hook left
 	Traffic          *Traffic               `protobuf:"bytes,18,opt,name=traffic,proto3" json:"traffic,omitempty"`                                      // whom to ask before the application is stopped, and after it serves
+	Tastes           *Tastes                `protobuf:"bytes,19,opt,name=tastes,proto3" json:"tastes,omitempty"`                                        // what to run of `stage` once it is there
 	Report           bool                   `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"`                                       // what the host said of the application was dropped: report again
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1615,6 +1616,13 @@ func (x *Assignment) GetTraffic() *Traffic {
 	return nil
 }
 
+func (x *Assignment) GetTastes() *Tastes {
+	if x != nil {
+		return x.Tastes
+	}
+	return nil
+}
+
 func (x *Assignment) GetReport() bool {
 	if x != nil {
 		return x.Report
@@ -1674,6 +1682,128 @@ func (x *Revision) GetName() string {
 	return ""
 }
 
+// Tastes are scripts of a staged revision, run before any permit beside what serves. What
+// they start is gone when they have ended.
+type Tastes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Scripts       []*StageScript         `protobuf:"bytes,2,rep,name=scripts,proto3" json:"scripts,omitempty"` // one after the other
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tastes) Reset() {
+	*x = Tastes{}
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tastes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tastes) ProtoMessage() {}
+
+func (x *Tastes) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tastes.ProtoReflect.Descriptor instead.
+func (*Tastes) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Tastes) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *Tastes) GetScripts() []*StageScript {
+	if x != nil {
+		return x.Scripts
+	}
+	return nil
+}
+
+type StageScript struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"` // Warmup | Taste
+	Script        string                 `protobuf:"bytes,2,opt,name=script,proto3" json:"script,omitempty"`
+	TimeoutNs     int64                  `protobuf:"varint,3,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
+	RunAs         string                 `protobuf:"bytes,4,opt,name=run_as,json=runAs,proto3" json:"run_as,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageScript) Reset() {
+	*x = StageScript{}
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageScript) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageScript) ProtoMessage() {}
+
+func (x *StageScript) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageScript.ProtoReflect.Descriptor instead.
+func (*StageScript) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StageScript) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *StageScript) GetScript() string {
+	if x != nil {
+		return x.Script
+	}
+	return ""
+}
+
+func (x *StageScript) GetTimeoutNs() int64 {
+	if x != nil {
+		return x.TimeoutNs
+	}
+	return 0
+}
+
+func (x *StageScript) GetRunAs() string {
+	if x != nil {
+		return x.RunAs
+	}
+	return ""
+}
+
 // Traffic are the pools that send traffic to the host, in the order in which it is
 // taken out; it is put back in the reverse order.
 type Traffic struct {
@@ -1688,7 +1818,7 @@ type Traffic struct {
 
 func (x *Traffic) Reset() {
 	*x = Traffic{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1830,7 @@ func (x *Traffic) String() string {
 func (*Traffic) ProtoMessage() {}
 
 func (x *Traffic) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1843,7 @@ func (x *Traffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
 func (*Traffic) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Traffic) GetPools() []*Pool {
@@ -1760,7 +1890,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1902,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1915,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Pool) GetKind() string {
@@ -1859,7 +1989,7 @@ type TrafficRequest struct {
 
 func (x *TrafficRequest) Reset() {
 	*x = TrafficRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +2001,7 @@ func (x *TrafficRequest) String() string {
 func (*TrafficRequest) ProtoMessage() {}
 
 func (x *TrafficRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +2014,7 @@ func (x *TrafficRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrafficRequest.ProtoReflect.Descriptor instead.
 func (*TrafficRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TrafficRequest) GetApp() string {
@@ -1947,7 +2077,7 @@ type TrafficProgress struct {
 
 func (x *TrafficProgress) Reset() {
 	*x = TrafficProgress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2089,7 @@ func (x *TrafficProgress) String() string {
 func (*TrafficProgress) ProtoMessage() {}
 
 func (x *TrafficProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2102,7 @@ func (x *TrafficProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrafficProgress.ProtoReflect.Descriptor instead.
 func (*TrafficProgress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TrafficProgress) GetText() string {
@@ -2013,7 +2143,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2155,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2168,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Probe) GetName() string {
@@ -2118,13 +2248,14 @@ type Report struct {
 	StageFailed   string                 `protobuf:"bytes,9,opt,name=stage_failed,json=stageFailed,proto3" json:"stage_failed,omitempty"` // digest
 	Failure       *Failure               `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`                           // of the result, or of staging
 	Edits         *Edits                 `protobuf:"bytes,11,opt,name=edits,proto3" json:"edits,omitempty"`
+	StageKey      string                 `protobuf:"bytes,12,opt,name=stage_key,json=stageKey,proto3" json:"stage_key,omitempty"` // of the staging that failed; without a failure, whose tastes passed last
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2267,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2280,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Report) GetApp() string {
@@ -2229,6 +2360,13 @@ func (x *Report) GetEdits() *Edits {
 	return nil
 }
 
+func (x *Report) GetStageKey() string {
+	if x != nil {
+		return x.StageKey
+	}
+	return ""
+}
+
 // Edits are installed files that are not what the last hook of the last
 // deployment left. None is none that is known of.
 type Edits struct {
@@ -2241,7 +2379,7 @@ type Edits struct {
 
 func (x *Edits) Reset() {
 	*x = Edits{}
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2391,7 @@ func (x *Edits) String() string {
 func (*Edits) ProtoMessage() {}
 
 func (x *Edits) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2404,7 @@ func (x *Edits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edits.ProtoReflect.Descriptor instead.
 func (*Edits) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Edits) GetFiles() int32 {
@@ -2298,7 +2436,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2448,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2461,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Failure) GetEvent() string {
@@ -2385,7 +2523,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2535,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2548,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Reports) GetItems() []*Report {
@@ -2432,7 +2570,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2444,7 +2582,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2457,7 +2595,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Acknowledged) GetCounter() uint64 {
@@ -2473,7 +2611,7 @@ type Progress struct {
 	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
 	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	Deployment    string                 `protobuf:"bytes,3,opt,name=deployment,proto3" json:"deployment,omitempty"`
-	Event         string                 `protobuf:"bytes,4,opt,name=event,proto3" json:"event,omitempty"` // lifecycle event, or "Stage"
+	Event         string                 `protobuf:"bytes,4,opt,name=event,proto3" json:"event,omitempty"` // lifecycle event, or "Stage", "Warmup", "Taste"
 	Script        string                 `protobuf:"bytes,5,opt,name=script,proto3" json:"script,omitempty"`
 	SinceMs       int64                  `protobuf:"varint,6,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"` // wall
 	unknownFields protoimpl.UnknownFields
@@ -2482,7 +2620,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_agent_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2632,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_agent_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2645,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Progress) GetApp() string {
@@ -2567,7 +2705,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_agent_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2717,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_agent_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2730,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LogRequest) GetId() string {
@@ -2658,7 +2796,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2808,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2821,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LogChunk) GetId() string {
@@ -2739,7 +2877,7 @@ type SignArtifactRequest struct {
 
 func (x *SignArtifactRequest) Reset() {
 	*x = SignArtifactRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_agent_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2889,7 @@ func (x *SignArtifactRequest) String() string {
 func (*SignArtifactRequest) ProtoMessage() {}
 
 func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_agent_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2902,7 @@ func (x *SignArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactRequest.ProtoReflect.Descriptor instead.
 func (*SignArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SignArtifactRequest) GetApp() string {
@@ -2797,7 +2935,7 @@ type SignArtifactResponse struct {
 
 func (x *SignArtifactResponse) Reset() {
 	*x = SignArtifactResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2809,7 +2947,7 @@ func (x *SignArtifactResponse) String() string {
 func (*SignArtifactResponse) ProtoMessage() {}
 
 func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2822,7 +2960,7 @@ func (x *SignArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignArtifactResponse.ProtoReflect.Descriptor instead.
 func (*SignArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SignArtifactResponse) GetUrl() string {
@@ -2927,7 +3065,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
 	"\x05items\x18\x03 \x03(\v2 .groundswell.agent.v1.AssignmentR\x05items\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\x98\x05\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xce\x05\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
@@ -2951,11 +3089,23 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\rtask_limit_ns\x18\x0e \x01(\x03R\vtaskLimitNs\x12'\n" +
 	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\x12\x16\n" +
 	"\x06repair\x18\x11 \x01(\bR\x06repair\x127\n" +
-	"\atraffic\x18\x12 \x01(\v2\x1d.groundswell.agent.v1.TrafficR\atraffic\x12\x16\n" +
+	"\atraffic\x18\x12 \x01(\v2\x1d.groundswell.agent.v1.TrafficR\atraffic\x124\n" +
+	"\x06tastes\x18\x13 \x01(\v2\x1c.groundswell.agent.v1.TastesR\x06tastes\x12\x16\n" +
 	"\x06report\x18\x10 \x01(\bR\x06report\"6\n" +
 	"\bRevision\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x92\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"e\n" +
+	"\x06Tastes\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12;\n" +
+	"\ascripts\x18\x02 \x03(\v2!.groundswell.agent.v1.StageScriptR\ascripts\"q\n" +
+	"\vStageScript\x12\x14\n" +
+	"\x05event\x18\x01 \x01(\tR\x05event\x12\x16\n" +
+	"\x06script\x18\x02 \x01(\tR\x06script\x12\x1d\n" +
+	"\n" +
+	"timeout_ns\x18\x03 \x01(\x03R\ttimeoutNs\x12\x15\n" +
+	"\x06run_as\x18\x04 \x01(\tR\x05runAs\"\x92\x01\n" +
 	"\aTraffic\x120\n" +
 	"\x05pools\x18\x01 \x03(\v2\x1a.groundswell.agent.v1.PoolR\x05pools\x12\x19\n" +
 	"\bdrain_ns\x18\x02 \x01(\x03R\adrainNs\x12\x19\n" +
@@ -2997,7 +3147,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vinterval_ns\x18\b \x01(\x03R\n" +
 	"intervalNs\x12\x1d\n" +
 	"\n" +
-	"timeout_ns\x18\t \x01(\x03R\ttimeoutNs\"\x9d\x03\n" +
+	"timeout_ns\x18\t \x01(\x03R\ttimeoutNs\"\xba\x03\n" +
 	"\x06Report\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\x04R\acounter\x12\x1e\n" +
@@ -3012,7 +3162,8 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\fstage_failed\x18\t \x01(\tR\vstageFailed\x127\n" +
 	"\afailure\x18\n" +
 	" \x01(\v2\x1d.groundswell.agent.v1.FailureR\afailure\x121\n" +
-	"\x05edits\x18\v \x01(\v2\x1b.groundswell.agent.v1.EditsR\x05edits\"3\n" +
+	"\x05edits\x18\v \x01(\v2\x1b.groundswell.agent.v1.EditsR\x05edits\x12\x1b\n" +
+	"\tstage_key\x18\f \x01(\tR\bstageKey\"3\n" +
 	"\x05Edits\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x05R\x05files\x12\x14\n" +
 	"\x05paths\x18\x02 \x03(\tR\x05paths\"\xae\x01\n" +
@@ -3102,7 +3253,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
@@ -3126,74 +3277,78 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*Assignments)(nil),          // 19: groundswell.agent.v1.Assignments
 	(*Assignment)(nil),           // 20: groundswell.agent.v1.Assignment
 	(*Revision)(nil),             // 21: groundswell.agent.v1.Revision
-	(*Traffic)(nil),              // 22: groundswell.agent.v1.Traffic
-	(*Pool)(nil),                 // 23: groundswell.agent.v1.Pool
-	(*TrafficRequest)(nil),       // 24: groundswell.agent.v1.TrafficRequest
-	(*TrafficProgress)(nil),      // 25: groundswell.agent.v1.TrafficProgress
-	(*Probe)(nil),                // 26: groundswell.agent.v1.Probe
-	(*Report)(nil),               // 27: groundswell.agent.v1.Report
-	(*Edits)(nil),                // 28: groundswell.agent.v1.Edits
-	(*Failure)(nil),              // 29: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 30: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 31: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 32: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 33: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 34: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 35: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 36: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 37: groundswell.agent.v1.EnrolRequest.LabelsEntry
-	nil,                          // 38: groundswell.agent.v1.Hello.LabelsEntry
+	(*Tastes)(nil),               // 22: groundswell.agent.v1.Tastes
+	(*StageScript)(nil),          // 23: groundswell.agent.v1.StageScript
+	(*Traffic)(nil),              // 24: groundswell.agent.v1.Traffic
+	(*Pool)(nil),                 // 25: groundswell.agent.v1.Pool
+	(*TrafficRequest)(nil),       // 26: groundswell.agent.v1.TrafficRequest
+	(*TrafficProgress)(nil),      // 27: groundswell.agent.v1.TrafficProgress
+	(*Probe)(nil),                // 28: groundswell.agent.v1.Probe
+	(*Report)(nil),               // 29: groundswell.agent.v1.Report
+	(*Edits)(nil),                // 30: groundswell.agent.v1.Edits
+	(*Failure)(nil),              // 31: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 32: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 33: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 34: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 35: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 36: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 37: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 38: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 39: groundswell.agent.v1.EnrolRequest.LabelsEntry
+	nil,                          // 40: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	37, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
+	39, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
 	17, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	30, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	34, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	32, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	32, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	36, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	34, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
 	12, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
 	18, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
 	19, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	31, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	33, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	33, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	35, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
 	16, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
 	15, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
 	11, // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
 	10, // 13: groundswell.agent.v1.Down.stale:type_name -> groundswell.agent.v1.Stale
 	9,  // 14: groundswell.agent.v1.Down.ring_keys:type_name -> groundswell.agent.v1.RingKeys
-	38, // 15: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	40, // 15: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
 	15, // 16: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
 	20, // 17: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
 	0,  // 18: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
 	21, // 19: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
 	21, // 20: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	26, // 21: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	22, // 22: groundswell.agent.v1.Assignment.traffic:type_name -> groundswell.agent.v1.Traffic
-	23, // 23: groundswell.agent.v1.Traffic.pools:type_name -> groundswell.agent.v1.Pool
-	23, // 24: groundswell.agent.v1.TrafficRequest.pool:type_name -> groundswell.agent.v1.Pool
-	1,  // 25: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
-	2,  // 26: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	29, // 27: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	28, // 28: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
-	27, // 29: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 30: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 31: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	13, // 32: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	35, // 33: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	24, // 34: groundswell.agent.v1.AgentService.Traffic:input_type -> groundswell.agent.v1.TrafficRequest
-	7,  // 35: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	8,  // 36: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
-	4,  // 37: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 38: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	14, // 39: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	36, // 40: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	25, // 41: groundswell.agent.v1.AgentService.Traffic:output_type -> groundswell.agent.v1.TrafficProgress
-	6,  // 42: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	6,  // 43: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
-	37, // [37:44] is the sub-list for method output_type
-	30, // [30:37] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	28, // 21: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	24, // 22: groundswell.agent.v1.Assignment.traffic:type_name -> groundswell.agent.v1.Traffic
+	22, // 23: groundswell.agent.v1.Assignment.tastes:type_name -> groundswell.agent.v1.Tastes
+	23, // 24: groundswell.agent.v1.Tastes.scripts:type_name -> groundswell.agent.v1.StageScript
+	25, // 25: groundswell.agent.v1.Traffic.pools:type_name -> groundswell.agent.v1.Pool
+	25, // 26: groundswell.agent.v1.TrafficRequest.pool:type_name -> groundswell.agent.v1.Pool
+	1,  // 27: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
+	2,  // 28: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
+	31, // 29: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	30, // 30: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
+	29, // 31: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	3,  // 32: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	5,  // 33: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	13, // 34: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	37, // 35: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	26, // 36: groundswell.agent.v1.AgentService.Traffic:input_type -> groundswell.agent.v1.TrafficRequest
+	7,  // 37: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	8,  // 38: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
+	4,  // 39: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	6,  // 40: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	14, // 41: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	38, // 42: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	27, // 43: groundswell.agent.v1.AgentService.Traffic:output_type -> groundswell.agent.v1.TrafficProgress
+	6,  // 44: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	6,  // 45: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
+	39, // [39:46] is the sub-list for method output_type
+	32, // [32:39] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -3225,7 +3380,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
