@@ -31,6 +31,7 @@ type checkpoint struct {
 	Probes     []gate            `json:",omitempty"`
 	Traffic    *traffic          `json:",omitempty"`
 	Outages    []outage          `json:",omitempty"`
+	Drained    *drained          `json:",omitempty"` // replaced, never changed
 	Keep       []string          `json:",omitempty"` // ids
 	Names      map[string]string `json:",omitempty"` // of revisions, by id
 	Started    time.Time         // the generation, wall

@@ -80,9 +80,12 @@ func (l *logReader) read(ctx context.Context) error {
 	offsets, done := map[string]int64{}, map[string]bool{}
 	for {
 		generations, known := t.generations(l.request.Deployment)
+		tastes := t.tastes(l.request.Deployment)
+		known = known || len(tastes) > 0
 		over := known && !t.working()
-		for _, r := range t.runs() {
-			if !done[r.id] && slices.Contains(generations, r.generation) && l.asked(r) {
+		for _, r := range append(tastes, t.runs()...) {
+			ours := r.generation == 0 || slices.Contains(generations, r.generation)
+			if !done[r.id] && ours && l.asked(r) {
 				done[r.id] = l.readRun(ctx, r, offsets)
 			}
 		}

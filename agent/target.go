@@ -35,6 +35,7 @@ type target struct {
 	file      checkpointFile
 	retryAt   time.Time // of staging that failed
 	unbreakAt time.Time // not before, see unbreak
+	drainAt   time.Time // not before, see drain
 	// the deployment without a coordinator, or nil
 	local *localRun
 	ran   []hooks.Result                                                       // scripts of the step that is done
@@ -128,6 +129,9 @@ func (t *target) reconcile(ctx context.Context) error {
 	if again, err := t.unbreak(st); again || err != nil {
 		return err
 	}
+	if again, err := t.drain(ctx); again || err != nil {
+		return err
+	}
 	if id, key := t.wanted(); id != "" {
 		return t.prefetch(ctx, id, key)
 	}
@@ -139,6 +143,9 @@ func (t *target) reconcile(ctx context.Context) error {
 func (t *target) idle(ctx context.Context, st task.State) error {
 	var retry <-chan time.Time
 	wait := time.Until(t.retryAt)
+	if drain := time.Until(t.drainAt); drain > 0 && (wait <= 0 || drain < wait) {
+		wait = drain
+	}
 	if t.waitsForRoom(st) {
 		wait = retryRoom
 	}
@@ -294,11 +301,13 @@ func (t *target) report() *agentv1.Report {
 		Health:  t.health.state, Evidence: t.health.evidence, Staged: t.staged, Edits: editsProto(t.checkpoint.Edits),
 		StageKey: t.checkpoint.Tasted,
 	}
+	r.Out, r.OutKey = t.checkpoint.Drained.answer()
 	if t.base.Result == task.ResultFailed || t.base.Result == task.ResultBroken {
 		r.Failure = t.checkpoint.Failure.proto()
 	}
 	if st := t.checkpoint.Staging; st != nil && (t.latest == nil || t.latest.StageKey == st.Key) {
-		r.StageFailed, r.Failure, r.StageKey = digestOf(st.Revision), st.Failure.proto(), st.Key // newer than the generation's
+		// newer than the generation's
+		r.StageFailed, r.Failure, r.StageKey = digestOf(st.Revision), st.Failure.proto(), st.Key
 	}
 	return r
 }

@@ -33,11 +33,13 @@ func (t *target) tasteScript(ctx context.Context, id, deployment string, s *agen
 	})
 	port, err := freePort()
 	if err != nil {
-		return &failure{Event: s.Event, Script: s.Script, Code: int(hooks.CodeOther),
-			Message: clip(err.Error(), maxMessage)}
+		return &failure{
+			Event: s.Event, Script: s.Script, Code: int(hooks.CodeOther),
+			Message: clip(err.Error(), maxMessage),
+		}
 	}
 	root := t.root(id)
-	run := t.tastePrefix() + strconv.FormatInt(begin.UnixNano(), 36) + "-" + s.Event
+	run := t.tastePrefix() + deployment + "-" + strconv.FormatInt(begin.UnixNano(), 36) + "-" + s.Event
 	r := t.runner.Run(ctx, hooks.Script{
 		Location: s.Script, Timeout: time.Duration(s.TimeoutNs), RunAs: s.RunAs, KillRest: true,
 	}, hooks.Env{
@@ -68,16 +70,35 @@ func freePort() (string, error) {
 
 func (t *target) tastePrefix() string { return t.runPrefix() + "taste-" }
 
-// endTastes ends what a former life of the agent left running.
-func (t *target) endTastes(wait bool) {
+// tastes lists the runs of a deployment's tastes in the order they began.
+func (t *target) tastes(deployment string) (out []run) {
+	begin := t.tastePrefix() + deployment + "-"
+	for _, id := range t.tasteRuns() {
+		if at, event, ok := strings.Cut(strings.TrimPrefix(id, begin), "-"); ok && at != id && deployment != "" {
+			out = append(out, run{id: id, event: event})
+		}
+	}
+	return out
+}
+
+// tasteRuns lists the ids of all runs of tastes.
+func (t *target) tasteRuns() (out []string) {
 	entries, err := os.ReadDir(t.o.path("hooks"))
 	if err != nil {
-		return // no run, no folder
+		return nil // no run, no folder
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), t.tastePrefix()) {
-			t.endRun(e.Name(), wait)
+			out = append(out, e.Name())
 		}
+	}
+	return out
+}
+
+// endTastes ends what a former life of the agent left running.
+func (t *target) endTastes(wait bool) {
+	for _, id := range t.tasteRuns() {
+		t.endRun(id, wait)
 	}
 }
 

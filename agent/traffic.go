@@ -133,6 +133,9 @@ func (t *target) moveTraffic(ctx context.Context, s task.Step) verdict {
 	ctx, done := t.interruptible(ctx, retargets(s.Generation))
 	defer done()
 	begin, out := time.Now(), s.Event == hooks.BlockTraffic.String()
+	if !out && t.staysOut() {
+		return ends(task.OutcomeOK)
+	}
 	tr, err := t.pools(out)
 	if err != nil {
 		return failedBy(ofStep(s, err, 0))

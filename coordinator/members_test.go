@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/groundswell/groundswell/deploy"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
@@ -188,6 +189,9 @@ func TestWrongSecretsWriteNothing(t *testing.T) {
 		}
 		return s.Index
 	}
+	eventually(t, "the rules are raised", func() bool { // an entry each
+		return status(t, admin).Rules == deploy.RulesKnown
+	})
 	before := index()
 	bad := good
 	bad.Secret = strings.Repeat("a", len(good.Secret))

@@ -61,6 +61,7 @@ func needs() map[string]need {
 		controlv1.ControlService_ExplainAccess_FullMethodName:   explains,
 
 		controlv1.ControlService_CordonHost_FullMethodName:        ofFleet(access.Cordon),
+		controlv1.ControlService_DrainHost_FullMethodName:         ofFleet(access.Drain),
 		controlv1.ControlService_ForgetHost_FullMethodName:        ofFleet(access.Forget),
 		controlv1.ControlService_SplitHost_FullMethodName:         ofFleet(access.Split),
 		controlv1.ControlService_SetHostAttributes_FullMethodName: ofFleet(access.Label),
@@ -268,8 +269,9 @@ func (c *Coordinator) bounded(d *deploy.GroupDefined) error {
 	}
 	for _, p := range d.Traffic.Pools {
 		if p.Kind == deploy.PoolHAProxy && !b.AllowsPool(p.Balancers, p.Backend) {
-			return rpc.Errorf(rpc.KindForbidden, "groups.%s.traffic: backend %s of %s is none that application %s may have "+
-				"(bounds in access.yaml)%s", d.Group, p.Backend, p.Balancers, d.App, ask)
+			return rpc.Errorf(rpc.KindForbidden,
+				"groups.%s.traffic: backend %s of %s is none that application %s may have "+
+					"(bounds in access.yaml)%s", d.Group, p.Backend, p.Balancers, d.App, ask)
 		}
 	}
 	return nil
@@ -309,13 +311,15 @@ func makesToken(q question) ([]access.Right, error) {
 	doc, _ := q.c.rules()
 	for _, team := range doc.In(r.Name) {
 		if !q.rights.Has(access.Right{Verb: access.Access}) && !slices.Contains(doc.In(q.person), team) {
-			return nil, rpc.Errorf(rpc.KindForbidden, "a token of %s could be used by who makes it, and %s is in team %s, "+
-				"%s is not; ask %s", r.Name, r.Name, team, q.person, strings.Join(doc.Admins(), " or "))
+			return nil, rpc.Errorf(rpc.KindForbidden,
+				"a token of %s could be used by who makes it, and %s is in team %s, "+
+					"%s is not; ask %s", r.Name, r.Name, team, q.person, strings.Join(doc.Admins(), " or "))
 		}
 	}
 	if more, exceeds := access.Exceeds(doc.Of(r.Name), q.rights); doc != nil && exceeds {
-		return nil, rpc.Errorf(rpc.KindForbidden, "a token of %s could be used by who makes it, and %s may more than %s "+
-			"(%s on %s); ask %s", r.Name, r.Name, q.person, more.Verb, more.Where(), strings.Join(doc.Admins(), " or "))
+		return nil, rpc.Errorf(rpc.KindForbidden,
+			"a token of %s could be used by who makes it, and %s may more than %s "+
+				"(%s on %s); ask %s", r.Name, r.Name, q.person, more.Verb, more.Where(), strings.Join(doc.Admins(), " or "))
 	}
 	return out, nil
 }

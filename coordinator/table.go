@@ -44,6 +44,7 @@ func table() rpc.Table {
 		controlv1.ControlService_SetFreeze_FullMethodName:          lead,
 		controlv1.ControlService_DeleteGroup_FullMethodName:        lead,
 		controlv1.ControlService_CordonHost_FullMethodName:         lead,
+		controlv1.ControlService_DrainHost_FullMethodName:          lead,
 		controlv1.ControlService_SplitHost_FullMethodName:          lead,
 		controlv1.ControlService_SetHostAttributes_FullMethodName:  lead,
 		controlv1.ControlService_RegisterRevision_FullMethodName:   lead,

@@ -88,6 +88,10 @@ func (s *State) apply(e Event) error {
 		return s.hostsQuarantined(e)
 	case HostsReleased:
 		return s.hostsReleased(e)
+	case HostDrainSet:
+		return s.hostDrainSet(e)
+	case HostDrained:
+		return s.hostDrained(e)
 	case RevisionSuspected:
 		return s.revisionSuspected(e)
 	case RevisionProven:
@@ -204,6 +208,8 @@ func request(e Event) (Request, string) {
 		return e.Request, fmt.Sprint("quarantine ", e.Hosts)
 	case HostsReleased:
 		return e.Request, fmt.Sprint("release ", e.Hosts)
+	case HostDrainSet:
+		return e.Request, fmt.Sprint("drain ", e.Host, " ", e.Undo)
 	}
 	return Request{}, ""
 }

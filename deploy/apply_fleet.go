@@ -66,7 +66,7 @@ func (s *State) hostsQuarantined(e HostsQuarantined) error {
 		if e.Request.Actor != "" {
 			h.Quarantine = "cordoned " + joinText(e.Request.Actor, e.Request.Reason)
 		}
-		s.isolate(h, true)
+		s.isolate(h)
 		s.noteHost(h, "quarantined: "+h.Quarantine)
 		n++
 	}
@@ -81,7 +81,7 @@ func (s *State) hostsReleased(e HostsReleased) error {
 			continue
 		}
 		h.Quarantine, h.Flaps = "", nil
-		s.isolate(h, false)
+		s.isolate(h)
 		s.noteHost(h, "released")
 		n++
 	}
@@ -89,16 +89,18 @@ func (s *State) hostsReleased(e HostsReleased) error {
 }
 
 // isolate moves every target of the host in or out of quarantine.
-func (s *State) isolate(h *Host, on bool) {
+func (s *State) isolate(h *Host) {
 	s.sortFlapping(h)
 	for _, t := range sorted(h.Targets) {
-		s.update(t, func() {
-			t.Quarantined = on
-			if !on {
-				t.Tries, t.RetryAt = 0, 0
-				t.undrift()
-			}
-		})
+		s.update(t, t.isolate)
+	}
+}
+
+// isolate runs between remove and add.
+func (t *Target) isolate() {
+	if t.Quarantined = t.keptOut() != ""; !t.Quarantined {
+		t.Tries, t.RetryAt = 0, 0
+		t.undrift()
 	}
 }
 
@@ -132,9 +134,11 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 	// Same name, new id: the machine was replaced, and the old one departs, at once or
 	// once it does not answer (see forget). One that answers keeps the name, and the
 	// other is its namesake: one credential must not push any neighbour out.
+	var drain *Drain // goes over to the machine that comes in the place of a drained one
 	if old := s.Hosts[s.Names[e.Name]]; old != nil && old.ID != e.Host {
 		switch {
 		case old.Unreachable && h == nil && (s.Rules < 2 || old.Quarantine == "" || old.Quarantine == flapCause):
+			drain = old.Drain
 			if err := s.hostLeft(HostLeft{Host: old.ID, Cause: "replaced by " + e.Host}); err != nil {
 				return err
 			}
@@ -144,7 +148,8 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 		}
 	}
 	if h == nil {
-		h = &Host{ID: e.Host, Name: e.Name, Targets: map[string]*Target{}}
+		h = &Host{ID: e.Host, Name: e.Name, Drain: drain, Targets: map[string]*Target{}}
+		s.sortDraining(h)
 		if s.Rules >= 2 {
 			h.Came = s.Now
 		}
@@ -174,6 +179,14 @@ func (s *State) hostLeft(e HostLeft) error {
 	case !h.Unreachable && !e.Force:
 		return refuse(Conflict, "host %s is reachable; stop its agent first", h.Name)
 	}
+	if other := s.successor(h); other != nil && h.Drain != nil {
+		other.Drain = h.Drain
+		s.sortDraining(other)
+		if other.drained() {
+			s.moveOut(other)
+		}
+		s.isolate(other)
+	}
 	for _, t := range sorted(h.Targets) {
 		s.depart(t, e.Cause)
 	}
@@ -181,6 +194,7 @@ func (s *State) hostLeft(e HostLeft) error {
 	s.touch(h)
 	delete(s.Hosts, e.Host)
 	delete(s.flapping, e.Host)
+	delete(s.draining, e.Host)
 	s.unnamed(h)
 	return nil
 }
@@ -224,7 +238,10 @@ func (s *State) targetsJoined(e TargetsJoined) error {
 		}
 		t := &Target{
 			Host: id, App: e.App, Group: e.Group, Zone: h.Zone, Away: h.Unreachable,
-			Quarantined: h.Quarantine != "", Joined: s.Index,
+			Quarantined: h.isolated(), Joined: s.Index,
+		}
+		if h.drained() {
+			t.Out, t.OutKey = OutMoving, s.Index
 		}
 		if h.Targets == nil {
 			h.Targets = map[string]*Target{}

@@ -49,6 +49,10 @@ func (s *State) reported(r *Report) {
 	s.remove(t)
 	failed := t.StageFailed
 	t.Counter, t.Staged, t.Edits = r.Counter, r.Staged, r.Edits
+	if t.Out != r.Out && t.OutKey == r.OutKey && t.OutKey > 0 {
+		t.Out = r.Out
+		t.isolate()
+	}
 	stageFailed := r.StageFailed
 	switch {
 	case stageFailed == "":
@@ -116,6 +120,9 @@ func (s *State) returned(t *Target) {
 // agent is not trusted: a report that says anything else says nothing.
 func (r *Report) valid() bool {
 	if r.Gen > mostCounted || r.Counter > mostCounted {
+		return false
+	}
+	if r.Out < OutNone || r.Out > OutDone {
 		return false
 	}
 	return r.Result >= ResultNone && r.Result <= ResultIdle && r.Health >= HealthUnknown && r.Health <= HealthUnhealthy

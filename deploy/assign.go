@@ -27,6 +27,8 @@ type Assignment struct {
 	Gates      []Gate
 	Traffic    *Traffic // pools rendered for the host; nil: none
 	StopFail   bool     // a failing ApplicationStop of the old revision fails the task
+	Out        bool     // of every pool, until told otherwise
+	OutKey     uint64   // says which word of that this is; 0: none was ever given
 	Repair     bool     // do nothing where the installed files are what the last hook left
 	TaskLimit  int64    // nanoseconds a task may take
 }
@@ -49,7 +51,7 @@ func Assign(s *State, host string) []Assignment {
 func (s *State) assign(g *Group, t *Target) Assignment {
 	a := Assignment{
 		App: t.App, Group: t.Group, Gen: t.Gen, Artifacts: g.Artifacts,
-		Keep: s.keep(t), TaskLimit: int64(g.Config.Timeouts.Task), Traffic: s.TrafficOf(t),
+		Keep: s.keep(t), TaskLimit: int64(g.Config.Timeouts.Task), Traffic: s.TrafficOf(t), Out: t.host.drained(), OutKey: t.OutKey,
 	}
 	config, gates := &g.Config, allGates(&g.Config)
 	staging := false

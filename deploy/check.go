@@ -182,8 +182,37 @@ func Witness(s *State, e Event) func() error {
 		if d := s.Deployments[e.Deployment]; d != nil {
 			return func() error { return s.checkSettled(d, e.Items) }
 		}
+	case HostDrained:
+		if h := s.Hosts[e.Host]; h != nil && !h.drained() {
+			return s.witnessDrained(h)
+		}
 	}
 	return nil
+}
+
+// witnessDrained is I1 for a drain by hand.
+func (s *State) witnessDrained(h *Host) func() error {
+	floor, served := map[string][]Floor{}, map[string]bool{}
+	for app, t := range sorted(h.Targets) {
+		if t.group != nil {
+			floor[app], served[app] = floors(t.group), t.Serving()
+		}
+	}
+	return func() error {
+		for app, t := range sorted(h.Targets) {
+			if !h.drained() || t.group == nil || !served[app] {
+				continue
+			}
+			domains := s.domains(t.group)
+			for _, f := range floor[app] {
+				if d := domains[f.Zone]; d != nil && (f.Zone == "" || f.Zone == t.Zone) && d.serving < f.Min {
+					return fmt.Errorf("I1: the drain of %s leaves %d serving in zone %q of %s, the floor is %d", h.Name,
+						d.serving, f.Zone, t.group.Key(), f.Min)
+				}
+			}
+		}
+		return nil
+	}
 }
 
 // Assert is the part of Witness whose cost does not grow with the fleet, for
@@ -263,7 +292,8 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 			}
 			granted++
 			if untasted[item.Host] {
-				return fmt.Errorf("I17: %s was granted a permit for %s, whose taste has not passed there", item.Host, app)
+				return fmt.Errorf("I17: %s was granted a permit for %s, whose taste has not passed there",
+					item.Host, app)
 			}
 			if t.Permit == PermitNormal {
 				normal[""], normal[t.Zone] = true, true

@@ -25,6 +25,7 @@ func Decide(s *State, f Fleet, now Time) []Event {
 	d.membership(f)
 	d.unreachable(f)
 	d.quarantine()
+	d.drains()
 	d.forget(f)
 	d.freezes()
 	for _, dep := range s.open {
@@ -349,7 +350,7 @@ func (d *decision) unstaged(dep *Deployment, i int) []TaskEnd {
 		case d.s.Target(h, dep.App).Quarantined:
 			out = append(out, TaskEnd{
 				Host: h, Status: TaskSkipped, Counter: d.s.Target(h, dep.App).Counter,
-				Cause: "the host is quarantined",
+				Cause: "kept out: " + d.s.Target(h, dep.App).keptOut(),
 			})
 		case d.s.Target(h, dep.App).StageFailed == dep.Tasks[h].goal(dep):
 			end(h, d.s.Target(h, dep.App).unstaged())

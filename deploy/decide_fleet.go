@@ -92,7 +92,7 @@ func (d *decision) forget(f Fleet) {
 			d.emit(HostLeft{Host: id, Cause: "replaced by " + other.ID})
 			continue
 		}
-		if len(h.Targets) == 0 {
+		if len(h.Targets) == 0 || h.Drain != nil { // who has a disk replaced may take a day for it
 			continue
 		}
 		after, busy := time.Duration(0), false

@@ -139,7 +139,7 @@ func (dep *Deployment) desertedHold(s *State, i int) Hold {
 		}
 		why := task.Cause
 		if t := s.Target(h, dep.App); t != nil && t.Quarantined {
-			why = t.host.Quarantine
+			why = t.keptOut()
 		}
 		who = append(who, fmt.Sprintf("%s (%s)", s.hostName(h), why))
 	}

@@ -37,6 +37,10 @@ func Describe(e Event) string {
 		return "HostsUnreachable " + list(hosts)
 	case HostsQuarantined:
 		return fmt.Sprintf("HostsQuarantined %s %s", list(e.Hosts), cmp.Or(e.Cause, "by "+e.Request.Actor))
+	case HostDrainSet:
+		return fmt.Sprintf("HostDrainSet %s undo=%t by %s", e.Host, e.Undo, e.Request.Actor)
+	case HostDrained:
+		return "HostDrained " + e.Host
 	case HostsReleased:
 		return fmt.Sprintf("HostsReleased %s %s", list(e.Hosts), cmp.Or(e.Cause, "by "+e.Request.Actor))
 	case GroupDeleted:

@@ -457,6 +457,8 @@ type Report struct {
 	StageKey    string   // under which staging failed; without a failure, under which warmup and taste passed last
 	Failure     *Failure // of the result or of staging
 	Edits       *Edits
+	Out         Out    // of its pools, by a drain
+	OutKey      uint64 // of the assignment that Out is an answer to
 }
 
 // Edits are installed files of a target that are not what the last hook of the
@@ -515,6 +517,8 @@ func (WaveReverted) event()       {}
 func (GateObserved) event()       {}
 func (HostsQuarantined) event()   {}
 func (HostsReleased) event()      {}
+func (HostDrainSet) event()       {}
+func (HostDrained) event()        {}
 func (RevisionProven) event()     {}
 func (StagingRetried) event()     {}
 func (TasksReopened) event()      {}

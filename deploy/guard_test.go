@@ -390,6 +390,34 @@ func TestNamesakes(t *testing.T) {
 	}
 }
 
+// TestADrainGoesOverToTheNextMachine: who is drained to be replaced is replaced by
+// somebody who is drained, whether the old one's end was noticed before or not.
+func TestADrainGoesOverToTheNextMachine(t *testing.T) {
+	for _, noticed := range []bool{true, false} {
+		f := newFleet(t, "all-at-once", "h1")
+		f.Rules = deploy.RulesKnown
+		f.must(deploy.HostEnrolled{Host: "i1", Name: "web", Zone: "z"})
+		f.must(deploy.HostDrainSet{Request: deploy.Request{ID: "1", Actor: "ann"}, Host: "i1"})
+		f.must(deploy.HostDrained{Host: "i1"})
+		down := func() {
+			f.must(deploy.HostsUnreachable{Items: []deploy.HostDown{{Host: "i1", Counter: f.Hosts["i1"].Counter}}})
+		}
+		if noticed {
+			down()
+		}
+		f.must(deploy.HostEnrolled{Host: "i2", Name: "web", Zone: "z"})
+		if !noticed {
+			down()
+			for _, e := range deploy.Decide(f.State, deploy.Fleet{Down: []string{"i1"}}, f.Now) {
+				f.must(e)
+			}
+		}
+		if f.Hosts["i1"] != nil || !f.Drained("i2") {
+			t.Errorf("noticed %v: hosts are %v, the new one is drained: %v", noticed, f.Hosts, f.Drained("i2"))
+		}
+	}
+}
+
 // TestAReportsNumbersAreBounded: after the last number the next is none, and the
 // host would never be listened to again.
 func TestAReportsNumbersAreBounded(t *testing.T) {

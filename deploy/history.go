@@ -309,7 +309,7 @@ func (s *State) Drift(g *Group) []Drifted {
 		case t.Away:
 			x.Why = "unreachable"
 		case t.Quarantined:
-			x.Why = t.host.Quarantine
+			x.Why = t.keptOut()
 		case t.Open:
 			x.Why = "its last generation has no result"
 		case x.Why == "" && !t.mayBeBehind(g):

@@ -19,6 +19,7 @@ type Host struct {
 	DownSince   Time               `json:"down_since,omitempty"`
 	Flaps       []Time             `json:"flaps,omitempty"`      // its last comings and goings, oldest first
 	Quarantine  string             `json:"quarantine,omitempty"` // why it is quarantined
+	Drain       *Drain             `json:"drain,omitempty"`      // a person wants it out of its pools
 	Targets     map[string]*Target `json:"targets,omitempty"`    // by application
 	// Says is what its agent says of itself where that is something else than what
 	// it is; it waits for a person.

@@ -82,7 +82,7 @@ func (p *Planned) waves(g *Group, in PlanInput, hosts []*Host) error {
 			skipped[x.Host] = true
 		}
 		p.Waves = Arrange(g.App, specs, hosts, func(h *Host) bool {
-			return h.Unreachable || h.Quarantine != "" || skipped[h.ID]
+			return h.Unreachable || h.isolated() || skipped[h.ID]
 		})
 		return nil
 	}
@@ -149,7 +149,7 @@ func (p *Planned) unserved(c *Capacity, hosts []*Host) {
 			if zone != "" && h.Zone != zone {
 				continue
 			}
-			if n++; h.Unreachable || h.Quarantine != "" {
+			if n++; h.Unreachable || h.isolated() {
 				away = append(away, h.Name)
 			}
 		}
@@ -491,7 +491,7 @@ func (s *State) floorHold(d *Deployment, w *Wave) string {
 			why := t.Health.String()
 			switch {
 			case t.Quarantined:
-				why = "kept out: " + t.host.Quarantine
+				why = "kept out: " + t.keptOut()
 			case t.Permit != PermitNone || t.Open:
 				why = "at work"
 			}

@@ -90,7 +90,7 @@ func TestSimulation(t *testing.T) {
 		}
 		for _, what := range []string{
 			"rollback", "rollback --to", "turnover", "selector", "promote", "retry", "pause",
-			"cordon", "back with another disk",
+			"cordon", "drain", "back with another disk",
 		} {
 			if total.done[what] == 0 {
 				t.Errorf("nobody did %s: the simulation is vacuous", what)
@@ -305,6 +305,11 @@ func (s *workload) step() {
 	case 13:
 		did("unfreeze", deploy.FreezeLifted{Request: req()})
 	case 14:
+		if r.IntN(2) == 0 {
+			drained := w.State.Hosts[host] != nil && w.State.Hosts[host].Drain != nil
+			did("drain", deploy.HostDrainSet{Request: req(), Host: host, Undo: drained})
+			return
+		}
 		did("cordon", deploy.HostsQuarantined{Request: req(), Hosts: []string{host}})
 		if r.IntN(2) == 0 {
 			_ = w.Run(time.Duration(r.IntN(600))*time.Second, nil)
@@ -381,6 +386,11 @@ func conclude(w *sim.World, r *rand.Rand) error {
 	for i := range 60 {
 		w.Propose(deploy.FreezeLifted{Request: deploy.Request{ID: fmt.Sprint("lift", w.Now, i), Actor: "ann"}})
 		for _, h := range w.Hosts() {
+			if w.State.Hosts[h].Drain != nil {
+				w.Propose(deploy.HostDrainSet{Request: deploy.Request{
+					ID: fmt.Sprint("undrain", w.Now, i, h), Actor: "ann",
+				}, Host: h, Undo: true})
+			}
 			if w.State.Hosts[h].Quarantine != "" {
 				w.Propose(deploy.HostsReleased{Request: deploy.Request{
 					ID:    fmt.Sprint("release", w.Now, i, h),

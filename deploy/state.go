@@ -46,6 +46,7 @@ type State struct {
 	touched   touched
 	moves     moves
 	flapping  map[string]struct{} // see sortFlapping; derived
+	draining  map[string]struct{} // see sortDraining; derived
 	clock     int64               // wall time of the entry that is applied, by the clock of who led
 	namesakes map[string]int      // hosts by name; derived
 }
@@ -99,7 +100,8 @@ func (s *State) Rebuild() {
 	for _, h := range sorted(s.Hosts) {
 		s.namesakes[h.Name]++
 	}
-	s.open, s.flapping, s.touched, s.moves = nil, map[string]struct{}{}, touched{}, moves{since: s.Index}
+	s.open, s.touched, s.moves = nil, touched{}, moves{since: s.Index}
+	s.flapping, s.draining = map[string]struct{}{}, map[string]struct{}{}
 	for _, id := range slices.Sorted(maps.Keys(s.Hosts)) {
 		s.sortFlapping(s.Hosts[id])
 		for _, t := range sorted(s.Hosts[id].Targets) {

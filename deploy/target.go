@@ -25,9 +25,11 @@ type Target struct {
 	StageFailedAt Time     `json:"stage_failed_at,omitempty"`
 	StageReason   *Failure `json:"stage_reason,omitempty"`
 	Edits         *Edits   `json:"edits,omitempty"`
-	Seals         []Seal   `json:"seals,omitempty"` // what passed on it, oldest first, at most sealMemory
-	Done          Digest   `json:"done,omitempty"`  // what this log granted it last and saw done
-	Quarantined   bool     `json:"quarantined,omitempty"`
+	Seals         []Seal   `json:"seals,omitempty"`       // what passed on it, oldest first, at most sealMemory
+	Done          Digest   `json:"done,omitempty"`        // what this log granted it last and saw done
+	Out           Out      `json:"out,omitempty"`         // of its pools, by a drain
+	OutKey        uint64   `json:"out_key,omitempty"`     // index of the entry that asked for it last
+	Quarantined   bool     `json:"quarantined,omitempty"` // see keptOut
 	CatchUp       CatchUp  `json:"catch_up,omitempty"`    // what the open generation is for, if for no task
 	Tries         int      `json:"tries,omitempty"`       // catch-ups that failed in a row
 	Joined        uint64   `json:"joined,omitempty"`      // index of the entry by which it joined its group

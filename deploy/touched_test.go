@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -89,7 +90,7 @@ func TestAFleetThatWasAwayIsNotLookedAtForEver(t *testing.T) {
 			deploy.NextWake(s, s.Now)
 		})
 	}
-	if allocs[300] != allocs[30_000] {
+	if !alike(allocs[300], allocs[30_000]) {
 		t.Errorf("a decision is %v allocations after 300 hosts came back, %v after 30,000", allocs[300], allocs[30_000])
 	}
 }
@@ -134,10 +135,14 @@ func TestDecidingCostsWhatChanged(t *testing.T) {
 			deploy.NextWake(s, s.Now)
 		})
 	}
-	if allocs[300] != allocs[30_000] {
+	if !alike(allocs[300], allocs[30_000]) {
 		t.Errorf("one report is %v allocations at 300 hosts, %v at 30,000", allocs[300], allocs[30_000])
 	}
 }
+
+// alike compares allocations. A pool of the library that the race detector empties may
+// cost a few; a slice of thousands that grows costs more than this.
+func alike(a, b float64) bool { return math.Abs(a-b) <= 4 }
 
 // TestQuietGroupsCostNothing: neither a decision nor a deployment allocates more because
 // there are other groups.
@@ -178,7 +183,7 @@ func TestQuietGroupsCostNothing(t *testing.T) {
 		})
 		of[n] = one
 	}
-	if of[30] != of[3000] {
+	if !alike(of[30].decide, of[3000].decide) || !alike(of[30].deploy, of[3000].deploy) {
 		t.Errorf("allocations among 30 groups: %v, among 3,000: %v", of[30], of[3000])
 	}
 }

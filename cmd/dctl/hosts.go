@@ -21,7 +21,7 @@ func (c *cli) hostsCommand() *cobra.Command {
 	return family("hosts", "The fleet", c.hostsList(), c.hostsShow(), c.hostsLabel(), c.hostsApprove(),
 		c.hostsForget(), c.hostsRevoke(), c.hostsSplit(),
 		c.hostsCordon("cordon", "Keep a host out of new work and out of evidence", false), c.hostsCordon("uncordon",
-			"Take a host back", true))
+			"Take a host back", true), c.hostsDrain(), c.hostsUndrain())
 }
 
 func (c *cli) hostsList() *cobra.Command {
@@ -116,6 +116,7 @@ func hostRow(h *controlv1.Host, app string) string {
 	if h.Quarantine != "" {
 		state += ", quarantined"
 	}
+	state += drainState(h.Drain)
 	if h.Revoked != "" {
 		state += ", revoked"
 	}
@@ -208,6 +209,9 @@ func printHost(w io.Writer, h *controlv1.Host, why bool) {
 		h.GetState())))
 	if h.GetQuarantine() != "" {
 		fmt.Fprintln(w, output.Line("quarantined: "+h.Quarantine))
+	}
+	if h.GetDrain() != nil {
+		fmt.Fprintln(w, output.Line(drainLine(h.Drain)))
 	}
 	if h.GetRevoked() != "" {
 		fmt.Fprintln(w, output.Line("revoked by "+h.Revoked))

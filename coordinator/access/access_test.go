@@ -156,7 +156,7 @@ func TestRoles(t *testing.T) {
 		"viewer":   "view",
 		"deployer": "view push define deploy stop freeze",
 		"approver": "view approve stop",
-		"operator": "view stop freeze cordon forget label split revoke-host agent-token",
+		"operator": "view stop freeze cordon drain forget label split revoke-host agent-token",
 	}
 	for _, role := range access.Roles() {
 		var got []string

@@ -26,6 +26,7 @@ const (
 // every application and every group.
 const (
 	Cordon           Verb = "cordon"
+	Drain            Verb = "drain"
 	Forget           Verb = "forget"
 	Label            Verb = "label"
 	Split            Verb = "split"
@@ -61,6 +62,7 @@ var table = []verb{
 	{Preempt, false, "take over an older deployment"},
 	{IgnoreFloor, false, "define a group whose rollback ignores the floor"},
 	{Cordon, true, "cordon and uncordon hosts"},
+	{Drain, true, "take hosts out of their pools, and put them back"},
 	{Forget, true, "forget hosts"},
 	{Label, true, "say what a host is"},
 	{Split, true, "say which of two machines keeps an identity"},
@@ -81,7 +83,7 @@ var roles = map[string][]Verb{
 	"viewer":   {View},
 	"deployer": {View, Push, Define, Deploy, Stop, Freeze},
 	"approver": {View, Approve, Stop},
-	"operator": {View, Stop, Freeze, Cordon, Forget, Label, Split, RevokeHost, AgentToken},
+	"operator": {View, Stop, Freeze, Cordon, Drain, Forget, Label, Split, RevokeHost, AgentToken},
 	"admin":    Verbs(),
 }
 

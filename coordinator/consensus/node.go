@@ -411,12 +411,13 @@ func (n *Node) Remove(ctx context.Context, name string) error {
 }
 
 // HandOver gives leadership to another voter, if this node leads and there is
-// one. It returns once raft has tried.
+// one. It returns once raft has tried; a transfer that is under way is as good.
 func (n *Node) HandOver() error {
 	if !n.IsLeader() {
 		return nil
 	}
-	if err := n.raft.LeadershipTransfer().Error(); err != nil {
+	err := n.raft.LeadershipTransfer().Error()
+	if err != nil && !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
 		return fmt.Errorf("hand leadership over: %w", err)
 	}
 	return nil

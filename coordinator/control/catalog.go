@@ -402,7 +402,7 @@ func (s *Service) hostView(st seen, h *deploy.Host) *controlv1.Host {
 	out := &controlv1.Host{
 		Id: h.ID, Name: h.Name, Zone: h.Zone, Region: h.Region, Labels: h.Labels, Version: h.Version, State: state,
 		Coordinator: at,
-		Quarantine:  h.Quarantine, Approved: h.Approved,
+		Quarantine:  h.Quarantine, Approved: h.Approved, Drain: s.drainView(st, h),
 	}
 	for _, id := range st.named(h.Name) {
 		if id != h.ID {
@@ -500,6 +500,48 @@ func (s *Service) CordonHost(ctx context.Context,
 		err = s.propose(ctx, deploy.HostsQuarantined{Request: req, Hosts: ids, Cause: "cordoned"})
 	}
 	return &controlv1.CordonHostResponse{Index: s.index()}, err
+}
+
+// DrainHost takes a host out of every pool, or back.
+func (s *Service) DrainHost(ctx context.Context,
+	r *controlv1.DrainHostRequest,
+) (*controlv1.DrainHostResponse, error) {
+	found, err := s.GetHost(ctx, &controlv1.GetHostRequest{Host: r.Host})
+	if err != nil {
+		return nil, err
+	}
+	err = s.propose(ctx, deploy.HostDrainSet{
+		Request: s.request(ctx, r.Mutation), Host: found.Host.Id, Undo: r.Undo,
+	})
+	return &controlv1.DrainHostResponse{Index: s.index()}, err
+}
+
+// drainView says how far a host is; nil for one that nobody drained.
+func (s *Service) drainView(st seen, h *deploy.Host) *controlv1.Drain {
+	out := &controlv1.Drain{State: "drained"}
+	for app, t := range h.Targets {
+		if t.Out != deploy.OutMoving {
+			continue
+		}
+		out.State = "leaving"
+		if a, ok := s.o.Activity(h.ID, app); ok && (a.Event == "BlockTraffic" || a.Event == "AllowTraffic") &&
+			st.sight.SeesApp(app) {
+			out.Doing = append(out.Doing, app+": "+a.Script)
+		}
+	}
+	slices.Sort(out.Doing)
+	d := h.Drain
+	switch {
+	case d == nil && out.State == "drained":
+		return nil
+	case d == nil:
+		out.State = "returning"
+		return out
+	case !d.Granted:
+		out.State, out.Hold = "waiting", st.DrainHold(h)
+	}
+	out.Actor, out.Reason, out.SinceMs = d.Actor, d.Reason, d.Since
+	return out
 }
 
 // done reports whether the request was accepted before.

@@ -66,7 +66,8 @@ func encode(x deploy.Assignment) *agentv1.Assignment {
 	out := &agentv1.Assignment{
 		App: x.App, Group: x.Group, Deployment: x.Deployment, Generation: x.Gen, Permit: agentv1.Permit(x.Permit),
 		Rollback: x.Rollback, StageKey: x.StageKey, Artifacts: x.Artifacts, StopFailureFails: x.StopFail,
-		TaskLimitNs: x.TaskLimit, StageBandwidth: x.Bandwidth, Repair: x.Repair,
+		TaskLimitNs: x.TaskLimit, StageBandwidth: x.Bandwidth, Repair: x.Repair, Out: x.Out,
+		OutKey: x.OutKey,
 	}
 	if x.Goal != "" {
 		out.Goal = &agentv1.Revision{Digest: string(x.Goal), Name: x.GoalName}
@@ -115,7 +116,8 @@ func decode(host string, r *agentv1.Report) deploy.Report {
 	out := deploy.Report{
 		Host: host, App: clip(r.App, 128), Counter: r.Counter, Gen: r.Generation, Result: deploy.Result(r.Result),
 		Running: digest(r.Running), Health: deploy.Health(r.Health), Evidence: clip(r.Evidence, 512),
-		StageFailed: digest(r.StageFailed), StageKey: clip(r.StageKey, 128),
+		StageFailed: digest(r.StageFailed), StageKey: clip(r.StageKey, 128), Out: deploy.Out(r.Out),
+		OutKey: r.OutKey,
 	}
 	for _, d := range r.Staged[:min(len(r.Staged), 64)] {
 		out.Staged = append(out.Staged, digest(d))

@@ -43,6 +43,12 @@ func encodeFleetFact(e deploy.Event) *statev1.Event {
 		return &statev1.Event{Fact: &statev1.Event_HostsQuarantined{HostsQuarantined: &statev1.HostsQuarantined{
 			Request: encodeRequest(e.Request), Hosts: e.Hosts, Cause: e.Cause,
 		}}}
+	case deploy.HostDrainSet:
+		return &statev1.Event{Fact: &statev1.Event_HostDrainSet{HostDrainSet: &statev1.HostDrainSet{
+			Request: encodeRequest(e.Request), Host: e.Host, Undo: e.Undo,
+		}}}
+	case deploy.HostDrained:
+		return &statev1.Event{Fact: &statev1.Event_HostDrained{HostDrained: &statev1.HostDrained{Host: e.Host}}}
 	case deploy.HostsReleased:
 		return &statev1.Event{Fact: &statev1.Event_HostsReleased{HostsReleased: &statev1.HostsReleased{
 			Request: encodeRequest(e.Request), Hosts: e.Hosts, Cause: e.Cause,
@@ -104,6 +110,11 @@ func decodeFleetFact(p *statev1.Event) deploy.Event {
 	case *statev1.Event_HostsQuarantined:
 		e := f.HostsQuarantined
 		return deploy.HostsQuarantined{Request: decodeRequest(e.Request), Hosts: e.Hosts, Cause: e.Cause}
+	case *statev1.Event_HostDrainSet:
+		e := f.HostDrainSet
+		return deploy.HostDrainSet{Request: decodeRequest(e.Request), Host: e.Host, Undo: e.Undo}
+	case *statev1.Event_HostDrained:
+		return deploy.HostDrained{Host: f.HostDrained.Host}
 	case *statev1.Event_HostsReleased:
 		e := f.HostsReleased
 		return deploy.HostsReleased{Request: decodeRequest(e.Request), Hosts: e.Hosts, Cause: e.Cause}
@@ -148,7 +159,7 @@ func encodeReport(r deploy.Report) *statev1.Report {
 		Host: r.Host, App: r.App, Counter: r.Counter, Gen: r.Gen, Result: int32(r.Result),
 		Running: string(r.Running), Health: int32(r.Health), Evidence: r.Evidence, Staged: texts(r.Staged),
 		StageFailed: string(r.StageFailed), Failure: encodeFailure(r.Failure), Edits: encodeEdits(r.Edits),
-		StageKey: r.StageKey,
+		StageKey: r.StageKey, Out: int32(r.Out), OutKey: r.OutKey,
 	}
 }
 
@@ -172,7 +183,7 @@ func decodeReport(p *statev1.Report) deploy.Report {
 		Running: deploy.Digest(p.Running), Health: deploy.Health(p.Health), Evidence: p.Evidence,
 		Staged:      digests(p.Staged),
 		StageFailed: deploy.Digest(p.StageFailed), Failure: decodeFailure(p.Failure), Edits: decodeEdits(p.Edits),
-		StageKey: p.StageKey,
+		StageKey: p.StageKey, Out: deploy.Out(p.Out), OutKey: p.OutKey,
 	}
 }
 

@@ -55,6 +55,8 @@ func every() []deploy.Event {
 		deploy.GateObserved{},
 		deploy.HostsQuarantined{},
 		deploy.HostsReleased{},
+		deploy.HostDrainSet{},
+		deploy.HostDrained{},
 		deploy.RevisionSuspected{},
 		deploy.RulesRaised{},
 		deploy.RevertExtended{},

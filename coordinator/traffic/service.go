@@ -186,7 +186,7 @@ func (s *Service) may(host string, r *agentv1.TrafficRequest, p deploy.Pool) (is
 		case !is.known && r.Allow && r.Restore:
 		case !is.known:
 			err = refuse(deploy.NotFound, "%s is no pool of this host's group of %s", p.Name(), r.App)
-		case !r.Allow && (!t.Open || t.Permit == deploy.PermitNone):
+		case !r.Allow && (!t.Open || t.Permit == deploy.PermitNone) && !st.Drained(host):
 			err = refuse(deploy.Conflict, "this host has no permit for %s, so it stays in %s", r.App, p.Name())
 		case st.Names[name] != host: // whoever had it first moves by it
 			err = refuse(deploy.Conflict, "%d hosts are called %s, and %s knows them by that; give this one another name "+
@@ -316,7 +316,10 @@ func (m *member) allow(ctx context.Context) error {
 			if err := m.set(ctx, deploy.TrafficRestored, nil); err != nil {
 				return err
 			}
-			return m.send(&agentv1.TrafficProgress{Done: true, Text: "another application of the host is still out of it"})
+			return m.send(&agentv1.TrafficProgress{
+				Done: true,
+				Text: "another application of the host is still out of it",
+			})
 		}
 		waits, answered, silent := m.b.Settle(ctx, m.at, found)
 		late := time.Now().After(m.ends)

@@ -250,3 +250,28 @@ func TestAPoolThatIsNoMore(t *testing.T) {
 		}
 	}
 }
+
+// Who was drained leaves without a permit; who only waits for it stays, and so does
+// everybody else.
+func TestADrainedHostNeedsNoPermit(t *testing.T) {
+	edge := haproxytest.New(t)
+	edge.Serve("web-1 127.0.0.1:1", "web-2 127.0.0.1:1")
+	w := newWorld(t, edge.API)
+	w.s.Rules = deploy.RulesKnown
+	pool := &agentv1.Pool{Kind: "haproxy", Balancers: "edge", Backend: "www", Server: "web-2"}
+	block := func() error { _, err := w.serve("h2", &agentv1.TrafficRequest{Pool: pool}); return err }
+	if err := block(); err == nil || !strings.Contains(err.Error(), "no permit") {
+		t.Errorf("without a permit: %v", err)
+	}
+	w.apply(deploy.HostDrainSet{Request: deploy.Request{ID: "1", Actor: "ann"}, Host: "h2"})
+	if err := block(); err == nil || !strings.Contains(err.Error(), "no permit") {
+		t.Errorf("while its drain waits: %v", err)
+	}
+	w.apply(deploy.HostDrained{Host: "h2"})
+	if err := block(); err != nil {
+		t.Errorf("drained: %v", err)
+	}
+	if len(w.s.Outages) != 1 || w.s.Outages[0].Host != "h2" {
+		t.Errorf("outages are %v", w.s.Outages)
+	}
+}

@@ -26,7 +26,7 @@ func (w *World) deliver(e deploy.Event) {
 		}
 	case deploy.RequestMade, deploy.TasksEnded, deploy.DeploymentStarted, deploy.WaveStarted, deploy.WaveSealed,
 		deploy.WaveSkipped,
-		deploy.WaveReverted, deploy.DeploymentEnded, deploy.DeploymentPaused, deploy.HostsReleased, deploy.TargetMoved,
+		deploy.WaveReverted, deploy.DeploymentEnded, deploy.DeploymentPaused, deploy.HostsReleased, deploy.TargetMoved, deploy.HostDrained, deploy.HostDrainSet,
 		deploy.BakeStarted,
 		deploy.StagingRetried, deploy.TasksReopened, deploy.RevertExtended, deploy.RevisionSuspected,
 		deploy.RevisionProven, deploy.RevisionsPruned:
@@ -74,6 +74,7 @@ func (w *World) accept(h *host, a deploy.Assignment) {
 	if !h.up {
 		return
 	}
+	w.drain(h, a)
 	w.stage(h, a)
 	if a.Gen <= h.acked {
 		return
@@ -93,6 +94,23 @@ func (w *World) accept(h *host, a deploy.Assignment) {
 	}
 	h.working, h.goal, h.serves = a.Gen, a.Goal, false
 	w.after(w.between(100*time.Millisecond, 2*time.Second), func() { w.finish(h, a) })
+}
+
+// drain leaves the pools, or comes back to them; what runs goes on.
+func (w *World) drain(h *host, a deploy.Assignment) {
+	if a.OutKey <= h.outKey {
+		return
+	}
+	h.outKey, h.out = a.OutKey, deploy.OutMoving
+	w.after(w.between(10*time.Millisecond, 3*time.Second), func() {
+		if h.outKey != a.OutKey {
+			return
+		}
+		if h.out = deploy.OutNone; a.Out {
+			h.out = deploy.OutDone
+		}
+		w.report(h)
+	})
 }
 
 func (w *World) stage(h *host, a deploy.Assignment) {
@@ -204,7 +222,7 @@ func (w *World) send(h *host) {
 	r := deploy.Report{
 		Host: h.id, Counter: h.counter, Gen: h.acked, Result: h.result, Running: h.running,
 		Staged: slices.Clone(h.staged), StageFailed: h.failed, Failure: h.failure, Health: h.health(),
-		StageKey: h.tasted,
+		StageKey: h.tasted, Out: h.out, OutKey: h.outKey,
 	}
 	if h.failed != "" {
 		r.StageKey = h.failedKey

@@ -61,7 +61,7 @@ func NewSession(seed uint64) *Session {
 //	install host=h1 rev=v0         the same, and it has not been reported yet
 //	swap host=h1 rev=v0 for=1m     away, and back with that on a disk that holds nothing else
 //	select hosts=half              the group's selector: half, false or true
-//	cordon host=h1                 release host=h1 ends it
+//	cordon host=h1                 release host=h1 ends it; drain host=h1 takes it out of its pools, undo ends it
 //	freeze [for=1h]                unfreeze ends it
 //	prune rev=v1,v2                forget revisions that nothing needs
 //	act id=d1 verb=pause           zone=, wave=, gate=, actor=, hosts=, fixes=, by=
@@ -144,6 +144,9 @@ func (s *Session) disturb(cmd string, args Args) error {
 		return s.World.Propose(deploy.HostsQuarantined{Request: s.request(), Hosts: []string{host}})[0]
 	case "release":
 		return s.World.Propose(deploy.HostsReleased{Request: s.request(), Hosts: []string{host}})[0]
+	case "drain":
+		_, undo := args["undo"]
+		return s.World.Propose(deploy.HostDrainSet{Request: s.request(), Host: host, Undo: undo})[0]
 	case "freeze":
 		var d time.Duration
 		if args["for"] != "" {

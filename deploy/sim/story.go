@@ -181,6 +181,7 @@ func (w *World) Swap(id string, rev deploy.Digest, away time.Duration) {
 	w.after(away, func() {
 		if w.hosts[id] == h && h.working == 0 {
 			h.running, h.serves, h.byHand, h.staged, h.stageKey, h.tasted = rev, rev != "", true, nil, "", ""
+			h.out, h.outKey = deploy.OutNone, 0
 		}
 		w.Sight(id, true)
 	})

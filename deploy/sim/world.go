@@ -92,6 +92,8 @@ type host struct {
 	// the key under which staging failed
 	failedKey string
 	failed    deploy.Digest
+	out       deploy.Out
+	outKey    uint64
 	failure   *deploy.Failure
 	working   uint64        // generation in work, 0 none
 	goal      deploy.Digest // of the generation in work

@@ -46,7 +46,7 @@ var may = map[string]string{
 	"ControlService/RotateRingKey":     "operator",
 	"ControlService/SetHostAttributes": "operator", "ControlService/SplitHost": "operator",
 	"AgentService/Split": "agent", "AgentService/Traffic": "agent", "PeerService/Living": "coordinator",
-	"ControlService/DeleteGroup": "operator", "ControlService/CordonHost": "operator",
+	"ControlService/DeleteGroup": "operator", "ControlService/CordonHost": "operator", "ControlService/DrainHost": "operator",
 	"ControlService/RegisterRevision": "operator", "ControlService/ForgetHost": "operator",
 	"ControlService/PruneRevisions": "operator",
 	"ControlService/CreateToken":    "operator", "ControlService/ListTokens": "operator",

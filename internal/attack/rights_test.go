@@ -162,6 +162,9 @@ var rows = map[string]asked{
 	"CordonHost": fleetwide("operator", func(p place) proto.Message {
 		return &controlv1.CordonHostRequest{Host: p.host, Lift: true}
 	}),
+	"DrainHost": fleetwide("operator", func(p place) proto.Message {
+		return &controlv1.DrainHostRequest{Host: p.host, Undo: true}
+	}),
 	"SplitHost": fleetwide("operator", func(p place) proto.Message {
 		return &controlv1.SplitHostRequest{Host: p.host, Keep: "nowhere"}
 	}),
@@ -340,7 +343,8 @@ func (y *tenancy) ask(cc *grpc.ClientConn, method string, m proto.Message) (code
 		}
 		cancel()
 		code = status.Code(err)
-		if (code == codes.ResourceExhausted || code == codes.Unavailable && !strings.Contains(err.Error(), "no session") &&
+		if (code == codes.ResourceExhausted || code == codes.Unavailable &&
+			!strings.Contains(err.Error(), "no session") &&
 			!strings.Contains(err.Error(), "output")) && time.Now().Before(end) {
 			time.Sleep(20 * time.Millisecond)
 			continue

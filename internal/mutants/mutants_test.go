@@ -74,6 +74,26 @@ var table = []mutant{
 		"^TestScenario$/^left_to_a_newer.txt$",
 	},
 	{
+		"a drain below the floor", "deploy/drain.go", "u.serving-1 < f.Min", "u.serving < f.Min", "./deploy",
+		"^TestScenario$/^drain.txt$",
+	},
+	{
+		"a host counts before it is back in its pools", "deploy/drain.go", "	case t.Out != OutNone:", "	case false:",
+		"./deploy", "^TestScenario$/^drain.txt$",
+	},
+	{
+		"an answer to an older word ends a drain", "deploy/apply_reports.go", "t.OutKey == r.OutKey && t.OutKey > 0",
+		"t.OutKey > 0", "./deploy", "^TestAnOldAnswerEndsNoDrain$",
+	},
+	{
+		"who only waits for a drain leaves its pools", "deploy/drain.go", "return h != nil && h.drained()",
+		"return h != nil && h.Drain != nil", "./coordinator/traffic", "^TestADrainedHostNeedsNoPermit$",
+	},
+	{
+		"a deployment puts a drained host back", "agent/traffic.go", "if !out && t.staysOut() {", "if false {",
+		"./agent", "^TestADrainedHostStaysOut$",
+	},
+	{
 		"a permit without a taste", "deploy/assign.go", "t.HasStaged(task.goal(d)) && !d.untasted(task)",
 		"t.HasStaged(task.goal(d))", "./deploy", "^TestScenario$/^taste.txt$",
 	},
@@ -185,7 +205,7 @@ var table = []mutant{
 	},
 	{
 		"a host leaves its pool without a permit", "coordinator/traffic/service.go",
-		"case !r.Allow && (!t.Open || t.Permit == deploy.PermitNone):", "case false:",
+		"case !r.Allow && (!t.Open || t.Permit == deploy.PermitNone) && !st.Drained(host):", "case false:",
 		"./coordinator/traffic", "^TestWhoMayMoveWhom$",
 	},
 	{
@@ -452,7 +472,7 @@ var table = []mutant{
 	},
 	{
 		"8: a plan chooses hosts that cannot act", "deploy/plan.go",
-		"return h.Unreachable || h.Quarantine != \"\" || " +
+		"return h.Unreachable || h.isolated() || " +
 			"skipped[h.ID]", "return skipped == nil", "./deploy", "^TestScenario$/^one_box_left_out.txt$",
 	},
 	{

@@ -179,6 +179,55 @@ func (Health) EnumDescriptor() ([]byte, []int) {
 	return file_agent_v1_agent_proto_rawDescGZIP(), []int{2}
 }
 
+type Out int32
+
+const (
+	Out_OUT_UNSPECIFIED Out = 0 // in its pools
+	Out_OUT_MOVING      Out = 1
+	Out_OUT_DONE        Out = 2
+)
+
+// Enum value maps for Out.
+var (
+	Out_name = map[int32]string{
+		0: "OUT_UNSPECIFIED",
+		1: "OUT_MOVING",
+		2: "OUT_DONE",
+	}
+	Out_value = map[string]int32{
+		"OUT_UNSPECIFIED": 0,
+		"OUT_MOVING":      1,
+		"OUT_DONE":        2,
+	}
+)
+
+func (x Out) Enum() *Out {
+	p := new(Out)
+	*p = x
+	return p
+}
+
+func (x Out) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Out) Descriptor() protoreflect.EnumDescriptor {
+	return file_agent_v1_agent_proto_enumTypes[3].Descriptor()
+}
+
+func (Out) Type() protoreflect.EnumType {
+	return &file_agent_v1_agent_proto_enumTypes[3]
+}
+
+func (x Out) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Out.Descriptor instead.
+func (Out) EnumDescriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+}
+
 type RootsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1461,6 +1510,8 @@ type Assignment struct {
 	StageBandwidth   int64                  `protobuf:"varint,15,opt,name=stage_bandwidth,json=stageBandwidth,proto3" json:"stage_bandwidth,omitempty"` // bytes a second while staging ahead; 0 is no limit
 	Repair           bool                   `protobuf:"varint,17,opt,name=repair,proto3" json:"repair,omitempty"`                                       // leave the target alone if it runs the goal and its files are what the last hook left
 	Traffic          *Traffic               `protobuf:"bytes,18,opt,name=traffic,proto3" json:"traffic,omitempty"`                                      // whom to ask before the application is stopped, and after it serves
+	Out              bool                   `protobuf:"varint,20,opt,name=out,proto3" json:"out,omitempty"`                                             // of every pool, until told otherwise; what runs goes on
+	OutKey           uint64                 `protobuf:"varint,21,opt,name=out_key,json=outKey,proto3" json:"out_key,omitempty"`                         // of this word; 0: none was ever given
 	Tastes           *Tastes                `protobuf:"bytes,19,opt,name=tastes,proto3" json:"tastes,omitempty"`                                        // what to run of `stage` once it is there
 	Report           bool                   `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"`                                       // what the host said of the application was dropped: report again
 	unknownFields    protoimpl.UnknownFields
@@ -1614,6 +1665,20 @@ func (x *Assignment) GetTraffic() *Traffic {
 		return x.Traffic
 	}
 	return nil
+}
+
+func (x *Assignment) GetOut() bool {
+	if x != nil {
+		return x.Out
+	}
+	return false
+}
+
+func (x *Assignment) GetOutKey() uint64 {
+	if x != nil {
+		return x.OutKey
+	}
+	return 0
 }
 
 func (x *Assignment) GetTastes() *Tastes {
@@ -2248,7 +2313,9 @@ type Report struct {
 	StageFailed   string                 `protobuf:"bytes,9,opt,name=stage_failed,json=stageFailed,proto3" json:"stage_failed,omitempty"` // digest
 	Failure       *Failure               `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`                           // of the result, or of staging
 	Edits         *Edits                 `protobuf:"bytes,11,opt,name=edits,proto3" json:"edits,omitempty"`
-	StageKey      string                 `protobuf:"bytes,12,opt,name=stage_key,json=stageKey,proto3" json:"stage_key,omitempty"` // of the staging that failed; without a failure, whose tastes passed last
+	Out           Out                    `protobuf:"varint,13,opt,name=out,proto3,enum=groundswell.agent.v1.Out" json:"out,omitempty"` // of pools, by a drain
+	OutKey        uint64                 `protobuf:"varint,14,opt,name=out_key,json=outKey,proto3" json:"out_key,omitempty"`           // of the assignment that `out` answers
+	StageKey      string                 `protobuf:"bytes,12,opt,name=stage_key,json=stageKey,proto3" json:"stage_key,omitempty"`      // of the staging that failed; without a failure, whose tastes passed last
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2358,6 +2425,20 @@ func (x *Report) GetEdits() *Edits {
 		return x.Edits
 	}
 	return nil
+}
+
+func (x *Report) GetOut() Out {
+	if x != nil {
+		return x.Out
+	}
+	return Out_OUT_UNSPECIFIED
+}
+
+func (x *Report) GetOutKey() uint64 {
+	if x != nil {
+		return x.OutKey
+	}
+	return 0
 }
 
 func (x *Report) GetStageKey() string {
@@ -3065,7 +3146,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
 	"\x05items\x18\x03 \x03(\v2 .groundswell.agent.v1.AssignmentR\x05items\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xce\x05\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xf9\x05\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
@@ -3089,7 +3170,9 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\rtask_limit_ns\x18\x0e \x01(\x03R\vtaskLimitNs\x12'\n" +
 	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\x12\x16\n" +
 	"\x06repair\x18\x11 \x01(\bR\x06repair\x127\n" +
-	"\atraffic\x18\x12 \x01(\v2\x1d.groundswell.agent.v1.TrafficR\atraffic\x124\n" +
+	"\atraffic\x18\x12 \x01(\v2\x1d.groundswell.agent.v1.TrafficR\atraffic\x12\x10\n" +
+	"\x03out\x18\x14 \x01(\bR\x03out\x12\x17\n" +
+	"\aout_key\x18\x15 \x01(\x04R\x06outKey\x124\n" +
 	"\x06tastes\x18\x13 \x01(\v2\x1c.groundswell.agent.v1.TastesR\x06tastes\x12\x16\n" +
 	"\x06report\x18\x10 \x01(\bR\x06report\"6\n" +
 	"\bRevision\x12\x16\n" +
@@ -3147,7 +3230,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vinterval_ns\x18\b \x01(\x03R\n" +
 	"intervalNs\x12\x1d\n" +
 	"\n" +
-	"timeout_ns\x18\t \x01(\x03R\ttimeoutNs\"\xba\x03\n" +
+	"timeout_ns\x18\t \x01(\x03R\ttimeoutNs\"\x80\x04\n" +
 	"\x06Report\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\x04R\acounter\x12\x1e\n" +
@@ -3162,7 +3245,9 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\fstage_failed\x18\t \x01(\tR\vstageFailed\x127\n" +
 	"\afailure\x18\n" +
 	" \x01(\v2\x1d.groundswell.agent.v1.FailureR\afailure\x121\n" +
-	"\x05edits\x18\v \x01(\v2\x1b.groundswell.agent.v1.EditsR\x05edits\x12\x1b\n" +
+	"\x05edits\x18\v \x01(\v2\x1b.groundswell.agent.v1.EditsR\x05edits\x12+\n" +
+	"\x03out\x18\r \x01(\x0e2\x19.groundswell.agent.v1.OutR\x03out\x12\x17\n" +
+	"\aout_key\x18\x0e \x01(\x04R\x06outKey\x12\x1b\n" +
 	"\tstage_key\x18\f \x01(\tR\bstageKey\"3\n" +
 	"\x05Edits\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x05R\x05files\x12\x14\n" +
@@ -3229,7 +3314,12 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_HEALTHY\x10\x01\x12\x14\n" +
-	"\x10HEALTH_UNHEALTHY\x10\x022\xb6\x01\n" +
+	"\x10HEALTH_UNHEALTHY\x10\x02*8\n" +
+	"\x03Out\x12\x13\n" +
+	"\x0fOUT_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"OUT_MOVING\x10\x01\x12\f\n" +
+	"\bOUT_DONE\x10\x022\xb6\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\x05Roots\x12\".groundswell.agent.v1.RootsRequest\x1a#.groundswell.agent.v1.RootsResponse\x12P\n" +
 	"\x05Enrol\x12\".groundswell.agent.v1.EnrolRequest\x1a#.groundswell.agent.v1.EnrolResponse2\xb8\x03\n" +
@@ -3252,103 +3342,105 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_agent_v1_agent_proto_rawDescData
 }
 
-var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(Permit)(0),                  // 0: groundswell.agent.v1.Permit
 	(Result)(0),                  // 1: groundswell.agent.v1.Result
 	(Health)(0),                  // 2: groundswell.agent.v1.Health
-	(*RootsRequest)(nil),         // 3: groundswell.agent.v1.RootsRequest
-	(*RootsResponse)(nil),        // 4: groundswell.agent.v1.RootsResponse
-	(*EnrolRequest)(nil),         // 5: groundswell.agent.v1.EnrolRequest
-	(*EnrolResponse)(nil),        // 6: groundswell.agent.v1.EnrolResponse
-	(*RenewRequest)(nil),         // 7: groundswell.agent.v1.RenewRequest
-	(*SplitRequest)(nil),         // 8: groundswell.agent.v1.SplitRequest
-	(*RingKeys)(nil),             // 9: groundswell.agent.v1.RingKeys
-	(*Stale)(nil),                // 10: groundswell.agent.v1.Stale
-	(*Ping)(nil),                 // 11: groundswell.agent.v1.Ping
-	(*Pong)(nil),                 // 12: groundswell.agent.v1.Pong
-	(*Up)(nil),                   // 13: groundswell.agent.v1.Up
-	(*Down)(nil),                 // 14: groundswell.agent.v1.Down
-	(*Members)(nil),              // 15: groundswell.agent.v1.Members
-	(*Authorities)(nil),          // 16: groundswell.agent.v1.Authorities
-	(*Hello)(nil),                // 17: groundswell.agent.v1.Hello
-	(*Welcome)(nil),              // 18: groundswell.agent.v1.Welcome
-	(*Assignments)(nil),          // 19: groundswell.agent.v1.Assignments
-	(*Assignment)(nil),           // 20: groundswell.agent.v1.Assignment
-	(*Revision)(nil),             // 21: groundswell.agent.v1.Revision
-	(*Tastes)(nil),               // 22: groundswell.agent.v1.Tastes
-	(*StageScript)(nil),          // 23: groundswell.agent.v1.StageScript
-	(*Traffic)(nil),              // 24: groundswell.agent.v1.Traffic
-	(*Pool)(nil),                 // 25: groundswell.agent.v1.Pool
-	(*TrafficRequest)(nil),       // 26: groundswell.agent.v1.TrafficRequest
-	(*TrafficProgress)(nil),      // 27: groundswell.agent.v1.TrafficProgress
-	(*Probe)(nil),                // 28: groundswell.agent.v1.Probe
-	(*Report)(nil),               // 29: groundswell.agent.v1.Report
-	(*Edits)(nil),                // 30: groundswell.agent.v1.Edits
-	(*Failure)(nil),              // 31: groundswell.agent.v1.Failure
-	(*Reports)(nil),              // 32: groundswell.agent.v1.Reports
-	(*Acknowledged)(nil),         // 33: groundswell.agent.v1.Acknowledged
-	(*Progress)(nil),             // 34: groundswell.agent.v1.Progress
-	(*LogRequest)(nil),           // 35: groundswell.agent.v1.LogRequest
-	(*LogChunk)(nil),             // 36: groundswell.agent.v1.LogChunk
-	(*SignArtifactRequest)(nil),  // 37: groundswell.agent.v1.SignArtifactRequest
-	(*SignArtifactResponse)(nil), // 38: groundswell.agent.v1.SignArtifactResponse
-	nil,                          // 39: groundswell.agent.v1.EnrolRequest.LabelsEntry
-	nil,                          // 40: groundswell.agent.v1.Hello.LabelsEntry
+	(Out)(0),                     // 3: groundswell.agent.v1.Out
+	(*RootsRequest)(nil),         // 4: groundswell.agent.v1.RootsRequest
+	(*RootsResponse)(nil),        // 5: groundswell.agent.v1.RootsResponse
+	(*EnrolRequest)(nil),         // 6: groundswell.agent.v1.EnrolRequest
+	(*EnrolResponse)(nil),        // 7: groundswell.agent.v1.EnrolResponse
+	(*RenewRequest)(nil),         // 8: groundswell.agent.v1.RenewRequest
+	(*SplitRequest)(nil),         // 9: groundswell.agent.v1.SplitRequest
+	(*RingKeys)(nil),             // 10: groundswell.agent.v1.RingKeys
+	(*Stale)(nil),                // 11: groundswell.agent.v1.Stale
+	(*Ping)(nil),                 // 12: groundswell.agent.v1.Ping
+	(*Pong)(nil),                 // 13: groundswell.agent.v1.Pong
+	(*Up)(nil),                   // 14: groundswell.agent.v1.Up
+	(*Down)(nil),                 // 15: groundswell.agent.v1.Down
+	(*Members)(nil),              // 16: groundswell.agent.v1.Members
+	(*Authorities)(nil),          // 17: groundswell.agent.v1.Authorities
+	(*Hello)(nil),                // 18: groundswell.agent.v1.Hello
+	(*Welcome)(nil),              // 19: groundswell.agent.v1.Welcome
+	(*Assignments)(nil),          // 20: groundswell.agent.v1.Assignments
+	(*Assignment)(nil),           // 21: groundswell.agent.v1.Assignment
+	(*Revision)(nil),             // 22: groundswell.agent.v1.Revision
+	(*Tastes)(nil),               // 23: groundswell.agent.v1.Tastes
+	(*StageScript)(nil),          // 24: groundswell.agent.v1.StageScript
+	(*Traffic)(nil),              // 25: groundswell.agent.v1.Traffic
+	(*Pool)(nil),                 // 26: groundswell.agent.v1.Pool
+	(*TrafficRequest)(nil),       // 27: groundswell.agent.v1.TrafficRequest
+	(*TrafficProgress)(nil),      // 28: groundswell.agent.v1.TrafficProgress
+	(*Probe)(nil),                // 29: groundswell.agent.v1.Probe
+	(*Report)(nil),               // 30: groundswell.agent.v1.Report
+	(*Edits)(nil),                // 31: groundswell.agent.v1.Edits
+	(*Failure)(nil),              // 32: groundswell.agent.v1.Failure
+	(*Reports)(nil),              // 33: groundswell.agent.v1.Reports
+	(*Acknowledged)(nil),         // 34: groundswell.agent.v1.Acknowledged
+	(*Progress)(nil),             // 35: groundswell.agent.v1.Progress
+	(*LogRequest)(nil),           // 36: groundswell.agent.v1.LogRequest
+	(*LogChunk)(nil),             // 37: groundswell.agent.v1.LogChunk
+	(*SignArtifactRequest)(nil),  // 38: groundswell.agent.v1.SignArtifactRequest
+	(*SignArtifactResponse)(nil), // 39: groundswell.agent.v1.SignArtifactResponse
+	nil,                          // 40: groundswell.agent.v1.EnrolRequest.LabelsEntry
+	nil,                          // 41: groundswell.agent.v1.Hello.LabelsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	39, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
-	17, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
-	32, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
-	36, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
-	34, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
-	12, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
-	18, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
-	19, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
-	33, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
-	35, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
-	16, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
-	15, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
-	11, // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
-	10, // 13: groundswell.agent.v1.Down.stale:type_name -> groundswell.agent.v1.Stale
-	9,  // 14: groundswell.agent.v1.Down.ring_keys:type_name -> groundswell.agent.v1.RingKeys
-	40, // 15: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
-	15, // 16: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
-	20, // 17: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
+	40, // 0: groundswell.agent.v1.EnrolRequest.labels:type_name -> groundswell.agent.v1.EnrolRequest.LabelsEntry
+	18, // 1: groundswell.agent.v1.Up.hello:type_name -> groundswell.agent.v1.Hello
+	33, // 2: groundswell.agent.v1.Up.reports:type_name -> groundswell.agent.v1.Reports
+	37, // 3: groundswell.agent.v1.Up.log:type_name -> groundswell.agent.v1.LogChunk
+	35, // 4: groundswell.agent.v1.Up.progress:type_name -> groundswell.agent.v1.Progress
+	13, // 5: groundswell.agent.v1.Up.pong:type_name -> groundswell.agent.v1.Pong
+	19, // 6: groundswell.agent.v1.Down.welcome:type_name -> groundswell.agent.v1.Welcome
+	20, // 7: groundswell.agent.v1.Down.assignments:type_name -> groundswell.agent.v1.Assignments
+	34, // 8: groundswell.agent.v1.Down.acknowledged:type_name -> groundswell.agent.v1.Acknowledged
+	36, // 9: groundswell.agent.v1.Down.log:type_name -> groundswell.agent.v1.LogRequest
+	17, // 10: groundswell.agent.v1.Down.authorities:type_name -> groundswell.agent.v1.Authorities
+	16, // 11: groundswell.agent.v1.Down.members:type_name -> groundswell.agent.v1.Members
+	12, // 12: groundswell.agent.v1.Down.ping:type_name -> groundswell.agent.v1.Ping
+	11, // 13: groundswell.agent.v1.Down.stale:type_name -> groundswell.agent.v1.Stale
+	10, // 14: groundswell.agent.v1.Down.ring_keys:type_name -> groundswell.agent.v1.RingKeys
+	41, // 15: groundswell.agent.v1.Hello.labels:type_name -> groundswell.agent.v1.Hello.LabelsEntry
+	16, // 16: groundswell.agent.v1.Welcome.members:type_name -> groundswell.agent.v1.Members
+	21, // 17: groundswell.agent.v1.Assignments.items:type_name -> groundswell.agent.v1.Assignment
 	0,  // 18: groundswell.agent.v1.Assignment.permit:type_name -> groundswell.agent.v1.Permit
-	21, // 19: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
-	21, // 20: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
-	28, // 21: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
-	24, // 22: groundswell.agent.v1.Assignment.traffic:type_name -> groundswell.agent.v1.Traffic
-	22, // 23: groundswell.agent.v1.Assignment.tastes:type_name -> groundswell.agent.v1.Tastes
-	23, // 24: groundswell.agent.v1.Tastes.scripts:type_name -> groundswell.agent.v1.StageScript
-	25, // 25: groundswell.agent.v1.Traffic.pools:type_name -> groundswell.agent.v1.Pool
-	25, // 26: groundswell.agent.v1.TrafficRequest.pool:type_name -> groundswell.agent.v1.Pool
+	22, // 19: groundswell.agent.v1.Assignment.goal:type_name -> groundswell.agent.v1.Revision
+	22, // 20: groundswell.agent.v1.Assignment.stage:type_name -> groundswell.agent.v1.Revision
+	29, // 21: groundswell.agent.v1.Assignment.probes:type_name -> groundswell.agent.v1.Probe
+	25, // 22: groundswell.agent.v1.Assignment.traffic:type_name -> groundswell.agent.v1.Traffic
+	23, // 23: groundswell.agent.v1.Assignment.tastes:type_name -> groundswell.agent.v1.Tastes
+	24, // 24: groundswell.agent.v1.Tastes.scripts:type_name -> groundswell.agent.v1.StageScript
+	26, // 25: groundswell.agent.v1.Traffic.pools:type_name -> groundswell.agent.v1.Pool
+	26, // 26: groundswell.agent.v1.TrafficRequest.pool:type_name -> groundswell.agent.v1.Pool
 	1,  // 27: groundswell.agent.v1.Report.result:type_name -> groundswell.agent.v1.Result
 	2,  // 28: groundswell.agent.v1.Report.health:type_name -> groundswell.agent.v1.Health
-	31, // 29: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
-	30, // 30: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
-	29, // 31: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
-	3,  // 32: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
-	5,  // 33: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
-	13, // 34: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
-	37, // 35: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
-	26, // 36: groundswell.agent.v1.AgentService.Traffic:input_type -> groundswell.agent.v1.TrafficRequest
-	7,  // 37: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
-	8,  // 38: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
-	4,  // 39: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
-	6,  // 40: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
-	14, // 41: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
-	38, // 42: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
-	27, // 43: groundswell.agent.v1.AgentService.Traffic:output_type -> groundswell.agent.v1.TrafficProgress
-	6,  // 44: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
-	6,  // 45: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
-	39, // [39:46] is the sub-list for method output_type
-	32, // [32:39] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	32, // 29: groundswell.agent.v1.Report.failure:type_name -> groundswell.agent.v1.Failure
+	31, // 30: groundswell.agent.v1.Report.edits:type_name -> groundswell.agent.v1.Edits
+	3,  // 31: groundswell.agent.v1.Report.out:type_name -> groundswell.agent.v1.Out
+	30, // 32: groundswell.agent.v1.Reports.items:type_name -> groundswell.agent.v1.Report
+	4,  // 33: groundswell.agent.v1.EnrolmentService.Roots:input_type -> groundswell.agent.v1.RootsRequest
+	6,  // 34: groundswell.agent.v1.EnrolmentService.Enrol:input_type -> groundswell.agent.v1.EnrolRequest
+	14, // 35: groundswell.agent.v1.AgentService.Session:input_type -> groundswell.agent.v1.Up
+	38, // 36: groundswell.agent.v1.AgentService.SignArtifact:input_type -> groundswell.agent.v1.SignArtifactRequest
+	27, // 37: groundswell.agent.v1.AgentService.Traffic:input_type -> groundswell.agent.v1.TrafficRequest
+	8,  // 38: groundswell.agent.v1.AgentService.Renew:input_type -> groundswell.agent.v1.RenewRequest
+	9,  // 39: groundswell.agent.v1.AgentService.Split:input_type -> groundswell.agent.v1.SplitRequest
+	5,  // 40: groundswell.agent.v1.EnrolmentService.Roots:output_type -> groundswell.agent.v1.RootsResponse
+	7,  // 41: groundswell.agent.v1.EnrolmentService.Enrol:output_type -> groundswell.agent.v1.EnrolResponse
+	15, // 42: groundswell.agent.v1.AgentService.Session:output_type -> groundswell.agent.v1.Down
+	39, // 43: groundswell.agent.v1.AgentService.SignArtifact:output_type -> groundswell.agent.v1.SignArtifactResponse
+	28, // 44: groundswell.agent.v1.AgentService.Traffic:output_type -> groundswell.agent.v1.TrafficProgress
+	7,  // 45: groundswell.agent.v1.AgentService.Renew:output_type -> groundswell.agent.v1.EnrolResponse
+	7,  // 46: groundswell.agent.v1.AgentService.Split:output_type -> groundswell.agent.v1.EnrolResponse
+	40, // [40:47] is the sub-list for method output_type
+	33, // [33:40] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -3379,7 +3471,7 @@ func file_agent_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   2,

@@ -1478,6 +1478,195 @@ func (x *CordonHostResponse) GetIndex() uint64 {
 	return 0
 }
 
+type DrainHostRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mutation      *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Undo          bool                   `protobuf:"varint,3,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainHostRequest) Reset() {
+	*x = DrainHostRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainHostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainHostRequest) ProtoMessage() {}
+
+func (x *DrainHostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainHostRequest.ProtoReflect.Descriptor instead.
+func (*DrainHostRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DrainHostRequest) GetMutation() *Mutation {
+	if x != nil {
+		return x.Mutation
+	}
+	return nil
+}
+
+func (x *DrainHostRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *DrainHostRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+type DrainHostResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainHostResponse) Reset() {
+	*x = DrainHostResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainHostResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainHostResponse) ProtoMessage() {}
+
+func (x *DrainHostResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainHostResponse.ProtoReflect.Descriptor instead.
+func (*DrainHostResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DrainHostResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// Drain is how far a host is out of its pools because a person drained it.
+type Drain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"` // waiting | leaving | drained | returning
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	SinceMs       int64                  `protobuf:"varint,4,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Hold          string                 `protobuf:"bytes,5,opt,name=hold,proto3" json:"hold,omitempty"`   // what a waiting one waits for
+	Doing         []string               `protobuf:"bytes,6,rep,name=doing,proto3" json:"doing,omitempty"` // by application, what one that moves is at
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drain) Reset() {
+	*x = Drain{}
+	mi := &file_control_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drain) ProtoMessage() {}
+
+func (x *Drain) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
+func (*Drain) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Drain) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Drain) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Drain) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Drain) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Drain) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
+}
+
+func (x *Drain) GetDoing() []string {
+	if x != nil {
+		return x.Doing
+	}
+	return nil
+}
+
 type GateAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`
@@ -1498,7 +1687,7 @@ type GateAnswer struct {
 
 func (x *GateAnswer) Reset() {
 	*x = GateAnswer{}
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1699,7 @@ func (x *GateAnswer) String() string {
 func (*GateAnswer) ProtoMessage() {}
 
 func (x *GateAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1712,7 @@ func (x *GateAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateAnswer.ProtoReflect.Descriptor instead.
 func (*GateAnswer) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GateAnswer) GetGate() string {
@@ -1622,7 +1811,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1823,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1836,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Approval) GetGate() string {
@@ -1690,7 +1879,7 @@ type Drift struct {
 
 func (x *Drift) Reset() {
 	*x = Drift{}
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1891,7 @@ func (x *Drift) String() string {
 func (*Drift) ProtoMessage() {}
 
 func (x *Drift) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1904,7 @@ func (x *Drift) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drift.ProtoReflect.Descriptor instead.
 func (*Drift) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Drift) GetHost() string {
@@ -1788,7 +1977,7 @@ type Deployment struct {
 
 func (x *Deployment) Reset() {
 	*x = Deployment{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +1989,7 @@ func (x *Deployment) String() string {
 func (*Deployment) ProtoMessage() {}
 
 func (x *Deployment) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +2002,7 @@ func (x *Deployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deployment.ProtoReflect.Descriptor instead.
 func (*Deployment) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Deployment) GetId() string {
@@ -2069,7 +2258,7 @@ type Behind struct {
 
 func (x *Behind) Reset() {
 	*x = Behind{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2270,7 @@ func (x *Behind) String() string {
 func (*Behind) ProtoMessage() {}
 
 func (x *Behind) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2283,7 @@ func (x *Behind) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Behind.ProtoReflect.Descriptor instead.
 func (*Behind) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Behind) GetId() string {
@@ -2166,7 +2355,7 @@ type Wave struct {
 
 func (x *Wave) Reset() {
 	*x = Wave{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2367,7 @@ func (x *Wave) String() string {
 func (*Wave) ProtoMessage() {}
 
 func (x *Wave) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2380,7 @@ func (x *Wave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wave.ProtoReflect.Descriptor instead.
 func (*Wave) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Wave) GetName() string {
@@ -2347,7 +2536,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2548,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2561,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Task) GetHost() string {
@@ -2474,7 +2663,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2675,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2688,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Failure) GetEvent() string {
@@ -2569,7 +2758,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2770,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +2783,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Record) GetIndex() uint64 {
@@ -2679,7 +2868,7 @@ type GetDeploymentRequest struct {
 
 func (x *GetDeploymentRequest) Reset() {
 	*x = GetDeploymentRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2880,7 @@ func (x *GetDeploymentRequest) String() string {
 func (*GetDeploymentRequest) ProtoMessage() {}
 
 func (x *GetDeploymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2893,7 @@ func (x *GetDeploymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeploymentRequest.ProtoReflect.Descriptor instead.
 func (*GetDeploymentRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetDeploymentRequest) GetId() string {
@@ -2745,7 +2934,7 @@ type GetDeploymentResponse struct {
 
 func (x *GetDeploymentResponse) Reset() {
 	*x = GetDeploymentResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2946,7 @@ func (x *GetDeploymentResponse) String() string {
 func (*GetDeploymentResponse) ProtoMessage() {}
 
 func (x *GetDeploymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +2959,7 @@ func (x *GetDeploymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeploymentResponse.ProtoReflect.Descriptor instead.
 func (*GetDeploymentResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetDeploymentResponse) GetDeployment() *Deployment {
@@ -2799,7 +2988,7 @@ type ListDeploymentsRequest struct {
 
 func (x *ListDeploymentsRequest) Reset() {
 	*x = ListDeploymentsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +3000,7 @@ func (x *ListDeploymentsRequest) String() string {
 func (*ListDeploymentsRequest) ProtoMessage() {}
 
 func (x *ListDeploymentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +3013,7 @@ func (x *ListDeploymentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeploymentsRequest.ProtoReflect.Descriptor instead.
 func (*ListDeploymentsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListDeploymentsRequest) GetApp() string {
@@ -2864,7 +3053,7 @@ type ListDeploymentsResponse struct {
 
 func (x *ListDeploymentsResponse) Reset() {
 	*x = ListDeploymentsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +3065,7 @@ func (x *ListDeploymentsResponse) String() string {
 func (*ListDeploymentsResponse) ProtoMessage() {}
 
 func (x *ListDeploymentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +3078,7 @@ func (x *ListDeploymentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeploymentsResponse.ProtoReflect.Descriptor instead.
 func (*ListDeploymentsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListDeploymentsResponse) GetDeployments() []*Deployment {
@@ -2909,7 +3098,7 @@ type WatchDeploymentRequest struct {
 
 func (x *WatchDeploymentRequest) Reset() {
 	*x = WatchDeploymentRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +3110,7 @@ func (x *WatchDeploymentRequest) String() string {
 func (*WatchDeploymentRequest) ProtoMessage() {}
 
 func (x *WatchDeploymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +3123,7 @@ func (x *WatchDeploymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchDeploymentRequest.ProtoReflect.Descriptor instead.
 func (*WatchDeploymentRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WatchDeploymentRequest) GetId() string {
@@ -2961,7 +3150,7 @@ type WatchDeploymentResponse struct {
 
 func (x *WatchDeploymentResponse) Reset() {
 	*x = WatchDeploymentResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2973,7 +3162,7 @@ func (x *WatchDeploymentResponse) String() string {
 func (*WatchDeploymentResponse) ProtoMessage() {}
 
 func (x *WatchDeploymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2986,7 +3175,7 @@ func (x *WatchDeploymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchDeploymentResponse.ProtoReflect.Descriptor instead.
 func (*WatchDeploymentResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchDeploymentResponse) GetDeployment() *Deployment {
@@ -3017,7 +3206,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3029,7 +3218,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3042,7 +3231,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LogsRequest) GetDeployment() string {
@@ -3100,7 +3289,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3301,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3314,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LogsResponse) GetHost() string {
@@ -3176,7 +3365,7 @@ type ApplyAppRequest struct {
 
 func (x *ApplyAppRequest) Reset() {
 	*x = ApplyAppRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3188,7 +3377,7 @@ func (x *ApplyAppRequest) String() string {
 func (*ApplyAppRequest) ProtoMessage() {}
 
 func (x *ApplyAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3201,7 +3390,7 @@ func (x *ApplyAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyAppRequest.ProtoReflect.Descriptor instead.
 func (*ApplyAppRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ApplyAppRequest) GetMutation() *Mutation {
@@ -3253,7 +3442,7 @@ type ApplyAppResponse struct {
 
 func (x *ApplyAppResponse) Reset() {
 	*x = ApplyAppResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +3454,7 @@ func (x *ApplyAppResponse) String() string {
 func (*ApplyAppResponse) ProtoMessage() {}
 
 func (x *ApplyAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3467,7 @@ func (x *ApplyAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyAppResponse.ProtoReflect.Descriptor instead.
 func (*ApplyAppResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ApplyAppResponse) GetApp() string {
@@ -3336,7 +3525,7 @@ type Leaving struct {
 
 func (x *Leaving) Reset() {
 	*x = Leaving{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +3537,7 @@ func (x *Leaving) String() string {
 func (*Leaving) ProtoMessage() {}
 
 func (x *Leaving) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +3550,7 @@ func (x *Leaving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaving.ProtoReflect.Descriptor instead.
 func (*Leaving) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Leaving) GetGroup() string {
@@ -3402,7 +3591,7 @@ type App struct {
 
 func (x *App) Reset() {
 	*x = App{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3603,7 @@ func (x *App) String() string {
 func (*App) ProtoMessage() {}
 
 func (x *App) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3616,7 @@ func (x *App) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use App.ProtoReflect.Descriptor instead.
 func (*App) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *App) GetName() string {
@@ -3468,7 +3657,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +3669,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +3682,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Group) GetName() string {
@@ -3620,7 +3809,7 @@ type RevisionCount struct {
 
 func (x *RevisionCount) Reset() {
 	*x = RevisionCount{}
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +3821,7 @@ func (x *RevisionCount) String() string {
 func (*RevisionCount) ProtoMessage() {}
 
 func (x *RevisionCount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +3834,7 @@ func (x *RevisionCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionCount.ProtoReflect.Descriptor instead.
 func (*RevisionCount) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RevisionCount) GetName() string {
@@ -3684,7 +3873,7 @@ type ListAppsRequest struct {
 
 func (x *ListAppsRequest) Reset() {
 	*x = ListAppsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +3885,7 @@ func (x *ListAppsRequest) String() string {
 func (*ListAppsRequest) ProtoMessage() {}
 
 func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +3898,7 @@ func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsRequest.ProtoReflect.Descriptor instead.
 func (*ListAppsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 type ListAppsResponse struct {
@@ -3722,7 +3911,7 @@ type ListAppsResponse struct {
 
 func (x *ListAppsResponse) Reset() {
 	*x = ListAppsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +3923,7 @@ func (x *ListAppsResponse) String() string {
 func (*ListAppsResponse) ProtoMessage() {}
 
 func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +3936,7 @@ func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsResponse.ProtoReflect.Descriptor instead.
 func (*ListAppsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListAppsResponse) GetApps() []*App {
@@ -3773,7 +3962,7 @@ type GetAppRequest struct {
 
 func (x *GetAppRequest) Reset() {
 	*x = GetAppRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3785,7 +3974,7 @@ func (x *GetAppRequest) String() string {
 func (*GetAppRequest) ProtoMessage() {}
 
 func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3798,7 +3987,7 @@ func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppRequest.ProtoReflect.Descriptor instead.
 func (*GetAppRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetAppRequest) GetApp() string {
@@ -3817,7 +4006,7 @@ type GetAppResponse struct {
 
 func (x *GetAppResponse) Reset() {
 	*x = GetAppResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3829,7 +4018,7 @@ func (x *GetAppResponse) String() string {
 func (*GetAppResponse) ProtoMessage() {}
 
 func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3842,7 +4031,7 @@ func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppResponse.ProtoReflect.Descriptor instead.
 func (*GetAppResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetAppResponse) GetApp() *App {
@@ -3871,7 +4060,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3883,7 +4072,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3896,7 +4085,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Revision) GetApp() string {
@@ -3993,7 +4182,7 @@ type RegisterRevisionRequest struct {
 
 func (x *RegisterRevisionRequest) Reset() {
 	*x = RegisterRevisionRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4005,7 +4194,7 @@ func (x *RegisterRevisionRequest) String() string {
 func (*RegisterRevisionRequest) ProtoMessage() {}
 
 func (x *RegisterRevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4018,7 +4207,7 @@ func (x *RegisterRevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRevisionRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRevisionRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RegisterRevisionRequest) GetMutation() *Mutation {
@@ -4093,7 +4282,7 @@ type RegisterRevisionResponse struct {
 
 func (x *RegisterRevisionResponse) Reset() {
 	*x = RegisterRevisionResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4105,7 +4294,7 @@ func (x *RegisterRevisionResponse) String() string {
 func (*RegisterRevisionResponse) ProtoMessage() {}
 
 func (x *RegisterRevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4118,7 +4307,7 @@ func (x *RegisterRevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRevisionResponse.ProtoReflect.Descriptor instead.
 func (*RegisterRevisionResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RegisterRevisionResponse) GetIndex() uint64 {
@@ -4138,7 +4327,7 @@ type ListRevisionsRequest struct {
 
 func (x *ListRevisionsRequest) Reset() {
 	*x = ListRevisionsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4150,7 +4339,7 @@ func (x *ListRevisionsRequest) String() string {
 func (*ListRevisionsRequest) ProtoMessage() {}
 
 func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4163,7 +4352,7 @@ func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsRequest.ProtoReflect.Descriptor instead.
 func (*ListRevisionsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListRevisionsRequest) GetApp() string {
@@ -4189,7 +4378,7 @@ type ListRevisionsResponse struct {
 
 func (x *ListRevisionsResponse) Reset() {
 	*x = ListRevisionsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4390,7 @@ func (x *ListRevisionsResponse) String() string {
 func (*ListRevisionsResponse) ProtoMessage() {}
 
 func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4403,7 @@ func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsResponse.ProtoReflect.Descriptor instead.
 func (*ListRevisionsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListRevisionsResponse) GetRevisions() []*Revision {
@@ -4236,7 +4425,7 @@ type PruneRevisionsRequest struct {
 
 func (x *PruneRevisionsRequest) Reset() {
 	*x = PruneRevisionsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4248,7 +4437,7 @@ func (x *PruneRevisionsRequest) String() string {
 func (*PruneRevisionsRequest) ProtoMessage() {}
 
 func (x *PruneRevisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4261,7 +4450,7 @@ func (x *PruneRevisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRevisionsRequest.ProtoReflect.Descriptor instead.
 func (*PruneRevisionsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PruneRevisionsRequest) GetMutation() *Mutation {
@@ -4303,7 +4492,7 @@ type PruneRevisionsResponse struct {
 
 func (x *PruneRevisionsResponse) Reset() {
 	*x = PruneRevisionsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4315,7 +4504,7 @@ func (x *PruneRevisionsResponse) String() string {
 func (*PruneRevisionsResponse) ProtoMessage() {}
 
 func (x *PruneRevisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4328,7 +4517,7 @@ func (x *PruneRevisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRevisionsResponse.ProtoReflect.Descriptor instead.
 func (*PruneRevisionsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PruneRevisionsResponse) GetIndex() uint64 {
@@ -4364,12 +4553,13 @@ type Host struct {
 	Targets       []*Target              `protobuf:"bytes,8,rep,name=targets,proto3" json:"targets,omitempty"`
 	Coordinator   string                 `protobuf:"bytes,9,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // that holds its stream
 	SinceMs       int64                  `protobuf:"varint,10,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
-	Quarantine    string                 `protobuf:"bytes,11,opt,name=quarantine,proto3" json:"quarantine,omitempty"`    // why it is quarantined
-	Says          *Attributes            `protobuf:"bytes,12,opt,name=says,proto3" json:"says,omitempty"`                // what its agent says of itself where that is something else; waits for a person
-	Differences   []string               `protobuf:"bytes,14,rep,name=differences,proto3" json:"differences,omitempty"`  // of that, in words
-	Namesakes     []string               `protobuf:"bytes,15,rep,name=namesakes,proto3" json:"namesakes,omitempty"`      // ids of other hosts of its name
-	Approved      uint64                 `protobuf:"varint,13,opt,name=approved,proto3" json:"approved,omitempty"`       // how often a person has set its attributes
-	Revoked       string                 `protobuf:"bytes,16,opt,name=revoked,proto3" json:"revoked,omitempty"`          // who revoked its key
+	Quarantine    string                 `protobuf:"bytes,11,opt,name=quarantine,proto3" json:"quarantine,omitempty"`   // why it is quarantined
+	Says          *Attributes            `protobuf:"bytes,12,opt,name=says,proto3" json:"says,omitempty"`               // what its agent says of itself where that is something else; waits for a person
+	Differences   []string               `protobuf:"bytes,14,rep,name=differences,proto3" json:"differences,omitempty"` // of that, in words
+	Namesakes     []string               `protobuf:"bytes,15,rep,name=namesakes,proto3" json:"namesakes,omitempty"`     // ids of other hosts of its name
+	Approved      uint64                 `protobuf:"varint,13,opt,name=approved,proto3" json:"approved,omitempty"`      // how often a person has set its attributes
+	Revoked       string                 `protobuf:"bytes,16,opt,name=revoked,proto3" json:"revoked,omitempty"`         // who revoked its key
+	Drain         *Drain                 `protobuf:"bytes,31,opt,name=drain,proto3" json:"drain,omitempty"`
 	OutOf         []string               `protobuf:"bytes,30,rep,name=out_of,json=outOf,proto3" json:"out_of,omitempty"` // pools that it was taken out of, with the application, by our doing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4377,7 +4567,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4389,7 +4579,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4402,7 +4592,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Host) GetId() string {
@@ -4517,6 +4707,13 @@ func (x *Host) GetRevoked() string {
 	return ""
 }
 
+func (x *Host) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
 func (x *Host) GetOutOf() []string {
 	if x != nil {
 		return x.OutOf
@@ -4537,7 +4734,7 @@ type Attributes struct {
 
 func (x *Attributes) Reset() {
 	*x = Attributes{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4549,7 +4746,7 @@ func (x *Attributes) String() string {
 func (*Attributes) ProtoMessage() {}
 
 func (x *Attributes) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4562,7 +4759,7 @@ func (x *Attributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attributes.ProtoReflect.Descriptor instead.
 func (*Attributes) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Attributes) GetName() string {
@@ -4604,7 +4801,7 @@ type SplitHostRequest struct {
 
 func (x *SplitHostRequest) Reset() {
 	*x = SplitHostRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4616,7 +4813,7 @@ func (x *SplitHostRequest) String() string {
 func (*SplitHostRequest) ProtoMessage() {}
 
 func (x *SplitHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4629,7 +4826,7 @@ func (x *SplitHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitHostRequest.ProtoReflect.Descriptor instead.
 func (*SplitHostRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SplitHostRequest) GetMutation() *Mutation {
@@ -4664,7 +4861,7 @@ type SplitHostResponse struct {
 
 func (x *SplitHostResponse) Reset() {
 	*x = SplitHostResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4676,7 +4873,7 @@ func (x *SplitHostResponse) String() string {
 func (*SplitHostResponse) ProtoMessage() {}
 
 func (x *SplitHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4689,7 +4886,7 @@ func (x *SplitHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitHostResponse.ProtoReflect.Descriptor instead.
 func (*SplitHostResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SplitHostResponse) GetIndex() uint64 {
@@ -4726,7 +4923,7 @@ type SetHostAttributesRequest struct {
 
 func (x *SetHostAttributesRequest) Reset() {
 	*x = SetHostAttributesRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4738,7 +4935,7 @@ func (x *SetHostAttributesRequest) String() string {
 func (*SetHostAttributesRequest) ProtoMessage() {}
 
 func (x *SetHostAttributesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4751,7 +4948,7 @@ func (x *SetHostAttributesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetHostAttributesRequest.ProtoReflect.Descriptor instead.
 func (*SetHostAttributesRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SetHostAttributesRequest) GetMutation() *Mutation {
@@ -4791,7 +4988,7 @@ type SetHostAttributesResponse struct {
 
 func (x *SetHostAttributesResponse) Reset() {
 	*x = SetHostAttributesResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4803,7 +5000,7 @@ func (x *SetHostAttributesResponse) String() string {
 func (*SetHostAttributesResponse) ProtoMessage() {}
 
 func (x *SetHostAttributesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4816,7 +5013,7 @@ func (x *SetHostAttributesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetHostAttributesResponse.ProtoReflect.Descriptor instead.
 func (*SetHostAttributesResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SetHostAttributesResponse) GetIndex() uint64 {
@@ -4847,7 +5044,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4859,7 +5056,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4872,7 +5069,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Target) GetApp() string {
@@ -4984,7 +5181,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4996,7 +5193,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5009,7 +5206,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListHostsRequest) GetRole() string {
@@ -5078,7 +5275,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5090,7 +5287,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5103,7 +5300,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListHostsResponse) GetHosts() []*Host {
@@ -5129,7 +5326,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5141,7 +5338,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5154,7 +5351,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetHostRequest) GetHost() string {
@@ -5173,7 +5370,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5185,7 +5382,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5198,7 +5395,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetHostResponse) GetHost() *Host {
@@ -5218,7 +5415,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5230,7 +5427,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5243,7 +5440,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ForgetHostRequest) GetMutation() *Mutation {
@@ -5269,7 +5466,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5281,7 +5478,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5294,7 +5491,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ForgetHostResponse) GetIndex() uint64 {
@@ -5320,7 +5517,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5332,7 +5529,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5345,7 +5542,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CreateTokenRequest) GetMutation() *Mutation {
@@ -5417,7 +5614,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5429,7 +5626,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5442,7 +5639,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -5488,7 +5685,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5500,7 +5697,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5513,7 +5710,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 type ListTokensResponse struct {
@@ -5525,7 +5722,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5537,7 +5734,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5550,7 +5747,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListTokensResponse) GetTokens() []*JoinToken {
@@ -5577,7 +5774,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5589,7 +5786,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5602,7 +5799,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *JoinToken) GetId() string {
@@ -5678,7 +5875,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5690,7 +5887,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5703,7 +5900,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RevokeTokenRequest) GetMutation() *Mutation {
@@ -5729,7 +5926,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5741,7 +5938,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5754,7 +5951,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RevokeTokenResponse) GetIndex() uint64 {
@@ -5772,7 +5969,7 @@ type ListPeopleRequest struct {
 
 func (x *ListPeopleRequest) Reset() {
 	*x = ListPeopleRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5784,7 +5981,7 @@ func (x *ListPeopleRequest) String() string {
 func (*ListPeopleRequest) ProtoMessage() {}
 
 func (x *ListPeopleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5797,7 +5994,7 @@ func (x *ListPeopleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeopleRequest.ProtoReflect.Descriptor instead.
 func (*ListPeopleRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 type ListPeopleResponse struct {
@@ -5809,7 +6006,7 @@ type ListPeopleResponse struct {
 
 func (x *ListPeopleResponse) Reset() {
 	*x = ListPeopleResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5821,7 +6018,7 @@ func (x *ListPeopleResponse) String() string {
 func (*ListPeopleResponse) ProtoMessage() {}
 
 func (x *ListPeopleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5834,7 +6031,7 @@ func (x *ListPeopleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeopleResponse.ProtoReflect.Descriptor instead.
 func (*ListPeopleResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListPeopleResponse) GetPeople() []*Person {
@@ -5860,7 +6057,7 @@ type Person struct {
 
 func (x *Person) Reset() {
 	*x = Person{}
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5872,7 +6069,7 @@ func (x *Person) String() string {
 func (*Person) ProtoMessage() {}
 
 func (x *Person) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5885,7 +6082,7 @@ func (x *Person) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Person.ProtoReflect.Descriptor instead.
 func (*Person) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Person) GetName() string {
@@ -5954,7 +6151,7 @@ type ConfirmPersonRequest struct {
 
 func (x *ConfirmPersonRequest) Reset() {
 	*x = ConfirmPersonRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5966,7 +6163,7 @@ func (x *ConfirmPersonRequest) String() string {
 func (*ConfirmPersonRequest) ProtoMessage() {}
 
 func (x *ConfirmPersonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5979,7 +6176,7 @@ func (x *ConfirmPersonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmPersonRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmPersonRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ConfirmPersonRequest) GetMutation() *Mutation {
@@ -6005,7 +6202,7 @@ type ConfirmPersonResponse struct {
 
 func (x *ConfirmPersonResponse) Reset() {
 	*x = ConfirmPersonResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6017,7 +6214,7 @@ func (x *ConfirmPersonResponse) String() string {
 func (*ConfirmPersonResponse) ProtoMessage() {}
 
 func (x *ConfirmPersonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6030,7 +6227,7 @@ func (x *ConfirmPersonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmPersonResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmPersonResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ConfirmPersonResponse) GetIndex() uint64 {
@@ -6052,7 +6249,7 @@ type RevokeIdentityRequest struct {
 
 func (x *RevokeIdentityRequest) Reset() {
 	*x = RevokeIdentityRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6064,7 +6261,7 @@ func (x *RevokeIdentityRequest) String() string {
 func (*RevokeIdentityRequest) ProtoMessage() {}
 
 func (x *RevokeIdentityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6077,7 +6274,7 @@ func (x *RevokeIdentityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeIdentityRequest.ProtoReflect.Descriptor instead.
 func (*RevokeIdentityRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RevokeIdentityRequest) GetMutation() *Mutation {
@@ -6121,7 +6318,7 @@ type RevokeIdentityResponse struct {
 
 func (x *RevokeIdentityResponse) Reset() {
 	*x = RevokeIdentityResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6133,7 +6330,7 @@ func (x *RevokeIdentityResponse) String() string {
 func (*RevokeIdentityResponse) ProtoMessage() {}
 
 func (x *RevokeIdentityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6146,7 +6343,7 @@ func (x *RevokeIdentityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeIdentityResponse.ProtoReflect.Descriptor instead.
 func (*RevokeIdentityResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *RevokeIdentityResponse) GetIndex() uint64 {
@@ -6195,7 +6392,7 @@ type RemoveCoordinatorRequest struct {
 
 func (x *RemoveCoordinatorRequest) Reset() {
 	*x = RemoveCoordinatorRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6207,7 +6404,7 @@ func (x *RemoveCoordinatorRequest) String() string {
 func (*RemoveCoordinatorRequest) ProtoMessage() {}
 
 func (x *RemoveCoordinatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6220,7 +6417,7 @@ func (x *RemoveCoordinatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinatorRequest.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinatorRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *RemoveCoordinatorRequest) GetMutation() *Mutation {
@@ -6253,7 +6450,7 @@ type RemoveCoordinatorResponse struct {
 
 func (x *RemoveCoordinatorResponse) Reset() {
 	*x = RemoveCoordinatorResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6265,7 +6462,7 @@ func (x *RemoveCoordinatorResponse) String() string {
 func (*RemoveCoordinatorResponse) ProtoMessage() {}
 
 func (x *RemoveCoordinatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6278,7 +6475,7 @@ func (x *RemoveCoordinatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinatorResponse.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinatorResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *RemoveCoordinatorResponse) GetIndex() uint64 {
@@ -6296,7 +6493,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6308,7 +6505,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6321,7 +6518,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 type BackupChunk struct {
@@ -6333,7 +6530,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6345,7 +6542,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6358,7 +6555,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -6376,7 +6573,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6388,7 +6585,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6401,7 +6598,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 type SnapshotResponse struct {
@@ -6413,7 +6610,7 @@ type SnapshotResponse struct {
 
 func (x *SnapshotResponse) Reset() {
 	*x = SnapshotResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6425,7 +6622,7 @@ func (x *SnapshotResponse) String() string {
 func (*SnapshotResponse) ProtoMessage() {}
 
 func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6438,7 +6635,7 @@ func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *SnapshotResponse) GetCoordinators() []*SnapshotResponse_Coordinator {
@@ -6458,7 +6655,7 @@ type ActivateEpochRequest struct {
 
 func (x *ActivateEpochRequest) Reset() {
 	*x = ActivateEpochRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6470,7 +6667,7 @@ func (x *ActivateEpochRequest) String() string {
 func (*ActivateEpochRequest) ProtoMessage() {}
 
 func (x *ActivateEpochRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6483,7 +6680,7 @@ func (x *ActivateEpochRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateEpochRequest.ProtoReflect.Descriptor instead.
 func (*ActivateEpochRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ActivateEpochRequest) GetMutation() *Mutation {
@@ -6509,7 +6706,7 @@ type ActivateEpochResponse struct {
 
 func (x *ActivateEpochResponse) Reset() {
 	*x = ActivateEpochResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6521,7 +6718,7 @@ func (x *ActivateEpochResponse) String() string {
 func (*ActivateEpochResponse) ProtoMessage() {}
 
 func (x *ActivateEpochResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6534,7 +6731,7 @@ func (x *ActivateEpochResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateEpochResponse.ProtoReflect.Descriptor instead.
 func (*ActivateEpochResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ActivateEpochResponse) GetIndex() uint64 {
@@ -6553,7 +6750,7 @@ type RotateCARequest struct {
 
 func (x *RotateCARequest) Reset() {
 	*x = RotateCARequest{}
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6565,7 +6762,7 @@ func (x *RotateCARequest) String() string {
 func (*RotateCARequest) ProtoMessage() {}
 
 func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6578,7 +6775,7 @@ func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateCARequest.ProtoReflect.Descriptor instead.
 func (*RotateCARequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *RotateCARequest) GetMutation() *Mutation {
@@ -6598,7 +6795,7 @@ type RotateCAResponse struct {
 
 func (x *RotateCAResponse) Reset() {
 	*x = RotateCAResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6610,7 +6807,7 @@ func (x *RotateCAResponse) String() string {
 func (*RotateCAResponse) ProtoMessage() {}
 
 func (x *RotateCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6623,7 +6820,7 @@ func (x *RotateCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateCAResponse.ProtoReflect.Descriptor instead.
 func (*RotateCAResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RotateCAResponse) GetIndex() uint64 {
@@ -6651,7 +6848,7 @@ type RetireCARequest struct {
 
 func (x *RetireCARequest) Reset() {
 	*x = RetireCARequest{}
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6663,7 +6860,7 @@ func (x *RetireCARequest) String() string {
 func (*RetireCARequest) ProtoMessage() {}
 
 func (x *RetireCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6676,7 +6873,7 @@ func (x *RetireCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireCARequest.ProtoReflect.Descriptor instead.
 func (*RetireCARequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *RetireCARequest) GetMutation() *Mutation {
@@ -6711,7 +6908,7 @@ type RetireCAResponse struct {
 
 func (x *RetireCAResponse) Reset() {
 	*x = RetireCAResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6723,7 +6920,7 @@ func (x *RetireCAResponse) String() string {
 func (*RetireCAResponse) ProtoMessage() {}
 
 func (x *RetireCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6736,7 +6933,7 @@ func (x *RetireCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireCAResponse.ProtoReflect.Descriptor instead.
 func (*RetireCAResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *RetireCAResponse) GetIndex() uint64 {
@@ -6768,7 +6965,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6780,7 +6977,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6793,7 +6990,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 type RotateRingKeyRequest struct {
@@ -6805,7 +7002,7 @@ type RotateRingKeyRequest struct {
 
 func (x *RotateRingKeyRequest) Reset() {
 	*x = RotateRingKeyRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[93]
+	mi := &file_control_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6817,7 +7014,7 @@ func (x *RotateRingKeyRequest) String() string {
 func (*RotateRingKeyRequest) ProtoMessage() {}
 
 func (x *RotateRingKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[93]
+	mi := &file_control_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6830,7 +7027,7 @@ func (x *RotateRingKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRingKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateRingKeyRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *RotateRingKeyRequest) GetMutation() *Mutation {
@@ -6849,7 +7046,7 @@ type RotateRingKeyResponse struct {
 
 func (x *RotateRingKeyResponse) Reset() {
 	*x = RotateRingKeyResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[94]
+	mi := &file_control_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6861,7 +7058,7 @@ func (x *RotateRingKeyResponse) String() string {
 func (*RotateRingKeyResponse) ProtoMessage() {}
 
 func (x *RotateRingKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[94]
+	mi := &file_control_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6874,7 +7071,7 @@ func (x *RotateRingKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRingKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateRingKeyResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *RotateRingKeyResponse) GetIndex() uint64 {
@@ -6915,7 +7112,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[95]
+	mi := &file_control_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6927,7 +7124,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[95]
+	mi := &file_control_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6940,7 +7137,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -7124,7 +7321,7 @@ type Coordinator struct {
 
 func (x *Coordinator) Reset() {
 	*x = Coordinator{}
-	mi := &file_control_v1_control_proto_msgTypes[96]
+	mi := &file_control_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7136,7 +7333,7 @@ func (x *Coordinator) String() string {
 func (*Coordinator) ProtoMessage() {}
 
 func (x *Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[96]
+	mi := &file_control_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7149,7 +7346,7 @@ func (x *Coordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
 func (*Coordinator) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Coordinator) GetRules() int32 {
@@ -7249,7 +7446,7 @@ type ApplyAccessRequest struct {
 
 func (x *ApplyAccessRequest) Reset() {
 	*x = ApplyAccessRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[97]
+	mi := &file_control_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7261,7 +7458,7 @@ func (x *ApplyAccessRequest) String() string {
 func (*ApplyAccessRequest) ProtoMessage() {}
 
 func (x *ApplyAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[97]
+	mi := &file_control_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7274,7 +7471,7 @@ func (x *ApplyAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyAccessRequest.ProtoReflect.Descriptor instead.
 func (*ApplyAccessRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ApplyAccessRequest) GetMutation() *Mutation {
@@ -7322,7 +7519,7 @@ type ApplyAccessResponse struct {
 
 func (x *ApplyAccessResponse) Reset() {
 	*x = ApplyAccessResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[98]
+	mi := &file_control_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7334,7 +7531,7 @@ func (x *ApplyAccessResponse) String() string {
 func (*ApplyAccessResponse) ProtoMessage() {}
 
 func (x *ApplyAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[98]
+	mi := &file_control_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7347,7 +7544,7 @@ func (x *ApplyAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyAccessResponse.ProtoReflect.Descriptor instead.
 func (*ApplyAccessResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ApplyAccessResponse) GetIndex() uint64 {
@@ -7372,7 +7569,7 @@ type GetAccessRequest struct {
 
 func (x *GetAccessRequest) Reset() {
 	*x = GetAccessRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7384,7 +7581,7 @@ func (x *GetAccessRequest) String() string {
 func (*GetAccessRequest) ProtoMessage() {}
 
 func (x *GetAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7397,7 +7594,7 @@ func (x *GetAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccessRequest.ProtoReflect.Descriptor instead.
 func (*GetAccessRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 type GetAccessResponse struct {
@@ -7413,7 +7610,7 @@ type GetAccessResponse struct {
 
 func (x *GetAccessResponse) Reset() {
 	*x = GetAccessResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[100]
+	mi := &file_control_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7425,7 +7622,7 @@ func (x *GetAccessResponse) String() string {
 func (*GetAccessResponse) ProtoMessage() {}
 
 func (x *GetAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[100]
+	mi := &file_control_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7438,7 +7635,7 @@ func (x *GetAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccessResponse.ProtoReflect.Descriptor instead.
 func (*GetAccessResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *GetAccessResponse) GetSource() string {
@@ -7488,7 +7685,7 @@ type ExplainAccessRequest struct {
 
 func (x *ExplainAccessRequest) Reset() {
 	*x = ExplainAccessRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[101]
+	mi := &file_control_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7500,7 +7697,7 @@ func (x *ExplainAccessRequest) String() string {
 func (*ExplainAccessRequest) ProtoMessage() {}
 
 func (x *ExplainAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[101]
+	mi := &file_control_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7513,7 +7710,7 @@ func (x *ExplainAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainAccessRequest.ProtoReflect.Descriptor instead.
 func (*ExplainAccessRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ExplainAccessRequest) GetPerson() string {
@@ -7557,7 +7754,7 @@ type ExplainAccessResponse struct {
 
 func (x *ExplainAccessResponse) Reset() {
 	*x = ExplainAccessResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[102]
+	mi := &file_control_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7569,7 +7766,7 @@ func (x *ExplainAccessResponse) String() string {
 func (*ExplainAccessResponse) ProtoMessage() {}
 
 func (x *ExplainAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[102]
+	mi := &file_control_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7582,7 +7779,7 @@ func (x *ExplainAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainAccessResponse.ProtoReflect.Descriptor instead.
 func (*ExplainAccessResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ExplainAccessResponse) GetAllowed() bool {
@@ -7628,7 +7825,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[103]
+	mi := &file_control_v1_control_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7640,7 +7837,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[103]
+	mi := &file_control_v1_control_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7653,7 +7850,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{103}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
 }
 
 type WhoAmIResponse struct {
@@ -7670,7 +7867,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[104]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7682,7 +7879,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[104]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7695,7 +7892,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{104}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -7752,7 +7949,7 @@ type SnapshotResponse_Coordinator struct {
 
 func (x *SnapshotResponse_Coordinator) Reset() {
 	*x = SnapshotResponse_Coordinator{}
-	mi := &file_control_v1_control_proto_msgTypes[109]
+	mi := &file_control_v1_control_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7764,7 +7961,7 @@ func (x *SnapshotResponse_Coordinator) String() string {
 func (*SnapshotResponse_Coordinator) ProtoMessage() {}
 
 func (x *SnapshotResponse_Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[109]
+	mi := &file_control_v1_control_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7777,7 +7974,7 @@ func (x *SnapshotResponse_Coordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotResponse_Coordinator.ProtoReflect.Descriptor instead.
 func (*SnapshotResponse_Coordinator) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{85, 0}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{88, 0}
 }
 
 func (x *SnapshotResponse_Coordinator) GetName() string {
@@ -7941,7 +8138,20 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04lift\x18\x03 \x01(\bR\x04lift\"*\n" +
 	"\x12CordonHostResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\xa6\x02\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"x\n" +
+	"\x10DrainHostRequest\x12<\n" +
+	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04undo\x18\x03 \x01(\bR\x04undo\")\n" +
+	"\x11DrainHostResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x90\x01\n" +
+	"\x05Drain\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x19\n" +
+	"\bsince_ms\x18\x04 \x01(\x03R\asinceMs\x12\x12\n" +
+	"\x04hold\x18\x05 \x01(\tR\x04hold\x12\x14\n" +
+	"\x05doing\x18\x06 \x03(\tR\x05doing\"\xa6\x02\n" +
 	"\n" +
 	"GateAnswer\x12\x12\n" +
 	"\x04gate\x18\x01 \x01(\tR\x04gate\x12\x10\n" +
@@ -8204,7 +8414,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x16PruneRevisionsResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x128\n" +
 	"\x06pruned\x18\x02 \x03(\v2 .groundswell.control.v1.RevisionR\x06pruned\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x05R\x04kept\"\xdf\x04\n" +
+	"\x04kept\x18\x03 \x01(\x05R\x04kept\"\x94\x05\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -8224,7 +8434,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vdifferences\x18\x0e \x03(\tR\vdifferences\x12\x1c\n" +
 	"\tnamesakes\x18\x0f \x03(\tR\tnamesakes\x12\x1a\n" +
 	"\bapproved\x18\r \x01(\x04R\bapproved\x12\x18\n" +
-	"\arevoked\x18\x10 \x01(\tR\arevoked\x12\x15\n" +
+	"\arevoked\x18\x10 \x01(\tR\arevoked\x123\n" +
+	"\x05drain\x18\x1f \x01(\v2\x1d.groundswell.control.v1.DrainR\x05drain\x12\x15\n" +
 	"\x06out_of\x18\x1e \x03(\tR\x05outOf\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -8480,7 +8691,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\tcounts_as\x18\x03 \x01(\tR\bcountsAs\x12\x14\n" +
 	"\x05teams\x18\x04 \x03(\tR\x05teams\x12\x14\n" +
 	"\x05rules\x18\x05 \x03(\tR\x05rules\x12!\n" +
-	"\faccess_index\x18\x06 \x01(\x04R\vaccessIndex2\xaf!\n" +
+	"\faccess_index\x18\x06 \x01(\x04R\vaccessIndex2\x91\"\n" +
 	"\x0eControlService\x12u\n" +
 	"\x10CreateDeployment\x12/.groundswell.control.v1.CreateDeploymentRequest\x1a0.groundswell.control.v1.CreateDeploymentResponse\x12o\n" +
 	"\x0ePlanDeployment\x12-.groundswell.control.v1.PlanDeploymentRequest\x1a..groundswell.control.v1.PlanDeploymentResponse\x12]\n" +
@@ -8505,6 +8716,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"ForgetHost\x12).groundswell.control.v1.ForgetHostRequest\x1a*.groundswell.control.v1.ForgetHostResponse\x12c\n" +
 	"\n" +
 	"CordonHost\x12).groundswell.control.v1.CordonHostRequest\x1a*.groundswell.control.v1.CordonHostResponse\x12`\n" +
+	"\tDrainHost\x12(.groundswell.control.v1.DrainHostRequest\x1a).groundswell.control.v1.DrainHostResponse\x12`\n" +
 	"\tSplitHost\x12(.groundswell.control.v1.SplitHostRequest\x1a).groundswell.control.v1.SplitHostResponse\x12x\n" +
 	"\x11SetHostAttributes\x120.groundswell.control.v1.SetHostAttributesRequest\x1a1.groundswell.control.v1.SetHostAttributesResponse\x12f\n" +
 	"\vCreateToken\x12*.groundswell.control.v1.CreateTokenRequest\x1a+.groundswell.control.v1.CreateTokenResponse\x12c\n" +
@@ -8540,7 +8752,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 110)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 113)
 var file_control_v1_control_proto_goTypes = []any{
 	(*Mutation)(nil),                     // 0: groundswell.control.v1.Mutation
 	(*CreateDeploymentRequest)(nil),      // 1: groundswell.control.v1.CreateDeploymentRequest
@@ -8561,97 +8773,100 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*DeleteGroupResponse)(nil),          // 16: groundswell.control.v1.DeleteGroupResponse
 	(*CordonHostRequest)(nil),            // 17: groundswell.control.v1.CordonHostRequest
 	(*CordonHostResponse)(nil),           // 18: groundswell.control.v1.CordonHostResponse
-	(*GateAnswer)(nil),                   // 19: groundswell.control.v1.GateAnswer
-	(*Approval)(nil),                     // 20: groundswell.control.v1.Approval
-	(*Drift)(nil),                        // 21: groundswell.control.v1.Drift
-	(*Deployment)(nil),                   // 22: groundswell.control.v1.Deployment
-	(*Behind)(nil),                       // 23: groundswell.control.v1.Behind
-	(*Wave)(nil),                         // 24: groundswell.control.v1.Wave
-	(*Task)(nil),                         // 25: groundswell.control.v1.Task
-	(*Failure)(nil),                      // 26: groundswell.control.v1.Failure
-	(*Record)(nil),                       // 27: groundswell.control.v1.Record
-	(*GetDeploymentRequest)(nil),         // 28: groundswell.control.v1.GetDeploymentRequest
-	(*GetDeploymentResponse)(nil),        // 29: groundswell.control.v1.GetDeploymentResponse
-	(*ListDeploymentsRequest)(nil),       // 30: groundswell.control.v1.ListDeploymentsRequest
-	(*ListDeploymentsResponse)(nil),      // 31: groundswell.control.v1.ListDeploymentsResponse
-	(*WatchDeploymentRequest)(nil),       // 32: groundswell.control.v1.WatchDeploymentRequest
-	(*WatchDeploymentResponse)(nil),      // 33: groundswell.control.v1.WatchDeploymentResponse
-	(*LogsRequest)(nil),                  // 34: groundswell.control.v1.LogsRequest
-	(*LogsResponse)(nil),                 // 35: groundswell.control.v1.LogsResponse
-	(*ApplyAppRequest)(nil),              // 36: groundswell.control.v1.ApplyAppRequest
-	(*ApplyAppResponse)(nil),             // 37: groundswell.control.v1.ApplyAppResponse
-	(*Leaving)(nil),                      // 38: groundswell.control.v1.Leaving
-	(*App)(nil),                          // 39: groundswell.control.v1.App
-	(*Group)(nil),                        // 40: groundswell.control.v1.Group
-	(*RevisionCount)(nil),                // 41: groundswell.control.v1.RevisionCount
-	(*ListAppsRequest)(nil),              // 42: groundswell.control.v1.ListAppsRequest
-	(*ListAppsResponse)(nil),             // 43: groundswell.control.v1.ListAppsResponse
-	(*GetAppRequest)(nil),                // 44: groundswell.control.v1.GetAppRequest
-	(*GetAppResponse)(nil),               // 45: groundswell.control.v1.GetAppResponse
-	(*Revision)(nil),                     // 46: groundswell.control.v1.Revision
-	(*RegisterRevisionRequest)(nil),      // 47: groundswell.control.v1.RegisterRevisionRequest
-	(*RegisterRevisionResponse)(nil),     // 48: groundswell.control.v1.RegisterRevisionResponse
-	(*ListRevisionsRequest)(nil),         // 49: groundswell.control.v1.ListRevisionsRequest
-	(*ListRevisionsResponse)(nil),        // 50: groundswell.control.v1.ListRevisionsResponse
-	(*PruneRevisionsRequest)(nil),        // 51: groundswell.control.v1.PruneRevisionsRequest
-	(*PruneRevisionsResponse)(nil),       // 52: groundswell.control.v1.PruneRevisionsResponse
-	(*Host)(nil),                         // 53: groundswell.control.v1.Host
-	(*Attributes)(nil),                   // 54: groundswell.control.v1.Attributes
-	(*SplitHostRequest)(nil),             // 55: groundswell.control.v1.SplitHostRequest
-	(*SplitHostResponse)(nil),            // 56: groundswell.control.v1.SplitHostResponse
-	(*SetHostAttributesRequest)(nil),     // 57: groundswell.control.v1.SetHostAttributesRequest
-	(*SetHostAttributesResponse)(nil),    // 58: groundswell.control.v1.SetHostAttributesResponse
-	(*Target)(nil),                       // 59: groundswell.control.v1.Target
-	(*ListHostsRequest)(nil),             // 60: groundswell.control.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),            // 61: groundswell.control.v1.ListHostsResponse
-	(*GetHostRequest)(nil),               // 62: groundswell.control.v1.GetHostRequest
-	(*GetHostResponse)(nil),              // 63: groundswell.control.v1.GetHostResponse
-	(*ForgetHostRequest)(nil),            // 64: groundswell.control.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),           // 65: groundswell.control.v1.ForgetHostResponse
-	(*CreateTokenRequest)(nil),           // 66: groundswell.control.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),          // 67: groundswell.control.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),            // 68: groundswell.control.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),           // 69: groundswell.control.v1.ListTokensResponse
-	(*JoinToken)(nil),                    // 70: groundswell.control.v1.JoinToken
-	(*RevokeTokenRequest)(nil),           // 71: groundswell.control.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),          // 72: groundswell.control.v1.RevokeTokenResponse
-	(*ListPeopleRequest)(nil),            // 73: groundswell.control.v1.ListPeopleRequest
-	(*ListPeopleResponse)(nil),           // 74: groundswell.control.v1.ListPeopleResponse
-	(*Person)(nil),                       // 75: groundswell.control.v1.Person
-	(*ConfirmPersonRequest)(nil),         // 76: groundswell.control.v1.ConfirmPersonRequest
-	(*ConfirmPersonResponse)(nil),        // 77: groundswell.control.v1.ConfirmPersonResponse
-	(*RevokeIdentityRequest)(nil),        // 78: groundswell.control.v1.RevokeIdentityRequest
-	(*RevokeIdentityResponse)(nil),       // 79: groundswell.control.v1.RevokeIdentityResponse
-	(*RemoveCoordinatorRequest)(nil),     // 80: groundswell.control.v1.RemoveCoordinatorRequest
-	(*RemoveCoordinatorResponse)(nil),    // 81: groundswell.control.v1.RemoveCoordinatorResponse
-	(*BackupRequest)(nil),                // 82: groundswell.control.v1.BackupRequest
-	(*BackupChunk)(nil),                  // 83: groundswell.control.v1.BackupChunk
-	(*SnapshotRequest)(nil),              // 84: groundswell.control.v1.SnapshotRequest
-	(*SnapshotResponse)(nil),             // 85: groundswell.control.v1.SnapshotResponse
-	(*ActivateEpochRequest)(nil),         // 86: groundswell.control.v1.ActivateEpochRequest
-	(*ActivateEpochResponse)(nil),        // 87: groundswell.control.v1.ActivateEpochResponse
-	(*RotateCARequest)(nil),              // 88: groundswell.control.v1.RotateCARequest
-	(*RotateCAResponse)(nil),             // 89: groundswell.control.v1.RotateCAResponse
-	(*RetireCARequest)(nil),              // 90: groundswell.control.v1.RetireCARequest
-	(*RetireCAResponse)(nil),             // 91: groundswell.control.v1.RetireCAResponse
-	(*ClusterStatusRequest)(nil),         // 92: groundswell.control.v1.ClusterStatusRequest
-	(*RotateRingKeyRequest)(nil),         // 93: groundswell.control.v1.RotateRingKeyRequest
-	(*RotateRingKeyResponse)(nil),        // 94: groundswell.control.v1.RotateRingKeyResponse
-	(*ClusterStatusResponse)(nil),        // 95: groundswell.control.v1.ClusterStatusResponse
-	(*Coordinator)(nil),                  // 96: groundswell.control.v1.Coordinator
-	(*ApplyAccessRequest)(nil),           // 97: groundswell.control.v1.ApplyAccessRequest
-	(*ApplyAccessResponse)(nil),          // 98: groundswell.control.v1.ApplyAccessResponse
-	(*GetAccessRequest)(nil),             // 99: groundswell.control.v1.GetAccessRequest
-	(*GetAccessResponse)(nil),            // 100: groundswell.control.v1.GetAccessResponse
-	(*ExplainAccessRequest)(nil),         // 101: groundswell.control.v1.ExplainAccessRequest
-	(*ExplainAccessResponse)(nil),        // 102: groundswell.control.v1.ExplainAccessResponse
-	(*WhoAmIRequest)(nil),                // 103: groundswell.control.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),               // 104: groundswell.control.v1.WhoAmIResponse
-	nil,                                  // 105: groundswell.control.v1.Host.LabelsEntry
-	nil,                                  // 106: groundswell.control.v1.Attributes.LabelsEntry
-	nil,                                  // 107: groundswell.control.v1.CreateTokenRequest.LabelsEntry
-	nil,                                  // 108: groundswell.control.v1.JoinToken.LabelsEntry
-	(*SnapshotResponse_Coordinator)(nil), // 109: groundswell.control.v1.SnapshotResponse.Coordinator
+	(*DrainHostRequest)(nil),             // 19: groundswell.control.v1.DrainHostRequest
+	(*DrainHostResponse)(nil),            // 20: groundswell.control.v1.DrainHostResponse
+	(*Drain)(nil),                        // 21: groundswell.control.v1.Drain
+	(*GateAnswer)(nil),                   // 22: groundswell.control.v1.GateAnswer
+	(*Approval)(nil),                     // 23: groundswell.control.v1.Approval
+	(*Drift)(nil),                        // 24: groundswell.control.v1.Drift
+	(*Deployment)(nil),                   // 25: groundswell.control.v1.Deployment
+	(*Behind)(nil),                       // 26: groundswell.control.v1.Behind
+	(*Wave)(nil),                         // 27: groundswell.control.v1.Wave
+	(*Task)(nil),                         // 28: groundswell.control.v1.Task
+	(*Failure)(nil),                      // 29: groundswell.control.v1.Failure
+	(*Record)(nil),                       // 30: groundswell.control.v1.Record
+	(*GetDeploymentRequest)(nil),         // 31: groundswell.control.v1.GetDeploymentRequest
+	(*GetDeploymentResponse)(nil),        // 32: groundswell.control.v1.GetDeploymentResponse
+	(*ListDeploymentsRequest)(nil),       // 33: groundswell.control.v1.ListDeploymentsRequest
+	(*ListDeploymentsResponse)(nil),      // 34: groundswell.control.v1.ListDeploymentsResponse
+	(*WatchDeploymentRequest)(nil),       // 35: groundswell.control.v1.WatchDeploymentRequest
+	(*WatchDeploymentResponse)(nil),      // 36: groundswell.control.v1.WatchDeploymentResponse
+	(*LogsRequest)(nil),                  // 37: groundswell.control.v1.LogsRequest
+	(*LogsResponse)(nil),                 // 38: groundswell.control.v1.LogsResponse
+	(*ApplyAppRequest)(nil),              // 39: groundswell.control.v1.ApplyAppRequest
+	(*ApplyAppResponse)(nil),             // 40: groundswell.control.v1.ApplyAppResponse
+	(*Leaving)(nil),                      // 41: groundswell.control.v1.Leaving
+	(*App)(nil),                          // 42: groundswell.control.v1.App
+	(*Group)(nil),                        // 43: groundswell.control.v1.Group
+	(*RevisionCount)(nil),                // 44: groundswell.control.v1.RevisionCount
+	(*ListAppsRequest)(nil),              // 45: groundswell.control.v1.ListAppsRequest
+	(*ListAppsResponse)(nil),             // 46: groundswell.control.v1.ListAppsResponse
+	(*GetAppRequest)(nil),                // 47: groundswell.control.v1.GetAppRequest
+	(*GetAppResponse)(nil),               // 48: groundswell.control.v1.GetAppResponse
+	(*Revision)(nil),                     // 49: groundswell.control.v1.Revision
+	(*RegisterRevisionRequest)(nil),      // 50: groundswell.control.v1.RegisterRevisionRequest
+	(*RegisterRevisionResponse)(nil),     // 51: groundswell.control.v1.RegisterRevisionResponse
+	(*ListRevisionsRequest)(nil),         // 52: groundswell.control.v1.ListRevisionsRequest
+	(*ListRevisionsResponse)(nil),        // 53: groundswell.control.v1.ListRevisionsResponse
+	(*PruneRevisionsRequest)(nil),        // 54: groundswell.control.v1.PruneRevisionsRequest
+	(*PruneRevisionsResponse)(nil),       // 55: groundswell.control.v1.PruneRevisionsResponse
+	(*Host)(nil),                         // 56: groundswell.control.v1.Host
+	(*Attributes)(nil),                   // 57: groundswell.control.v1.Attributes
+	(*SplitHostRequest)(nil),             // 58: groundswell.control.v1.SplitHostRequest
+	(*SplitHostResponse)(nil),            // 59: groundswell.control.v1.SplitHostResponse
+	(*SetHostAttributesRequest)(nil),     // 60: groundswell.control.v1.SetHostAttributesRequest
+	(*SetHostAttributesResponse)(nil),    // 61: groundswell.control.v1.SetHostAttributesResponse
+	(*Target)(nil),                       // 62: groundswell.control.v1.Target
+	(*ListHostsRequest)(nil),             // 63: groundswell.control.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),            // 64: groundswell.control.v1.ListHostsResponse
+	(*GetHostRequest)(nil),               // 65: groundswell.control.v1.GetHostRequest
+	(*GetHostResponse)(nil),              // 66: groundswell.control.v1.GetHostResponse
+	(*ForgetHostRequest)(nil),            // 67: groundswell.control.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),           // 68: groundswell.control.v1.ForgetHostResponse
+	(*CreateTokenRequest)(nil),           // 69: groundswell.control.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 70: groundswell.control.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 71: groundswell.control.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 72: groundswell.control.v1.ListTokensResponse
+	(*JoinToken)(nil),                    // 73: groundswell.control.v1.JoinToken
+	(*RevokeTokenRequest)(nil),           // 74: groundswell.control.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 75: groundswell.control.v1.RevokeTokenResponse
+	(*ListPeopleRequest)(nil),            // 76: groundswell.control.v1.ListPeopleRequest
+	(*ListPeopleResponse)(nil),           // 77: groundswell.control.v1.ListPeopleResponse
+	(*Person)(nil),                       // 78: groundswell.control.v1.Person
+	(*ConfirmPersonRequest)(nil),         // 79: groundswell.control.v1.ConfirmPersonRequest
+	(*ConfirmPersonResponse)(nil),        // 80: groundswell.control.v1.ConfirmPersonResponse
+	(*RevokeIdentityRequest)(nil),        // 81: groundswell.control.v1.RevokeIdentityRequest
+	(*RevokeIdentityResponse)(nil),       // 82: groundswell.control.v1.RevokeIdentityResponse
+	(*RemoveCoordinatorRequest)(nil),     // 83: groundswell.control.v1.RemoveCoordinatorRequest
+	(*RemoveCoordinatorResponse)(nil),    // 84: groundswell.control.v1.RemoveCoordinatorResponse
+	(*BackupRequest)(nil),                // 85: groundswell.control.v1.BackupRequest
+	(*BackupChunk)(nil),                  // 86: groundswell.control.v1.BackupChunk
+	(*SnapshotRequest)(nil),              // 87: groundswell.control.v1.SnapshotRequest
+	(*SnapshotResponse)(nil),             // 88: groundswell.control.v1.SnapshotResponse
+	(*ActivateEpochRequest)(nil),         // 89: groundswell.control.v1.ActivateEpochRequest
+	(*ActivateEpochResponse)(nil),        // 90: groundswell.control.v1.ActivateEpochResponse
+	(*RotateCARequest)(nil),              // 91: groundswell.control.v1.RotateCARequest
+	(*RotateCAResponse)(nil),             // 92: groundswell.control.v1.RotateCAResponse
+	(*RetireCARequest)(nil),              // 93: groundswell.control.v1.RetireCARequest
+	(*RetireCAResponse)(nil),             // 94: groundswell.control.v1.RetireCAResponse
+	(*ClusterStatusRequest)(nil),         // 95: groundswell.control.v1.ClusterStatusRequest
+	(*RotateRingKeyRequest)(nil),         // 96: groundswell.control.v1.RotateRingKeyRequest
+	(*RotateRingKeyResponse)(nil),        // 97: groundswell.control.v1.RotateRingKeyResponse
+	(*ClusterStatusResponse)(nil),        // 98: groundswell.control.v1.ClusterStatusResponse
+	(*Coordinator)(nil),                  // 99: groundswell.control.v1.Coordinator
+	(*ApplyAccessRequest)(nil),           // 100: groundswell.control.v1.ApplyAccessRequest
+	(*ApplyAccessResponse)(nil),          // 101: groundswell.control.v1.ApplyAccessResponse
+	(*GetAccessRequest)(nil),             // 102: groundswell.control.v1.GetAccessRequest
+	(*GetAccessResponse)(nil),            // 103: groundswell.control.v1.GetAccessResponse
+	(*ExplainAccessRequest)(nil),         // 104: groundswell.control.v1.ExplainAccessRequest
+	(*ExplainAccessResponse)(nil),        // 105: groundswell.control.v1.ExplainAccessResponse
+	(*WhoAmIRequest)(nil),                // 106: groundswell.control.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),               // 107: groundswell.control.v1.WhoAmIResponse
+	nil,                                  // 108: groundswell.control.v1.Host.LabelsEntry
+	nil,                                  // 109: groundswell.control.v1.Attributes.LabelsEntry
+	nil,                                  // 110: groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	nil,                                  // 111: groundswell.control.v1.JoinToken.LabelsEntry
+	(*SnapshotResponse_Coordinator)(nil), // 112: groundswell.control.v1.SnapshotResponse.Coordinator
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,   // 0: groundswell.control.v1.CreateDeploymentRequest.mutation:type_name -> groundswell.control.v1.Mutation
@@ -8663,143 +8878,147 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	0,   // 6: groundswell.control.v1.SetFreezeRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,   // 7: groundswell.control.v1.DeleteGroupRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,   // 8: groundswell.control.v1.CordonHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	24,  // 9: groundswell.control.v1.Deployment.waves:type_name -> groundswell.control.v1.Wave
-	25,  // 10: groundswell.control.v1.Deployment.tasks:type_name -> groundswell.control.v1.Task
-	20,  // 11: groundswell.control.v1.Deployment.approvals:type_name -> groundswell.control.v1.Approval
-	23,  // 12: groundswell.control.v1.Deployment.behind:type_name -> groundswell.control.v1.Behind
-	19,  // 13: groundswell.control.v1.Wave.answers:type_name -> groundswell.control.v1.GateAnswer
-	26,  // 14: groundswell.control.v1.Task.failure:type_name -> groundswell.control.v1.Failure
-	26,  // 15: groundswell.control.v1.Record.failure:type_name -> groundswell.control.v1.Failure
-	22,  // 16: groundswell.control.v1.GetDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
-	27,  // 17: groundswell.control.v1.GetDeploymentResponse.records:type_name -> groundswell.control.v1.Record
-	22,  // 18: groundswell.control.v1.ListDeploymentsResponse.deployments:type_name -> groundswell.control.v1.Deployment
-	22,  // 19: groundswell.control.v1.WatchDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
-	27,  // 20: groundswell.control.v1.WatchDeploymentResponse.records:type_name -> groundswell.control.v1.Record
-	0,   // 21: groundswell.control.v1.ApplyAppRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	38,  // 22: groundswell.control.v1.ApplyAppResponse.leaving:type_name -> groundswell.control.v1.Leaving
-	40,  // 23: groundswell.control.v1.App.groups:type_name -> groundswell.control.v1.Group
-	41,  // 24: groundswell.control.v1.Group.running:type_name -> groundswell.control.v1.RevisionCount
-	21,  // 25: groundswell.control.v1.Group.drift:type_name -> groundswell.control.v1.Drift
-	39,  // 26: groundswell.control.v1.ListAppsResponse.apps:type_name -> groundswell.control.v1.App
-	14,  // 27: groundswell.control.v1.ListAppsResponse.freezes:type_name -> groundswell.control.v1.Freeze
-	39,  // 28: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
-	0,   // 29: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	46,  // 30: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
-	0,   // 31: groundswell.control.v1.PruneRevisionsRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	46,  // 32: groundswell.control.v1.PruneRevisionsResponse.pruned:type_name -> groundswell.control.v1.Revision
-	105, // 33: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
-	59,  // 34: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
-	54,  // 35: groundswell.control.v1.Host.says:type_name -> groundswell.control.v1.Attributes
-	106, // 36: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
-	0,   // 37: groundswell.control.v1.SplitHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,   // 38: groundswell.control.v1.SetHostAttributesRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	54,  // 39: groundswell.control.v1.SetHostAttributesRequest.attributes:type_name -> groundswell.control.v1.Attributes
-	53,  // 40: groundswell.control.v1.ListHostsResponse.hosts:type_name -> groundswell.control.v1.Host
-	53,  // 41: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
-	0,   // 42: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,   // 43: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	107, // 44: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
-	70,  // 45: groundswell.control.v1.ListTokensResponse.tokens:type_name -> groundswell.control.v1.JoinToken
-	108, // 46: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
-	0,   // 47: groundswell.control.v1.RevokeTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	75,  // 48: groundswell.control.v1.ListPeopleResponse.people:type_name -> groundswell.control.v1.Person
-	0,   // 49: groundswell.control.v1.ConfirmPersonRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,   // 50: groundswell.control.v1.RevokeIdentityRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,   // 51: groundswell.control.v1.RemoveCoordinatorRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	109, // 52: groundswell.control.v1.SnapshotResponse.coordinators:type_name -> groundswell.control.v1.SnapshotResponse.Coordinator
-	0,   // 53: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,   // 54: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,   // 55: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
-	0,   // 56: groundswell.control.v1.RotateRingKeyRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	96,  // 57: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
-	0,   // 58: groundswell.control.v1.ApplyAccessRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	1,   // 59: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
-	3,   // 60: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
-	6,   // 61: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
-	8,   // 62: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
-	10,  // 63: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
-	12,  // 64: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
-	28,  // 65: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
-	30,  // 66: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
-	32,  // 67: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
-	34,  // 68: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
-	36,  // 69: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
-	42,  // 70: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
-	44,  // 71: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
-	15,  // 72: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
-	47,  // 73: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
-	49,  // 74: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
-	51,  // 75: groundswell.control.v1.ControlService.PruneRevisions:input_type -> groundswell.control.v1.PruneRevisionsRequest
-	60,  // 76: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
-	62,  // 77: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
-	64,  // 78: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
-	17,  // 79: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
-	55,  // 80: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
-	57,  // 81: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
-	66,  // 82: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
-	68,  // 83: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
-	71,  // 84: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
-	73,  // 85: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
-	76,  // 86: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
-	78,  // 87: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
-	97,  // 88: groundswell.control.v1.ControlService.ApplyAccess:input_type -> groundswell.control.v1.ApplyAccessRequest
-	99,  // 89: groundswell.control.v1.ControlService.GetAccess:input_type -> groundswell.control.v1.GetAccessRequest
-	101, // 90: groundswell.control.v1.ControlService.ExplainAccess:input_type -> groundswell.control.v1.ExplainAccessRequest
-	103, // 91: groundswell.control.v1.ControlService.WhoAmI:input_type -> groundswell.control.v1.WhoAmIRequest
-	92,  // 92: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
-	80,  // 93: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
-	82,  // 94: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
-	84,  // 95: groundswell.control.v1.ControlService.Snapshot:input_type -> groundswell.control.v1.SnapshotRequest
-	86,  // 96: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
-	88,  // 97: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
-	90,  // 98: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
-	93,  // 99: groundswell.control.v1.ControlService.RotateRingKey:input_type -> groundswell.control.v1.RotateRingKeyRequest
-	2,   // 100: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
-	4,   // 101: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
-	7,   // 102: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
-	9,   // 103: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
-	11,  // 104: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
-	13,  // 105: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
-	29,  // 106: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
-	31,  // 107: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
-	33,  // 108: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
-	35,  // 109: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
-	37,  // 110: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
-	43,  // 111: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
-	45,  // 112: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
-	16,  // 113: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
-	48,  // 114: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
-	50,  // 115: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
-	52,  // 116: groundswell.control.v1.ControlService.PruneRevisions:output_type -> groundswell.control.v1.PruneRevisionsResponse
-	61,  // 117: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
-	63,  // 118: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
-	65,  // 119: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
-	18,  // 120: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
-	56,  // 121: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
-	58,  // 122: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
-	67,  // 123: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
-	69,  // 124: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
-	72,  // 125: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
-	74,  // 126: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
-	77,  // 127: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
-	79,  // 128: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
-	98,  // 129: groundswell.control.v1.ControlService.ApplyAccess:output_type -> groundswell.control.v1.ApplyAccessResponse
-	100, // 130: groundswell.control.v1.ControlService.GetAccess:output_type -> groundswell.control.v1.GetAccessResponse
-	102, // 131: groundswell.control.v1.ControlService.ExplainAccess:output_type -> groundswell.control.v1.ExplainAccessResponse
-	104, // 132: groundswell.control.v1.ControlService.WhoAmI:output_type -> groundswell.control.v1.WhoAmIResponse
-	95,  // 133: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
-	81,  // 134: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
-	83,  // 135: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
-	85,  // 136: groundswell.control.v1.ControlService.Snapshot:output_type -> groundswell.control.v1.SnapshotResponse
-	87,  // 137: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
-	89,  // 138: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
-	91,  // 139: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
-	94,  // 140: groundswell.control.v1.ControlService.RotateRingKey:output_type -> groundswell.control.v1.RotateRingKeyResponse
-	100, // [100:141] is the sub-list for method output_type
-	59,  // [59:100] is the sub-list for method input_type
-	59,  // [59:59] is the sub-list for extension type_name
-	59,  // [59:59] is the sub-list for extension extendee
-	0,   // [0:59] is the sub-list for field type_name
+	0,   // 9: groundswell.control.v1.DrainHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	27,  // 10: groundswell.control.v1.Deployment.waves:type_name -> groundswell.control.v1.Wave
+	28,  // 11: groundswell.control.v1.Deployment.tasks:type_name -> groundswell.control.v1.Task
+	23,  // 12: groundswell.control.v1.Deployment.approvals:type_name -> groundswell.control.v1.Approval
+	26,  // 13: groundswell.control.v1.Deployment.behind:type_name -> groundswell.control.v1.Behind
+	22,  // 14: groundswell.control.v1.Wave.answers:type_name -> groundswell.control.v1.GateAnswer
+	29,  // 15: groundswell.control.v1.Task.failure:type_name -> groundswell.control.v1.Failure
+	29,  // 16: groundswell.control.v1.Record.failure:type_name -> groundswell.control.v1.Failure
+	25,  // 17: groundswell.control.v1.GetDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
+	30,  // 18: groundswell.control.v1.GetDeploymentResponse.records:type_name -> groundswell.control.v1.Record
+	25,  // 19: groundswell.control.v1.ListDeploymentsResponse.deployments:type_name -> groundswell.control.v1.Deployment
+	25,  // 20: groundswell.control.v1.WatchDeploymentResponse.deployment:type_name -> groundswell.control.v1.Deployment
+	30,  // 21: groundswell.control.v1.WatchDeploymentResponse.records:type_name -> groundswell.control.v1.Record
+	0,   // 22: groundswell.control.v1.ApplyAppRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	41,  // 23: groundswell.control.v1.ApplyAppResponse.leaving:type_name -> groundswell.control.v1.Leaving
+	43,  // 24: groundswell.control.v1.App.groups:type_name -> groundswell.control.v1.Group
+	44,  // 25: groundswell.control.v1.Group.running:type_name -> groundswell.control.v1.RevisionCount
+	24,  // 26: groundswell.control.v1.Group.drift:type_name -> groundswell.control.v1.Drift
+	42,  // 27: groundswell.control.v1.ListAppsResponse.apps:type_name -> groundswell.control.v1.App
+	14,  // 28: groundswell.control.v1.ListAppsResponse.freezes:type_name -> groundswell.control.v1.Freeze
+	42,  // 29: groundswell.control.v1.GetAppResponse.app:type_name -> groundswell.control.v1.App
+	0,   // 30: groundswell.control.v1.RegisterRevisionRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	49,  // 31: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
+	0,   // 32: groundswell.control.v1.PruneRevisionsRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	49,  // 33: groundswell.control.v1.PruneRevisionsResponse.pruned:type_name -> groundswell.control.v1.Revision
+	108, // 34: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
+	62,  // 35: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
+	57,  // 36: groundswell.control.v1.Host.says:type_name -> groundswell.control.v1.Attributes
+	21,  // 37: groundswell.control.v1.Host.drain:type_name -> groundswell.control.v1.Drain
+	109, // 38: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
+	0,   // 39: groundswell.control.v1.SplitHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 40: groundswell.control.v1.SetHostAttributesRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	57,  // 41: groundswell.control.v1.SetHostAttributesRequest.attributes:type_name -> groundswell.control.v1.Attributes
+	56,  // 42: groundswell.control.v1.ListHostsResponse.hosts:type_name -> groundswell.control.v1.Host
+	56,  // 43: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
+	0,   // 44: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 45: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	110, // 46: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	73,  // 47: groundswell.control.v1.ListTokensResponse.tokens:type_name -> groundswell.control.v1.JoinToken
+	111, // 48: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
+	0,   // 49: groundswell.control.v1.RevokeTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	78,  // 50: groundswell.control.v1.ListPeopleResponse.people:type_name -> groundswell.control.v1.Person
+	0,   // 51: groundswell.control.v1.ConfirmPersonRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 52: groundswell.control.v1.RevokeIdentityRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 53: groundswell.control.v1.RemoveCoordinatorRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	112, // 54: groundswell.control.v1.SnapshotResponse.coordinators:type_name -> groundswell.control.v1.SnapshotResponse.Coordinator
+	0,   // 55: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 56: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 57: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
+	0,   // 58: groundswell.control.v1.RotateRingKeyRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	99,  // 59: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
+	0,   // 60: groundswell.control.v1.ApplyAccessRequest.mutation:type_name -> groundswell.control.v1.Mutation
+	1,   // 61: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
+	3,   // 62: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
+	6,   // 63: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
+	8,   // 64: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
+	10,  // 65: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
+	12,  // 66: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
+	31,  // 67: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
+	33,  // 68: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
+	35,  // 69: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
+	37,  // 70: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
+	39,  // 71: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
+	45,  // 72: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
+	47,  // 73: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
+	15,  // 74: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
+	50,  // 75: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
+	52,  // 76: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
+	54,  // 77: groundswell.control.v1.ControlService.PruneRevisions:input_type -> groundswell.control.v1.PruneRevisionsRequest
+	63,  // 78: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
+	65,  // 79: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
+	67,  // 80: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
+	17,  // 81: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
+	19,  // 82: groundswell.control.v1.ControlService.DrainHost:input_type -> groundswell.control.v1.DrainHostRequest
+	58,  // 83: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
+	60,  // 84: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
+	69,  // 85: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
+	71,  // 86: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
+	74,  // 87: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
+	76,  // 88: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
+	79,  // 89: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
+	81,  // 90: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
+	100, // 91: groundswell.control.v1.ControlService.ApplyAccess:input_type -> groundswell.control.v1.ApplyAccessRequest
+	102, // 92: groundswell.control.v1.ControlService.GetAccess:input_type -> groundswell.control.v1.GetAccessRequest
+	104, // 93: groundswell.control.v1.ControlService.ExplainAccess:input_type -> groundswell.control.v1.ExplainAccessRequest
+	106, // 94: groundswell.control.v1.ControlService.WhoAmI:input_type -> groundswell.control.v1.WhoAmIRequest
+	95,  // 95: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
+	83,  // 96: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
+	85,  // 97: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
+	87,  // 98: groundswell.control.v1.ControlService.Snapshot:input_type -> groundswell.control.v1.SnapshotRequest
+	89,  // 99: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
+	91,  // 100: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
+	93,  // 101: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
+	96,  // 102: groundswell.control.v1.ControlService.RotateRingKey:input_type -> groundswell.control.v1.RotateRingKeyRequest
+	2,   // 103: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
+	4,   // 104: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
+	7,   // 105: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
+	9,   // 106: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
+	11,  // 107: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
+	13,  // 108: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
+	32,  // 109: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
+	34,  // 110: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
+	36,  // 111: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
+	38,  // 112: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
+	40,  // 113: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
+	46,  // 114: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
+	48,  // 115: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
+	16,  // 116: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
+	51,  // 117: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
+	53,  // 118: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
+	55,  // 119: groundswell.control.v1.ControlService.PruneRevisions:output_type -> groundswell.control.v1.PruneRevisionsResponse
+	64,  // 120: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
+	66,  // 121: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
+	68,  // 122: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
+	18,  // 123: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
+	20,  // 124: groundswell.control.v1.ControlService.DrainHost:output_type -> groundswell.control.v1.DrainHostResponse
+	59,  // 125: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
+	61,  // 126: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
+	70,  // 127: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
+	72,  // 128: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
+	75,  // 129: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
+	77,  // 130: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
+	80,  // 131: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
+	82,  // 132: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
+	101, // 133: groundswell.control.v1.ControlService.ApplyAccess:output_type -> groundswell.control.v1.ApplyAccessResponse
+	103, // 134: groundswell.control.v1.ControlService.GetAccess:output_type -> groundswell.control.v1.GetAccessResponse
+	105, // 135: groundswell.control.v1.ControlService.ExplainAccess:output_type -> groundswell.control.v1.ExplainAccessResponse
+	107, // 136: groundswell.control.v1.ControlService.WhoAmI:output_type -> groundswell.control.v1.WhoAmIResponse
+	98,  // 137: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
+	84,  // 138: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
+	86,  // 139: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
+	88,  // 140: groundswell.control.v1.ControlService.Snapshot:output_type -> groundswell.control.v1.SnapshotResponse
+	90,  // 141: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
+	92,  // 142: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
+	94,  // 143: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
+	97,  // 144: groundswell.control.v1.ControlService.RotateRingKey:output_type -> groundswell.control.v1.RotateRingKeyResponse
+	103, // [103:145] is the sub-list for method output_type
+	61,  // [61:103] is the sub-list for method input_type
+	61,  // [61:61] is the sub-list for extension type_name
+	61,  // [61:61] is the sub-list for extension extendee
+	0,   // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -8807,14 +9026,14 @@ func file_control_v1_control_proto_init() {
 	if File_control_v1_control_proto != nil {
 		return
 	}
-	file_control_v1_control_proto_msgTypes[97].OneofWrappers = []any{}
+	file_control_v1_control_proto_msgTypes[100].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   110,
+			NumMessages:   113,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

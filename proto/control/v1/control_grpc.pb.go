@@ -42,6 +42,7 @@ const (
 	ControlService_GetHost_FullMethodName            = "/groundswell.control.v1.ControlService/GetHost"
 	ControlService_ForgetHost_FullMethodName         = "/groundswell.control.v1.ControlService/ForgetHost"
 	ControlService_CordonHost_FullMethodName         = "/groundswell.control.v1.ControlService/CordonHost"
+	ControlService_DrainHost_FullMethodName          = "/groundswell.control.v1.ControlService/DrainHost"
 	ControlService_SplitHost_FullMethodName          = "/groundswell.control.v1.ControlService/SplitHost"
 	ControlService_SetHostAttributes_FullMethodName  = "/groundswell.control.v1.ControlService/SetHostAttributes"
 	ControlService_CreateToken_FullMethodName        = "/groundswell.control.v1.ControlService/CreateToken"
@@ -101,6 +102,9 @@ type ControlServiceClient interface {
 	ForgetHost(ctx context.Context, in *ForgetHostRequest, opts ...grpc.CallOption) (*ForgetHostResponse, error)
 	// CordonHost takes a host out of evidence, capacity and new work, or back.
 	CordonHost(ctx context.Context, in *CordonHostRequest, opts ...grpc.CallOption) (*CordonHostResponse, error)
+	// DrainHost takes a host out of every pool under the floor of its groups, or back.
+	// It returns when that is recorded; GetHost says how far it is.
+	DrainHost(ctx context.Context, in *DrainHostRequest, opts ...grpc.CallOption) (*DrainHostResponse, error)
 	// SplitHost says which of two machines with one identity keeps it; the other
 	// gets one of its own.
 	SplitHost(ctx context.Context, in *SplitHostRequest, opts ...grpc.CallOption) (*SplitHostResponse, error)
@@ -379,6 +383,16 @@ func (c *controlServiceClient) CordonHost(ctx context.Context, in *CordonHostReq
 	return out, nil
 }
 
+func (c *controlServiceClient) DrainHost(ctx context.Context, in *DrainHostRequest, opts ...grpc.CallOption) (*DrainHostResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainHostResponse)
+	err := c.cc.Invoke(ctx, ControlService_DrainHost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) SplitHost(ctx context.Context, in *SplitHostRequest, opts ...grpc.CallOption) (*SplitHostResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SplitHostResponse)
@@ -625,6 +639,9 @@ type ControlServiceServer interface {
 	ForgetHost(context.Context, *ForgetHostRequest) (*ForgetHostResponse, error)
 	// CordonHost takes a host out of evidence, capacity and new work, or back.
 	CordonHost(context.Context, *CordonHostRequest) (*CordonHostResponse, error)
+	// DrainHost takes a host out of every pool under the floor of its groups, or back.
+	// It returns when that is recorded; GetHost says how far it is.
+	DrainHost(context.Context, *DrainHostRequest) (*DrainHostResponse, error)
 	// SplitHost says which of two machines with one identity keeps it; the other
 	// gets one of its own.
 	SplitHost(context.Context, *SplitHostRequest) (*SplitHostResponse, error)
@@ -737,6 +754,9 @@ func (UnimplementedControlServiceServer) ForgetHost(context.Context, *ForgetHost
 }
 func (UnimplementedControlServiceServer) CordonHost(context.Context, *CordonHostRequest) (*CordonHostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CordonHost not implemented")
+}
+func (UnimplementedControlServiceServer) DrainHost(context.Context, *DrainHostRequest) (*DrainHostResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainHost not implemented")
 }
 func (UnimplementedControlServiceServer) SplitHost(context.Context, *SplitHostRequest) (*SplitHostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SplitHost not implemented")
@@ -1183,6 +1203,24 @@ func _ControlService_CordonHost_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_DrainHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainHostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).DrainHost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_DrainHost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).DrainHost(ctx, req.(*DrainHostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_SplitHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SplitHostRequest)
 	if err := dec(in); err != nil {
@@ -1618,6 +1656,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CordonHost",
 			Handler:    _ControlService_CordonHost_Handler,
+		},
+		{
+			MethodName: "DrainHost",
+			Handler:    _ControlService_DrainHost_Handler,
 		},
 		{
 			MethodName: "SplitHost",

@@ -147,6 +147,8 @@ type Event struct {
 	//	*Event_FreezesEnded
 	//	*Event_TrafficSet
 	//	*Event_RevisionsPruned
+	//	*Event_HostDrainSet
+	//	*Event_HostDrained
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -583,6 +585,24 @@ func (x *Event) GetRevisionsPruned() *RevisionsPruned {
 	return nil
 }
 
+func (x *Event) GetHostDrainSet() *HostDrainSet {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_HostDrainSet); ok {
+			return x.HostDrainSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetHostDrained() *HostDrained {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_HostDrained); ok {
+			return x.HostDrained
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -976,6 +996,14 @@ type Event_RevisionsPruned struct {
 	RevisionsPruned *RevisionsPruned `protobuf:"bytes,101,opt,name=revisions_pruned,json=revisionsPruned,proto3,oneof"`
 }
 
+type Event_HostDrainSet struct {
+	HostDrainSet *HostDrainSet `protobuf:"bytes,110,opt,name=host_drain_set,json=hostDrainSet,proto3,oneof"`
+}
+
+type Event_HostDrained struct {
+	HostDrained *HostDrained `protobuf:"bytes,111,opt,name=host_drained,json=hostDrained,proto3,oneof"`
+}
+
 type Event_TokenCreated struct {
 	// Facts of the cluster itself, kept beside deploy's state.
 	TokenCreated *TokenCreated `protobuf:"bytes,40,opt,name=token_created,json=tokenCreated,proto3,oneof"`
@@ -1158,6 +1186,10 @@ func (*Event_FreezesEnded) isEvent_Fact() {}
 func (*Event_TrafficSet) isEvent_Fact() {}
 
 func (*Event_RevisionsPruned) isEvent_Fact() {}
+
+func (*Event_HostDrainSet) isEvent_Fact() {}
+
+func (*Event_HostDrained) isEvent_Fact() {}
 
 func (*Event_TokenCreated) isEvent_Fact() {}
 
@@ -5541,6 +5573,8 @@ type Report struct {
 	Failure       *Failure               `protobuf:"bytes,11,opt,name=failure,proto3" json:"failure,omitempty"`
 	Edits         *Edits                 `protobuf:"bytes,12,opt,name=edits,proto3" json:"edits,omitempty"`
 	StageKey      string                 `protobuf:"bytes,13,opt,name=stage_key,json=stageKey,proto3" json:"stage_key,omitempty"`
+	Out           int32                  `protobuf:"varint,14,opt,name=out,proto3" json:"out,omitempty"`
+	OutKey        uint64                 `protobuf:"varint,15,opt,name=out_key,json=outKey,proto3" json:"out_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5664,6 +5698,20 @@ func (x *Report) GetStageKey() string {
 		return x.StageKey
 	}
 	return ""
+}
+
+func (x *Report) GetOut() int32 {
+	if x != nil {
+		return x.Out
+	}
+	return 0
+}
+
+func (x *Report) GetOutKey() uint64 {
+	if x != nil {
+		return x.OutKey
+	}
+	return 0
 }
 
 type Edits struct {
@@ -6622,6 +6670,110 @@ func (x *HostsQuarantined) GetCause() string {
 	return ""
 }
 
+type HostDrainSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Undo          bool                   `protobuf:"varint,3,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostDrainSet) Reset() {
+	*x = HostDrainSet{}
+	mi := &file_state_v1_state_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostDrainSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostDrainSet) ProtoMessage() {}
+
+func (x *HostDrainSet) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostDrainSet.ProtoReflect.Descriptor instead.
+func (*HostDrainSet) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *HostDrainSet) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *HostDrainSet) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostDrainSet) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+type HostDrained struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostDrained) Reset() {
+	*x = HostDrained{}
+	mi := &file_state_v1_state_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostDrained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostDrained) ProtoMessage() {}
+
+func (x *HostDrained) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostDrained.ProtoReflect.Descriptor instead.
+func (*HostDrained) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *HostDrained) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 type HostsReleased struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -6633,7 +6785,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6645,7 +6797,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6658,7 +6810,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -6692,7 +6844,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6704,7 +6856,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6717,7 +6869,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -6751,7 +6903,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6763,7 +6915,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6776,7 +6928,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -6857,7 +7009,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6869,7 +7021,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6882,7 +7034,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -6950,7 +7102,7 @@ type OriginEnrolled struct {
 
 func (x *OriginEnrolled) Reset() {
 	*x = OriginEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6962,7 +7114,7 @@ func (x *OriginEnrolled) String() string {
 func (*OriginEnrolled) ProtoMessage() {}
 
 func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6975,7 +7127,7 @@ func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginEnrolled.ProtoReflect.Descriptor instead.
 func (*OriginEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *OriginEnrolled) GetOrigin() string {
@@ -7033,7 +7185,7 @@ type InstanceBegan struct {
 
 func (x *InstanceBegan) Reset() {
 	*x = InstanceBegan{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7045,7 +7197,7 @@ func (x *InstanceBegan) String() string {
 func (*InstanceBegan) ProtoMessage() {}
 
 func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7058,7 +7210,7 @@ func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceBegan.ProtoReflect.Descriptor instead.
 func (*InstanceBegan) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *InstanceBegan) GetHost() string {
@@ -7100,7 +7252,7 @@ type InstanceCleared struct {
 
 func (x *InstanceCleared) Reset() {
 	*x = InstanceCleared{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7112,7 +7264,7 @@ func (x *InstanceCleared) String() string {
 func (*InstanceCleared) ProtoMessage() {}
 
 func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7125,7 +7277,7 @@ func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceCleared.ProtoReflect.Descriptor instead.
 func (*InstanceCleared) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *InstanceCleared) GetHost() string {
@@ -7154,7 +7306,7 @@ type HostCloned struct {
 
 func (x *HostCloned) Reset() {
 	*x = HostCloned{}
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7166,7 +7318,7 @@ func (x *HostCloned) String() string {
 func (*HostCloned) ProtoMessage() {}
 
 func (x *HostCloned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7179,7 +7331,7 @@ func (x *HostCloned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostCloned.ProtoReflect.Descriptor instead.
 func (*HostCloned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *HostCloned) GetHost() string {
@@ -7213,7 +7365,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7225,7 +7377,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7238,7 +7390,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Machine) GetInstance() string {
@@ -7267,7 +7419,7 @@ type HostSplit struct {
 
 func (x *HostSplit) Reset() {
 	*x = HostSplit{}
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7279,7 +7431,7 @@ func (x *HostSplit) String() string {
 func (*HostSplit) ProtoMessage() {}
 
 func (x *HostSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7292,7 +7444,7 @@ func (x *HostSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSplit.ProtoReflect.Descriptor instead.
 func (*HostSplit) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *HostSplit) GetRequest() *Request {
@@ -7330,7 +7482,7 @@ type SplitEnrolled struct {
 
 func (x *SplitEnrolled) Reset() {
 	*x = SplitEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7342,7 +7494,7 @@ func (x *SplitEnrolled) String() string {
 func (*SplitEnrolled) ProtoMessage() {}
 
 func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7355,7 +7507,7 @@ func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitEnrolled.ProtoReflect.Descriptor instead.
 func (*SplitEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SplitEnrolled) GetHost() string {
@@ -7406,7 +7558,7 @@ type AttributesApproved struct {
 
 func (x *AttributesApproved) Reset() {
 	*x = AttributesApproved{}
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7418,7 +7570,7 @@ func (x *AttributesApproved) String() string {
 func (*AttributesApproved) ProtoMessage() {}
 
 func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7431,7 +7583,7 @@ func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributesApproved.ProtoReflect.Descriptor instead.
 func (*AttributesApproved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *AttributesApproved) GetRequest() *Request {
@@ -7472,7 +7624,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7484,7 +7636,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7497,7 +7649,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -7525,7 +7677,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7537,7 +7689,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7550,7 +7702,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -7580,7 +7732,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7592,7 +7744,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7605,7 +7757,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -7639,7 +7791,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7651,7 +7803,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7664,7 +7816,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -7691,7 +7843,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7703,7 +7855,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7716,7 +7868,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -7747,7 +7899,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7759,7 +7911,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7772,7 +7924,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -7814,7 +7966,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7826,7 +7978,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7839,7 +7991,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -7868,7 +8020,7 @@ type CAAdded struct {
 
 func (x *CAAdded) Reset() {
 	*x = CAAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7880,7 +8032,7 @@ func (x *CAAdded) String() string {
 func (*CAAdded) ProtoMessage() {}
 
 func (x *CAAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7893,7 +8045,7 @@ func (x *CAAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
 func (*CAAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CAAdded) GetRequest() *Request {
@@ -7927,7 +8079,7 @@ type CAIssues struct {
 
 func (x *CAIssues) Reset() {
 	*x = CAIssues{}
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7939,7 +8091,7 @@ func (x *CAIssues) String() string {
 func (*CAIssues) ProtoMessage() {}
 
 func (x *CAIssues) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7952,7 +8104,7 @@ func (x *CAIssues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
 func (*CAIssues) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CAIssues) GetId() string {
@@ -7980,7 +8132,7 @@ type CARetired struct {
 
 func (x *CARetired) Reset() {
 	*x = CARetired{}
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7992,7 +8144,7 @@ func (x *CARetired) String() string {
 func (*CARetired) ProtoMessage() {}
 
 func (x *CARetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8005,7 +8157,7 @@ func (x *CARetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
 func (*CARetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *CARetired) GetRequest() *Request {
@@ -8040,7 +8192,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8052,7 +8204,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8065,7 +8217,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -8092,7 +8244,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8104,7 +8256,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8117,7 +8269,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -8143,7 +8295,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8155,7 +8307,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8168,7 +8320,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -8238,7 +8390,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8250,7 +8402,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8263,7 +8415,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -8298,7 +8450,7 @@ type RingKeyAdded struct {
 
 func (x *RingKeyAdded) Reset() {
 	*x = RingKeyAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8310,7 +8462,7 @@ func (x *RingKeyAdded) String() string {
 func (*RingKeyAdded) ProtoMessage() {}
 
 func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8323,7 +8475,7 @@ func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyAdded.ProtoReflect.Descriptor instead.
 func (*RingKeyAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *RingKeyAdded) GetRequest() *Request {
@@ -8350,7 +8502,7 @@ type RingKeyUsed struct {
 
 func (x *RingKeyUsed) Reset() {
 	*x = RingKeyUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8362,7 +8514,7 @@ func (x *RingKeyUsed) String() string {
 func (*RingKeyUsed) ProtoMessage() {}
 
 func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8375,7 +8527,7 @@ func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyUsed.ProtoReflect.Descriptor instead.
 func (*RingKeyUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *RingKeyUsed) GetId() string {
@@ -8395,7 +8547,7 @@ type RingKeyRetired struct {
 
 func (x *RingKeyRetired) Reset() {
 	*x = RingKeyRetired{}
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8407,7 +8559,7 @@ func (x *RingKeyRetired) String() string {
 func (*RingKeyRetired) ProtoMessage() {}
 
 func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8420,7 +8572,7 @@ func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyRetired.ProtoReflect.Descriptor instead.
 func (*RingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *RingKeyRetired) GetId() string {
@@ -8444,7 +8596,7 @@ type AccessChanged struct {
 
 func (x *AccessChanged) Reset() {
 	*x = AccessChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[101]
+	mi := &file_state_v1_state_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8456,7 +8608,7 @@ func (x *AccessChanged) String() string {
 func (*AccessChanged) ProtoMessage() {}
 
 func (x *AccessChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[101]
+	mi := &file_state_v1_state_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8469,7 +8621,7 @@ func (x *AccessChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessChanged.ProtoReflect.Descriptor instead.
 func (*AccessChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{101}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *AccessChanged) GetRequest() *Request {
@@ -8518,7 +8670,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
 	"\x05rules\x18\x04 \x01(\x03R\x05rules\x12\x1d\n" +
 	"\n" +
-	"allowed_by\x18F \x01(\x04R\tallowedBy\"\xfa'\n" +
+	"allowed_by\x18F \x01(\x04R\tallowedBy\"\x8e)\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -8567,7 +8719,9 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\rfreezes_ended\x18' \x01(\v2\".groundswell.state.v1.FreezesEndedH\x00R\ffreezesEnded\x12C\n" +
 	"\vtraffic_set\x18d \x01(\v2 .groundswell.state.v1.TrafficSetH\x00R\n" +
 	"trafficSet\x12R\n" +
-	"\x10revisions_pruned\x18e \x01(\v2%.groundswell.state.v1.RevisionsPrunedH\x00R\x0frevisionsPruned\x12I\n" +
+	"\x10revisions_pruned\x18e \x01(\v2%.groundswell.state.v1.RevisionsPrunedH\x00R\x0frevisionsPruned\x12J\n" +
+	"\x0ehost_drain_set\x18n \x01(\v2\".groundswell.state.v1.HostDrainSetH\x00R\fhostDrainSet\x12F\n" +
+	"\fhost_drained\x18o \x01(\v2!.groundswell.state.v1.HostDrainedH\x00R\vhostDrained\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -9014,7 +9168,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12\x12\n" +
 	"\x04tail\x18\x06 \x01(\tR\x04tail\x12\x1f\n" +
 	"\vduration_ms\x18\a \x01(\x03R\n" +
-	"durationMs\"\x84\x03\n" +
+	"durationMs\"\xaf\x03\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x18\n" +
@@ -9029,7 +9183,9 @@ const file_state_v1_state_proto_rawDesc = "" +
 	" \x01(\tR\vstageFailed\x127\n" +
 	"\afailure\x18\v \x01(\v2\x1d.groundswell.state.v1.FailureR\afailure\x121\n" +
 	"\x05edits\x18\f \x01(\v2\x1b.groundswell.state.v1.EditsR\x05edits\x12\x1b\n" +
-	"\tstage_key\x18\r \x01(\tR\bstageKey\"3\n" +
+	"\tstage_key\x18\r \x01(\tR\bstageKey\x12\x10\n" +
+	"\x03out\x18\x0e \x01(\x05R\x03out\x12\x17\n" +
+	"\aout_key\x18\x0f \x01(\x04R\x06outKey\"3\n" +
 	"\x05Edits\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x03R\x05files\x12\x14\n" +
 	"\x05paths\x18\x02 \x03(\tR\x05paths\"E\n" +
@@ -9105,7 +9261,13 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x10HostsQuarantined\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x14\n" +
 	"\x05hosts\x18\x02 \x03(\tR\x05hosts\x12\x14\n" +
-	"\x05cause\x18\x03 \x01(\tR\x05cause\"t\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\"o\n" +
+	"\fHostDrainSet\x127\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04undo\x18\x03 \x01(\bR\x04undo\"!\n" +
+	"\vHostDrained\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\"t\n" +
 	"\rHostsReleased\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x14\n" +
 	"\x05hosts\x18\x02 \x03(\tR\x05hosts\x12\x14\n" +
@@ -9255,7 +9417,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 104)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -9329,38 +9491,40 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*Observation)(nil),        // 69: groundswell.state.v1.Observation
 	(*GateObserved)(nil),       // 70: groundswell.state.v1.GateObserved
 	(*HostsQuarantined)(nil),   // 71: groundswell.state.v1.HostsQuarantined
-	(*HostsReleased)(nil),      // 72: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 73: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 74: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 75: groundswell.state.v1.TokenUsed
-	(*OriginEnrolled)(nil),     // 76: groundswell.state.v1.OriginEnrolled
-	(*InstanceBegan)(nil),      // 77: groundswell.state.v1.InstanceBegan
-	(*InstanceCleared)(nil),    // 78: groundswell.state.v1.InstanceCleared
-	(*HostCloned)(nil),         // 79: groundswell.state.v1.HostCloned
-	(*Machine)(nil),            // 80: groundswell.state.v1.Machine
-	(*HostSplit)(nil),          // 81: groundswell.state.v1.HostSplit
-	(*SplitEnrolled)(nil),      // 82: groundswell.state.v1.SplitEnrolled
-	(*AttributesApproved)(nil), // 83: groundswell.state.v1.AttributesApproved
-	(*TokenRevoked)(nil),       // 84: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 85: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 86: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 87: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 88: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 89: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 90: groundswell.state.v1.EpochActivated
-	(*CAAdded)(nil),            // 91: groundswell.state.v1.CAAdded
-	(*CAIssues)(nil),           // 92: groundswell.state.v1.CAIssues
-	(*CARetired)(nil),          // 93: groundswell.state.v1.CARetired
-	(*Identity)(nil),           // 94: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 95: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 96: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 97: groundswell.state.v1.ClusterCreated
-	(*RingKeyAdded)(nil),       // 98: groundswell.state.v1.RingKeyAdded
-	(*RingKeyUsed)(nil),        // 99: groundswell.state.v1.RingKeyUsed
-	(*RingKeyRetired)(nil),     // 100: groundswell.state.v1.RingKeyRetired
-	(*AccessChanged)(nil),      // 101: groundswell.state.v1.AccessChanged
-	nil,                        // 102: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 103: groundswell.state.v1.Attributes.LabelsEntry
+	(*HostDrainSet)(nil),       // 72: groundswell.state.v1.HostDrainSet
+	(*HostDrained)(nil),        // 73: groundswell.state.v1.HostDrained
+	(*HostsReleased)(nil),      // 74: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 75: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 76: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 77: groundswell.state.v1.TokenUsed
+	(*OriginEnrolled)(nil),     // 78: groundswell.state.v1.OriginEnrolled
+	(*InstanceBegan)(nil),      // 79: groundswell.state.v1.InstanceBegan
+	(*InstanceCleared)(nil),    // 80: groundswell.state.v1.InstanceCleared
+	(*HostCloned)(nil),         // 81: groundswell.state.v1.HostCloned
+	(*Machine)(nil),            // 82: groundswell.state.v1.Machine
+	(*HostSplit)(nil),          // 83: groundswell.state.v1.HostSplit
+	(*SplitEnrolled)(nil),      // 84: groundswell.state.v1.SplitEnrolled
+	(*AttributesApproved)(nil), // 85: groundswell.state.v1.AttributesApproved
+	(*TokenRevoked)(nil),       // 86: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 87: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 88: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 89: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 90: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 91: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 92: groundswell.state.v1.EpochActivated
+	(*CAAdded)(nil),            // 93: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 94: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 95: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 96: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 97: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 98: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 99: groundswell.state.v1.ClusterCreated
+	(*RingKeyAdded)(nil),       // 100: groundswell.state.v1.RingKeyAdded
+	(*RingKeyUsed)(nil),        // 101: groundswell.state.v1.RingKeyUsed
+	(*RingKeyRetired)(nil),     // 102: groundswell.state.v1.RingKeyRetired
+	(*AccessChanged)(nil),      // 103: groundswell.state.v1.AccessChanged
+	nil,                        // 104: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 105: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -9394,9 +9558,9 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	68,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
 	70,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
 	71,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	72,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	73,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	95,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	74,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	75,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	97,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
 	40,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
 	41,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
 	42,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
@@ -9405,117 +9569,120 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	61,  // 39: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
 	23,  // 40: groundswell.state.v1.Event.traffic_set:type_name -> groundswell.state.v1.TrafficSet
 	62,  // 41: groundswell.state.v1.Event.revisions_pruned:type_name -> groundswell.state.v1.RevisionsPruned
-	74,  // 42: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	75,  // 43: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	96,  // 44: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	97,  // 45: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	84,  // 46: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	85,  // 47: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	86,  // 48: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	87,  // 49: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	88,  // 50: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	89,  // 51: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	90,  // 52: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	91,  // 53: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
-	92,  // 54: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
-	93,  // 55: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
-	83,  // 56: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
-	77,  // 57: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
-	79,  // 58: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
-	81,  // 59: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
-	82,  // 60: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
-	98,  // 61: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
-	99,  // 62: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
-	100, // 63: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
-	78,  // 64: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
-	76,  // 65: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
-	101, // 66: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
-	13,  // 67: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	14,  // 68: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	15,  // 69: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 70: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 71: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 72: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	7,   // 73: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	9,   // 74: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	10,  // 75: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	11,  // 76: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 77: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	6,   // 78: groundswell.state.v1.Stage.warmup:type_name -> groundswell.state.v1.StageScript
-	6,   // 79: groundswell.state.v1.Stage.taste:type_name -> groundswell.state.v1.StageScript
-	8,   // 80: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	8,   // 81: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	8,   // 82: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	8,   // 83: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	8,   // 84: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 85: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 86: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 87: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 88: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 89: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	12,  // 90: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	16,  // 91: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	17,  // 92: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	18,  // 93: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 94: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	12,  // 95: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 96: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 97: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	21,  // 98: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
-	22,  // 99: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
-	22,  // 100: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
-	102, // 101: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	25,  // 102: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	103, // 103: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 104: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 105: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 106: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 107: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	19,  // 108: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	31,  // 109: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 110: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	35,  // 111: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	36,  // 112: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	38,  // 113: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	38,  // 114: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	45,  // 115: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	47,  // 116: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	55,  // 117: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	57,  // 118: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
-	56,  // 119: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 120: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 121: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 122: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
-	2,   // 123: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	64,  // 124: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	69,  // 125: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 126: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 127: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 128: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	25,  // 129: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	25,  // 130: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	25,  // 131: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
-	25,  // 132: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	80,  // 133: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	80,  // 134: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	2,   // 135: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	2,   // 136: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	25,  // 137: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 138: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 139: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 140: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 141: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 142: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 143: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 144: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	94,  // 145: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	2,   // 146: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 147: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
-	148, // [148:148] is the sub-list for method output_type
-	148, // [148:148] is the sub-list for method input_type
-	148, // [148:148] is the sub-list for extension type_name
-	148, // [148:148] is the sub-list for extension extendee
-	0,   // [0:148] is the sub-list for field type_name
+	72,  // 42: groundswell.state.v1.Event.host_drain_set:type_name -> groundswell.state.v1.HostDrainSet
+	73,  // 43: groundswell.state.v1.Event.host_drained:type_name -> groundswell.state.v1.HostDrained
+	76,  // 44: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	77,  // 45: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	98,  // 46: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	99,  // 47: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	86,  // 48: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	87,  // 49: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	88,  // 50: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	89,  // 51: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	90,  // 52: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	91,  // 53: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	92,  // 54: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	93,  // 55: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	94,  // 56: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	95,  // 57: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	85,  // 58: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
+	79,  // 59: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
+	81,  // 60: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
+	83,  // 61: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
+	84,  // 62: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
+	100, // 63: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
+	101, // 64: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
+	102, // 65: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
+	80,  // 66: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
+	78,  // 67: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
+	103, // 68: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
+	13,  // 69: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	14,  // 70: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	15,  // 71: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	3,   // 72: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	3,   // 73: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	5,   // 74: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	7,   // 75: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	9,   // 76: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	10,  // 77: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	11,  // 78: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	3,   // 79: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	6,   // 80: groundswell.state.v1.Stage.warmup:type_name -> groundswell.state.v1.StageScript
+	6,   // 81: groundswell.state.v1.Stage.taste:type_name -> groundswell.state.v1.StageScript
+	8,   // 82: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	8,   // 83: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	8,   // 84: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	8,   // 85: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	8,   // 86: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	3,   // 87: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	3,   // 88: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	3,   // 89: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	3,   // 90: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 91: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	12,  // 92: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	16,  // 93: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	17,  // 94: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	18,  // 95: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 96: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	12,  // 97: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 98: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 99: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	21,  // 100: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
+	22,  // 101: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
+	22,  // 102: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
+	104, // 103: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	25,  // 104: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	105, // 105: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	2,   // 106: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 107: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 108: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 109: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	19,  // 110: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	31,  // 111: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 112: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	35,  // 113: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	36,  // 114: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	38,  // 115: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	38,  // 116: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	45,  // 117: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	47,  // 118: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	55,  // 119: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	57,  // 120: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	56,  // 121: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 122: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 123: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 124: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
+	2,   // 125: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	64,  // 126: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	69,  // 127: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 128: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 129: groundswell.state.v1.HostDrainSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 130: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 131: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	25,  // 132: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	25,  // 133: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	25,  // 134: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
+	25,  // 135: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	82,  // 136: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	82,  // 137: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	2,   // 138: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	2,   // 139: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	25,  // 140: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	2,   // 141: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 142: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 143: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 144: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 145: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 146: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 147: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	96,  // 148: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	2,   // 149: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 150: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
+	151, // [151:151] is the sub-list for method output_type
+	151, // [151:151] is the sub-list for method input_type
+	151, // [151:151] is the sub-list for extension type_name
+	151, // [151:151] is the sub-list for extension extendee
+	0,   // [0:151] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -9565,6 +9732,8 @@ func file_state_v1_state_proto_init() {
 		(*Event_FreezesEnded)(nil),
 		(*Event_TrafficSet)(nil),
 		(*Event_RevisionsPruned)(nil),
+		(*Event_HostDrainSet)(nil),
+		(*Event_HostDrained)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -9597,7 +9766,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   104,
+			NumMessages:   106,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
