@@ -55,11 +55,12 @@ soak: build ## what takes too long for CI: 20,000 seeds from two bases, every fl
 	$(MAKE) sim SEEDS=5000 SHARDS=4
 	$(MAKE) sim SEEDS=5000 SHARDS=4 BASE=1000001
 	$(MAKE) e2e QUIET=30s
+	$(MAKE) mutants
 
 model: ## explicit-state model checking of the core, on the real code (under 10 minutes)
 	@MODEL=1 go test ./deploy -run TestModel -v -timeout 20m | grep --line-buffered -v '^=== '
 
-mutants: ## rules taken out of the source one by one, each noticed by its test
+mutants: ## rules taken out of the source one by one, each noticed by its test (PART=0/3: every third)
 	@MUTANTS=$(or $(MUTANT),all) go test ./internal/mutants -count 1 -v -timeout 60m | grep -E 'killed|SURVIVED|snippet|not run|^(FAIL|ok)'
 
 crash: ## end the agent at every record, effect and operation: kill, full disk, failing disk, power loss

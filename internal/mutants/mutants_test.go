@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -784,7 +785,13 @@ func TestMutants(t *testing.T) {
 		t.Fatal(err)
 	}
 	which, on := os.LookupEnv("MUTANTS")
-	for _, m := range table {
+	part, parts := 0, 1
+	if text := os.Getenv("PART"); text != "" {
+		if n, err := fmt.Sscanf(text, "%d/%d", &part, &parts); n != 2 || err != nil || part < 0 || part >= parts {
+			t.Fatalf("PART is %q; write for instance 0/3", text)
+		}
+	}
+	for i, m := range table {
 		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
 			path := filepath.Join(root, m.file)
 			text, err := os.ReadFile(path)
@@ -794,7 +801,7 @@ func TestMutants(t *testing.T) {
 			if n := bytes.Count(text, []byte(m.old)); n != 1 {
 				t.Fatalf("%s: the snippet occurs %d times, not once: %s", m.file, n, m.old)
 			}
-			if !on || which != "all" && !strings.Contains(m.name, which) {
+			if !on || which != "all" && !strings.Contains(m.name, which) || i%parts != part {
 				return
 			}
 			t.Parallel() // half of a mutant's time is linking and waiting
