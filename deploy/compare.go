@@ -13,11 +13,14 @@ const (
 	TestMannWhitney = "mannwhitney" // latency: see CompareLatency
 )
 
-// The errors that both comparisons make at most, however often and for however
-// long they are asked, on evidence whose parts do not depend on each other.
+// The errors that comparisons make at most, however often and for however long they are
+// asked, on evidence whose parts do not depend on each other.
 const (
-	CompareAlpha = 0.01  // fails although the new revision is no worse
-	CompareBeta  = 0.05  // passes although it is worse by the effect that the gate names
+	// CompareAlpha is the part of deployments of which any comparison fails although the
+	// new revision is no worse. The comparisons of a deployment share it equally
+	// (Bonferroni), for nobody knows how they depend on each other.
+	CompareAlpha = 0.01
+	CompareBeta  = 0.05  // of one comparison: passes although it is worse by the effect that the gate names
 	ErrorFloor   = 0.001 // a share of errors that nobody is asked to tell from none
 )
 
@@ -47,6 +50,9 @@ type Counts struct{ Requests, Errors int64 }
 // bucket, with that of hosts on the old one in the same bucket. It takes the
 // whole evidence since the start and gives the same answer whoever asks.
 //
+// Of is how many comparisons the deployment makes, 1 at least: each has its part of
+// CompareAlpha, which is called alpha here.
+//
 // It fails by a sequential probability ratio test on the errors alone: of two
 // sides with equal shares an error is the candidate's with probability
 // q0 = n1/(n1+n2), and q1 = k·n1/(k·n1+n2) if its share is k times the other.
@@ -54,8 +60,8 @@ type Counts struct{ Requests, Errors int64 }
 // are scraped one after the other.
 // Traffic may change from bucket to bucket, and the shares of both together: q0
 // and q1 hold in each bucket. The likelihood ratio is a martingale while the
-// candidate is no worse, so it ever reaches 1/CompareAlpha with probability
-// CompareAlpha at most (Ville).
+// candidate is no worse, so it ever reaches 1/alpha with probability alpha at most
+// (Ville).
 //
 // It passes when that ratio falls to CompareBeta/2, or when the candidate's
 // share is shown to be below k·ErrorFloor by Wald's test, to the same
@@ -63,10 +69,10 @@ type Counts struct{ Requests, Errors int64 }
 // requests. Worse by the effect means k times the larger of the baseline's share
 // and ErrorFloor.
 //
-// After a pass the tests begin anew, the n-th time with CompareAlpha/(n(n+1)),
-// which sums up to CompareAlpha: good hours do not pay for bad minutes.
-func CompareErrors(candidate, baseline []Counts, effect int64) Comparison {
-	t := errorTest{k: float64(effect) / Million, round: 1}
+// After a pass the tests begin anew, the n-th time with alpha/(n(n+1)), which sums up to
+// alpha: good hours do not pay for bad minutes.
+func CompareErrors(candidate, baseline []Counts, effect int64, of int) Comparison {
+	t := errorTest{k: float64(effect) / Million, alpha: alphaOf(of), round: 1}
 	out := Comparison{Verdict: VerdictInconclusive}
 	var mine, theirs, c, b Counts
 	for i := range min(len(candidate), len(baseline)) {
@@ -82,7 +88,7 @@ func CompareErrors(candidate, baseline []Counts, effect int64) Comparison {
 			out.Verdict = v
 		case VerdictPass:
 			out.Verdict = v
-			t = errorTest{k: t.k, round: t.round + 1}
+			t = errorTest{k: t.k, alpha: t.alpha, round: t.round + 1}
 		case VerdictInconclusive:
 		}
 		if out.Verdict == VerdictFail {
@@ -92,21 +98,24 @@ func CompareErrors(candidate, baseline []Counts, effect int64) Comparison {
 	out.Final = out.Verdict != VerdictInconclusive
 	out.Samples = int(mine.Requests)
 	out.Value = fmt.Sprintf("errors %s, baseline %s", mine, theirs)
-	out.Threshold = fmt.Sprintf("effect %sx: log likelihood ratio %s fails, %s passes", number(t.k), number(t.failAt()),
-		number(passAt()))
+	out.Threshold = fmt.Sprintf("effect %sx: log likelihood ratio %s fails, %s passes", number(t.k),
+		number(t.failAt()), number(passAt()))
 	out.Detail = fmt.Sprintf("log likelihood ratio %s, %s against a share of %s%%", number(t.ratio), number(t.wald),
 		number(100*ErrorFloor))
 	return out
 }
 
+// alphaOf is the part of CompareAlpha that one of so many comparisons has.
+func alphaOf(comparisons int) float64 { return CompareAlpha / float64(max(1, comparisons)) }
+
 // errorTest is one round of CompareErrors.
 type errorTest struct {
-	k           float64
+	k, alpha    float64
 	round       int
 	ratio, wald float64 // log likelihood ratios
 }
 
-func (t *errorTest) failAt() float64 { return math.Log(float64(t.round*(t.round+1)) / CompareAlpha) }
+func (t *errorTest) failAt() float64 { return math.Log(float64(t.round*(t.round+1)) / t.alpha) }
 
 func passAt() float64 { return math.Log(CompareBeta / 2) }
 
@@ -159,14 +168,14 @@ const FirstLook = 20
 //
 // It looks when the candidate has FirstLook values, and whenever it has a
 // quarter more: looks depend on the evidence, not on when somebody asks. The
-// n-th look may spend CompareAlpha/(n(n+1)) on a fail and CompareBeta/(n(n+1))
+// n-th look may spend its part of CompareAlpha (see CompareErrors), by n(n+1), on a fail and CompareBeta/(n(n+1))
 // on a pass, which sum up to the whole. It fails when values are larger than
 // effect times the baseline's, passes when they are smaller, and inside of that
 // it waits for more.
 //
 // Values of one host depend on each other, and hosts differ: the effect is the
 // room for that. Values that are no number are left out.
-func CompareLatency(candidate, baseline []Sample, effect int64) Comparison {
+func CompareLatency(candidate, baseline []Sample, effect int64, of int) Comparison {
 	c, b := inOrder(candidate), inOrder(baseline)
 	k := float64(effect) / Million
 	out := Comparison{Verdict: VerdictInconclusive}
@@ -179,7 +188,7 @@ func CompareLatency(candidate, baseline []Sample, effect int64) Comparison {
 			z = mannWhitney(c[:next], b[:theirs], k)
 			spend := 1 / float64(look*(look+1))
 			switch {
-			case tail(z) <= CompareAlpha*spend:
+			case tail(z) <= alphaOf(of)*spend:
 				out.Verdict = VerdictFail
 				c, b = c[:next], b[:theirs] // what decided it
 			case tail(-z) <= CompareBeta*spend:

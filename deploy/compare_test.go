@@ -181,7 +181,7 @@ func TestErrorRatesOfCompareErrors(t *testing.T) {
 				n, p = c.theirs(s)
 				theirs[s] = deploy.Counts{Requests: n, Errors: drawErrors(r, n, p)}
 			}
-			a.add(deploy.CompareErrors(mine, theirs, 2_000_000))
+			a.add(deploy.CompareErrors(mine, theirs, 2_000_000, 1))
 		}
 		fmt.Fprintln(&table, a.row(c.name))
 		t.Run(c.name, func(t *testing.T) { a.check(t, c.fails, c.passes, c.medianAt, c.lastAt) })
@@ -227,12 +227,105 @@ func TestErrorRatesOfCompareLatency(t *testing.T) {
 					theirs = append(theirs, draw(5000*s, 1))
 				}
 			}
-			a.add(deploy.CompareLatency(mine, theirs, 1_200_000))
+			a.add(deploy.CompareLatency(mine, theirs, 1_200_000, 1))
 		}
 		fmt.Fprintln(&table, a.row(c.name))
 		t.Run(c.name, func(t *testing.T) { a.check(t, c.fails, c.passes, c.medianAt, c.lastAt) })
 	}
 	t.Logf("%d runs each of %d values; values of the candidate until a fail\n%s", runs, scrapes, &table)
+}
+
+// TestFalseAlarmsOfAWholeDeployment: of 1,000 deployments with 20 comparisons each, of
+// revisions that are equal, at most CompareAlpha is failed by any of them; a bad one is
+// noticed nearly as early as by one comparison alone.
+func TestFalseAlarmsOfAWholeDeployment(t *testing.T) {
+	const runs, gates, seconds = 1000, 20, 120
+	r := rand.New(rand.NewPCG(5, 6))
+	draw := func(n int64, p float64) []deploy.Counts {
+		out := make([]deploy.Counts, seconds)
+		for s := range out {
+			out[s] = deploy.Counts{Requests: n, Errors: drawErrors(r, n, p)}
+		}
+		return out
+	}
+	alarms, alone := 0, 0
+	for range runs {
+		shared, each := false, false
+		for range gates {
+			mine, theirs := draw(20, 0.05), draw(220, 0.05)
+			shared = shared || deploy.CompareErrors(mine, theirs, 2_000_000, gates).Verdict == deploy.VerdictFail
+			each = each || deploy.CompareErrors(mine, theirs, 2_000_000, 1).Verdict == deploy.VerdictFail
+		}
+		if shared {
+			alarms++
+		}
+		if each {
+			alone++
+		}
+	}
+	t.Logf("%d of %d deployments with %d equal gates failed; %d if each gate had the whole error to itself",
+		alarms, runs, gates, alone)
+	if float64(alarms) > deploy.CompareAlpha*runs {
+		t.Errorf("%d false alarms in %d deployments", alarms, runs)
+	}
+	if alone <= alarms {
+		t.Errorf("nothing was shown: %d false alarms without a share", alone)
+	}
+	var one, many compareRuns
+	for range runs {
+		mine, theirs := draw(20, 0.1), draw(220, 0.01)
+		one.add(deploy.CompareErrors(mine, theirs, 2_000_000, 1))
+		many.add(deploy.CompareErrors(mine, theirs, 2_000_000, gates))
+	}
+	t.Logf("10%% beside 1%% is noticed after %d requests by one comparison, %d by one of %d", one.at(0.5), many.at(0.5),
+		gates)
+	if many.fails < runs || many.at(0.5) > 2*one.at(0.5) {
+		t.Errorf("one of %d notices %d of %d after %d requests; alone after %d", gates, many.fails, runs, many.at(0.5),
+			one.at(0.5))
+	}
+}
+
+// TestComparisonsOfADeployment: what shares the error of a deployment is every answer
+// that could fail it.
+func TestComparisonsOfADeployment(t *testing.T) {
+	compare := &deploy.CompareGate{Metric: "errors", Test: deploy.TestSPRT}
+	c, _ := deploy.Builtin("all-at-once")
+	c.Metrics = []deploy.Metric{{Name: "errors", Total: "t", Bad: "b"}}
+	c.Gates = []deploy.Gate{
+		{Name: "wave", Compare: compare}, {Name: "zone", Scope: deploy.ScopeZone, Compare: compare},
+		{Name: "host", Scope: deploy.ScopeHost, Compare: compare}, {Name: "query", Query: &deploy.QueryGate{Query: "q"}},
+	}
+	c.Waves = []deploy.WaveSpec{
+		{Name: "first", Kind: "count", Size: deploy.Count(1), Gates: []string{"wave", "query"}},
+		{Name: "rest", Kind: "remainder", Gates: []string{"wave", "zone", "host"}},
+	}
+	s := deploy.NewState()
+	apply := func(events ...deploy.Event) {
+		t.Helper()
+		for i, err := range s.ApplyEntry(s.Index+1, deploy.Entry{At: s.Now + 1, Events: events}) {
+			if err != nil {
+				t.Fatalf("%s: %v", deploy.Describe(events[i]), err)
+			}
+		}
+	}
+	apply(deploy.GroupDefined{App: "www", Group: "prod", Selector: "true", Config: c})
+	hosts := []string{"h1", "h2", "h3", "h4", "h5", "h6"}
+	for i, h := range hosts {
+		apply(deploy.HostEnrolled{Host: h, Name: h, Zone: string(rune('a' + i%3))})
+	}
+	apply(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: hosts},
+		deploy.RevisionRegistered{App: "www", Name: "v1", Digest: "v1"},
+		deploy.DeploymentCreated{
+			ID: "d1", App: "www", Group: "prod", Revision: "v1", Config: c,
+			Waves: []deploy.Wave{
+				{Name: "first", Hosts: hosts[:1], Gates: c.Waves[0].Gates},
+				{Name: "rest", Spec: 1, Hosts: hosts[1:], Gates: c.Waves[1].Gates},
+			},
+		})
+	// One of the first wave; one, one a zone and one a host of the rest.
+	if got := s.Deployments["d1"].Comparisons(s.Groups["www/prod"]); got != 1+1+3+5 {
+		t.Errorf("%d comparisons", got)
+	}
 }
 
 // TestCompareWithoutEvidence: nothing and nonsense are inconclusive, never a pass.
@@ -245,24 +338,24 @@ func TestCompareWithoutEvidence(t *testing.T) {
 		return out
 	}
 	for name, c := range map[string]deploy.Comparison{
-		"no buckets":          deploy.CompareErrors(nil, nil, 2_000_000),
-		"no baseline buckets": deploy.CompareErrors([]deploy.Counts{{Requests: 1e6}}, nil, 2_000_000),
-		"no requests":         deploy.CompareErrors(make([]deploy.Counts, 9), make([]deploy.Counts, 9), 2_000_000),
+		"no buckets":          deploy.CompareErrors(nil, nil, 2_000_000, 1),
+		"no baseline buckets": deploy.CompareErrors([]deploy.Counts{{Requests: 1e6}}, nil, 2_000_000, 1),
+		"no requests":         deploy.CompareErrors(make([]deploy.Counts, 9), make([]deploy.Counts, 9), 2_000_000, 1),
 		"errors, no baseline": deploy.CompareErrors([]deploy.Counts{{Requests: 100, Errors: 50}}, []deploy.Counts{{}},
-			2_000_000),
+			2_000_000, 1),
 		"negative counters": deploy.CompareErrors([]deploy.Counts{{Requests: -5, Errors: -9}},
-			[]deploy.Counts{{Requests: -1, Errors: 7}}, 2_000_000),
-		"no values":          deploy.CompareLatency(nil, nil, 1_200_000),
-		"few values":         deploy.CompareLatency(many(19, 9), many(19, 1), 1_200_000),
-		"no baseline values": deploy.CompareLatency(many(50, 9), nil, 1_200_000),
-		"no numbers":         deploy.CompareLatency(many(50, math.NaN()), many(50, math.Inf(1)), 1_200_000),
-		"later baseline":     deploy.CompareLatency(many(25, 9), []deploy.Sample{{At: 1e9, Value: 1}}, 1_200_000),
+			[]deploy.Counts{{Requests: -1, Errors: 7}}, 2_000_000, 1),
+		"no values":          deploy.CompareLatency(nil, nil, 1_200_000, 1),
+		"few values":         deploy.CompareLatency(many(19, 9), many(19, 1), 1_200_000, 1),
+		"no baseline values": deploy.CompareLatency(many(50, 9), nil, 1_200_000, 1),
+		"no numbers":         deploy.CompareLatency(many(50, math.NaN()), many(50, math.Inf(1)), 1_200_000, 1),
+		"later baseline":     deploy.CompareLatency(many(25, 9), []deploy.Sample{{At: 1e9, Value: 1}}, 1_200_000, 1),
 	} {
 		if c.Verdict != deploy.VerdictInconclusive || c.Final {
 			t.Errorf("%s: %+v", name, c)
 		}
 	}
-	if c := deploy.CompareLatency(many(50, 3), many(50, 2.5), 1_200_000); c.Verdict != deploy.VerdictInconclusive {
+	if c := deploy.CompareLatency(many(50, 3), many(50, 2.5), 1_200_000, 1); c.Verdict != deploy.VerdictInconclusive {
 		t.Errorf("ties at exactly the effect: %+v", c)
 	}
 }
@@ -281,7 +374,7 @@ func TestCompareIsAskedAgain(t *testing.T) {
 	}
 	var first deploy.Comparison
 	for n := range mine {
-		c := deploy.CompareErrors(mine[:n], theirs[:n], 2_000_000)
+		c := deploy.CompareErrors(mine[:n], theirs[:n], 2_000_000, 1)
 		if first.Verdict == deploy.VerdictFail && c != first {
 			t.Fatalf("%+v became %+v", first, c)
 		}
@@ -291,10 +384,10 @@ func TestCompareIsAskedAgain(t *testing.T) {
 		first.Threshold != "effect 2x: log likelihood ratio 5.298 fails, -3.689 passes" {
 		t.Errorf("%+v", first)
 	}
-	c := deploy.CompareLatency(slow, fast, 1_200_000)
+	c := deploy.CompareLatency(slow, fast, 1_200_000, 1)
 	slices.Reverse(slow)
 	slices.Reverse(fast)
-	if again := deploy.CompareLatency(slow, fast, 1_200_000); again != c || c.Verdict != deploy.VerdictFail ||
+	if again := deploy.CompareLatency(slow, fast, 1_200_000, 1); again != c || c.Verdict != deploy.VerdictFail ||
 		c.Samples != deploy.FirstLook {
 		t.Errorf("%+v, reversed %+v", c, again)
 	}

@@ -19,8 +19,10 @@ type Question struct {
 	Zone       string   // where Key is a zone or a host
 	Candidates []string // names of the hosts in the scope that run the revision
 	Baseline   []string // names of the hosts of the group that serve another one
-	Since      int64    // Unix milliseconds: evidence from before is void
-	Interval   time.Duration
+	// Comparisons is how many the deployment makes: of one, its part of the false alarms.
+	Comparisons int
+	Since       int64 // Unix milliseconds: evidence from before is void
+	Interval    time.Duration
 }
 
 // questionBatch bounds the questions of one call: host gates of a large fleet
@@ -131,6 +133,7 @@ func (q *questions) ask(dep *Deployment, i int, gate *Gate, key string, hosts []
 		one.Zone = key
 	}
 	if gate.Compare != nil {
+		one.Comparisons = dep.Comparisons(q.s.group(dep))
 		one.Metric, _ = dep.Config.MetricOf(gate.Compare.Metric)
 		for _, h := range q.s.group(dep).Hosts() {
 			if t := q.s.Target(h, dep.App); t.Running != dep.Revision && t.Running != "" && t.Serving() {
@@ -139,4 +142,26 @@ func (q *questions) ask(dep *Deployment, i int, gate *Gate, key string, hosts []
 		}
 	}
 	q.due = append(q.due, one)
+}
+
+// Comparisons is how many answers of comparisons may fail the deployment: of each wave
+// and gate, one a host, a zone or a wave, as the gate's scope says.
+func (d *Deployment) Comparisons(g *Group) int {
+	n := 0
+	for i := range d.Waves {
+		w := &d.Waves[i]
+		for _, name := range w.Gates {
+			gate := d.Config.gate(name)
+			switch {
+			case gate == nil || gate.Compare == nil:
+			case gate.scope() == ScopeHost:
+				n += max(1, len(w.Hosts))
+			case gate.scope() == ScopeZone && w.Zone == "":
+				n += max(1, len(g.Zones()))
+			default:
+				n++
+			}
+		}
+	}
+	return n
 }

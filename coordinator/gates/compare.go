@@ -74,7 +74,7 @@ func (s *sources) compareErrors(ctx context.Context, q *deploy.Question, of side
 	if err := errors.Join(err1, err2); err != nil {
 		return deploy.Comparison{}, present{}, err
 	}
-	return deploy.CompareErrors(a, b, of.effect), presentIn(q.Metric.Total, of.mine, there), nil
+	return deploy.CompareErrors(a, b, of.effect, q.Comparisons), presentIn(q.Metric.Total, of.mine, there), nil
 }
 
 // compareLatency compares values.
@@ -86,7 +86,7 @@ func (s *sources) compareLatency(ctx context.Context, q *deploy.Question,
 	if err := errors.Join(err1, err2); err != nil {
 		return deploy.Comparison{}, present{}, err
 	}
-	return deploy.CompareLatency(a, b, of.effect), presentIn(q.Metric.Samples, of.mine, there), nil
+	return deploy.CompareLatency(a, b, of.effect, q.Comparisons), presentIn(q.Metric.Samples, of.mine, there), nil
 }
 
 // hostMatcher finds the label by which a query of a metric selects hosts.

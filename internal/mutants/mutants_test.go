@@ -95,6 +95,10 @@ var table = []mutant{
 		"./agent", "^TestADrainedHostStaysOut$",
 	},
 	{
+		"every comparison has the whole error to itself", "deploy/compare.go", "CompareAlpha / float64(max(1, comparisons))",
+		"CompareAlpha + 0*float64(comparisons)", "./deploy", "^TestFalseAlarmsOfAWholeDeployment$",
+	},
+	{
 		"a permit without a taste", "deploy/assign.go", "t.HasStaged(task.goal(d)) && !d.untasted(task)",
 		"t.HasStaged(task.goal(d))", "./deploy", "^TestScenario$/^taste.txt$",
 	},
