@@ -29,9 +29,10 @@ func (t *target) drain(ctx context.Context) (again bool, err error) {
 	t.mu.Lock()
 	a, is := t.latest, t.checkpoint.Drained
 	t.mu.Unlock()
-	if a == nil || !drainDue(is, a, t.checkpoint.Traffic.word()) || time.Now().Before(t.drainAt) {
+	if a == nil || !t.drainDue(is, a, t.checkpoint.Traffic.word()) || time.Now().Before(t.drainAt) {
 		return false, nil
 	}
+	t.drainTold = true
 	next := &drained{Key: a.OutKey, Back: !a.Out}
 	if is == nil || is.Key != next.Key || is.Done {
 		if err := t.change(func(b *checkpoint) { b.Drained = next }); err != nil {
@@ -65,15 +66,16 @@ func (t *target) drain(ctx context.Context) (again bool, err error) {
 }
 
 // drainDue reports whether the host is elsewhere than it was told to be. The pools of a
-// group may change while it is out.
-func drainDue(is *drained, a *agentv1.Assignment, pools string) bool {
+// group may change while it is out, and a reboot may have let it in: it is taken out
+// once in each life of the agent.
+func (t *target) drainDue(is *drained, a *agentv1.Assignment, pools string) bool {
 	switch {
 	case is == nil:
 		return a.Out || a.OutKey > 0
 	case is.Key != a.OutKey || is.Back == a.Out || !is.Done:
 		return true
 	}
-	return a.Out && is.Pools != pools
+	return a.Out && (is.Pools != pools || !t.drainTold)
 }
 
 // leaveOrEnter asks every pool in its order.

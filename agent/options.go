@@ -55,6 +55,8 @@ type Options struct {
 	// TrafficFiles are the folders in which files of groups may lie that are there while
 	// the host serves.
 	TrafficFiles []string
+	// TrafficPorts are the ports that groups may keep new connections from.
+	TrafficPorts []int
 
 	// Confine is what every hook is not to have.
 	Confine hooks.Confinement

@@ -36,6 +36,7 @@ type target struct {
 	retryAt   time.Time // of staging that failed
 	unbreakAt time.Time // not before, see unbreak
 	drainAt   time.Time // not before, see drain
+	drainTold bool      // the pools were asked in this life
 	// the deployment without a coordinator, or nil
 	local *localRun
 	ran   []hooks.Result                                                       // scripts of the step that is done

@@ -37,6 +37,7 @@ type poolSpec struct {
 	Settle    time.Duration `json:",omitempty"`
 	Block     string        `json:",omitempty"`
 	Allow     string        `json:",omitempty"`
+	Port      int           `json:",omitempty"`
 }
 
 const defaultDrain = time.Minute // and to be admitted, where an assignment does not say
@@ -54,7 +55,7 @@ func trafficOf(t *agentv1.Traffic) *traffic {
 	for _, p := range t.Pools {
 		out.Pools = append(out.Pools, poolSpec{
 			Kind: p.Kind, Balancers: p.Balancers, Backend: p.Backend, Server: p.Server, Path: p.Path,
-			Settle: time.Duration(p.SettleNs), Block: p.Block, Allow: p.Allow,
+			Settle: time.Duration(p.SettleNs), Block: p.Block, Allow: p.Allow, Port: int(p.Port),
 		})
 	}
 	return out
@@ -63,7 +64,7 @@ func trafficOf(t *agentv1.Traffic) *traffic {
 func (p poolSpec) proto() *agentv1.Pool {
 	return &agentv1.Pool{
 		Kind: p.Kind, Balancers: p.Balancers, Backend: p.Backend, Server: p.Server, Path: p.Path,
-		SettleNs: int64(p.Settle), Block: p.Block, Allow: p.Allow,
+		SettleNs: int64(p.Settle), Block: p.Block, Allow: p.Allow, Port: int32(p.Port),
 	}
 }
 
@@ -74,6 +75,8 @@ func (p poolSpec) name() string {
 		return "file " + p.Path
 	case "command":
 		return "command " + p.Block
+	case "nftables":
+		return fmt.Sprintf("nftables %d", p.Port)
 	}
 	return p.Kind + " " + p.Balancers + "/" + p.Backend
 }
@@ -171,7 +174,7 @@ func (t *target) movePool(ctx context.Context, s task.Step, tr traffic, p poolSp
 	if out {
 		limit = tr.Drain
 	}
-	byHost := p.Kind == "file" || p.Kind == "command"
+	byHost := p.Kind == "file" || p.Kind == "command" || p.Kind == "nftables"
 	switch {
 	case !byHost && out:
 		if err := t.noteOutage(outage{Spec: p}); err != nil {
@@ -184,7 +187,7 @@ func (t *target) movePool(ctx context.Context, s task.Step, tr traffic, p poolSp
 		}
 		return t.endOutage(p)
 	case out:
-		return t.leavePool(ctx, p, limit)
+		return t.leavePool(ctx, p, tr, say)
 	case s.Rollback && t.outage(p) == nil:
 		return nil // it was not taken out
 	}
@@ -223,10 +226,11 @@ func (t *target) endOutage(p poolSpec) error {
 
 // leavePool takes the host out of a pool that it drives itself. That it does is on
 // disk before, with how the pool was found, once it is sure that it may.
-func (t *target) leavePool(ctx context.Context, p poolSpec, limit time.Duration) error {
+func (t *target) leavePool(ctx context.Context, p poolSpec, tr traffic, say func(string)) error {
 	note := outage{Spec: p}
 	var act func() error
-	if p.Kind == "file" {
+	switch p.Kind {
+	case "file":
 		f, err := pool.Within(t.o.TrafficFiles, p.Path)
 		if err != nil {
 			return err
@@ -238,12 +242,18 @@ func (t *target) leavePool(ctx context.Context, p poolSpec, limit time.Duration)
 		}
 		note.Absent = !found && t.base.Running != ""
 		act = func() error { return f.Block(ctx) }
-	} else {
+	case "nftables":
+		port, err := t.poolPort(p)
+		if err != nil {
+			return err
+		}
+		act = func() error { return t.closePort(ctx, port, tr, say) }
+	default:
 		argv, err := t.poolCommand(p.Block)
 		if err != nil {
 			return err
 		}
-		act = func() error { return t.runPoolCommand(ctx, p.Block, argv, limit) }
+		act = func() error { return t.runPoolCommand(ctx, p.Block, argv, tr.Drain) }
 	}
 	if err := t.noteOutage(note); err != nil {
 		return err
@@ -253,7 +263,8 @@ func (t *target) leavePool(ctx context.Context, p poolSpec, limit time.Duration)
 
 // enterPool puts the host back.
 func (t *target) enterPool(ctx context.Context, p poolSpec, limit time.Duration) error {
-	if p.Kind == "file" {
+	switch p.Kind {
+	case "file":
 		f, err := pool.Within(t.o.TrafficFiles, p.Path)
 		if err != nil {
 			return err
@@ -263,7 +274,15 @@ func (t *target) enterPool(ctx context.Context, p poolSpec, limit time.Duration)
 		} else if err := f.Allow(); err != nil {
 			return err
 		}
-	} else {
+	case "nftables":
+		port, err := t.poolPort(p)
+		if err != nil {
+			return err
+		}
+		if err := port.Open(ctx); err != nil {
+			return err
+		}
+	default:
 		argv, err := t.poolCommand(p.Allow)
 		if err != nil {
 			return err
@@ -273,6 +292,36 @@ func (t *target) enterPool(ctx context.Context, p poolSpec, limit time.Duration)
 		}
 	}
 	return t.endOutage(p)
+}
+
+// poolPort is the port of a pool, if the machine's owner lets groups close it.
+func (t *target) poolPort(p poolSpec) (pool.Port, error) {
+	if !slices.Contains(t.o.TrafficPorts, p.Port) {
+		return pool.Port{}, fmt.Errorf("port %d is not among trafficPorts of this host's agent.yaml", p.Port)
+	}
+	return pool.Port{Number: p.Port}, nil
+}
+
+// closePort keeps new connections out and waits for the others to end.
+func (t *target) closePort(ctx context.Context, port pool.Port, tr traffic, say func(string)) error {
+	if err := port.Close(ctx); err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, tr.Drain)
+	defer cancel()
+	left, err := port.Drained(limited, say)
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case left > 0 && tr.DrainFails:
+		return fmt.Errorf("%d connections are left after the time for draining, %s", left, tr.Drain)
+	case left > 0:
+		t.o.Log.Warn("connections are left after the time for draining; it goes on without them", "app", t.app,
+			"port", port.Number, "connections", left)
+	}
+	return nil
 }
 
 func (t *target) poolCommand(name string) (pool.Command, error) {

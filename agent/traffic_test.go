@@ -66,6 +66,12 @@ func TestTrafficOfTheHostItself(t *testing.T) {
 			t.Errorf("%s, %s: %v", path, block, r.Failure)
 		}
 	}
+	r := w.result(w.grant(w.push("v4 port", scripts), func(a *agentv1.Assignment) {
+		a.Traffic = &agentv1.Traffic{Pools: []*agentv1.Pool{{Kind: "nftables", Port: 22}}}
+	}), agentv1.Result_RESULT_FAILED)
+	if !strings.Contains(r.Failure.GetMessage(), "port 22 is not among trafficPorts of this host's agent.yaml") {
+		t.Errorf("a port of the machine's owner: %v", r.Failure)
+	}
 	if _, err := os.Stat("/etc/hostname"); err != nil {
 		t.Error(err)
 	}

@@ -292,8 +292,10 @@ func TestComparisonsOfADeployment(t *testing.T) {
 	c, _ := deploy.Builtin("all-at-once")
 	c.Metrics = []deploy.Metric{{Name: "errors", Total: "t", Bad: "b"}}
 	c.Gates = []deploy.Gate{
-		{Name: "wave", Compare: compare}, {Name: "zone", Scope: deploy.ScopeZone, Compare: compare},
-		{Name: "host", Scope: deploy.ScopeHost, Compare: compare}, {Name: "query", Query: &deploy.QueryGate{Query: "q"}},
+		{Name: "wave", Compare: compare},
+		{Name: "zone", Scope: deploy.ScopeZone, Compare: compare},
+		{Name: "host", Scope: deploy.ScopeHost, Compare: compare},
+		{Name: "query", Query: &deploy.QueryGate{Query: "q"}},
 	}
 	c.Waves = []deploy.WaveSpec{
 		{Name: "first", Kind: "count", Size: deploy.Count(1), Gates: []string{"wave", "query"}},

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -24,9 +25,10 @@ const (
 
 // Kinds of pools.
 const (
-	PoolHAProxy = "haproxy"
-	PoolFile    = "file"
-	PoolCommand = "command"
+	PoolHAProxy  = "haproxy"
+	PoolFile     = "file"
+	PoolCommand  = "command"
+	PoolNftables = "nftables"
 )
 
 // Pool is a place that sends traffic to hosts. Texts of one that was not rendered for
@@ -41,6 +43,8 @@ type Pool struct {
 	Path string `json:"path,omitempty"` // file: it is there while the host serves
 	// Settle is how long whoever looks at a file takes to notice.
 	Settle time.Duration `json:"settle,omitempty"`
+
+	Port int `json:"port,omitempty"` // nftables: of the host, TCP
 
 	Block string `json:"block,omitempty"` // command: named in the agent's file
 	Allow string `json:"allow,omitempty"`
@@ -80,6 +84,8 @@ func (p Pool) Name() string {
 		return p.Kind + " " + p.Balancers + "/" + p.Backend
 	case PoolFile:
 		return p.Kind + " " + p.Path
+	case PoolNftables:
+		return fmt.Sprintf("%s %d", p.Kind, p.Port)
 	}
 	return p.Kind + " " + p.Block
 }
@@ -171,5 +177,5 @@ func (s *State) foundFirst(e TrafficSet) []string {
 // Same reports whether both are one member of one place.
 func (p Pool) Same(q Pool) bool {
 	return p.Kind == q.Kind && p.Balancers == q.Balancers && p.Backend == q.Backend && p.Server == q.Server &&
-		p.Path == q.Path && p.Block == q.Block
+		p.Path == q.Path && p.Block == q.Block && p.Port == q.Port
 }

@@ -56,6 +56,7 @@ type settings struct {
 
 	TrafficCommands map[string][]string `yaml:"trafficCommands"`
 	TrafficFiles    []string            `yaml:"trafficFiles"`
+	TrafficPorts    []int               `yaml:"trafficPorts" min:"1" max:"65535"`
 }
 
 func defaults() settings {
@@ -74,6 +75,7 @@ func (s settings) options() (agent.Options, error) {
 		Name: s.Name, Zone: s.Zone, Region: s.Region, Labels: s.Labels, Root: s.Root, InstallRoot: s.InstallRoot,
 		Env:          s.Env,
 		Applications: s.Applications, RunAs: s.RunAs, TrafficCommands: s.TrafficCommands, TrafficFiles: s.TrafficFiles,
+		TrafficPorts: s.TrafficPorts,
 		Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
 		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,

@@ -94,7 +94,7 @@ func encode(x deploy.Assignment) *agentv1.Assignment {
 		for _, p := range t.Pools {
 			out.Traffic.Pools = append(out.Traffic.Pools, &agentv1.Pool{
 				Kind: p.Kind, Balancers: p.Balancers, Backend: p.Backend, Server: p.Server, Path: p.Path, Block: p.Block,
-				Allow: p.Allow, SettleNs: int64(p.Settle),
+				Allow: p.Allow, SettleNs: int64(p.Settle), Port: int32(p.Port),
 			})
 		}
 	}

@@ -29,7 +29,7 @@ func decodeTraffic(t *statev1.Traffic) *deploy.Traffic {
 func encodePool(p deploy.Pool) *statev1.Pool {
 	return &statev1.Pool{
 		Kind: p.Kind, Balancers: p.Balancers, Backend: p.Backend, Server: p.Server, Path: p.Path, Block: p.Block,
-		Allow: p.Allow, SettleNs: int64(p.Settle),
+		Allow: p.Allow, SettleNs: int64(p.Settle), Port: int32(p.Port),
 	}
 }
 
@@ -37,5 +37,6 @@ func decodePool(p *statev1.Pool) deploy.Pool {
 	return deploy.Pool{
 		Kind: p.GetKind(), Balancers: p.GetBalancers(), Backend: p.GetBackend(), Server: p.GetServer(), Path: p.GetPath(),
 		Block: p.GetBlock(), Allow: p.GetAllow(), Settle: time.Duration(p.GetSettleNs()),
+		Port: int(p.GetPort()),
 	}
 }

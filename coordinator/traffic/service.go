@@ -140,6 +140,7 @@ func decode(p *agentv1.Pool) deploy.Pool {
 	return deploy.Pool{
 		Kind: p.GetKind(), Balancers: p.GetBalancers(), Backend: p.GetBackend(), Server: p.GetServer(), Path: p.GetPath(),
 		Block: p.GetBlock(), Allow: p.GetAllow(), Settle: time.Duration(p.GetSettleNs()),
+		Port: int(p.GetPort()),
 	}
 }
 

@@ -13,10 +13,11 @@ import (
 
 // poolFile is one pool of a group: exactly one of its keys is there.
 type poolFile struct {
-	HAProxy *haproxyFile  `yaml:"haproxy"`
-	File    *fileFile     `yaml:"file"`
-	Command *exchangeFile `yaml:"command"`
-	_       struct{}      `later:"nginx nftables elbv2 route53"`
+	HAProxy  *haproxyFile  `yaml:"haproxy"`
+	File     *fileFile     `yaml:"file"`
+	Command  *exchangeFile `yaml:"command"`
+	Nftables *portFile     `yaml:"nftables"`
+	_        struct{}      `later:"nginx elbv2 route53"`
 }
 
 type haproxyFile struct {
@@ -28,6 +29,10 @@ type haproxyFile struct {
 type fileFile struct {
 	Path   string        `yaml:"path,required"`
 	Settle time.Duration `yaml:"settle"`
+}
+
+type portFile struct {
+	Port int `yaml:"port,required" min:"1" max:"65535"`
 }
 
 type exchangeFile struct {
@@ -107,8 +112,12 @@ func (p *parser) pool(at string, f poolFile) (out deploy.Pool) {
 		p.word(at+".command.block", c.Block)
 		p.word(at+".command.allow", c.Allow)
 	}
+	if f.Nftables != nil {
+		n++
+		out = deploy.Pool{Kind: deploy.PoolNftables, Port: f.Nftables.Port}
+	}
 	if n != 1 && p.doc.Clean(at) {
-		p.doc.Errorf(at, "names %d pools; give exactly one of haproxy, file and command", n)
+		p.doc.Errorf(at, "names %d pools; give exactly one of haproxy, file, nftables and command", n)
 	}
 	return out
 }

@@ -3062,6 +3062,7 @@ type Pool struct {
 	Block         string                 `protobuf:"bytes,6,opt,name=block,proto3" json:"block,omitempty"`
 	Allow         string                 `protobuf:"bytes,7,opt,name=allow,proto3" json:"allow,omitempty"`
 	SettleNs      int64                  `protobuf:"varint,8,opt,name=settle_ns,json=settleNs,proto3" json:"settle_ns,omitempty"`
+	Port          int32                  `protobuf:"varint,9,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3148,6 +3149,13 @@ func (x *Pool) GetAllow() string {
 func (x *Pool) GetSettleNs() int64 {
 	if x != nil {
 		return x.SettleNs
+	}
+	return 0
+}
+
+func (x *Pool) GetPort() int32 {
+	if x != nil {
+		return x.Port
 	}
 	return 0
 }
@@ -8921,7 +8929,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\bdrain_ns\x18\x02 \x01(\x03R\adrainNs\x12\x19\n" +
 	"\badmit_ns\x18\x03 \x01(\x03R\aadmitNs\x12\x1f\n" +
 	"\vdrain_fails\x18\x04 \x01(\bR\n" +
-	"drainFails\"\xc7\x01\n" +
+	"drainFails\"\xdb\x01\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tbalancers\x18\x02 \x01(\tR\tbalancers\x12\x18\n" +
@@ -8930,7 +8938,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04path\x18\x05 \x01(\tR\x04path\x12\x14\n" +
 	"\x05block\x18\x06 \x01(\tR\x05block\x12\x14\n" +
 	"\x05allow\x18\a \x01(\tR\x05allow\x12\x1b\n" +
-	"\tsettle_ns\x18\b \x01(\x03R\bsettleNs\"\x8e\x01\n" +
+	"\tsettle_ns\x18\b \x01(\x03R\bsettleNs\x12\x12\n" +
+	"\x04port\x18\t \x01(\x05R\x04port\"\x8e\x01\n" +
 	"\n" +
 	"TrafficSet\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
