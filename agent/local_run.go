@@ -270,7 +270,7 @@ func (d *localRun) checkSpec(t *target, dir, id string) error {
 	for _, name := range d.o.Events {
 		e, known := hooks.ParseEvent(name)
 		if runs := !known || e.Scriptable() && !e.OfRunningRevision(); runs && len(spec.Hooks[name]) == 0 {
-			d.warn("%s is among the events of the deployment, and %s has no script for it", name, spec.Filename)
+			d.warn("%s", spec.NoScriptFor(name))
 		}
 	}
 	coming := slices.DeleteFunc(slices.Clone(d.events), func(name string) bool {

@@ -39,6 +39,16 @@ func (s *AppSpec) CheckEvents(known []string) error {
 		s.Filename, strings.Join(bad, ", "), strings.Join(known, ", "))
 }
 
+// NoScriptFor says that a deployment states an event for which there is no script; of a
+// name that is no lifecycle event it names the near one.
+func (s *AppSpec) NoScriptFor(event string) string {
+	hint := ""
+	if _, known := ParseEvent(event); !known {
+		hint = didYouMean(event, append(slices.Sorted(maps.Keys(s.Hooks)), EventNames()...))
+	}
+	return fmt.Sprintf("%s is among the events of the deployment, and %s has no script for it%s", event, s.Filename, hint)
+}
+
 // Notices are what deserves a look on this host, beside the Warnings that hold
 // everywhere: users and groups that it does not have, and an SELinux context
 // that it does not set.

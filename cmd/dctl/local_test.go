@@ -141,6 +141,15 @@ func TestMisspeltEvent(t *testing.T) {
 	if got.code != 0 || !strings.Contains(got.out, near) {
 		t.Errorf("local: %+v", got)
 	}
+	whole := writeBundle(t, map[string]string{
+		"appspec.yml": "version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - {location: s.sh}\n",
+		"s.sh":        "#!/bin/sh\n",
+	})
+	got = newCluster(t).call("local", "deploy", "--root", t.TempDir(), "--app", "a", "--group", "g", "--bundle", whole,
+		"--events", "AplicationStart")
+	if got.code != 0 || !strings.Contains(got.out, "no script for it (did you mean ApplicationStart?)") {
+		t.Errorf("local, by events: %+v", got)
+	}
 	got = newCluster(t).call("revisions", "push", dir, "--app", "a", "--rev", "v1")
 	if got.code != 2 || !strings.Contains(got.err, near) {
 		t.Errorf("push: %+v", got)
