@@ -23,8 +23,8 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 	if err := g.admits(e); err != nil {
 		return err
 	}
-	if e.Config.Stage.tastes() && s.Rules < 4 {
-		return refuse(Conflict, "not every coordinator knows warmup and taste; upgrade them all")
+	if s.Rules < 4 && (e.Config.Stage.tastes() || e.Config.Capacity.QuorumGroup != nil) {
+		return refuse(Conflict, "not every coordinator knows warmup, taste and quorumGroup; upgrade them all")
 	}
 	d := &Deployment{
 		ID: e.ID, App: e.App, Group: e.Group, Revision: e.Revision, RevName: e.RevName,
@@ -179,6 +179,7 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout) {
 		g.placeAll(g.target)
 		s.Deployments[d.ID] = d
 		s.open, g.open, g.all = append(s.open, d), append(g.open, d), append(g.all, d)
+		g.findQuorums()
 		for _, t := range g.list { // a new attempt
 			task := d.Tasks[t.Host]
 			if task == nil {
@@ -220,6 +221,7 @@ func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 	isIt := func(o *Deployment) bool { return o == d }
 	s.recount(g, func() {
 		s.open, g.open = slices.DeleteFunc(s.open, isIt), slices.DeleteFunc(g.open, isIt)
+		g.findQuorums()
 		if to == DeploymentStatusStopped || to == DeploymentStatusTakenOver {
 			g.intend(d)
 		}

@@ -7,6 +7,9 @@ func (s *State) groupDefined(e GroupDefined) error {
 	if e.App == "" || e.Group == "" {
 		return refuse(Invalid, "a group needs an application and a name")
 	}
+	if e.Config.Capacity.QuorumGroup != nil && s.Rules < 4 {
+		return refuse(Conflict, "not every coordinator knows quorumGroup; upgrade them all")
+	}
 	g := s.Groups[GroupKey(e.App, e.Group)]
 	before := ""
 	if g != nil {
@@ -18,6 +21,12 @@ func (s *State) groupDefined(e GroupDefined) error {
 		}
 		g.derive(nil)
 		s.addGroup(g)
+	}
+	if !sameQuorum(g.Config.Capacity.QuorumGroup, e.Config.Capacity.QuorumGroup) {
+		s.recount(g, func() {
+			g.Config = e.Config
+			g.findQuorums()
+		})
 	}
 	g.Artifacts, g.Config, g.Traffic, g.Source = e.Artifacts, e.Config, e.Traffic, e.Source
 	g.NextSelector = ""
@@ -33,6 +42,13 @@ func (s *State) groupDefined(e GroupDefined) error {
 	g.DefinedAt = s.Wall
 	s.reassignGroup(e.App, e.Group)
 	return nil
+}
+
+func sameQuorum(a, b *QuorumGroup) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
 }
 
 func (s *State) groupDeleted(e GroupDeleted) error {
@@ -160,12 +176,17 @@ func (s *State) hostEnrolled(e HostEnrolled) error {
 		h.Name = e.Name
 		s.called(h)
 	}
+	for _, t := range sorted(h.Targets) { // they are counted by zone and labels
+		s.remove(t)
+	}
+	h.Labels = e.Labels
 	for _, t := range sorted(h.Targets) {
-		s.update(t, func() { t.Zone = e.Zone })
+		t.Zone = e.Zone
+		s.add(t)
 	}
 	s.moved(h.ID, "")
 	s.touch(h)
-	h.Name, h.Zone, h.Region, h.Labels, h.Version = e.Name, e.Zone, e.Region, e.Labels, e.Version
+	h.Name, h.Zone, h.Region, h.Version = e.Name, e.Zone, e.Region, e.Version
 	h.Says, h.Approved = e.Says, e.Approved
 	return nil
 }

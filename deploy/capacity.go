@@ -1,6 +1,9 @@
 package deploy
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // floor returns the floor of a domain with n registered targets, and whether
 // it had to be relaxed. A count is never relaxed, nor is anything in a
@@ -75,7 +78,61 @@ func (l *ledger) admit(t *Target, x terms) (Permit, error) {
 			return PermitNone, &floorError{Zone: f.Zone, Serving: s, Min: f.Min}
 		}
 	}
+	if len(x.floors) > 0 { // else the policy ignores them
+		if err := l.quorum(t); err != nil {
+			return PermitNone, err
+		}
+	}
 	return PermitNormal, nil
+}
+
+// quorum tests the floor of everybody who has the target's value of a label.
+func (l *ledger) quorum(t *Target) error {
+	for _, q := range l.g.quorums {
+		key := q.domain(t.host)
+		if key == "" {
+			continue
+		}
+		u := l.g.usage(key)
+		s, least := u.serving-l.disabled[key]+count(t.aside()), u.registered-q.MaxDown
+		if s-1 < least {
+			return &floorError{Label: q.Label + "=" + t.host.Labels[q.Label], Serving: s, Min: least}
+		}
+	}
+	return nil
+}
+
+// domain is the key of the usage of whom the host shares the label's value with; "" for
+// a host without it. No zone is called so.
+func (q QuorumGroup) domain(h *Host) string {
+	v := h.Labels[q.Label]
+	if v == "" {
+		return ""
+	}
+	return "\x00" + q.Label + "=" + v
+}
+
+// findQuorums derives what quorum groups bind work in the group: those of every live
+// deployment, of none the group's own. It runs while nothing is counted.
+func (g *Group) findQuorums() {
+	g.quorums = nil
+	add := func(q *QuorumGroup) {
+		if q == nil {
+			return
+		}
+		i := slices.IndexFunc(g.quorums, func(o QuorumGroup) bool { return o.Label == q.Label })
+		if i < 0 {
+			g.quorums = append(g.quorums, *q)
+		} else {
+			g.quorums[i].MaxDown = min(g.quorums[i].MaxDown, q.MaxDown)
+		}
+	}
+	for _, d := range g.open {
+		add(d.Config.Capacity.QuorumGroup)
+	}
+	if len(g.open) == 0 {
+		add(g.Config.Capacity.QuorumGroup)
+	}
 }
 
 // take books a grant that admit allowed.
@@ -87,6 +144,11 @@ func (l *ledger) take(t *Target, kind Permit, x terms) {
 		}
 		if t.Zone == "" {
 			break
+		}
+	}
+	for _, q := range l.g.quorums {
+		if key := q.domain(t.host); key != "" && kind == PermitNormal && t.Serving() {
+			l.disabled[key]++
 		}
 	}
 	l.hosts[t.Host] = l.hosts[t.Host] || x.exclusive
@@ -134,13 +196,17 @@ func (l *ledger) mutex(t *Target, x terms) error {
 // floorError says that a grant would break a floor.
 type floorError struct {
 	Zone         string
+	Label        string // key=value of a quorum group
 	Serving, Min int
 }
 
 func (e *floorError) Error() string {
 	where := "the group"
-	if e.Zone != "" {
+	switch {
+	case e.Zone != "":
 		where = "zone " + e.Zone
+	case e.Label != "":
+		where = e.Label
 	}
 	return fmt.Sprintf("%s serves with %d, the floor is %d", where, e.Serving, e.Min)
 }

@@ -302,6 +302,14 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 				return fmt.Errorf("I2: %s was granted a permit for %s while %s has one", item.Host, app, other)
 			}
 		}
+		for _, item := range e.Items {
+			if t := s.Target(item.Host, app); t != nil && t.Permit == PermitNormal && t.Gen == item.Gen &&
+				!had[item.Host] && len(e.Floors) > 0 {
+				if err := s.checkQuorum(g, t); err != nil {
+					return err
+				}
+			}
+		}
 		for _, f := range e.Floors {
 			if d := after[f.Zone]; d != nil && normal[f.Zone] && d.serving < f.Min {
 				return fmt.Errorf("I1: grants in zone %q of %s leave %d of %d serving, the floor is %d", f.Zone,
@@ -364,6 +372,21 @@ func (s *State) judgedOrMeant(d *Deployment, j int) bool {
 	return p.tasks[TaskGone] == p.total() || d.promoted(w.Name, holdTargets) || d.leftOutByName(j) ||
 		w.LeftTo != "" ||
 		p.tasks[TaskSettled] > 0
+}
+
+// checkQuorum is I1 for who has one value of a label, counted by hand.
+func (s *State) checkQuorum(g *Group, of *Target) error {
+	for _, q := range g.quorums {
+		v, down := of.host.Labels[q.Label], 0
+		for _, t := range g.list {
+			down += count(v != "" && t.host.Labels[q.Label] == v && t.EverHealthy && !t.Serving())
+		}
+		if down > q.MaxDown {
+			return fmt.Errorf("I1: with a permit of %s %d hosts of %s=%s are down, %d may be", of.Host, down, q.Label,
+				v, q.MaxDown)
+		}
+	}
+	return nil
 }
 
 // takesBack reports whether a permit of the host is for a way back.

@@ -78,6 +78,15 @@ type Capacity struct {
 	MaxConcurrent     Share  `json:"max_concurrent"`                 // permits outstanding, rounded down, at least 1
 	MaxZones          int    `json:"max_zones,omitempty"`            // zones with outstanding permits; 0 is no limit
 	SharedHost        bool   `json:"shared_host,omitempty"`          // perHost: shared
+	// QuorumGroup keeps hosts that hold the same data from being down together.
+	QuorumGroup *QuorumGroup `json:"quorum_group,omitempty"`
+}
+
+// QuorumGroup is a floor in each set of hosts that have one value of a label, such as the
+// replicas of a shard. A host without the label is in none.
+type QuorumGroup struct {
+	Label   string `json:"label"`
+	MaxDown int    `json:"max_down"` // of the hosts of a value that have ever been healthy
 }
 
 // Stage says when bundles are fetched and what must be fetched before the first

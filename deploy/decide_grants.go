@@ -136,7 +136,7 @@ func (g *granting) try(t *Target) bool {
 	kind, err := g.led.admit(t, g.x)
 	if err != nil {
 		var floor *floorError
-		full := errors.As(err, &floor) && floor.Zone == ""
+		full := errors.As(err, &floor) && floor.Zone == "" && floor.Label == ""
 		return !full && g.led.g.usage("").permits+g.led.taken[""] < g.x.concurrent
 	}
 	g.led.take(t, kind, g.x)

@@ -133,6 +133,9 @@ func (s *State) DrainHold(h *Host) string {
 				return fmt.Sprintf("%d hosts serve %s, the floor is %d", u.serving, where, f.Min)
 			}
 		}
+		if err := s.ledger(t.group, nil).quorum(t); err != nil {
+			return t.group.Key() + ": " + err.Error()
+		}
 	}
 	return ""
 }

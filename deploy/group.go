@@ -30,9 +30,10 @@ type Group struct {
 	// NextSelector takes the place of Selector once no deployment is in flight.
 	NextSelector string `json:"next_selector,omitempty"`
 
-	use        map[string]*usage   // by zone, "" the whole group; derived
+	use        map[string]*usage   // by zone, "" the whole group, or QuorumGroup.domain; derived
 	all        []*Deployment       // oldest first; derived
 	open       []*Deployment       // of these, not terminal; derived
+	quorums    []QuorumGroup       // that bind work now, see findQuorums; derived
 	good       []Digest            // of each wave of the layout, see goodIn; derived, nil when it must be found anew
 	behind     map[string]struct{} // hosts that may need a catch-up; derived
 	catchingUp map[string]struct{} // hosts whose open generation is a catch-up; derived
@@ -72,6 +73,7 @@ func (g *Group) derive(all []*Deployment) {
 			g.open = append(g.open, d)
 		}
 	}
+	g.findQuorums()
 }
 
 // placeAll gives every target that the layout holds its place.
@@ -242,14 +244,15 @@ func (g *Group) stagesNext() bool {
 func (g *Group) Zones() []string {
 	var out []string
 	for z, u := range sorted(g.use) {
-		if z != "" && u.members > 0 {
+		if z != "" && z[0] != 0 && u.members > 0 { // see QuorumGroup.domain
 			out = append(out, z)
 		}
 	}
 	return out
 }
 
-// usage counts one domain of a group: the group itself, or one of its zones.
+// usage counts one domain of a group: the group itself, one of its zones, or who has one
+// value of the label of a quorum group.
 type usage struct {
 	members    int // targets
 	registered int // N: targets that have ever been healthy

@@ -383,7 +383,8 @@ func (s *State) grantHold(d *Deployment, i int) string {
 		set.each(func(j int) bool {
 			if t := s.Target(w.Hosts[j], d.App); text == "" && t.canAct() {
 				var floor *floorError
-				if _, err := s.ledger(g, nil).admit(t, x); err != nil && !errors.As(err, &floor) {
+				if _, err := s.ledger(g, nil).admit(t, x); err != nil &&
+					(!errors.As(err, &floor) || floor.Label != "") {
 					text = w.Name + ": " + err.Error()
 				}
 			}

@@ -111,6 +111,7 @@ func (p *progress) open() int {
 // that exactly that is taken away again whatever changed meanwhile.
 type counted struct {
 	zone       string
+	domains    []string // of quorum groups
 	registered bool
 	serving    bool
 	unhealthy  bool
@@ -164,7 +165,12 @@ func (s *State) add(t *Target) {
 	}
 	c.zone, c.registered, c.serving = t.Zone, t.EverHealthy, t.Serving()
 	c.unhealthy, c.permit = t.Health == HealthUnhealthy, t.Permit != PermitNone && t.CatchUp != CatchUpBirth
-	c.n, c.more = 0, nil
+	c.n, c.more, c.domains = 0, nil, nil
+	for _, q := range g.quorums {
+		if key := q.domain(t.host); key != "" {
+			c.domains = append(c.domains, key)
+		}
+	}
 	for _, d := range g.open {
 		if task := d.Tasks[t.Host]; task != nil && !task.gone() {
 			one := d.contribution(t, task)
@@ -221,8 +227,13 @@ func (g *Group) tally(c *counted, by int) {
 		u.unhealthy += by * count(c.unhealthy)
 		u.permits += by * count(c.permit)
 		if c.zone == "" {
-			return
+			break
 		}
+	}
+	for _, key := range c.domains {
+		u := g.usage(key)
+		u.registered += by * count(c.registered)
+		u.serving += by * count(c.serving)
 	}
 }
 

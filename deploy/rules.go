@@ -15,7 +15,8 @@ package deploy
 //	3  snapshots are written in parts; a group that is defined anew has no past;
 //	   revisions can be pruned
 //	4  a host runs scripts of a staged revision before it gets a permit; hosts can be
-//	   drained; an answer about staging counts for its own question
+//	   drained; quorum groups bind permits; an answer about staging counts for its own
+//	   question
 const RulesKnown = 4
 
 func (s *State) rulesRaised(e RulesRaised) error {

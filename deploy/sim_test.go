@@ -167,11 +167,14 @@ func run(seed uint64) tally {
 	}
 	zones := 1 + r.IntN(4)
 	for i := range n {
-		w.AddHost(fmt.Sprintf("h%d", i+1), fmt.Sprintf("z%d", i%zones), nil)
+		w.AddHost(fmt.Sprintf("h%d", i+1), fmt.Sprintf("z%d", i%zones), shard(i))
 	}
 	c := randomConfig(r)
 	if w.State.Rules >= 4 && r.IntN(3) == 0 {
 		c.Stage.Taste = &deploy.StageScript{Script: "taste.sh"}
+	}
+	if w.State.Rules >= 4 && r.IntN(4) == 0 {
+		c.Capacity.QuorumGroup = &deploy.QuorumGroup{Label: "shard", MaxDown: 1 + r.IntN(2)}
 	}
 	w.Define("www", "prod", c)
 	out := tally{ends: map[deploy.DeploymentStatus]int{}}
@@ -344,7 +347,7 @@ func (s *workload) step() {
 
 func (s *workload) join(zone string) {
 	s.hosts++
-	s.w.AddHost(fmt.Sprintf("h%d", s.hosts), zone, nil)
+	s.w.AddHost(fmt.Sprintf("h%d", s.hosts), zone, shard(s.hosts))
 	s.did("join", nil)
 }
 
@@ -481,6 +484,14 @@ func converged(w *sim.World) error {
 		}
 	}
 	return nil
+}
+
+// shard puts hosts into pairs, and every fifth into none.
+func shard(i int) map[string]string {
+	if i%5 == 4 {
+		return nil
+	}
+	return map[string]string{"shard": fmt.Sprint(i / 2)}
 }
 
 func randomConfig(r *rand.Rand) deploy.Config {

@@ -14,7 +14,7 @@ import (
 // field as deploy.yaml does.
 func (c *Config) Validate() (path string, err error) {
 	for _, check := range []func() (string, error){
-		c.validWaves, c.validMetrics, c.validGates, c.validUses, c.validBakes, c.validStage, c.validFailures,
+		c.validWaves, c.validMetrics, c.validGates, c.validUses, c.validBakes, c.validStage, c.validQuorum, c.validFailures,
 		c.validLimits, c.validTimes,
 	} {
 		if path, err := check(); err != nil {
@@ -337,6 +337,19 @@ func (c *Config) validStage() (string, error) {
 		return wrong("stage.quorum", "a quorum is what a barrier waits for; add stage.barrier: wave or deployment")
 	}
 	return c.validTastes()
+}
+
+func (c *Config) validQuorum() (string, error) {
+	switch q := c.Capacity.QuorumGroup; {
+	case q == nil:
+	case q.Label == "":
+		return wrong("capacity.quorumGroup.label", "names no label; write for instance shard")
+	case q.MaxDown < 1:
+		return wrong("capacity.quorumGroup.maxDown",
+			"with %d no host with the label could ever leave service; use at least 1",
+			q.MaxDown)
+	}
+	return "", nil
 }
 
 func (c *Config) validTastes() (string, error) {

@@ -26,6 +26,20 @@ func decodeOptionalShare(s *statev1.Share) *deploy.Share {
 	return &out
 }
 
+func encodeQuorum(q *deploy.QuorumGroup) *statev1.QuorumGroup {
+	if q == nil {
+		return nil
+	}
+	return &statev1.QuorumGroup{Label: q.Label, MaxDown: int64(q.MaxDown)}
+}
+
+func decodeQuorum(m *statev1.QuorumGroup) *deploy.QuorumGroup {
+	if m == nil {
+		return nil
+	}
+	return &deploy.QuorumGroup{Label: m.Label, MaxDown: int(m.MaxDown)}
+}
+
 func encodeStageScript(s *deploy.StageScript) *statev1.StageScript {
 	if s == nil {
 		return nil
@@ -48,6 +62,7 @@ func encodeConfig(c *deploy.Config) *statev1.Config {
 			MinHealthyPerZone: encodeShare(c.Capacity.MinHealthyPerZone),
 			SmallFleet:        c.Capacity.SmallFleet, MaxConcurrent: encodeShare(&c.Capacity.MaxConcurrent),
 			MaxZones: int64(c.Capacity.MaxZones), SharedHost: c.Capacity.SharedHost,
+			QuorumGroup: encodeQuorum(c.Capacity.QuorumGroup),
 		},
 		Stage: &statev1.Stage{
 			Prefetch: c.Stage.Prefetch, Bandwidth: c.Stage.Bandwidth, Barrier: c.Stage.Barrier,
@@ -84,6 +99,7 @@ func decodeConfig(m *statev1.Config) deploy.Config {
 			MinHealthyPerZone: decodeOptionalShare(capacity.GetMinHealthyPerZone()),
 			SmallFleet:        capacity.GetSmallFleet(), MaxConcurrent: decodeShare(capacity.GetMaxConcurrent()),
 			MaxZones: int(capacity.GetMaxZones()), SharedHost: capacity.GetSharedHost(),
+			QuorumGroup: decodeQuorum(capacity.GetQuorumGroup()),
 		},
 		Stage: deploy.Stage{
 			Prefetch: m.Stage.GetPrefetch(), Bandwidth: m.Stage.GetBandwidth(), Barrier: m.Stage.GetBarrier(),

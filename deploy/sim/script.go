@@ -49,7 +49,7 @@ func NewSession(seed uint64) *Session {
 
 // Do runs one command and returns what it printed.
 //
-//	hosts n=6 zones=a,b,c          enrol hosts h1..h6, zones in turn
+//	hosts n=6 zones=a,b,c          enrol hosts h1..h6, zones in turn; shards=1,2 as well
 //	join host=h7 zone=a            a new host; leave host=h7 ends it gracefully
 //	group min=66% concurrent=1 ... with one wave a line: "rest:remainder,bake=1m"
 //	deploy rev=v1 id=d1            create a deployment; fixes=, skip=, keep=, pre=, preempt, redeploy, inflight=, queue=;
@@ -236,6 +236,9 @@ func (s *Session) hosts(args Args) error {
 		labels := map[string]string{}
 		if args["canary"] == fmt.Sprintf("h%d", i+1) {
 			labels["canary"] = "yes"
+		}
+		if shards := args.list("shards"); len(shards) > 0 { // every host in one, in turn
+			labels["shard"] = shards[i%len(shards)]
 		}
 		s.World.AddHost(fmt.Sprintf("h%d", i+1), zones[i%len(zones)], labels)
 	}

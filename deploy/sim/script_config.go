@@ -81,6 +81,9 @@ func (p *parser) policy(c *deploy.Config) {
 	if v := args["barrier"]; v != "" {
 		c.Stage.Barrier = v
 	}
+	if v := args["quorum-group"]; v != "" {
+		c.Capacity.QuorumGroup = &deploy.QuorumGroup{Label: v, MaxDown: 1}
+	}
 	if v := args["taste"]; v != "" {
 		c.Stage.Taste = &deploy.StageScript{Script: v}
 	}

@@ -68,6 +68,9 @@ func (p *parser) capacity(path string, c *deploy.Capacity, f *capacityFile) {
 	c.MaxConcurrent = shareOr(f.MaxConcurrent, c.MaxConcurrent)
 	c.MaxZones = zonesOr(f.MaxZones, c.MaxZones)
 	c.SharedHost = f.PerHost == "shared"
+	if q := f.QuorumGroup; q != nil {
+		c.QuorumGroup = &deploy.QuorumGroup{Label: q.Label, MaxDown: q.MaxDown}
+	}
 	p.floor(path+".minHealthy", c.MinHealthy, c.SmallFleet)
 	if c.MinHealthyPerZone != nil {
 		p.floor(path+".minHealthyPerZone", *c.MinHealthyPerZone, c.SmallFleet)

@@ -52,6 +52,12 @@ type capacityFile struct {
 	MaxConcurrent     *config.Share `yaml:"maxConcurrent"`
 	MaxZones          *zones        `yaml:"maxZones"`
 	PerHost           string        `yaml:"perHost" enum:"exclusive shared"`
+	QuorumGroup       *quorumFile   `yaml:"quorumGroup"`
+}
+
+type quorumFile struct {
+	Label   string `yaml:"label,required"`
+	MaxDown int    `yaml:"maxDown,required" min:"1" max:"1000"`
 }
 
 type stageFile struct {

@@ -96,6 +96,7 @@ func TestLong(t *testing.T) {
 		Capacity: deploy.Capacity{
 			MinHealthy: deploy.Percent(66), MinHealthyPerZone: &half, SmallFleet: "relax",
 			MaxConcurrent: deploy.Percent(10), MaxZones: 1,
+			QuorumGroup: &deploy.QuorumGroup{Label: "shard", MaxDown: 1},
 		},
 		Stage: deploy.Stage{
 			Prefetch: "fleet", Bandwidth: 200 << 20, Barrier: "wave", Quorum: deploy.Percent(95),

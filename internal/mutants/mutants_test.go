@@ -99,6 +99,14 @@ var table = []mutant{
 		"CompareAlpha + 0*float64(comparisons)", "./deploy", "^TestFalseAlarmsOfAWholeDeployment$",
 	},
 	{
+		"a shard loses two hosts at a time", "deploy/capacity.go", "if s-1 < least {", "if s < least {", "./deploy",
+		"^TestScenario$/^quorum_group.txt$",
+	},
+	{
+		"permits of one fact are not counted to a shard", "deploy/capacity.go", "			l.disabled[key]++", "			_ = key",
+		"./deploy", "^TestScenario$/^quorum_group.txt$",
+	},
+	{
 		"a permit without a taste", "deploy/assign.go", "t.HasStaged(task.goal(d)) && !d.untasted(task)",
 		"t.HasStaged(task.goal(d))", "./deploy", "^TestScenario$/^taste.txt$",
 	},

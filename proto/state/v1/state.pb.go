@@ -1691,6 +1691,58 @@ func (x *Stage) GetTaste() *StageScript {
 	return nil
 }
 
+type QuorumGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Label         string                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
+	MaxDown       int64                  `protobuf:"varint,2,opt,name=max_down,json=maxDown,proto3" json:"max_down,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuorumGroup) Reset() {
+	*x = QuorumGroup{}
+	mi := &file_state_v1_state_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuorumGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuorumGroup) ProtoMessage() {}
+
+func (x *QuorumGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuorumGroup.ProtoReflect.Descriptor instead.
+func (*QuorumGroup) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *QuorumGroup) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *QuorumGroup) GetMaxDown() int64 {
+	if x != nil {
+		return x.MaxDown
+	}
+	return 0
+}
+
 type StageScript struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Script        string                 `protobuf:"bytes,1,opt,name=script,proto3" json:"script,omitempty"`
@@ -1702,7 +1754,7 @@ type StageScript struct {
 
 func (x *StageScript) Reset() {
 	*x = StageScript{}
-	mi := &file_state_v1_state_proto_msgTypes[6]
+	mi := &file_state_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1766,7 @@ func (x *StageScript) String() string {
 func (*StageScript) ProtoMessage() {}
 
 func (x *StageScript) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[6]
+	mi := &file_state_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1779,7 @@ func (x *StageScript) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageScript.ProtoReflect.Descriptor instead.
 func (*StageScript) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StageScript) GetScript() string {
@@ -1763,7 +1815,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_state_v1_state_proto_msgTypes[7]
+	mi := &file_state_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1827,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[7]
+	mi := &file_state_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1840,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Metric) GetName() string {
@@ -1830,7 +1882,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_state_v1_state_proto_msgTypes[8]
+	mi := &file_state_v1_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1894,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[8]
+	mi := &file_state_v1_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1907,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Action) GetDo() string {
@@ -1892,7 +1944,7 @@ type FailureAction struct {
 
 func (x *FailureAction) Reset() {
 	*x = FailureAction{}
-	mi := &file_state_v1_state_proto_msgTypes[9]
+	mi := &file_state_v1_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +1956,7 @@ func (x *FailureAction) String() string {
 func (*FailureAction) ProtoMessage() {}
 
 func (x *FailureAction) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[9]
+	mi := &file_state_v1_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +1969,7 @@ func (x *FailureAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureAction.ProtoReflect.Descriptor instead.
 func (*FailureAction) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FailureAction) GetHost() *Action {
@@ -1965,7 +2017,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_state_v1_state_proto_msgTypes[10]
+	mi := &file_state_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2029,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[10]
+	mi := &file_state_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2042,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Decision) GetTimeout() int64 {
@@ -2018,7 +2070,7 @@ type InFlight struct {
 
 func (x *InFlight) Reset() {
 	*x = InFlight{}
-	mi := &file_state_v1_state_proto_msgTypes[11]
+	mi := &file_state_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2082,7 @@ func (x *InFlight) String() string {
 func (*InFlight) ProtoMessage() {}
 
 func (x *InFlight) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[11]
+	mi := &file_state_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2095,7 @@ func (x *InFlight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InFlight.ProtoReflect.Descriptor instead.
 func (*InFlight) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *InFlight) GetSerial() bool {
@@ -2079,7 +2131,7 @@ type Bake struct {
 
 func (x *Bake) Reset() {
 	*x = Bake{}
-	mi := &file_state_v1_state_proto_msgTypes[12]
+	mi := &file_state_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2143,7 @@ func (x *Bake) String() string {
 func (*Bake) ProtoMessage() {}
 
 func (x *Bake) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[12]
+	mi := &file_state_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2156,7 @@ func (x *Bake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bake.ProtoReflect.Descriptor instead.
 func (*Bake) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Bake) GetMax() int64 {
@@ -2136,13 +2188,14 @@ type Capacity struct {
 	MaxConcurrent     *Share                 `protobuf:"bytes,4,opt,name=max_concurrent,json=maxConcurrent,proto3" json:"max_concurrent,omitempty"`
 	MaxZones          int64                  `protobuf:"varint,5,opt,name=max_zones,json=maxZones,proto3" json:"max_zones,omitempty"`
 	SharedHost        bool                   `protobuf:"varint,6,opt,name=shared_host,json=sharedHost,proto3" json:"shared_host,omitempty"`
+	QuorumGroup       *QuorumGroup           `protobuf:"bytes,7,opt,name=quorum_group,json=quorumGroup,proto3" json:"quorum_group,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Capacity) Reset() {
 	*x = Capacity{}
-	mi := &file_state_v1_state_proto_msgTypes[13]
+	mi := &file_state_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2207,7 @@ func (x *Capacity) String() string {
 func (*Capacity) ProtoMessage() {}
 
 func (x *Capacity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[13]
+	mi := &file_state_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2220,7 @@ func (x *Capacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
 func (*Capacity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Capacity) GetMinHealthy() *Share {
@@ -2212,6 +2265,13 @@ func (x *Capacity) GetSharedHost() bool {
 	return false
 }
 
+func (x *Capacity) GetQuorumGroup() *QuorumGroup {
+	if x != nil {
+		return x.QuorumGroup
+	}
+	return nil
+}
+
 type WaveSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2235,7 +2295,7 @@ type WaveSpec struct {
 
 func (x *WaveSpec) Reset() {
 	*x = WaveSpec{}
-	mi := &file_state_v1_state_proto_msgTypes[14]
+	mi := &file_state_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2307,7 @@ func (x *WaveSpec) String() string {
 func (*WaveSpec) ProtoMessage() {}
 
 func (x *WaveSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[14]
+	mi := &file_state_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2320,7 @@ func (x *WaveSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSpec.ProtoReflect.Descriptor instead.
 func (*WaveSpec) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WaveSpec) GetName() string {
@@ -2394,7 +2454,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_state_v1_state_proto_msgTypes[15]
+	mi := &file_state_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2466,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[15]
+	mi := &file_state_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2479,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Gate) GetName() string {
@@ -2562,7 +2622,7 @@ type QueryGate struct {
 
 func (x *QueryGate) Reset() {
 	*x = QueryGate{}
-	mi := &file_state_v1_state_proto_msgTypes[16]
+	mi := &file_state_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2634,7 @@ func (x *QueryGate) String() string {
 func (*QueryGate) ProtoMessage() {}
 
 func (x *QueryGate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[16]
+	mi := &file_state_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2647,7 @@ func (x *QueryGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryGate.ProtoReflect.Descriptor instead.
 func (*QueryGate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *QueryGate) GetQuery() string {
@@ -2643,7 +2703,7 @@ type CompareGate struct {
 
 func (x *CompareGate) Reset() {
 	*x = CompareGate{}
-	mi := &file_state_v1_state_proto_msgTypes[17]
+	mi := &file_state_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2715,7 @@ func (x *CompareGate) String() string {
 func (*CompareGate) ProtoMessage() {}
 
 func (x *CompareGate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[17]
+	mi := &file_state_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2728,7 @@ func (x *CompareGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareGate.ProtoReflect.Descriptor instead.
 func (*CompareGate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CompareGate) GetMetric() string {
@@ -2703,7 +2763,7 @@ type ApprovalGate struct {
 
 func (x *ApprovalGate) Reset() {
 	*x = ApprovalGate{}
-	mi := &file_state_v1_state_proto_msgTypes[18]
+	mi := &file_state_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2775,7 @@ func (x *ApprovalGate) String() string {
 func (*ApprovalGate) ProtoMessage() {}
 
 func (x *ApprovalGate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[18]
+	mi := &file_state_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2788,7 @@ func (x *ApprovalGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalGate.ProtoReflect.Descriptor instead.
 func (*ApprovalGate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ApprovalGate) GetGroup() string {
@@ -2772,7 +2832,7 @@ type Wave struct {
 
 func (x *Wave) Reset() {
 	*x = Wave{}
-	mi := &file_state_v1_state_proto_msgTypes[19]
+	mi := &file_state_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2784,7 +2844,7 @@ func (x *Wave) String() string {
 func (*Wave) ProtoMessage() {}
 
 func (x *Wave) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[19]
+	mi := &file_state_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2797,7 +2857,7 @@ func (x *Wave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wave.ProtoReflect.Descriptor instead.
 func (*Wave) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Wave) GetName() string {
@@ -2900,7 +2960,7 @@ type GroupDefined struct {
 
 func (x *GroupDefined) Reset() {
 	*x = GroupDefined{}
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2912,7 +2972,7 @@ func (x *GroupDefined) String() string {
 func (*GroupDefined) ProtoMessage() {}
 
 func (x *GroupDefined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +2985,7 @@ func (x *GroupDefined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDefined.ProtoReflect.Descriptor instead.
 func (*GroupDefined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GroupDefined) GetRequest() *Request {
@@ -2996,7 +3056,7 @@ type Traffic struct {
 
 func (x *Traffic) Reset() {
 	*x = Traffic{}
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +3068,7 @@ func (x *Traffic) String() string {
 func (*Traffic) ProtoMessage() {}
 
 func (x *Traffic) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +3081,7 @@ func (x *Traffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
 func (*Traffic) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Traffic) GetPools() []*Pool {
@@ -3069,7 +3129,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3141,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3154,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Pool) GetKind() string {
@@ -3174,7 +3234,7 @@ type TrafficSet struct {
 
 func (x *TrafficSet) Reset() {
 	*x = TrafficSet{}
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3246,7 @@ func (x *TrafficSet) String() string {
 func (*TrafficSet) ProtoMessage() {}
 
 func (x *TrafficSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3259,7 @@ func (x *TrafficSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrafficSet.ProtoReflect.Descriptor instead.
 func (*TrafficSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TrafficSet) GetHost() string {
@@ -3253,7 +3313,7 @@ type HostEnrolled struct {
 
 func (x *HostEnrolled) Reset() {
 	*x = HostEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +3325,7 @@ func (x *HostEnrolled) String() string {
 func (*HostEnrolled) ProtoMessage() {}
 
 func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3338,7 @@ func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEnrolled.ProtoReflect.Descriptor instead.
 func (*HostEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HostEnrolled) GetHost() string {
@@ -3350,7 +3410,7 @@ type Attributes struct {
 
 func (x *Attributes) Reset() {
 	*x = Attributes{}
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3422,7 @@ func (x *Attributes) String() string {
 func (*Attributes) ProtoMessage() {}
 
 func (x *Attributes) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3435,7 @@ func (x *Attributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attributes.ProtoReflect.Descriptor instead.
 func (*Attributes) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Attributes) GetName() string {
@@ -3418,7 +3478,7 @@ type HostLeft struct {
 
 func (x *HostLeft) Reset() {
 	*x = HostLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3430,7 +3490,7 @@ func (x *HostLeft) String() string {
 func (*HostLeft) ProtoMessage() {}
 
 func (x *HostLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3443,7 +3503,7 @@ func (x *HostLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeft.ProtoReflect.Descriptor instead.
 func (*HostLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HostLeft) GetRequest() *Request {
@@ -3486,7 +3546,7 @@ type TargetsJoined struct {
 
 func (x *TargetsJoined) Reset() {
 	*x = TargetsJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3498,7 +3558,7 @@ func (x *TargetsJoined) String() string {
 func (*TargetsJoined) ProtoMessage() {}
 
 func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3571,7 @@ func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsJoined.ProtoReflect.Descriptor instead.
 func (*TargetsJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TargetsJoined) GetApp() string {
@@ -3554,7 +3614,7 @@ type TargetsLeft struct {
 
 func (x *TargetsLeft) Reset() {
 	*x = TargetsLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3566,7 +3626,7 @@ func (x *TargetsLeft) String() string {
 func (*TargetsLeft) ProtoMessage() {}
 
 func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3579,7 +3639,7 @@ func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsLeft.ProtoReflect.Descriptor instead.
 func (*TargetsLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TargetsLeft) GetApp() string {
@@ -3627,7 +3687,7 @@ type RevisionRegistered struct {
 
 func (x *RevisionRegistered) Reset() {
 	*x = RevisionRegistered{}
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3639,7 +3699,7 @@ func (x *RevisionRegistered) String() string {
 func (*RevisionRegistered) ProtoMessage() {}
 
 func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3652,7 +3712,7 @@ func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRegistered.ProtoReflect.Descriptor instead.
 func (*RevisionRegistered) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RevisionRegistered) GetRequest() *Request {
@@ -3746,7 +3806,7 @@ type DeploymentCreated struct {
 
 func (x *DeploymentCreated) Reset() {
 	*x = DeploymentCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3758,7 +3818,7 @@ func (x *DeploymentCreated) String() string {
 func (*DeploymentCreated) ProtoMessage() {}
 
 func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3771,7 +3831,7 @@ func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentCreated.ProtoReflect.Descriptor instead.
 func (*DeploymentCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeploymentCreated) GetRequest() *Request {
@@ -3925,7 +3985,7 @@ type Skip struct {
 
 func (x *Skip) Reset() {
 	*x = Skip{}
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3937,7 +3997,7 @@ func (x *Skip) String() string {
 func (*Skip) ProtoMessage() {}
 
 func (x *Skip) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4010,7 @@ func (x *Skip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skip.ProtoReflect.Descriptor instead.
 func (*Skip) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Skip) GetHost() string {
@@ -3992,7 +4052,7 @@ type RequestMade struct {
 
 func (x *RequestMade) Reset() {
 	*x = RequestMade{}
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4004,7 +4064,7 @@ func (x *RequestMade) String() string {
 func (*RequestMade) ProtoMessage() {}
 
 func (x *RequestMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4017,7 +4077,7 @@ func (x *RequestMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMade.ProtoReflect.Descriptor instead.
 func (*RequestMade) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RequestMade) GetRequest() *Request {
@@ -4099,7 +4159,7 @@ type DeploymentStarted struct {
 
 func (x *DeploymentStarted) Reset() {
 	*x = DeploymentStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4111,7 +4171,7 @@ func (x *DeploymentStarted) String() string {
 func (*DeploymentStarted) ProtoMessage() {}
 
 func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4124,7 +4184,7 @@ func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentStarted.ProtoReflect.Descriptor instead.
 func (*DeploymentStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeploymentStarted) GetDeployment() string {
@@ -4145,7 +4205,7 @@ type WaveStarted struct {
 
 func (x *WaveStarted) Reset() {
 	*x = WaveStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4157,7 +4217,7 @@ func (x *WaveStarted) String() string {
 func (*WaveStarted) ProtoMessage() {}
 
 func (x *WaveStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4170,7 +4230,7 @@ func (x *WaveStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveStarted.ProtoReflect.Descriptor instead.
 func (*WaveStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WaveStarted) GetDeployment() string {
@@ -4204,7 +4264,7 @@ type Floor struct {
 
 func (x *Floor) Reset() {
 	*x = Floor{}
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4276,7 @@ func (x *Floor) String() string {
 func (*Floor) ProtoMessage() {}
 
 func (x *Floor) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4289,7 @@ func (x *Floor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Floor.ProtoReflect.Descriptor instead.
 func (*Floor) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Floor) GetZone() string {
@@ -4258,7 +4318,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4270,7 +4330,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4283,7 +4343,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Grant) GetHost() string {
@@ -4332,7 +4392,7 @@ type PermitsGranted struct {
 
 func (x *PermitsGranted) Reset() {
 	*x = PermitsGranted{}
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4344,7 +4404,7 @@ func (x *PermitsGranted) String() string {
 func (*PermitsGranted) ProtoMessage() {}
 
 func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4357,7 +4417,7 @@ func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PermitsGranted.ProtoReflect.Descriptor instead.
 func (*PermitsGranted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PermitsGranted) GetDeployment() string {
@@ -4440,7 +4500,7 @@ type RevertGoal struct {
 
 func (x *RevertGoal) Reset() {
 	*x = RevertGoal{}
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4452,7 +4512,7 @@ func (x *RevertGoal) String() string {
 func (*RevertGoal) ProtoMessage() {}
 
 func (x *RevertGoal) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4465,7 +4525,7 @@ func (x *RevertGoal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertGoal.ProtoReflect.Descriptor instead.
 func (*RevertGoal) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevertGoal) GetHost() string {
@@ -4500,7 +4560,7 @@ type RollbackStarted struct {
 
 func (x *RollbackStarted) Reset() {
 	*x = RollbackStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4512,7 +4572,7 @@ func (x *RollbackStarted) String() string {
 func (*RollbackStarted) ProtoMessage() {}
 
 func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4525,7 +4585,7 @@ func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackStarted.ProtoReflect.Descriptor instead.
 func (*RollbackStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RollbackStarted) GetDeployment() string {
@@ -4608,7 +4668,7 @@ type RevertExtended struct {
 
 func (x *RevertExtended) Reset() {
 	*x = RevertExtended{}
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4620,7 +4680,7 @@ func (x *RevertExtended) String() string {
 func (*RevertExtended) ProtoMessage() {}
 
 func (x *RevertExtended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4633,7 +4693,7 @@ func (x *RevertExtended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertExtended.ProtoReflect.Descriptor instead.
 func (*RevertExtended) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RevertExtended) GetDeployment() string {
@@ -4661,7 +4721,7 @@ type StagingRetried struct {
 
 func (x *StagingRetried) Reset() {
 	*x = StagingRetried{}
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4673,7 +4733,7 @@ func (x *StagingRetried) String() string {
 func (*StagingRetried) ProtoMessage() {}
 
 func (x *StagingRetried) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4686,7 +4746,7 @@ func (x *StagingRetried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagingRetried.ProtoReflect.Descriptor instead.
 func (*StagingRetried) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StagingRetried) GetApp() string {
@@ -4720,7 +4780,7 @@ type TasksReopened struct {
 
 func (x *TasksReopened) Reset() {
 	*x = TasksReopened{}
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4732,7 +4792,7 @@ func (x *TasksReopened) String() string {
 func (*TasksReopened) ProtoMessage() {}
 
 func (x *TasksReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4745,7 +4805,7 @@ func (x *TasksReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksReopened.ProtoReflect.Descriptor instead.
 func (*TasksReopened) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TasksReopened) GetDeployment() string {
@@ -4771,7 +4831,7 @@ type GatesAnswered struct {
 
 func (x *GatesAnswered) Reset() {
 	*x = GatesAnswered{}
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4783,7 +4843,7 @@ func (x *GatesAnswered) String() string {
 func (*GatesAnswered) ProtoMessage() {}
 
 func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4796,7 +4856,7 @@ func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatesAnswered.ProtoReflect.Descriptor instead.
 func (*GatesAnswered) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GatesAnswered) GetDeployment() string {
@@ -4815,7 +4875,7 @@ type RevisionProven struct {
 
 func (x *RevisionProven) Reset() {
 	*x = RevisionProven{}
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4827,7 +4887,7 @@ func (x *RevisionProven) String() string {
 func (*RevisionProven) ProtoMessage() {}
 
 func (x *RevisionProven) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4840,7 +4900,7 @@ func (x *RevisionProven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionProven.ProtoReflect.Descriptor instead.
 func (*RevisionProven) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RevisionProven) GetDeployment() string {
@@ -4863,7 +4923,7 @@ type TaskEnd struct {
 
 func (x *TaskEnd) Reset() {
 	*x = TaskEnd{}
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4875,7 +4935,7 @@ func (x *TaskEnd) String() string {
 func (*TaskEnd) ProtoMessage() {}
 
 func (x *TaskEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4888,7 +4948,7 @@ func (x *TaskEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEnd.ProtoReflect.Descriptor instead.
 func (*TaskEnd) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TaskEnd) GetHost() string {
@@ -4938,7 +4998,7 @@ type TasksEnded struct {
 
 func (x *TasksEnded) Reset() {
 	*x = TasksEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4950,7 +5010,7 @@ func (x *TasksEnded) String() string {
 func (*TasksEnded) ProtoMessage() {}
 
 func (x *TasksEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4963,7 +5023,7 @@ func (x *TasksEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksEnded.ProtoReflect.Descriptor instead.
 func (*TasksEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TasksEnded) GetDeployment() string {
@@ -5004,7 +5064,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5016,7 +5076,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5029,7 +5089,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HostDown) GetHost() string {
@@ -5055,7 +5115,7 @@ type HostsUnreachable struct {
 
 func (x *HostsUnreachable) Reset() {
 	*x = HostsUnreachable{}
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5067,7 +5127,7 @@ func (x *HostsUnreachable) String() string {
 func (*HostsUnreachable) ProtoMessage() {}
 
 func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5080,7 +5140,7 @@ func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsUnreachable.ProtoReflect.Descriptor instead.
 func (*HostsUnreachable) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HostsUnreachable) GetItems() []*HostDown {
@@ -5105,7 +5165,7 @@ type GateJudged struct {
 
 func (x *GateJudged) Reset() {
 	*x = GateJudged{}
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5117,7 +5177,7 @@ func (x *GateJudged) String() string {
 func (*GateJudged) ProtoMessage() {}
 
 func (x *GateJudged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5130,7 +5190,7 @@ func (x *GateJudged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateJudged.ProtoReflect.Descriptor instead.
 func (*GateJudged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GateJudged) GetDeployment() string {
@@ -5193,7 +5253,7 @@ type BakeStarted struct {
 
 func (x *BakeStarted) Reset() {
 	*x = BakeStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5205,7 +5265,7 @@ func (x *BakeStarted) String() string {
 func (*BakeStarted) ProtoMessage() {}
 
 func (x *BakeStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5218,7 +5278,7 @@ func (x *BakeStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BakeStarted.ProtoReflect.Descriptor instead.
 func (*BakeStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *BakeStarted) GetDeployment() string {
@@ -5252,7 +5312,7 @@ type WaveSealed struct {
 
 func (x *WaveSealed) Reset() {
 	*x = WaveSealed{}
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5264,7 +5324,7 @@ func (x *WaveSealed) String() string {
 func (*WaveSealed) ProtoMessage() {}
 
 func (x *WaveSealed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5277,7 +5337,7 @@ func (x *WaveSealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSealed.ProtoReflect.Descriptor instead.
 func (*WaveSealed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WaveSealed) GetDeployment() string {
@@ -5305,7 +5365,7 @@ type WaveSkipped struct {
 
 func (x *WaveSkipped) Reset() {
 	*x = WaveSkipped{}
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5317,7 +5377,7 @@ func (x *WaveSkipped) String() string {
 func (*WaveSkipped) ProtoMessage() {}
 
 func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5330,7 +5390,7 @@ func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSkipped.ProtoReflect.Descriptor instead.
 func (*WaveSkipped) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WaveSkipped) GetDeployment() string {
@@ -5365,7 +5425,7 @@ type DeploymentPaused struct {
 
 func (x *DeploymentPaused) Reset() {
 	*x = DeploymentPaused{}
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5377,7 +5437,7 @@ func (x *DeploymentPaused) String() string {
 func (*DeploymentPaused) ProtoMessage() {}
 
 func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5390,7 +5450,7 @@ func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentPaused.ProtoReflect.Descriptor instead.
 func (*DeploymentPaused) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DeploymentPaused) GetDeployment() string {
@@ -5425,7 +5485,7 @@ type DeploymentEnded struct {
 
 func (x *DeploymentEnded) Reset() {
 	*x = DeploymentEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5437,7 +5497,7 @@ func (x *DeploymentEnded) String() string {
 func (*DeploymentEnded) ProtoMessage() {}
 
 func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5450,7 +5510,7 @@ func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentEnded.ProtoReflect.Descriptor instead.
 func (*DeploymentEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DeploymentEnded) GetDeployment() string {
@@ -5489,7 +5549,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5501,7 +5561,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5514,7 +5574,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Failure) GetEvent() string {
@@ -5589,7 +5649,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5601,7 +5661,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5614,7 +5674,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Report) GetHost() string {
@@ -5732,7 +5792,7 @@ type Edits struct {
 
 func (x *Edits) Reset() {
 	*x = Edits{}
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5744,7 +5804,7 @@ func (x *Edits) String() string {
 func (*Edits) ProtoMessage() {}
 
 func (x *Edits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5757,7 +5817,7 @@ func (x *Edits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edits.ProtoReflect.Descriptor instead.
 func (*Edits) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Edits) GetFiles() int64 {
@@ -5783,7 +5843,7 @@ type TargetsReported struct {
 
 func (x *TargetsReported) Reset() {
 	*x = TargetsReported{}
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5795,7 +5855,7 @@ func (x *TargetsReported) String() string {
 func (*TargetsReported) ProtoMessage() {}
 
 func (x *TargetsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5808,7 +5868,7 @@ func (x *TargetsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsReported.ProtoReflect.Descriptor instead.
 func (*TargetsReported) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TargetsReported) GetItems() []*Report {
@@ -5829,7 +5889,7 @@ type GroupDeleted struct {
 
 func (x *GroupDeleted) Reset() {
 	*x = GroupDeleted{}
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5841,7 +5901,7 @@ func (x *GroupDeleted) String() string {
 func (*GroupDeleted) ProtoMessage() {}
 
 func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5854,7 +5914,7 @@ func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDeleted.ProtoReflect.Descriptor instead.
 func (*GroupDeleted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GroupDeleted) GetRequest() *Request {
@@ -5891,7 +5951,7 @@ type FreezeSet struct {
 
 func (x *FreezeSet) Reset() {
 	*x = FreezeSet{}
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5903,7 +5963,7 @@ func (x *FreezeSet) String() string {
 func (*FreezeSet) ProtoMessage() {}
 
 func (x *FreezeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5916,7 +5976,7 @@ func (x *FreezeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeSet.ProtoReflect.Descriptor instead.
 func (*FreezeSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *FreezeSet) GetRequest() *Request {
@@ -5962,7 +6022,7 @@ type FreezesEnded struct {
 
 func (x *FreezesEnded) Reset() {
 	*x = FreezesEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5974,7 +6034,7 @@ func (x *FreezesEnded) String() string {
 func (*FreezesEnded) ProtoMessage() {}
 
 func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5987,7 +6047,7 @@ func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezesEnded.ProtoReflect.Descriptor instead.
 func (*FreezesEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
 }
 
 type RevisionsPruned struct {
@@ -6001,7 +6061,7 @@ type RevisionsPruned struct {
 
 func (x *RevisionsPruned) Reset() {
 	*x = RevisionsPruned{}
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6013,7 +6073,7 @@ func (x *RevisionsPruned) String() string {
 func (*RevisionsPruned) ProtoMessage() {}
 
 func (x *RevisionsPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6026,7 +6086,7 @@ func (x *RevisionsPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionsPruned.ProtoReflect.Descriptor instead.
 func (*RevisionsPruned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RevisionsPruned) GetRequest() *Request {
@@ -6062,7 +6122,7 @@ type FreezeLifted struct {
 
 func (x *FreezeLifted) Reset() {
 	*x = FreezeLifted{}
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6074,7 +6134,7 @@ func (x *FreezeLifted) String() string {
 func (*FreezeLifted) ProtoMessage() {}
 
 func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6087,7 +6147,7 @@ func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
 func (*FreezeLifted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *FreezeLifted) GetRequest() *Request {
@@ -6129,7 +6189,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6141,7 +6201,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6154,7 +6214,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Hold) GetKind() string {
@@ -6189,7 +6249,7 @@ type HoldsChanged struct {
 
 func (x *HoldsChanged) Reset() {
 	*x = HoldsChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6201,7 +6261,7 @@ func (x *HoldsChanged) String() string {
 func (*HoldsChanged) ProtoMessage() {}
 
 func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6214,7 +6274,7 @@ func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
 func (*HoldsChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *HoldsChanged) GetDeployment() string {
@@ -6251,7 +6311,7 @@ type TargetMoved struct {
 
 func (x *TargetMoved) Reset() {
 	*x = TargetMoved{}
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6263,7 +6323,7 @@ func (x *TargetMoved) String() string {
 func (*TargetMoved) ProtoMessage() {}
 
 func (x *TargetMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6276,7 +6336,7 @@ func (x *TargetMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
 func (*TargetMoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TargetMoved) GetApp() string {
@@ -6324,7 +6384,7 @@ type TakenOver struct {
 
 func (x *TakenOver) Reset() {
 	*x = TakenOver{}
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6336,7 +6396,7 @@ func (x *TakenOver) String() string {
 func (*TakenOver) ProtoMessage() {}
 
 func (x *TakenOver) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6349,7 +6409,7 @@ func (x *TakenOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
 func (*TakenOver) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TakenOver) GetDeployment() string {
@@ -6376,7 +6436,7 @@ type WaveReverted struct {
 
 func (x *WaveReverted) Reset() {
 	*x = WaveReverted{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6388,7 +6448,7 @@ func (x *WaveReverted) String() string {
 func (*WaveReverted) ProtoMessage() {}
 
 func (x *WaveReverted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6401,7 +6461,7 @@ func (x *WaveReverted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
 func (*WaveReverted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *WaveReverted) GetDeployment() string {
@@ -6437,7 +6497,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6449,7 +6509,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6462,7 +6522,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Observation) GetKey() string {
@@ -6555,7 +6615,7 @@ type GateObserved struct {
 
 func (x *GateObserved) Reset() {
 	*x = GateObserved{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6567,7 +6627,7 @@ func (x *GateObserved) String() string {
 func (*GateObserved) ProtoMessage() {}
 
 func (x *GateObserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6580,7 +6640,7 @@ func (x *GateObserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
 func (*GateObserved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GateObserved) GetDeployment() string {
@@ -6629,7 +6689,7 @@ type HostsQuarantined struct {
 
 func (x *HostsQuarantined) Reset() {
 	*x = HostsQuarantined{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6641,7 +6701,7 @@ func (x *HostsQuarantined) String() string {
 func (*HostsQuarantined) ProtoMessage() {}
 
 func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6654,7 +6714,7 @@ func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
 func (*HostsQuarantined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *HostsQuarantined) GetRequest() *Request {
@@ -6689,7 +6749,7 @@ type HostDrainSet struct {
 
 func (x *HostDrainSet) Reset() {
 	*x = HostDrainSet{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6701,7 +6761,7 @@ func (x *HostDrainSet) String() string {
 func (*HostDrainSet) ProtoMessage() {}
 
 func (x *HostDrainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6714,7 +6774,7 @@ func (x *HostDrainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDrainSet.ProtoReflect.Descriptor instead.
 func (*HostDrainSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *HostDrainSet) GetRequest() *Request {
@@ -6747,7 +6807,7 @@ type HostDrained struct {
 
 func (x *HostDrained) Reset() {
 	*x = HostDrained{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6759,7 +6819,7 @@ func (x *HostDrained) String() string {
 func (*HostDrained) ProtoMessage() {}
 
 func (x *HostDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6772,7 +6832,7 @@ func (x *HostDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDrained.ProtoReflect.Descriptor instead.
 func (*HostDrained) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *HostDrained) GetHost() string {
@@ -6793,7 +6853,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6805,7 +6865,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6818,7 +6878,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -6852,7 +6912,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6864,7 +6924,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6877,7 +6937,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -6911,7 +6971,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6923,7 +6983,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6936,7 +6996,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -7017,7 +7077,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7029,7 +7089,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7042,7 +7102,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -7110,7 +7170,7 @@ type OriginEnrolled struct {
 
 func (x *OriginEnrolled) Reset() {
 	*x = OriginEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7122,7 +7182,7 @@ func (x *OriginEnrolled) String() string {
 func (*OriginEnrolled) ProtoMessage() {}
 
 func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7135,7 +7195,7 @@ func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginEnrolled.ProtoReflect.Descriptor instead.
 func (*OriginEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *OriginEnrolled) GetOrigin() string {
@@ -7193,7 +7253,7 @@ type InstanceBegan struct {
 
 func (x *InstanceBegan) Reset() {
 	*x = InstanceBegan{}
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7205,7 +7265,7 @@ func (x *InstanceBegan) String() string {
 func (*InstanceBegan) ProtoMessage() {}
 
 func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7218,7 +7278,7 @@ func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceBegan.ProtoReflect.Descriptor instead.
 func (*InstanceBegan) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *InstanceBegan) GetHost() string {
@@ -7260,7 +7320,7 @@ type InstanceCleared struct {
 
 func (x *InstanceCleared) Reset() {
 	*x = InstanceCleared{}
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7272,7 +7332,7 @@ func (x *InstanceCleared) String() string {
 func (*InstanceCleared) ProtoMessage() {}
 
 func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7285,7 +7345,7 @@ func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceCleared.ProtoReflect.Descriptor instead.
 func (*InstanceCleared) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *InstanceCleared) GetHost() string {
@@ -7314,7 +7374,7 @@ type HostCloned struct {
 
 func (x *HostCloned) Reset() {
 	*x = HostCloned{}
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7326,7 +7386,7 @@ func (x *HostCloned) String() string {
 func (*HostCloned) ProtoMessage() {}
 
 func (x *HostCloned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7339,7 +7399,7 @@ func (x *HostCloned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostCloned.ProtoReflect.Descriptor instead.
 func (*HostCloned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *HostCloned) GetHost() string {
@@ -7373,7 +7433,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7385,7 +7445,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7398,7 +7458,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Machine) GetInstance() string {
@@ -7427,7 +7487,7 @@ type HostSplit struct {
 
 func (x *HostSplit) Reset() {
 	*x = HostSplit{}
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7439,7 +7499,7 @@ func (x *HostSplit) String() string {
 func (*HostSplit) ProtoMessage() {}
 
 func (x *HostSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7452,7 +7512,7 @@ func (x *HostSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSplit.ProtoReflect.Descriptor instead.
 func (*HostSplit) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *HostSplit) GetRequest() *Request {
@@ -7490,7 +7550,7 @@ type SplitEnrolled struct {
 
 func (x *SplitEnrolled) Reset() {
 	*x = SplitEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7502,7 +7562,7 @@ func (x *SplitEnrolled) String() string {
 func (*SplitEnrolled) ProtoMessage() {}
 
 func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7515,7 +7575,7 @@ func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitEnrolled.ProtoReflect.Descriptor instead.
 func (*SplitEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *SplitEnrolled) GetHost() string {
@@ -7566,7 +7626,7 @@ type AttributesApproved struct {
 
 func (x *AttributesApproved) Reset() {
 	*x = AttributesApproved{}
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7578,7 +7638,7 @@ func (x *AttributesApproved) String() string {
 func (*AttributesApproved) ProtoMessage() {}
 
 func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7591,7 +7651,7 @@ func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributesApproved.ProtoReflect.Descriptor instead.
 func (*AttributesApproved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *AttributesApproved) GetRequest() *Request {
@@ -7632,7 +7692,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7644,7 +7704,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7657,7 +7717,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -7685,7 +7745,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7697,7 +7757,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7710,7 +7770,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -7740,7 +7800,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7752,7 +7812,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7765,7 +7825,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -7799,7 +7859,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7811,7 +7871,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7824,7 +7884,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -7851,7 +7911,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7863,7 +7923,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7876,7 +7936,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -7907,7 +7967,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7919,7 +7979,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7932,7 +7992,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -7974,7 +8034,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7986,7 +8046,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7999,7 +8059,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -8028,7 +8088,7 @@ type CAAdded struct {
 
 func (x *CAAdded) Reset() {
 	*x = CAAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8040,7 +8100,7 @@ func (x *CAAdded) String() string {
 func (*CAAdded) ProtoMessage() {}
 
 func (x *CAAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8053,7 +8113,7 @@ func (x *CAAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
 func (*CAAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CAAdded) GetRequest() *Request {
@@ -8087,7 +8147,7 @@ type CAIssues struct {
 
 func (x *CAIssues) Reset() {
 	*x = CAIssues{}
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8099,7 +8159,7 @@ func (x *CAIssues) String() string {
 func (*CAIssues) ProtoMessage() {}
 
 func (x *CAIssues) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8112,7 +8172,7 @@ func (x *CAIssues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
 func (*CAIssues) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *CAIssues) GetId() string {
@@ -8140,7 +8200,7 @@ type CARetired struct {
 
 func (x *CARetired) Reset() {
 	*x = CARetired{}
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8152,7 +8212,7 @@ func (x *CARetired) String() string {
 func (*CARetired) ProtoMessage() {}
 
 func (x *CARetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8165,7 +8225,7 @@ func (x *CARetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
 func (*CARetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *CARetired) GetRequest() *Request {
@@ -8200,7 +8260,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8212,7 +8272,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8225,7 +8285,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -8252,7 +8312,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8264,7 +8324,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8277,7 +8337,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -8303,7 +8363,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8315,7 +8375,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8328,7 +8388,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -8398,7 +8458,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8410,7 +8470,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8423,7 +8483,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -8458,7 +8518,7 @@ type RingKeyAdded struct {
 
 func (x *RingKeyAdded) Reset() {
 	*x = RingKeyAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8470,7 +8530,7 @@ func (x *RingKeyAdded) String() string {
 func (*RingKeyAdded) ProtoMessage() {}
 
 func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8483,7 +8543,7 @@ func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyAdded.ProtoReflect.Descriptor instead.
 func (*RingKeyAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *RingKeyAdded) GetRequest() *Request {
@@ -8510,7 +8570,7 @@ type RingKeyUsed struct {
 
 func (x *RingKeyUsed) Reset() {
 	*x = RingKeyUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[101]
+	mi := &file_state_v1_state_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8522,7 +8582,7 @@ func (x *RingKeyUsed) String() string {
 func (*RingKeyUsed) ProtoMessage() {}
 
 func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[101]
+	mi := &file_state_v1_state_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8535,7 +8595,7 @@ func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyUsed.ProtoReflect.Descriptor instead.
 func (*RingKeyUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{101}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *RingKeyUsed) GetId() string {
@@ -8555,7 +8615,7 @@ type RingKeyRetired struct {
 
 func (x *RingKeyRetired) Reset() {
 	*x = RingKeyRetired{}
-	mi := &file_state_v1_state_proto_msgTypes[102]
+	mi := &file_state_v1_state_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8567,7 +8627,7 @@ func (x *RingKeyRetired) String() string {
 func (*RingKeyRetired) ProtoMessage() {}
 
 func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[102]
+	mi := &file_state_v1_state_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8580,7 +8640,7 @@ func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyRetired.ProtoReflect.Descriptor instead.
 func (*RingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{102}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *RingKeyRetired) GetId() string {
@@ -8604,7 +8664,7 @@ type AccessChanged struct {
 
 func (x *AccessChanged) Reset() {
 	*x = AccessChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[103]
+	mi := &file_state_v1_state_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8616,7 +8676,7 @@ func (x *AccessChanged) String() string {
 func (*AccessChanged) ProtoMessage() {}
 
 func (x *AccessChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[103]
+	mi := &file_state_v1_state_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8629,7 +8689,7 @@ func (x *AccessChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessChanged.ProtoReflect.Descriptor instead.
 func (*AccessChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{103}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *AccessChanged) GetRequest() *Request {
@@ -8805,7 +8865,10 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\abarrier\x18\x03 \x01(\tR\abarrier\x123\n" +
 	"\x06quorum\x18\x04 \x01(\v2\x1b.groundswell.state.v1.ShareR\x06quorum\x129\n" +
 	"\x06warmup\x18\x05 \x01(\v2!.groundswell.state.v1.StageScriptR\x06warmup\x127\n" +
-	"\x05taste\x18\x06 \x01(\v2!.groundswell.state.v1.StageScriptR\x05taste\"V\n" +
+	"\x05taste\x18\x06 \x01(\v2!.groundswell.state.v1.StageScriptR\x05taste\">\n" +
+	"\vQuorumGroup\x12\x14\n" +
+	"\x05label\x18\x01 \x01(\tR\x05label\x12\x19\n" +
+	"\bmax_down\x18\x02 \x01(\x03R\amaxDown\"V\n" +
 	"\vStageScript\x12\x16\n" +
 	"\x06script\x18\x01 \x01(\tR\x06script\x12\x18\n" +
 	"\atimeout\x18\x02 \x01(\x03R\atimeout\x12\x15\n" +
@@ -8835,7 +8898,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04Bake\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x03R\x03max\x12\x18\n" +
 	"\asamples\x18\x02 \x01(\x03R\asamples\x12\x14\n" +
-	"\x05early\x18\x03 \x01(\bR\x05early\"\xb9\x02\n" +
+	"\x05early\x18\x03 \x01(\bR\x05early\"\xff\x02\n" +
 	"\bCapacity\x12<\n" +
 	"\vmin_healthy\x18\x01 \x01(\v2\x1b.groundswell.state.v1.ShareR\n" +
 	"minHealthy\x12L\n" +
@@ -8845,7 +8908,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x0emax_concurrent\x18\x04 \x01(\v2\x1b.groundswell.state.v1.ShareR\rmaxConcurrent\x12\x1b\n" +
 	"\tmax_zones\x18\x05 \x01(\x03R\bmaxZones\x12\x1f\n" +
 	"\vshared_host\x18\x06 \x01(\bR\n" +
-	"sharedHost\"\xe0\x03\n" +
+	"sharedHost\x12D\n" +
+	"\fquorum_group\x18\a \x01(\v2!.groundswell.state.v1.QuorumGroupR\vquorumGroup\"\xe0\x03\n" +
 	"\bWaveSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12/\n" +
@@ -9426,7 +9490,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Event)(nil),              // 1: groundswell.state.v1.Event
@@ -9434,264 +9498,266 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*Share)(nil),              // 3: groundswell.state.v1.Share
 	(*Config)(nil),             // 4: groundswell.state.v1.Config
 	(*Stage)(nil),              // 5: groundswell.state.v1.Stage
-	(*StageScript)(nil),        // 6: groundswell.state.v1.StageScript
-	(*Metric)(nil),             // 7: groundswell.state.v1.Metric
-	(*Action)(nil),             // 8: groundswell.state.v1.Action
-	(*FailureAction)(nil),      // 9: groundswell.state.v1.FailureAction
-	(*Decision)(nil),           // 10: groundswell.state.v1.Decision
-	(*InFlight)(nil),           // 11: groundswell.state.v1.InFlight
-	(*Bake)(nil),               // 12: groundswell.state.v1.Bake
-	(*Capacity)(nil),           // 13: groundswell.state.v1.Capacity
-	(*WaveSpec)(nil),           // 14: groundswell.state.v1.WaveSpec
-	(*Gate)(nil),               // 15: groundswell.state.v1.Gate
-	(*QueryGate)(nil),          // 16: groundswell.state.v1.QueryGate
-	(*CompareGate)(nil),        // 17: groundswell.state.v1.CompareGate
-	(*ApprovalGate)(nil),       // 18: groundswell.state.v1.ApprovalGate
-	(*Wave)(nil),               // 19: groundswell.state.v1.Wave
-	(*GroupDefined)(nil),       // 20: groundswell.state.v1.GroupDefined
-	(*Traffic)(nil),            // 21: groundswell.state.v1.Traffic
-	(*Pool)(nil),               // 22: groundswell.state.v1.Pool
-	(*TrafficSet)(nil),         // 23: groundswell.state.v1.TrafficSet
-	(*HostEnrolled)(nil),       // 24: groundswell.state.v1.HostEnrolled
-	(*Attributes)(nil),         // 25: groundswell.state.v1.Attributes
-	(*HostLeft)(nil),           // 26: groundswell.state.v1.HostLeft
-	(*TargetsJoined)(nil),      // 27: groundswell.state.v1.TargetsJoined
-	(*TargetsLeft)(nil),        // 28: groundswell.state.v1.TargetsLeft
-	(*RevisionRegistered)(nil), // 29: groundswell.state.v1.RevisionRegistered
-	(*DeploymentCreated)(nil),  // 30: groundswell.state.v1.DeploymentCreated
-	(*Skip)(nil),               // 31: groundswell.state.v1.Skip
-	(*RequestMade)(nil),        // 32: groundswell.state.v1.RequestMade
-	(*DeploymentStarted)(nil),  // 33: groundswell.state.v1.DeploymentStarted
-	(*WaveStarted)(nil),        // 34: groundswell.state.v1.WaveStarted
-	(*Floor)(nil),              // 35: groundswell.state.v1.Floor
-	(*Grant)(nil),              // 36: groundswell.state.v1.Grant
-	(*PermitsGranted)(nil),     // 37: groundswell.state.v1.PermitsGranted
-	(*RevertGoal)(nil),         // 38: groundswell.state.v1.RevertGoal
-	(*RollbackStarted)(nil),    // 39: groundswell.state.v1.RollbackStarted
-	(*RevertExtended)(nil),     // 40: groundswell.state.v1.RevertExtended
-	(*StagingRetried)(nil),     // 41: groundswell.state.v1.StagingRetried
-	(*TasksReopened)(nil),      // 42: groundswell.state.v1.TasksReopened
-	(*GatesAnswered)(nil),      // 43: groundswell.state.v1.GatesAnswered
-	(*RevisionProven)(nil),     // 44: groundswell.state.v1.RevisionProven
-	(*TaskEnd)(nil),            // 45: groundswell.state.v1.TaskEnd
-	(*TasksEnded)(nil),         // 46: groundswell.state.v1.TasksEnded
-	(*HostDown)(nil),           // 47: groundswell.state.v1.HostDown
-	(*HostsUnreachable)(nil),   // 48: groundswell.state.v1.HostsUnreachable
-	(*GateJudged)(nil),         // 49: groundswell.state.v1.GateJudged
-	(*BakeStarted)(nil),        // 50: groundswell.state.v1.BakeStarted
-	(*WaveSealed)(nil),         // 51: groundswell.state.v1.WaveSealed
-	(*WaveSkipped)(nil),        // 52: groundswell.state.v1.WaveSkipped
-	(*DeploymentPaused)(nil),   // 53: groundswell.state.v1.DeploymentPaused
-	(*DeploymentEnded)(nil),    // 54: groundswell.state.v1.DeploymentEnded
-	(*Failure)(nil),            // 55: groundswell.state.v1.Failure
-	(*Report)(nil),             // 56: groundswell.state.v1.Report
-	(*Edits)(nil),              // 57: groundswell.state.v1.Edits
-	(*TargetsReported)(nil),    // 58: groundswell.state.v1.TargetsReported
-	(*GroupDeleted)(nil),       // 59: groundswell.state.v1.GroupDeleted
-	(*FreezeSet)(nil),          // 60: groundswell.state.v1.FreezeSet
-	(*FreezesEnded)(nil),       // 61: groundswell.state.v1.FreezesEnded
-	(*RevisionsPruned)(nil),    // 62: groundswell.state.v1.RevisionsPruned
-	(*FreezeLifted)(nil),       // 63: groundswell.state.v1.FreezeLifted
-	(*Hold)(nil),               // 64: groundswell.state.v1.Hold
-	(*HoldsChanged)(nil),       // 65: groundswell.state.v1.HoldsChanged
-	(*TargetMoved)(nil),        // 66: groundswell.state.v1.TargetMoved
-	(*TakenOver)(nil),          // 67: groundswell.state.v1.TakenOver
-	(*WaveReverted)(nil),       // 68: groundswell.state.v1.WaveReverted
-	(*Observation)(nil),        // 69: groundswell.state.v1.Observation
-	(*GateObserved)(nil),       // 70: groundswell.state.v1.GateObserved
-	(*HostsQuarantined)(nil),   // 71: groundswell.state.v1.HostsQuarantined
-	(*HostDrainSet)(nil),       // 72: groundswell.state.v1.HostDrainSet
-	(*HostDrained)(nil),        // 73: groundswell.state.v1.HostDrained
-	(*HostsReleased)(nil),      // 74: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 75: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 76: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 77: groundswell.state.v1.TokenUsed
-	(*OriginEnrolled)(nil),     // 78: groundswell.state.v1.OriginEnrolled
-	(*InstanceBegan)(nil),      // 79: groundswell.state.v1.InstanceBegan
-	(*InstanceCleared)(nil),    // 80: groundswell.state.v1.InstanceCleared
-	(*HostCloned)(nil),         // 81: groundswell.state.v1.HostCloned
-	(*Machine)(nil),            // 82: groundswell.state.v1.Machine
-	(*HostSplit)(nil),          // 83: groundswell.state.v1.HostSplit
-	(*SplitEnrolled)(nil),      // 84: groundswell.state.v1.SplitEnrolled
-	(*AttributesApproved)(nil), // 85: groundswell.state.v1.AttributesApproved
-	(*TokenRevoked)(nil),       // 86: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 87: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 88: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 89: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 90: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 91: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 92: groundswell.state.v1.EpochActivated
-	(*CAAdded)(nil),            // 93: groundswell.state.v1.CAAdded
-	(*CAIssues)(nil),           // 94: groundswell.state.v1.CAIssues
-	(*CARetired)(nil),          // 95: groundswell.state.v1.CARetired
-	(*Identity)(nil),           // 96: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 97: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 98: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 99: groundswell.state.v1.ClusterCreated
-	(*RingKeyAdded)(nil),       // 100: groundswell.state.v1.RingKeyAdded
-	(*RingKeyUsed)(nil),        // 101: groundswell.state.v1.RingKeyUsed
-	(*RingKeyRetired)(nil),     // 102: groundswell.state.v1.RingKeyRetired
-	(*AccessChanged)(nil),      // 103: groundswell.state.v1.AccessChanged
-	nil,                        // 104: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 105: groundswell.state.v1.Attributes.LabelsEntry
+	(*QuorumGroup)(nil),        // 6: groundswell.state.v1.QuorumGroup
+	(*StageScript)(nil),        // 7: groundswell.state.v1.StageScript
+	(*Metric)(nil),             // 8: groundswell.state.v1.Metric
+	(*Action)(nil),             // 9: groundswell.state.v1.Action
+	(*FailureAction)(nil),      // 10: groundswell.state.v1.FailureAction
+	(*Decision)(nil),           // 11: groundswell.state.v1.Decision
+	(*InFlight)(nil),           // 12: groundswell.state.v1.InFlight
+	(*Bake)(nil),               // 13: groundswell.state.v1.Bake
+	(*Capacity)(nil),           // 14: groundswell.state.v1.Capacity
+	(*WaveSpec)(nil),           // 15: groundswell.state.v1.WaveSpec
+	(*Gate)(nil),               // 16: groundswell.state.v1.Gate
+	(*QueryGate)(nil),          // 17: groundswell.state.v1.QueryGate
+	(*CompareGate)(nil),        // 18: groundswell.state.v1.CompareGate
+	(*ApprovalGate)(nil),       // 19: groundswell.state.v1.ApprovalGate
+	(*Wave)(nil),               // 20: groundswell.state.v1.Wave
+	(*GroupDefined)(nil),       // 21: groundswell.state.v1.GroupDefined
+	(*Traffic)(nil),            // 22: groundswell.state.v1.Traffic
+	(*Pool)(nil),               // 23: groundswell.state.v1.Pool
+	(*TrafficSet)(nil),         // 24: groundswell.state.v1.TrafficSet
+	(*HostEnrolled)(nil),       // 25: groundswell.state.v1.HostEnrolled
+	(*Attributes)(nil),         // 26: groundswell.state.v1.Attributes
+	(*HostLeft)(nil),           // 27: groundswell.state.v1.HostLeft
+	(*TargetsJoined)(nil),      // 28: groundswell.state.v1.TargetsJoined
+	(*TargetsLeft)(nil),        // 29: groundswell.state.v1.TargetsLeft
+	(*RevisionRegistered)(nil), // 30: groundswell.state.v1.RevisionRegistered
+	(*DeploymentCreated)(nil),  // 31: groundswell.state.v1.DeploymentCreated
+	(*Skip)(nil),               // 32: groundswell.state.v1.Skip
+	(*RequestMade)(nil),        // 33: groundswell.state.v1.RequestMade
+	(*DeploymentStarted)(nil),  // 34: groundswell.state.v1.DeploymentStarted
+	(*WaveStarted)(nil),        // 35: groundswell.state.v1.WaveStarted
+	(*Floor)(nil),              // 36: groundswell.state.v1.Floor
+	(*Grant)(nil),              // 37: groundswell.state.v1.Grant
+	(*PermitsGranted)(nil),     // 38: groundswell.state.v1.PermitsGranted
+	(*RevertGoal)(nil),         // 39: groundswell.state.v1.RevertGoal
+	(*RollbackStarted)(nil),    // 40: groundswell.state.v1.RollbackStarted
+	(*RevertExtended)(nil),     // 41: groundswell.state.v1.RevertExtended
+	(*StagingRetried)(nil),     // 42: groundswell.state.v1.StagingRetried
+	(*TasksReopened)(nil),      // 43: groundswell.state.v1.TasksReopened
+	(*GatesAnswered)(nil),      // 44: groundswell.state.v1.GatesAnswered
+	(*RevisionProven)(nil),     // 45: groundswell.state.v1.RevisionProven
+	(*TaskEnd)(nil),            // 46: groundswell.state.v1.TaskEnd
+	(*TasksEnded)(nil),         // 47: groundswell.state.v1.TasksEnded
+	(*HostDown)(nil),           // 48: groundswell.state.v1.HostDown
+	(*HostsUnreachable)(nil),   // 49: groundswell.state.v1.HostsUnreachable
+	(*GateJudged)(nil),         // 50: groundswell.state.v1.GateJudged
+	(*BakeStarted)(nil),        // 51: groundswell.state.v1.BakeStarted
+	(*WaveSealed)(nil),         // 52: groundswell.state.v1.WaveSealed
+	(*WaveSkipped)(nil),        // 53: groundswell.state.v1.WaveSkipped
+	(*DeploymentPaused)(nil),   // 54: groundswell.state.v1.DeploymentPaused
+	(*DeploymentEnded)(nil),    // 55: groundswell.state.v1.DeploymentEnded
+	(*Failure)(nil),            // 56: groundswell.state.v1.Failure
+	(*Report)(nil),             // 57: groundswell.state.v1.Report
+	(*Edits)(nil),              // 58: groundswell.state.v1.Edits
+	(*TargetsReported)(nil),    // 59: groundswell.state.v1.TargetsReported
+	(*GroupDeleted)(nil),       // 60: groundswell.state.v1.GroupDeleted
+	(*FreezeSet)(nil),          // 61: groundswell.state.v1.FreezeSet
+	(*FreezesEnded)(nil),       // 62: groundswell.state.v1.FreezesEnded
+	(*RevisionsPruned)(nil),    // 63: groundswell.state.v1.RevisionsPruned
+	(*FreezeLifted)(nil),       // 64: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 65: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 66: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 67: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 68: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 69: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 70: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 71: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 72: groundswell.state.v1.HostsQuarantined
+	(*HostDrainSet)(nil),       // 73: groundswell.state.v1.HostDrainSet
+	(*HostDrained)(nil),        // 74: groundswell.state.v1.HostDrained
+	(*HostsReleased)(nil),      // 75: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 76: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 77: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 78: groundswell.state.v1.TokenUsed
+	(*OriginEnrolled)(nil),     // 79: groundswell.state.v1.OriginEnrolled
+	(*InstanceBegan)(nil),      // 80: groundswell.state.v1.InstanceBegan
+	(*InstanceCleared)(nil),    // 81: groundswell.state.v1.InstanceCleared
+	(*HostCloned)(nil),         // 82: groundswell.state.v1.HostCloned
+	(*Machine)(nil),            // 83: groundswell.state.v1.Machine
+	(*HostSplit)(nil),          // 84: groundswell.state.v1.HostSplit
+	(*SplitEnrolled)(nil),      // 85: groundswell.state.v1.SplitEnrolled
+	(*AttributesApproved)(nil), // 86: groundswell.state.v1.AttributesApproved
+	(*TokenRevoked)(nil),       // 87: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 88: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 89: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 90: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 91: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 92: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 93: groundswell.state.v1.EpochActivated
+	(*CAAdded)(nil),            // 94: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 95: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 96: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 97: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 98: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 99: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 100: groundswell.state.v1.ClusterCreated
+	(*RingKeyAdded)(nil),       // 101: groundswell.state.v1.RingKeyAdded
+	(*RingKeyUsed)(nil),        // 102: groundswell.state.v1.RingKeyUsed
+	(*RingKeyRetired)(nil),     // 103: groundswell.state.v1.RingKeyRetired
+	(*AccessChanged)(nil),      // 104: groundswell.state.v1.AccessChanged
+	nil,                        // 105: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 106: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
-	20,  // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
-	24,  // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
-	26,  // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
-	27,  // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
-	28,  // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
-	29,  // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
-	30,  // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
-	32,  // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
-	33,  // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
-	34,  // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
-	37,  // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
-	39,  // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
-	46,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
-	48,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
-	49,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
-	50,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
-	51,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
-	52,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
-	53,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
-	54,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	58,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	59,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
-	60,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	63,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	65,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	66,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	67,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	68,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	70,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	71,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	74,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	75,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	97,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
-	40,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
-	41,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
-	42,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
-	43,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
-	44,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
-	61,  // 39: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
-	23,  // 40: groundswell.state.v1.Event.traffic_set:type_name -> groundswell.state.v1.TrafficSet
-	62,  // 41: groundswell.state.v1.Event.revisions_pruned:type_name -> groundswell.state.v1.RevisionsPruned
-	72,  // 42: groundswell.state.v1.Event.host_drain_set:type_name -> groundswell.state.v1.HostDrainSet
-	73,  // 43: groundswell.state.v1.Event.host_drained:type_name -> groundswell.state.v1.HostDrained
-	76,  // 44: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	77,  // 45: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	98,  // 46: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	99,  // 47: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	86,  // 48: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	87,  // 49: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	88,  // 50: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	89,  // 51: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	90,  // 52: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	91,  // 53: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	92,  // 54: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	93,  // 55: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
-	94,  // 56: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
-	95,  // 57: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
-	85,  // 58: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
-	79,  // 59: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
-	81,  // 60: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
-	83,  // 61: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
-	84,  // 62: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
-	100, // 63: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
-	101, // 64: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
-	102, // 65: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
-	80,  // 66: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
-	78,  // 67: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
-	103, // 68: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
-	13,  // 69: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	14,  // 70: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	15,  // 71: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	21,  // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
+	25,  // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
+	27,  // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
+	28,  // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
+	29,  // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
+	30,  // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
+	31,  // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
+	33,  // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
+	34,  // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
+	35,  // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
+	38,  // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
+	40,  // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
+	47,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
+	49,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
+	50,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
+	51,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
+	52,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
+	53,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
+	54,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
+	55,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
+	59,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	60,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	61,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	64,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	66,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	67,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	68,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	69,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	71,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	72,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	75,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	76,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	98,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	41,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
+	42,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
+	43,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
+	44,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
+	45,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
+	62,  // 39: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
+	24,  // 40: groundswell.state.v1.Event.traffic_set:type_name -> groundswell.state.v1.TrafficSet
+	63,  // 41: groundswell.state.v1.Event.revisions_pruned:type_name -> groundswell.state.v1.RevisionsPruned
+	73,  // 42: groundswell.state.v1.Event.host_drain_set:type_name -> groundswell.state.v1.HostDrainSet
+	74,  // 43: groundswell.state.v1.Event.host_drained:type_name -> groundswell.state.v1.HostDrained
+	77,  // 44: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	78,  // 45: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	99,  // 46: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	100, // 47: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	87,  // 48: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	88,  // 49: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	89,  // 50: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	90,  // 51: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	91,  // 52: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	92,  // 53: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	93,  // 54: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	94,  // 55: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	95,  // 56: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	96,  // 57: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	86,  // 58: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
+	80,  // 59: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
+	82,  // 60: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
+	84,  // 61: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
+	85,  // 62: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
+	101, // 63: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
+	102, // 64: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
+	103, // 65: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
+	81,  // 66: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
+	79,  // 67: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
+	104, // 68: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
+	14,  // 69: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	15,  // 70: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	16,  // 71: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
 	3,   // 72: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
 	3,   // 73: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
 	5,   // 74: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	7,   // 75: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	9,   // 76: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	10,  // 77: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	11,  // 78: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	8,   // 75: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	10,  // 76: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	11,  // 77: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	12,  // 78: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
 	3,   // 79: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	6,   // 80: groundswell.state.v1.Stage.warmup:type_name -> groundswell.state.v1.StageScript
-	6,   // 81: groundswell.state.v1.Stage.taste:type_name -> groundswell.state.v1.StageScript
-	8,   // 82: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	8,   // 83: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	8,   // 84: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	8,   // 85: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	8,   // 86: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	7,   // 80: groundswell.state.v1.Stage.warmup:type_name -> groundswell.state.v1.StageScript
+	7,   // 81: groundswell.state.v1.Stage.taste:type_name -> groundswell.state.v1.StageScript
+	9,   // 82: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	9,   // 83: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	9,   // 84: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	9,   // 85: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	9,   // 86: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
 	3,   // 87: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
 	3,   // 88: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
 	3,   // 89: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 90: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 91: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	12,  // 92: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	16,  // 93: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	17,  // 94: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	18,  // 95: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 96: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	12,  // 97: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 98: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 99: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	21,  // 100: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
-	22,  // 101: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
-	22,  // 102: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
-	104, // 103: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	25,  // 104: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	105, // 105: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 106: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 107: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 108: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 109: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	19,  // 110: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	31,  // 111: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 112: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	35,  // 113: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	36,  // 114: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	38,  // 115: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	38,  // 116: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	45,  // 117: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	47,  // 118: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	55,  // 119: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	57,  // 120: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
-	56,  // 121: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 122: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 123: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 124: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
-	2,   // 125: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	64,  // 126: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	69,  // 127: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 128: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 129: groundswell.state.v1.HostDrainSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 130: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 131: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	25,  // 132: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	25,  // 133: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	25,  // 134: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
-	25,  // 135: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	82,  // 136: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	82,  // 137: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	2,   // 138: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	2,   // 139: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	25,  // 140: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 141: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 142: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 143: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 144: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 145: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 146: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 147: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	96,  // 148: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	2,   // 149: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 150: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
-	151, // [151:151] is the sub-list for method output_type
-	151, // [151:151] is the sub-list for method input_type
-	151, // [151:151] is the sub-list for extension type_name
-	151, // [151:151] is the sub-list for extension extendee
-	0,   // [0:151] is the sub-list for field type_name
+	6,   // 90: groundswell.state.v1.Capacity.quorum_group:type_name -> groundswell.state.v1.QuorumGroup
+	3,   // 91: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	3,   // 92: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	13,  // 93: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	17,  // 94: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	18,  // 95: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	19,  // 96: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	3,   // 97: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	13,  // 98: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	2,   // 99: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	4,   // 100: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	22,  // 101: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
+	23,  // 102: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
+	23,  // 103: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
+	105, // 104: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	26,  // 105: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	106, // 106: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	2,   // 107: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	2,   // 108: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	2,   // 109: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	4,   // 110: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	20,  // 111: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	32,  // 112: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	2,   // 113: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	36,  // 114: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	37,  // 115: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	39,  // 116: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	39,  // 117: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	46,  // 118: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	48,  // 119: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	56,  // 120: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	58,  // 121: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	57,  // 122: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	2,   // 123: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	2,   // 124: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 125: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
+	2,   // 126: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	65,  // 127: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	70,  // 128: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	2,   // 129: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	2,   // 130: groundswell.state.v1.HostDrainSet.request:type_name -> groundswell.state.v1.Request
+	2,   // 131: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	2,   // 132: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	26,  // 133: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	26,  // 134: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	26,  // 135: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
+	26,  // 136: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	83,  // 137: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	83,  // 138: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	2,   // 139: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	2,   // 140: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	26,  // 141: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	2,   // 142: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 143: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	2,   // 144: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	2,   // 145: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	2,   // 146: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	2,   // 147: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 148: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	97,  // 149: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	2,   // 150: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
+	2,   // 151: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
+	152, // [152:152] is the sub-list for method output_type
+	152, // [152:152] is the sub-list for method input_type
+	152, // [152:152] is the sub-list for extension type_name
+	152, // [152:152] is the sub-list for extension extendee
+	0,   // [0:152] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -9775,7 +9841,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   106,
+			NumMessages:   107,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
