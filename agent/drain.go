@@ -28,6 +28,9 @@ const retryDrain = 5 * time.Second
 func (t *target) drain(ctx context.Context) (again bool, err error) {
 	t.mu.Lock()
 	a, is := t.latest, t.checkpoint.Drained
+	if a == nil && t.removed && is != nil && !is.Back { // nobody will call it back
+		a = &agentv1.Assignment{OutKey: is.Key}
+	}
 	t.mu.Unlock()
 	if a == nil || !t.drainDue(is, a, t.checkpoint.Traffic.word()) || time.Now().Before(t.drainAt) {
 		return false, nil

@@ -99,3 +99,31 @@ func TestADrainThatFailsIsNotDone(t *testing.T) {
 	w.assign(a)
 	w.newest("called off", func(r *agentv1.Report) bool { return r.OutKey == 4 && r.Out == agentv1.Out_OUT_UNSPECIFIED })
 }
+
+// A machine on which nothing is installed is drained and called back: it does not say
+// that it serves before something does.
+func TestADrainOfNothing(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "run", "in-service")
+	w.o.TrafficFiles = []string{filepath.Join(dir, "run")}
+	w.start()
+	there := func() bool { _, err := os.Stat(file); return err == nil }
+	for key, out := range []bool{1: true, 2: false} {
+		if key == 0 {
+			continue
+		}
+		a := &agentv1.Assignment{App: "www", Group: "prod", Generation: w.gen, Artifacts: "file:///store"}
+		w.drain(file, uint64(key), out)(a)
+		w.assign(a)
+		want := map[bool]agentv1.Out{true: agentv1.Out_OUT_DONE, false: agentv1.Out_OUT_UNSPECIFIED}[out]
+		w.newest("answered", func(r *agentv1.Report) bool { return r.OutKey == uint64(key) && r.Out == want })
+		if there() {
+			t.Errorf("out %v: nothing is installed, and the host says that it serves", out)
+		}
+	}
+	w.done(w.push("v1", nil), w.drain(file, 2, false))
+	if !there() {
+		t.Error("it serves, and says that it does not")
+	}
+}

@@ -42,9 +42,13 @@ func (t *target) wanted() (id, key string) {
 // prefetch stages a revision while the application runs on undisturbed.
 func (t *target) prefetch(ctx context.Context, id, key string) error {
 	generation, tastes := t.checkpoint.Generation, (*agentv1.Tastes)(nil)
+	t.mu.Lock()
+	out := t.latest.GetOutKey()
+	t.mu.Unlock()
 	ctx, done := t.interruptible(ctx, func(a *agentv1.Assignment) bool {
 		return a.Stage == nil || revisionID(a.Stage.Digest) != id || a.StageKey != key ||
-			a.Permit != agentv1.Permit_PERMIT_UNSPECIFIED && a.Generation > generation // a permit waits for nothing
+			a.OutKey != out || // a drain waits for nothing, and neither does
+			a.Permit != agentv1.Permit_PERMIT_UNSPECIFIED && a.Generation > generation // a permit
 	})
 	defer done()
 	t.mu.Lock()

@@ -74,7 +74,8 @@ func (t *target) tastePrefix() string { return t.runPrefix() + "taste-" }
 func (t *target) tastes(deployment string) (out []run) {
 	begin := t.tastePrefix() + deployment + "-"
 	for _, id := range t.tasteRuns() {
-		if at, event, ok := strings.Cut(strings.TrimPrefix(id, begin), "-"); ok && at != id && deployment != "" {
+		if rest, ours := strings.CutPrefix(id, begin); ours && deployment != "" {
+			_, event, _ := strings.Cut(rest, "-")
 			out = append(out, run{id: id, event: event})
 		}
 	}

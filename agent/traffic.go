@@ -191,7 +191,7 @@ func (t *target) movePool(ctx context.Context, s task.Step, tr traffic, p poolSp
 	case s.Rollback && t.outage(p) == nil:
 		return nil // it was not taken out
 	}
-	return t.enterPool(ctx, p, limit)
+	return t.enterPool(ctx, s, p, limit)
 }
 
 // outage is a pool that the host was taken out of, or was about to be.
@@ -262,12 +262,15 @@ func (t *target) leavePool(ctx context.Context, p poolSpec, tr traffic, say func
 }
 
 // enterPool puts the host back.
-func (t *target) enterPool(ctx context.Context, p poolSpec, limit time.Duration) error {
+func (t *target) enterPool(ctx context.Context, s task.Step, p poolSpec, limit time.Duration) error {
 	switch p.Kind {
 	case "file":
 		f, err := pool.Within(t.o.TrafficFiles, p.Path)
 		if err != nil {
 			return err
+		}
+		if t.base.Running == "" && s.Revision == "" { // put back by hand, and nothing is there yet that serves
+			return nil
 		}
 		if o := t.outage(p); o != nil && o.Absent {
 			t.o.Log.Info("a file was not there before the deployment, and is left so", "app", t.app, "path", p.Path)

@@ -7,8 +7,8 @@ func (s *State) groupDefined(e GroupDefined) error {
 	if e.App == "" || e.Group == "" {
 		return refuse(Invalid, "a group needs an application and a name")
 	}
-	if e.Config.Capacity.QuorumGroup != nil && s.Rules < 4 {
-		return refuse(Conflict, "not every coordinator knows quorumGroup; upgrade them all")
+	if s.Rules < 4 && (e.Config.Capacity.QuorumGroup != nil || e.Config.Stage.tastes()) {
+		return refuse(Conflict, "not every coordinator knows warmup, taste and quorumGroup; upgrade them all")
 	}
 	g := s.Groups[GroupKey(e.App, e.Group)]
 	before := ""
@@ -201,12 +201,10 @@ func (s *State) hostLeft(e HostLeft) error {
 		return refuse(Conflict, "host %s is reachable; stop its agent first", h.Name)
 	}
 	if other := s.successor(h); other != nil && h.Drain != nil {
-		other.Drain = h.Drain
+		again := *h.Drain
+		again.Granted = false // the floor is asked anew: this one may serve
+		other.Drain = &again
 		s.sortDraining(other)
-		if other.drained() {
-			s.moveOut(other)
-		}
-		s.isolate(other)
 	}
 	for _, t := range sorted(h.Targets) {
 		s.depart(t, e.Cause)

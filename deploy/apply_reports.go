@@ -24,7 +24,7 @@ func (s *State) targetsReported(e TargetsReported) error {
 // reported applies one whole-state report: section 1 of the semantics.
 func (s *State) reported(r *Report) {
 	h := s.Hosts[r.Host]
-	if !r.valid() {
+	if !r.valid() || s.Rules >= 4 && (r.Out < OutNone || r.Out > OutDone) {
 		return
 	}
 	if h == nil || r.Counter <= h.Counter && r.App == "" {
@@ -49,9 +49,11 @@ func (s *State) reported(r *Report) {
 	s.remove(t)
 	failed := t.StageFailed
 	t.Counter, t.Staged, t.Edits = r.Counter, r.Staged, r.Edits
-	if t.Out != r.Out && t.OutKey == r.OutKey && t.OutKey > 0 {
+	if t.OutKey == r.OutKey && t.OutKey > 0 {
 		t.Out = r.Out
-		t.isolate()
+	}
+	if t.OutKey == 0 && s.Rules >= 4 { // it was drained under a former membership, or log, and comes back
+		t.Out = min(r.Out, OutMoving)
 	}
 	stageFailed := r.StageFailed
 	switch {
@@ -77,7 +79,7 @@ func (s *State) reported(r *Report) {
 // tasted notes that a target has passed what a deployment runs before a permit. It
 // runs between remove and add.
 func (s *State) tasted(t *Target, key string) {
-	if key == "" {
+	if key == "" || s.Rules < 4 {
 		return
 	}
 	for _, d := range s.openOn(t) {
@@ -120,9 +122,6 @@ func (s *State) returned(t *Target) {
 // agent is not trusted: a report that says anything else says nothing.
 func (r *Report) valid() bool {
 	if r.Gen > mostCounted || r.Counter > mostCounted {
-		return false
-	}
-	if r.Out < OutNone || r.Out > OutDone {
 		return false
 	}
 	return r.Result >= ResultNone && r.Result <= ResultIdle && r.Health >= HealthUnknown && r.Health <= HealthUnhealthy

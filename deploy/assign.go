@@ -116,7 +116,7 @@ func (s *State) stage(a *Assignment, d *Deployment, t *Target, task *Task) {
 		a.Stage, a.StageName = goal, s.RevisionName(t.App, goal)
 		a.StageKey = d.stageKey(t)
 		a.Bandwidth, a.Tastes = d.Config.Stage.Bandwidth, Tastes{}
-		if d.untasted(task) {
+		if d.untasted(task) && d.tastesNow(task) {
 			a.Tastes.Deployment = d.ID
 			if s := d.Config.Stage.Warmup; s != nil {
 				a.Tastes.Warmup = *s
@@ -144,6 +144,12 @@ func (g *Group) stageKey(t *Target, kind CatchUp, goal Digest) string {
 // stageKey tells one try of staging for the deployment from others.
 func (d *Deployment) stageKey(t *Target) string {
 	return fmt.Sprintf("%s.%d.%d.%d", d.ID, d.Attempt, t.Joined, t.StageTries)
+}
+
+// tastesNow reports whether it is the turn of a task's target: a canary is first in this
+// too, unless everybody is waited for.
+func (d *Deployment) tastesNow(task *Task) bool {
+	return d.Waves[task.Wave].Status == WaveStatusDeploying || d.Config.Stage.Barrier == "deployment"
 }
 
 // untasted reports whether the target of a waiting task has scripts to run first. A way

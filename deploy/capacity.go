@@ -95,7 +95,7 @@ func (l *ledger) quorum(t *Target) error {
 		}
 		u := l.g.usage(key)
 		s, least := u.serving-l.disabled[key]+count(t.aside()), u.registered-q.MaxDown
-		if s-1 < least {
+		if s-count(t.Serving() || t.aside()) < least {
 			return &floorError{Label: q.Label + "=" + t.host.Labels[q.Label], Serving: s, Min: least}
 		}
 	}

@@ -195,7 +195,7 @@ func (s *State) witnessDrained(h *Host) func() error {
 	floor, served := map[string][]Floor{}, map[string]bool{}
 	for app, t := range sorted(h.Targets) {
 		if t.group != nil {
-			floor[app], served[app] = floors(t.group), t.Serving()
+			floor[app], served[app] = floors(t.group), t.EverHealthy && !t.Quarantined
 		}
 	}
 	return func() error {

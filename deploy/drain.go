@@ -16,7 +16,8 @@ type Drain struct {
 // Out says how far a target is out of its pools by a drain of its host.
 type Out int
 
-// A target that is on its way out or back counts for neither.
+// A target that is on its way out or back does not serve. One on its way back may get
+// work: it may be what it needs to come back.
 const (
 	OutNone Out = iota
 	OutMoving
@@ -53,8 +54,6 @@ func (t *Target) keptOut() string {
 		return h.Quarantine
 	case h.drained():
 		return "drained " + joinText(h.Drain.Actor, h.Drain.Reason)
-	case t.Out != OutNone:
-		return "not back in its pools yet"
 	}
 	return ""
 }
@@ -75,13 +74,13 @@ func (s *State) hostDrainSet(e HostDrainSet) error {
 		h.Drain = nil
 		if granted {
 			s.moveOut(h)
+			s.isolate(h)
 		}
 		s.noteHost(h, "undrained by "+e.Request.Actor)
 	default:
 		h.Drain = &Drain{Actor: e.Request.Actor, Reason: e.Request.Reason, Since: s.Wall}
 	}
 	s.sortDraining(h)
-	s.isolate(h)
 	return nil
 }
 
@@ -111,21 +110,24 @@ func (s *State) moveOut(h *Host) {
 	}
 }
 
-// DrainHold says what a drain of the host waits for; "" for nothing. A host that does
-// not serve takes nothing away; one that is at work for an application finishes first.
-func (s *State) DrainHold(h *Host) string {
+// DrainHold says what a drain of the host waits for; "" for nothing. Afterwards every
+// floor is kept by others, also where the host does not serve just now: it may be well
+// again in a moment. One that is at work for an application finishes first.
+func (s *State) DrainHold(h *Host) string { return s.drainHold(h, floors) }
+
+func (s *State) drainHold(h *Host, floors func(*Group) []Floor) string {
 	for app, t := range sorted(h.Targets) {
 		switch {
 		case t.Permit != PermitNone || t.Open:
 			return fmt.Sprintf("%s is at work there", app)
-		case !t.Serving() || t.group == nil:
-			continue
+		case t.group == nil || t.Quarantined || !t.EverHealthy:
+			continue // it counts for nothing
 		}
 		for _, f := range floors(t.group) {
 			if f.Zone != "" && f.Zone != t.Zone {
 				continue
 			}
-			if u := t.group.usage(f.Zone); u.serving-1 < f.Min {
+			if u := t.group.usage(f.Zone); u.serving-count(t.Serving()) < f.Min {
 				where := t.group.Key()
 				if f.Zone != "" {
 					where += " in zone " + f.Zone
@@ -152,8 +154,15 @@ func (s *State) sortDraining(h *Host) {
 // drains grants the first drain that every floor allows: the next is asked for when that
 // is committed.
 func (d *decision) drains() {
+	known := map[*Group][]Floor{}
+	of := func(g *Group) []Floor {
+		if known[g] == nil {
+			known[g] = floors(g)
+		}
+		return known[g]
+	}
 	for id := range sorted(d.s.draining) {
-		if d.s.DrainHold(d.s.Hosts[id]) == "" {
+		if d.s.drainHold(d.s.Hosts[id], of) == "" {
 			d.emit(HostDrained{Host: id})
 			return
 		}

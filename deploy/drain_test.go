@@ -49,3 +49,107 @@ func TestAnOldAnswerEndsNoDrain(t *testing.T) {
 		t.Errorf("back: %+v", target())
 	}
 }
+
+// drainFleet is a fleet of hosts that run v1 under the newest rules and a floor of half.
+func drainFleet(t *testing.T, hosts ...string) *fleet {
+	t.Helper()
+	f := newFleet(t, "all-at-once", hosts...)
+	f.Rules = deploy.RulesKnown
+	c := f.Groups["www/prod"].Config
+	c.Capacity.MinHealthy = deploy.Percent(50)
+	f.must(deploy.GroupDefined{App: "www", Group: "prod", Selector: "true", Config: c})
+	d := f.create("d1", "v1", hosts...)
+	for _, h := range hosts {
+		f.settle(d, h)
+	}
+	f.finish(d)
+	return f
+}
+
+func (f *fleet) health(host string, h deploy.Health) {
+	t := f.Target(host, "www")
+	f.must(deploy.TargetsReported{Items: []deploy.Report{{
+		Host: host, App: "www", Counter: t.Counter + 1, Gen: t.Gen, Running: t.Running, Health: h,
+	}}})
+}
+
+// TestADrainKeepsTheFloorWhoeverIsIll: drains that wait are not granted because nobody
+// serves for a moment: all would be well again, and all drained.
+func TestADrainKeepsTheFloorWhoeverIsIll(t *testing.T) {
+	hosts := []string{"h1", "h2", "h3", "h4"}
+	f := drainFleet(t, hosts...)
+	for _, h := range hosts {
+		f.must(deploy.HostDrainSet{Request: deploy.Request{ID: h, Actor: "ann"}, Host: h})
+	}
+	decide := func() {
+		for range 10 {
+			for _, e := range deploy.Decide(f.State, deploy.Fleet{}, f.Now) {
+				f.must(e)
+			}
+		}
+	}
+	decide()
+	for _, h := range hosts {
+		f.health(h, deploy.HealthUnhealthy)
+	}
+	decide()
+	for _, h := range hosts {
+		f.health(h, deploy.HealthHealthy)
+	}
+	decide()
+	if u := f.Groups["www/prod"].Usage(""); u.Serving != 2 {
+		t.Errorf("%d of 4 serve, the floor is 2", u.Serving)
+	}
+}
+
+// TestAHostOnItsWayBackGetsWork: what it needs to come back may be a deployment. It takes
+// nothing away, for it does not count.
+func TestAHostOnItsWayBackGetsWork(t *testing.T) {
+	f := drainFleet(t, "h1", "h2")
+	f.must(deploy.HostDrainSet{Request: deploy.Request{ID: "1", Actor: "ann"}, Host: "h1"})
+	f.must(deploy.HostDrained{Host: "h1"})
+	f.must(deploy.HostDrainSet{Request: deploy.Request{ID: "2", Actor: "ann"}, Host: "h1", Undo: true})
+	if x := f.Target("h1", "www"); x.Serving() || x.Quarantined {
+		t.Errorf("on its way back: %+v", x)
+	}
+	x := f.Target("h1", "www")
+	f.must(deploy.TargetsReported{Items: []deploy.Report{{
+		Host: "h1", App: "www", Counter: x.Counter + 1, Gen: x.Gen, Running: "v1", Health: deploy.HealthHealthy,
+		Staged: []deploy.Digest{"v1", "v2"}, Out: deploy.OutMoving, OutKey: x.OutKey,
+	}}})
+	f.create("d2", "v2", "h1", "h2")
+	for range 5 {
+		for _, e := range deploy.Decide(f.State, deploy.Fleet{}, f.Now) {
+			f.must(e)
+		}
+	}
+	if f.Target("h1", "www").Permit != deploy.PermitNormal {
+		t.Errorf("its permit is %v", f.Target("h1", "www").Permit)
+	}
+}
+
+// TestWhoComesBackToItsGroupOutOfItsPools does not serve before its agent says that it is
+// in them.
+func TestWhoComesBackToItsGroupOutOfItsPools(t *testing.T) {
+	f := drainFleet(t, "h1", "h2")
+	f.must(deploy.HostDrainSet{Request: deploy.Request{ID: "1", Actor: "ann"}, Host: "h1"})
+	f.must(deploy.HostDrained{Host: "h1"})
+	key := f.Target("h1", "www").OutKey
+	f.must(deploy.TargetsLeft{App: "www", Group: "prod", Hosts: []string{"h1"}})
+	f.must(deploy.HostDrainSet{Request: deploy.Request{ID: "2", Actor: "ann"}, Host: "h1", Undo: true})
+	f.must(deploy.TargetsJoined{App: "www", Group: "prod", Hosts: []string{"h1"}})
+	says := func(out deploy.Out, key uint64) bool {
+		x := f.Target("h1", "www")
+		f.must(deploy.TargetsReported{Items: []deploy.Report{{
+			Host: "h1", App: "www", Counter: f.Hosts["h1"].Counter + 1, Gen: x.Gen, Running: "v1",
+			Health: deploy.HealthHealthy, Out: out, OutKey: key,
+		}}})
+		return f.Target("h1", "www").Serving()
+	}
+	if says(deploy.OutDone, key) {
+		t.Error("its agent says that it is out of its pools, and it counts as serving")
+	}
+	if !says(deploy.OutNone, 0) {
+		t.Error("it is back, and does not count")
+	}
+}

@@ -464,6 +464,9 @@ func (s *State) waveHolds(d *Deployment, i int) []string {
 	}
 	name(p.stuck, "unreachable or not staged", "; `skip-host` goes on without them")
 	name(p.granted, "works on", "")
+	if d.Config.Stage.tastes() && p.unstaged > 0 {
+		out = append(out, w.Name+": hosts stage the revision, and run warmup and taste, before any permit")
+	}
 	if b := d.Config.Stage.Barrier; !w.Released && b != "" && b != "none" {
 		if have, need, _ := d.quorum(i); have < need {
 			out = append(out, fmt.Sprintf("%s: %d of %d targets must be staged first", w.Name, have, need))
@@ -493,6 +496,8 @@ func (s *State) floorHold(d *Deployment, w *Wave) string {
 			switch {
 			case t.Quarantined:
 				why = "kept out: " + t.keptOut()
+			case t.Out != OutNone:
+				why = "not back in its pools yet"
 			case t.Permit != PermitNone || t.Open:
 				why = "at work"
 			}

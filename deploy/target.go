@@ -54,7 +54,7 @@ func (t *Target) wave() (position int, placed bool) { return t.place - 1, t.plac
 
 // Serving reports whether the target counts as serving capacity.
 func (t *Target) Serving() bool {
-	return t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open && !t.Quarantined
+	return t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open && !t.Quarantined && t.Out == OutNone
 }
 
 // silence says why the target of a task that is over does not serve; "" for one
@@ -83,10 +83,10 @@ func (t *Target) canAct() bool { return !t.Away && !t.Quarantined }
 // pass for a canary.
 func (t *Target) proved(d Digest) bool { return t.Running == d && t.Done == d && t.Serving() }
 
-// aside reports whether the target serves and is kept out of every count: its
-// host is quarantined. A conditional permit would be refused by it.
+// aside reports whether the target serves and is kept out of every count: its host is
+// quarantined, or not back in its pools. A conditional permit would be refused by it.
 func (t *Target) aside() bool {
-	return t.Quarantined && t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open
+	return (t.Quarantined || t.Out != OutNone) && t.Health == HealthHealthy && t.Permit == PermitNone && !t.Open
 }
 
 // HasStaged reports whether the target holds a verified copy of the revision.

@@ -37,10 +37,17 @@ func (c *cli) drainCommand(use, short string, undo bool, long, example string) *
 		Use: use + " HOST", Short: short, Args: args("HOST"), Long: long, Example: example,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(func(cl *client) error {
-				_, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.DrainHost,
-					&controlv1.DrainHostRequest{Mutation: cl.mutation(""), Host: args[0], Undo: undo})
+				found, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.GetHost,
+					&controlv1.GetHostRequest{Host: args[0]})
 				if err != nil {
 					return err
+				}
+				if d := found.Host.Drain; d == nil || undo != (d.State == "returning") { // else it is waited for again
+					_, err := call(cmd.Context(), cl, controlv1.ControlServiceClient.DrainHost,
+						&controlv1.DrainHostRequest{Mutation: cl.mutation(""), Host: args[0], Undo: undo})
+					if err != nil {
+						return err
+					}
 				}
 				return c.awaitDrain(cmd.Context(), cl, args[0], undo, noWait)
 			})
@@ -54,13 +61,22 @@ func (c *cli) drainCommand(use, short string, undo bool, long, example string) *
 func (c *cli) awaitDrain(ctx context.Context, cl *client, host string, undo, noWait bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.flags.timeout))
 	defer cancel()
-	said := ""
+	said, last := "", "nothing was heard of it"
+	late := func() error {
+		return fmt.Errorf("%s is not there after %s (%s); it goes on: the same command waits again, `dctl hosts show %s` "+
+			"says how far it is, `dctl hosts %s %s` calls it off", output.Line(host), c.flags.timeout, output.Line(last), host,
+			map[bool]string{true: "drain", false: "undrain"}[undo], host)
+	}
 	for {
 		out, err := call(ctx, cl, controlv1.ControlServiceClient.GetHost, &controlv1.GetHostRequest{Host: host})
+		if err != nil && ctx.Err() != nil {
+			return late()
+		}
 		if err != nil {
 			return err
 		}
 		d := out.Host.Drain
+		last = drainLine(d)
 		there := undo && d == nil || !undo && d.GetState() == "drained"
 		switch {
 		case !undo && (d == nil || d.State == "returning"):
@@ -75,9 +91,7 @@ func (c *cli) awaitDrain(ctx context.Context, cl *client, host string, undo, noW
 			fmt.Fprintln(c.err, output.Line(host+": "+line))
 		}
 		if c.wait(ctx, 200*time.Millisecond) != nil {
-			return fmt.Errorf("%s is not there after %s (%s); it goes on, `dctl hosts show %s` says how far it is, "+
-				"`dctl hosts %s %s` calls it off", output.Line(host), c.flags.timeout, output.Line(drainLine(d)), host,
-				map[bool]string{true: "drain", false: "undrain"}[undo], host)
+			return late()
 		}
 	}
 }

@@ -519,8 +519,9 @@ func (s *Service) DrainHost(ctx context.Context,
 // drainView says how far a host is; nil for one that nobody drained.
 func (s *Service) drainView(st seen, h *deploy.Host) *controlv1.Drain {
 	out := &controlv1.Drain{State: "drained"}
+	granted := h.Drain != nil && h.Drain.Granted
 	for app, t := range h.Targets {
-		if t.Out != deploy.OutMoving {
+		if granted && t.Out == deploy.OutDone && !in(st, t) || !granted && t.Out == deploy.OutNone {
 			continue
 		}
 		out.State = "leaving"
@@ -530,6 +531,9 @@ func (s *Service) drainView(st seen, h *deploy.Host) *controlv1.Drain {
 		}
 	}
 	slices.Sort(out.Doing)
+	if state, _ := s.o.Fleet.Status(h.ID); state == "unreachable" && out.State == "leaving" {
+		out.Doing = append(out.Doing, "its agent does not answer")
+	}
 	d := h.Drain
 	switch {
 	case d == nil && out.State == "drained":
@@ -542,6 +546,16 @@ func (s *Service) drainView(st seen, h *deploy.Host) *controlv1.Drain {
 	}
 	out.Actor, out.Reason, out.SinceMs = d.Actor, d.Reason, d.Since
 	return out
+}
+
+// in reports whether a target is still in a pool that coordinators drive, whatever its
+// agent says.
+func in(st seen, t *deploy.Target) bool {
+	traffic := st.TrafficOf(t)
+	return traffic != nil && slices.ContainsFunc(traffic.Pools, func(p deploy.Pool) bool {
+		o := st.Outage(t.Host, t.App, p)
+		return p.AtCoordinator() && (o == nil || o.Allowed)
+	})
 }
 
 // done reports whether the request was accepted before.

@@ -160,6 +160,10 @@ func (s *Service) may(host string, r *agentv1.TrafficRequest, p deploy.Pool) (is
 	s.o.View(func(st *deploy.State) {
 		is.limit, is.out = deploy.AdmitTimeout, st.Outage(host, r.App, p) != nil
 		t := st.Target(host, r.App)
+		if r.Allow && st.Drained(host) {
+			err = refuse(deploy.Conflict, "this host is drained, and stays out of %s until it is undrained", p.Name())
+			return
+		}
 		if t == nil {
 			if !r.Allow || !is.out {
 				err = refuse(deploy.NotFound, "this host is no target of %s", r.App)
@@ -457,7 +461,11 @@ func (s *Service) assert(ctx context.Context, was deploy.Outage) {
 func (s *Service) orphaned(o deploy.Outage) (yes bool) {
 	s.o.View(func(st *deploy.State) {
 		t := st.Target(o.Host, o.App)
-		if t == nil || t.Open {
+		if st.Drained(o.Host) || t != nil && t.Open {
+			return
+		}
+		if t == nil { // it left its group, without a permit
+			yes = st.Hosts[o.Host] != nil
 			return
 		}
 		traffic := st.TrafficOf(t)
