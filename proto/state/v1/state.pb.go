@@ -33,6 +33,7 @@ type Entry struct {
 	// 1 and the index of the access document by which a person may have this; refused
 	// once there is another. 0 where nobody asked, as for what the scheduler decides.
 	AllowedBy     uint64 `protobuf:"varint,70,opt,name=allowed_by,json=allowedBy,proto3" json:"allowed_by,omitempty"`
+	Asked         *Asked `protobuf:"bytes,71,opt,name=asked,proto3" json:"asked,omitempty"` // whose request it is the effect of; unset for what nobody asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,6 +101,147 @@ func (x *Entry) GetAllowedBy() uint64 {
 		return x.AllowedBy
 	}
 	return 0
+}
+
+func (x *Entry) GetAsked() *Asked {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
+}
+
+// Asked is a request as the audit has it: who asked for what, and what came of it where
+// that is not for the entry to decide.
+type Asked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Actor         string                 `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"` // role/name
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Verb          string                 `protobuf:"bytes,3,opt,name=verb,proto3" json:"verb,omitempty"`
+	App           string                 `protobuf:"bytes,4,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
+	What          string                 `protobuf:"bytes,6,opt,name=what,proto3" json:"what,omitempty"`
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Request       string                 `protobuf:"bytes,8,opt,name=request,proto3" json:"request,omitempty"` // its id
+	Outcome       string                 `protobuf:"bytes,9,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Times         int64                  `protobuf:"varint,10,opt,name=times,proto3" json:"times,omitempty"`
+	SinceMs       int64                  `protobuf:"varint,11,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Said          string                 `protobuf:"bytes,12,opt,name=said,proto3" json:"said,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Asked) Reset() {
+	*x = Asked{}
+	mi := &file_state_v1_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Asked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Asked) ProtoMessage() {}
+
+func (x *Asked) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Asked.ProtoReflect.Descriptor instead.
+func (*Asked) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Asked) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Asked) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Asked) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *Asked) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Asked) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Asked) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Asked) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Asked) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *Asked) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Asked) GetTimes() int64 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *Asked) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Asked) GetSaid() string {
+	if x != nil {
+		return x.Said
+	}
+	return ""
 }
 
 type Event struct {
@@ -172,6 +314,8 @@ type Event struct {
 	//	*Event_InstanceCleared
 	//	*Event_OriginEnrolled
 	//	*Event_AccessChanged
+	//	*Event_RequestsRefused
+	//	*Event_AuditExported
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -179,7 +323,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_state_v1_state_proto_msgTypes[1]
+	mi := &file_state_v1_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +335,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[1]
+	mi := &file_state_v1_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +348,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{1}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Event) GetFact() isEvent_Fact {
@@ -808,6 +952,24 @@ func (x *Event) GetAccessChanged() *AccessChanged {
 	return nil
 }
 
+func (x *Event) GetRequestsRefused() *RequestsRefused {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RequestsRefused); ok {
+			return x.RequestsRefused
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetAuditExported() *AuditExported {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_AuditExported); ok {
+			return x.AuditExported
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -1077,6 +1239,14 @@ type Event_AccessChanged struct {
 	AccessChanged *AccessChanged `protobuf:"bytes,170,opt,name=access_changed,json=accessChanged,proto3,oneof"`
 }
 
+type Event_RequestsRefused struct {
+	RequestsRefused *RequestsRefused `protobuf:"bytes,171,opt,name=requests_refused,json=requestsRefused,proto3,oneof"`
+}
+
+type Event_AuditExported struct {
+	AuditExported *AuditExported `protobuf:"bytes,172,opt,name=audit_exported,json=auditExported,proto3,oneof"`
+}
+
 func (*Event_GroupDefined) isEvent_Fact() {}
 
 func (*Event_HostEnrolled) isEvent_Fact() {}
@@ -1209,6 +1379,10 @@ func (*Event_OriginEnrolled) isEvent_Fact() {}
 
 func (*Event_AccessChanged) isEvent_Fact() {}
 
+func (*Event_RequestsRefused) isEvent_Fact() {}
+
+func (*Event_AuditExported) isEvent_Fact() {}
+
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1221,7 +1395,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_state_v1_state_proto_msgTypes[2]
+	mi := &file_state_v1_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1407,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[2]
+	mi := &file_state_v1_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1420,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{2}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Request) GetId() string {
@@ -1288,7 +1462,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_state_v1_state_proto_msgTypes[3]
+	mi := &file_state_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1474,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[3]
+	mi := &file_state_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1487,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Share) GetCount() int64 {
@@ -1372,7 +1546,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_state_v1_state_proto_msgTypes[4]
+	mi := &file_state_v1_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1558,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[4]
+	mi := &file_state_v1_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1571,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Config) GetName() string {
@@ -1587,7 +1761,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_state_v1_state_proto_msgTypes[5]
+	mi := &file_state_v1_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1773,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[5]
+	mi := &file_state_v1_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1786,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Stage) GetPrefetch() string {
@@ -1655,7 +1829,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_state_v1_state_proto_msgTypes[6]
+	mi := &file_state_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1841,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[6]
+	mi := &file_state_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1854,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Metric) GetName() string {
@@ -1722,7 +1896,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_state_v1_state_proto_msgTypes[7]
+	mi := &file_state_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1908,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[7]
+	mi := &file_state_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1921,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Action) GetDo() string {
@@ -1784,7 +1958,7 @@ type FailureAction struct {
 
 func (x *FailureAction) Reset() {
 	*x = FailureAction{}
-	mi := &file_state_v1_state_proto_msgTypes[8]
+	mi := &file_state_v1_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1970,7 @@ func (x *FailureAction) String() string {
 func (*FailureAction) ProtoMessage() {}
 
 func (x *FailureAction) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[8]
+	mi := &file_state_v1_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +1983,7 @@ func (x *FailureAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureAction.ProtoReflect.Descriptor instead.
 func (*FailureAction) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FailureAction) GetHost() *Action {
@@ -1857,7 +2031,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_state_v1_state_proto_msgTypes[9]
+	mi := &file_state_v1_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2043,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[9]
+	mi := &file_state_v1_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2056,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Decision) GetTimeout() int64 {
@@ -1910,7 +2084,7 @@ type InFlight struct {
 
 func (x *InFlight) Reset() {
 	*x = InFlight{}
-	mi := &file_state_v1_state_proto_msgTypes[10]
+	mi := &file_state_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1922,7 +2096,7 @@ func (x *InFlight) String() string {
 func (*InFlight) ProtoMessage() {}
 
 func (x *InFlight) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[10]
+	mi := &file_state_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1935,7 +2109,7 @@ func (x *InFlight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InFlight.ProtoReflect.Descriptor instead.
 func (*InFlight) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *InFlight) GetSerial() bool {
@@ -1971,7 +2145,7 @@ type Bake struct {
 
 func (x *Bake) Reset() {
 	*x = Bake{}
-	mi := &file_state_v1_state_proto_msgTypes[11]
+	mi := &file_state_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2157,7 @@ func (x *Bake) String() string {
 func (*Bake) ProtoMessage() {}
 
 func (x *Bake) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[11]
+	mi := &file_state_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2170,7 @@ func (x *Bake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bake.ProtoReflect.Descriptor instead.
 func (*Bake) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Bake) GetMax() int64 {
@@ -2034,7 +2208,7 @@ type Capacity struct {
 
 func (x *Capacity) Reset() {
 	*x = Capacity{}
-	mi := &file_state_v1_state_proto_msgTypes[12]
+	mi := &file_state_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2220,7 @@ func (x *Capacity) String() string {
 func (*Capacity) ProtoMessage() {}
 
 func (x *Capacity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[12]
+	mi := &file_state_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2233,7 @@ func (x *Capacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
 func (*Capacity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Capacity) GetMinHealthy() *Share {
@@ -2127,7 +2301,7 @@ type WaveSpec struct {
 
 func (x *WaveSpec) Reset() {
 	*x = WaveSpec{}
-	mi := &file_state_v1_state_proto_msgTypes[13]
+	mi := &file_state_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2313,7 @@ func (x *WaveSpec) String() string {
 func (*WaveSpec) ProtoMessage() {}
 
 func (x *WaveSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[13]
+	mi := &file_state_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2326,7 @@ func (x *WaveSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSpec.ProtoReflect.Descriptor instead.
 func (*WaveSpec) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WaveSpec) GetName() string {
@@ -2286,7 +2460,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_state_v1_state_proto_msgTypes[14]
+	mi := &file_state_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2472,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[14]
+	mi := &file_state_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2485,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Gate) GetName() string {
@@ -2454,7 +2628,7 @@ type QueryGate struct {
 
 func (x *QueryGate) Reset() {
 	*x = QueryGate{}
-	mi := &file_state_v1_state_proto_msgTypes[15]
+	mi := &file_state_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2640,7 @@ func (x *QueryGate) String() string {
 func (*QueryGate) ProtoMessage() {}
 
 func (x *QueryGate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[15]
+	mi := &file_state_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2653,7 @@ func (x *QueryGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryGate.ProtoReflect.Descriptor instead.
 func (*QueryGate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *QueryGate) GetQuery() string {
@@ -2535,7 +2709,7 @@ type CompareGate struct {
 
 func (x *CompareGate) Reset() {
 	*x = CompareGate{}
-	mi := &file_state_v1_state_proto_msgTypes[16]
+	mi := &file_state_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2721,7 @@ func (x *CompareGate) String() string {
 func (*CompareGate) ProtoMessage() {}
 
 func (x *CompareGate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[16]
+	mi := &file_state_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2734,7 @@ func (x *CompareGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareGate.ProtoReflect.Descriptor instead.
 func (*CompareGate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CompareGate) GetMetric() string {
@@ -2595,7 +2769,7 @@ type ApprovalGate struct {
 
 func (x *ApprovalGate) Reset() {
 	*x = ApprovalGate{}
-	mi := &file_state_v1_state_proto_msgTypes[17]
+	mi := &file_state_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2607,7 +2781,7 @@ func (x *ApprovalGate) String() string {
 func (*ApprovalGate) ProtoMessage() {}
 
 func (x *ApprovalGate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[17]
+	mi := &file_state_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2620,7 +2794,7 @@ func (x *ApprovalGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalGate.ProtoReflect.Descriptor instead.
 func (*ApprovalGate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ApprovalGate) GetGroup() string {
@@ -2664,7 +2838,7 @@ type Wave struct {
 
 func (x *Wave) Reset() {
 	*x = Wave{}
-	mi := &file_state_v1_state_proto_msgTypes[18]
+	mi := &file_state_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2850,7 @@ func (x *Wave) String() string {
 func (*Wave) ProtoMessage() {}
 
 func (x *Wave) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[18]
+	mi := &file_state_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2863,7 @@ func (x *Wave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wave.ProtoReflect.Descriptor instead.
 func (*Wave) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Wave) GetName() string {
@@ -2792,7 +2966,7 @@ type GroupDefined struct {
 
 func (x *GroupDefined) Reset() {
 	*x = GroupDefined{}
-	mi := &file_state_v1_state_proto_msgTypes[19]
+	mi := &file_state_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2804,7 +2978,7 @@ func (x *GroupDefined) String() string {
 func (*GroupDefined) ProtoMessage() {}
 
 func (x *GroupDefined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[19]
+	mi := &file_state_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2817,7 +2991,7 @@ func (x *GroupDefined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDefined.ProtoReflect.Descriptor instead.
 func (*GroupDefined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GroupDefined) GetRequest() *Request {
@@ -2888,7 +3062,7 @@ type Traffic struct {
 
 func (x *Traffic) Reset() {
 	*x = Traffic{}
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3074,7 @@ func (x *Traffic) String() string {
 func (*Traffic) ProtoMessage() {}
 
 func (x *Traffic) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +3087,7 @@ func (x *Traffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
 func (*Traffic) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Traffic) GetPools() []*Pool {
@@ -2960,7 +3134,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3146,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3159,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Pool) GetKind() string {
@@ -3058,7 +3232,7 @@ type TrafficSet struct {
 
 func (x *TrafficSet) Reset() {
 	*x = TrafficSet{}
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3244,7 @@ func (x *TrafficSet) String() string {
 func (*TrafficSet) ProtoMessage() {}
 
 func (x *TrafficSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3257,7 @@ func (x *TrafficSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrafficSet.ProtoReflect.Descriptor instead.
 func (*TrafficSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TrafficSet) GetHost() string {
@@ -3137,7 +3311,7 @@ type HostEnrolled struct {
 
 func (x *HostEnrolled) Reset() {
 	*x = HostEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3149,7 +3323,7 @@ func (x *HostEnrolled) String() string {
 func (*HostEnrolled) ProtoMessage() {}
 
 func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3162,7 +3336,7 @@ func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEnrolled.ProtoReflect.Descriptor instead.
 func (*HostEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HostEnrolled) GetHost() string {
@@ -3234,7 +3408,7 @@ type Attributes struct {
 
 func (x *Attributes) Reset() {
 	*x = Attributes{}
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3420,7 @@ func (x *Attributes) String() string {
 func (*Attributes) ProtoMessage() {}
 
 func (x *Attributes) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3433,7 @@ func (x *Attributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attributes.ProtoReflect.Descriptor instead.
 func (*Attributes) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Attributes) GetName() string {
@@ -3302,7 +3476,7 @@ type HostLeft struct {
 
 func (x *HostLeft) Reset() {
 	*x = HostLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3314,7 +3488,7 @@ func (x *HostLeft) String() string {
 func (*HostLeft) ProtoMessage() {}
 
 func (x *HostLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3327,7 +3501,7 @@ func (x *HostLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeft.ProtoReflect.Descriptor instead.
 func (*HostLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HostLeft) GetRequest() *Request {
@@ -3370,7 +3544,7 @@ type TargetsJoined struct {
 
 func (x *TargetsJoined) Reset() {
 	*x = TargetsJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3382,7 +3556,7 @@ func (x *TargetsJoined) String() string {
 func (*TargetsJoined) ProtoMessage() {}
 
 func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3395,7 +3569,7 @@ func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsJoined.ProtoReflect.Descriptor instead.
 func (*TargetsJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TargetsJoined) GetApp() string {
@@ -3438,7 +3612,7 @@ type TargetsLeft struct {
 
 func (x *TargetsLeft) Reset() {
 	*x = TargetsLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3450,7 +3624,7 @@ func (x *TargetsLeft) String() string {
 func (*TargetsLeft) ProtoMessage() {}
 
 func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3463,7 +3637,7 @@ func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsLeft.ProtoReflect.Descriptor instead.
 func (*TargetsLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TargetsLeft) GetApp() string {
@@ -3511,7 +3685,7 @@ type RevisionRegistered struct {
 
 func (x *RevisionRegistered) Reset() {
 	*x = RevisionRegistered{}
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3523,7 +3697,7 @@ func (x *RevisionRegistered) String() string {
 func (*RevisionRegistered) ProtoMessage() {}
 
 func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3536,7 +3710,7 @@ func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRegistered.ProtoReflect.Descriptor instead.
 func (*RevisionRegistered) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RevisionRegistered) GetRequest() *Request {
@@ -3622,6 +3796,7 @@ type DeploymentCreated struct {
 	Without       []string               `protobuf:"bytes,16,rep,name=without,proto3" json:"without,omitempty"`
 	Preempt       bool                   `protobuf:"varint,17,opt,name=preempt,proto3" json:"preempt,omitempty"`
 	Skip          []*Skip                `protobuf:"bytes,18,rep,name=skip,proto3" json:"skip,omitempty"`
+	Emergency     bool                   `protobuf:"varint,180,opt,name=emergency,proto3" json:"emergency,omitempty"` // no window, freeze or approval holds it
 	Repair        bool                   `protobuf:"varint,20,opt,name=repair,proto3" json:"repair,omitempty"`
 	Undoes        string                 `protobuf:"bytes,19,opt,name=undoes,proto3" json:"undoes,omitempty"` // of an inverse one: the deployment that it takes back
 	unknownFields protoimpl.UnknownFields
@@ -3630,7 +3805,7 @@ type DeploymentCreated struct {
 
 func (x *DeploymentCreated) Reset() {
 	*x = DeploymentCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3642,7 +3817,7 @@ func (x *DeploymentCreated) String() string {
 func (*DeploymentCreated) ProtoMessage() {}
 
 func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3655,7 +3830,7 @@ func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentCreated.ProtoReflect.Descriptor instead.
 func (*DeploymentCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeploymentCreated) GetRequest() *Request {
@@ -3784,6 +3959,13 @@ func (x *DeploymentCreated) GetSkip() []*Skip {
 	return nil
 }
 
+func (x *DeploymentCreated) GetEmergency() bool {
+	if x != nil {
+		return x.Emergency
+	}
+	return false
+}
+
 func (x *DeploymentCreated) GetRepair() bool {
 	if x != nil {
 		return x.Repair
@@ -3809,7 +3991,7 @@ type Skip struct {
 
 func (x *Skip) Reset() {
 	*x = Skip{}
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +4003,7 @@ func (x *Skip) String() string {
 func (*Skip) ProtoMessage() {}
 
 func (x *Skip) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +4016,7 @@ func (x *Skip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skip.ProtoReflect.Descriptor instead.
 func (*Skip) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Skip) GetHost() string {
@@ -3876,7 +4058,7 @@ type RequestMade struct {
 
 func (x *RequestMade) Reset() {
 	*x = RequestMade{}
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3888,7 +4070,7 @@ func (x *RequestMade) String() string {
 func (*RequestMade) ProtoMessage() {}
 
 func (x *RequestMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3901,7 +4083,7 @@ func (x *RequestMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMade.ProtoReflect.Descriptor instead.
 func (*RequestMade) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RequestMade) GetRequest() *Request {
@@ -3983,7 +4165,7 @@ type DeploymentStarted struct {
 
 func (x *DeploymentStarted) Reset() {
 	*x = DeploymentStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3995,7 +4177,7 @@ func (x *DeploymentStarted) String() string {
 func (*DeploymentStarted) ProtoMessage() {}
 
 func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4008,7 +4190,7 @@ func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentStarted.ProtoReflect.Descriptor instead.
 func (*DeploymentStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeploymentStarted) GetDeployment() string {
@@ -4029,7 +4211,7 @@ type WaveStarted struct {
 
 func (x *WaveStarted) Reset() {
 	*x = WaveStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4041,7 +4223,7 @@ func (x *WaveStarted) String() string {
 func (*WaveStarted) ProtoMessage() {}
 
 func (x *WaveStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4054,7 +4236,7 @@ func (x *WaveStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveStarted.ProtoReflect.Descriptor instead.
 func (*WaveStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WaveStarted) GetDeployment() string {
@@ -4088,7 +4270,7 @@ type Floor struct {
 
 func (x *Floor) Reset() {
 	*x = Floor{}
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4100,7 +4282,7 @@ func (x *Floor) String() string {
 func (*Floor) ProtoMessage() {}
 
 func (x *Floor) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4113,7 +4295,7 @@ func (x *Floor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Floor.ProtoReflect.Descriptor instead.
 func (*Floor) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Floor) GetZone() string {
@@ -4142,7 +4324,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4154,7 +4336,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4167,7 +4349,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Grant) GetHost() string {
@@ -4216,7 +4398,7 @@ type PermitsGranted struct {
 
 func (x *PermitsGranted) Reset() {
 	*x = PermitsGranted{}
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4228,7 +4410,7 @@ func (x *PermitsGranted) String() string {
 func (*PermitsGranted) ProtoMessage() {}
 
 func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4241,7 +4423,7 @@ func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PermitsGranted.ProtoReflect.Descriptor instead.
 func (*PermitsGranted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PermitsGranted) GetDeployment() string {
@@ -4324,7 +4506,7 @@ type RevertGoal struct {
 
 func (x *RevertGoal) Reset() {
 	*x = RevertGoal{}
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4336,7 +4518,7 @@ func (x *RevertGoal) String() string {
 func (*RevertGoal) ProtoMessage() {}
 
 func (x *RevertGoal) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4349,7 +4531,7 @@ func (x *RevertGoal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertGoal.ProtoReflect.Descriptor instead.
 func (*RevertGoal) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RevertGoal) GetHost() string {
@@ -4384,7 +4566,7 @@ type RollbackStarted struct {
 
 func (x *RollbackStarted) Reset() {
 	*x = RollbackStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4396,7 +4578,7 @@ func (x *RollbackStarted) String() string {
 func (*RollbackStarted) ProtoMessage() {}
 
 func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4409,7 +4591,7 @@ func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackStarted.ProtoReflect.Descriptor instead.
 func (*RollbackStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RollbackStarted) GetDeployment() string {
@@ -4492,7 +4674,7 @@ type RevertExtended struct {
 
 func (x *RevertExtended) Reset() {
 	*x = RevertExtended{}
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4504,7 +4686,7 @@ func (x *RevertExtended) String() string {
 func (*RevertExtended) ProtoMessage() {}
 
 func (x *RevertExtended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4517,7 +4699,7 @@ func (x *RevertExtended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertExtended.ProtoReflect.Descriptor instead.
 func (*RevertExtended) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RevertExtended) GetDeployment() string {
@@ -4545,7 +4727,7 @@ type StagingRetried struct {
 
 func (x *StagingRetried) Reset() {
 	*x = StagingRetried{}
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4557,7 +4739,7 @@ func (x *StagingRetried) String() string {
 func (*StagingRetried) ProtoMessage() {}
 
 func (x *StagingRetried) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4570,7 +4752,7 @@ func (x *StagingRetried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagingRetried.ProtoReflect.Descriptor instead.
 func (*StagingRetried) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StagingRetried) GetApp() string {
@@ -4604,7 +4786,7 @@ type TasksReopened struct {
 
 func (x *TasksReopened) Reset() {
 	*x = TasksReopened{}
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4616,7 +4798,7 @@ func (x *TasksReopened) String() string {
 func (*TasksReopened) ProtoMessage() {}
 
 func (x *TasksReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4629,7 +4811,7 @@ func (x *TasksReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksReopened.ProtoReflect.Descriptor instead.
 func (*TasksReopened) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TasksReopened) GetDeployment() string {
@@ -4655,7 +4837,7 @@ type GatesAnswered struct {
 
 func (x *GatesAnswered) Reset() {
 	*x = GatesAnswered{}
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4667,7 +4849,7 @@ func (x *GatesAnswered) String() string {
 func (*GatesAnswered) ProtoMessage() {}
 
 func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4680,7 +4862,7 @@ func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatesAnswered.ProtoReflect.Descriptor instead.
 func (*GatesAnswered) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GatesAnswered) GetDeployment() string {
@@ -4699,7 +4881,7 @@ type RevisionProven struct {
 
 func (x *RevisionProven) Reset() {
 	*x = RevisionProven{}
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4711,7 +4893,7 @@ func (x *RevisionProven) String() string {
 func (*RevisionProven) ProtoMessage() {}
 
 func (x *RevisionProven) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4724,7 +4906,7 @@ func (x *RevisionProven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionProven.ProtoReflect.Descriptor instead.
 func (*RevisionProven) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RevisionProven) GetDeployment() string {
@@ -4747,7 +4929,7 @@ type TaskEnd struct {
 
 func (x *TaskEnd) Reset() {
 	*x = TaskEnd{}
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4759,7 +4941,7 @@ func (x *TaskEnd) String() string {
 func (*TaskEnd) ProtoMessage() {}
 
 func (x *TaskEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4772,7 +4954,7 @@ func (x *TaskEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEnd.ProtoReflect.Descriptor instead.
 func (*TaskEnd) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TaskEnd) GetHost() string {
@@ -4822,7 +5004,7 @@ type TasksEnded struct {
 
 func (x *TasksEnded) Reset() {
 	*x = TasksEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4834,7 +5016,7 @@ func (x *TasksEnded) String() string {
 func (*TasksEnded) ProtoMessage() {}
 
 func (x *TasksEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4847,7 +5029,7 @@ func (x *TasksEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksEnded.ProtoReflect.Descriptor instead.
 func (*TasksEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TasksEnded) GetDeployment() string {
@@ -4888,7 +5070,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4900,7 +5082,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4913,7 +5095,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HostDown) GetHost() string {
@@ -4939,7 +5121,7 @@ type HostsUnreachable struct {
 
 func (x *HostsUnreachable) Reset() {
 	*x = HostsUnreachable{}
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4951,7 +5133,7 @@ func (x *HostsUnreachable) String() string {
 func (*HostsUnreachable) ProtoMessage() {}
 
 func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4964,7 +5146,7 @@ func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsUnreachable.ProtoReflect.Descriptor instead.
 func (*HostsUnreachable) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HostsUnreachable) GetItems() []*HostDown {
@@ -4989,7 +5171,7 @@ type GateJudged struct {
 
 func (x *GateJudged) Reset() {
 	*x = GateJudged{}
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5001,7 +5183,7 @@ func (x *GateJudged) String() string {
 func (*GateJudged) ProtoMessage() {}
 
 func (x *GateJudged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5014,7 +5196,7 @@ func (x *GateJudged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateJudged.ProtoReflect.Descriptor instead.
 func (*GateJudged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GateJudged) GetDeployment() string {
@@ -5077,7 +5259,7 @@ type BakeStarted struct {
 
 func (x *BakeStarted) Reset() {
 	*x = BakeStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5089,7 +5271,7 @@ func (x *BakeStarted) String() string {
 func (*BakeStarted) ProtoMessage() {}
 
 func (x *BakeStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5102,7 +5284,7 @@ func (x *BakeStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BakeStarted.ProtoReflect.Descriptor instead.
 func (*BakeStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *BakeStarted) GetDeployment() string {
@@ -5136,7 +5318,7 @@ type WaveSealed struct {
 
 func (x *WaveSealed) Reset() {
 	*x = WaveSealed{}
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5148,7 +5330,7 @@ func (x *WaveSealed) String() string {
 func (*WaveSealed) ProtoMessage() {}
 
 func (x *WaveSealed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5161,7 +5343,7 @@ func (x *WaveSealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSealed.ProtoReflect.Descriptor instead.
 func (*WaveSealed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WaveSealed) GetDeployment() string {
@@ -5189,7 +5371,7 @@ type WaveSkipped struct {
 
 func (x *WaveSkipped) Reset() {
 	*x = WaveSkipped{}
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5201,7 +5383,7 @@ func (x *WaveSkipped) String() string {
 func (*WaveSkipped) ProtoMessage() {}
 
 func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5214,7 +5396,7 @@ func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSkipped.ProtoReflect.Descriptor instead.
 func (*WaveSkipped) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WaveSkipped) GetDeployment() string {
@@ -5249,7 +5431,7 @@ type DeploymentPaused struct {
 
 func (x *DeploymentPaused) Reset() {
 	*x = DeploymentPaused{}
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5261,7 +5443,7 @@ func (x *DeploymentPaused) String() string {
 func (*DeploymentPaused) ProtoMessage() {}
 
 func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5274,7 +5456,7 @@ func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentPaused.ProtoReflect.Descriptor instead.
 func (*DeploymentPaused) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DeploymentPaused) GetDeployment() string {
@@ -5309,7 +5491,7 @@ type DeploymentEnded struct {
 
 func (x *DeploymentEnded) Reset() {
 	*x = DeploymentEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5321,7 +5503,7 @@ func (x *DeploymentEnded) String() string {
 func (*DeploymentEnded) ProtoMessage() {}
 
 func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5334,7 +5516,7 @@ func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentEnded.ProtoReflect.Descriptor instead.
 func (*DeploymentEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DeploymentEnded) GetDeployment() string {
@@ -5373,7 +5555,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5385,7 +5567,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5398,7 +5580,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Failure) GetEvent() string {
@@ -5470,7 +5652,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5482,7 +5664,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5495,7 +5677,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Report) GetHost() string {
@@ -5592,7 +5774,7 @@ type Edits struct {
 
 func (x *Edits) Reset() {
 	*x = Edits{}
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5604,7 +5786,7 @@ func (x *Edits) String() string {
 func (*Edits) ProtoMessage() {}
 
 func (x *Edits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5617,7 +5799,7 @@ func (x *Edits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edits.ProtoReflect.Descriptor instead.
 func (*Edits) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Edits) GetFiles() int64 {
@@ -5643,7 +5825,7 @@ type TargetsReported struct {
 
 func (x *TargetsReported) Reset() {
 	*x = TargetsReported{}
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5655,7 +5837,7 @@ func (x *TargetsReported) String() string {
 func (*TargetsReported) ProtoMessage() {}
 
 func (x *TargetsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5668,7 +5850,7 @@ func (x *TargetsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsReported.ProtoReflect.Descriptor instead.
 func (*TargetsReported) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TargetsReported) GetItems() []*Report {
@@ -5689,7 +5871,7 @@ type GroupDeleted struct {
 
 func (x *GroupDeleted) Reset() {
 	*x = GroupDeleted{}
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5701,7 +5883,7 @@ func (x *GroupDeleted) String() string {
 func (*GroupDeleted) ProtoMessage() {}
 
 func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5714,7 +5896,7 @@ func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDeleted.ProtoReflect.Descriptor instead.
 func (*GroupDeleted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GroupDeleted) GetRequest() *Request {
@@ -5751,7 +5933,7 @@ type FreezeSet struct {
 
 func (x *FreezeSet) Reset() {
 	*x = FreezeSet{}
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5763,7 +5945,7 @@ func (x *FreezeSet) String() string {
 func (*FreezeSet) ProtoMessage() {}
 
 func (x *FreezeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5776,7 +5958,7 @@ func (x *FreezeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeSet.ProtoReflect.Descriptor instead.
 func (*FreezeSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *FreezeSet) GetRequest() *Request {
@@ -5822,7 +6004,7 @@ type FreezesEnded struct {
 
 func (x *FreezesEnded) Reset() {
 	*x = FreezesEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5834,7 +6016,7 @@ func (x *FreezesEnded) String() string {
 func (*FreezesEnded) ProtoMessage() {}
 
 func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5847,7 +6029,7 @@ func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezesEnded.ProtoReflect.Descriptor instead.
 func (*FreezesEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
 }
 
 type RevisionsPruned struct {
@@ -5861,7 +6043,7 @@ type RevisionsPruned struct {
 
 func (x *RevisionsPruned) Reset() {
 	*x = RevisionsPruned{}
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5873,7 +6055,7 @@ func (x *RevisionsPruned) String() string {
 func (*RevisionsPruned) ProtoMessage() {}
 
 func (x *RevisionsPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5886,7 +6068,7 @@ func (x *RevisionsPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionsPruned.ProtoReflect.Descriptor instead.
 func (*RevisionsPruned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RevisionsPruned) GetRequest() *Request {
@@ -5922,7 +6104,7 @@ type FreezeLifted struct {
 
 func (x *FreezeLifted) Reset() {
 	*x = FreezeLifted{}
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5934,7 +6116,7 @@ func (x *FreezeLifted) String() string {
 func (*FreezeLifted) ProtoMessage() {}
 
 func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5947,7 +6129,7 @@ func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
 func (*FreezeLifted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *FreezeLifted) GetRequest() *Request {
@@ -5989,7 +6171,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6001,7 +6183,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6014,7 +6196,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Hold) GetKind() string {
@@ -6049,7 +6231,7 @@ type HoldsChanged struct {
 
 func (x *HoldsChanged) Reset() {
 	*x = HoldsChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6061,7 +6243,7 @@ func (x *HoldsChanged) String() string {
 func (*HoldsChanged) ProtoMessage() {}
 
 func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6074,7 +6256,7 @@ func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
 func (*HoldsChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *HoldsChanged) GetDeployment() string {
@@ -6111,7 +6293,7 @@ type TargetMoved struct {
 
 func (x *TargetMoved) Reset() {
 	*x = TargetMoved{}
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6123,7 +6305,7 @@ func (x *TargetMoved) String() string {
 func (*TargetMoved) ProtoMessage() {}
 
 func (x *TargetMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6136,7 +6318,7 @@ func (x *TargetMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
 func (*TargetMoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *TargetMoved) GetApp() string {
@@ -6184,7 +6366,7 @@ type TakenOver struct {
 
 func (x *TakenOver) Reset() {
 	*x = TakenOver{}
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6196,7 +6378,7 @@ func (x *TakenOver) String() string {
 func (*TakenOver) ProtoMessage() {}
 
 func (x *TakenOver) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6209,7 +6391,7 @@ func (x *TakenOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
 func (*TakenOver) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TakenOver) GetDeployment() string {
@@ -6236,7 +6418,7 @@ type WaveReverted struct {
 
 func (x *WaveReverted) Reset() {
 	*x = WaveReverted{}
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6248,7 +6430,7 @@ func (x *WaveReverted) String() string {
 func (*WaveReverted) ProtoMessage() {}
 
 func (x *WaveReverted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6261,7 +6443,7 @@ func (x *WaveReverted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
 func (*WaveReverted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *WaveReverted) GetDeployment() string {
@@ -6297,7 +6479,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6309,7 +6491,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6322,7 +6504,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Observation) GetKey() string {
@@ -6415,7 +6597,7 @@ type GateObserved struct {
 
 func (x *GateObserved) Reset() {
 	*x = GateObserved{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6427,7 +6609,7 @@ func (x *GateObserved) String() string {
 func (*GateObserved) ProtoMessage() {}
 
 func (x *GateObserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6440,7 +6622,7 @@ func (x *GateObserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
 func (*GateObserved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GateObserved) GetDeployment() string {
@@ -6489,7 +6671,7 @@ type HostsQuarantined struct {
 
 func (x *HostsQuarantined) Reset() {
 	*x = HostsQuarantined{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6501,7 +6683,7 @@ func (x *HostsQuarantined) String() string {
 func (*HostsQuarantined) ProtoMessage() {}
 
 func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6514,7 +6696,7 @@ func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
 func (*HostsQuarantined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *HostsQuarantined) GetRequest() *Request {
@@ -6549,7 +6731,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6561,7 +6743,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6574,7 +6756,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -6608,7 +6790,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6620,7 +6802,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6633,7 +6815,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -6667,7 +6849,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6679,7 +6861,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6692,7 +6874,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -6767,13 +6949,14 @@ type TokenUsed struct {
 	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`           // fingerprint of the key that the identity belongs to
 	Says          *Attributes            `protobuf:"bytes,6,opt,name=says,proto3" json:"says,omitempty"`         // of a host, about itself
 	Instance      string                 `protobuf:"bytes,7,opt,name=instance,proto3" json:"instance,omitempty"` // of its agent
+	Address       string                 `protobuf:"bytes,180,opt,name=address,proto3" json:"address,omitempty"` // from which it was asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6785,7 +6968,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6798,7 +6981,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -6850,6 +7033,13 @@ func (x *TokenUsed) GetInstance() string {
 	return ""
 }
 
+func (x *TokenUsed) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // OriginEnrolled gives an identity to the key of a machine that a third party
 // vouches for.
 type OriginEnrolled struct {
@@ -6860,13 +7050,14 @@ type OriginEnrolled struct {
 	Binds         *Attributes            `protobuf:"bytes,4,opt,name=binds,proto3" json:"binds,omitempty"`       // what the third party says of it, whatever it says itself
 	Says          *Attributes            `protobuf:"bytes,5,opt,name=says,proto3" json:"says,omitempty"`         // of a host, about itself
 	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"` // of its agent
+	Address       string                 `protobuf:"bytes,180,opt,name=address,proto3" json:"address,omitempty"` // from which it was asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OriginEnrolled) Reset() {
 	*x = OriginEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6878,7 +7069,7 @@ func (x *OriginEnrolled) String() string {
 func (*OriginEnrolled) ProtoMessage() {}
 
 func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6891,7 +7082,7 @@ func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginEnrolled.ProtoReflect.Descriptor instead.
 func (*OriginEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *OriginEnrolled) GetOrigin() string {
@@ -6936,6 +7127,13 @@ func (x *OriginEnrolled) GetInstance() string {
 	return ""
 }
 
+func (x *OriginEnrolled) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // InstanceBegan says that another process of a host's agent speaks for it.
 type InstanceBegan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6949,7 +7147,7 @@ type InstanceBegan struct {
 
 func (x *InstanceBegan) Reset() {
 	*x = InstanceBegan{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6961,7 +7159,7 @@ func (x *InstanceBegan) String() string {
 func (*InstanceBegan) ProtoMessage() {}
 
 func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6974,7 +7172,7 @@ func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceBegan.ProtoReflect.Descriptor instead.
 func (*InstanceBegan) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *InstanceBegan) GetHost() string {
@@ -7016,7 +7214,7 @@ type InstanceCleared struct {
 
 func (x *InstanceCleared) Reset() {
 	*x = InstanceCleared{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7028,7 +7226,7 @@ func (x *InstanceCleared) String() string {
 func (*InstanceCleared) ProtoMessage() {}
 
 func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7041,7 +7239,7 @@ func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceCleared.ProtoReflect.Descriptor instead.
 func (*InstanceCleared) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *InstanceCleared) GetHost() string {
@@ -7070,7 +7268,7 @@ type HostCloned struct {
 
 func (x *HostCloned) Reset() {
 	*x = HostCloned{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7082,7 +7280,7 @@ func (x *HostCloned) String() string {
 func (*HostCloned) ProtoMessage() {}
 
 func (x *HostCloned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7095,7 +7293,7 @@ func (x *HostCloned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostCloned.ProtoReflect.Descriptor instead.
 func (*HostCloned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *HostCloned) GetHost() string {
@@ -7129,7 +7327,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7141,7 +7339,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7154,7 +7352,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Machine) GetInstance() string {
@@ -7183,7 +7381,7 @@ type HostSplit struct {
 
 func (x *HostSplit) Reset() {
 	*x = HostSplit{}
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7195,7 +7393,7 @@ func (x *HostSplit) String() string {
 func (*HostSplit) ProtoMessage() {}
 
 func (x *HostSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7208,7 +7406,7 @@ func (x *HostSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSplit.ProtoReflect.Descriptor instead.
 func (*HostSplit) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *HostSplit) GetRequest() *Request {
@@ -7239,14 +7437,15 @@ type SplitEnrolled struct {
 	Instances     []string               `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
 	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
-	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"` // fingerprint
+	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`           // fingerprint
+	Address       string                 `protobuf:"bytes,180,opt,name=address,proto3" json:"address,omitempty"` // from which it was asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SplitEnrolled) Reset() {
 	*x = SplitEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7258,7 +7457,7 @@ func (x *SplitEnrolled) String() string {
 func (*SplitEnrolled) ProtoMessage() {}
 
 func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7271,7 +7470,7 @@ func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitEnrolled.ProtoReflect.Descriptor instead.
 func (*SplitEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SplitEnrolled) GetHost() string {
@@ -7309,6 +7508,13 @@ func (x *SplitEnrolled) GetKey() []byte {
 	return nil
 }
 
+func (x *SplitEnrolled) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // AttributesApproved changes what a host is, by a person.
 type AttributesApproved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7322,7 +7528,7 @@ type AttributesApproved struct {
 
 func (x *AttributesApproved) Reset() {
 	*x = AttributesApproved{}
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7334,7 +7540,7 @@ func (x *AttributesApproved) String() string {
 func (*AttributesApproved) ProtoMessage() {}
 
 func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7347,7 +7553,7 @@ func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributesApproved.ProtoReflect.Descriptor instead.
 func (*AttributesApproved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *AttributesApproved) GetRequest() *Request {
@@ -7388,7 +7594,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7400,7 +7606,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7413,7 +7619,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -7441,7 +7647,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7453,7 +7659,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7466,7 +7672,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -7496,7 +7702,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7508,7 +7714,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7521,7 +7727,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -7555,7 +7761,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7567,7 +7773,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7580,7 +7786,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -7607,7 +7813,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7619,7 +7825,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7632,7 +7838,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -7663,7 +7869,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7675,7 +7881,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7688,7 +7894,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -7730,7 +7936,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7742,7 +7948,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7755,7 +7961,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -7784,7 +7990,7 @@ type CAAdded struct {
 
 func (x *CAAdded) Reset() {
 	*x = CAAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7796,7 +8002,7 @@ func (x *CAAdded) String() string {
 func (*CAAdded) ProtoMessage() {}
 
 func (x *CAAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7809,7 +8015,7 @@ func (x *CAAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
 func (*CAAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CAAdded) GetRequest() *Request {
@@ -7843,7 +8049,7 @@ type CAIssues struct {
 
 func (x *CAIssues) Reset() {
 	*x = CAIssues{}
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7855,7 +8061,7 @@ func (x *CAIssues) String() string {
 func (*CAIssues) ProtoMessage() {}
 
 func (x *CAIssues) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7868,7 +8074,7 @@ func (x *CAIssues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
 func (*CAIssues) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *CAIssues) GetId() string {
@@ -7896,7 +8102,7 @@ type CARetired struct {
 
 func (x *CARetired) Reset() {
 	*x = CARetired{}
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7908,7 +8114,7 @@ func (x *CARetired) String() string {
 func (*CARetired) ProtoMessage() {}
 
 func (x *CARetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7921,7 +8127,7 @@ func (x *CARetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
 func (*CARetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CARetired) GetRequest() *Request {
@@ -7956,7 +8162,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7968,7 +8174,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7981,7 +8187,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -8008,7 +8214,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8020,7 +8226,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8033,7 +8239,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -8059,7 +8265,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8071,7 +8277,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8084,7 +8290,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -8154,7 +8360,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8166,7 +8372,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8179,7 +8385,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -8214,7 +8420,7 @@ type RingKeyAdded struct {
 
 func (x *RingKeyAdded) Reset() {
 	*x = RingKeyAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8226,7 +8432,7 @@ func (x *RingKeyAdded) String() string {
 func (*RingKeyAdded) ProtoMessage() {}
 
 func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8239,7 +8445,7 @@ func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyAdded.ProtoReflect.Descriptor instead.
 func (*RingKeyAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *RingKeyAdded) GetRequest() *Request {
@@ -8266,7 +8472,7 @@ type RingKeyUsed struct {
 
 func (x *RingKeyUsed) Reset() {
 	*x = RingKeyUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8278,7 +8484,7 @@ func (x *RingKeyUsed) String() string {
 func (*RingKeyUsed) ProtoMessage() {}
 
 func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8291,7 +8497,7 @@ func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyUsed.ProtoReflect.Descriptor instead.
 func (*RingKeyUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *RingKeyUsed) GetId() string {
@@ -8311,7 +8517,7 @@ type RingKeyRetired struct {
 
 func (x *RingKeyRetired) Reset() {
 	*x = RingKeyRetired{}
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8323,7 +8529,7 @@ func (x *RingKeyRetired) String() string {
 func (*RingKeyRetired) ProtoMessage() {}
 
 func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8336,7 +8542,7 @@ func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyRetired.ProtoReflect.Descriptor instead.
 func (*RingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *RingKeyRetired) GetId() string {
@@ -8360,7 +8566,7 @@ type AccessChanged struct {
 
 func (x *AccessChanged) Reset() {
 	*x = AccessChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8372,7 +8578,7 @@ func (x *AccessChanged) String() string {
 func (*AccessChanged) ProtoMessage() {}
 
 func (x *AccessChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8385,7 +8591,7 @@ func (x *AccessChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessChanged.ProtoReflect.Descriptor instead.
 func (*AccessChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *AccessChanged) GetRequest() *Request {
@@ -8423,18 +8629,131 @@ func (x *AccessChanged) GetIndex() uint64 {
 	return 0
 }
 
+// RequestsRefused records requests that were refused before they made an entry.
+type RequestsRefused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*Asked               `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestsRefused) Reset() {
+	*x = RequestsRefused{}
+	mi := &file_state_v1_state_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestsRefused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestsRefused) ProtoMessage() {}
+
+func (x *RequestsRefused) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestsRefused.ProtoReflect.Descriptor instead.
+func (*RequestsRefused) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *RequestsRefused) GetItems() []*Asked {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// AuditExported says that the files of a coordinator have the audit up to a record.
+type AuditExported struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Coordinator   string                 `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	Upto          uint64                 `protobuf:"varint,2,opt,name=upto,proto3" json:"upto,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditExported) Reset() {
+	*x = AuditExported{}
+	mi := &file_state_v1_state_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditExported) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditExported) ProtoMessage() {}
+
+func (x *AuditExported) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditExported.ProtoReflect.Descriptor instead.
+func (*AuditExported) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *AuditExported) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *AuditExported) GetUpto() uint64 {
+	if x != nil {
+		return x.Upto
+	}
+	return 0
+}
+
 var File_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"\x9a\x01\n" +
+	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"\xcd\x01\n" +
 	"\x05Entry\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
 	"\x05rules\x18\x04 \x01(\x03R\x05rules\x12\x1d\n" +
 	"\n" +
-	"allowed_by\x18F \x01(\x04R\tallowedBy\"\xfa'\n" +
+	"allowed_by\x18F \x01(\x04R\tallowedBy\x121\n" +
+	"\x05asked\x18G \x01(\v2\x1b.groundswell.state.v1.AskedR\x05asked\"\x98\x02\n" +
+	"\x05Asked\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04verb\x18\x03 \x01(\tR\x04verb\x12\x10\n" +
+	"\x03app\x18\x04 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\tR\x05group\x12\x12\n" +
+	"\x04what\x18\x06 \x01(\tR\x04what\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x18\n" +
+	"\arequest\x18\b \x01(\tR\arequest\x12\x18\n" +
+	"\aoutcome\x18\t \x01(\tR\aoutcome\x12\x14\n" +
+	"\x05times\x18\n" +
+	" \x01(\x03R\x05times\x12\x19\n" +
+	"\bsince_ms\x18\v \x01(\x03R\asinceMs\x12\x12\n" +
+	"\x04said\x18\f \x01(\tR\x04said\"\x9e)\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -8513,7 +8832,9 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x10ring_key_retired\x18N \x01(\v2$.groundswell.state.v1.RingKeyRetiredH\x00R\x0eringKeyRetired\x12R\n" +
 	"\x10instance_cleared\x18O \x01(\v2%.groundswell.state.v1.InstanceClearedH\x00R\x0finstanceCleared\x12O\n" +
 	"\x0forigin_enrolled\x18Z \x01(\v2$.groundswell.state.v1.OriginEnrolledH\x00R\x0eoriginEnrolled\x12M\n" +
-	"\x0eaccess_changed\x18\xaa\x01 \x01(\v2#.groundswell.state.v1.AccessChangedH\x00R\raccessChangedB\x06\n" +
+	"\x0eaccess_changed\x18\xaa\x01 \x01(\v2#.groundswell.state.v1.AccessChangedH\x00R\raccessChanged\x12S\n" +
+	"\x10requests_refused\x18\xab\x01 \x01(\v2%.groundswell.state.v1.RequestsRefusedH\x00R\x0frequestsRefused\x12M\n" +
+	"\x0eaudit_exported\x18\xac\x01 \x01(\v2#.groundswell.state.v1.AuditExportedH\x00R\rauditExportedB\x06\n" +
 	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -8739,7 +9060,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05files\x18\x06 \x01(\x03R\x05files\x12\x18\n" +
 	"\amessage\x18\a \x01(\tR\amessage\x12\x1a\n" +
 	"\bancestry\x18\b \x03(\tR\bancestry\x12\x16\n" +
-	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xd7\x04\n" +
+	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xf6\x04\n" +
 	"\x11DeploymentCreated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
@@ -8759,7 +9080,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05fixes\x18\x0f \x03(\tR\x05fixes\x12\x18\n" +
 	"\awithout\x18\x10 \x03(\tR\awithout\x12\x18\n" +
 	"\apreempt\x18\x11 \x01(\bR\apreempt\x12.\n" +
-	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\x12\x16\n" +
+	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\x12\x1d\n" +
+	"\temergency\x18\xb4\x01 \x01(\bR\temergency\x12\x16\n" +
 	"\x06repair\x18\x14 \x01(\bR\x06repair\x12\x16\n" +
 	"\x06undoes\x18\x13 \x01(\tR\x06undoes\"H\n" +
 	"\x04Skip\x12\x12\n" +
@@ -9034,7 +9356,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\alife_ns\x18\b \x01(\x03R\x06lifeNs\x12\x12\n" +
 	"\x04host\x18\t \x01(\tR\x04host\x126\n" +
 	"\x05binds\x18\n" +
-	" \x01(\v2 .groundswell.state.v1.AttributesR\x05bindsJ\x04\b\x05\x10\x06\"\xc1\x01\n" +
+	" \x01(\v2 .groundswell.state.v1.AttributesR\x05bindsJ\x04\b\x05\x10\x06\"\xdc\x01\n" +
 	"\tTokenUsed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
@@ -9042,14 +9364,16 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\tR\x04role\x12\x10\n" +
 	"\x03key\x18\x05 \x01(\fR\x03key\x124\n" +
 	"\x04says\x18\x06 \x01(\v2 .groundswell.state.v1.AttributesR\x04says\x12\x1a\n" +
-	"\binstance\x18\a \x01(\tR\binstance\"\xde\x01\n" +
+	"\binstance\x18\a \x01(\tR\binstance\x12\x19\n" +
+	"\aaddress\x18\xb4\x01 \x01(\tR\aaddress\"\xf9\x01\n" +
 	"\x0eOriginEnrolled\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x10\n" +
 	"\x03key\x18\x03 \x01(\fR\x03key\x126\n" +
 	"\x05binds\x18\x04 \x01(\v2 .groundswell.state.v1.AttributesR\x05binds\x124\n" +
 	"\x04says\x18\x05 \x01(\v2 .groundswell.state.v1.AttributesR\x04says\x12\x1a\n" +
-	"\binstance\x18\x06 \x01(\tR\binstance\"k\n" +
+	"\binstance\x18\x06 \x01(\tR\binstance\x12\x19\n" +
+	"\aaddress\x18\xb4\x01 \x01(\tR\aaddress\"k\n" +
 	"\rInstanceBegan\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03was\x18\x02 \x01(\tR\x03was\x12\x1a\n" +
@@ -9069,13 +9393,14 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\tHostSplit\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04keep\x18\x03 \x01(\tR\x04keep\"w\n" +
+	"\x04keep\x18\x03 \x01(\tR\x04keep\"\x92\x01\n" +
 	"\rSplitEnrolled\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1c\n" +
 	"\tinstances\x18\x02 \x03(\tR\tinstances\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x10\n" +
-	"\x03key\x18\x05 \x01(\fR\x03key\"\xbf\x01\n" +
+	"\x03key\x18\x05 \x01(\fR\x03key\x12\x19\n" +
+	"\aaddress\x18\xb4\x01 \x01(\tR\aaddress\"\xbf\x01\n" +
 	"\x12AttributesApproved\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12@\n" +
@@ -9150,7 +9475,12 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06admins\x18\x03 \x03(\tR\x06admins\x12\x18\n" +
 	"\aguarded\x18\x04 \x01(\bR\aguarded\x12\x14\n" +
-	"\x05index\x18\x05 \x01(\x04R\x05indexB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
+	"\x05index\x18\x05 \x01(\x04R\x05index\"D\n" +
+	"\x0fRequestsRefused\x121\n" +
+	"\x05items\x18\x01 \x03(\v2\x1b.groundswell.state.v1.AskedR\x05items\"E\n" +
+	"\rAuditExported\x12 \n" +
+	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x12\x12\n" +
+	"\x04upto\x18\x02 \x01(\x04R\x04uptoB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
 
 var (
 	file_state_v1_state_proto_rawDescOnce sync.Once
@@ -9164,264 +9494,271 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
-	(*Event)(nil),              // 1: groundswell.state.v1.Event
-	(*Request)(nil),            // 2: groundswell.state.v1.Request
-	(*Share)(nil),              // 3: groundswell.state.v1.Share
-	(*Config)(nil),             // 4: groundswell.state.v1.Config
-	(*Stage)(nil),              // 5: groundswell.state.v1.Stage
-	(*Metric)(nil),             // 6: groundswell.state.v1.Metric
-	(*Action)(nil),             // 7: groundswell.state.v1.Action
-	(*FailureAction)(nil),      // 8: groundswell.state.v1.FailureAction
-	(*Decision)(nil),           // 9: groundswell.state.v1.Decision
-	(*InFlight)(nil),           // 10: groundswell.state.v1.InFlight
-	(*Bake)(nil),               // 11: groundswell.state.v1.Bake
-	(*Capacity)(nil),           // 12: groundswell.state.v1.Capacity
-	(*WaveSpec)(nil),           // 13: groundswell.state.v1.WaveSpec
-	(*Gate)(nil),               // 14: groundswell.state.v1.Gate
-	(*QueryGate)(nil),          // 15: groundswell.state.v1.QueryGate
-	(*CompareGate)(nil),        // 16: groundswell.state.v1.CompareGate
-	(*ApprovalGate)(nil),       // 17: groundswell.state.v1.ApprovalGate
-	(*Wave)(nil),               // 18: groundswell.state.v1.Wave
-	(*GroupDefined)(nil),       // 19: groundswell.state.v1.GroupDefined
-	(*Traffic)(nil),            // 20: groundswell.state.v1.Traffic
-	(*Pool)(nil),               // 21: groundswell.state.v1.Pool
-	(*TrafficSet)(nil),         // 22: groundswell.state.v1.TrafficSet
-	(*HostEnrolled)(nil),       // 23: groundswell.state.v1.HostEnrolled
-	(*Attributes)(nil),         // 24: groundswell.state.v1.Attributes
-	(*HostLeft)(nil),           // 25: groundswell.state.v1.HostLeft
-	(*TargetsJoined)(nil),      // 26: groundswell.state.v1.TargetsJoined
-	(*TargetsLeft)(nil),        // 27: groundswell.state.v1.TargetsLeft
-	(*RevisionRegistered)(nil), // 28: groundswell.state.v1.RevisionRegistered
-	(*DeploymentCreated)(nil),  // 29: groundswell.state.v1.DeploymentCreated
-	(*Skip)(nil),               // 30: groundswell.state.v1.Skip
-	(*RequestMade)(nil),        // 31: groundswell.state.v1.RequestMade
-	(*DeploymentStarted)(nil),  // 32: groundswell.state.v1.DeploymentStarted
-	(*WaveStarted)(nil),        // 33: groundswell.state.v1.WaveStarted
-	(*Floor)(nil),              // 34: groundswell.state.v1.Floor
-	(*Grant)(nil),              // 35: groundswell.state.v1.Grant
-	(*PermitsGranted)(nil),     // 36: groundswell.state.v1.PermitsGranted
-	(*RevertGoal)(nil),         // 37: groundswell.state.v1.RevertGoal
-	(*RollbackStarted)(nil),    // 38: groundswell.state.v1.RollbackStarted
-	(*RevertExtended)(nil),     // 39: groundswell.state.v1.RevertExtended
-	(*StagingRetried)(nil),     // 40: groundswell.state.v1.StagingRetried
-	(*TasksReopened)(nil),      // 41: groundswell.state.v1.TasksReopened
-	(*GatesAnswered)(nil),      // 42: groundswell.state.v1.GatesAnswered
-	(*RevisionProven)(nil),     // 43: groundswell.state.v1.RevisionProven
-	(*TaskEnd)(nil),            // 44: groundswell.state.v1.TaskEnd
-	(*TasksEnded)(nil),         // 45: groundswell.state.v1.TasksEnded
-	(*HostDown)(nil),           // 46: groundswell.state.v1.HostDown
-	(*HostsUnreachable)(nil),   // 47: groundswell.state.v1.HostsUnreachable
-	(*GateJudged)(nil),         // 48: groundswell.state.v1.GateJudged
-	(*BakeStarted)(nil),        // 49: groundswell.state.v1.BakeStarted
-	(*WaveSealed)(nil),         // 50: groundswell.state.v1.WaveSealed
-	(*WaveSkipped)(nil),        // 51: groundswell.state.v1.WaveSkipped
-	(*DeploymentPaused)(nil),   // 52: groundswell.state.v1.DeploymentPaused
-	(*DeploymentEnded)(nil),    // 53: groundswell.state.v1.DeploymentEnded
-	(*Failure)(nil),            // 54: groundswell.state.v1.Failure
-	(*Report)(nil),             // 55: groundswell.state.v1.Report
-	(*Edits)(nil),              // 56: groundswell.state.v1.Edits
-	(*TargetsReported)(nil),    // 57: groundswell.state.v1.TargetsReported
-	(*GroupDeleted)(nil),       // 58: groundswell.state.v1.GroupDeleted
-	(*FreezeSet)(nil),          // 59: groundswell.state.v1.FreezeSet
-	(*FreezesEnded)(nil),       // 60: groundswell.state.v1.FreezesEnded
-	(*RevisionsPruned)(nil),    // 61: groundswell.state.v1.RevisionsPruned
-	(*FreezeLifted)(nil),       // 62: groundswell.state.v1.FreezeLifted
-	(*Hold)(nil),               // 63: groundswell.state.v1.Hold
-	(*HoldsChanged)(nil),       // 64: groundswell.state.v1.HoldsChanged
-	(*TargetMoved)(nil),        // 65: groundswell.state.v1.TargetMoved
-	(*TakenOver)(nil),          // 66: groundswell.state.v1.TakenOver
-	(*WaveReverted)(nil),       // 67: groundswell.state.v1.WaveReverted
-	(*Observation)(nil),        // 68: groundswell.state.v1.Observation
-	(*GateObserved)(nil),       // 69: groundswell.state.v1.GateObserved
-	(*HostsQuarantined)(nil),   // 70: groundswell.state.v1.HostsQuarantined
-	(*HostsReleased)(nil),      // 71: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 72: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 73: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 74: groundswell.state.v1.TokenUsed
-	(*OriginEnrolled)(nil),     // 75: groundswell.state.v1.OriginEnrolled
-	(*InstanceBegan)(nil),      // 76: groundswell.state.v1.InstanceBegan
-	(*InstanceCleared)(nil),    // 77: groundswell.state.v1.InstanceCleared
-	(*HostCloned)(nil),         // 78: groundswell.state.v1.HostCloned
-	(*Machine)(nil),            // 79: groundswell.state.v1.Machine
-	(*HostSplit)(nil),          // 80: groundswell.state.v1.HostSplit
-	(*SplitEnrolled)(nil),      // 81: groundswell.state.v1.SplitEnrolled
-	(*AttributesApproved)(nil), // 82: groundswell.state.v1.AttributesApproved
-	(*TokenRevoked)(nil),       // 83: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 84: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 85: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 86: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 87: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 88: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 89: groundswell.state.v1.EpochActivated
-	(*CAAdded)(nil),            // 90: groundswell.state.v1.CAAdded
-	(*CAIssues)(nil),           // 91: groundswell.state.v1.CAIssues
-	(*CARetired)(nil),          // 92: groundswell.state.v1.CARetired
-	(*Identity)(nil),           // 93: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 94: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 95: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 96: groundswell.state.v1.ClusterCreated
-	(*RingKeyAdded)(nil),       // 97: groundswell.state.v1.RingKeyAdded
-	(*RingKeyUsed)(nil),        // 98: groundswell.state.v1.RingKeyUsed
-	(*RingKeyRetired)(nil),     // 99: groundswell.state.v1.RingKeyRetired
-	(*AccessChanged)(nil),      // 100: groundswell.state.v1.AccessChanged
-	nil,                        // 101: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 102: groundswell.state.v1.Attributes.LabelsEntry
+	(*Asked)(nil),              // 1: groundswell.state.v1.Asked
+	(*Event)(nil),              // 2: groundswell.state.v1.Event
+	(*Request)(nil),            // 3: groundswell.state.v1.Request
+	(*Share)(nil),              // 4: groundswell.state.v1.Share
+	(*Config)(nil),             // 5: groundswell.state.v1.Config
+	(*Stage)(nil),              // 6: groundswell.state.v1.Stage
+	(*Metric)(nil),             // 7: groundswell.state.v1.Metric
+	(*Action)(nil),             // 8: groundswell.state.v1.Action
+	(*FailureAction)(nil),      // 9: groundswell.state.v1.FailureAction
+	(*Decision)(nil),           // 10: groundswell.state.v1.Decision
+	(*InFlight)(nil),           // 11: groundswell.state.v1.InFlight
+	(*Bake)(nil),               // 12: groundswell.state.v1.Bake
+	(*Capacity)(nil),           // 13: groundswell.state.v1.Capacity
+	(*WaveSpec)(nil),           // 14: groundswell.state.v1.WaveSpec
+	(*Gate)(nil),               // 15: groundswell.state.v1.Gate
+	(*QueryGate)(nil),          // 16: groundswell.state.v1.QueryGate
+	(*CompareGate)(nil),        // 17: groundswell.state.v1.CompareGate
+	(*ApprovalGate)(nil),       // 18: groundswell.state.v1.ApprovalGate
+	(*Wave)(nil),               // 19: groundswell.state.v1.Wave
+	(*GroupDefined)(nil),       // 20: groundswell.state.v1.GroupDefined
+	(*Traffic)(nil),            // 21: groundswell.state.v1.Traffic
+	(*Pool)(nil),               // 22: groundswell.state.v1.Pool
+	(*TrafficSet)(nil),         // 23: groundswell.state.v1.TrafficSet
+	(*HostEnrolled)(nil),       // 24: groundswell.state.v1.HostEnrolled
+	(*Attributes)(nil),         // 25: groundswell.state.v1.Attributes
+	(*HostLeft)(nil),           // 26: groundswell.state.v1.HostLeft
+	(*TargetsJoined)(nil),      // 27: groundswell.state.v1.TargetsJoined
+	(*TargetsLeft)(nil),        // 28: groundswell.state.v1.TargetsLeft
+	(*RevisionRegistered)(nil), // 29: groundswell.state.v1.RevisionRegistered
+	(*DeploymentCreated)(nil),  // 30: groundswell.state.v1.DeploymentCreated
+	(*Skip)(nil),               // 31: groundswell.state.v1.Skip
+	(*RequestMade)(nil),        // 32: groundswell.state.v1.RequestMade
+	(*DeploymentStarted)(nil),  // 33: groundswell.state.v1.DeploymentStarted
+	(*WaveStarted)(nil),        // 34: groundswell.state.v1.WaveStarted
+	(*Floor)(nil),              // 35: groundswell.state.v1.Floor
+	(*Grant)(nil),              // 36: groundswell.state.v1.Grant
+	(*PermitsGranted)(nil),     // 37: groundswell.state.v1.PermitsGranted
+	(*RevertGoal)(nil),         // 38: groundswell.state.v1.RevertGoal
+	(*RollbackStarted)(nil),    // 39: groundswell.state.v1.RollbackStarted
+	(*RevertExtended)(nil),     // 40: groundswell.state.v1.RevertExtended
+	(*StagingRetried)(nil),     // 41: groundswell.state.v1.StagingRetried
+	(*TasksReopened)(nil),      // 42: groundswell.state.v1.TasksReopened
+	(*GatesAnswered)(nil),      // 43: groundswell.state.v1.GatesAnswered
+	(*RevisionProven)(nil),     // 44: groundswell.state.v1.RevisionProven
+	(*TaskEnd)(nil),            // 45: groundswell.state.v1.TaskEnd
+	(*TasksEnded)(nil),         // 46: groundswell.state.v1.TasksEnded
+	(*HostDown)(nil),           // 47: groundswell.state.v1.HostDown
+	(*HostsUnreachable)(nil),   // 48: groundswell.state.v1.HostsUnreachable
+	(*GateJudged)(nil),         // 49: groundswell.state.v1.GateJudged
+	(*BakeStarted)(nil),        // 50: groundswell.state.v1.BakeStarted
+	(*WaveSealed)(nil),         // 51: groundswell.state.v1.WaveSealed
+	(*WaveSkipped)(nil),        // 52: groundswell.state.v1.WaveSkipped
+	(*DeploymentPaused)(nil),   // 53: groundswell.state.v1.DeploymentPaused
+	(*DeploymentEnded)(nil),    // 54: groundswell.state.v1.DeploymentEnded
+	(*Failure)(nil),            // 55: groundswell.state.v1.Failure
+	(*Report)(nil),             // 56: groundswell.state.v1.Report
+	(*Edits)(nil),              // 57: groundswell.state.v1.Edits
+	(*TargetsReported)(nil),    // 58: groundswell.state.v1.TargetsReported
+	(*GroupDeleted)(nil),       // 59: groundswell.state.v1.GroupDeleted
+	(*FreezeSet)(nil),          // 60: groundswell.state.v1.FreezeSet
+	(*FreezesEnded)(nil),       // 61: groundswell.state.v1.FreezesEnded
+	(*RevisionsPruned)(nil),    // 62: groundswell.state.v1.RevisionsPruned
+	(*FreezeLifted)(nil),       // 63: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 64: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 65: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 66: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 67: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 68: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 69: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 70: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 71: groundswell.state.v1.HostsQuarantined
+	(*HostsReleased)(nil),      // 72: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 73: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 74: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 75: groundswell.state.v1.TokenUsed
+	(*OriginEnrolled)(nil),     // 76: groundswell.state.v1.OriginEnrolled
+	(*InstanceBegan)(nil),      // 77: groundswell.state.v1.InstanceBegan
+	(*InstanceCleared)(nil),    // 78: groundswell.state.v1.InstanceCleared
+	(*HostCloned)(nil),         // 79: groundswell.state.v1.HostCloned
+	(*Machine)(nil),            // 80: groundswell.state.v1.Machine
+	(*HostSplit)(nil),          // 81: groundswell.state.v1.HostSplit
+	(*SplitEnrolled)(nil),      // 82: groundswell.state.v1.SplitEnrolled
+	(*AttributesApproved)(nil), // 83: groundswell.state.v1.AttributesApproved
+	(*TokenRevoked)(nil),       // 84: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 85: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 86: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 87: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 88: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 89: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 90: groundswell.state.v1.EpochActivated
+	(*CAAdded)(nil),            // 91: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 92: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 93: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 94: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 95: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 96: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 97: groundswell.state.v1.ClusterCreated
+	(*RingKeyAdded)(nil),       // 98: groundswell.state.v1.RingKeyAdded
+	(*RingKeyUsed)(nil),        // 99: groundswell.state.v1.RingKeyUsed
+	(*RingKeyRetired)(nil),     // 100: groundswell.state.v1.RingKeyRetired
+	(*AccessChanged)(nil),      // 101: groundswell.state.v1.AccessChanged
+	(*RequestsRefused)(nil),    // 102: groundswell.state.v1.RequestsRefused
+	(*AuditExported)(nil),      // 103: groundswell.state.v1.AuditExported
+	nil,                        // 104: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 105: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
-	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
-	19,  // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
-	23,  // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
-	25,  // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
-	26,  // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
-	27,  // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
-	28,  // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
-	29,  // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
-	31,  // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
-	32,  // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
-	33,  // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
-	36,  // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
-	38,  // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
-	45,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
-	47,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
-	48,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
-	49,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
-	50,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
-	51,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
-	52,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
-	53,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	57,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	58,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
-	59,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	62,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	64,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	65,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	66,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	67,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	69,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	70,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	71,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	72,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	94,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
-	39,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
-	40,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
-	41,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
-	42,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
-	43,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
-	60,  // 39: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
-	22,  // 40: groundswell.state.v1.Event.traffic_set:type_name -> groundswell.state.v1.TrafficSet
-	61,  // 41: groundswell.state.v1.Event.revisions_pruned:type_name -> groundswell.state.v1.RevisionsPruned
-	73,  // 42: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	74,  // 43: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	95,  // 44: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	96,  // 45: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	83,  // 46: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	84,  // 47: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	85,  // 48: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	86,  // 49: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	87,  // 50: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	88,  // 51: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	89,  // 52: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	90,  // 53: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
-	91,  // 54: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
-	92,  // 55: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
-	82,  // 56: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
-	76,  // 57: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
-	78,  // 58: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
-	80,  // 59: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
-	81,  // 60: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
-	97,  // 61: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
-	98,  // 62: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
-	99,  // 63: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
-	77,  // 64: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
-	75,  // 65: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
-	100, // 66: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
-	12,  // 67: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	13,  // 68: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	14,  // 69: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 70: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 71: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 72: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	6,   // 73: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	8,   // 74: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	9,   // 75: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	10,  // 76: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 77: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 78: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	7,   // 79: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	7,   // 80: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	7,   // 81: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	7,   // 82: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 83: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 84: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 85: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	3,   // 86: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 87: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	11,  // 88: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	15,  // 89: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	16,  // 90: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	17,  // 91: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 92: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	11,  // 93: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 94: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 95: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	20,  // 96: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
-	21,  // 97: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
-	21,  // 98: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
-	101, // 99: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	24,  // 100: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	102, // 101: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 102: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 103: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 104: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 105: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	18,  // 106: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	30,  // 107: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 108: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	34,  // 109: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	35,  // 110: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	37,  // 111: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	37,  // 112: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	44,  // 113: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	46,  // 114: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	54,  // 115: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	56,  // 116: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
-	55,  // 117: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 118: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 119: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 120: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
-	2,   // 121: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	63,  // 122: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	68,  // 123: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 124: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 125: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 126: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	24,  // 127: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	24,  // 128: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	24,  // 129: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
-	24,  // 130: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	79,  // 131: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	79,  // 132: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	2,   // 133: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	2,   // 134: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	24,  // 135: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 136: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 137: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 138: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 139: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 140: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 141: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 142: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	93,  // 143: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	2,   // 144: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 145: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
-	146, // [146:146] is the sub-list for method output_type
-	146, // [146:146] is the sub-list for method input_type
-	146, // [146:146] is the sub-list for extension type_name
-	146, // [146:146] is the sub-list for extension extendee
-	0,   // [0:146] is the sub-list for field type_name
+	2,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
+	1,   // 1: groundswell.state.v1.Entry.asked:type_name -> groundswell.state.v1.Asked
+	20,  // 2: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
+	24,  // 3: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
+	26,  // 4: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
+	27,  // 5: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
+	28,  // 6: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
+	29,  // 7: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
+	30,  // 8: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
+	32,  // 9: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
+	33,  // 10: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
+	34,  // 11: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
+	37,  // 12: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
+	39,  // 13: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
+	46,  // 14: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
+	48,  // 15: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
+	49,  // 16: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
+	50,  // 17: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
+	51,  // 18: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
+	52,  // 19: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
+	53,  // 20: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
+	54,  // 21: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
+	58,  // 22: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	59,  // 23: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	60,  // 24: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	63,  // 25: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	65,  // 26: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	66,  // 27: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	67,  // 28: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	68,  // 29: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	70,  // 30: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	71,  // 31: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	72,  // 32: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	73,  // 33: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	95,  // 34: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	40,  // 35: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
+	41,  // 36: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
+	42,  // 37: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
+	43,  // 38: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
+	44,  // 39: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
+	61,  // 40: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
+	23,  // 41: groundswell.state.v1.Event.traffic_set:type_name -> groundswell.state.v1.TrafficSet
+	62,  // 42: groundswell.state.v1.Event.revisions_pruned:type_name -> groundswell.state.v1.RevisionsPruned
+	74,  // 43: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	75,  // 44: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	96,  // 45: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	97,  // 46: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	84,  // 47: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	85,  // 48: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	86,  // 49: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	87,  // 50: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	88,  // 51: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	89,  // 52: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	90,  // 53: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	91,  // 54: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	92,  // 55: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	93,  // 56: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	83,  // 57: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
+	77,  // 58: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
+	79,  // 59: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
+	81,  // 60: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
+	82,  // 61: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
+	98,  // 62: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
+	99,  // 63: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
+	100, // 64: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
+	78,  // 65: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
+	76,  // 66: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
+	101, // 67: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
+	102, // 68: groundswell.state.v1.Event.requests_refused:type_name -> groundswell.state.v1.RequestsRefused
+	103, // 69: groundswell.state.v1.Event.audit_exported:type_name -> groundswell.state.v1.AuditExported
+	13,  // 70: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	14,  // 71: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	15,  // 72: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	4,   // 73: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	4,   // 74: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	6,   // 75: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	7,   // 76: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	9,   // 77: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	10,  // 78: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	11,  // 79: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	4,   // 80: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	8,   // 81: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	8,   // 82: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	8,   // 83: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	8,   // 84: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	8,   // 85: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	4,   // 86: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	4,   // 87: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	4,   // 88: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	4,   // 89: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	4,   // 90: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	12,  // 91: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	16,  // 92: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	17,  // 93: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	18,  // 94: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	4,   // 95: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	12,  // 96: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	3,   // 97: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	5,   // 98: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	21,  // 99: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
+	22,  // 100: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
+	22,  // 101: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
+	104, // 102: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	25,  // 103: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	105, // 104: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	3,   // 105: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	3,   // 106: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	3,   // 107: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	5,   // 108: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	19,  // 109: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	31,  // 110: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	3,   // 111: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	35,  // 112: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	36,  // 113: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	38,  // 114: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	38,  // 115: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	45,  // 116: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	47,  // 117: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	55,  // 118: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	57,  // 119: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	56,  // 120: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	3,   // 121: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	3,   // 122: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	3,   // 123: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
+	3,   // 124: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	64,  // 125: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	69,  // 126: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	3,   // 127: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	3,   // 128: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	3,   // 129: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	25,  // 130: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	25,  // 131: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	25,  // 132: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
+	25,  // 133: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	80,  // 134: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	80,  // 135: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	3,   // 136: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	3,   // 137: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	25,  // 138: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	3,   // 139: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	3,   // 140: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	3,   // 141: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	3,   // 142: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	3,   // 143: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	3,   // 144: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	3,   // 145: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	94,  // 146: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	3,   // 147: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
+	3,   // 148: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
+	1,   // 149: groundswell.state.v1.RequestsRefused.items:type_name -> groundswell.state.v1.Asked
+	150, // [150:150] is the sub-list for method output_type
+	150, // [150:150] is the sub-list for method input_type
+	150, // [150:150] is the sub-list for extension type_name
+	150, // [150:150] is the sub-list for extension extendee
+	0,   // [0:150] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -9429,7 +9766,7 @@ func file_state_v1_state_proto_init() {
 	if File_state_v1_state_proto != nil {
 		return
 	}
-	file_state_v1_state_proto_msgTypes[1].OneofWrappers = []any{
+	file_state_v1_state_proto_msgTypes[2].OneofWrappers = []any{
 		(*Event_GroupDefined)(nil),
 		(*Event_HostEnrolled)(nil),
 		(*Event_HostLeft)(nil),
@@ -9496,6 +9833,8 @@ func file_state_v1_state_proto_init() {
 		(*Event_InstanceCleared)(nil),
 		(*Event_OriginEnrolled)(nil),
 		(*Event_AccessChanged)(nil),
+		(*Event_RequestsRefused)(nil),
+		(*Event_AuditExported)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -9503,7 +9842,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   103,
+			NumMessages:   106,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
