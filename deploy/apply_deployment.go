@@ -23,6 +23,14 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 	if err := g.admits(e); err != nil {
 		return err
 	}
+	if e.Emergency && e.Inverse {
+		return refuse(Invalid, "a rollback needs no emergency: no window, freeze or approval holds it")
+	}
+	if e.Emergency {
+		if err := s.urgent(e.Request); err != nil {
+			return err
+		}
+	}
 	d := &Deployment{
 		ID: e.ID, App: e.App, Group: e.Group, Revision: e.Revision, RevName: e.RevName,
 		Config: e.Config, Waves: slices.Clone(e.Waves), Seed: e.Seed, Redeploy: e.Redeploy, Repair: e.Repair,
@@ -33,6 +41,9 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 	}
 	if e.Inverse {
 		return s.inverseCreated(g, d, e)
+	}
+	if e.Emergency {
+		d.Emergency = joinText(e.Request.Actor, e.Request.Reason)
 	}
 	layout := g.Layout
 	if e.Layout == 0 {
@@ -195,6 +206,9 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout) {
 	if d.Inverse {
 		d.Status = DeploymentStatusRollingBack
 		text = "rollback to " + text
+	}
+	if d.Emergency != "" {
+		text += ", an EMERGENCY past windows, freezes and approvals " + d.Emergency
 	}
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: d.Status.String(), Text: text})
 }

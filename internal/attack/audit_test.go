@@ -468,3 +468,55 @@ func TestNoSecretIsWritten(t *testing.T) {
 		t.Errorf("%d files were looked through, and %d records are exported", looked, exported)
 	}
 }
+
+// TestAnEmergencyIsLoud: who may goes past a freeze and an approval with a reason, and not
+// without; plan, status, records and audit say so; and nobody else may (K11).
+func TestAnEmergencyIsLoud(t *testing.T) {
+	t.Parallel()
+	y := newTenancy(t)
+	y.audited()
+	trusted := controlv1.NewControlServiceClient(y.dial(y.nodes[1].API, y.people["trusted"]))
+	deployer := controlv1.NewControlServiceClient(y.dial(y.nodes[1].API, y.people["deployer"]))
+	again(y.cluster, y.api.ApplyApp, &controlv1.ApplyAppRequest{Source: fmt.Appendf(nil,
+		"app: %s\nartifacts: %s\nconfigs:\n  own:\n    preGates: [go]\n"+
+			"    gates: {go: {approval: {count: 2}}}\n    waves: [{name: all, select: remainder}]\n"+
+			"groups:\n  prod: {select: 'role == %q', config: own}\n", own, y.store, own)})
+	again(y.cluster, y.api.RegisterRevision, &controlv1.RegisterRevisionRequest{
+		App: own, Name: "v2", Digest: "sha256:" + strings.Repeat("cd", 32),
+	})
+	r := &controlv1.CreateDeploymentRequest{App: own, Group: "prod", Revision: "v2", Emergency: true}
+	plan := again(y.cluster, trusted.PlanDeployment, &controlv1.PlanDeploymentRequest{Deployment: r})
+	if notes := strings.Join(plan.Notes, "\n"); !strings.Contains(notes, "an EMERGENCY") ||
+		!strings.Contains(notes, "frozen by admin") || !strings.Contains(notes, "gate go needs 2 approvals") {
+		t.Errorf("the plan does not say what it goes past: %q", notes)
+	}
+	if _, err := trusted.CreateDeployment(t.Context(), r); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("without a reason: %v", err)
+	}
+	r.Mutation = &controlv1.Mutation{Reason: "customers cannot log in"}
+	if _, err := deployer.CreateDeployment(t.Context(), r); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a deployer's emergency: %v", err)
+	}
+	made := again(y.cluster, trusted.CreateDeployment, r)
+	got := again(y.cluster, trusted.GetDeployment, &controlv1.GetDeploymentRequest{Id: made.Id})
+	if want := "by trusted: customers cannot log in"; got.Deployment.Emergency != want ||
+		len(got.Records) == 0 || !strings.Contains(got.Records[0].Text, "EMERGENCY") {
+		t.Errorf("status: %q, records %v", got.Deployment.Emergency, got.Records)
+	}
+	held := y.places[own].deployment // frozen by the admin
+	_, err := trusted.Act(t.Context(), &controlv1.ActRequest{Deployment: held, Verb: "emergency"})
+	if status.Code(err) != codes.InvalidArgument {
+		t.Errorf("promoted without a reason: %v", err)
+	}
+	again(y.cluster, trusted.Act, &controlv1.ActRequest{
+		Deployment: held, Verb: "emergency", Mutation: &controlv1.Mutation{Reason: "it too"},
+	})
+	records := find(y.audit(), func(r *controlv1.AuditRecord) bool {
+		return slices.Contains(strings.Fields(r.Verb), "emergency") && r.Outcome == "ok"
+	})
+	if len(records) != 2 || records[0].Reason != "customers cannot log in" || records[1].Reason != "it too" ||
+		records[0].Actor != "operator/trusted" || !strings.Contains(records[0].What, "emergency=true") ||
+		!strings.Contains(records[0].What, "deployment="+made.Id) {
+		t.Errorf("audit: %v", records)
+	}
+}

@@ -235,6 +235,35 @@ var table = []mutant{
 		"^TestAFailoverForgetsNothing$",
 	},
 	{
+		"nobody is asked for approval", "deploy/gate.go", "return dep.goesPast(gate) || dep.approvals", "return true || " +
+			"dep.approvals", "./deploy", "^TestScenario$/^approvals.txt$",
+	},
+	{
+		"an emergency goes past a failed gate", "deploy/apply_requests.go", "\tif d.GateFail != \"\" {\n\t\treturn refuse",
+		"\tif d.GateFail != \"\" && d.Emergency == \"\" {\n\t\treturn refuse", "./deploy",
+		"^TestScenario$/^emergency.txt$",
+	},
+	{
+		"an emergency needs no reason", "deploy/emergency.go", "case req.Reason == \"\":", "case false:", "./deploy",
+		"^TestScenario$/^emergency.txt$",
+	},
+	{
+		"everybody's grants go past a freeze", "deploy/emergency.go", "if d.Emergency != \"\" {\n\t\treturn nil",
+		"if true {\n\t\treturn nil", "./deploy", simulated,
+	},
+	{
+		"a repetition is another record", "coordinator/state/audit.go", "again := e.Asked != nil && s.repeats(e)",
+		"again := false", "./coordinator/state", "^TestRequestsAreRecorded$",
+	},
+	{
+		"the outcome is no part of the chain", "coordinator/audit/record.go", "r.Request, r.Outcome,\n", "r.Request,\n",
+		"./coordinator/audit", "^TestEveryFieldIsInTheChain$",
+	},
+	{
+		"what no file has is forgotten", "coordinator/audit/log.go", "first.Seq <= l.Exported && ", "", "./coordinator/audit",
+		"^TestWhatIsKept$",
+	},
+	{
 		"freeze does not hold grants", "deploy/apply_tasks.go", "frozen && task.Status != TaskReverting {",
 		"frozen && task.Status == TaskGranted {", "./deploy", "^TestAFreezeHoldsGrantsButNoWayBack$",
 	},
