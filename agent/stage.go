@@ -147,6 +147,9 @@ func (t *target) stage(ctx context.Context, id string) error {
 	if bandwidth > 0 {
 		opener = limitTo(opener, bandwidth)
 	}
+	if t.shared != nil {
+		opener = &limited{opener, t.shared}
+	}
 	f := cache.Fetcher{
 		Opener: opener, Cache: t.cache, Bases: t.bases(id), Move: true, MakeRoom: t.makeRoom, Progress: slow.moved,
 	}
@@ -219,13 +222,16 @@ func (t *target) bases(id string) []cache.Basis {
 // by URLs that the coordinator signs.
 func (t *target) opener(ctx context.Context, group, store string, slow *slowness) (artifacts.Opener, error) {
 	if t.o.OpenStore != nil {
+		if err := t.o.allows(store); err != nil {
+			return nil, err
+		}
 		s, err := t.o.OpenStore(ctx, store)
 		if err != nil {
 			return nil, fmt.Errorf("open store of %s: %w", t.app, err)
 		}
 		return patient{Opener: s, slow: slow}, nil
 	}
-	return patient{&artifacts.URLOpener{Sign: t.signer(group)}, slow, patientFor}, nil
+	return patient{&artifacts.URLOpener{Sign: t.signer(group), Within: t.o.allows}, slow, patientFor}, nil
 }
 
 // signTimeout bounds one request for a URL.
