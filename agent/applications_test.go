@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -63,6 +64,37 @@ func TestStoresOfAHost(t *testing.T) {
 		r := w.result(w.grant(rev), agentv1.Result_RESULT_FAILED)
 		if !strings.Contains(r.Failure.Message, "nothing is fetched from file:") {
 			t.Errorf("%v", r.Failure)
+		}
+	}
+}
+
+// What admins let scripts run as is held at every permit, also of a revision that is on the
+// disk already; who names no user runs as the agent.
+func TestUsersOfAnApplication(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	me, err := user.Current()
+	must(t, err)
+	push := func(name, script string) *agentv1.Revision {
+		dir := t.TempDir()
+		must(t, os.WriteFile(filepath.Join(dir, "appspec.yml"), []byte("version: 0.0\nos: linux\nhooks:\n  AfterInstall:\n"+
+			"    - {location: hook.sh"+script+"}\n"), 0o644))
+		must(t, os.WriteFile(filepath.Join(dir, "hook.sh"), []byte("#!/bin/sh\n# "+name+"\n"), 0o755))
+		return w.pushDir(dir, name)
+	}
+	may := func(users ...string) func(*agentv1.Assignment) {
+		return func(a *agentv1.Assignment) { a.RunAs = users }
+	}
+	plain, named, sudo := push("v1", ""), push("v2", ", runas: "+me.Username), push("v3", ", sudo: true")
+	w.done(plain)
+	w.done(named, may("other", me.Username))
+	w.done(plain, may(me.Username))
+	for rev, users := range map[*agentv1.Revision][]string{
+		plain: {"other"}, named: {me.Username + "2", me.Username[:1], "other"}, sudo: {"other"},
+	} {
+		r := w.result(w.grant(rev, may(users...)), agentv1.Result_RESULT_FAILED)
+		if !strings.Contains(r.Failure.Message, "may run scripts as") || r.Running == rev.Digest && rev != plain {
+			t.Errorf("%s as one of %v: %v", rev.Name, users, r)
 		}
 	}
 }

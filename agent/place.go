@@ -23,7 +23,7 @@ func (p *Place) Set(text string) error {
 	case (u.Host == "") != (u.Scheme == "file"):
 		return fmt.Errorf("%q names no host, bucket or folder", text)
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || climbs(u):
-		return fmt.Errorf("a place is named by its URL alone: no credentials, no query, no fragment, no ..")
+		return fmt.Errorf("a place is named by its URL alone: no credentials, no query, no fragment, and no .. in its path")
 	}
 	*p = Place(text)
 	return nil
@@ -56,6 +56,6 @@ func (o *Options) allows(at string) error {
 	if u, err := url.Parse(at); err == nil {
 		where = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	}
-	return artifacts.Permanent(fmt.Errorf("nothing is fetched from %s on this host: its agent.yaml allows %v (stores)", where,
-		o.Stores))
+	return artifacts.Permanent(fmt.Errorf("nothing is fetched from %s on this host: its agent.yaml allows %v (stores)",
+		where, o.Stores))
 }

@@ -3,8 +3,11 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -169,7 +172,53 @@ func (t *target) stage(ctx context.Context, id string) error {
 		return artifacts.Permanent(t.checkSpec(dest, id))
 	})
 	t.noteSize(id, staged, err)
-	return err
+	if err != nil {
+		return err
+	}
+	return artifacts.Permanent(t.checkUsers(id))
+}
+
+// checkUsers refuses a revision of which a script would run as a user that admins do not
+// let the application have; also one that was staged before they said so. A script that
+// names no user runs as the agent's, one with sudo as root.
+func (t *target) checkUsers(id string) error {
+	t.mu.Lock()
+	users := t.checkpoint.RunAs
+	if t.latest != nil {
+		users = t.latest.RunAs
+	}
+	t.mu.Unlock()
+	if len(users) == 0 {
+		return nil
+	}
+	spec, err := hooks.Load(hooks.Root(t.releases.Dir(t.app, id), ""), "")
+	if err != nil {
+		return err
+	}
+	for _, event := range slices.Sorted(maps.Keys(spec.Hooks)) {
+		for _, script := range spec.Hooks[event] {
+			if as := runsAs(script); !slices.Contains(users, as) {
+				return fmt.Errorf("%s of %s would run as user %s, and application %s may run scripts as %s alone (runAs in the "+
+					"bounds of access.yaml)", script.Location, event, as, t.app, strings.Join(users, ", "))
+			}
+		}
+	}
+	return nil
+}
+
+// runsAs is the user that a script runs as.
+func runsAs(s hooks.Script) string {
+	switch {
+	case s.Sudo || s.RunAs == "" && os.Geteuid() == 0:
+		return "root"
+	case s.RunAs != "":
+		return s.RunAs
+	}
+	me, err := user.Current()
+	if err != nil {
+		return strconv.Itoa(os.Geteuid())
+	}
+	return me.Username
 }
 
 // noteSize keeps the size of a revision that was staged just now.

@@ -24,6 +24,10 @@ import (
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
 		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.sign, Epoch: c.epoch,
+		Bounds: func() sessions.Bounds {
+			doc, index := c.rules()
+			return sessions.Bounds{Index: index, RunAs: func(app string) []string { return doc.Bound(app).RunAs }}
+		},
 		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
 		RingKeys: c.keys.ringKeys, CutOff: c.cutOffError, Begin: c.beginInstance, Speaks: c.speaks,
 		Identify: func(ctx context.Context) (string, error) {

@@ -96,7 +96,8 @@ func (s *Session) run(cmd string, args Args) error {
 		return s.deploy(args)
 	case "act":
 		return s.World.Ask(deploy.RequestMade{
-			Request: deploy.Request{Actor: args["actor"], Reason: args["reason"]}, Deployment: args["id"], Verb: deploy.Verb(args["verb"]),
+			Request:    deploy.Request{Actor: args["actor"], Reason: args["reason"]},
+			Deployment: args["id"], Verb: deploy.Verb(args["verb"]),
 			Zone: args["zone"],
 			Wave: args["wave"], Gate: args["gate"], Hosts: args.list("hosts"), Fixes: deploy.Digest(args["fixes"]),
 			By: args["by"],

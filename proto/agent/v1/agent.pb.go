@@ -1461,9 +1461,12 @@ type Assignment struct {
 	StageBandwidth   int64                  `protobuf:"varint,15,opt,name=stage_bandwidth,json=stageBandwidth,proto3" json:"stage_bandwidth,omitempty"` // bytes a second while staging ahead; 0 is no limit
 	Repair           bool                   `protobuf:"varint,17,opt,name=repair,proto3" json:"repair,omitempty"`                                       // leave the target alone if it runs the goal and its files are what the last hook left
 	Traffic          *Traffic               `protobuf:"bytes,18,opt,name=traffic,proto3" json:"traffic,omitempty"`                                      // whom to ask before the application is stopped, and after it serves
-	Report           bool                   `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"`                                       // what the host said of the application was dropped: report again
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// users that scripts of the application may run as, one that names none as the agent's;
+	// empty is any
+	RunAs         []string `protobuf:"bytes,180,rep,name=run_as,json=runAs,proto3" json:"run_as,omitempty"`
+	Report        bool     `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"` // what the host said of the application was dropped: report again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
@@ -1611,6 +1614,13 @@ func (x *Assignment) GetRepair() bool {
 func (x *Assignment) GetTraffic() *Traffic {
 	if x != nil {
 		return x.Traffic
+	}
+	return nil
+}
+
+func (x *Assignment) GetRunAs() []string {
+	if x != nil {
+		return x.RunAs
 	}
 	return nil
 }
@@ -2927,7 +2937,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
 	"\x05items\x18\x03 \x03(\v2 .groundswell.agent.v1.AssignmentR\x05items\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\x98\x05\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xb0\x05\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
@@ -2952,6 +2962,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x0fstage_bandwidth\x18\x0f \x01(\x03R\x0estageBandwidth\x12\x16\n" +
 	"\x06repair\x18\x11 \x01(\bR\x06repair\x127\n" +
 	"\atraffic\x18\x12 \x01(\v2\x1d.groundswell.agent.v1.TrafficR\atraffic\x12\x16\n" +
+	"\x06run_as\x18\xb4\x01 \x03(\tR\x05runAs\x12\x16\n" +
 	"\x06report\x18\x10 \x01(\bR\x06report\"6\n" +
 	"\bRevision\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
