@@ -28,6 +28,7 @@ type checkpoint struct {
 	Group      string            `json:",omitempty"`
 	Deployment string            `json:",omitempty"`
 	Artifacts  string            `json:",omitempty"`
+	RunAs      []string          `json:",omitempty"` // users of its scripts
 	Probes     []gate            `json:",omitempty"`
 	Traffic    *traffic          `json:",omitempty"`
 	Outages    []outage          `json:",omitempty"`
@@ -102,6 +103,7 @@ func (b *checkpoint) remember() {
 // learn takes what does not depend on a generation.
 func (b *checkpoint) learn(a *agentv1.Assignment) {
 	b.Group, b.Artifacts, b.Probes, b.Removed = a.Group, a.Artifacts, gates(a.Probes), false
+	b.RunAs = a.RunAs
 	b.Traffic = trafficOf(a.Traffic)
 	b.Keep = nil
 	for _, d := range a.Keep {

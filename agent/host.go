@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/groundswell/groundswell/agent/journal"
 	"github.com/groundswell/groundswell/agent/probe"
 	"github.com/groundswell/groundswell/agent/release"
@@ -36,6 +38,7 @@ type host struct {
 	epoch       string // of the journal, part of every run's id
 	ballast     *ballast
 	targets     targets
+	shared      *rate.Limiter // of all fetching; nil where it has no bound
 
 	// moving is held by the one that changes what is installed: a plan made
 	// while another application makes the same folders would be wrong.
@@ -48,6 +51,9 @@ func openHost(o Options) (*host, error) {
 		return nil, err
 	}
 	h := &host{o: o, link: newLink(), progress: make(chan *agentv1.Progress, 16)}
+	if o.Bandwidth > 0 {
+		h.shared = rate.NewLimiter(rate.Limit(o.Bandwidth), limitChunk)
+	}
 	var err error
 	if h.journal, err = journal.Open(o.path("state")); err != nil {
 		return nil, err

@@ -48,6 +48,12 @@ type Options struct {
 	Applications []string
 	// RunAs lists the users that hooks may name; empty allows all.
 	RunAs []string
+	// Stores are the places that bundles may be fetched from, whatever a coordinator
+	// signs; empty allows all.
+	Stores []Place
+	// Bandwidth is how many bytes a second all fetching of this host takes together, under
+	// permits too; 0 is any.
+	Bandwidth int64
 
 	// TrafficCommands are what groups may name to take the host out of a pool and to
 	// put it back: programs, by absolute path, with their arguments.

@@ -3,8 +3,11 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -142,9 +145,8 @@ func (t *target) stage(ctx context.Context, id string) error {
 	if t.local != nil {
 		return t.local.stage(ctx, t, id)
 	}
-	if only := t.o.Applications; len(only) > 0 && !slices.Contains(only, t.app) {
-		return artifacts.Permanent(fmt.Errorf("application %s may not be deployed on this host: its agent.yaml allows %s "+
-			"(applications)", t.app, strings.Join(only, ", ")))
+	if err := t.mayDeploy(); err != nil {
+		return artifacts.Permanent(err)
 	}
 	digest, err := artifacts.ParseDigest(digestOf(id))
 	if err != nil {
@@ -169,6 +171,9 @@ func (t *target) stage(ctx context.Context, id string) error {
 	if bandwidth > 0 {
 		opener = limitTo(opener, bandwidth)
 	}
+	if t.shared != nil {
+		opener = &limited{opener, t.shared}
+	}
 	f := cache.Fetcher{
 		Opener: opener, Cache: t.cache, Bases: t.bases(id), Move: true, MakeRoom: t.makeRoom, Progress: slow.moved,
 	}
@@ -188,7 +193,74 @@ func (t *target) stage(ctx context.Context, id string) error {
 		return artifacts.Permanent(t.checkSpec(dest, id))
 	})
 	t.noteSize(id, staged, err)
-	return err
+	if err != nil {
+		return err
+	}
+	return artifacts.Permanent(t.checkUsers(id))
+}
+
+// mayDeploy is what the host's own file lets be deployed.
+func (t *target) mayDeploy() error {
+	if only := t.o.Applications; len(only) > 0 && !slices.Contains(only, t.app) {
+		return fmt.Errorf("application %s may not be deployed on this host: its agent.yaml allows %s (applications)",
+			t.app, strings.Join(only, ", "))
+	}
+	return nil
+}
+
+// checkUsers refuses a revision of which a script would run as a user that admins do not
+// let the application have; also one that was staged before they said so. A script that
+// names no user runs as the agent's, one with sudo as root.
+func (t *target) checkUsers(id string) error {
+	users := t.users()
+	if len(users) == 0 {
+		return nil
+	}
+	spec, err := hooks.Load(hooks.Root(t.releases.Dir(t.app, id), ""), "")
+	if err != nil {
+		return err
+	}
+	for _, event := range slices.Sorted(maps.Keys(spec.Hooks)) {
+		for _, script := range spec.Hooks[event] {
+			if err := t.checkUser(users, event, script); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// users are those that scripts of the application may run as; empty is any.
+func (t *target) users() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.latest != nil {
+		return t.latest.RunAs
+	}
+	return t.checkpoint.RunAs
+}
+
+func (t *target) checkUser(users []string, event string, script hooks.Script) error {
+	if as := runsAs(script); len(users) > 0 && !slices.Contains(users, as) {
+		return fmt.Errorf("%s of %s would run as user %s, and application %s may run scripts as %s alone (runAs in the "+
+			"bounds of access.yaml)", script.Location, event, as, t.app, strings.Join(users, ", "))
+	}
+	return nil
+}
+
+// runsAs is the user that a script runs as.
+func runsAs(s hooks.Script) string {
+	switch {
+	case s.Sudo || s.RunAs == "" && os.Geteuid() == 0:
+		return "root"
+	case s.RunAs != "":
+		return s.RunAs
+	}
+	me, err := user.Current()
+	if err != nil {
+		return strconv.Itoa(os.Geteuid())
+	}
+	return me.Username
 }
 
 // noteSize keeps the size of a revision that was staged just now.
@@ -241,13 +313,16 @@ func (t *target) bases(id string) []cache.Basis {
 // by URLs that the coordinator signs.
 func (t *target) opener(ctx context.Context, group, store string, slow *slowness) (artifacts.Opener, error) {
 	if t.o.OpenStore != nil {
+		if err := t.o.allows(store); err != nil {
+			return nil, err
+		}
 		s, err := t.o.OpenStore(ctx, store)
 		if err != nil {
 			return nil, fmt.Errorf("open store of %s: %w", t.app, err)
 		}
 		return patient{Opener: s, slow: slow}, nil
 	}
-	return patient{&artifacts.URLOpener{Sign: t.signer(group)}, slow, patientFor}, nil
+	return patient{&artifacts.URLOpener{Sign: t.signer(group), Within: t.o.allows}, slow, patientFor}, nil
 }
 
 // signTimeout bounds one request for a URL.

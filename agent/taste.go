@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -31,8 +32,9 @@ func (t *target) tasteScript(ctx context.Context, id, deployment string, s *agen
 	t.tell(&agentv1.Progress{
 		App: t.app, Deployment: deployment, Event: s.Event, Script: clip(s.Script, 200), SinceMs: begin.UnixMilli(),
 	})
+	script := hooks.Script{Location: s.Script, Timeout: time.Duration(s.TimeoutNs), RunAs: s.RunAs, KillRest: true}
 	port, err := freePort()
-	if err != nil {
+	if err = cmp.Or(t.mayDeploy(), t.checkUser(t.users(), s.Event, script), err); err != nil {
 		return &failure{
 			Event: s.Event, Script: s.Script, Code: int(hooks.CodeOther),
 			Message: clip(err.Error(), maxMessage),
@@ -40,9 +42,7 @@ func (t *target) tasteScript(ctx context.Context, id, deployment string, s *agen
 	}
 	root := t.root(id)
 	run := t.tastePrefix() + deployment + "-" + strconv.FormatInt(begin.UnixNano(), 36) + "-" + s.Event
-	r := t.runner.Run(ctx, hooks.Script{
-		Location: s.Script, Timeout: time.Duration(s.TimeoutNs), RunAs: s.RunAs, KillRest: true,
-	}, hooks.Env{
+	r := t.runner.Run(ctx, script, hooks.Env{
 		ID: run, Root: root, Event: s.Event, Application: t.app,
 		DeploymentID: deployment, DeploymentGroup: t.checkpoint.Group, DeploymentGroupID: t.checkpoint.Group,
 		Extra: t.place(id, root, map[string]string{"PORT": port, "DEPLOY_ACTION": "stage"}),

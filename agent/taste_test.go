@@ -176,4 +176,15 @@ func TestATasteThatCannotBe(t *testing.T) {
 			t.Error(errors.New("left behind"), left)
 		}
 	}
+	w.assign(&agentv1.Assignment{ // whatever deploy.yaml says, a script of this application is no root's
+		App: "www", Group: "prod", Generation: w.gen, Stage: rev, StageKey: "bound", Artifacts: "file:///store",
+		RunAs: []string{"nobody-at-all"},
+		Tastes: &agentv1.Tastes{Deployment: "d", Scripts: []*agentv1.StageScript{
+			{Event: "Warmup", Script: "warm.sh", TimeoutNs: int64(time.Second)},
+		}},
+	})
+	r := w.newest("bound", func(r *agentv1.Report) bool { return r.StageKey == "bound" })
+	if !strings.Contains(r.Failure.GetMessage(), "may run scripts as nobody-at-all alone") || strings.Contains(w.out(), "warm") {
+		t.Errorf("%v; the script said %q", r, w.out())
+	}
 }

@@ -28,6 +28,9 @@ type URLOpener struct {
 	// Stall is how long a body may be silent before it counts as broken; 0
 	// means 30 s.
 	Stall time.Duration
+	// Within says why nothing is fetched from a URL. It is asked of every one that is
+	// signed, and, unless there is a Client, of where a server redirects to; nil allows all.
+	Within func(url string) error
 
 	mu     sync.Mutex
 	urls   map[string]string
@@ -60,6 +63,11 @@ func (o *URLOpener) open(ctx context.Context, key string, offset, length int64, 
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("the signer returned no URL: %w", ErrInvalid) // the text may hold a signature
+	}
+	if o.Within != nil {
+		if err := o.Within(text); err != nil {
+			return nil, err
+		}
 	}
 	switch u.Scheme {
 	case "http", "https":
@@ -233,9 +241,17 @@ func (o *URLOpener) httpClient() *http.Client {
 		t.ResponseHeaderTimeout = 30 * time.Second
 		t.MaxIdleConnsPerHost = 8
 		t.DisableCompression = true
-		o.client = &http.Client{Transport: t, CheckRedirect: sameScheme}
+		o.client = &http.Client{Transport: t, CheckRedirect: o.redirect}
 	}
 	return o.client
+}
+
+// redirect lets a server send elsewhere what may be fetched there.
+func (o *URLOpener) redirect(req *http.Request, via []*http.Request) error {
+	if err := sameScheme(req, via); err != nil || o.Within == nil {
+		return err
+	}
+	return o.Within(req.URL.String())
 }
 
 // sameScheme lets a redirect change the host, as S3 does between regions,

@@ -34,6 +34,10 @@ func (s *membersService) ApplyAccess(
 		return nil, rpc.Errorf(rpc.KindUnavailable, "the rules of the log are not at level %d yet: a coordinator "+
 			"of an older build votes; upgrade it first", accessRules)
 	}
+	if doc.BoundsUsers() && !s.c.audits() {
+		return nil, rpc.Errorf(rpc.KindUnavailable, "bounds: runAs is known from level %d of the rules of the log on: a "+
+			"coordinator of an older build votes, and could not read it; upgrade it first", state.AuditRules)
+	}
 	err = s.c.log.cluster(ctx, state.AccessChanged{
 		Request: s.c.request(ctx, r.Mutation), Source: string(r.Source), Admins: doc.Admins(),
 		Guarded: r.IfIndex != nil, Index: r.GetIfIndex(),

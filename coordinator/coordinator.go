@@ -49,6 +49,7 @@ type Coordinator struct {
 	operators *membersService
 	troubles  *troubles
 	refusals  *refusals
+	refusing  *refusedRequests
 	full      atomic.Bool // the disk
 	members   *members
 	rulebook  rulebook
@@ -90,6 +91,7 @@ func Run(ctx context.Context, o Options) error {
 			_, known := rows[method]
 			return known || method == rpc.Handshake
 		}),
+		refusing: newRefusedRequests(o.RefusedEvery),
 	}
 	if len(o.Approvers) > 0 {
 		c.former, _ = access.Parse(access.OfApprovers(o.Approvers), accessFile) // Validate has read it
@@ -292,6 +294,8 @@ func (c *Coordinator) run(ctx context.Context) error {
 	g.Go(func() error { return c.watchContact(ctx) })
 	g.Go(func() error { return c.compare(ctx) })
 	g.Go(func() error { return c.recordBreakGlass(ctx) })
+	g.Go(func() error { return c.recordRefusals(ctx) })
+	g.Go(func() error { return c.exportAudit(ctx) })
 	g.Go(func() error { return c.debug(ctx) })
 	return g.Wait()
 }

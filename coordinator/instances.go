@@ -218,5 +218,7 @@ func (c *Coordinator) splitOff(
 	if taken { // a copy is called like its original
 		name = fmt.Sprintf("%s-%s", name, strings.ToLower(id[len(id)-4:]))
 	}
-	return id, c.log.cluster(ctx, state.SplitEnrolled{Host: host, Instances: instances, ID: id, Name: name, Key: key})
+	return id, c.log.cluster(ctx, state.SplitEnrolled{
+		Host: host, Instances: instances, ID: id, Name: name, Key: key, Address: audited(ctx),
+	})
 }

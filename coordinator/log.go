@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -127,18 +128,30 @@ func (l *replicated) both(ctx context.Context, e deploy.Event, c state.ClusterEv
 }
 
 // propose appends an entry; one that a person asked for carries by which document they
-// may have it.
-func (l *replicated) propose(ctx context.Context, e state.Entry) ([]error, error) {
+// may have it, and who asked.
+func (l *replicated) propose(ctx context.Context, e state.Entry) (refusals []error, err error) {
+	asking := askingOf(ctx)
 	l.store.View(func(s *deploy.State) {
 		if s.Rules >= accessRules {
 			e.AllowedBy = allowedBy(ctx)
 		}
+		if s.Rules >= state.AuditRules && asking != nil {
+			e.Asked = asking.of(e)
+		}
 	})
-	if !l.leading() {
-		return l.forward(ctx, e)
+	if l.leading() {
+		var applied state.Applied
+		applied, err = l.commit(ctx, e)
+		refusals = applied.Refusals
+	} else {
+		refusals, err = l.forward(ctx, e)
 	}
-	applied, err := l.commit(ctx, e)
-	return applied.Refusals, err
+	if e.Asked != nil && err == nil && !slices.ContainsFunc(refusals, func(err error) bool {
+		return rpc.Kind(err) == rpc.KindStaleRights
+	}) {
+		asking.recorded.Store(true)
+	}
+	return refusals, err
 }
 
 // commit stamps and appends an entry at the leader.

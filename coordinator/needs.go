@@ -79,6 +79,7 @@ func needs() map[string]need {
 		controlv1.ControlService_Backup_FullMethodName:            ofFleet(access.Backup),
 		controlv1.ControlService_ApplyAccess_FullMethodName:       ofFleet(access.Access),
 		controlv1.ControlService_GetAccess_FullMethodName:         readsAccess,
+		controlv1.ControlService_ListAudit_FullMethodName:         readsAudit,
 	}
 }
 
@@ -169,6 +170,9 @@ func creates(q question) ([]access.Right, error) {
 	}
 	if r.Preempt {
 		verbs = append(verbs, access.Preempt)
+	}
+	if r.Emergency {
+		verbs = append(verbs, access.Emergency)
 	}
 	if r.Config != "" {
 		verbs = append(verbs, access.Define)

@@ -83,6 +83,10 @@ type Options struct {
 	// consensus.Options.
 	DiskReserve int64
 
+	// RefusedEvery is how often requests that were refused are recorded in the audit, at
+	// most, of each who makes them and each verb; 0 is DefaultRefusedEvery.
+	RefusedEvery time.Duration
+
 	// Heartbeat is how long a leader may be silent; 0 is 500 ms.
 	Heartbeat time.Duration
 

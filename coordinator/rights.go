@@ -125,12 +125,15 @@ func (c *Coordinator) may(ctx context.Context, method string, req any) (rpc.Allo
 	if !ok {
 		return out, rpc.Errorf(rpc.KindForbidden, "no rule allows %s", method)
 	}
+	redact(req)
 	rights, index := c.rights(ctx)
 	asked, err := find(question{c, ctx, rights, p.ID, req})
+	// after the question, which has written into the request what its names mean
+	out.Context = context.WithValue(ctx, askingKey{}, newAsking(ctx, method, req, asked))
 	if err != nil {
 		return out, err
 	}
-	out.Context = context.WithValue(ctx, allowedKey{}, index+1)
+	out.Context = context.WithValue(out.Context, allowedKey{}, index+1)
 	out.Still = func() error {
 		now, _ := c.rights(ctx)
 		return c.lacks(now, p.ID, asked)

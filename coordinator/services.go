@@ -24,6 +24,10 @@ import (
 func (c *Coordinator) newSessions() *sessions.Service {
 	return sessions.New(sessions.Options{
 		Name: c.o.Name, State: c.store, Log: c.log, Joins: c.batches, Sign: c.sign, Epoch: c.epoch,
+		Bounds: func() sessions.Bounds {
+			doc, index := c.rules()
+			return sessions.Bounds{Index: index, RunAs: func(app string) []string { return doc.Bound(app).RunAs }}
+		},
 		Authorities: c.told.Load, Attributes: c.hostAttributes, Applied: c.log.applied,
 		RingKeys: c.keys.ringKeys, CutOff: c.cutOffError, Begin: c.beginInstance, Speaks: c.speaks,
 		Identify: func(ctx context.Context) (string, error) {
@@ -59,6 +63,7 @@ func (c *Coordinator) newServer() (*rpc.Server, error) {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
 		Admit: c.admit, May: c.may, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
+		Failed: c.requestFailed,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},

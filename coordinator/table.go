@@ -77,6 +77,7 @@ func table() rpc.Table {
 		controlv1.ControlService_GetAccess_FullMethodName:       read,
 		controlv1.ControlService_ExplainAccess_FullMethodName:   read,
 		controlv1.ControlService_WhoAmI_FullMethodName:          read,
+		controlv1.ControlService_ListAudit_FullMethodName:       read,
 		controlv1.ControlService_Snapshot_FullMethodName:        lead,
 	}
 }

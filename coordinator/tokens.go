@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/groundswell/groundswell/coordinator/audit"
 	"github.com/groundswell/groundswell/coordinator/control"
 	"github.com/groundswell/groundswell/coordinator/enrol"
 	"github.com/groundswell/groundswell/coordinator/state"
@@ -72,13 +73,18 @@ func (c *Coordinator) subject(u enrol.Use) (id string, err error) {
 	return id, err
 }
 
+// audited is where a call comes from, as the audit has it.
+func audited(ctx context.Context) string {
+	return audit.Asked{Address: rpc.From(ctx)}.Cleaned().Address
+}
+
 // spend uses a token or a document up in the log, once it is sure that it would be
 // taken.
 func (c *Coordinator) spend(ctx context.Context, u enrol.Use, id string) (err error) {
 	if u.Origin != "" {
 		e := state.OriginEnrolled{
 			Origin: u.Origin, Subject: string(u.Role) + "/" + id, Key: u.Key, Binds: u.Binds, Says: u.Says,
-			Instance: u.Instance,
+			Instance: u.Instance, Address: audited(ctx),
 		}
 		c.store.ViewCluster(func(s *state.Cluster) { err = s.MayEnrol(e) })
 		if err != nil {
@@ -87,6 +93,7 @@ func (c *Coordinator) spend(ctx context.Context, u enrol.Use, id string) (err er
 		return c.batches.cluster(ctx, e)
 	}
 	use, now := tokenUse(u, id), c.log.Now()
+	use.Address = audited(ctx)
 	c.store.ViewCluster(func(s *state.Cluster) { err = s.MayUse(use, now) })
 	if err != nil {
 		return err

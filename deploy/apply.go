@@ -193,8 +193,11 @@ func request(e Event) (Request, string) {
 	case RevisionsPruned:
 		return e.Request, "prune " + e.App
 	case DeploymentCreated:
-		return e.Request, fmt.Sprint("deployment ", e.App, " ", e.Group, " ", e.Revision, " ", e.Inverse, e.Fixes,
-			e.Preempt)
+		content := fmt.Sprint("deployment ", e.App, " ", e.Group, " ", e.Revision, " ", e.Inverse, e.Fixes, e.Preempt)
+		if e.Emergency { // of all others it is what older builds have remembered
+			content += " emergency"
+		}
+		return e.Request, content
 	case RequestMade:
 		return e.Request, fmt.Sprint("verb ", e.Deployment, " ", e.Verb, " ", e.Gate, " ", e.Zone, " ", e.Wave, e.Hosts,
 			e.Fixes, e.By)

@@ -26,6 +26,14 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 	if s.Rules < 4 && (e.Config.Stage.tastes() || e.Config.Capacity.QuorumGroup != nil) {
 		return refuse(Conflict, "not every coordinator knows warmup, taste and quorumGroup; upgrade them all")
 	}
+	if e.Emergency && e.Inverse {
+		return refuse(Invalid, "a rollback needs no emergency: no window, freeze or approval holds it")
+	}
+	if e.Emergency {
+		if err := s.urgent(e.Request); err != nil {
+			return err
+		}
+	}
 	d := &Deployment{
 		ID: e.ID, App: e.App, Group: e.Group, Revision: e.Revision, RevName: e.RevName,
 		Config: e.Config, Waves: slices.Clone(e.Waves), Seed: e.Seed, Redeploy: e.Redeploy, Repair: e.Repair,
@@ -36,6 +44,9 @@ func (s *State) deploymentCreated(e DeploymentCreated) error {
 	}
 	if e.Inverse {
 		return s.inverseCreated(g, d, e)
+	}
+	if e.Emergency {
+		d.Emergency = joinText(e.Request.Actor, e.Request.Reason)
 	}
 	layout := g.Layout
 	if e.Layout == 0 {
@@ -199,6 +210,9 @@ func (s *State) admitDeployment(g *Group, d *Deployment, layout Layout) {
 	if d.Inverse {
 		d.Status = DeploymentStatusRollingBack
 		text = "rollback to " + text
+	}
+	if d.Emergency != "" {
+		text += ", an EMERGENCY past windows, freezes and approvals " + d.Emergency
 	}
 	s.record(d, Record{Subject: "deployment", Wave: -1, To: d.Status.String(), Text: text})
 }

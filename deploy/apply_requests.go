@@ -91,6 +91,8 @@ func (s *State) verb(d *Deployment, e RequestMade) error {
 		if !slices.Contains(d.Fixes, e.Fixes) {
 			d.Fixes = append(d.Fixes, e.Fixes)
 		}
+	case VerbEmergency:
+		return s.emergency(d, e.Request, no)
 	case VerbAbortLeave:
 		return s.abortLeave(d, "aborted, hosts keep what they run")
 	case VerbAbortRollback:

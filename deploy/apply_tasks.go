@@ -11,7 +11,7 @@ func (s *State) permitsGranted(d *Deployment, w *Wave, e PermitsGranted) error {
 		concurrent: e.Concurrent, maxZones: e.MaxZones, floors: e.Floors,
 		exclusive: !d.Config.Capacity.SharedHost,
 	}
-	granted, frozen := 0, s.Frozen(g) != nil
+	granted, frozen := 0, s.frozen(g, d) != nil
 	led := s.ledger(g, nil) // every item is committed before the next is tested
 	for _, item := range e.Items {
 		t, task := s.Target(item.Host, d.App), d.Tasks[item.Host]

@@ -46,7 +46,7 @@ func (s *State) setWave(d *Deployment, i int, to WaveStatus, text string) {
 	} else {
 		s.resortWave(g, i)
 	}
-	if p := d.Config.Stage.Prefetch; p == "wave" || p == "none" {
+	if p := d.Config.Stage.Prefetch; p == "wave" || p == "none" || d.Config.Stage.tastes() {
 		s.reassignWave(d, i)
 	}
 	s.record(d, Record{Subject: "wave", Wave: i, To: to.String(), Text: text})

@@ -162,6 +162,11 @@ func Witness(s *State, e Event) func() error {
 		return s.witnessGrants(e)
 	case DeploymentCreated:
 		return s.witnessCreated(e)
+	case RequestMade:
+		if d := s.Deployments[e.Deployment]; d != nil && e.Verb != VerbEmergency {
+			was := d.Emergency
+			return func() error { return checkUrgent(d, was) }
+		}
 	case DeploymentEnded:
 		if d := s.Deployments[e.Deployment]; d != nil && !d.Status.Terminal() {
 			return func() error { return s.checkEnd(d) }
@@ -226,8 +231,11 @@ func Assert(s *State, e Event) func() error {
 	if d == nil {
 		return nil
 	}
-	g := s.group(d)
+	g, held := s.group(d), s.heldForward(d)
 	return func() error {
+		if err := held(p.Items); err != nil {
+			return err
+		}
 		for _, item := range p.Items {
 			t := s.Target(item.Host, d.App)
 			if t == nil || t.Gen != item.Gen || t.Permit != PermitNormal || t.GrantedAt != s.Now {
@@ -275,6 +283,7 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 		return nil
 	}
 	before, had, untasted := s.domains(g), map[string]bool{}, map[string]bool{}
+	held := s.heldForward(s.Deployments[e.Deployment])
 	for _, item := range e.Items {
 		t := s.Target(item.Host, app)
 		had[item.Host] = t != nil && t.Permit != PermitNone
@@ -284,6 +293,9 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 		}
 	}
 	return func() error {
+		if err := held(e.Items); err != nil {
+			return err
+		}
 		after, normal, granted := s.domains(g), map[string]bool{}, 0
 		for _, item := range e.Items {
 			t := s.Target(item.Host, app)
@@ -292,7 +304,7 @@ func (s *State) witnessGrants(e PermitsGranted) func() error {
 			}
 			granted++
 			if untasted[item.Host] {
-				return fmt.Errorf("I17: %s was granted a permit for %s, whose taste has not passed there",
+				return fmt.Errorf("I18: %s was granted a permit for %s, whose taste has not passed there",
 					item.Host, app)
 			}
 			if t.Permit == PermitNormal {
@@ -350,6 +362,13 @@ func (s *State) checkStart(d *Deployment, i int, was WaveStatus) error {
 	for _, o := range s.group(d).open {
 		if o.Seq < d.Seq && (o.Inverse || !o.Waves[i].Status.Passed() || o.Status != DeploymentStatusRunning) {
 			return fmt.Errorf("I4: wave %s of %s was entered while %s is %s", d.Waves[i].Name, d.ID, o.ID, o.Status)
+		}
+	}
+	for _, name := range d.preGates(i) {
+		gate := d.Config.gate(name)
+		if gate != nil && gate.Approval != nil && d.Emergency == "" && d.approvals(gate) < max(gate.Approval.Count, 1) {
+			return fmt.Errorf("I17: wave %s of %s, which is no emergency, was entered without the approvals of gate %s",
+				d.Waves[i].Name, d.ID, name)
 		}
 	}
 	for j := range i {
@@ -461,6 +480,31 @@ func (s *State) checkEnd(d *Deployment) error {
 		}
 	}
 	return nil
+}
+
+// checkUrgent is I17 of what people ask for else: it makes no emergency.
+func checkUrgent(d *Deployment, was string) error {
+	if d.Emergency != was {
+		return fmt.Errorf("I17: %s became an emergency, and nobody asked for that", d.ID)
+	}
+	return nil
+}
+
+// heldForward is I17 of grants, as of before them: under a freeze nothing is granted
+// forward but to an emergency.
+func (s *State) heldForward(d *Deployment) func([]Grant) error {
+	if d == nil || d.Emergency != "" || s.Frozen(s.group(d)) == nil {
+		return func([]Grant) error { return nil }
+	}
+	return func(items []Grant) error {
+		for _, item := range items {
+			if task := d.Tasks[item.Host]; task != nil && task.Status == TaskGranted && task.Gen == item.Gen &&
+				s.Target(item.Host, d.App).GrantedAt == s.Now {
+				return fmt.Errorf("I17: %s was granted a permit by %s, which is no emergency, under a freeze", item.Host, d.ID)
+			}
+		}
+		return nil
+	}
 }
 
 // checkVerdict is I16: no verdict rests on evidence from before its attempt.

@@ -90,7 +90,7 @@ type QuorumGroup struct {
 }
 
 // Stage says when bundles are fetched and what must be fetched before the first
-// host is disrupted. The zero value prefetches a wave and waits for nobody.
+// host is disrupted. The zero value prefetches everywhere and waits for nobody.
 type Stage struct {
 	Prefetch  string `json:"prefetch,omitempty"`  // none | wave | fleet
 	Bandwidth int64  `json:"bandwidth,omitempty"` // bytes a second and host; 0 is no limit

@@ -95,7 +95,7 @@ func (g *granting) p() *progress { return g.dep.waves[g.wave] }
 func (d *decision) granting(w openWave) *granting {
 	grp := d.s.group(w.dep)
 	p, wave := w.dep.waves[w.wave], &w.dep.Waves[w.wave]
-	if p.stagedNotServing.empty() && p.stagedServing.empty() || d.s.Frozen(grp) != nil {
+	if p.stagedNotServing.empty() && p.stagedServing.empty() || d.s.frozen(grp, w.dep) != nil {
 		return nil
 	}
 	if b := w.dep.Config.Stage.Barrier; !wave.Released && b != "" && b != "none" {

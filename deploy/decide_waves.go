@@ -47,12 +47,12 @@ func (d *decision) overdue(dep *Deployment) bool {
 func (d *decision) holds(dep *Deployment, i int) []Hold {
 	g, w := d.s.group(dep), &dep.Waves[i]
 	out := d.s.orderHolds(dep, g, i)
-	if f := d.s.Frozen(g); f != nil {
+	if f := d.s.frozen(g, dep); f != nil {
 		out = append(out, Hold{Kind: "freeze", Text: "frozen " + f.By()})
 	}
 	for _, name := range dep.preGates(i) {
 		gate := dep.Config.gate(name)
-		if gate == nil || dep.promoted(w.Name, name) {
+		if gate == nil || dep.promoted(w.Name, name) || dep.goesPast(gate) {
 			continue
 		}
 		if h := dep.gateHold(w, gate); h.Kind != "" {

@@ -55,6 +55,7 @@ type Deployment struct {
 	Fixes           []Digest   `json:"fixes,omitempty"`     // revisions whose rollback does not revoke this one
 	Without         []Digest   `json:"without,omitempty"`   // revisions that it is known not to contain
 	Preempt         bool       `json:"preempt,omitempty"`
+	Emergency       string     `json:"emergency,omitempty"` // by whom, and why; see goesPast
 	TakenBy         string     `json:"taken_by,omitempty"`  // the newer deployment that takes over
 	ScopeRevert     *Reversion `json:"scoped,omitempty"`    // an open revert set that is not of all
 	RequestedRevert *Reversion `json:"requested,omitempty"` // a scope that a person wants back

@@ -94,7 +94,11 @@ func describeDeployment(e Event) string {
 		for _, w := range e.Waves {
 			waves = append(waves, fmt.Sprintf("%s=%s", w.Name, list(w.Hosts)))
 		}
-		return fmt.Sprintf("DeploymentCreated %s %s %s", e.ID, e.RevName, strings.Join(waves, " "))
+		text := fmt.Sprintf("DeploymentCreated %s %s %s", e.ID, e.RevName, strings.Join(waves, " "))
+		if e.Emergency {
+			text += " EMERGENCY by " + e.Request.Actor
+		}
+		return text
 	case RequestMade:
 		return fmt.Sprintf("RequestMade %s %s", e.Deployment, e.Verb) + describeRequest(e)
 	case DeploymentStarted:
@@ -178,7 +182,7 @@ func describeRequest(e RequestMade) string {
 			text += " " + part
 		}
 	}
-	if e.Verb == VerbApprove || e.Verb == VerbReject {
+	if e.Verb == VerbApprove || e.Verb == VerbReject || e.Verb == VerbEmergency {
 		text += " by " + e.Request.Actor
 	}
 	return text

@@ -119,6 +119,8 @@ type DeploymentCreated struct {
 	Without []Digest // revisions that this one is known not to contain
 	Preempt bool     // take over every older deployment, once approved
 	Skip    []Skip
+	// Emergency is that no window, freeze or approval holds it, for the request's reason.
+	Emergency bool
 }
 
 // Skip leaves a host out of a deployment from the start.
@@ -146,6 +148,7 @@ const (
 	VerbTakeOver      Verb = "take-over"
 	VerbRollback      Verb = "rollback" // of one zone or wave
 	VerbFixes         Verb = "fixes"
+	VerbEmergency     Verb = "emergency" // go on past windows, freezes and approvals
 )
 
 // RequestMade records a person's request on a deployment.

@@ -148,9 +148,9 @@ func (dep *Deployment) gateHold(w *Wave, gate *Gate) Hold {
 	return Hold{Kind: kind, Name: gate.Name, Text: fmt.Sprintf("%s: %s", gate.Name, watched.Last.text())}
 }
 
-// approved reports whether enough people said yes to the gate.
+// approved reports whether enough people said yes to the gate, or need not.
 func (dep *Deployment) approved(gate *Gate) bool {
-	return dep.approvals(gate) >= max(gate.Approval.Count, 1)
+	return dep.goesPast(gate) || dep.approvals(gate) >= max(gate.Approval.Count, 1)
 }
 
 func (dep *Deployment) approvals(gate *Gate) int {

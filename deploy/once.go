@@ -20,9 +20,7 @@ const (
 // once applies a request at most once and remembers its answer. One that is so old
 // that its answer may be forgotten is refused, where its id says how old it is.
 func (s *State) once(req Request, content string, e Event) error {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(content)) // a hash never fails
-	sum := h.Sum64()
+	sum := hashed(content)
 	if a, seen := s.Requests[req.ID]; seen {
 		if a.Content != sum {
 			return refuse(Conflict, "request id %s was used for another request; use a new id", req.ID)
@@ -50,6 +48,20 @@ func (s *State) once(req Request, content string, e Event) error {
 	s.Requests[req.ID] = a
 	s.RequestLog, s.answers = append(s.RequestLog, req.ID), append(s.answers, a)
 	return err
+}
+
+func hashed(content string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(content)) // a hash never fails
+	return h.Sum64()
+}
+
+// Repeats reports whether a fact is of a request that was answered before: it changes
+// nothing now, and gets that answer.
+func (s *State) Repeats(e Event) bool {
+	req, content := request(e)
+	a, seen := s.Requests[req.ID]
+	return seen && req.ID != "" && a.Content == hashed(content)
 }
 
 // forgetRequests forgets the oldest requests, by age and by number.

@@ -16,6 +16,7 @@ type PlanInput struct {
 	Config     Config
 	Redeploy   bool
 	Force      bool
+	Emergency  bool
 	Skip       []Skip
 }
 
@@ -28,6 +29,7 @@ type Planned struct {
 	Capacity   []string // the arithmetic, one sentence a domain
 	Notes      []string
 	Holds      []string // what would keep it from starting now
+	Passed     []string // what would, were it no emergency
 	Estimate   time.Duration
 	Changes    bool            // some target does not run the revision
 	Exposed    []int           // hosts that run the revision when each wave is done
@@ -235,17 +237,21 @@ func (p *Planned) holds(s *State, g *Group, in PlanInput) {
 		}
 		p.Holds = append(p.Holds, text)
 	}
+	passed := &p.Holds
+	if in.Emergency {
+		passed = &p.Passed
+	}
 	if f := s.Frozen(g); f != nil {
-		p.Holds = append(p.Holds, "frozen "+f.By())
+		*passed = append(*passed, "frozen "+f.By())
 	}
 	for _, name := range in.Config.PreGates {
 		gate := in.Config.gate(name)
 		switch {
 		case gate == nil:
 		case gate.Approval != nil:
-			p.Holds = append(p.Holds, fmt.Sprintf("gate %s needs %d approvals", name, max(1, gate.Approval.Count)))
+			*passed = append(*passed, fmt.Sprintf("gate %s needs %d approvals", name, max(1, gate.Approval.Count)))
 		case gate.Window != "":
-			p.Holds = append(p.Holds, fmt.Sprintf("gate %s is open %s", name, gate.Window))
+			*passed = append(*passed, fmt.Sprintf("gate %s is open %s", name, gate.Window))
 		}
 	}
 	if by, where := s.bad(in.App, in.Revision); by != "" && !in.Force {
@@ -261,7 +267,7 @@ func Holds(s *State, d *Deployment, now Time) []string {
 		return nil
 	}
 	var out []string
-	if f := s.Frozen(s.group(d)); f != nil && d.Status != DeploymentStatusRollingBack {
+	if f := s.frozen(s.group(d), d); f != nil && d.Status != DeploymentStatusRollingBack {
 		out = append(out, "frozen "+f.By())
 	}
 	if d.ScopeRevert != nil {

@@ -16,7 +16,8 @@ package deploy
 //	   revisions can be pruned
 //	4  a host runs scripts of a staged revision before it gets a permit; hosts can be
 //	   drained; quorum groups bind permits; an answer about staging counts for its own
-//	   question
+//	   question; requests are recorded with their effect; a deployment can be an
+//	   emergency
 const RulesKnown = 4
 
 func (s *State) rulesRaised(e RulesRaised) error {

@@ -270,6 +270,9 @@ func (s *workload) step() {
 					e.Fixes = []deploy.Digest{w.State.Deployments[id].Revision}
 				}
 				e.Preempt = r.IntN(4) == 0
+				if e.Emergency = w.State.Rules >= 4 && r.IntN(8) == 0; e.Emergency {
+					e.Request.Reason = "fire"
+				}
 				if host != "" && r.IntN(3) == 0 {
 					e.Skip = []deploy.Skip{{Host: host, Cause: "offline", Intend: r.IntN(2) == 0}}
 				}
@@ -288,6 +291,9 @@ func (s *workload) step() {
 			wave = pick(r, d.Waves...).Name
 		}
 		ask(deploy.RequestMade{Verb: deploy.VerbPromote, Wave: wave})
+		if r.IntN(8) == 0 {
+			ask(deploy.RequestMade{Request: deploy.Request{Actor: "ann", Reason: "fire"}, Verb: deploy.VerbEmergency})
+		}
 	case 8:
 		ask(deploy.RequestMade{Verb: pick(r, deploy.VerbAbortLeave, deploy.VerbAbortRollback, deploy.VerbTakeOver)})
 	case 9:

@@ -80,3 +80,37 @@ func TestLayers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWhatAHostAllows is read from the file, and what is wrong is named by file, line and
+// field.
+func TestWhatAHostAllows(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "agent.yaml")
+	load := func(text string) (settings, error) {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		l := newLine()
+		if err := l.flags.Parse([]string{"--config", file}); err != nil {
+			t.Fatal(err)
+		}
+		return l.load(func(string) (string, bool) { return "", false })
+	}
+	s, err := load("runAs: [www]\nstores: [https://s3.example/releases, s3://releases/www]\nbandwidth: 20MiB\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := s.options()
+	if err != nil || len(o.Stores) != 2 || o.Bandwidth != 20<<20 || strings.Join(o.RunAs, "") != "www" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for text, want := range map[string]string{
+		"name: a\nstores: [https://a/b, 'https://u:p@c']\n": "agent.yaml:2:23: stores[1]",
+		"name: a\nstores:\n- s3:///x\n":                     "agent.yaml:3:3: stores[0]",
+		"bandwidth: 20\n":                                   "agent.yaml:1:12: bandwidth",
+		"bandwith: 20MiB\n":                                 `did you mean "bandwidth"`,
+	} {
+		if _, err := load(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}

@@ -37,6 +37,8 @@ type settings struct {
 	Env           map[string]string `yaml:"env"`
 	Applications  []string          `yaml:"applications"`
 	RunAs         []string          `yaml:"runAs"`
+	Stores        []agent.Place     `yaml:"stores"`
+	Bandwidth     config.Size       `yaml:"bandwidth"`
 	Credentials   string            `yaml:"credentials" enum:"presigned instance-role"`
 	OutsideLinks  string            `yaml:"outsideLinks" enum:"keep refuse"`
 	KeepReleases  int               `yaml:"keepReleases" min:"2"`
@@ -76,6 +78,7 @@ func (s settings) options() (agent.Options, error) {
 		Env:          s.Env,
 		Applications: s.Applications, RunAs: s.RunAs, TrafficCommands: s.TrafficCommands, TrafficFiles: s.TrafficFiles,
 		TrafficPorts: s.TrafficPorts,
+		Stores:       s.Stores, Bandwidth: int64(s.Bandwidth),
 		Coordinators: s.Coordinators, GossipBind: s.GossipBind, KeepReleases: s.KeepReleases,
 		KeepBytes: int64(s.KeepBytes), CacheBytes: int64(s.CacheBytes), KeepFree: int64(s.KeepFree),
 		KeepRuns: s.KeepRuns, PruneAfter: s.PruneAfter,
@@ -173,6 +176,8 @@ func newLine() *line {
 			"credentials",
 			"how bundles are read: presigned (by URLs from the coordinator, default) or instance-role `HOW`",
 		},
+		{"stores", "`URLS` below which bundles may be fetched, with commas (default any)"},
+		{"bandwidth", "`SIZE` a second that all fetching takes at most (default any)"},
 		{"outside-links", "what becomes of symlinks that lead out of their revision: keep (default) or refuse `HOW`"},
 		{"keep-releases", "`N` revisions of an application stay on disk (default 5)"},
 		{"keep-bytes", "`SIZE` that the revisions of an application may take (default any)"},

@@ -37,17 +37,31 @@ func (c *cli) actCommands() []*cobra.Command {
 
 func (c *cli) promoteCommand() *cobra.Command {
 	var gate, wave string
+	emergency := false
 	cmd := &cobra.Command{
 		Use: "promote ID [--gate NAME]", Short: "Count a bake, a window or an inconclusive gate " +
 			"as passed", Args: args("ID"),
 		Long: "Count what holds the present waves as passed: a bake, a closed window, a gate without\nan answer; " +
-			"or only the one that is named. Never a gate that failed, nor an approval.",
-		Example: "dctl promote 01JD4Z --reason \"looks good\"\ndctl promote 01JD4Z --gate bake --wave one-box",
+			"or only the one that is named. Never a gate that failed, nor an approval.\n\nWith --emergency the " +
+			"deployment is one from here on: no window, freeze or\napproval holds it any more; floors, bakes and gates do. " +
+			"It is a right of its own,\nneeds a reason, and everybody sees it. A rollback needs none: nothing holds it.",
+		Example: "dctl promote 01JD4Z --reason \"looks good\"\ndctl promote 01JD4Z --gate bake --wave one-box\n" +
+			"dctl promote 01JD4Z --emergency --reason \"customers cannot log in\"",
 	}
+	cmd.Flags().BoolVar(&emergency, "emergency", false, "let it go on past windows, freezes and approvals; needs --reason")
 	cmd.Flags().StringVar(&gate, "gate", "", "name of the gate, or bake (default: all that wait)")
 	cmd.Flags().StringVar(&wave, "wave", "", "only in this wave")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "promote", Gate: gate, Wave: wave})
+		if !emergency {
+			return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "promote", Gate: gate, Wave: wave})
+		}
+		switch {
+		case c.flags.reason == "":
+			return usage("--emergency goes past what others have set up; say why with --reason, everybody is shown it")
+		case gate != "" || wave != "":
+			return usage("--emergency is of the deployment whole: give no --gate or --wave")
+		}
+		return c.request(cmd, &controlv1.ActRequest{Deployment: args[0], Verb: "emergency"})
 	}
 	return cmd
 }

@@ -17,6 +17,7 @@ type deployFlags struct {
 	app, group, rev, config string
 	redeploy, forceBad      bool
 	preempt, skipOffline    bool
+	emergency               bool
 	fixes, only, exclude    []string
 	ifIndex                 uint64
 
@@ -37,6 +38,8 @@ func (f *deployFlags) common(c *cli, cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.fixes, "fixes", nil,
 		"revision that this one repairs: its rollback does not take this one back")
 	cmd.Flags().BoolVar(&f.preempt, "preempt", false, "take over every older deployment in flight, once approved")
+	cmd.Flags().BoolVar(&f.emergency, "emergency", false,
+		"go past windows, freezes and approvals, never past a floor or a failed gate; everybody sees it; needs --reason")
 	cmd.Flags().StringSliceVar(&f.only, "only", nil,
 		"only these hosts: NAME, NAME*, zone=ZONE or label=VALUE; the others stay as they are")
 	cmd.Flags().StringSliceVar(&f.exclude, "exclude", nil, "all but these hosts")
@@ -113,6 +116,9 @@ func (c *cli) deployRequest(cmd *cobra.Command, f *deployFlags) (*controlv1.Crea
 	if f.forceBad && c.flags.reason == "" {
 		return nil, usage("--force-bad deploys a revision that was rolled back; say why with --reason")
 	}
+	if f.emergency && c.flags.reason == "" {
+		return nil, usage("--emergency goes past what others have set up; say why with --reason, everybody is shown it")
+	}
 	if f.rev == "" {
 		head, err := gitHead(cmd.Context(), ".")
 		if err != nil {
@@ -123,7 +129,7 @@ func (c *cli) deployRequest(cmd *cobra.Command, f *deployFlags) (*controlv1.Crea
 	return &controlv1.CreateDeploymentRequest{
 		App: f.app, Group: f.group, Revision: f.rev, Config: f.config, Redeploy: f.redeploy, ForceBad: f.forceBad,
 		IfIndex: f.ifIndex,
-		Fixes:   f.fixes, Preempt: f.preempt, Only: f.only, Exclude: f.exclude, SkipOffline: f.skipOffline,
+		Fixes:   f.fixes, Preempt: f.preempt, Emergency: f.emergency, Only: f.only, Exclude: f.exclude, SkipOffline: f.skipOffline,
 	}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/groundswell/groundswell/coordinator/audit"
 	"github.com/groundswell/groundswell/internal/identity"
 	"github.com/groundswell/groundswell/internal/rpc"
 	controlv1 "github.com/groundswell/groundswell/proto/control/v1"
@@ -121,6 +122,7 @@ func (c *cluster) callWith(ctx context.Context, change func(*cli), args ...strin
 
 // fake is a coordinator that answers as a test says.
 type fake struct {
+	audit  audit.Log                       // as it is when ListAudit is called
 	access []*controlv1.ApplyAccessRequest // that were applied or compared
 	controlv1.UnimplementedControlServiceServer
 	role identity.Role // that may call; operators by default

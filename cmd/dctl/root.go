@@ -19,7 +19,8 @@ func (c *cli) root() *cobra.Command {
 		c.schemaCommand(),
 		c.statusCommand(), c.watchCommand(), c.historyCommand(), c.logsCommand(),
 		c.hostsCommand(), c.appsCommand(), c.revisionsCommand(),
-		c.localCommand(), c.tokenCommand(), c.accessCommand(), c.whoamiCommand(), c.clusterCommand(),
+		c.localCommand(), c.tokenCommand(), c.accessCommand(), c.auditCommand(), c.whoamiCommand(),
+		c.clusterCommand(),
 		c.loginCommand(), c.versionCommand(),
 	)
 	root.AddCommand(c.actCommands()...)

@@ -127,6 +127,9 @@ func printSummary(w io.Writer, d *controlv1.Deployment, cause string) {
 	if len(d.Fixes) > 0 {
 		fmt.Fprintln(w, "  repairs "+output.Line(strings.Join(d.Fixes, ", ")))
 	}
+	if d.Emergency != "" {
+		fmt.Fprintln(w, "  EMERGENCY past windows, freezes and approvals "+output.Line(d.Emergency))
+	}
 	if d.TakenBy != "" {
 		fmt.Fprintln(w, "  taken over by "+output.Line(d.TakenBy))
 	}
@@ -300,6 +303,9 @@ func printHistory(w io.Writer, all []*controlv1.Deployment, width int) error {
 // why is the reason that was given for a deployment, or for taking it back; that
 // it was asked for by whom the row names says nothing.
 func why(d *controlv1.Deployment) string {
+	if d.Emergency != "" {
+		return "EMERGENCY " + d.Emergency
+	}
 	if d.Reason == "" && d.Asked != "" && d.Asked != "by "+d.Actor {
 		return "as asked " + d.Asked // "by ann: why"
 	}

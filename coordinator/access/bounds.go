@@ -20,6 +20,8 @@ type Bound struct {
 	Stores []string `yaml:"stores"`
 	// Pools are the backends of balancers, as a deploy.yaml writes them; none is any.
 	Pools []Pool `yaml:"pools"`
+	// RunAs are the users that scripts of the application may run as; none is any.
+	RunAs []string `yaml:"runAs"`
 }
 
 // Pool is a backend of balancers that coordinators know by a name.
@@ -94,12 +96,31 @@ func (c checker) bound(at, app string, b Bound) {
 			c.d.Errorf(where, "%q names no bucket or folder", store)
 		}
 	}
+	if c.d.Has(at+".runAs") && len(b.RunAs) == 0 {
+		c.d.Errorf(at+".runAs", "names none; remove the key for any")
+	}
+	for i, user := range b.RunAs {
+		if user == "" || strings.ContainsFunc(user, func(r rune) bool { return r <= ' ' || r == ':' || r > '~' }) {
+			c.d.Errorf(fmt.Sprintf("%s.runAs[%d]", at, i), "%q is no user of a host", user)
+		}
+	}
 	if c.d.Has(at+".pools") && len(b.Pools) == 0 {
 		c.d.Errorf(at+".pools", "names none; remove the key for any")
 	}
 	if c.d.Has(at+".stores") && len(b.Stores) == 0 {
 		c.d.Errorf(at+".stores", "names none; remove the key for any")
 	}
+}
+
+// BoundsUsers reports whether the document says as whom scripts may run, which older builds
+// do not read.
+func (d *Document) BoundsUsers() bool {
+	for _, b := range d.Bounds {
+		if len(b.RunAs) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // boundChanges says which bounds a document changes.
@@ -134,5 +155,9 @@ func (b Bound) words() string {
 			pools += fmt.Sprintf(" %s of %s", p.Backend, p.Balancers)
 		}
 	}
-	return hosts + ", " + stores + ", " + pools
+	users := "any user"
+	if len(b.RunAs) > 0 {
+		users = "users " + strings.Join(b.RunAs, ", ")
+	}
+	return hosts + ", " + stores + ", " + pools + ", " + users
 }

@@ -10,7 +10,7 @@ import (
 
 const bounded = sample + `bounds:
   www: {hosts: role == "web", stores: ["s3://releases/www", "minio://m:9000/b?tls=1", "file:///srv/www"]}
-  api: {hosts: role == "api", pools: [{balancers: edge, backend: api}]}
+  api: {hosts: role == "api", pools: [{balancers: edge, backend: api}], runAs: [www]}
   "*": {stores: ["s3://rest"]}
 `
 
@@ -71,7 +71,9 @@ func TestWrongBounds(t *testing.T) {
 		`www: {pools: [{balancers: edge}]}`:       "backend",
 		`"a b": {hosts: "true"}`:                  "bounds.a b",
 		`www: {host: "true"}`:                     `did you mean "hosts"?`,
-		`www: {hosts: "true", runAs: [deployer]}`: "unknown key",
+		`www: {hosts: "true", users: [deployer]}`: "unknown key",
+		`www: {runAs: []}`:                        "bounds.www.runAs: names none",
+		`www: {runAs: [www, "a b"]}`:              "bounds.www.runAs[1]: \"a b\" is no user",
 	} {
 		_, err := access.Parse([]byte(sample+"bounds:\n  "+text+"\n"), "access.yaml")
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -80,8 +82,9 @@ func TestWrongBounds(t *testing.T) {
 	}
 	got := access.Diff(parse(t, sample), parse(t, bounded))
 	want := []string{
-		"bounds of *: any host, stores s3://rest, any pool, was any host, any store, any pool",
-		`bounds of api: hosts role == "api", any store, pools api of edge, was any host, any store, any pool`,
+		"bounds of *: any host, stores s3://rest, any pool, any user, was any host, any store, any pool, any user",
+		`bounds of api: hosts role == "api", any store, pools api of edge, users www, was any host, any store, any pool, ` +
+			`any user`,
 	}
 	if len(got) != 3 || !slices.Equal(got[:2], want) {
 		t.Errorf("bounds are told as %q", got)

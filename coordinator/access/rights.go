@@ -42,6 +42,14 @@ func (r Rights) Some(v Verb, app string) bool {
 	})
 }
 
+// Anywhere reports whether a verb is allowed on at least something.
+func (r Rights) Anywhere(v Verb) bool {
+	if !IsVerb(v) {
+		return false
+	}
+	return r.everything || slices.ContainsFunc(r.grants, func(g *grant) bool { return g.verbs[v] })
+}
+
 // Fleet reports whether all hosts may be seen: whoever sees every application does,
 // and whoever may do something to hosts or to the cluster.
 func (r Rights) Fleet() bool {

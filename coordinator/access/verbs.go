@@ -20,6 +20,8 @@ const (
 	ForceBad    Verb = "force-bad"
 	Preempt     Verb = "preempt"
 	IgnoreFloor Verb = "ignore-floor"
+	Emergency   Verb = "emergency"
+	Audit       Verb = "audit"
 )
 
 // Verbs that concern the fleet or the cluster: a rule gives them only if it is for
@@ -61,6 +63,8 @@ var table = []verb{
 	{ForceBad, false, "deploy a revision that is marked bad"},
 	{Preempt, false, "take over an older deployment"},
 	{IgnoreFloor, false, "define a group whose rollback ignores the floor"},
+	{Emergency, false, "deploy past windows, freezes and approvals"},
+	{Audit, false, "read who asked for what, and what came of it"},
 	{Cordon, true, "cordon and uncordon hosts"},
 	{Drain, true, "take hosts out of their pools, and put them back"},
 	{Forget, true, "forget hosts"},
@@ -130,4 +134,5 @@ var actions = map[string][]Verb{
 	"resume":  {Deploy}, "retry": {Deploy}, "promote": {Deploy}, "skip-zone": {Deploy}, "skip-hosts": {Deploy},
 	"fixes":     {Deploy},
 	"take-over": {Deploy, Preempt},
+	"emergency": {Deploy, Emergency},
 }

@@ -166,7 +166,7 @@ func planIn(st seen, r *controlv1.CreateDeploymentRequest) (planned, error) {
 	plan, err := deploy.Plan(st.State, deploy.PlanInput{
 		App: g.App, Group: g.Name, Revision: rev.Digest, Config: config, Redeploy: r.Redeploy ||
 			repair, Force: r.ForceBad,
-		Skip: skip,
+		Skip: skip, Emergency: r.Emergency,
 	})
 	if err != nil {
 		return planned{}, err
@@ -183,6 +183,9 @@ func planIn(st seen, r *controlv1.CreateDeploymentRequest) (planned, error) {
 	if c := st.Commonest(g); c != "" {
 		out.from = st.RevisionName(g.App, c)
 	}
+	if r.Emergency {
+		out.plan.Notes = append(out.plan.Notes, emergencyNote(plan.Passed))
+	}
 	out.plan.Notes = append(out.plan.Notes, skipNotes(st.State, skip)...)
 	out.plan.Notes = append(out.plan.Notes, tasteNotes(&config.Stage)...)
 	out.plan.Notes = append(out.plan.Notes, trafficNotes(g.Traffic)...)
@@ -195,9 +198,18 @@ func planIn(st seen, r *controlv1.CreateDeploymentRequest) (planned, error) {
 		App: g.App, Group: g.Name, Revision: rev.Digest, RevName: rev.Name, Config: config, Waves: plan.Waves,
 		Layout:   plan.Layout,
 		Redeploy: r.Redeploy || repair, Repair: repair, Force: r.ForceBad, Skip: skip, Fixes: fixes, Without: without(st.State, g,
-			rev), Preempt: r.Preempt,
+			rev), Preempt: r.Preempt, Emergency: r.Emergency,
 	}
 	return out, nil
+}
+
+// emergencyNote says what a deployment goes past.
+func emergencyNote(passed []string) string {
+	text := "an EMERGENCY: it goes past every window, freeze and approval, never past a floor or a gate that failed"
+	if len(passed) == 0 {
+		return text + "; none of them holds it now"
+	}
+	return text + "; now past: " + strings.Join(passed, "; ")
 }
 
 // fixed resolves the revisions that a deployment repairs.

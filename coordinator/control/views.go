@@ -75,6 +75,7 @@ func decided(st *deploy.State, d *deploy.Deployment, now deploy.Time, out *contr
 		}
 	}
 	out.TakenBy, out.Suspect, out.Preempt, out.Asked = d.TakenBy, d.Suspect, d.Preempt, d.Asked
+	out.Emergency = d.Emergency
 }
 
 func waveView(st *deploy.State, d *deploy.Deployment, i int, now deploy.Time) *controlv1.Wave {

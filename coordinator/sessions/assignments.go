@@ -12,11 +12,18 @@ import (
 	agentv1 "github.com/groundswell/groundswell/proto/agent/v1"
 )
 
+// Bounds are what admins let applications have on hosts at most.
+type Bounds struct {
+	Index uint64                    // of the document that says it
+	RunAs func(app string) []string // users of scripts; nil is any
+}
+
 // assigned remembers what a stream was sent, to send only what changed.
 type assigned struct {
 	complete bool // the next message is the whole set
 	sequence uint64
 	touched  uint64                         // deploy.State.AssignedAt of the host then
+	bounds   uint64                         // Bounds.Index then
 	items    map[string]*agentv1.Assignment // by application
 	// unheard answers, once, whether a report about the application was dropped
 	// while the host was no target of it; nil is never.
@@ -24,16 +31,18 @@ type assigned struct {
 }
 
 // next returns the message that brings the host up to date, or nil.
-func (a *assigned) next(state State, host string) *agentv1.Assignments {
+func (a *assigned) next(state State, host string, bounds Bounds) *agentv1.Assignments {
 	now, same := map[string]*agentv1.Assignment{}, false
 	state.View(func(s *deploy.State) {
 		at := s.AssignedAt(host)
-		if same = !a.complete && at == a.touched; same {
+		if same = !a.complete && at == a.touched && bounds.Index == a.bounds; same {
 			return // most entries concern other hosts
 		}
-		a.touched = at
+		a.touched, a.bounds = at, bounds.Index
 		for _, x := range deploy.Assign(s, host) {
-			now[x.App] = encode(x)
+			if now[x.App] = encode(x); bounds.RunAs != nil {
+				now[x.App].RunAs = bounds.RunAs(x.App)
+			}
 		}
 	})
 	if same {

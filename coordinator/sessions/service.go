@@ -67,6 +67,8 @@ type Options struct {
 	Begin func(ctx context.Context, host string, who Instance) error
 	// Speaks returns the instance that does, by what is applied here.
 	Speaks func(host string) string
+	// Bounds are those of now; nil has none. WatchHost wakes when they change.
+	Bounds func() Bounds
 	// Authorities are what hosts are told of the cluster's CAs; nil is nothing yet.
 	Authorities func() *agentv1.Authorities
 }
@@ -105,6 +107,9 @@ func New(o Options) *Service {
 	}
 	if o.Epoch == nil {
 		o.Epoch = func() (uint64, bool) { return 0, false }
+	}
+	if o.Bounds == nil {
+		o.Bounds = func() Bounds { return Bounds{} }
 	}
 	if o.Members == nil {
 		o.Members = func() *agentv1.Members { return nil }
@@ -390,7 +395,7 @@ func (s *Service) next(last *assigned, host string) *agentv1.Assignments {
 	if _, held := s.o.Epoch(); held {
 		return nil
 	}
-	return last.next(s.o.State, host)
+	return last.next(s.o.State, host, s.o.Bounds())
 }
 
 // receive reads the stream until it ends.

@@ -57,8 +57,8 @@ func (c *Cluster) allows(by uint64) error {
 // changeAccess is the one place where the order of changes is decided, and that
 // somebody is left who may make the next.
 func (c *Cluster) changeAccess(e AccessChanged, at moment) error {
-	if a := c.Access; a != nil && e.Request.ID != "" && a.Request == e.Request.ID && a.Source == e.Source {
-		return nil // asked twice
+	if c.asked(e) {
+		return nil // twice
 	}
 	if e.Guarded && e.Index != c.AccessIndex() {
 		return refuse(deploy.Conflict, "the access document has index %d, not %d: somebody else has changed it; "+
@@ -73,6 +73,12 @@ func (c *Cluster) changeAccess(e AccessChanged, at moment) error {
 		Reason: e.Request.Reason, Wall: at.wall,
 	}
 	return nil
+}
+
+// asked reports whether the document in force is this request's.
+func (c *Cluster) asked(e AccessChanged) bool {
+	a := c.Access
+	return a != nil && e.Request.ID != "" && a.Request == e.Request.ID && a.Source == e.Source
 }
 
 // governs reports whether one of the admins has a credential that counts, leaving one

@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 
+	"github.com/groundswell/groundswell/coordinator/audit"
 	"github.com/groundswell/groundswell/deploy"
 )
 
@@ -37,6 +38,8 @@ type Cluster struct {
 	RingKeyDue  bool   `json:"ring_key_due,omitempty"`
 	// Access is who may do what; nil where nobody has said it.
 	Access *Access `json:"access,omitempty"`
+	// Audit is who asked for what, and what came of it.
+	Audit audit.Log `json:"audit,omitzero"`
 }
 
 // Coordinator is one member as it announced itself.
@@ -86,10 +89,12 @@ func refuse(k deploy.RefusalKind, format string, args ...any) error {
 }
 
 // moment is when an entry was made: FSM time, which expiry is counted in, wall time,
-// which people are shown and nothing is compared with, and its index.
+// which people are shown and nothing is compared with, as the state has it, which never
+// steps back, and by the clock of who led; and its index.
 type moment struct {
 	now   deploy.Time
 	wall  int64
+	clock int64
 	index uint64
 }
 
@@ -148,6 +153,10 @@ func (c *Cluster) apply(e ClusterEvent, at moment) error {
 		return c.retireRingKeys(e)
 	case AccessChanged:
 		return c.changeAccess(e, at)
+	case RequestsRefused:
+		c.refused(e, at)
+	case AuditExported:
+		c.Audit.Export(e.Upto)
 	}
 	return nil
 }

@@ -43,6 +43,8 @@ func everyClusterFact() []ClusterEvent {
 		RingKeyUsed{},
 		RingKeyRetired{},
 		AccessChanged{},
+		RequestsRefused{},
+		AuditExported{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/groundswell/groundswell/coordinator/audit"
 	"github.com/groundswell/groundswell/deploy"
 	statev1 "github.com/groundswell/groundswell/proto/state/v1"
 )
@@ -16,11 +17,15 @@ type Entry struct {
 	// AllowedBy is 1 and the index of the access document by which a person may have
 	// this: nothing of the entry is applied once there is another. 0 if nobody asked.
 	AllowedBy uint64
+	// Asked is the request that the facts are the effect of, for the audit; nil if nobody
+	// asked. The outcome comes as it is applied.
+	Asked *audit.Asked
 }
 
 // Encode returns the log's bytes of an entry.
 func Encode(e Entry) ([]byte, error) {
 	out := &statev1.Entry{At: int64(e.At), WallMs: e.Wall, Rules: int64(e.Rules), AllowedBy: e.AllowedBy}
+	out.Asked = encodeAsked(e.Asked)
 	for _, ev := range e.Events {
 		p, err := encodeEvent(ev)
 		if err != nil {
@@ -47,7 +52,7 @@ func Decode(b []byte) (Entry, error) {
 	}
 	out := Entry{
 		Entry:     deploy.Entry{At: deploy.Time(in.At), Wall: in.WallMs, Rules: int(in.Rules)},
-		AllowedBy: in.AllowedBy,
+		AllowedBy: in.AllowedBy, Asked: decodeAsked(in.Asked),
 	}
 	for i, p := range in.Events {
 		if c := decodeCluster(p); c != nil {

@@ -36,6 +36,9 @@ func encodeCluster(e ClusterEvent) *statev1.Event {
 	if out := encodeAuthorities(e); out != nil {
 		return out
 	}
+	if out := encodeAudit(e); out != nil {
+		return out
+	}
 	if out := encodeInstanceFact(e); out != nil {
 		return out
 	}
@@ -71,7 +74,7 @@ func encodeInstanceFact(e ClusterEvent) *statev1.Event {
 		}}}
 	case SplitEnrolled:
 		return &statev1.Event{Fact: &statev1.Event_SplitEnrolled{SplitEnrolled: &statev1.SplitEnrolled{
-			Host: e.Host, Instances: e.Instances, Id: e.ID, Name: e.Name, Key: e.Key,
+			Host: e.Host, Instances: e.Instances, Id: e.ID, Name: e.Name, Key: e.Key, Address: e.Address,
 		}}}
 	}
 	return nil
@@ -91,7 +94,9 @@ func decodeInstanceFact(p *statev1.Event) ClusterEvent {
 		return HostSplit{Request: decodeRequest(f.HostSplit.Request), Host: f.HostSplit.Host, Keep: f.HostSplit.Keep}
 	case *statev1.Event_SplitEnrolled:
 		e := f.SplitEnrolled
-		return SplitEnrolled{Host: e.Host, Instances: e.Instances, ID: e.Id, Name: e.Name, Key: e.Key}
+		return SplitEnrolled{
+			Host: e.Host, Instances: e.Instances, ID: e.Id, Name: e.Name, Key: e.Key, Address: e.Address,
+		}
 	}
 	return nil
 }
@@ -131,12 +136,12 @@ func encodeIdentityFact(e ClusterEvent) *statev1.Event {
 	case TokenUsed:
 		return &statev1.Event{Fact: &statev1.Event_TokenUsed{TokenUsed: &statev1.TokenUsed{
 			Id: e.ID, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key,
-			Says: encodeAttributes(e.Says), Instance: e.Instance,
+			Says: encodeAttributes(e.Says), Instance: e.Instance, Address: e.Address,
 		}}}
 	case OriginEnrolled:
 		return &statev1.Event{Fact: &statev1.Event_OriginEnrolled{OriginEnrolled: &statev1.OriginEnrolled{
 			Origin: e.Origin, Subject: e.Subject, Key: e.Key, Binds: encodeAttributes(e.Binds),
-			Says: encodeAttributes(e.Says), Instance: e.Instance,
+			Says: encodeAttributes(e.Says), Instance: e.Instance, Address: e.Address,
 		}}}
 	case AttributesApproved:
 		return &statev1.Event{Fact: &statev1.Event_AttributesApproved{AttributesApproved: &statev1.AttributesApproved{
@@ -192,6 +197,9 @@ func decodeCluster(p *statev1.Event) ClusterEvent {
 	if out := decodeAuthorities(p); out != nil {
 		return out
 	}
+	if out := decodeAudit(p); out != nil {
+		return out
+	}
 	if out := decodeInstanceFact(p); out != nil {
 		return out
 	}
@@ -228,13 +236,13 @@ func decodeIdentityFact(p *statev1.Event) ClusterEvent {
 		e := f.TokenUsed
 		return TokenUsed{
 			ID: e.Id, Hash: e.Hash, Role: e.Role, Subject: e.Subject, Key: e.Key, Says: decodeAttributes(e.Says),
-			Instance: e.Instance,
+			Instance: e.Instance, Address: e.Address,
 		}
 	case *statev1.Event_OriginEnrolled:
 		e := f.OriginEnrolled
 		return OriginEnrolled{
 			Origin: e.Origin, Subject: e.Subject, Key: e.Key, Binds: decodeAttributes(e.Binds),
-			Says: decodeAttributes(e.Says), Instance: e.Instance,
+			Says: decodeAttributes(e.Says), Instance: e.Instance, Address: e.Address,
 		}
 	case *statev1.Event_AttributesApproved:
 		e := f.AttributesApproved

@@ -130,7 +130,7 @@ func encodeCreated(e *deploy.DeploymentCreated) *statev1.DeploymentCreated {
 		RevName: e.RevName, Config: encodeConfig(&e.Config), Waves: each(e.Waves,
 			encodeWave), Seed: e.Seed, Undoes: e.Undoes,
 		Redeploy: e.Redeploy, Repair: e.Repair, Force: e.Force, Inverse: e.Inverse, Bad: string(e.Bad), Layout: e.Layout,
-		Fixes: texts(e.Fixes), Without: texts(e.Without), Preempt: e.Preempt,
+		Fixes: texts(e.Fixes), Without: texts(e.Without), Preempt: e.Preempt, Emergency: e.Emergency,
 		Skip: each(e.Skip, func(s deploy.Skip) *statev1.Skip {
 			return &statev1.Skip{Host: s.Host, Cause: s.Cause, Intend: s.Intend}
 		}),
@@ -144,6 +144,7 @@ func decodeCreated(m *statev1.DeploymentCreated) deploy.Event {
 			decodeWave), Seed: m.Seed, Undoes: m.Undoes,
 		Redeploy: m.Redeploy, Repair: m.Repair, Force: m.Force, Inverse: m.Inverse, Bad: deploy.Digest(m.Bad), Layout: m.Layout,
 		Fixes: digests(m.Fixes), Without: digests(m.Without), Preempt: m.Preempt,
+		Emergency: m.Emergency,
 		Skip: each(m.Skip, func(s *statev1.Skip) deploy.Skip {
 			return deploy.Skip{Host: s.Host, Cause: s.Cause, Intend: s.Intend}
 		}),

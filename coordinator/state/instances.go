@@ -59,6 +59,7 @@ type SplitEnrolled struct {
 	Instances []string
 	ID, Name  string
 	Key       []byte
+	Address   string // from which it was asked
 }
 
 func (InstanceBegan) cluster()   {}

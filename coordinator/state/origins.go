@@ -16,6 +16,7 @@ type OriginEnrolled struct {
 	Binds    *deploy.Attributes
 	Says     *deploy.Attributes // of a host, about itself
 	Instance string             // of its agent
+	Address  string             // from which it was asked
 }
 
 func (OriginEnrolled) cluster() {}

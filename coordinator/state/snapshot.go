@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/groundswell/groundswell/coordinator/audit"
 	"github.com/groundswell/groundswell/deploy"
 )
 
@@ -54,6 +55,7 @@ type part struct {
 	Deployments []*deploy.Deployment `json:"deployments,omitempty"`
 	Requests    []request            `json:"requests,omitempty"`
 	Identities  map[string]Identity  `json:"identities,omitempty"`
+	Audit       []audit.Record       `json:"audit,omitempty"`
 	Parts       int                  `json:"parts,omitempty"` // of the last line: lines before it
 }
 
@@ -252,6 +254,7 @@ func encodeFrame(of []*deploy.Deployment) ([]byte, error) {
 func (s whole) parts(yield func(part) bool) {
 	rest, cluster := *s.State, *s.Cluster
 	rest.Hosts, rest.Deployments, rest.Requests, rest.RequestLog, cluster.Identities = nil, nil, nil, nil, nil
+	cluster.Audit.Records = nil
 	if !yield(part{State: &rest, Cluster: &cluster}) {
 		return
 	}
@@ -271,6 +274,11 @@ func (s whole) parts(yield func(part) bool) {
 	}
 	for ids := range slices.Chunk(s.State.RequestLog, partItems) {
 		if !yield(part{Requests: each(ids, func(id string) request { return request{id, s.State.Requests[id]} })}) {
+			return
+		}
+	}
+	for records := range slices.Chunk(s.Cluster.Audit.Records, partItems) {
+		if !yield(part{Audit: records}) {
 			return
 		}
 	}
@@ -396,6 +404,7 @@ func (s *whole) add(p part) {
 		s.State.Requests[r.ID] = r.Answer
 		s.State.RequestLog = append(s.State.RequestLog, r.ID)
 	}
+	s.Cluster.Audit.Records = append(s.Cluster.Audit.Records, p.Audit...)
 	if s.Cluster.Identities == nil {
 		s.Cluster.Identities = p.Identities
 		return

@@ -171,6 +171,9 @@ func (s *Store) Apply(l *raft.Log) any {
 // applyFacts applies what an entry holds; all of it is refused where a person may have
 // been allowed it by an access document that is in force no more.
 func (s *Store) applyFacts(index uint64, e Entry) []error {
+	if index <= s.state.Index { // it is in the snapshot that was restored
+		return make([]error, len(e.Events)+len(e.Cluster))
+	}
 	if stale := s.cluster.allows(e.AllowedBy); stale != nil {
 		refusals := make([]error, len(e.Events)+len(e.Cluster))
 		for i := range refusals {
@@ -180,9 +183,11 @@ func (s *Store) applyFacts(index uint64, e Entry) []error {
 		s.state.ApplyEntry(index, e.Entry) // time goes on
 		return refusals
 	}
-	refusals := s.state.ApplyEntry(index, e.Entry)
-	for _, c := range e.Cluster {
-		refusals = append(refusals, s.cluster.apply(c, moment{s.state.Now, s.state.Wall, index}))
-	}
-	return refusals
+	return s.recorded(e, index, func() []error {
+		refusals := s.state.ApplyEntry(index, e.Entry)
+		for _, c := range e.Cluster {
+			refusals = append(refusals, s.cluster.apply(c, moment{s.state.Now, s.state.Wall, e.Wall, index}))
+		}
+		return refusals
+	})
 }

@@ -51,6 +51,7 @@ type TokenUsed struct {
 	Key      []byte             // fingerprint
 	Says     *deploy.Attributes // of a host, about itself
 	Instance string             // of its agent
+	Address  string             // from which it was asked
 }
 
 // TokenRevoked closes a token.

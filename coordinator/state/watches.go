@@ -22,7 +22,7 @@ func deploymentKey(id string) string { return "deployment/" + id }
 // hostsHear reports whether every host is told of a fact of the cluster.
 func hostsHear(e ClusterEvent) bool {
 	switch e.(type) {
-	case ClusterCreated, CoordinatorJoined, CoordinatorRemoved, EpochBegun, EpochActivated:
+	case ClusterCreated, CoordinatorJoined, CoordinatorRemoved, EpochBegun, EpochActivated, AccessChanged:
 		return true
 	}
 	return false

@@ -52,7 +52,8 @@ func NewSession(seed uint64) *Session {
 //	hosts n=6 zones=a,b,c          enrol hosts h1..h6, zones in turn; shards=1,2 as well
 //	join host=h7 zone=a            a new host; leave host=h7 ends it gracefully
 //	group min=66% concurrent=1 ... with one wave a line: "rest:remainder,bake=1m"
-//	deploy rev=v1 id=d1            create a deployment; fixes=, skip=, keep=, pre=, preempt, redeploy, inflight=, queue=;
+//	deploy rev=v1 id=d1            create a deployment; fixes=, skip=, keep=, pre=, preempt, redeploy, inflight=, queue=,
+//	                               emergency, reason=;
 //	                               undo=v2 rolls the group back from v2 to rev, undo=none to rev
 //	script host=h1 rev=v2 how=fail
 //	gate name=errors answer=fail   what a gate answers from now on (pass, fail, inconclusive, few samples), key= for one zone or host
@@ -64,7 +65,7 @@ func NewSession(seed uint64) *Session {
 //	cordon host=h1                 release host=h1 ends it; drain host=h1 takes it out of its pools, undo ends it
 //	freeze [for=1h]                unfreeze ends it
 //	prune rev=v1,v2                forget revisions that nothing needs
-//	act id=d1 verb=pause           zone=, wave=, gate=, actor=, hosts=, fixes=, by=
+//	act id=d1 verb=pause           zone=, wave=, gate=, actor=, hosts=, fixes=, by=, reason=
 //	leader                         a new one, which has seen no stream go
 //	reload                         every coordinator restarts from a snapshot
 //	run [for=1h] [until=d1:paused] until the deployment in flight ends or halts, or until=d1/rest:baking, d1/h1:granted
@@ -95,7 +96,8 @@ func (s *Session) run(cmd string, args Args) error {
 		return s.deploy(args)
 	case "act":
 		return s.World.Ask(deploy.RequestMade{
-			Request: deploy.Request{Actor: args["actor"]}, Deployment: args["id"], Verb: deploy.Verb(args["verb"]),
+			Request:    deploy.Request{Actor: args["actor"], Reason: args["reason"]},
+			Deployment: args["id"], Verb: deploy.Verb(args["verb"]),
 			Zone: args["zone"],
 			Wave: args["wave"], Gate: args["gate"], Hosts: args.list("hosts"), Fixes: deploy.Digest(args["fixes"]),
 			By: args["by"],
@@ -219,6 +221,7 @@ func (s *Session) deploy(args Args) error {
 			e.Config.PreGates = pre
 		}
 		e.Preempt, e.Redeploy, e.Force = args["preempt"] != "", args["redeploy"] != "", args["force"] != ""
+		e.Emergency, e.Request.Reason = args["emergency"] != "", args["reason"]
 		if v := args["queue"]; v != "" {
 			e.Config.InFlight.Queue = v
 		}

@@ -107,12 +107,12 @@ func (w *World) Deploy(app, group, id, rev string, with ...func(*deploy.Deployme
 	}
 	plan, err := deploy.Plan(w.State, deploy.PlanInput{
 		App: app, Group: group, Revision: d, Config: e.Config,
-		Force: e.Force, Skip: e.Skip,
+		Force: e.Force, Skip: e.Skip, Emergency: e.Emergency,
 	})
 	if err != nil {
 		return err
 	}
-	e.Request, e.Waves, e.Layout = deploy.Request{ID: "create-" + id, Actor: "sim"}, plan.Waves, plan.Layout
+	e.Request.ID, e.Request.Actor, e.Waves, e.Layout = "create-"+id, "sim", plan.Waves, plan.Layout
 	return w.Propose(e)[0]
 }
 

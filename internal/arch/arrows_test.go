@@ -47,7 +47,8 @@ var arrows = map[string][]string{
 	"artifacts/stores": {"artifacts", "artifacts/*"},
 
 	"coordinator/access":    {"deploy/spec", "internal/config", "internal/naming", "internal/near"},
-	"coordinator/state":     {"deploy", "proto/state/v1"},
+	"coordinator/audit":     nil,
+	"coordinator/state":     {"coordinator/audit", "deploy", "proto/state/v1"},
 	"coordinator/consensus": {"internal/durable", "internal/room"}, "coordinator/membership": nil,
 	"coordinator/scheduler": {"deploy"},
 	"coordinator/gates":     {"deploy", "internal/backoff"},
@@ -87,7 +88,7 @@ var arrows = map[string][]string{
 	"cmd/dctl/output": {"internal/config"},
 	"cmd/dctl/watch":  {"cmd/dctl/output", "internal/backoff", "internal/rpc", "proto/control/v1"},
 	"cmd/dctl": {
-		"cmd/dctl/output", "cmd/dctl/watch",
+		"cmd/dctl/output", "cmd/dctl/watch", "coordinator/audit",
 		"proto/control/v1", "deploy/spec", "artifacts", "artifacts/bundle", "artifacts/cache", "artifacts/stores",
 		"hooks", "agent",
 		"internal/backoff", "internal/rpc", "internal/identity", "internal/config", "internal/devfleet",

@@ -1,9 +1,12 @@
 package attack
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -101,4 +104,47 @@ bounds:
 	rights(`role == "web"`, c.store+"/elsewhere")
 	members("web-1")
 	c.until("what is outside of the store is signed", func() bool { return sign() == codes.PermissionDenied })
+}
+
+// TestUsersReachTheHost: what admins let scripts run as is told with every assignment, and
+// told anew when only that has changed.
+func TestUsersReachTheHost(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	c.audited()
+	c.application("www", "web")
+	host := c.enrol("agent", "web-1", c.token("agent", 1))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := agentv1.NewAgentServiceClient(c.dial(c.nodes[1].Agents, host)).Session(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hello(s, &agentv1.Hello{Name: "web-1", Zone: "a", Labels: map[string]string{"role": "web"}}); err != nil {
+		t.Fatal(err)
+	}
+	told := func(want string) {
+		t.Helper()
+		for {
+			m, err := s.Recv()
+			if err != nil {
+				t.Fatalf("waiting for the users %q: %v", want, err)
+			}
+			for _, a := range m.GetAssignments().GetItems() {
+				if a.App == "www" && strings.Join(a.RunAs, " ") == want {
+					return
+				}
+			}
+		}
+	}
+	told("")
+	for _, users := range []string{"www", "www deploy", ""} {
+		bounds := ""
+		if users != "" {
+			bounds = "bounds: {www: {runAs: [" + strings.ReplaceAll(users, " ", ", ") + "]}}\n"
+		}
+		again(c, c.api.ApplyAccess, &controlv1.ApplyAccessRequest{Source: []byte("version: 1\nrules: [{people: [admin], " +
+			"role: admin, applications: [\"*\"]}]\n" + bounds)})
+		told(users)
+	}
 }

@@ -36,6 +36,7 @@ type cluster struct {
 	nodes []*node
 	api   controlv1.ControlServiceClient // as the first operator
 	store string                         // URL of an artifact store
+	edit  func(*coordinator.Options)     // of every node before it starts; may be nil
 }
 
 type node struct {
@@ -46,7 +47,12 @@ type node struct {
 
 func newCluster(t *testing.T, size int) *cluster {
 	t.Helper()
-	c := &cluster{t: t, store: "file://" + t.TempDir()}
+	return newClusterOf(t, size, nil)
+}
+
+func newClusterOf(t *testing.T, size int, edit func(*coordinator.Options)) *cluster {
+	t.Helper()
+	c := &cluster{t: t, store: "file://" + t.TempDir(), edit: edit}
 	c.start(coordinator.Options{Name: "c1", Bootstrap: true})
 	c.api = controlv1.NewControlServiceClient(c.dial(c.nodes[0].API, load(t, c.nodes[0].Operator)))
 	for i := 1; i < size; i++ {
@@ -65,6 +71,9 @@ func (c *cluster) start(o coordinator.Options) {
 	o.API, o.Agents, o.Raft, o.Gossip = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	o.Store = func(_ context.Context, url string) (artifacts.Store, error) {
 		return dirstore.New(strings.TrimPrefix(url, "file://"))
+	}
+	if c.edit != nil {
+		c.edit(&o)
 	}
 	ready := make(chan coordinator.Addresses, 1)
 	o.Ready = func(a coordinator.Addresses) { ready <- a }

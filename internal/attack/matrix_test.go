@@ -61,7 +61,8 @@ var may = map[string]string{
 	"ControlService/ListRevisions": "operator", "ControlService/ListPeople": "operator",
 	"ControlService/ApplyAccess": "operator", "ControlService/GetAccess": "operator",
 	"ControlService/ExplainAccess": "operator", "ControlService/WhoAmI": "operator",
-	"ControlService/Backup": "operator", "ControlService/Snapshot": "operator", "PeerService/Snapshot": "coordinator",
+	"ControlService/ListAudit": "operator",
+	"ControlService/Backup":    "operator", "ControlService/Snapshot": "operator", "PeerService/Snapshot": "coordinator",
 }
 
 // call is one method that is served.

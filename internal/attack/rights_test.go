@@ -33,7 +33,8 @@ rules:
   - {people: [deployer], role: deployer, applications: [wwa]}
   - {people: [half], role: operator, applications: [wwa]}
   - {teams: [leads], role: approver, applications: [wwa]}
-  - {people: [trusted], verbs: [deploy, force-bad, preempt, lift-freeze], applications: [wwa], groups: [prod]}
+  - {people: [trusted], verbs: [deploy, force-bad, preempt, lift-freeze, emergency, audit],
+     applications: [wwa], groups: [prod]}
 `
 )
 
@@ -224,6 +225,16 @@ var rows = map[string]asked{
 		return &controlv1.ExplainAccessRequest{Person: "admin", Verb: "deploy", App: p.app}
 	}),
 	"WhoAmI": filtered(func(place) proto.Message { return &controlv1.WhoAmIRequest{} }),
+	"ListAudit": {own: "trusted", named: true, make: func(p place) proto.Message {
+		return &controlv1.ListAuditRequest{App: p.app}
+	}},
+	"ListAudit all": {own: "trusted", all: "trusted", named: true, make: func(place) proto.Message {
+		return &controlv1.ListAuditRequest{}
+	}},
+	"CreateDeployment emergency": {own: "trusted", make: func(p place) proto.Message {
+		return &controlv1.CreateDeploymentRequest{App: p.app, Group: "prod", Revision: "nosuch", Emergency: true}
+	}},
+	"Act emergency": act("emergency", "trusted", nobody),
 }
 
 func act(verb, own, all string) asked {

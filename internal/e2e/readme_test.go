@@ -85,8 +85,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// wholePages are run by tests of their own: TestReadme, TestAccessPage.
-var wholePages = []string{"README.md", "access.md"}
+// wholePages are run by tests of their own: TestReadme, TestAccessPage, TestAuditPage.
+var wholePages = []string{"README.md", "access.md", "audit.md"}
 
 // TestNoOtherPageHasUntestedCommands: shell blocks belong in the README or in a
 // runbook, where they are run.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 )
 
@@ -76,4 +77,16 @@ func random(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // crypto/rand never fails
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))
+}
+
+// secrets finds join tokens in a text.
+var secrets = regexp.MustCompile(regexp.QuoteMeta(tokenPrefix) + `\.([0-9A-Za-z_-]+)\.[0-9A-Za-z_.-]+`)
+
+// Redact takes the secrets of join tokens out of a text that is to be kept: people paste
+// a token where its id belongs.
+func Redact(s string) string {
+	if !strings.Contains(s, tokenPrefix+".") {
+		return s
+	}
+	return secrets.ReplaceAllString(s, tokenPrefix+".$1.(secret)")
 }

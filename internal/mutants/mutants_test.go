@@ -75,12 +75,12 @@ var table = []mutant{
 		"^TestScenario$/^left_to_a_newer.txt$",
 	},
 	{
-		"a drain below the floor", "deploy/drain.go", "u.serving-1 < f.Min", "u.serving < f.Min", "./deploy",
+		"a drain below the floor", "deploy/drain.go", "u.serving-count(t.Serving()) < f.Min", "u.serving < f.Min", "./deploy",
 		"^TestScenario$/^drain.txt$",
 	},
 	{
-		"a host counts before it is back in its pools", "deploy/drain.go", "	case t.Out != OutNone:", "	case false:",
-		"./deploy", "^TestScenario$/^drain.txt$",
+		"a host counts before it is back in its pools", "deploy/target.go", "!t.Quarantined && t.Out == OutNone", "!t.Quarantined",
+		"./deploy", "^TestAnOldAnswerEndsNoDrain$",
 	},
 	{
 		"an answer to an older word ends a drain", "deploy/apply_reports.go", "t.OutKey == r.OutKey && t.OutKey > 0",
@@ -99,7 +99,7 @@ var table = []mutant{
 		"CompareAlpha + 0*float64(comparisons)", "./deploy", "^TestFalseAlarmsOfAWholeDeployment$",
 	},
 	{
-		"a shard loses two hosts at a time", "deploy/capacity.go", "if s-1 < least {", "if s < least {", "./deploy",
+		"a shard loses two hosts at a time", "deploy/capacity.go", "if s-count(t.Serving() || t.aside()) < least {", "if s < least {", "./deploy",
 		"^TestScenario$/^quorum_group.txt$",
 	},
 	{
@@ -283,6 +283,35 @@ var table = []mutant{
 	{
 		"failure count lost on failover", "deploy/deployment.go", "`json:\"failures\"`", "`json:\"-\"`", "./deploy",
 		"^TestAFailoverForgetsNothing$",
+	},
+	{
+		"nobody is asked for approval", "deploy/gate.go", "return dep.goesPast(gate) || dep.approvals", "return true || " +
+			"dep.approvals", "./deploy", "^TestScenario$/^approvals.txt$",
+	},
+	{
+		"an emergency goes past a failed gate", "deploy/apply_requests.go", "\tif d.GateFail != \"\" {\n\t\treturn refuse",
+		"\tif d.GateFail != \"\" && d.Emergency == \"\" {\n\t\treturn refuse", "./deploy",
+		"^TestScenario$/^emergency.txt$",
+	},
+	{
+		"an emergency needs no reason", "deploy/emergency.go", "case req.Reason == \"\":", "case false:", "./deploy",
+		"^TestScenario$/^emergency.txt$",
+	},
+	{
+		"everybody's grants go past a freeze", "deploy/emergency.go", "if d.Emergency != \"\" {\n\t\treturn nil",
+		"if true {\n\t\treturn nil", "./deploy", simulated,
+	},
+	{
+		"a repetition is another record", "coordinator/state/audit.go", "again := e.Asked != nil && s.repeats(e)",
+		"again := false", "./coordinator/state", "^TestRequestsAreRecorded$",
+	},
+	{
+		"the outcome is no part of the chain", "coordinator/audit/record.go", "r.Request, r.Outcome,\n", "r.Request,\n",
+		"./coordinator/audit", "^TestEveryFieldIsInTheChain$",
+	},
+	{
+		"what no file has is forgotten", "coordinator/audit/log.go", "first.Seq <= l.Exported && ", "", "./coordinator/audit",
+		"^TestWhatIsKept$",
 	},
 	{
 		"freeze does not hold grants", "deploy/apply_tasks.go", "frozen && task.Status != TaskReverting {",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -67,6 +68,11 @@ type ServerOptions struct {
 	// Refused is told of what a caller, an identity or an address, was refused
 	// because it had its share; nil is not told. It must not block.
 	Refused func(caller, method, why string)
+	// Failed is told of every call that ends here with an error: refused by the table, by
+	// Admit, by May or by its handler. Of a call that this server handed to the leader it
+	// is not told, the leader's is. The request is nil where nothing of it was read. ctx
+	// is that of the handler, where the call came so far. It must not block.
+	Failed func(ctx context.Context, method string, req any, err error)
 }
 
 // Server is a gRPC server on which every call is authenticated, admitted,
@@ -188,29 +194,52 @@ const (
 	callerID     = "groundswell-caller-id"
 	callerPrint  = "groundswell-caller-key-bin"
 	callerBroken = "groundswell-caller-break-glass"
+	callerFrom   = "groundswell-caller-address"
 )
 
-// authorise answers who calls and whether the table allows it.
+// From returns the address from which a call was made: for a forwarded one that from
+// which the follower had it. It has no port; "" is unknown.
+func From(ctx context.Context) string {
+	if c, known := connected(ctx); known && c.Role == identity.Coordinator {
+		md, _ := metadata.FromIncomingContext(ctx)
+		if at := md.Get(callerFrom); len(at) == 1 {
+			return at[0]
+		}
+	}
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return ""
+	}
+	at, err := netip.ParseAddrPort(p.Addr.String())
+	if err != nil {
+		return p.Addr.String()
+	}
+	return at.Addr().Unmap().WithZone("").String()
+}
+
+// authorise answers who calls and whether the table allows it. The context that it returns
+// knows the caller, as far as there is one, also with an error.
 func (s *server) authorise(ctx context.Context, method string) (context.Context, Rule, error) {
 	rule, ok := s.o.Table[method]
 	if !ok {
-		return nil, Rule{}, Errorf(KindForbidden, "no rule allows %s", method)
+		return ctx, Rule{}, Errorf(KindForbidden, "no rule allows %s", method)
 	}
 	who, known := connected(ctx)
 	if !known {
 		if rule.Anonymous {
 			return ctx, rule, nil
 		}
-		return nil, Rule{}, Errorf(KindUnauthorised, "%s needs a client certificate; log in or enrol first", method)
+		return ctx, Rule{}, Errorf(KindUnauthorised, "%s needs a client certificate; log in or enrol first", method)
 	}
 	direct := who
-	if err := s.trusts(direct); err != nil { // also of a call that the leader answers, who does not see it
-		return nil, Rule{}, err
-	}
 	if who.Role == identity.Coordinator {
 		if p, ok := forwarded(ctx); ok {
 			who = p
 		}
+	}
+	ctx = context.WithValue(ctx, callerKey{}, who)
+	if err := s.trusts(direct); err != nil { // also of a call that the leader answers, who does not see it
+		return ctx, Rule{}, err
 	}
 	if !s.forwards(rule) { // else the leader admits, who knows everybody first
 		err := s.admit(direct)
@@ -218,13 +247,13 @@ func (s *server) authorise(ctx context.Context, method string) (context.Context,
 			err = s.admit(who)
 		}
 		if err != nil {
-			return nil, Rule{}, err
+			return ctx, Rule{}, err
 		}
 	}
 	if rule.Anonymous || slices.Contains(rule.Roles, who.Role) {
-		return context.WithValue(ctx, callerKey{}, who), rule, nil
+		return ctx, rule, nil
 	}
-	return nil, Rule{}, Errorf(KindForbidden, "%s %s may not call %s", who.Role, who.ID, method)
+	return ctx, Rule{}, Errorf(KindForbidden, "%s %s may not call %s", who.Role, who.ID, method)
 }
 
 // forwards reports whether a call is for the leader and this is another one.
@@ -290,6 +319,7 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	}
 	ctx, rule, err := s.authorise(ctx, info.FullMethod)
 	if err != nil {
+		s.failed(ctx, info.FullMethod, req, err)
 		return nil, toStatus(err)
 	}
 	if s.forwards(rule) {
@@ -308,11 +338,16 @@ const mostTries = 5
 
 // answer has the handler answer, once the caller may have that.
 func (s *server) answer(ctx context.Context, method string, req any, next grpc.UnaryHandler) (out any, err error) {
+	asked := ctx
+	defer func() { s.failed(asked, method, req, err) }()
 	if s.o.May == nil {
 		return next(ctx, req)
 	}
 	for n := 1; ; n++ {
-		allowed, err := s.o.May(ctx, method, req)
+		var allowed Allowed
+		if allowed, err = s.o.May(ctx, method, req); allowed.Context != nil {
+			asked = allowed.Context
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -320,6 +355,13 @@ func (s *server) answer(ctx context.Context, method string, req any, next grpc.U
 		if err == nil || n == mostTries || Kind(err) != KindStaleRights {
 			return out, err
 		}
+	}
+}
+
+// failed tells of a call that ended with an error.
+func (s *server) failed(ctx context.Context, method string, req any, err error) {
+	if err != nil && s.o.Failed != nil {
+		s.o.Failed(ctx, method, req, err)
 	}
 }
 
@@ -351,7 +393,7 @@ func (s *server) caughtUp(ctx context.Context, rule Rule) error {
 // outgoing names the caller to the leader. A call that was forwarded already is
 // not forwarded again.
 func outgoing(ctx context.Context) context.Context {
-	ctx = metadata.AppendToOutgoingContext(ctx, forwardedBy, "1")
+	ctx = metadata.AppendToOutgoingContext(ctx, forwardedBy, "1", callerFrom, From(ctx))
 	c, ok := ctx.Value(callerKey{}).(caller)
 	if !ok {
 		return ctx
@@ -372,10 +414,11 @@ func WasForwarded(ctx context.Context) bool {
 // returning from here is what ends the stream, and with it the handler.
 func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	ctx, rule, err := s.authorise(ss.Context(), info.FullMethod)
-	if err == nil {
-		err = s.caughtUp(ctx, rule)
-	}
 	if err != nil {
+		s.failed(ctx, info.FullMethod, nil, err)
+		return toStatus(err)
+	}
+	if err := s.caughtUp(ctx, rule); err != nil {
 		return toStatus(err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -462,6 +505,10 @@ func (a *authorised) RecvMsg(m any) error {
 	a.asked = true
 	allowed, err := a.s.o.May(a.ctx, a.method, m)
 	if err != nil {
+		if allowed.Context == nil {
+			allowed.Context = a.ctx
+		}
+		a.s.failed(allowed.Context, a.method, m, err)
 		return err
 	}
 	a.s.mu.Lock()

@@ -90,6 +90,9 @@ func headline(d *controlv1.Deployment) string {
 	if d.Inverse {
 		text = "rollback of " + text
 	}
+	if d.Emergency != "" {
+		text = "EMERGENCY: " + text
+	}
 	return text
 }
 

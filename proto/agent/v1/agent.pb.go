@@ -1513,9 +1513,12 @@ type Assignment struct {
 	Out              bool                   `protobuf:"varint,20,opt,name=out,proto3" json:"out,omitempty"`                                             // of every pool, until told otherwise; what runs goes on
 	OutKey           uint64                 `protobuf:"varint,21,opt,name=out_key,json=outKey,proto3" json:"out_key,omitempty"`                         // of this word; 0: none was ever given
 	Tastes           *Tastes                `protobuf:"bytes,19,opt,name=tastes,proto3" json:"tastes,omitempty"`                                        // what to run of `stage` once it is there
-	Report           bool                   `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"`                                       // what the host said of the application was dropped: report again
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// users that scripts of the application may run as, one that names none as the agent's;
+	// empty is any
+	RunAs         []string `protobuf:"bytes,180,rep,name=run_as,json=runAs,proto3" json:"run_as,omitempty"`
+	Report        bool     `protobuf:"varint,16,opt,name=report,proto3" json:"report,omitempty"` // what the host said of the application was dropped: report again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
@@ -1684,6 +1687,13 @@ func (x *Assignment) GetOutKey() uint64 {
 func (x *Assignment) GetTastes() *Tastes {
 	if x != nil {
 		return x.Tastes
+	}
+	return nil
+}
+
+func (x *Assignment) GetRunAs() []string {
+	if x != nil {
+		return x.RunAs
 	}
 	return nil
 }
@@ -3154,7 +3164,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x126\n" +
 	"\x05items\x18\x03 \x03(\v2 .groundswell.agent.v1.AssignmentR\x05items\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xf9\x05\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\x91\x06\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
@@ -3182,6 +3192,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x03out\x18\x14 \x01(\bR\x03out\x12\x17\n" +
 	"\aout_key\x18\x15 \x01(\x04R\x06outKey\x124\n" +
 	"\x06tastes\x18\x13 \x01(\v2\x1c.groundswell.agent.v1.TastesR\x06tastes\x12\x16\n" +
+	"\x06run_as\x18\xb4\x01 \x03(\tR\x05runAs\x12\x16\n" +
 	"\x06report\x18\x10 \x01(\bR\x06report\"6\n" +
 	"\bRevision\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +

@@ -91,6 +91,7 @@ type CreateDeploymentRequest struct {
 	Only          []string               `protobuf:"bytes,11,rep,name=only,proto3" json:"only,omitempty"`                      // hosts: a name, name*, zone=Z or label=value; the others stay as they are
 	Exclude       []string               `protobuf:"bytes,12,rep,name=exclude,proto3" json:"exclude,omitempty"`
 	SkipOffline   bool                   `protobuf:"varint,13,opt,name=skip_offline,json=skipOffline,proto3" json:"skip_offline,omitempty"` // catch up later with hosts that are unreachable now
+	Emergency     bool                   `protobuf:"varint,180,opt,name=emergency,proto3" json:"emergency,omitempty"`                       // past windows, freezes and approvals; needs a reason
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,6 +213,13 @@ func (x *CreateDeploymentRequest) GetExclude() []string {
 func (x *CreateDeploymentRequest) GetSkipOffline() bool {
 	if x != nil {
 		return x.SkipOffline
+	}
+	return false
+}
+
+func (x *CreateDeploymentRequest) GetEmergency() bool {
+	if x != nil {
+		return x.Emergency
 	}
 	return false
 }
@@ -757,7 +765,7 @@ type ActRequest struct {
 	Mutation   *Mutation              `protobuf:"bytes,1,opt,name=mutation,proto3" json:"mutation,omitempty"`
 	Deployment string                 `protobuf:"bytes,2,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	// pause | resume | retry | promote | approve | reject | skip-zone | skip-hosts |
-	// take-over | rollback | fixes | abort-leave | abort-rollback
+	// take-over | rollback | fixes | abort-leave | abort-rollback | emergency
 	Verb          string   `protobuf:"bytes,3,opt,name=verb,proto3" json:"verb,omitempty"`
 	Gate          string   `protobuf:"bytes,4,opt,name=gate,proto3" json:"gate,omitempty"`   // approve, reject, promote: "" is every one that waits
 	Zone          string   `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`   // skip-zone, rollback
@@ -1969,8 +1977,9 @@ type Deployment struct {
 	Suspect       string                 `protobuf:"bytes,30,opt,name=suspect,proto3" json:"suspect,omitempty"`                                  // what was seen after it succeeded
 	Fixes         []string               `protobuf:"bytes,31,rep,name=fixes,proto3" json:"fixes,omitempty"`
 	Preempt       bool                   `protobuf:"varint,32,opt,name=preempt,proto3" json:"preempt,omitempty"`
-	Asked         string                 `protobuf:"bytes,33,opt,name=asked,proto3" json:"asked,omitempty"`   // by whom, and why, all of it is taken back; "" nobody asked
-	Behind        *Behind                `protobuf:"bytes,34,opt,name=behind,proto3" json:"behind,omitempty"` // what it waits for in the queue of its group
+	Asked         string                 `protobuf:"bytes,33,opt,name=asked,proto3" json:"asked,omitempty"`          // by whom, and why, all of it is taken back; "" nobody asked
+	Behind        *Behind                `protobuf:"bytes,34,opt,name=behind,proto3" json:"behind,omitempty"`        // what it waits for in the queue of its group
+	Emergency     string                 `protobuf:"bytes,180,opt,name=emergency,proto3" json:"emergency,omitempty"` // by whom, and why, it goes past windows, freezes and approvals; "" nobody
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2241,6 +2250,13 @@ func (x *Deployment) GetBehind() *Behind {
 		return x.Behind
 	}
 	return nil
+}
+
+func (x *Deployment) GetEmergency() string {
+	if x != nil {
+		return x.Emergency
+	}
+	return ""
 }
 
 // Behind is the deployment that another one waits for.
@@ -7817,6 +7833,364 @@ func (x *ExplainAccessResponse) GetPerson() string {
 	return ""
 }
 
+type ListAuditRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SinceMs       int64                  `protobuf:"varint,1,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"` // role/name, or a name
+	App           string                 `protobuf:"bytes,3,opt,name=app,proto3" json:"app,omitempty"`
+	Verb          string                 `protobuf:"bytes,4,opt,name=verb,proto3" json:"verb,omitempty"`
+	Before        uint64                 `protobuf:"varint,5,opt,name=before,proto3" json:"before,omitempty"`                     // records before this one; 0 begins with the newest
+	PageSize      int32                  `protobuf:"varint,6,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"` // at most 1,000, which is also 0
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditRequest) Reset() {
+	*x = ListAuditRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditRequest) ProtoMessage() {}
+
+func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
+func (*ListAuditRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *ListAuditRequest) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *ListAuditRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetBefore() uint64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *ListAuditRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+type ListAuditResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Records []*AuditRecord         `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"` // newest first
+	Next    uint64                 `protobuf:"varint,2,opt,name=next,proto3" json:"next,omitempty"`      // `before` of the next page; 0 where there is none
+	// Of the chain, for who may read all of it.
+	Head          uint64 `protobuf:"varint,3,opt,name=head,proto3" json:"head,omitempty"`                           // number of the newest record
+	HeadSum       string `protobuf:"bytes,4,opt,name=head_sum,json=headSum,proto3" json:"head_sum,omitempty"`       // its sum, hex
+	Kept          uint64 `protobuf:"varint,5,opt,name=kept,proto3" json:"kept,omitempty"`                           // number of the oldest record that is kept
+	BeforeSum     string `protobuf:"bytes,6,opt,name=before_sum,json=beforeSum,proto3" json:"before_sum,omitempty"` // of the record before the last one of this page
+	Exported      uint64 `protobuf:"varint,7,opt,name=exported,proto3" json:"exported,omitempty"`                   // newest record that is in the files of a coordinator
+	Lost          uint64 `protobuf:"varint,8,opt,name=lost,proto3" json:"lost,omitempty"`                           // newest record that was forgotten and is in no file
+	Coordinator   string `protobuf:"bytes,9,opt,name=coordinator,proto3" json:"coordinator,omitempty"`              // that answers
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditResponse) Reset() {
+	*x = ListAuditResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditResponse) ProtoMessage() {}
+
+func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
+func (*ListAuditResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *ListAuditResponse) GetRecords() []*AuditRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *ListAuditResponse) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *ListAuditResponse) GetHead() uint64 {
+	if x != nil {
+		return x.Head
+	}
+	return 0
+}
+
+func (x *ListAuditResponse) GetHeadSum() string {
+	if x != nil {
+		return x.HeadSum
+	}
+	return ""
+}
+
+func (x *ListAuditResponse) GetKept() uint64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
+func (x *ListAuditResponse) GetBeforeSum() string {
+	if x != nil {
+		return x.BeforeSum
+	}
+	return ""
+}
+
+func (x *ListAuditResponse) GetExported() uint64 {
+	if x != nil {
+		return x.Exported
+	}
+	return 0
+}
+
+func (x *ListAuditResponse) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *ListAuditResponse) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+// AuditRecord is one line of the audit.
+type AuditRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // of its entry in the log
+	AtMs          int64                  `protobuf:"varint,3,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	SinceMs       int64                  `protobuf:"varint,4,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"` // of the first request, where it counts several
+	Actor         string                 `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`                     // role/name
+	Address       string                 `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
+	Verb          string                 `protobuf:"bytes,7,opt,name=verb,proto3" json:"verb,omitempty"`
+	App           string                 `protobuf:"bytes,8,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,9,opt,name=group,proto3" json:"group,omitempty"`
+	What          string                 `protobuf:"bytes,10,opt,name=what,proto3" json:"what,omitempty"`
+	Reason        string                 `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
+	Request       string                 `protobuf:"bytes,12,opt,name=request,proto3" json:"request,omitempty"` // its id
+	Outcome       string                 `protobuf:"bytes,13,opt,name=outcome,proto3" json:"outcome,omitempty"` // ok, or of which kind the refusal is
+	Times         int64                  `protobuf:"varint,14,opt,name=times,proto3" json:"times,omitempty"`    // requests that it stands for
+	Said          string                 `protobuf:"bytes,15,opt,name=said,proto3" json:"said,omitempty"`       // wording of a refusal; no part of the chain
+	Sum           string                 `protobuf:"bytes,16,opt,name=sum,proto3" json:"sum,omitempty"`         // hex
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditRecord) Reset() {
+	*x = AuditRecord{}
+	mi := &file_control_v1_control_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditRecord) ProtoMessage() {}
+
+func (x *AuditRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
+func (*AuditRecord) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *AuditRecord) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetTimes() int64 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetSaid() string {
+	if x != nil {
+		return x.Said
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetSum() string {
+	if x != nil {
+		return x.Sum
+	}
+	return ""
+}
+
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -7825,7 +8199,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[106]
+	mi := &file_control_v1_control_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7837,7 +8211,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[106]
+	mi := &file_control_v1_control_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7850,7 +8224,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{109}
 }
 
 type WhoAmIResponse struct {
@@ -7867,7 +8241,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[107]
+	mi := &file_control_v1_control_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7879,7 +8253,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[107]
+	mi := &file_control_v1_control_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7892,7 +8266,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -7949,7 +8323,7 @@ type SnapshotResponse_Coordinator struct {
 
 func (x *SnapshotResponse_Coordinator) Reset() {
 	*x = SnapshotResponse_Coordinator{}
-	mi := &file_control_v1_control_proto_msgTypes[112]
+	mi := &file_control_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7961,7 +8335,7 @@ func (x *SnapshotResponse_Coordinator) String() string {
 func (*SnapshotResponse_Coordinator) ProtoMessage() {}
 
 func (x *SnapshotResponse_Coordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[112]
+	mi := &file_control_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8013,7 +8387,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bMutation\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x88\x03\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa7\x03\n" +
 	"\x17CreateDeploymentRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x14\n" +
@@ -8028,7 +8402,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	" \x01(\bR\apreempt\x12\x12\n" +
 	"\x04only\x18\v \x03(\tR\x04only\x12\x18\n" +
 	"\aexclude\x18\f \x03(\tR\aexclude\x12!\n" +
-	"\fskip_offline\x18\r \x01(\bR\vskipOffline\"r\n" +
+	"\fskip_offline\x18\r \x01(\bR\vskipOffline\x12\x1d\n" +
+	"\temergency\x18\xb4\x01 \x01(\bR\temergency\"r\n" +
 	"\x18CreateDeploymentResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
@@ -8176,7 +8551,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04runs\x18\x02 \x01(\tR\x04runs\x12\x14\n" +
 	"\x05wants\x18\x03 \x01(\tR\x05wants\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why\"\xdd\a\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"\xfc\a\n" +
 	"\n" +
 	"Deployment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
@@ -8215,7 +8590,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05fixes\x18\x1f \x03(\tR\x05fixes\x12\x18\n" +
 	"\apreempt\x18  \x01(\bR\apreempt\x12\x14\n" +
 	"\x05asked\x18! \x01(\tR\x05asked\x126\n" +
-	"\x06behind\x18\" \x01(\v2\x1e.groundswell.control.v1.BehindR\x06behind\"\x9b\x01\n" +
+	"\x06behind\x18\" \x01(\v2\x1e.groundswell.control.v1.BehindR\x06behind\x12\x1d\n" +
+	"\temergency\x18\xb4\x01 \x01(\tR\temergency\"\x9b\x01\n" +
 	"\x06Behind\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x16\n" +
@@ -8682,7 +9058,43 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x02by\x18\x02 \x03(\tR\x02by\x12\x18\n" +
 	"\amissing\x18\x03 \x01(\tR\amissing\x12\x10\n" +
 	"\x03ask\x18\x04 \x03(\tR\x03ask\x12\x16\n" +
-	"\x06person\x18\x05 \x01(\tR\x06person\"\x0f\n" +
+	"\x06person\x18\x05 \x01(\tR\x06person\"\x9e\x01\n" +
+	"\x10ListAuditRequest\x12\x19\n" +
+	"\bsince_ms\x18\x01 \x01(\x03R\asinceMs\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x10\n" +
+	"\x03app\x18\x03 \x01(\tR\x03app\x12\x12\n" +
+	"\x04verb\x18\x04 \x01(\tR\x04verb\x12\x16\n" +
+	"\x06before\x18\x05 \x01(\x04R\x06before\x12\x1b\n" +
+	"\tpage_size\x18\x06 \x01(\x05R\bpageSize\"\x9a\x02\n" +
+	"\x11ListAuditResponse\x12=\n" +
+	"\arecords\x18\x01 \x03(\v2#.groundswell.control.v1.AuditRecordR\arecords\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\x04R\x04next\x12\x12\n" +
+	"\x04head\x18\x03 \x01(\x04R\x04head\x12\x19\n" +
+	"\bhead_sum\x18\x04 \x01(\tR\aheadSum\x12\x12\n" +
+	"\x04kept\x18\x05 \x01(\x04R\x04kept\x12\x1d\n" +
+	"\n" +
+	"before_sum\x18\x06 \x01(\tR\tbeforeSum\x12\x1a\n" +
+	"\bexported\x18\a \x01(\x04R\bexported\x12\x12\n" +
+	"\x04lost\x18\b \x01(\x04R\x04lost\x12 \n" +
+	"\vcoordinator\x18\t \x01(\tR\vcoordinator\"\xed\x02\n" +
+	"\vAuditRecord\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x13\n" +
+	"\x05at_ms\x18\x03 \x01(\x03R\x04atMs\x12\x19\n" +
+	"\bsince_ms\x18\x04 \x01(\x03R\asinceMs\x12\x14\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04verb\x18\a \x01(\tR\x04verb\x12\x10\n" +
+	"\x03app\x18\b \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\t \x01(\tR\x05group\x12\x12\n" +
+	"\x04what\x18\n" +
+	" \x01(\tR\x04what\x12\x16\n" +
+	"\x06reason\x18\v \x01(\tR\x06reason\x12\x18\n" +
+	"\arequest\x18\f \x01(\tR\arequest\x12\x18\n" +
+	"\aoutcome\x18\r \x01(\tR\aoutcome\x12\x14\n" +
+	"\x05times\x18\x0e \x01(\x03R\x05times\x12\x12\n" +
+	"\x04said\x18\x0f \x01(\tR\x04said\x12\x10\n" +
+	"\x03sum\x18\x10 \x01(\tR\x03sum\"\x0f\n" +
 	"\rWhoAmIRequest\"\xb1\x01\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
@@ -8691,7 +9103,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\tcounts_as\x18\x03 \x01(\tR\bcountsAs\x12\x14\n" +
 	"\x05teams\x18\x04 \x03(\tR\x05teams\x12\x14\n" +
 	"\x05rules\x18\x05 \x03(\tR\x05rules\x12!\n" +
-	"\faccess_index\x18\x06 \x01(\x04R\vaccessIndex2\x91\"\n" +
+	"\faccess_index\x18\x06 \x01(\x04R\vaccessIndex2\xf3\"\n" +
 	"\x0eControlService\x12u\n" +
 	"\x10CreateDeployment\x12/.groundswell.control.v1.CreateDeploymentRequest\x1a0.groundswell.control.v1.CreateDeploymentResponse\x12o\n" +
 	"\x0ePlanDeployment\x12-.groundswell.control.v1.PlanDeploymentRequest\x1a..groundswell.control.v1.PlanDeploymentResponse\x12]\n" +
@@ -8729,7 +9141,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0eRevokeIdentity\x12-.groundswell.control.v1.RevokeIdentityRequest\x1a..groundswell.control.v1.RevokeIdentityResponse\x12f\n" +
 	"\vApplyAccess\x12*.groundswell.control.v1.ApplyAccessRequest\x1a+.groundswell.control.v1.ApplyAccessResponse\x12`\n" +
 	"\tGetAccess\x12(.groundswell.control.v1.GetAccessRequest\x1a).groundswell.control.v1.GetAccessResponse\x12l\n" +
-	"\rExplainAccess\x12,.groundswell.control.v1.ExplainAccessRequest\x1a-.groundswell.control.v1.ExplainAccessResponse\x12W\n" +
+	"\rExplainAccess\x12,.groundswell.control.v1.ExplainAccessRequest\x1a-.groundswell.control.v1.ExplainAccessResponse\x12`\n" +
+	"\tListAudit\x12(.groundswell.control.v1.ListAuditRequest\x1a).groundswell.control.v1.ListAuditResponse\x12W\n" +
 	"\x06WhoAmI\x12%.groundswell.control.v1.WhoAmIRequest\x1a&.groundswell.control.v1.WhoAmIResponse\x12l\n" +
 	"\rClusterStatus\x12,.groundswell.control.v1.ClusterStatusRequest\x1a-.groundswell.control.v1.ClusterStatusResponse\x12x\n" +
 	"\x11RemoveCoordinator\x120.groundswell.control.v1.RemoveCoordinatorRequest\x1a1.groundswell.control.v1.RemoveCoordinatorResponse\x12V\n" +
@@ -8752,7 +9165,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 113)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 116)
 var file_control_v1_control_proto_goTypes = []any{
 	(*Mutation)(nil),                     // 0: groundswell.control.v1.Mutation
 	(*CreateDeploymentRequest)(nil),      // 1: groundswell.control.v1.CreateDeploymentRequest
@@ -8860,13 +9273,16 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*GetAccessResponse)(nil),            // 103: groundswell.control.v1.GetAccessResponse
 	(*ExplainAccessRequest)(nil),         // 104: groundswell.control.v1.ExplainAccessRequest
 	(*ExplainAccessResponse)(nil),        // 105: groundswell.control.v1.ExplainAccessResponse
-	(*WhoAmIRequest)(nil),                // 106: groundswell.control.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),               // 107: groundswell.control.v1.WhoAmIResponse
-	nil,                                  // 108: groundswell.control.v1.Host.LabelsEntry
-	nil,                                  // 109: groundswell.control.v1.Attributes.LabelsEntry
-	nil,                                  // 110: groundswell.control.v1.CreateTokenRequest.LabelsEntry
-	nil,                                  // 111: groundswell.control.v1.JoinToken.LabelsEntry
-	(*SnapshotResponse_Coordinator)(nil), // 112: groundswell.control.v1.SnapshotResponse.Coordinator
+	(*ListAuditRequest)(nil),             // 106: groundswell.control.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),            // 107: groundswell.control.v1.ListAuditResponse
+	(*AuditRecord)(nil),                  // 108: groundswell.control.v1.AuditRecord
+	(*WhoAmIRequest)(nil),                // 109: groundswell.control.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),               // 110: groundswell.control.v1.WhoAmIResponse
+	nil,                                  // 111: groundswell.control.v1.Host.LabelsEntry
+	nil,                                  // 112: groundswell.control.v1.Attributes.LabelsEntry
+	nil,                                  // 113: groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	nil,                                  // 114: groundswell.control.v1.JoinToken.LabelsEntry
+	(*SnapshotResponse_Coordinator)(nil), // 115: groundswell.control.v1.SnapshotResponse.Coordinator
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,   // 0: groundswell.control.v1.CreateDeploymentRequest.mutation:type_name -> groundswell.control.v1.Mutation
@@ -8903,11 +9319,11 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	49,  // 31: groundswell.control.v1.ListRevisionsResponse.revisions:type_name -> groundswell.control.v1.Revision
 	0,   // 32: groundswell.control.v1.PruneRevisionsRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	49,  // 33: groundswell.control.v1.PruneRevisionsResponse.pruned:type_name -> groundswell.control.v1.Revision
-	108, // 34: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
+	111, // 34: groundswell.control.v1.Host.labels:type_name -> groundswell.control.v1.Host.LabelsEntry
 	62,  // 35: groundswell.control.v1.Host.targets:type_name -> groundswell.control.v1.Target
 	57,  // 36: groundswell.control.v1.Host.says:type_name -> groundswell.control.v1.Attributes
 	21,  // 37: groundswell.control.v1.Host.drain:type_name -> groundswell.control.v1.Drain
-	109, // 38: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
+	112, // 38: groundswell.control.v1.Attributes.labels:type_name -> groundswell.control.v1.Attributes.LabelsEntry
 	0,   // 39: groundswell.control.v1.SplitHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,   // 40: groundswell.control.v1.SetHostAttributesRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	57,  // 41: groundswell.control.v1.SetHostAttributesRequest.attributes:type_name -> groundswell.control.v1.Attributes
@@ -8915,110 +9331,113 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	56,  // 43: groundswell.control.v1.GetHostResponse.host:type_name -> groundswell.control.v1.Host
 	0,   // 44: groundswell.control.v1.ForgetHostRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,   // 45: groundswell.control.v1.CreateTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	110, // 46: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
+	113, // 46: groundswell.control.v1.CreateTokenRequest.labels:type_name -> groundswell.control.v1.CreateTokenRequest.LabelsEntry
 	73,  // 47: groundswell.control.v1.ListTokensResponse.tokens:type_name -> groundswell.control.v1.JoinToken
-	111, // 48: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
+	114, // 48: groundswell.control.v1.JoinToken.labels:type_name -> groundswell.control.v1.JoinToken.LabelsEntry
 	0,   // 49: groundswell.control.v1.RevokeTokenRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	78,  // 50: groundswell.control.v1.ListPeopleResponse.people:type_name -> groundswell.control.v1.Person
 	0,   // 51: groundswell.control.v1.ConfirmPersonRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,   // 52: groundswell.control.v1.RevokeIdentityRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,   // 53: groundswell.control.v1.RemoveCoordinatorRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	112, // 54: groundswell.control.v1.SnapshotResponse.coordinators:type_name -> groundswell.control.v1.SnapshotResponse.Coordinator
+	115, // 54: groundswell.control.v1.SnapshotResponse.coordinators:type_name -> groundswell.control.v1.SnapshotResponse.Coordinator
 	0,   // 55: groundswell.control.v1.ActivateEpochRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,   // 56: groundswell.control.v1.RotateCARequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,   // 57: groundswell.control.v1.RetireCARequest.mutation:type_name -> groundswell.control.v1.Mutation
 	0,   // 58: groundswell.control.v1.RotateRingKeyRequest.mutation:type_name -> groundswell.control.v1.Mutation
 	99,  // 59: groundswell.control.v1.ClusterStatusResponse.coordinators:type_name -> groundswell.control.v1.Coordinator
 	0,   // 60: groundswell.control.v1.ApplyAccessRequest.mutation:type_name -> groundswell.control.v1.Mutation
-	1,   // 61: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
-	3,   // 62: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
-	6,   // 63: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
-	8,   // 64: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
-	10,  // 65: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
-	12,  // 66: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
-	31,  // 67: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
-	33,  // 68: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
-	35,  // 69: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
-	37,  // 70: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
-	39,  // 71: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
-	45,  // 72: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
-	47,  // 73: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
-	15,  // 74: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
-	50,  // 75: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
-	52,  // 76: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
-	54,  // 77: groundswell.control.v1.ControlService.PruneRevisions:input_type -> groundswell.control.v1.PruneRevisionsRequest
-	63,  // 78: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
-	65,  // 79: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
-	67,  // 80: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
-	17,  // 81: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
-	19,  // 82: groundswell.control.v1.ControlService.DrainHost:input_type -> groundswell.control.v1.DrainHostRequest
-	58,  // 83: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
-	60,  // 84: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
-	69,  // 85: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
-	71,  // 86: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
-	74,  // 87: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
-	76,  // 88: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
-	79,  // 89: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
-	81,  // 90: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
-	100, // 91: groundswell.control.v1.ControlService.ApplyAccess:input_type -> groundswell.control.v1.ApplyAccessRequest
-	102, // 92: groundswell.control.v1.ControlService.GetAccess:input_type -> groundswell.control.v1.GetAccessRequest
-	104, // 93: groundswell.control.v1.ControlService.ExplainAccess:input_type -> groundswell.control.v1.ExplainAccessRequest
-	106, // 94: groundswell.control.v1.ControlService.WhoAmI:input_type -> groundswell.control.v1.WhoAmIRequest
-	95,  // 95: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
-	83,  // 96: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
-	85,  // 97: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
-	87,  // 98: groundswell.control.v1.ControlService.Snapshot:input_type -> groundswell.control.v1.SnapshotRequest
-	89,  // 99: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
-	91,  // 100: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
-	93,  // 101: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
-	96,  // 102: groundswell.control.v1.ControlService.RotateRingKey:input_type -> groundswell.control.v1.RotateRingKeyRequest
-	2,   // 103: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
-	4,   // 104: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
-	7,   // 105: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
-	9,   // 106: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
-	11,  // 107: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
-	13,  // 108: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
-	32,  // 109: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
-	34,  // 110: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
-	36,  // 111: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
-	38,  // 112: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
-	40,  // 113: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
-	46,  // 114: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
-	48,  // 115: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
-	16,  // 116: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
-	51,  // 117: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
-	53,  // 118: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
-	55,  // 119: groundswell.control.v1.ControlService.PruneRevisions:output_type -> groundswell.control.v1.PruneRevisionsResponse
-	64,  // 120: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
-	66,  // 121: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
-	68,  // 122: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
-	18,  // 123: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
-	20,  // 124: groundswell.control.v1.ControlService.DrainHost:output_type -> groundswell.control.v1.DrainHostResponse
-	59,  // 125: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
-	61,  // 126: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
-	70,  // 127: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
-	72,  // 128: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
-	75,  // 129: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
-	77,  // 130: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
-	80,  // 131: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
-	82,  // 132: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
-	101, // 133: groundswell.control.v1.ControlService.ApplyAccess:output_type -> groundswell.control.v1.ApplyAccessResponse
-	103, // 134: groundswell.control.v1.ControlService.GetAccess:output_type -> groundswell.control.v1.GetAccessResponse
-	105, // 135: groundswell.control.v1.ControlService.ExplainAccess:output_type -> groundswell.control.v1.ExplainAccessResponse
-	107, // 136: groundswell.control.v1.ControlService.WhoAmI:output_type -> groundswell.control.v1.WhoAmIResponse
-	98,  // 137: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
-	84,  // 138: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
-	86,  // 139: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
-	88,  // 140: groundswell.control.v1.ControlService.Snapshot:output_type -> groundswell.control.v1.SnapshotResponse
-	90,  // 141: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
-	92,  // 142: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
-	94,  // 143: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
-	97,  // 144: groundswell.control.v1.ControlService.RotateRingKey:output_type -> groundswell.control.v1.RotateRingKeyResponse
-	103, // [103:145] is the sub-list for method output_type
-	61,  // [61:103] is the sub-list for method input_type
-	61,  // [61:61] is the sub-list for extension type_name
-	61,  // [61:61] is the sub-list for extension extendee
-	0,   // [0:61] is the sub-list for field type_name
+	108, // 61: groundswell.control.v1.ListAuditResponse.records:type_name -> groundswell.control.v1.AuditRecord
+	1,   // 62: groundswell.control.v1.ControlService.CreateDeployment:input_type -> groundswell.control.v1.CreateDeploymentRequest
+	3,   // 63: groundswell.control.v1.ControlService.PlanDeployment:input_type -> groundswell.control.v1.PlanDeploymentRequest
+	6,   // 64: groundswell.control.v1.ControlService.Rollback:input_type -> groundswell.control.v1.RollbackRequest
+	8,   // 65: groundswell.control.v1.ControlService.Act:input_type -> groundswell.control.v1.ActRequest
+	10,  // 66: groundswell.control.v1.ControlService.SimulateDeployment:input_type -> groundswell.control.v1.SimulateDeploymentRequest
+	12,  // 67: groundswell.control.v1.ControlService.SetFreeze:input_type -> groundswell.control.v1.SetFreezeRequest
+	31,  // 68: groundswell.control.v1.ControlService.GetDeployment:input_type -> groundswell.control.v1.GetDeploymentRequest
+	33,  // 69: groundswell.control.v1.ControlService.ListDeployments:input_type -> groundswell.control.v1.ListDeploymentsRequest
+	35,  // 70: groundswell.control.v1.ControlService.WatchDeployment:input_type -> groundswell.control.v1.WatchDeploymentRequest
+	37,  // 71: groundswell.control.v1.ControlService.Logs:input_type -> groundswell.control.v1.LogsRequest
+	39,  // 72: groundswell.control.v1.ControlService.ApplyApp:input_type -> groundswell.control.v1.ApplyAppRequest
+	45,  // 73: groundswell.control.v1.ControlService.ListApps:input_type -> groundswell.control.v1.ListAppsRequest
+	47,  // 74: groundswell.control.v1.ControlService.GetApp:input_type -> groundswell.control.v1.GetAppRequest
+	15,  // 75: groundswell.control.v1.ControlService.DeleteGroup:input_type -> groundswell.control.v1.DeleteGroupRequest
+	50,  // 76: groundswell.control.v1.ControlService.RegisterRevision:input_type -> groundswell.control.v1.RegisterRevisionRequest
+	52,  // 77: groundswell.control.v1.ControlService.ListRevisions:input_type -> groundswell.control.v1.ListRevisionsRequest
+	54,  // 78: groundswell.control.v1.ControlService.PruneRevisions:input_type -> groundswell.control.v1.PruneRevisionsRequest
+	63,  // 79: groundswell.control.v1.ControlService.ListHosts:input_type -> groundswell.control.v1.ListHostsRequest
+	65,  // 80: groundswell.control.v1.ControlService.GetHost:input_type -> groundswell.control.v1.GetHostRequest
+	67,  // 81: groundswell.control.v1.ControlService.ForgetHost:input_type -> groundswell.control.v1.ForgetHostRequest
+	17,  // 82: groundswell.control.v1.ControlService.CordonHost:input_type -> groundswell.control.v1.CordonHostRequest
+	19,  // 83: groundswell.control.v1.ControlService.DrainHost:input_type -> groundswell.control.v1.DrainHostRequest
+	58,  // 84: groundswell.control.v1.ControlService.SplitHost:input_type -> groundswell.control.v1.SplitHostRequest
+	60,  // 85: groundswell.control.v1.ControlService.SetHostAttributes:input_type -> groundswell.control.v1.SetHostAttributesRequest
+	69,  // 86: groundswell.control.v1.ControlService.CreateToken:input_type -> groundswell.control.v1.CreateTokenRequest
+	71,  // 87: groundswell.control.v1.ControlService.ListTokens:input_type -> groundswell.control.v1.ListTokensRequest
+	74,  // 88: groundswell.control.v1.ControlService.RevokeToken:input_type -> groundswell.control.v1.RevokeTokenRequest
+	76,  // 89: groundswell.control.v1.ControlService.ListPeople:input_type -> groundswell.control.v1.ListPeopleRequest
+	79,  // 90: groundswell.control.v1.ControlService.ConfirmPerson:input_type -> groundswell.control.v1.ConfirmPersonRequest
+	81,  // 91: groundswell.control.v1.ControlService.RevokeIdentity:input_type -> groundswell.control.v1.RevokeIdentityRequest
+	100, // 92: groundswell.control.v1.ControlService.ApplyAccess:input_type -> groundswell.control.v1.ApplyAccessRequest
+	102, // 93: groundswell.control.v1.ControlService.GetAccess:input_type -> groundswell.control.v1.GetAccessRequest
+	104, // 94: groundswell.control.v1.ControlService.ExplainAccess:input_type -> groundswell.control.v1.ExplainAccessRequest
+	106, // 95: groundswell.control.v1.ControlService.ListAudit:input_type -> groundswell.control.v1.ListAuditRequest
+	109, // 96: groundswell.control.v1.ControlService.WhoAmI:input_type -> groundswell.control.v1.WhoAmIRequest
+	95,  // 97: groundswell.control.v1.ControlService.ClusterStatus:input_type -> groundswell.control.v1.ClusterStatusRequest
+	83,  // 98: groundswell.control.v1.ControlService.RemoveCoordinator:input_type -> groundswell.control.v1.RemoveCoordinatorRequest
+	85,  // 99: groundswell.control.v1.ControlService.Backup:input_type -> groundswell.control.v1.BackupRequest
+	87,  // 100: groundswell.control.v1.ControlService.Snapshot:input_type -> groundswell.control.v1.SnapshotRequest
+	89,  // 101: groundswell.control.v1.ControlService.ActivateEpoch:input_type -> groundswell.control.v1.ActivateEpochRequest
+	91,  // 102: groundswell.control.v1.ControlService.RotateCA:input_type -> groundswell.control.v1.RotateCARequest
+	93,  // 103: groundswell.control.v1.ControlService.RetireCA:input_type -> groundswell.control.v1.RetireCARequest
+	96,  // 104: groundswell.control.v1.ControlService.RotateRingKey:input_type -> groundswell.control.v1.RotateRingKeyRequest
+	2,   // 105: groundswell.control.v1.ControlService.CreateDeployment:output_type -> groundswell.control.v1.CreateDeploymentResponse
+	4,   // 106: groundswell.control.v1.ControlService.PlanDeployment:output_type -> groundswell.control.v1.PlanDeploymentResponse
+	7,   // 107: groundswell.control.v1.ControlService.Rollback:output_type -> groundswell.control.v1.RollbackResponse
+	9,   // 108: groundswell.control.v1.ControlService.Act:output_type -> groundswell.control.v1.ActResponse
+	11,  // 109: groundswell.control.v1.ControlService.SimulateDeployment:output_type -> groundswell.control.v1.SimulateDeploymentResponse
+	13,  // 110: groundswell.control.v1.ControlService.SetFreeze:output_type -> groundswell.control.v1.SetFreezeResponse
+	32,  // 111: groundswell.control.v1.ControlService.GetDeployment:output_type -> groundswell.control.v1.GetDeploymentResponse
+	34,  // 112: groundswell.control.v1.ControlService.ListDeployments:output_type -> groundswell.control.v1.ListDeploymentsResponse
+	36,  // 113: groundswell.control.v1.ControlService.WatchDeployment:output_type -> groundswell.control.v1.WatchDeploymentResponse
+	38,  // 114: groundswell.control.v1.ControlService.Logs:output_type -> groundswell.control.v1.LogsResponse
+	40,  // 115: groundswell.control.v1.ControlService.ApplyApp:output_type -> groundswell.control.v1.ApplyAppResponse
+	46,  // 116: groundswell.control.v1.ControlService.ListApps:output_type -> groundswell.control.v1.ListAppsResponse
+	48,  // 117: groundswell.control.v1.ControlService.GetApp:output_type -> groundswell.control.v1.GetAppResponse
+	16,  // 118: groundswell.control.v1.ControlService.DeleteGroup:output_type -> groundswell.control.v1.DeleteGroupResponse
+	51,  // 119: groundswell.control.v1.ControlService.RegisterRevision:output_type -> groundswell.control.v1.RegisterRevisionResponse
+	53,  // 120: groundswell.control.v1.ControlService.ListRevisions:output_type -> groundswell.control.v1.ListRevisionsResponse
+	55,  // 121: groundswell.control.v1.ControlService.PruneRevisions:output_type -> groundswell.control.v1.PruneRevisionsResponse
+	64,  // 122: groundswell.control.v1.ControlService.ListHosts:output_type -> groundswell.control.v1.ListHostsResponse
+	66,  // 123: groundswell.control.v1.ControlService.GetHost:output_type -> groundswell.control.v1.GetHostResponse
+	68,  // 124: groundswell.control.v1.ControlService.ForgetHost:output_type -> groundswell.control.v1.ForgetHostResponse
+	18,  // 125: groundswell.control.v1.ControlService.CordonHost:output_type -> groundswell.control.v1.CordonHostResponse
+	20,  // 126: groundswell.control.v1.ControlService.DrainHost:output_type -> groundswell.control.v1.DrainHostResponse
+	59,  // 127: groundswell.control.v1.ControlService.SplitHost:output_type -> groundswell.control.v1.SplitHostResponse
+	61,  // 128: groundswell.control.v1.ControlService.SetHostAttributes:output_type -> groundswell.control.v1.SetHostAttributesResponse
+	70,  // 129: groundswell.control.v1.ControlService.CreateToken:output_type -> groundswell.control.v1.CreateTokenResponse
+	72,  // 130: groundswell.control.v1.ControlService.ListTokens:output_type -> groundswell.control.v1.ListTokensResponse
+	75,  // 131: groundswell.control.v1.ControlService.RevokeToken:output_type -> groundswell.control.v1.RevokeTokenResponse
+	77,  // 132: groundswell.control.v1.ControlService.ListPeople:output_type -> groundswell.control.v1.ListPeopleResponse
+	80,  // 133: groundswell.control.v1.ControlService.ConfirmPerson:output_type -> groundswell.control.v1.ConfirmPersonResponse
+	82,  // 134: groundswell.control.v1.ControlService.RevokeIdentity:output_type -> groundswell.control.v1.RevokeIdentityResponse
+	101, // 135: groundswell.control.v1.ControlService.ApplyAccess:output_type -> groundswell.control.v1.ApplyAccessResponse
+	103, // 136: groundswell.control.v1.ControlService.GetAccess:output_type -> groundswell.control.v1.GetAccessResponse
+	105, // 137: groundswell.control.v1.ControlService.ExplainAccess:output_type -> groundswell.control.v1.ExplainAccessResponse
+	107, // 138: groundswell.control.v1.ControlService.ListAudit:output_type -> groundswell.control.v1.ListAuditResponse
+	110, // 139: groundswell.control.v1.ControlService.WhoAmI:output_type -> groundswell.control.v1.WhoAmIResponse
+	98,  // 140: groundswell.control.v1.ControlService.ClusterStatus:output_type -> groundswell.control.v1.ClusterStatusResponse
+	84,  // 141: groundswell.control.v1.ControlService.RemoveCoordinator:output_type -> groundswell.control.v1.RemoveCoordinatorResponse
+	86,  // 142: groundswell.control.v1.ControlService.Backup:output_type -> groundswell.control.v1.BackupChunk
+	88,  // 143: groundswell.control.v1.ControlService.Snapshot:output_type -> groundswell.control.v1.SnapshotResponse
+	90,  // 144: groundswell.control.v1.ControlService.ActivateEpoch:output_type -> groundswell.control.v1.ActivateEpochResponse
+	92,  // 145: groundswell.control.v1.ControlService.RotateCA:output_type -> groundswell.control.v1.RotateCAResponse
+	94,  // 146: groundswell.control.v1.ControlService.RetireCA:output_type -> groundswell.control.v1.RetireCAResponse
+	97,  // 147: groundswell.control.v1.ControlService.RotateRingKey:output_type -> groundswell.control.v1.RotateRingKeyResponse
+	105, // [105:148] is the sub-list for method output_type
+	62,  // [62:105] is the sub-list for method input_type
+	62,  // [62:62] is the sub-list for extension type_name
+	62,  // [62:62] is the sub-list for extension extendee
+	0,   // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -9033,7 +9452,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   113,
+			NumMessages:   116,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

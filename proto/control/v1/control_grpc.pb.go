@@ -54,6 +54,7 @@ const (
 	ControlService_ApplyAccess_FullMethodName        = "/groundswell.control.v1.ControlService/ApplyAccess"
 	ControlService_GetAccess_FullMethodName          = "/groundswell.control.v1.ControlService/GetAccess"
 	ControlService_ExplainAccess_FullMethodName      = "/groundswell.control.v1.ControlService/ExplainAccess"
+	ControlService_ListAudit_FullMethodName          = "/groundswell.control.v1.ControlService/ListAudit"
 	ControlService_WhoAmI_FullMethodName             = "/groundswell.control.v1.ControlService/WhoAmI"
 	ControlService_ClusterStatus_FullMethodName      = "/groundswell.control.v1.ControlService/ClusterStatus"
 	ControlService_RemoveCoordinator_FullMethodName  = "/groundswell.control.v1.ControlService/RemoveCoordinator"
@@ -127,6 +128,9 @@ type ControlServiceClient interface {
 	// ExplainAccess says whether somebody may do something, by which rule, or what is
 	// missing and whom to ask.
 	ExplainAccess(ctx context.Context, in *ExplainAccessRequest, opts ...grpc.CallOption) (*ExplainAccessResponse, error)
+	// ListAudit shows who asked for what and what came of it, newest first, and the head
+	// of the chain that joins it.
+	ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error)
 	// WhoAmI says who the caller is to the cluster, and what they may.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 	ClusterStatus(ctx context.Context, in *ClusterStatusRequest, opts ...grpc.CallOption) (*ClusterStatusResponse, error)
@@ -503,6 +507,16 @@ func (c *controlServiceClient) ExplainAccess(ctx context.Context, in *ExplainAcc
 	return out, nil
 }
 
+func (c *controlServiceClient) ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuditResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListAudit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhoAmIResponse)
@@ -664,6 +678,9 @@ type ControlServiceServer interface {
 	// ExplainAccess says whether somebody may do something, by which rule, or what is
 	// missing and whom to ask.
 	ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error)
+	// ListAudit shows who asked for what and what came of it, newest first, and the head
+	// of the chain that joins it.
+	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
 	// WhoAmI says who the caller is to the cluster, and what they may.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	ClusterStatus(context.Context, *ClusterStatusRequest) (*ClusterStatusResponse, error)
@@ -790,6 +807,9 @@ func (UnimplementedControlServiceServer) GetAccess(context.Context, *GetAccessRe
 }
 func (UnimplementedControlServiceServer) ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainAccess not implemented")
+}
+func (UnimplementedControlServiceServer) ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAudit not implemented")
 }
 func (UnimplementedControlServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
@@ -1419,6 +1439,24 @@ func _ControlService_ExplainAccess_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_ListAudit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuditRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListAudit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListAudit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListAudit(ctx, req.(*ListAuditRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhoAmIRequest)
 	if err := dec(in); err != nil {
@@ -1704,6 +1742,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExplainAccess",
 			Handler:    _ControlService_ExplainAccess_Handler,
+		},
+		{
+			MethodName: "ListAudit",
+			Handler:    _ControlService_ListAudit_Handler,
 		},
 		{
 			MethodName: "WhoAmI",

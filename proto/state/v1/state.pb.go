@@ -33,6 +33,7 @@ type Entry struct {
 	// 1 and the index of the access document by which a person may have this; refused
 	// once there is another. 0 where nobody asked, as for what the scheduler decides.
 	AllowedBy     uint64 `protobuf:"varint,70,opt,name=allowed_by,json=allowedBy,proto3" json:"allowed_by,omitempty"`
+	Asked         *Asked `protobuf:"bytes,71,opt,name=asked,proto3" json:"asked,omitempty"` // whose request it is the effect of; unset for what nobody asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,6 +101,147 @@ func (x *Entry) GetAllowedBy() uint64 {
 		return x.AllowedBy
 	}
 	return 0
+}
+
+func (x *Entry) GetAsked() *Asked {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
+}
+
+// Asked is a request as the audit has it: who asked for what, and what came of it where
+// that is not for the entry to decide.
+type Asked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Actor         string                 `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"` // role/name
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Verb          string                 `protobuf:"bytes,3,opt,name=verb,proto3" json:"verb,omitempty"`
+	App           string                 `protobuf:"bytes,4,opt,name=app,proto3" json:"app,omitempty"`
+	Group         string                 `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
+	What          string                 `protobuf:"bytes,6,opt,name=what,proto3" json:"what,omitempty"`
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Request       string                 `protobuf:"bytes,8,opt,name=request,proto3" json:"request,omitempty"` // its id
+	Outcome       string                 `protobuf:"bytes,9,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Times         int64                  `protobuf:"varint,10,opt,name=times,proto3" json:"times,omitempty"`
+	SinceMs       int64                  `protobuf:"varint,11,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Said          string                 `protobuf:"bytes,12,opt,name=said,proto3" json:"said,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Asked) Reset() {
+	*x = Asked{}
+	mi := &file_state_v1_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Asked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Asked) ProtoMessage() {}
+
+func (x *Asked) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Asked.ProtoReflect.Descriptor instead.
+func (*Asked) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Asked) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Asked) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Asked) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *Asked) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Asked) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Asked) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Asked) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Asked) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *Asked) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Asked) GetTimes() int64 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *Asked) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Asked) GetSaid() string {
+	if x != nil {
+		return x.Said
+	}
+	return ""
 }
 
 type Event struct {
@@ -174,6 +316,8 @@ type Event struct {
 	//	*Event_InstanceCleared
 	//	*Event_OriginEnrolled
 	//	*Event_AccessChanged
+	//	*Event_RequestsRefused
+	//	*Event_AuditExported
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -181,7 +325,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_state_v1_state_proto_msgTypes[1]
+	mi := &file_state_v1_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -193,7 +337,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[1]
+	mi := &file_state_v1_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -206,7 +350,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{1}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Event) GetFact() isEvent_Fact {
@@ -828,6 +972,24 @@ func (x *Event) GetAccessChanged() *AccessChanged {
 	return nil
 }
 
+func (x *Event) GetRequestsRefused() *RequestsRefused {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_RequestsRefused); ok {
+			return x.RequestsRefused
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetAuditExported() *AuditExported {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_AuditExported); ok {
+			return x.AuditExported
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -1105,6 +1267,14 @@ type Event_AccessChanged struct {
 	AccessChanged *AccessChanged `protobuf:"bytes,170,opt,name=access_changed,json=accessChanged,proto3,oneof"`
 }
 
+type Event_RequestsRefused struct {
+	RequestsRefused *RequestsRefused `protobuf:"bytes,171,opt,name=requests_refused,json=requestsRefused,proto3,oneof"`
+}
+
+type Event_AuditExported struct {
+	AuditExported *AuditExported `protobuf:"bytes,172,opt,name=audit_exported,json=auditExported,proto3,oneof"`
+}
+
 func (*Event_GroupDefined) isEvent_Fact() {}
 
 func (*Event_HostEnrolled) isEvent_Fact() {}
@@ -1241,6 +1411,10 @@ func (*Event_OriginEnrolled) isEvent_Fact() {}
 
 func (*Event_AccessChanged) isEvent_Fact() {}
 
+func (*Event_RequestsRefused) isEvent_Fact() {}
+
+func (*Event_AuditExported) isEvent_Fact() {}
+
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1253,7 +1427,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_state_v1_state_proto_msgTypes[2]
+	mi := &file_state_v1_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1439,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[2]
+	mi := &file_state_v1_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1452,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{2}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Request) GetId() string {
@@ -1320,7 +1494,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_state_v1_state_proto_msgTypes[3]
+	mi := &file_state_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1506,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[3]
+	mi := &file_state_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1519,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Share) GetCount() int64 {
@@ -1404,7 +1578,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_state_v1_state_proto_msgTypes[4]
+	mi := &file_state_v1_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1590,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[4]
+	mi := &file_state_v1_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1603,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Config) GetName() string {
@@ -1621,7 +1795,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_state_v1_state_proto_msgTypes[5]
+	mi := &file_state_v1_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1807,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[5]
+	mi := &file_state_v1_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1820,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Stage) GetPrefetch() string {
@@ -1701,7 +1875,7 @@ type QuorumGroup struct {
 
 func (x *QuorumGroup) Reset() {
 	*x = QuorumGroup{}
-	mi := &file_state_v1_state_proto_msgTypes[6]
+	mi := &file_state_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1713,7 +1887,7 @@ func (x *QuorumGroup) String() string {
 func (*QuorumGroup) ProtoMessage() {}
 
 func (x *QuorumGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[6]
+	mi := &file_state_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1726,7 +1900,7 @@ func (x *QuorumGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumGroup.ProtoReflect.Descriptor instead.
 func (*QuorumGroup) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QuorumGroup) GetLabel() string {
@@ -1754,7 +1928,7 @@ type StageScript struct {
 
 func (x *StageScript) Reset() {
 	*x = StageScript{}
-	mi := &file_state_v1_state_proto_msgTypes[7]
+	mi := &file_state_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1940,7 @@ func (x *StageScript) String() string {
 func (*StageScript) ProtoMessage() {}
 
 func (x *StageScript) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[7]
+	mi := &file_state_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1953,7 @@ func (x *StageScript) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageScript.ProtoReflect.Descriptor instead.
 func (*StageScript) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StageScript) GetScript() string {
@@ -1815,7 +1989,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_state_v1_state_proto_msgTypes[8]
+	mi := &file_state_v1_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +2001,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[8]
+	mi := &file_state_v1_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +2014,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Metric) GetName() string {
@@ -1882,7 +2056,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_state_v1_state_proto_msgTypes[9]
+	mi := &file_state_v1_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2068,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[9]
+	mi := &file_state_v1_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2081,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Action) GetDo() string {
@@ -1944,7 +2118,7 @@ type FailureAction struct {
 
 func (x *FailureAction) Reset() {
 	*x = FailureAction{}
-	mi := &file_state_v1_state_proto_msgTypes[10]
+	mi := &file_state_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2130,7 @@ func (x *FailureAction) String() string {
 func (*FailureAction) ProtoMessage() {}
 
 func (x *FailureAction) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[10]
+	mi := &file_state_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2143,7 @@ func (x *FailureAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureAction.ProtoReflect.Descriptor instead.
 func (*FailureAction) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FailureAction) GetHost() *Action {
@@ -2017,7 +2191,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_state_v1_state_proto_msgTypes[11]
+	mi := &file_state_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2203,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[11]
+	mi := &file_state_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2216,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Decision) GetTimeout() int64 {
@@ -2070,7 +2244,7 @@ type InFlight struct {
 
 func (x *InFlight) Reset() {
 	*x = InFlight{}
-	mi := &file_state_v1_state_proto_msgTypes[12]
+	mi := &file_state_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2256,7 @@ func (x *InFlight) String() string {
 func (*InFlight) ProtoMessage() {}
 
 func (x *InFlight) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[12]
+	mi := &file_state_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2269,7 @@ func (x *InFlight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InFlight.ProtoReflect.Descriptor instead.
 func (*InFlight) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *InFlight) GetSerial() bool {
@@ -2131,7 +2305,7 @@ type Bake struct {
 
 func (x *Bake) Reset() {
 	*x = Bake{}
-	mi := &file_state_v1_state_proto_msgTypes[13]
+	mi := &file_state_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +2317,7 @@ func (x *Bake) String() string {
 func (*Bake) ProtoMessage() {}
 
 func (x *Bake) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[13]
+	mi := &file_state_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +2330,7 @@ func (x *Bake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bake.ProtoReflect.Descriptor instead.
 func (*Bake) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Bake) GetMax() int64 {
@@ -2195,7 +2369,7 @@ type Capacity struct {
 
 func (x *Capacity) Reset() {
 	*x = Capacity{}
-	mi := &file_state_v1_state_proto_msgTypes[14]
+	mi := &file_state_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2381,7 @@ func (x *Capacity) String() string {
 func (*Capacity) ProtoMessage() {}
 
 func (x *Capacity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[14]
+	mi := &file_state_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2394,7 @@ func (x *Capacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
 func (*Capacity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Capacity) GetMinHealthy() *Share {
@@ -2295,7 +2469,7 @@ type WaveSpec struct {
 
 func (x *WaveSpec) Reset() {
 	*x = WaveSpec{}
-	mi := &file_state_v1_state_proto_msgTypes[15]
+	mi := &file_state_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2481,7 @@ func (x *WaveSpec) String() string {
 func (*WaveSpec) ProtoMessage() {}
 
 func (x *WaveSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[15]
+	mi := &file_state_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2494,7 @@ func (x *WaveSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSpec.ProtoReflect.Descriptor instead.
 func (*WaveSpec) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WaveSpec) GetName() string {
@@ -2454,7 +2628,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_state_v1_state_proto_msgTypes[16]
+	mi := &file_state_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2640,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[16]
+	mi := &file_state_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2653,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Gate) GetName() string {
@@ -2622,7 +2796,7 @@ type QueryGate struct {
 
 func (x *QueryGate) Reset() {
 	*x = QueryGate{}
-	mi := &file_state_v1_state_proto_msgTypes[17]
+	mi := &file_state_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2808,7 @@ func (x *QueryGate) String() string {
 func (*QueryGate) ProtoMessage() {}
 
 func (x *QueryGate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[17]
+	mi := &file_state_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2821,7 @@ func (x *QueryGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryGate.ProtoReflect.Descriptor instead.
 func (*QueryGate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *QueryGate) GetQuery() string {
@@ -2703,7 +2877,7 @@ type CompareGate struct {
 
 func (x *CompareGate) Reset() {
 	*x = CompareGate{}
-	mi := &file_state_v1_state_proto_msgTypes[18]
+	mi := &file_state_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2889,7 @@ func (x *CompareGate) String() string {
 func (*CompareGate) ProtoMessage() {}
 
 func (x *CompareGate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[18]
+	mi := &file_state_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2902,7 @@ func (x *CompareGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareGate.ProtoReflect.Descriptor instead.
 func (*CompareGate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CompareGate) GetMetric() string {
@@ -2763,7 +2937,7 @@ type ApprovalGate struct {
 
 func (x *ApprovalGate) Reset() {
 	*x = ApprovalGate{}
-	mi := &file_state_v1_state_proto_msgTypes[19]
+	mi := &file_state_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2949,7 @@ func (x *ApprovalGate) String() string {
 func (*ApprovalGate) ProtoMessage() {}
 
 func (x *ApprovalGate) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[19]
+	mi := &file_state_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2962,7 @@ func (x *ApprovalGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalGate.ProtoReflect.Descriptor instead.
 func (*ApprovalGate) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ApprovalGate) GetGroup() string {
@@ -2832,7 +3006,7 @@ type Wave struct {
 
 func (x *Wave) Reset() {
 	*x = Wave{}
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +3018,7 @@ func (x *Wave) String() string {
 func (*Wave) ProtoMessage() {}
 
 func (x *Wave) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[20]
+	mi := &file_state_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +3031,7 @@ func (x *Wave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wave.ProtoReflect.Descriptor instead.
 func (*Wave) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Wave) GetName() string {
@@ -2960,7 +3134,7 @@ type GroupDefined struct {
 
 func (x *GroupDefined) Reset() {
 	*x = GroupDefined{}
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3146,7 @@ func (x *GroupDefined) String() string {
 func (*GroupDefined) ProtoMessage() {}
 
 func (x *GroupDefined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[21]
+	mi := &file_state_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3159,7 @@ func (x *GroupDefined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDefined.ProtoReflect.Descriptor instead.
 func (*GroupDefined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GroupDefined) GetRequest() *Request {
@@ -3056,7 +3230,7 @@ type Traffic struct {
 
 func (x *Traffic) Reset() {
 	*x = Traffic{}
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3068,7 +3242,7 @@ func (x *Traffic) String() string {
 func (*Traffic) ProtoMessage() {}
 
 func (x *Traffic) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[22]
+	mi := &file_state_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +3255,7 @@ func (x *Traffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
 func (*Traffic) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Traffic) GetPools() []*Pool {
@@ -3129,7 +3303,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +3315,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[23]
+	mi := &file_state_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +3328,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Pool) GetKind() string {
@@ -3234,7 +3408,7 @@ type TrafficSet struct {
 
 func (x *TrafficSet) Reset() {
 	*x = TrafficSet{}
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3420,7 @@ func (x *TrafficSet) String() string {
 func (*TrafficSet) ProtoMessage() {}
 
 func (x *TrafficSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[24]
+	mi := &file_state_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3433,7 @@ func (x *TrafficSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrafficSet.ProtoReflect.Descriptor instead.
 func (*TrafficSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TrafficSet) GetHost() string {
@@ -3313,7 +3487,7 @@ type HostEnrolled struct {
 
 func (x *HostEnrolled) Reset() {
 	*x = HostEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3325,7 +3499,7 @@ func (x *HostEnrolled) String() string {
 func (*HostEnrolled) ProtoMessage() {}
 
 func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[25]
+	mi := &file_state_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3338,7 +3512,7 @@ func (x *HostEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEnrolled.ProtoReflect.Descriptor instead.
 func (*HostEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HostEnrolled) GetHost() string {
@@ -3410,7 +3584,7 @@ type Attributes struct {
 
 func (x *Attributes) Reset() {
 	*x = Attributes{}
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3422,7 +3596,7 @@ func (x *Attributes) String() string {
 func (*Attributes) ProtoMessage() {}
 
 func (x *Attributes) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[26]
+	mi := &file_state_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3435,7 +3609,7 @@ func (x *Attributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attributes.ProtoReflect.Descriptor instead.
 func (*Attributes) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Attributes) GetName() string {
@@ -3478,7 +3652,7 @@ type HostLeft struct {
 
 func (x *HostLeft) Reset() {
 	*x = HostLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3490,7 +3664,7 @@ func (x *HostLeft) String() string {
 func (*HostLeft) ProtoMessage() {}
 
 func (x *HostLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[27]
+	mi := &file_state_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3503,7 +3677,7 @@ func (x *HostLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLeft.ProtoReflect.Descriptor instead.
 func (*HostLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HostLeft) GetRequest() *Request {
@@ -3546,7 +3720,7 @@ type TargetsJoined struct {
 
 func (x *TargetsJoined) Reset() {
 	*x = TargetsJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3558,7 +3732,7 @@ func (x *TargetsJoined) String() string {
 func (*TargetsJoined) ProtoMessage() {}
 
 func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[28]
+	mi := &file_state_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3571,7 +3745,7 @@ func (x *TargetsJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsJoined.ProtoReflect.Descriptor instead.
 func (*TargetsJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TargetsJoined) GetApp() string {
@@ -3614,7 +3788,7 @@ type TargetsLeft struct {
 
 func (x *TargetsLeft) Reset() {
 	*x = TargetsLeft{}
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3800,7 @@ func (x *TargetsLeft) String() string {
 func (*TargetsLeft) ProtoMessage() {}
 
 func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[29]
+	mi := &file_state_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3813,7 @@ func (x *TargetsLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsLeft.ProtoReflect.Descriptor instead.
 func (*TargetsLeft) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TargetsLeft) GetApp() string {
@@ -3687,7 +3861,7 @@ type RevisionRegistered struct {
 
 func (x *RevisionRegistered) Reset() {
 	*x = RevisionRegistered{}
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3699,7 +3873,7 @@ func (x *RevisionRegistered) String() string {
 func (*RevisionRegistered) ProtoMessage() {}
 
 func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[30]
+	mi := &file_state_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3712,7 +3886,7 @@ func (x *RevisionRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRegistered.ProtoReflect.Descriptor instead.
 func (*RevisionRegistered) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevisionRegistered) GetRequest() *Request {
@@ -3798,6 +3972,7 @@ type DeploymentCreated struct {
 	Without       []string               `protobuf:"bytes,16,rep,name=without,proto3" json:"without,omitempty"`
 	Preempt       bool                   `protobuf:"varint,17,opt,name=preempt,proto3" json:"preempt,omitempty"`
 	Skip          []*Skip                `protobuf:"bytes,18,rep,name=skip,proto3" json:"skip,omitempty"`
+	Emergency     bool                   `protobuf:"varint,180,opt,name=emergency,proto3" json:"emergency,omitempty"` // no window, freeze or approval holds it
 	Repair        bool                   `protobuf:"varint,20,opt,name=repair,proto3" json:"repair,omitempty"`
 	Undoes        string                 `protobuf:"bytes,19,opt,name=undoes,proto3" json:"undoes,omitempty"` // of an inverse one: the deployment that it takes back
 	unknownFields protoimpl.UnknownFields
@@ -3806,7 +3981,7 @@ type DeploymentCreated struct {
 
 func (x *DeploymentCreated) Reset() {
 	*x = DeploymentCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +3993,7 @@ func (x *DeploymentCreated) String() string {
 func (*DeploymentCreated) ProtoMessage() {}
 
 func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[31]
+	mi := &file_state_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +4006,7 @@ func (x *DeploymentCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentCreated.ProtoReflect.Descriptor instead.
 func (*DeploymentCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeploymentCreated) GetRequest() *Request {
@@ -3960,6 +4135,13 @@ func (x *DeploymentCreated) GetSkip() []*Skip {
 	return nil
 }
 
+func (x *DeploymentCreated) GetEmergency() bool {
+	if x != nil {
+		return x.Emergency
+	}
+	return false
+}
+
 func (x *DeploymentCreated) GetRepair() bool {
 	if x != nil {
 		return x.Repair
@@ -3985,7 +4167,7 @@ type Skip struct {
 
 func (x *Skip) Reset() {
 	*x = Skip{}
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3997,7 +4179,7 @@ func (x *Skip) String() string {
 func (*Skip) ProtoMessage() {}
 
 func (x *Skip) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[32]
+	mi := &file_state_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4010,7 +4192,7 @@ func (x *Skip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skip.ProtoReflect.Descriptor instead.
 func (*Skip) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Skip) GetHost() string {
@@ -4052,7 +4234,7 @@ type RequestMade struct {
 
 func (x *RequestMade) Reset() {
 	*x = RequestMade{}
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4246,7 @@ func (x *RequestMade) String() string {
 func (*RequestMade) ProtoMessage() {}
 
 func (x *RequestMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[33]
+	mi := &file_state_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4259,7 @@ func (x *RequestMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMade.ProtoReflect.Descriptor instead.
 func (*RequestMade) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RequestMade) GetRequest() *Request {
@@ -4159,7 +4341,7 @@ type DeploymentStarted struct {
 
 func (x *DeploymentStarted) Reset() {
 	*x = DeploymentStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4171,7 +4353,7 @@ func (x *DeploymentStarted) String() string {
 func (*DeploymentStarted) ProtoMessage() {}
 
 func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[34]
+	mi := &file_state_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4184,7 +4366,7 @@ func (x *DeploymentStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentStarted.ProtoReflect.Descriptor instead.
 func (*DeploymentStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeploymentStarted) GetDeployment() string {
@@ -4205,7 +4387,7 @@ type WaveStarted struct {
 
 func (x *WaveStarted) Reset() {
 	*x = WaveStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4217,7 +4399,7 @@ func (x *WaveStarted) String() string {
 func (*WaveStarted) ProtoMessage() {}
 
 func (x *WaveStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[35]
+	mi := &file_state_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4230,7 +4412,7 @@ func (x *WaveStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveStarted.ProtoReflect.Descriptor instead.
 func (*WaveStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WaveStarted) GetDeployment() string {
@@ -4264,7 +4446,7 @@ type Floor struct {
 
 func (x *Floor) Reset() {
 	*x = Floor{}
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4276,7 +4458,7 @@ func (x *Floor) String() string {
 func (*Floor) ProtoMessage() {}
 
 func (x *Floor) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[36]
+	mi := &file_state_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4289,7 +4471,7 @@ func (x *Floor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Floor.ProtoReflect.Descriptor instead.
 func (*Floor) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Floor) GetZone() string {
@@ -4318,7 +4500,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4330,7 +4512,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[37]
+	mi := &file_state_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4343,7 +4525,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Grant) GetHost() string {
@@ -4392,7 +4574,7 @@ type PermitsGranted struct {
 
 func (x *PermitsGranted) Reset() {
 	*x = PermitsGranted{}
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4404,7 +4586,7 @@ func (x *PermitsGranted) String() string {
 func (*PermitsGranted) ProtoMessage() {}
 
 func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[38]
+	mi := &file_state_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4417,7 +4599,7 @@ func (x *PermitsGranted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PermitsGranted.ProtoReflect.Descriptor instead.
 func (*PermitsGranted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PermitsGranted) GetDeployment() string {
@@ -4500,7 +4682,7 @@ type RevertGoal struct {
 
 func (x *RevertGoal) Reset() {
 	*x = RevertGoal{}
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4512,7 +4694,7 @@ func (x *RevertGoal) String() string {
 func (*RevertGoal) ProtoMessage() {}
 
 func (x *RevertGoal) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[39]
+	mi := &file_state_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4525,7 +4707,7 @@ func (x *RevertGoal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertGoal.ProtoReflect.Descriptor instead.
 func (*RevertGoal) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RevertGoal) GetHost() string {
@@ -4560,7 +4742,7 @@ type RollbackStarted struct {
 
 func (x *RollbackStarted) Reset() {
 	*x = RollbackStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4572,7 +4754,7 @@ func (x *RollbackStarted) String() string {
 func (*RollbackStarted) ProtoMessage() {}
 
 func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[40]
+	mi := &file_state_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4585,7 +4767,7 @@ func (x *RollbackStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackStarted.ProtoReflect.Descriptor instead.
 func (*RollbackStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RollbackStarted) GetDeployment() string {
@@ -4668,7 +4850,7 @@ type RevertExtended struct {
 
 func (x *RevertExtended) Reset() {
 	*x = RevertExtended{}
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4680,7 +4862,7 @@ func (x *RevertExtended) String() string {
 func (*RevertExtended) ProtoMessage() {}
 
 func (x *RevertExtended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[41]
+	mi := &file_state_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4693,7 +4875,7 @@ func (x *RevertExtended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertExtended.ProtoReflect.Descriptor instead.
 func (*RevertExtended) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RevertExtended) GetDeployment() string {
@@ -4721,7 +4903,7 @@ type StagingRetried struct {
 
 func (x *StagingRetried) Reset() {
 	*x = StagingRetried{}
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +4915,7 @@ func (x *StagingRetried) String() string {
 func (*StagingRetried) ProtoMessage() {}
 
 func (x *StagingRetried) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[42]
+	mi := &file_state_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +4928,7 @@ func (x *StagingRetried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagingRetried.ProtoReflect.Descriptor instead.
 func (*StagingRetried) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{42}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *StagingRetried) GetApp() string {
@@ -4780,7 +4962,7 @@ type TasksReopened struct {
 
 func (x *TasksReopened) Reset() {
 	*x = TasksReopened{}
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4792,7 +4974,7 @@ func (x *TasksReopened) String() string {
 func (*TasksReopened) ProtoMessage() {}
 
 func (x *TasksReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[43]
+	mi := &file_state_v1_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4805,7 +4987,7 @@ func (x *TasksReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksReopened.ProtoReflect.Descriptor instead.
 func (*TasksReopened) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{43}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TasksReopened) GetDeployment() string {
@@ -4831,7 +5013,7 @@ type GatesAnswered struct {
 
 func (x *GatesAnswered) Reset() {
 	*x = GatesAnswered{}
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4843,7 +5025,7 @@ func (x *GatesAnswered) String() string {
 func (*GatesAnswered) ProtoMessage() {}
 
 func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[44]
+	mi := &file_state_v1_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4856,7 +5038,7 @@ func (x *GatesAnswered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatesAnswered.ProtoReflect.Descriptor instead.
 func (*GatesAnswered) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{44}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GatesAnswered) GetDeployment() string {
@@ -4875,7 +5057,7 @@ type RevisionProven struct {
 
 func (x *RevisionProven) Reset() {
 	*x = RevisionProven{}
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4887,7 +5069,7 @@ func (x *RevisionProven) String() string {
 func (*RevisionProven) ProtoMessage() {}
 
 func (x *RevisionProven) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[45]
+	mi := &file_state_v1_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4900,7 +5082,7 @@ func (x *RevisionProven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionProven.ProtoReflect.Descriptor instead.
 func (*RevisionProven) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{45}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RevisionProven) GetDeployment() string {
@@ -4923,7 +5105,7 @@ type TaskEnd struct {
 
 func (x *TaskEnd) Reset() {
 	*x = TaskEnd{}
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4935,7 +5117,7 @@ func (x *TaskEnd) String() string {
 func (*TaskEnd) ProtoMessage() {}
 
 func (x *TaskEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[46]
+	mi := &file_state_v1_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4948,7 +5130,7 @@ func (x *TaskEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEnd.ProtoReflect.Descriptor instead.
 func (*TaskEnd) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{46}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TaskEnd) GetHost() string {
@@ -4998,7 +5180,7 @@ type TasksEnded struct {
 
 func (x *TasksEnded) Reset() {
 	*x = TasksEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5010,7 +5192,7 @@ func (x *TasksEnded) String() string {
 func (*TasksEnded) ProtoMessage() {}
 
 func (x *TasksEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[47]
+	mi := &file_state_v1_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5023,7 +5205,7 @@ func (x *TasksEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksEnded.ProtoReflect.Descriptor instead.
 func (*TasksEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{47}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TasksEnded) GetDeployment() string {
@@ -5064,7 +5246,7 @@ type HostDown struct {
 
 func (x *HostDown) Reset() {
 	*x = HostDown{}
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5076,7 +5258,7 @@ func (x *HostDown) String() string {
 func (*HostDown) ProtoMessage() {}
 
 func (x *HostDown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[48]
+	mi := &file_state_v1_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5089,7 +5271,7 @@ func (x *HostDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDown.ProtoReflect.Descriptor instead.
 func (*HostDown) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{48}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HostDown) GetHost() string {
@@ -5115,7 +5297,7 @@ type HostsUnreachable struct {
 
 func (x *HostsUnreachable) Reset() {
 	*x = HostsUnreachable{}
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5127,7 +5309,7 @@ func (x *HostsUnreachable) String() string {
 func (*HostsUnreachable) ProtoMessage() {}
 
 func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[49]
+	mi := &file_state_v1_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5140,7 +5322,7 @@ func (x *HostsUnreachable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsUnreachable.ProtoReflect.Descriptor instead.
 func (*HostsUnreachable) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{49}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *HostsUnreachable) GetItems() []*HostDown {
@@ -5165,7 +5347,7 @@ type GateJudged struct {
 
 func (x *GateJudged) Reset() {
 	*x = GateJudged{}
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5177,7 +5359,7 @@ func (x *GateJudged) String() string {
 func (*GateJudged) ProtoMessage() {}
 
 func (x *GateJudged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[50]
+	mi := &file_state_v1_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5190,7 +5372,7 @@ func (x *GateJudged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateJudged.ProtoReflect.Descriptor instead.
 func (*GateJudged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{50}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GateJudged) GetDeployment() string {
@@ -5253,7 +5435,7 @@ type BakeStarted struct {
 
 func (x *BakeStarted) Reset() {
 	*x = BakeStarted{}
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5265,7 +5447,7 @@ func (x *BakeStarted) String() string {
 func (*BakeStarted) ProtoMessage() {}
 
 func (x *BakeStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[51]
+	mi := &file_state_v1_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5278,7 +5460,7 @@ func (x *BakeStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BakeStarted.ProtoReflect.Descriptor instead.
 func (*BakeStarted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{51}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *BakeStarted) GetDeployment() string {
@@ -5312,7 +5494,7 @@ type WaveSealed struct {
 
 func (x *WaveSealed) Reset() {
 	*x = WaveSealed{}
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5324,7 +5506,7 @@ func (x *WaveSealed) String() string {
 func (*WaveSealed) ProtoMessage() {}
 
 func (x *WaveSealed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[52]
+	mi := &file_state_v1_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5337,7 +5519,7 @@ func (x *WaveSealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSealed.ProtoReflect.Descriptor instead.
 func (*WaveSealed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{52}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WaveSealed) GetDeployment() string {
@@ -5365,7 +5547,7 @@ type WaveSkipped struct {
 
 func (x *WaveSkipped) Reset() {
 	*x = WaveSkipped{}
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5377,7 +5559,7 @@ func (x *WaveSkipped) String() string {
 func (*WaveSkipped) ProtoMessage() {}
 
 func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[53]
+	mi := &file_state_v1_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5390,7 +5572,7 @@ func (x *WaveSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveSkipped.ProtoReflect.Descriptor instead.
 func (*WaveSkipped) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{53}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WaveSkipped) GetDeployment() string {
@@ -5425,7 +5607,7 @@ type DeploymentPaused struct {
 
 func (x *DeploymentPaused) Reset() {
 	*x = DeploymentPaused{}
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5437,7 +5619,7 @@ func (x *DeploymentPaused) String() string {
 func (*DeploymentPaused) ProtoMessage() {}
 
 func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[54]
+	mi := &file_state_v1_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5450,7 +5632,7 @@ func (x *DeploymentPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentPaused.ProtoReflect.Descriptor instead.
 func (*DeploymentPaused) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{54}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DeploymentPaused) GetDeployment() string {
@@ -5485,7 +5667,7 @@ type DeploymentEnded struct {
 
 func (x *DeploymentEnded) Reset() {
 	*x = DeploymentEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5497,7 +5679,7 @@ func (x *DeploymentEnded) String() string {
 func (*DeploymentEnded) ProtoMessage() {}
 
 func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[55]
+	mi := &file_state_v1_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5510,7 +5692,7 @@ func (x *DeploymentEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentEnded.ProtoReflect.Descriptor instead.
 func (*DeploymentEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{55}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DeploymentEnded) GetDeployment() string {
@@ -5549,7 +5731,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5561,7 +5743,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[56]
+	mi := &file_state_v1_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5574,7 +5756,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{56}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Failure) GetEvent() string {
@@ -5649,7 +5831,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5661,7 +5843,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[57]
+	mi := &file_state_v1_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5674,7 +5856,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{57}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Report) GetHost() string {
@@ -5792,7 +5974,7 @@ type Edits struct {
 
 func (x *Edits) Reset() {
 	*x = Edits{}
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5804,7 +5986,7 @@ func (x *Edits) String() string {
 func (*Edits) ProtoMessage() {}
 
 func (x *Edits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[58]
+	mi := &file_state_v1_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5817,7 +5999,7 @@ func (x *Edits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edits.ProtoReflect.Descriptor instead.
 func (*Edits) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{58}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Edits) GetFiles() int64 {
@@ -5843,7 +6025,7 @@ type TargetsReported struct {
 
 func (x *TargetsReported) Reset() {
 	*x = TargetsReported{}
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5855,7 +6037,7 @@ func (x *TargetsReported) String() string {
 func (*TargetsReported) ProtoMessage() {}
 
 func (x *TargetsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[59]
+	mi := &file_state_v1_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5868,7 +6050,7 @@ func (x *TargetsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetsReported.ProtoReflect.Descriptor instead.
 func (*TargetsReported) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{59}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TargetsReported) GetItems() []*Report {
@@ -5889,7 +6071,7 @@ type GroupDeleted struct {
 
 func (x *GroupDeleted) Reset() {
 	*x = GroupDeleted{}
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5901,7 +6083,7 @@ func (x *GroupDeleted) String() string {
 func (*GroupDeleted) ProtoMessage() {}
 
 func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[60]
+	mi := &file_state_v1_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5914,7 +6096,7 @@ func (x *GroupDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDeleted.ProtoReflect.Descriptor instead.
 func (*GroupDeleted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{60}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GroupDeleted) GetRequest() *Request {
@@ -5951,7 +6133,7 @@ type FreezeSet struct {
 
 func (x *FreezeSet) Reset() {
 	*x = FreezeSet{}
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5963,7 +6145,7 @@ func (x *FreezeSet) String() string {
 func (*FreezeSet) ProtoMessage() {}
 
 func (x *FreezeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[61]
+	mi := &file_state_v1_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5976,7 +6158,7 @@ func (x *FreezeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeSet.ProtoReflect.Descriptor instead.
 func (*FreezeSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{61}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *FreezeSet) GetRequest() *Request {
@@ -6022,7 +6204,7 @@ type FreezesEnded struct {
 
 func (x *FreezesEnded) Reset() {
 	*x = FreezesEnded{}
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6034,7 +6216,7 @@ func (x *FreezesEnded) String() string {
 func (*FreezesEnded) ProtoMessage() {}
 
 func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[62]
+	mi := &file_state_v1_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6047,7 +6229,7 @@ func (x *FreezesEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezesEnded.ProtoReflect.Descriptor instead.
 func (*FreezesEnded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{62}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
 type RevisionsPruned struct {
@@ -6061,7 +6243,7 @@ type RevisionsPruned struct {
 
 func (x *RevisionsPruned) Reset() {
 	*x = RevisionsPruned{}
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6073,7 +6255,7 @@ func (x *RevisionsPruned) String() string {
 func (*RevisionsPruned) ProtoMessage() {}
 
 func (x *RevisionsPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[63]
+	mi := &file_state_v1_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6086,7 +6268,7 @@ func (x *RevisionsPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionsPruned.ProtoReflect.Descriptor instead.
 func (*RevisionsPruned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RevisionsPruned) GetRequest() *Request {
@@ -6122,7 +6304,7 @@ type FreezeLifted struct {
 
 func (x *FreezeLifted) Reset() {
 	*x = FreezeLifted{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6134,7 +6316,7 @@ func (x *FreezeLifted) String() string {
 func (*FreezeLifted) ProtoMessage() {}
 
 func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6147,7 +6329,7 @@ func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
 func (*FreezeLifted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *FreezeLifted) GetRequest() *Request {
@@ -6189,7 +6371,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6201,7 +6383,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6214,7 +6396,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Hold) GetKind() string {
@@ -6249,7 +6431,7 @@ type HoldsChanged struct {
 
 func (x *HoldsChanged) Reset() {
 	*x = HoldsChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6261,7 +6443,7 @@ func (x *HoldsChanged) String() string {
 func (*HoldsChanged) ProtoMessage() {}
 
 func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6274,7 +6456,7 @@ func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
 func (*HoldsChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *HoldsChanged) GetDeployment() string {
@@ -6311,7 +6493,7 @@ type TargetMoved struct {
 
 func (x *TargetMoved) Reset() {
 	*x = TargetMoved{}
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6323,7 +6505,7 @@ func (x *TargetMoved) String() string {
 func (*TargetMoved) ProtoMessage() {}
 
 func (x *TargetMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6336,7 +6518,7 @@ func (x *TargetMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
 func (*TargetMoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TargetMoved) GetApp() string {
@@ -6384,7 +6566,7 @@ type TakenOver struct {
 
 func (x *TakenOver) Reset() {
 	*x = TakenOver{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6396,7 +6578,7 @@ func (x *TakenOver) String() string {
 func (*TakenOver) ProtoMessage() {}
 
 func (x *TakenOver) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6409,7 +6591,7 @@ func (x *TakenOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
 func (*TakenOver) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TakenOver) GetDeployment() string {
@@ -6436,7 +6618,7 @@ type WaveReverted struct {
 
 func (x *WaveReverted) Reset() {
 	*x = WaveReverted{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6448,7 +6630,7 @@ func (x *WaveReverted) String() string {
 func (*WaveReverted) ProtoMessage() {}
 
 func (x *WaveReverted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6461,7 +6643,7 @@ func (x *WaveReverted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
 func (*WaveReverted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WaveReverted) GetDeployment() string {
@@ -6497,7 +6679,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6509,7 +6691,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6522,7 +6704,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Observation) GetKey() string {
@@ -6615,7 +6797,7 @@ type GateObserved struct {
 
 func (x *GateObserved) Reset() {
 	*x = GateObserved{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6627,7 +6809,7 @@ func (x *GateObserved) String() string {
 func (*GateObserved) ProtoMessage() {}
 
 func (x *GateObserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6640,7 +6822,7 @@ func (x *GateObserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
 func (*GateObserved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GateObserved) GetDeployment() string {
@@ -6689,7 +6871,7 @@ type HostsQuarantined struct {
 
 func (x *HostsQuarantined) Reset() {
 	*x = HostsQuarantined{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6701,7 +6883,7 @@ func (x *HostsQuarantined) String() string {
 func (*HostsQuarantined) ProtoMessage() {}
 
 func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6714,7 +6896,7 @@ func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
 func (*HostsQuarantined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *HostsQuarantined) GetRequest() *Request {
@@ -6749,7 +6931,7 @@ type HostDrainSet struct {
 
 func (x *HostDrainSet) Reset() {
 	*x = HostDrainSet{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6761,7 +6943,7 @@ func (x *HostDrainSet) String() string {
 func (*HostDrainSet) ProtoMessage() {}
 
 func (x *HostDrainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6774,7 +6956,7 @@ func (x *HostDrainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDrainSet.ProtoReflect.Descriptor instead.
 func (*HostDrainSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *HostDrainSet) GetRequest() *Request {
@@ -6807,7 +6989,7 @@ type HostDrained struct {
 
 func (x *HostDrained) Reset() {
 	*x = HostDrained{}
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6819,7 +7001,7 @@ func (x *HostDrained) String() string {
 func (*HostDrained) ProtoMessage() {}
 
 func (x *HostDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6832,7 +7014,7 @@ func (x *HostDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDrained.ProtoReflect.Descriptor instead.
 func (*HostDrained) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *HostDrained) GetHost() string {
@@ -6853,7 +7035,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6865,7 +7047,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6878,7 +7060,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -6912,7 +7094,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6924,7 +7106,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6937,7 +7119,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -6971,7 +7153,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6983,7 +7165,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6996,7 +7178,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -7071,13 +7253,14 @@ type TokenUsed struct {
 	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`           // fingerprint of the key that the identity belongs to
 	Says          *Attributes            `protobuf:"bytes,6,opt,name=says,proto3" json:"says,omitempty"`         // of a host, about itself
 	Instance      string                 `protobuf:"bytes,7,opt,name=instance,proto3" json:"instance,omitempty"` // of its agent
+	Address       string                 `protobuf:"bytes,180,opt,name=address,proto3" json:"address,omitempty"` // from which it was asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7089,7 +7272,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7102,7 +7285,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -7154,6 +7337,13 @@ func (x *TokenUsed) GetInstance() string {
 	return ""
 }
 
+func (x *TokenUsed) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // OriginEnrolled gives an identity to the key of a machine that a third party
 // vouches for.
 type OriginEnrolled struct {
@@ -7164,13 +7354,14 @@ type OriginEnrolled struct {
 	Binds         *Attributes            `protobuf:"bytes,4,opt,name=binds,proto3" json:"binds,omitempty"`       // what the third party says of it, whatever it says itself
 	Says          *Attributes            `protobuf:"bytes,5,opt,name=says,proto3" json:"says,omitempty"`         // of a host, about itself
 	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"` // of its agent
+	Address       string                 `protobuf:"bytes,180,opt,name=address,proto3" json:"address,omitempty"` // from which it was asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OriginEnrolled) Reset() {
 	*x = OriginEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7182,7 +7373,7 @@ func (x *OriginEnrolled) String() string {
 func (*OriginEnrolled) ProtoMessage() {}
 
 func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7195,7 +7386,7 @@ func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginEnrolled.ProtoReflect.Descriptor instead.
 func (*OriginEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *OriginEnrolled) GetOrigin() string {
@@ -7240,6 +7431,13 @@ func (x *OriginEnrolled) GetInstance() string {
 	return ""
 }
 
+func (x *OriginEnrolled) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // InstanceBegan says that another process of a host's agent speaks for it.
 type InstanceBegan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7253,7 +7451,7 @@ type InstanceBegan struct {
 
 func (x *InstanceBegan) Reset() {
 	*x = InstanceBegan{}
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7265,7 +7463,7 @@ func (x *InstanceBegan) String() string {
 func (*InstanceBegan) ProtoMessage() {}
 
 func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7278,7 +7476,7 @@ func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceBegan.ProtoReflect.Descriptor instead.
 func (*InstanceBegan) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *InstanceBegan) GetHost() string {
@@ -7320,7 +7518,7 @@ type InstanceCleared struct {
 
 func (x *InstanceCleared) Reset() {
 	*x = InstanceCleared{}
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7332,7 +7530,7 @@ func (x *InstanceCleared) String() string {
 func (*InstanceCleared) ProtoMessage() {}
 
 func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7345,7 +7543,7 @@ func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceCleared.ProtoReflect.Descriptor instead.
 func (*InstanceCleared) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *InstanceCleared) GetHost() string {
@@ -7374,7 +7572,7 @@ type HostCloned struct {
 
 func (x *HostCloned) Reset() {
 	*x = HostCloned{}
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7386,7 +7584,7 @@ func (x *HostCloned) String() string {
 func (*HostCloned) ProtoMessage() {}
 
 func (x *HostCloned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7399,7 +7597,7 @@ func (x *HostCloned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostCloned.ProtoReflect.Descriptor instead.
 func (*HostCloned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *HostCloned) GetHost() string {
@@ -7433,7 +7631,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7445,7 +7643,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7458,7 +7656,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Machine) GetInstance() string {
@@ -7487,7 +7685,7 @@ type HostSplit struct {
 
 func (x *HostSplit) Reset() {
 	*x = HostSplit{}
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7499,7 +7697,7 @@ func (x *HostSplit) String() string {
 func (*HostSplit) ProtoMessage() {}
 
 func (x *HostSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7512,7 +7710,7 @@ func (x *HostSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSplit.ProtoReflect.Descriptor instead.
 func (*HostSplit) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *HostSplit) GetRequest() *Request {
@@ -7543,14 +7741,15 @@ type SplitEnrolled struct {
 	Instances     []string               `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
 	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
-	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"` // fingerprint
+	Key           []byte                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`           // fingerprint
+	Address       string                 `protobuf:"bytes,180,opt,name=address,proto3" json:"address,omitempty"` // from which it was asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SplitEnrolled) Reset() {
 	*x = SplitEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7562,7 +7761,7 @@ func (x *SplitEnrolled) String() string {
 func (*SplitEnrolled) ProtoMessage() {}
 
 func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7575,7 +7774,7 @@ func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitEnrolled.ProtoReflect.Descriptor instead.
 func (*SplitEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SplitEnrolled) GetHost() string {
@@ -7613,6 +7812,13 @@ func (x *SplitEnrolled) GetKey() []byte {
 	return nil
 }
 
+func (x *SplitEnrolled) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // AttributesApproved changes what a host is, by a person.
 type AttributesApproved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7626,7 +7832,7 @@ type AttributesApproved struct {
 
 func (x *AttributesApproved) Reset() {
 	*x = AttributesApproved{}
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7638,7 +7844,7 @@ func (x *AttributesApproved) String() string {
 func (*AttributesApproved) ProtoMessage() {}
 
 func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7651,7 +7857,7 @@ func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributesApproved.ProtoReflect.Descriptor instead.
 func (*AttributesApproved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *AttributesApproved) GetRequest() *Request {
@@ -7692,7 +7898,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7704,7 +7910,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7717,7 +7923,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -7745,7 +7951,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7757,7 +7963,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7770,7 +7976,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -7800,7 +8006,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7812,7 +8018,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7825,7 +8031,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -7859,7 +8065,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7871,7 +8077,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7884,7 +8090,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -7911,7 +8117,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7923,7 +8129,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7936,7 +8142,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -7967,7 +8173,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7979,7 +8185,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7992,7 +8198,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -8034,7 +8240,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8046,7 +8252,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8059,7 +8265,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -8088,7 +8294,7 @@ type CAAdded struct {
 
 func (x *CAAdded) Reset() {
 	*x = CAAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8100,7 +8306,7 @@ func (x *CAAdded) String() string {
 func (*CAAdded) ProtoMessage() {}
 
 func (x *CAAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8113,7 +8319,7 @@ func (x *CAAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
 func (*CAAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *CAAdded) GetRequest() *Request {
@@ -8147,7 +8353,7 @@ type CAIssues struct {
 
 func (x *CAIssues) Reset() {
 	*x = CAIssues{}
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8159,7 +8365,7 @@ func (x *CAIssues) String() string {
 func (*CAIssues) ProtoMessage() {}
 
 func (x *CAIssues) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8172,7 +8378,7 @@ func (x *CAIssues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
 func (*CAIssues) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *CAIssues) GetId() string {
@@ -8200,7 +8406,7 @@ type CARetired struct {
 
 func (x *CARetired) Reset() {
 	*x = CARetired{}
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8212,7 +8418,7 @@ func (x *CARetired) String() string {
 func (*CARetired) ProtoMessage() {}
 
 func (x *CARetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8225,7 +8431,7 @@ func (x *CARetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
 func (*CARetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *CARetired) GetRequest() *Request {
@@ -8260,7 +8466,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8272,7 +8478,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8285,7 +8491,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -8312,7 +8518,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8324,7 +8530,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8337,7 +8543,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -8363,7 +8569,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8375,7 +8581,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8388,7 +8594,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -8458,7 +8664,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8470,7 +8676,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8483,7 +8689,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -8518,7 +8724,7 @@ type RingKeyAdded struct {
 
 func (x *RingKeyAdded) Reset() {
 	*x = RingKeyAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[101]
+	mi := &file_state_v1_state_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8530,7 +8736,7 @@ func (x *RingKeyAdded) String() string {
 func (*RingKeyAdded) ProtoMessage() {}
 
 func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[101]
+	mi := &file_state_v1_state_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8543,7 +8749,7 @@ func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyAdded.ProtoReflect.Descriptor instead.
 func (*RingKeyAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{101}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *RingKeyAdded) GetRequest() *Request {
@@ -8570,7 +8776,7 @@ type RingKeyUsed struct {
 
 func (x *RingKeyUsed) Reset() {
 	*x = RingKeyUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[102]
+	mi := &file_state_v1_state_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8582,7 +8788,7 @@ func (x *RingKeyUsed) String() string {
 func (*RingKeyUsed) ProtoMessage() {}
 
 func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[102]
+	mi := &file_state_v1_state_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8595,7 +8801,7 @@ func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyUsed.ProtoReflect.Descriptor instead.
 func (*RingKeyUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{102}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *RingKeyUsed) GetId() string {
@@ -8615,7 +8821,7 @@ type RingKeyRetired struct {
 
 func (x *RingKeyRetired) Reset() {
 	*x = RingKeyRetired{}
-	mi := &file_state_v1_state_proto_msgTypes[103]
+	mi := &file_state_v1_state_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8627,7 +8833,7 @@ func (x *RingKeyRetired) String() string {
 func (*RingKeyRetired) ProtoMessage() {}
 
 func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[103]
+	mi := &file_state_v1_state_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8640,7 +8846,7 @@ func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyRetired.ProtoReflect.Descriptor instead.
 func (*RingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{103}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *RingKeyRetired) GetId() string {
@@ -8664,7 +8870,7 @@ type AccessChanged struct {
 
 func (x *AccessChanged) Reset() {
 	*x = AccessChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[104]
+	mi := &file_state_v1_state_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8676,7 +8882,7 @@ func (x *AccessChanged) String() string {
 func (*AccessChanged) ProtoMessage() {}
 
 func (x *AccessChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[104]
+	mi := &file_state_v1_state_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8689,7 +8895,7 @@ func (x *AccessChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessChanged.ProtoReflect.Descriptor instead.
 func (*AccessChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{104}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *AccessChanged) GetRequest() *Request {
@@ -8727,18 +8933,131 @@ func (x *AccessChanged) GetIndex() uint64 {
 	return 0
 }
 
+// RequestsRefused records requests that were refused before they made an entry.
+type RequestsRefused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*Asked               `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestsRefused) Reset() {
+	*x = RequestsRefused{}
+	mi := &file_state_v1_state_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestsRefused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestsRefused) ProtoMessage() {}
+
+func (x *RequestsRefused) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestsRefused.ProtoReflect.Descriptor instead.
+func (*RequestsRefused) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *RequestsRefused) GetItems() []*Asked {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// AuditExported says that the files of a coordinator have the audit up to a record.
+type AuditExported struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Coordinator   string                 `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	Upto          uint64                 `protobuf:"varint,2,opt,name=upto,proto3" json:"upto,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditExported) Reset() {
+	*x = AuditExported{}
+	mi := &file_state_v1_state_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditExported) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditExported) ProtoMessage() {}
+
+func (x *AuditExported) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditExported.ProtoReflect.Descriptor instead.
+func (*AuditExported) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *AuditExported) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *AuditExported) GetUpto() uint64 {
+	if x != nil {
+		return x.Upto
+	}
+	return 0
+}
+
 var File_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"\x9a\x01\n" +
+	"\x14state/v1/state.proto\x12\x14groundswell.state.v1\"\xcd\x01\n" +
 	"\x05Entry\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x03R\x06wallMs\x123\n" +
 	"\x06events\x18\x03 \x03(\v2\x1b.groundswell.state.v1.EventR\x06events\x12\x14\n" +
 	"\x05rules\x18\x04 \x01(\x03R\x05rules\x12\x1d\n" +
 	"\n" +
-	"allowed_by\x18F \x01(\x04R\tallowedBy\"\x8e)\n" +
+	"allowed_by\x18F \x01(\x04R\tallowedBy\x121\n" +
+	"\x05asked\x18G \x01(\v2\x1b.groundswell.state.v1.AskedR\x05asked\"\x98\x02\n" +
+	"\x05Asked\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04verb\x18\x03 \x01(\tR\x04verb\x12\x10\n" +
+	"\x03app\x18\x04 \x01(\tR\x03app\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\tR\x05group\x12\x12\n" +
+	"\x04what\x18\x06 \x01(\tR\x04what\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x18\n" +
+	"\arequest\x18\b \x01(\tR\arequest\x12\x18\n" +
+	"\aoutcome\x18\t \x01(\tR\aoutcome\x12\x14\n" +
+	"\x05times\x18\n" +
+	" \x01(\x03R\x05times\x12\x19\n" +
+	"\bsince_ms\x18\v \x01(\x03R\asinceMs\x12\x12\n" +
+	"\x04said\x18\f \x01(\tR\x04said\"\xb2*\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -8819,7 +9138,9 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x10ring_key_retired\x18N \x01(\v2$.groundswell.state.v1.RingKeyRetiredH\x00R\x0eringKeyRetired\x12R\n" +
 	"\x10instance_cleared\x18O \x01(\v2%.groundswell.state.v1.InstanceClearedH\x00R\x0finstanceCleared\x12O\n" +
 	"\x0forigin_enrolled\x18Z \x01(\v2$.groundswell.state.v1.OriginEnrolledH\x00R\x0eoriginEnrolled\x12M\n" +
-	"\x0eaccess_changed\x18\xaa\x01 \x01(\v2#.groundswell.state.v1.AccessChangedH\x00R\raccessChangedB\x06\n" +
+	"\x0eaccess_changed\x18\xaa\x01 \x01(\v2#.groundswell.state.v1.AccessChangedH\x00R\raccessChanged\x12S\n" +
+	"\x10requests_refused\x18\xab\x01 \x01(\v2%.groundswell.state.v1.RequestsRefusedH\x00R\x0frequestsRefused\x12M\n" +
+	"\x0eaudit_exported\x18\xac\x01 \x01(\v2#.groundswell.state.v1.AuditExportedH\x00R\rauditExportedB\x06\n" +
 	"\x04fact\"_\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -9056,7 +9377,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05files\x18\x06 \x01(\x03R\x05files\x12\x18\n" +
 	"\amessage\x18\a \x01(\tR\amessage\x12\x1a\n" +
 	"\bancestry\x18\b \x03(\tR\bancestry\x12\x16\n" +
-	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xd7\x04\n" +
+	"\x06unsafe\x18\t \x01(\bR\x06unsafe\"\xf6\x04\n" +
 	"\x11DeploymentCreated\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
@@ -9076,7 +9397,8 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05fixes\x18\x0f \x03(\tR\x05fixes\x12\x18\n" +
 	"\awithout\x18\x10 \x03(\tR\awithout\x12\x18\n" +
 	"\apreempt\x18\x11 \x01(\bR\apreempt\x12.\n" +
-	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\x12\x16\n" +
+	"\x04skip\x18\x12 \x03(\v2\x1a.groundswell.state.v1.SkipR\x04skip\x12\x1d\n" +
+	"\temergency\x18\xb4\x01 \x01(\bR\temergency\x12\x16\n" +
 	"\x06repair\x18\x14 \x01(\bR\x06repair\x12\x16\n" +
 	"\x06undoes\x18\x13 \x01(\tR\x06undoes\"H\n" +
 	"\x04Skip\x12\x12\n" +
@@ -9360,7 +9682,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\alife_ns\x18\b \x01(\x03R\x06lifeNs\x12\x12\n" +
 	"\x04host\x18\t \x01(\tR\x04host\x126\n" +
 	"\x05binds\x18\n" +
-	" \x01(\v2 .groundswell.state.v1.AttributesR\x05bindsJ\x04\b\x05\x10\x06\"\xc1\x01\n" +
+	" \x01(\v2 .groundswell.state.v1.AttributesR\x05bindsJ\x04\b\x05\x10\x06\"\xdc\x01\n" +
 	"\tTokenUsed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
@@ -9368,14 +9690,16 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\tR\x04role\x12\x10\n" +
 	"\x03key\x18\x05 \x01(\fR\x03key\x124\n" +
 	"\x04says\x18\x06 \x01(\v2 .groundswell.state.v1.AttributesR\x04says\x12\x1a\n" +
-	"\binstance\x18\a \x01(\tR\binstance\"\xde\x01\n" +
+	"\binstance\x18\a \x01(\tR\binstance\x12\x19\n" +
+	"\aaddress\x18\xb4\x01 \x01(\tR\aaddress\"\xf9\x01\n" +
 	"\x0eOriginEnrolled\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x10\n" +
 	"\x03key\x18\x03 \x01(\fR\x03key\x126\n" +
 	"\x05binds\x18\x04 \x01(\v2 .groundswell.state.v1.AttributesR\x05binds\x124\n" +
 	"\x04says\x18\x05 \x01(\v2 .groundswell.state.v1.AttributesR\x04says\x12\x1a\n" +
-	"\binstance\x18\x06 \x01(\tR\binstance\"k\n" +
+	"\binstance\x18\x06 \x01(\tR\binstance\x12\x19\n" +
+	"\aaddress\x18\xb4\x01 \x01(\tR\aaddress\"k\n" +
 	"\rInstanceBegan\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03was\x18\x02 \x01(\tR\x03was\x12\x1a\n" +
@@ -9395,13 +9719,14 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\tHostSplit\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04keep\x18\x03 \x01(\tR\x04keep\"w\n" +
+	"\x04keep\x18\x03 \x01(\tR\x04keep\"\x92\x01\n" +
 	"\rSplitEnrolled\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1c\n" +
 	"\tinstances\x18\x02 \x03(\tR\tinstances\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x10\n" +
-	"\x03key\x18\x05 \x01(\fR\x03key\"\xbf\x01\n" +
+	"\x03key\x18\x05 \x01(\fR\x03key\x12\x19\n" +
+	"\aaddress\x18\xb4\x01 \x01(\tR\aaddress\"\xbf\x01\n" +
 	"\x12AttributesApproved\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12@\n" +
@@ -9476,7 +9801,12 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06admins\x18\x03 \x03(\tR\x06admins\x12\x18\n" +
 	"\aguarded\x18\x04 \x01(\bR\aguarded\x12\x14\n" +
-	"\x05index\x18\x05 \x01(\x04R\x05indexB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
+	"\x05index\x18\x05 \x01(\x04R\x05index\"D\n" +
+	"\x0fRequestsRefused\x121\n" +
+	"\x05items\x18\x01 \x03(\v2\x1b.groundswell.state.v1.AskedR\x05items\"E\n" +
+	"\rAuditExported\x12 \n" +
+	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x12\x12\n" +
+	"\x04upto\x18\x02 \x01(\x04R\x04uptoB;Z9github.com/groundswell/groundswell/proto/state/v1;statev1b\x06proto3"
 
 var (
 	file_state_v1_state_proto_rawDescOnce sync.Once
@@ -9490,274 +9820,281 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 110)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
-	(*Event)(nil),              // 1: groundswell.state.v1.Event
-	(*Request)(nil),            // 2: groundswell.state.v1.Request
-	(*Share)(nil),              // 3: groundswell.state.v1.Share
-	(*Config)(nil),             // 4: groundswell.state.v1.Config
-	(*Stage)(nil),              // 5: groundswell.state.v1.Stage
-	(*QuorumGroup)(nil),        // 6: groundswell.state.v1.QuorumGroup
-	(*StageScript)(nil),        // 7: groundswell.state.v1.StageScript
-	(*Metric)(nil),             // 8: groundswell.state.v1.Metric
-	(*Action)(nil),             // 9: groundswell.state.v1.Action
-	(*FailureAction)(nil),      // 10: groundswell.state.v1.FailureAction
-	(*Decision)(nil),           // 11: groundswell.state.v1.Decision
-	(*InFlight)(nil),           // 12: groundswell.state.v1.InFlight
-	(*Bake)(nil),               // 13: groundswell.state.v1.Bake
-	(*Capacity)(nil),           // 14: groundswell.state.v1.Capacity
-	(*WaveSpec)(nil),           // 15: groundswell.state.v1.WaveSpec
-	(*Gate)(nil),               // 16: groundswell.state.v1.Gate
-	(*QueryGate)(nil),          // 17: groundswell.state.v1.QueryGate
-	(*CompareGate)(nil),        // 18: groundswell.state.v1.CompareGate
-	(*ApprovalGate)(nil),       // 19: groundswell.state.v1.ApprovalGate
-	(*Wave)(nil),               // 20: groundswell.state.v1.Wave
-	(*GroupDefined)(nil),       // 21: groundswell.state.v1.GroupDefined
-	(*Traffic)(nil),            // 22: groundswell.state.v1.Traffic
-	(*Pool)(nil),               // 23: groundswell.state.v1.Pool
-	(*TrafficSet)(nil),         // 24: groundswell.state.v1.TrafficSet
-	(*HostEnrolled)(nil),       // 25: groundswell.state.v1.HostEnrolled
-	(*Attributes)(nil),         // 26: groundswell.state.v1.Attributes
-	(*HostLeft)(nil),           // 27: groundswell.state.v1.HostLeft
-	(*TargetsJoined)(nil),      // 28: groundswell.state.v1.TargetsJoined
-	(*TargetsLeft)(nil),        // 29: groundswell.state.v1.TargetsLeft
-	(*RevisionRegistered)(nil), // 30: groundswell.state.v1.RevisionRegistered
-	(*DeploymentCreated)(nil),  // 31: groundswell.state.v1.DeploymentCreated
-	(*Skip)(nil),               // 32: groundswell.state.v1.Skip
-	(*RequestMade)(nil),        // 33: groundswell.state.v1.RequestMade
-	(*DeploymentStarted)(nil),  // 34: groundswell.state.v1.DeploymentStarted
-	(*WaveStarted)(nil),        // 35: groundswell.state.v1.WaveStarted
-	(*Floor)(nil),              // 36: groundswell.state.v1.Floor
-	(*Grant)(nil),              // 37: groundswell.state.v1.Grant
-	(*PermitsGranted)(nil),     // 38: groundswell.state.v1.PermitsGranted
-	(*RevertGoal)(nil),         // 39: groundswell.state.v1.RevertGoal
-	(*RollbackStarted)(nil),    // 40: groundswell.state.v1.RollbackStarted
-	(*RevertExtended)(nil),     // 41: groundswell.state.v1.RevertExtended
-	(*StagingRetried)(nil),     // 42: groundswell.state.v1.StagingRetried
-	(*TasksReopened)(nil),      // 43: groundswell.state.v1.TasksReopened
-	(*GatesAnswered)(nil),      // 44: groundswell.state.v1.GatesAnswered
-	(*RevisionProven)(nil),     // 45: groundswell.state.v1.RevisionProven
-	(*TaskEnd)(nil),            // 46: groundswell.state.v1.TaskEnd
-	(*TasksEnded)(nil),         // 47: groundswell.state.v1.TasksEnded
-	(*HostDown)(nil),           // 48: groundswell.state.v1.HostDown
-	(*HostsUnreachable)(nil),   // 49: groundswell.state.v1.HostsUnreachable
-	(*GateJudged)(nil),         // 50: groundswell.state.v1.GateJudged
-	(*BakeStarted)(nil),        // 51: groundswell.state.v1.BakeStarted
-	(*WaveSealed)(nil),         // 52: groundswell.state.v1.WaveSealed
-	(*WaveSkipped)(nil),        // 53: groundswell.state.v1.WaveSkipped
-	(*DeploymentPaused)(nil),   // 54: groundswell.state.v1.DeploymentPaused
-	(*DeploymentEnded)(nil),    // 55: groundswell.state.v1.DeploymentEnded
-	(*Failure)(nil),            // 56: groundswell.state.v1.Failure
-	(*Report)(nil),             // 57: groundswell.state.v1.Report
-	(*Edits)(nil),              // 58: groundswell.state.v1.Edits
-	(*TargetsReported)(nil),    // 59: groundswell.state.v1.TargetsReported
-	(*GroupDeleted)(nil),       // 60: groundswell.state.v1.GroupDeleted
-	(*FreezeSet)(nil),          // 61: groundswell.state.v1.FreezeSet
-	(*FreezesEnded)(nil),       // 62: groundswell.state.v1.FreezesEnded
-	(*RevisionsPruned)(nil),    // 63: groundswell.state.v1.RevisionsPruned
-	(*FreezeLifted)(nil),       // 64: groundswell.state.v1.FreezeLifted
-	(*Hold)(nil),               // 65: groundswell.state.v1.Hold
-	(*HoldsChanged)(nil),       // 66: groundswell.state.v1.HoldsChanged
-	(*TargetMoved)(nil),        // 67: groundswell.state.v1.TargetMoved
-	(*TakenOver)(nil),          // 68: groundswell.state.v1.TakenOver
-	(*WaveReverted)(nil),       // 69: groundswell.state.v1.WaveReverted
-	(*Observation)(nil),        // 70: groundswell.state.v1.Observation
-	(*GateObserved)(nil),       // 71: groundswell.state.v1.GateObserved
-	(*HostsQuarantined)(nil),   // 72: groundswell.state.v1.HostsQuarantined
-	(*HostDrainSet)(nil),       // 73: groundswell.state.v1.HostDrainSet
-	(*HostDrained)(nil),        // 74: groundswell.state.v1.HostDrained
-	(*HostsReleased)(nil),      // 75: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 76: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 77: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 78: groundswell.state.v1.TokenUsed
-	(*OriginEnrolled)(nil),     // 79: groundswell.state.v1.OriginEnrolled
-	(*InstanceBegan)(nil),      // 80: groundswell.state.v1.InstanceBegan
-	(*InstanceCleared)(nil),    // 81: groundswell.state.v1.InstanceCleared
-	(*HostCloned)(nil),         // 82: groundswell.state.v1.HostCloned
-	(*Machine)(nil),            // 83: groundswell.state.v1.Machine
-	(*HostSplit)(nil),          // 84: groundswell.state.v1.HostSplit
-	(*SplitEnrolled)(nil),      // 85: groundswell.state.v1.SplitEnrolled
-	(*AttributesApproved)(nil), // 86: groundswell.state.v1.AttributesApproved
-	(*TokenRevoked)(nil),       // 87: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 88: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 89: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 90: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 91: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 92: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 93: groundswell.state.v1.EpochActivated
-	(*CAAdded)(nil),            // 94: groundswell.state.v1.CAAdded
-	(*CAIssues)(nil),           // 95: groundswell.state.v1.CAIssues
-	(*CARetired)(nil),          // 96: groundswell.state.v1.CARetired
-	(*Identity)(nil),           // 97: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 98: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 99: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 100: groundswell.state.v1.ClusterCreated
-	(*RingKeyAdded)(nil),       // 101: groundswell.state.v1.RingKeyAdded
-	(*RingKeyUsed)(nil),        // 102: groundswell.state.v1.RingKeyUsed
-	(*RingKeyRetired)(nil),     // 103: groundswell.state.v1.RingKeyRetired
-	(*AccessChanged)(nil),      // 104: groundswell.state.v1.AccessChanged
-	nil,                        // 105: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 106: groundswell.state.v1.Attributes.LabelsEntry
+	(*Asked)(nil),              // 1: groundswell.state.v1.Asked
+	(*Event)(nil),              // 2: groundswell.state.v1.Event
+	(*Request)(nil),            // 3: groundswell.state.v1.Request
+	(*Share)(nil),              // 4: groundswell.state.v1.Share
+	(*Config)(nil),             // 5: groundswell.state.v1.Config
+	(*Stage)(nil),              // 6: groundswell.state.v1.Stage
+	(*QuorumGroup)(nil),        // 7: groundswell.state.v1.QuorumGroup
+	(*StageScript)(nil),        // 8: groundswell.state.v1.StageScript
+	(*Metric)(nil),             // 9: groundswell.state.v1.Metric
+	(*Action)(nil),             // 10: groundswell.state.v1.Action
+	(*FailureAction)(nil),      // 11: groundswell.state.v1.FailureAction
+	(*Decision)(nil),           // 12: groundswell.state.v1.Decision
+	(*InFlight)(nil),           // 13: groundswell.state.v1.InFlight
+	(*Bake)(nil),               // 14: groundswell.state.v1.Bake
+	(*Capacity)(nil),           // 15: groundswell.state.v1.Capacity
+	(*WaveSpec)(nil),           // 16: groundswell.state.v1.WaveSpec
+	(*Gate)(nil),               // 17: groundswell.state.v1.Gate
+	(*QueryGate)(nil),          // 18: groundswell.state.v1.QueryGate
+	(*CompareGate)(nil),        // 19: groundswell.state.v1.CompareGate
+	(*ApprovalGate)(nil),       // 20: groundswell.state.v1.ApprovalGate
+	(*Wave)(nil),               // 21: groundswell.state.v1.Wave
+	(*GroupDefined)(nil),       // 22: groundswell.state.v1.GroupDefined
+	(*Traffic)(nil),            // 23: groundswell.state.v1.Traffic
+	(*Pool)(nil),               // 24: groundswell.state.v1.Pool
+	(*TrafficSet)(nil),         // 25: groundswell.state.v1.TrafficSet
+	(*HostEnrolled)(nil),       // 26: groundswell.state.v1.HostEnrolled
+	(*Attributes)(nil),         // 27: groundswell.state.v1.Attributes
+	(*HostLeft)(nil),           // 28: groundswell.state.v1.HostLeft
+	(*TargetsJoined)(nil),      // 29: groundswell.state.v1.TargetsJoined
+	(*TargetsLeft)(nil),        // 30: groundswell.state.v1.TargetsLeft
+	(*RevisionRegistered)(nil), // 31: groundswell.state.v1.RevisionRegistered
+	(*DeploymentCreated)(nil),  // 32: groundswell.state.v1.DeploymentCreated
+	(*Skip)(nil),               // 33: groundswell.state.v1.Skip
+	(*RequestMade)(nil),        // 34: groundswell.state.v1.RequestMade
+	(*DeploymentStarted)(nil),  // 35: groundswell.state.v1.DeploymentStarted
+	(*WaveStarted)(nil),        // 36: groundswell.state.v1.WaveStarted
+	(*Floor)(nil),              // 37: groundswell.state.v1.Floor
+	(*Grant)(nil),              // 38: groundswell.state.v1.Grant
+	(*PermitsGranted)(nil),     // 39: groundswell.state.v1.PermitsGranted
+	(*RevertGoal)(nil),         // 40: groundswell.state.v1.RevertGoal
+	(*RollbackStarted)(nil),    // 41: groundswell.state.v1.RollbackStarted
+	(*RevertExtended)(nil),     // 42: groundswell.state.v1.RevertExtended
+	(*StagingRetried)(nil),     // 43: groundswell.state.v1.StagingRetried
+	(*TasksReopened)(nil),      // 44: groundswell.state.v1.TasksReopened
+	(*GatesAnswered)(nil),      // 45: groundswell.state.v1.GatesAnswered
+	(*RevisionProven)(nil),     // 46: groundswell.state.v1.RevisionProven
+	(*TaskEnd)(nil),            // 47: groundswell.state.v1.TaskEnd
+	(*TasksEnded)(nil),         // 48: groundswell.state.v1.TasksEnded
+	(*HostDown)(nil),           // 49: groundswell.state.v1.HostDown
+	(*HostsUnreachable)(nil),   // 50: groundswell.state.v1.HostsUnreachable
+	(*GateJudged)(nil),         // 51: groundswell.state.v1.GateJudged
+	(*BakeStarted)(nil),        // 52: groundswell.state.v1.BakeStarted
+	(*WaveSealed)(nil),         // 53: groundswell.state.v1.WaveSealed
+	(*WaveSkipped)(nil),        // 54: groundswell.state.v1.WaveSkipped
+	(*DeploymentPaused)(nil),   // 55: groundswell.state.v1.DeploymentPaused
+	(*DeploymentEnded)(nil),    // 56: groundswell.state.v1.DeploymentEnded
+	(*Failure)(nil),            // 57: groundswell.state.v1.Failure
+	(*Report)(nil),             // 58: groundswell.state.v1.Report
+	(*Edits)(nil),              // 59: groundswell.state.v1.Edits
+	(*TargetsReported)(nil),    // 60: groundswell.state.v1.TargetsReported
+	(*GroupDeleted)(nil),       // 61: groundswell.state.v1.GroupDeleted
+	(*FreezeSet)(nil),          // 62: groundswell.state.v1.FreezeSet
+	(*FreezesEnded)(nil),       // 63: groundswell.state.v1.FreezesEnded
+	(*RevisionsPruned)(nil),    // 64: groundswell.state.v1.RevisionsPruned
+	(*FreezeLifted)(nil),       // 65: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 66: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 67: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 68: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 69: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 70: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 71: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 72: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 73: groundswell.state.v1.HostsQuarantined
+	(*HostDrainSet)(nil),       // 74: groundswell.state.v1.HostDrainSet
+	(*HostDrained)(nil),        // 75: groundswell.state.v1.HostDrained
+	(*HostsReleased)(nil),      // 76: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 77: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 78: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 79: groundswell.state.v1.TokenUsed
+	(*OriginEnrolled)(nil),     // 80: groundswell.state.v1.OriginEnrolled
+	(*InstanceBegan)(nil),      // 81: groundswell.state.v1.InstanceBegan
+	(*InstanceCleared)(nil),    // 82: groundswell.state.v1.InstanceCleared
+	(*HostCloned)(nil),         // 83: groundswell.state.v1.HostCloned
+	(*Machine)(nil),            // 84: groundswell.state.v1.Machine
+	(*HostSplit)(nil),          // 85: groundswell.state.v1.HostSplit
+	(*SplitEnrolled)(nil),      // 86: groundswell.state.v1.SplitEnrolled
+	(*AttributesApproved)(nil), // 87: groundswell.state.v1.AttributesApproved
+	(*TokenRevoked)(nil),       // 88: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 89: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 90: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 91: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 92: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 93: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 94: groundswell.state.v1.EpochActivated
+	(*CAAdded)(nil),            // 95: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 96: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 97: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 98: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 99: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 100: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 101: groundswell.state.v1.ClusterCreated
+	(*RingKeyAdded)(nil),       // 102: groundswell.state.v1.RingKeyAdded
+	(*RingKeyUsed)(nil),        // 103: groundswell.state.v1.RingKeyUsed
+	(*RingKeyRetired)(nil),     // 104: groundswell.state.v1.RingKeyRetired
+	(*AccessChanged)(nil),      // 105: groundswell.state.v1.AccessChanged
+	(*RequestsRefused)(nil),    // 106: groundswell.state.v1.RequestsRefused
+	(*AuditExported)(nil),      // 107: groundswell.state.v1.AuditExported
+	nil,                        // 108: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 109: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
-	1,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
-	21,  // 1: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
-	25,  // 2: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
-	27,  // 3: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
-	28,  // 4: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
-	29,  // 5: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
-	30,  // 6: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
-	31,  // 7: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
-	33,  // 8: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
-	34,  // 9: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
-	35,  // 10: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
-	38,  // 11: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
-	40,  // 12: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
-	47,  // 13: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
-	49,  // 14: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
-	50,  // 15: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
-	51,  // 16: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
-	52,  // 17: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
-	53,  // 18: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
-	54,  // 19: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
-	55,  // 20: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
-	59,  // 21: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
-	60,  // 22: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
-	61,  // 23: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	64,  // 24: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	66,  // 25: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	67,  // 26: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	68,  // 27: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	69,  // 28: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	71,  // 29: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	72,  // 30: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	75,  // 31: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	76,  // 32: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	98,  // 33: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
-	41,  // 34: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
-	42,  // 35: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
-	43,  // 36: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
-	44,  // 37: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
-	45,  // 38: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
-	62,  // 39: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
-	24,  // 40: groundswell.state.v1.Event.traffic_set:type_name -> groundswell.state.v1.TrafficSet
-	63,  // 41: groundswell.state.v1.Event.revisions_pruned:type_name -> groundswell.state.v1.RevisionsPruned
-	73,  // 42: groundswell.state.v1.Event.host_drain_set:type_name -> groundswell.state.v1.HostDrainSet
-	74,  // 43: groundswell.state.v1.Event.host_drained:type_name -> groundswell.state.v1.HostDrained
-	77,  // 44: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	78,  // 45: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	99,  // 46: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	100, // 47: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	87,  // 48: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	88,  // 49: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	89,  // 50: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	90,  // 51: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	91,  // 52: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	92,  // 53: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	93,  // 54: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	94,  // 55: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
-	95,  // 56: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
-	96,  // 57: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
-	86,  // 58: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
-	80,  // 59: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
-	82,  // 60: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
-	84,  // 61: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
-	85,  // 62: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
-	101, // 63: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
-	102, // 64: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
-	103, // 65: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
-	81,  // 66: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
-	79,  // 67: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
-	104, // 68: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
-	14,  // 69: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	15,  // 70: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	16,  // 71: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	3,   // 72: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	3,   // 73: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	5,   // 74: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	8,   // 75: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	10,  // 76: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	11,  // 77: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	12,  // 78: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	3,   // 79: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	7,   // 80: groundswell.state.v1.Stage.warmup:type_name -> groundswell.state.v1.StageScript
-	7,   // 81: groundswell.state.v1.Stage.taste:type_name -> groundswell.state.v1.StageScript
-	9,   // 82: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	9,   // 83: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	9,   // 84: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	9,   // 85: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	9,   // 86: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	3,   // 87: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	3,   // 88: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	3,   // 89: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	6,   // 90: groundswell.state.v1.Capacity.quorum_group:type_name -> groundswell.state.v1.QuorumGroup
-	3,   // 91: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	3,   // 92: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	13,  // 93: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	17,  // 94: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	18,  // 95: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	19,  // 96: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	3,   // 97: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	13,  // 98: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	2,   // 99: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	4,   // 100: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	22,  // 101: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
-	23,  // 102: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
-	23,  // 103: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
-	105, // 104: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	26,  // 105: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	106, // 106: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	2,   // 107: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	2,   // 108: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	2,   // 109: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	4,   // 110: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	20,  // 111: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	32,  // 112: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	2,   // 113: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	36,  // 114: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	37,  // 115: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	39,  // 116: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	39,  // 117: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	46,  // 118: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	48,  // 119: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	56,  // 120: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	58,  // 121: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
-	57,  // 122: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	2,   // 123: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	2,   // 124: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 125: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
-	2,   // 126: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	65,  // 127: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	70,  // 128: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	2,   // 129: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	2,   // 130: groundswell.state.v1.HostDrainSet.request:type_name -> groundswell.state.v1.Request
-	2,   // 131: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	2,   // 132: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	26,  // 133: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	26,  // 134: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	26,  // 135: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
-	26,  // 136: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	83,  // 137: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	83,  // 138: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	2,   // 139: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	2,   // 140: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	26,  // 141: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	2,   // 142: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 143: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	2,   // 144: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	2,   // 145: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	2,   // 146: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	2,   // 147: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 148: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	97,  // 149: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	2,   // 150: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
-	2,   // 151: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
-	152, // [152:152] is the sub-list for method output_type
-	152, // [152:152] is the sub-list for method input_type
-	152, // [152:152] is the sub-list for extension type_name
-	152, // [152:152] is the sub-list for extension extendee
-	0,   // [0:152] is the sub-list for field type_name
+	2,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
+	1,   // 1: groundswell.state.v1.Entry.asked:type_name -> groundswell.state.v1.Asked
+	22,  // 2: groundswell.state.v1.Event.group_defined:type_name -> groundswell.state.v1.GroupDefined
+	26,  // 3: groundswell.state.v1.Event.host_enrolled:type_name -> groundswell.state.v1.HostEnrolled
+	28,  // 4: groundswell.state.v1.Event.host_left:type_name -> groundswell.state.v1.HostLeft
+	29,  // 5: groundswell.state.v1.Event.targets_joined:type_name -> groundswell.state.v1.TargetsJoined
+	30,  // 6: groundswell.state.v1.Event.targets_left:type_name -> groundswell.state.v1.TargetsLeft
+	31,  // 7: groundswell.state.v1.Event.revision_registered:type_name -> groundswell.state.v1.RevisionRegistered
+	32,  // 8: groundswell.state.v1.Event.deployment_created:type_name -> groundswell.state.v1.DeploymentCreated
+	34,  // 9: groundswell.state.v1.Event.request_made:type_name -> groundswell.state.v1.RequestMade
+	35,  // 10: groundswell.state.v1.Event.deployment_started:type_name -> groundswell.state.v1.DeploymentStarted
+	36,  // 11: groundswell.state.v1.Event.wave_started:type_name -> groundswell.state.v1.WaveStarted
+	39,  // 12: groundswell.state.v1.Event.permits_granted:type_name -> groundswell.state.v1.PermitsGranted
+	41,  // 13: groundswell.state.v1.Event.rollback_started:type_name -> groundswell.state.v1.RollbackStarted
+	48,  // 14: groundswell.state.v1.Event.tasks_ended:type_name -> groundswell.state.v1.TasksEnded
+	50,  // 15: groundswell.state.v1.Event.hosts_unreachable:type_name -> groundswell.state.v1.HostsUnreachable
+	51,  // 16: groundswell.state.v1.Event.gate_judged:type_name -> groundswell.state.v1.GateJudged
+	52,  // 17: groundswell.state.v1.Event.bake_started:type_name -> groundswell.state.v1.BakeStarted
+	53,  // 18: groundswell.state.v1.Event.wave_sealed:type_name -> groundswell.state.v1.WaveSealed
+	54,  // 19: groundswell.state.v1.Event.wave_skipped:type_name -> groundswell.state.v1.WaveSkipped
+	55,  // 20: groundswell.state.v1.Event.deployment_paused:type_name -> groundswell.state.v1.DeploymentPaused
+	56,  // 21: groundswell.state.v1.Event.deployment_ended:type_name -> groundswell.state.v1.DeploymentEnded
+	60,  // 22: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
+	61,  // 23: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
+	62,  // 24: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
+	65,  // 25: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	67,  // 26: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	68,  // 27: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	69,  // 28: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	70,  // 29: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	72,  // 30: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	73,  // 31: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	76,  // 32: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	77,  // 33: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	99,  // 34: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	42,  // 35: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
+	43,  // 36: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
+	44,  // 37: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
+	45,  // 38: groundswell.state.v1.Event.gates_answered:type_name -> groundswell.state.v1.GatesAnswered
+	46,  // 39: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
+	63,  // 40: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
+	25,  // 41: groundswell.state.v1.Event.traffic_set:type_name -> groundswell.state.v1.TrafficSet
+	64,  // 42: groundswell.state.v1.Event.revisions_pruned:type_name -> groundswell.state.v1.RevisionsPruned
+	74,  // 43: groundswell.state.v1.Event.host_drain_set:type_name -> groundswell.state.v1.HostDrainSet
+	75,  // 44: groundswell.state.v1.Event.host_drained:type_name -> groundswell.state.v1.HostDrained
+	78,  // 45: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	79,  // 46: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	100, // 47: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	101, // 48: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	88,  // 49: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	89,  // 50: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	90,  // 51: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	91,  // 52: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	92,  // 53: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	93,  // 54: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	94,  // 55: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	95,  // 56: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	96,  // 57: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	97,  // 58: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	87,  // 59: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
+	81,  // 60: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
+	83,  // 61: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
+	85,  // 62: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
+	86,  // 63: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
+	102, // 64: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
+	103, // 65: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
+	104, // 66: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
+	82,  // 67: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
+	80,  // 68: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
+	105, // 69: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
+	106, // 70: groundswell.state.v1.Event.requests_refused:type_name -> groundswell.state.v1.RequestsRefused
+	107, // 71: groundswell.state.v1.Event.audit_exported:type_name -> groundswell.state.v1.AuditExported
+	15,  // 72: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	16,  // 73: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	17,  // 74: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	4,   // 75: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	4,   // 76: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	6,   // 77: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	9,   // 78: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	11,  // 79: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	12,  // 80: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	13,  // 81: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	4,   // 82: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	8,   // 83: groundswell.state.v1.Stage.warmup:type_name -> groundswell.state.v1.StageScript
+	8,   // 84: groundswell.state.v1.Stage.taste:type_name -> groundswell.state.v1.StageScript
+	10,  // 85: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	10,  // 86: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	10,  // 87: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	10,  // 88: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	10,  // 89: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	4,   // 90: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	4,   // 91: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	4,   // 92: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	7,   // 93: groundswell.state.v1.Capacity.quorum_group:type_name -> groundswell.state.v1.QuorumGroup
+	4,   // 94: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	4,   // 95: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	14,  // 96: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	18,  // 97: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	19,  // 98: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	20,  // 99: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	4,   // 100: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	14,  // 101: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	3,   // 102: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	5,   // 103: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	23,  // 104: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
+	24,  // 105: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
+	24,  // 106: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
+	108, // 107: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	27,  // 108: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	109, // 109: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	3,   // 110: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	3,   // 111: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	3,   // 112: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	5,   // 113: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	21,  // 114: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	33,  // 115: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	3,   // 116: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	37,  // 117: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	38,  // 118: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	40,  // 119: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	40,  // 120: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	47,  // 121: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	49,  // 122: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	57,  // 123: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	59,  // 124: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	58,  // 125: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	3,   // 126: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	3,   // 127: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	3,   // 128: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
+	3,   // 129: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	66,  // 130: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	71,  // 131: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	3,   // 132: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	3,   // 133: groundswell.state.v1.HostDrainSet.request:type_name -> groundswell.state.v1.Request
+	3,   // 134: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	3,   // 135: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	27,  // 136: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	27,  // 137: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	27,  // 138: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
+	27,  // 139: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	84,  // 140: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	84,  // 141: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	3,   // 142: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	3,   // 143: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	27,  // 144: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	3,   // 145: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	3,   // 146: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	3,   // 147: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	3,   // 148: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	3,   // 149: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	3,   // 150: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	3,   // 151: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	98,  // 152: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	3,   // 153: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
+	3,   // 154: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
+	1,   // 155: groundswell.state.v1.RequestsRefused.items:type_name -> groundswell.state.v1.Asked
+	156, // [156:156] is the sub-list for method output_type
+	156, // [156:156] is the sub-list for method input_type
+	156, // [156:156] is the sub-list for extension type_name
+	156, // [156:156] is the sub-list for extension extendee
+	0,   // [0:156] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -9765,7 +10102,7 @@ func file_state_v1_state_proto_init() {
 	if File_state_v1_state_proto != nil {
 		return
 	}
-	file_state_v1_state_proto_msgTypes[1].OneofWrappers = []any{
+	file_state_v1_state_proto_msgTypes[2].OneofWrappers = []any{
 		(*Event_GroupDefined)(nil),
 		(*Event_HostEnrolled)(nil),
 		(*Event_HostLeft)(nil),
@@ -9834,6 +10171,8 @@ func file_state_v1_state_proto_init() {
 		(*Event_InstanceCleared)(nil),
 		(*Event_OriginEnrolled)(nil),
 		(*Event_AccessChanged)(nil),
+		(*Event_RequestsRefused)(nil),
+		(*Event_AuditExported)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -9841,7 +10180,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   107,
+			NumMessages:   110,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
