@@ -139,6 +139,9 @@ func (s *State) Rebuild() {
 			s.attach(h, t)
 		}
 	}
+	for _, g := range s.groups {
+		g.findGood()
+	}
 }
 
 // attach makes the target part of the indexes and counters.
