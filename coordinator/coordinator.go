@@ -61,6 +61,7 @@ type Coordinator struct {
 	ringChanges chan struct{}
 	failed      chan error                          // why this process has to end at once
 	lostSince   atomic.Pointer[time.Time]           // this replica is cut off, see contact
+	looked      atomic.Pointer[time.Time]           // when watchContact looked last
 	told        atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
 	addr        Addresses
 	lis         listeners
@@ -196,7 +197,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 		conns: map[string]*grpc.ClientConn{},
 	}
 	c.peers.why = (&noLeader{c: c}).why
-	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
+	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient, passed: c.keepsUp}
 	c.batches = newBatches(c.log.propose)
 	c.match = c.matcher()
 	c.fleet = fleet.New(c.store, within(c.match, func() *access.Document {
@@ -212,6 +213,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	if c.server, err = c.newServer(); err != nil {
 		return err
 	}
+	c.beginCutOff()
 	return c.gossip()
 }
 

@@ -58,7 +58,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 func (c *Coordinator) newServer() (*rpc.Server, error) {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
-		Admit: c.admit, May: c.may, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
+		Admit: c.admit, May: c.may, Applied: c.log.applied, Current: c.current, Refused: c.refusals.note,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
 		},

@@ -111,6 +111,7 @@ var arrows = map[string][]string{
 	"internal/e2e":         nil, // tests alone, of programs
 	"internal/ec2test":     nil, // for tests alone
 	"internal/haproxytest": nil, // for tests alone
+	"internal/histories":   nil, // for tests alone
 	"internal/loopdisk":    nil, // for tests alone
 	"internal/mutants":     nil, // tests alone, of tests
 }
