@@ -60,6 +60,7 @@ type Coordinator struct {
 	// line with the log, and while the log is asked.
 	ringChanges chan struct{}
 	failed      chan error                          // why this process has to end at once
+	past        *past                               // where ended deployments are moved; nil is nowhere
 	lostSince   atomic.Pointer[time.Time]           // this replica is cut off, see contact
 	looked      atomic.Pointer[time.Time]           // when watchContact looked last
 	told        atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
@@ -205,6 +206,9 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 		return doc
 	}))
 	c.members = &members{store: c.store}
+	if err := c.openPast(ctx); err != nil {
+		return err
+	}
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
 	if c.traffic, err = c.newTraffic(); err != nil {

@@ -129,7 +129,7 @@ func (c *Coordinator) newControl() *control.Service {
 			r, _ := c.rights(ctx)
 			return !r.May(access.LiftFreeze, app, group)
 		},
-		Token: c.createToken, Person: c.person, Cluster: c.clusterStatus,
+		Token: c.createToken, Person: c.person, Cluster: c.clusterStatus, History: c.readsPast(),
 		Revoked: func(host string) (by string) {
 			c.store.ViewCluster(func(s *state.Cluster) { by = s.Identities["agent/"+host].Revoked })
 			return by

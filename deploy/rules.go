@@ -14,7 +14,8 @@ package deploy
 //	2  ended deployments are kept whole by bytes, request ids by number
 //	3  snapshots are written in parts; a group that is defined anew has no past;
 //	   revisions can be pruned
-const RulesKnown = 3
+//	4  ended deployments can be moved to a store; outlines are kept by bytes
+const RulesKnown = 4
 
 func (s *State) rulesRaised(e RulesRaised) error {
 	if e.Level != s.Rules+1 {

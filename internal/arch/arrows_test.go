@@ -53,6 +53,8 @@ var arrows = map[string][]string{
 	"coordinator/gates":     {"deploy", "internal/backoff"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
 	"coordinator/batch":     nil,
+	"coordinator/archive":   {"artifacts"},
+	"coordinator/history":   {"coordinator/archive", "deploy", "internal/backoff", "proto/control/v1"},
 	"coordinator/traffic":   {"coordinator/haproxy", "deploy", "internal/backoff", "proto/agent/v1"},
 	"coordinator/ec2":       nil,
 	"coordinator/haproxy":   nil,
