@@ -91,7 +91,7 @@ e2e: build ## end-to-end tests with real processes; every fleet is looked at aga
 	QUIET=$(or $(QUIET),10s) go test -count 1 -timeout 30m ./internal/e2e
 
 faults: ## clients of a cluster whose leader is broken in every way; FAULTS=all at each step (25 minutes), or by name
-	FAULTS="$(FAULTS)" go test -count 1 -timeout 60m -run TestClientsUnderFaults -v ./internal/e2e | grep -E -e '----|faults: |^(---|FAIL|ok)|_test.go:.*(broken|shown|lost|waited)'
+	FAULTS="$(or $(FAULTS),each)" go test -count 1 -timeout 60m -run TestClientsUnderFaults -v ./internal/e2e | grep -E -e '----|faults: |^(---|FAIL|ok)|_test.go:.*(broken|shown|lost|waited)'
 
 arch: ## the rules of the house, and the longest files and functions
 	go test ./internal/arch -run . -v | grep -E 'lines|FAIL|ok|median|_test.go'
