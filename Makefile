@@ -8,7 +8,7 @@ PKGS   := ./...
 LEAN   := -trimpath -ldflags '-s -w' -tags grpcnotrace
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full check race sim model mutants fuzz bench bench-agent bench-fleet bench-cluster fmt generate arch e2e soak tidy clean crash
+.PHONY: help build demo test test-full check race sim model mutants fuzz bench bench-agent bench-fleet bench-cluster fmt generate arch e2e faults soak tidy clean crash
 
 help: ## print this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -51,11 +51,13 @@ sim: ## seeded simulation of the core: SEEDS=n from BASE=n, in SHARDS=n after ea
 	  BASE=$$(($(or $(BASE),1) + i * $(or $(SEEDS),2000))) SEEDS=$(or $(SEEDS),2000) \
 	    go test ./deploy -count 1 -run TestSimulation -v -timeout 90m | grep -v '^=== ' || exit 1; done
 
-soak: build ## what takes too long for CI: 20,000 seeds from two bases, every fleet looked at again after 30 s
+soak: build ## what takes too long for CI: 20,000 seeds from two bases, every fault at every step, fleets looked at again after 30 s
 	$(MAKE) sim SEEDS=5000 SHARDS=4
 	$(MAKE) sim SEEDS=5000 SHARDS=4 BASE=1000001
 	$(MAKE) e2e QUIET=30s
 	$(MAKE) mutants
+	$(MAKE) faults FAULTS=all
+	MUTANTS="under faults" go test ./internal/mutants -parallel 1 -count 1 -v -timeout 60m | grep -E 'killed|SURVIVED|not run|^(FAIL|ok)'
 
 model: ## explicit-state model checking of the core, on the real code (under 10 minutes)
 	@MODEL=1 go test ./deploy -run TestModel -v -timeout 20m | grep --line-buffered -v '^=== '
@@ -88,6 +90,9 @@ bench-cluster: build ## simulated hosts on three coordinators: joining, deployin
 
 e2e: build ## end-to-end tests with real processes; every fleet is looked at again after QUIET (10s)
 	QUIET=$(or $(QUIET),10s) go test -count 1 -timeout 30m ./internal/e2e
+
+faults: ## clients of a cluster whose leader is broken in every way; FAULTS=all at each step (25 minutes), or by name
+	FAULTS="$(or $(FAULTS),each)" go test -count 1 -timeout 60m -run TestClientsUnderFaults -v ./internal/e2e | grep -E -e '----|faults: |^(---|FAIL|ok)|_test.go:.*(broken|shown|lost|waited)'
 
 arch: ## the rules of the house, and the longest files and functions
 	go test ./internal/arch -run . -v | grep -E 'lines|FAIL|ok|median|_test.go'

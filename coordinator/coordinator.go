@@ -61,7 +61,9 @@ type Coordinator struct {
 	// line with the log, and while the log is asked.
 	ringChanges chan struct{}
 	failed      chan error                          // why this process has to end at once
+	past        *past                               // where ended deployments are moved; nil is nowhere
 	lostSince   atomic.Pointer[time.Time]           // this replica is cut off, see contact
+	looked      atomic.Pointer[time.Time]           // when watchContact looked last
 	told        atomic.Pointer[agentv1.Authorities] // what agents are told of the CAs
 	addr        Addresses
 	lis         listeners
@@ -198,7 +200,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 		conns: map[string]*grpc.ClientConn{},
 	}
 	c.peers.why = (&noLeader{c: c}).why
-	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient}
+	c.log = &replicated{node: c.node, store: c.store, leader: c.peers.leaderClient, passed: c.keepsUp}
 	c.batches = newBatches(c.log.propose)
 	c.match = c.matcher()
 	c.fleet = fleet.New(c.store, within(c.match, func() *access.Document {
@@ -206,6 +208,9 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 		return doc
 	}))
 	c.members = &members{store: c.store}
+	if err := c.openPast(ctx); err != nil {
+		return err
+	}
 	c.sessions = c.newSessions()
 	c.presence = newPresence(c)
 	if c.traffic, err = c.newTraffic(); err != nil {
@@ -214,6 +219,7 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	if c.server, err = c.newServer(); err != nil {
 		return err
 	}
+	c.beginCutOff()
 	return c.gossip()
 }
 

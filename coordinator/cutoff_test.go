@@ -43,3 +43,22 @@ func TestWhenAReplicaIsLost(t *testing.T) {
 		}
 	}
 }
+
+// TestAReplicaThatStoodStill: a heartbeat that waits for a process says nothing about
+// the time in which it was not run.
+func TestAReplicaThatStoodStill(t *testing.T) {
+	begin := time.Unix(1000, 0)
+	at := begin
+	k := &contact{
+		began: begin, looked: begin, applied: func() uint64 { return 1 },
+		heard: func() (time.Time, uint64) { return at, 1 },
+	}
+	for _, x := range []struct{ now, at, lost int }{
+		{1, 1, 1}, {2, 2, 1}, {9, 9, 7}, {10, 10, 1}, {12, 10, 2}, {14, 14, 4}, {15, 15, 1},
+	} {
+		at = begin.Add(time.Duration(x.at) * time.Second)
+		if got := k.next(begin.Add(time.Duration(x.now) * time.Second)); got != time.Duration(x.lost)*time.Second {
+			t.Errorf("%+v is lost for %s", x, got)
+		}
+	}
+}

@@ -72,7 +72,7 @@ func (c *Coordinator) clusterStatus(ctx context.Context) (*controlv1.ClusterStat
 	leader, _ := c.node.Leader()
 	out := &controlv1.ClusterStatusResponse{
 		Leader: leader, Term: c.node.Term(), Version: Version(),
-		CaEndsMs: c.keys.authorities().Issuer().Ends().UnixMilli(),
+		CaEndsMs: c.keys.authorities().Issuer().Ends().UnixMilli(), HistoryTrouble: c.pastTrouble(),
 	}
 	c.store.ViewCluster(func(s *state.Cluster) { out.ClusterId, out.Epoch, out.Held = s.ID, s.Epoch, s.Held })
 	c.store.View(func(s *deploy.State) { out.Rules = int32(s.Rules) })

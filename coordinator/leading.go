@@ -103,6 +103,7 @@ func (c *Coordinator) decide(ctx context.Context) error {
 	g.Go(func() error { return c.moveCAs(ctx) })
 	g.Go(func() error { return c.moveRingKeys(ctx) })
 	g.Go(func() error { return c.traffic.Reassert(ctx) })
+	g.Go(func() error { return c.movePast(ctx) })
 	return g.Wait()
 }
 

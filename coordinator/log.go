@@ -27,6 +27,7 @@ type replicated struct {
 	node   *consensus.Node
 	store  *state.Store
 	leader func() (client peerv1.PeerServiceClient, name string, err error)
+	passed func() // a barrier: everything that was committed before is applied here
 
 	mu    sync.Mutex
 	leads bool // and has passed its barrier
@@ -39,6 +40,7 @@ func (l *replicated) lead(ctx context.Context) error {
 	if err := l.node.Barrier(ctx); err != nil {
 		return fmt.Errorf("barrier: %w", err)
 	}
+	l.passed()
 	base := l.fsmTime()
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -71,6 +71,12 @@ type Options struct {
 	// coordinator of a cluster has the same.
 	EC2 ec2.Options
 
+	// HistoryStore is the artifact store that deployments are moved to which have ended,
+	// HistoryAfter how long after that at the latest; 0 is a day. Every coordinator of a
+	// cluster has the same store. "" moves nothing.
+	HistoryStore string
+	HistoryAfter time.Duration
+
 	// CertificateLife is how long the certificates live that this coordinator
 	// issues, its own too; 0 is identity.DefaultLife.
 	CertificateLife time.Duration
@@ -99,6 +105,8 @@ type Options struct {
 	epoch  uint64 // that this start begins, 0 for none
 	reason string
 	tamper func(*state.Store) // of tests: with what this replica applies
+
+	historyLook time.Duration // of tests: how often it is looked whether anything is to be moved
 
 	Log *slog.Logger
 	// Ready is called once the coordinator serves, with its addresses.
@@ -130,6 +138,9 @@ func (o *Options) Validate() error {
 	if o.CertificateLife != 0 && o.CertificateLife < identity.ShortestLife {
 		bad("certificateLife: %s is too short to be renewed in time; use at least %s",
 			o.CertificateLife, identity.ShortestLife)
+	}
+	if o.HistoryAfter < 0 || o.HistoryAfter > 0 && o.HistoryStore == "" {
+		bad("history.after: %s is a time after which deployments are moved, to history.store", o.HistoryAfter)
 	}
 	if o.DiskReserve < 0 || o.DiskReserve > 0 && o.DiskReserve < leastReserve {
 		bad("diskReserve: %d bytes hold no snapshot; use at least %d, or 0 for none", o.DiskReserve, leastReserve)

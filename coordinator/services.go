@@ -62,7 +62,7 @@ func (c *Coordinator) newSessions() *sessions.Service {
 func (c *Coordinator) newServer() (*rpc.Server, error) {
 	server := rpc.NewServer(rpc.ServerOptions{
 		Credential: c.keys.cred, Anonymous: true, Table: table(), IsLeader: c.log.leading, Forward: c.forward,
-		Admit: c.admit, May: c.may, Applied: c.log.applied, Current: c.cutOffError, Refused: c.refusals.note,
+		Admit: c.admit, May: c.may, Applied: c.log.applied, Current: c.current, Refused: c.refusals.note,
 		Failed: c.requestFailed,
 		Panicked: func(method string, v any, stack []byte) {
 			c.o.Log.Error("handler panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(stack))
@@ -134,7 +134,7 @@ func (c *Coordinator) newControl() *control.Service {
 			r, _ := c.rights(ctx)
 			return !r.May(access.LiftFreeze, app, group)
 		},
-		Token: c.createToken, Person: c.person, Cluster: c.clusterStatus,
+		Token: c.createToken, Person: c.person, Cluster: c.clusterStatus, History: c.readsPast(),
 		Revoked: func(host string) (by string) {
 			c.store.ViewCluster(func(s *state.Cluster) { by = s.Identities["agent/"+host].Revoked })
 			return by

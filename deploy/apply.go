@@ -106,6 +106,10 @@ func (s *State) apply(e Event) error {
 		return s.targetsReported(e)
 	case TrafficSet:
 		return s.trafficSet(e)
+	case HistoryMoved:
+		return s.historyMoved(e)
+	case HistoryFolded:
+		return s.historyFolded(e)
 	}
 	return s.applyDeployment(e)
 }

@@ -245,18 +245,23 @@ func (s *State) end(d *Deployment, to DeploymentStatus, cause string) {
 	s.setStatus(d, to, cause)
 	s.whole.add(d)
 	s.prune(g)
+	s.dropOutlines(d.Seq)
 	s.selectNext(g)
 }
 
 // historyKept is how many ended deployments of a group keep their tasks and
-// records; of older ones only the outline stays, so that state does not grow
-// with every deployment times every host.
+// records below level 4; of older ones only the outline stays, so that state does not
+// grow with every deployment times every host. From level 4 on bytes alone bound them:
+// who moves them to a store has time to.
 const historyKept = 50
 
 // prune drops tasks, hosts and records of all but the newest ended deployments.
 func (s *State) prune(g *Group) {
 	kept := 0
 	for _, d := range slices.Backward(g.all) {
+		if s.Rules >= 4 {
+			break
+		}
 		if !d.Status.Terminal() {
 			continue
 		}

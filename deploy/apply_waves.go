@@ -55,6 +55,7 @@ func (s *State) setWave(d *Deployment, i int, to WaveStatus, text string) {
 // resortBehind sorts out anew which targets of the group may need a
 // catch-up, after a change of status that they depend on.
 func (s *State) resortBehind(g *Group) {
+	g.findGood()
 	for i := range g.Layout.Waves {
 		s.resortWave(g, i)
 	}

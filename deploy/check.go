@@ -71,8 +71,8 @@ func (s *State) checkGroup(key string, g *Group) error {
 		}
 	}
 	for z, w := range sorted(want) {
-		if got := g.usage(z); *got != *w {
-			return fmt.Errorf("counters of %s zone %q are %+v, a count says %+v", key, z, *got, *w)
+		if got := g.usage(z); got != *w {
+			return fmt.Errorf("counters of %s zone %q are %+v, a count says %+v", key, z, got, *w)
 		}
 	}
 	for i := range g.Layout.Waves {

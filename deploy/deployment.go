@@ -46,6 +46,7 @@ type Deployment struct {
 	GateFail  string   `json:"gate_fail,omitempty"` // the gate that failed, until a retry
 	Records   []Record `json:"records,omitempty"`
 	Pruned    bool     `json:"pruned,omitempty"` // ended long ago: tasks, hosts and records are dropped
+	Pack      Digest   `json:"pack,omitempty"`   // object of the history's store that has these
 	StartedAt Time     `json:"started_at,omitempty"`
 	// start of timeouts.deployment, moved on by pauses, anew at a retry
 	LimitFrom Time `json:"limit_from,omitempty"`

@@ -29,6 +29,10 @@ func Describe(e Event) string {
 			digests = append(digests, d.Short())
 		}
 		return fmt.Sprintf("RevisionsPruned %s %s by %s", e.App, list(digests), e.Request.Actor)
+	case HistoryMoved:
+		return fmt.Sprintf("HistoryMoved %s %s", e.Pack.Object.Short(), list(e.Deployments))
+	case HistoryFolded:
+		return fmt.Sprintf("HistoryFolded %s packs=%d", e.Older.Object.Short(), e.Packs)
 	case HostsUnreachable:
 		var hosts []string
 		for _, i := range e.Items {

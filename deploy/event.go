@@ -173,6 +173,21 @@ type RevisionsPruned struct {
 	Digests []Digest
 }
 
+// HistoryMoved says that the history's store has a pack with these deployments, which
+// was read back; from level 4 on.
+type HistoryMoved struct {
+	Pack        Pack
+	Deployments []string
+}
+
+// HistoryFolded says that the history's store has an object with the oldest packs, so
+// many, of which the first is First, and with what named those before them.
+type HistoryFolded struct {
+	First Digest
+	Packs int
+	Older Pack
+}
+
 // FreezeSet holds every grant in its scope, rollbacks apart, until it is lifted
 // or its time is over.
 type FreezeSet struct {
@@ -528,3 +543,5 @@ func (TasksReopened) event()      {}
 func (GatesAnswered) event()      {}
 func (RevisionSuspected) event()  {}
 func (RevisionsPruned) event()    {}
+func (HistoryMoved) event()       {}
+func (HistoryFolded) event()      {}

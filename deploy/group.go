@@ -261,7 +261,17 @@ type usage struct {
 	unhealthy  int // targets whose application says that it is not well
 }
 
-func (g *Group) usage(zone string) *usage {
+// usage is what is counted of a domain. It may be asked by several at once: who reads
+// must not write.
+func (g *Group) usage(zone string) usage {
+	if u := g.use[zone]; u != nil {
+		return *u
+	}
+	return usage{}
+}
+
+// counts is usage to be changed.
+func (g *Group) counts(zone string) *usage {
 	if g.use == nil {
 		g.use = map[string]*usage{}
 	}

@@ -117,13 +117,22 @@ func (g *Group) goodIn(wave int) Digest {
 	if wave < 0 || wave >= len(g.Layout.Waves) {
 		return g.newest(g.history(wave), nil)
 	}
-	if g.good == nil {
-		g.good = make([]Digest, len(g.Layout.Waves))
-		for i := range g.good {
-			g.good[i] = g.newest(g.history(i), nil)
-		}
+	if g.good == nil { // who reads must not write
+		return g.newest(g.history(wave), nil)
 	}
 	return g.good[wave]
+}
+
+// findGood finds the newest good line of every wave, while nobody reads.
+func (g *Group) findGood() {
+	if g.good != nil {
+		return
+	}
+	good := make([]Digest, len(g.Layout.Waves))
+	for i := range good {
+		good[i] = g.newest(g.history(i), nil)
+	}
+	g.good = good
 }
 
 // forgetGood is called with every change of the history, of what is bad, and of

@@ -37,7 +37,7 @@ func (s *State) Image() *Image {
 		rest: State{
 			Rules: s.Rules, Index: s.Index, Now: s.Now, Wall: s.Wall, Seq: s.Seq, MembershipIndex: s.MembershipIndex,
 			RequestLog: s.RequestLog, Freezes: slices.Clone(s.Freezes), RequestFloor: s.RequestFloor,
-			Outages: slices.Clone(s.Outages),
+			Outages: slices.Clone(s.Outages), Packs: s.Packs, OlderPacks: s.OlderPacks, Dropped: s.Dropped,
 		},
 		answers: s.answers, hosts: make([]Host, 0, len(s.Hosts)), names: make([]called, 0, len(s.Names)),
 		groups: make([]Group, 0, len(s.Groups)), ended: make([]*Deployment, 0, len(s.Deployments)),

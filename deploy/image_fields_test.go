@@ -18,6 +18,8 @@ func TestAnImageHasEveryField(t *testing.T) {
 		switch x := v.Field(i); x.Kind() {
 		case reflect.Slice:
 			x.Set(reflect.MakeSlice(x.Type(), 1, 1))
+		case reflect.String:
+			x.SetString("seven")
 		case reflect.Int, reflect.Int64:
 			x.SetInt(7)
 		case reflect.Uint64:

@@ -220,7 +220,7 @@ func (s *State) remove(t *Target) {
 // tally counts a target in its group and its zone.
 func (g *Group) tally(c *counted, by int) {
 	for _, zone := range [2]string{"", c.zone} {
-		u := g.usage(zone)
+		u := g.counts(zone)
 		u.members += by
 		u.registered += by * count(c.registered)
 		u.serving += by * count(c.serving)
@@ -231,7 +231,7 @@ func (g *Group) tally(c *counted, by int) {
 		}
 	}
 	for _, key := range c.domains {
-		u := g.usage(key)
+		u := g.counts(key)
 		u.registered += by * count(c.registered)
 		u.serving += by * count(c.serving)
 	}

@@ -17,7 +17,7 @@ package deploy
 //	4  a host runs scripts of a staged revision before it gets a permit; hosts can be
 //	   drained; quorum groups bind permits; an answer about staging counts for its own
 //	   question; requests are recorded with their effect; a deployment can be an
-//	   emergency
+//	   emergency; ended deployments can be moved to a store; outlines are kept by bytes
 const RulesKnown = 4
 
 func (s *State) rulesRaised(e RulesRaised) error {

@@ -29,6 +29,12 @@ type State struct {
 	Outages     []Outage                        `json:"outages,omitempty"` // of hosts in pools, by our doing
 	// RequestFloor is the wall time of the newest request whose id is forgotten.
 	RequestFloor int64 `json:"request_floor,omitempty"`
+	// Packs are the objects of the history's store, oldest first; OlderPacks is the one
+	// that names those before them, "" for none.
+	Packs      []Pack `json:"packs,omitempty"`
+	OlderPacks Digest `json:"older_packs,omitempty"`
+	// Dropped counts the ended deployments of which the state knows nothing any more.
+	Dropped uint64 `json:"dropped,omitempty"`
 
 	// Amend is asked first what a fact means, at every level; a level that no
 	// build has yet is tried with it in tests, production leaves it nil. It is no
@@ -43,6 +49,7 @@ type State struct {
 	answers   []*Answer     // of RequestLog; derived
 	groups    []*Group      // by application and name; derived
 	whole     wholes
+	outlines  []*Deployment // ended and not whole, by their end; derived
 	touched   touched
 	moves     moves
 	flapping  map[string]struct{} // see sortFlapping; derived
@@ -110,10 +117,13 @@ func (s *State) Rebuild() {
 	}
 	all := slices.SortedFunc(maps.Values(s.Deployments),
 		func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) })
-	s.whole, s.groups = wholes{}, nil
+	s.whole, s.groups, s.outlines = wholes{}, nil, nil
 	for _, d := range all {
 		d.derive()
 		s.whole.add(d)
+		if d.Pruned {
+			s.addOutline(d)
+		}
 		if !d.Status.Terminal() {
 			s.open = append(s.open, d)
 		}
@@ -140,6 +150,9 @@ func (s *State) Rebuild() {
 			t := h.Targets[app]
 			s.attach(h, t)
 		}
+	}
+	for _, g := range s.groups {
+		g.findGood()
 	}
 }
 

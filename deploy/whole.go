@@ -58,8 +58,10 @@ func (s *State) rewrite(d *Deployment) *Deployment {
 	if at, found := slices.BinarySearchFunc(s.whole.list, d, byEnd); found {
 		s.whole.list[at] = &c
 	}
+	if at, found := slices.BinarySearchFunc(s.outlines, d, byEnd); found {
+		s.outlines[at] = &c
+	}
 	if g := s.group(d); g != nil {
-		bySeq := func(a, b *Deployment) int { return cmp.Compare(a.Seq, b.Seq) }
 		if at, found := slices.BinarySearchFunc(g.all, d, bySeq); found {
 			g.all[at] = &c
 		}
@@ -76,6 +78,14 @@ func (s *State) outline(d *Deployment) {
 		d.Waves[i].Hosts, d.Waves[i].Watch = nil, nil
 	}
 	d.derive()
+	s.addOutline(d)
+}
+
+// addOutline counts one.
+func (s *State) addOutline(d *Deployment) {
+	if at, found := slices.BinarySearchFunc(s.outlines, d, byEnd); !found {
+		s.outlines = slices.Insert(s.outlines, at, d)
+	}
 }
 
 // outlineOldest drops what is too much. The newest of a group stays, and the one that

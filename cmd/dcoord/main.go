@@ -59,6 +59,12 @@ type settings struct {
 		Within       config.Duration `yaml:"within"`
 		Tags         bool            `yaml:"tags"`
 	} `yaml:"ec2"`
+	// History is where deployments are moved to which have ended; every coordinator has
+	// the same.
+	History struct {
+		Store string          `yaml:"store"`
+		After config.Duration `yaml:"after"`
+	} `yaml:"history"`
 	// CertificateLife of what this coordinator issues; every one has the same.
 	CertificateLife config.Duration `yaml:"certificateLife"`
 	// DeadAfter is when the leader gives up a voter that does not answer.
@@ -123,6 +129,9 @@ say it too:
   ec2:                 # instances that join without a token; unproven: see docs/agent.md
     accounts: ["123456789012"]
     certificates: /etc/groundswell/aws.pem  # AWS's, RSA-2048, one of each region
+  history:             # where deployments are moved to that have ended, 64 at once or
+    store: s3://releases/history  # all once one is so old; without, the oldest are dropped
+    after: 24h
   certificateLife: 720h # of every certificate; renewed at two thirds of it
   deadAfter: 72h        # a voter that is silent for so long is removed, if all
                         # others answer and three of them stay
@@ -215,8 +224,8 @@ func serve(ctx context.Context, s settings, bootstrap bool, stdout, stderr io.Wr
 		Advertise: s.Advertise, Bootstrap: bootstrap, Join: s.Join, Log: log, Store: stores.Open,
 		Approvers:       s.Approvers,
 		CertificateLife: time.Duration(s.CertificateLife), DeadAfter: time.Duration(s.DeadAfter),
-		DiskReserve: int64(s.DiskReserve),
-		Token:       func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
+		DiskReserve: int64(s.DiskReserve), HistoryStore: s.History.Store, HistoryAfter: time.Duration(s.History.After),
+		Token: func() (identity.Token, error) { return identity.ReadToken(s.TokenFile) },
 		Ready: func(a coordinator.Addresses) {
 			if err := json.NewEncoder(stdout).Encode(map[string]any{"event": "ready", "addresses": a}); err != nil {
 				log.Warn("cannot write to standard output", "error", err)

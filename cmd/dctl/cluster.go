@@ -113,6 +113,9 @@ func printCluster(w io.Writer, s *controlv1.ClusterStatusResponse) {
 	case s.AccessIndex != 0:
 		fmt.Fprintf(w, "access.yaml is in force, index %d\n", s.AccessIndex)
 	}
+	if s.HistoryTrouble != "" {
+		fmt.Fprintf(w, "HISTORY IS NOT MOVED: %s\n", output.Line(s.HistoryTrouble))
+	}
 	fmt.Fprintf(w, "quorum %d of %s", s.Quorum, output.Count(voters(s), "voter"))
 	if len(s.Missing) > 0 {
 		fmt.Fprintf(w, ", MISSING %s", output.Line(strings.Join(s.Missing, ", ")))

@@ -259,6 +259,9 @@ func (c *cli) historyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if out.Incomplete != "" {
+				fmt.Fprintln(c.err, "warning:", output.Line(out.Incomplete))
+			}
 			if c.machine() {
 				return list(c, "deployments", out.Deployments, "", nil)
 			}

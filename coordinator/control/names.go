@@ -159,7 +159,11 @@ func deployment(st seen, id, app, grp string) (*deploy.Deployment, error) {
 	case id == "":
 		return nil, refuse(deploy.NotFound, "no deployment of %q yet%s", app, st.perhaps())
 	}
-	return nil, refuse(deploy.NotFound, "no deployment %q; see `dctl history`%s", id, st.perhaps())
+	gone := ""
+	if st.Dropped > 0 {
+		gone = ", if it is not among the oldest, which coordinators keep no longer"
+	}
+	return nil, refuse(deploy.NotFound, "no deployment %q; see `dctl history`%s%s", id, gone, st.perhaps())
 }
 
 // newest returns all deployments that may be known, newest first.

@@ -100,6 +100,8 @@ type Options struct {
 	Revoked func(host string) string
 	// Token opens a join token and returns it.
 	Token func(ctx context.Context, t TokenSpec) (Token, error)
+	// History reads what was moved out of the state; nil is nothing.
+	History History
 	// Cluster describes the coordinators.
 	Cluster func(context.Context) (*controlv1.ClusterStatusResponse, error)
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 
 	"github.com/groundswell/groundswell/deploy"
 )
@@ -125,6 +126,15 @@ func (s *Service) Deployment(ctx context.Context, id, app, grp string) (is Found
 			is = Found{d.ID, d.App, d.Group}
 		}
 	})
+	if refusal := (*deploy.Refusal)(nil); errors.As(err, &refusal) && refusal.Reason == deploy.NotFound && id != "" {
+		d, moved := s.moved(ctx, id)
+		if moved != nil {
+			return is, moved
+		}
+		if d != nil {
+			return Found{d.Deployment.Id, d.Deployment.App, d.Deployment.Group}, nil
+		}
+	}
 	return is, err
 }
 

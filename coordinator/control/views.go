@@ -36,7 +36,11 @@ func (s *Service) deploymentView(st *deploy.State, d *deploy.Deployment, all boo
 		Redeploy: d.Redeploy,
 	}
 	if d.Pruned {
-		out.Cause = strings.TrimPrefix(out.Cause+"; its tasks and records are kept no longer", "; ")
+		where := "are kept no longer"
+		if d.Pack != "" {
+			where = "are in the history's store"
+		}
+		out.Cause = strings.TrimPrefix(out.Cause+"; its tasks and records "+where, "; ")
 	}
 	for i := range d.Waves {
 		out.Waves = append(out.Waves, waveView(st, d, i, now))
@@ -251,6 +255,14 @@ func recordViews(st *deploy.State, d *deploy.Deployment, after uint64,
 func (s *Service) GetDeployment(ctx context.Context,
 	r *controlv1.GetDeploymentRequest,
 ) (out *controlv1.GetDeploymentResponse, err error) {
+	if r.Id != "" {
+		if out, err = s.moved(ctx, r.Id); err != nil || out != nil {
+			if out != nil && !r.AllTasks {
+				notableOf(out.Deployment)
+			}
+			return out, err
+		}
+	}
 	s.view(ctx, func(st seen) {
 		var d *deploy.Deployment
 		if d, err = deployment(st, r.Id, r.App, r.Group); err != nil {
@@ -282,6 +294,9 @@ func (s *Service) ListDeployments(ctx context.Context,
 			}
 		}
 	})
+	if len(out.Deployments) < limit && !r.Live {
+		s.listMoved(ctx, r, out, limit)
+	}
 	return out, nil
 }
 
@@ -297,6 +312,9 @@ const refresh = time.Second
 func (s *Service) WatchDeployment(r *controlv1.WatchDeploymentRequest,
 	out controlv1.ControlService_WatchDeploymentServer,
 ) error {
+	if done, err := s.watchMoved(r, out); done || err != nil {
+		return err
+	}
 	id, err := s.resolve(out.Context(), r.Id)
 	if err != nil {
 		return err
@@ -350,6 +368,32 @@ func pace(d *controlv1.Deployment) time.Duration {
 	return min(slowestPace, time.Duration(d.GetHosts())*paceOfTask)
 }
 
+// watchMoved sends what the history's store has of a deployment that was moved there.
+func (s *Service) watchMoved(r *controlv1.WatchDeploymentRequest,
+	out controlv1.ControlService_WatchDeploymentServer,
+) (done bool, err error) {
+	if r.Id == "" {
+		return false, nil
+	}
+	d, err := s.moved(out.Context(), r.Id)
+	if err != nil || d == nil {
+		return false, err
+	}
+	notableOf(d.Deployment)
+	d.Records = slices.DeleteFunc(d.Records, func(one *controlv1.Record) bool { return one.Index <= r.After })
+	for first := true; first || len(d.Records) > 0; first = false {
+		n := min(len(d.Records), watchBatch)
+		for n > 0 && n < len(d.Records) && d.Records[n].Index == d.Records[n-1].Index {
+			n++ // those of one entry appear together
+		}
+		if err := out.Send(&controlv1.WatchDeploymentResponse{Deployment: d.Deployment, Records: d.Records[:n]}); err != nil {
+			return true, err
+		}
+		d.Records = d.Records[n:]
+	}
+	return true, nil
+}
+
 // resolve finds the deployment's id once: what a prefix names may be ambiguous
 // later.
 func (s *Service) resolve(ctx context.Context, prefix string) (id string, err error) {
@@ -383,31 +427,23 @@ func (s *Service) watchStep(ctx context.Context, id string, after uint64,
 
 // Logs streams hook output of one host, or of the hosts that failed.
 func (s *Service) Logs(r *controlv1.LogsRequest, out controlv1.ControlService_LogsServer) error {
-	type source struct{ id, name string }
-	var hosts []source
 	q := LogQuery{App: r.App, Deployment: r.Deployment, Event: r.Event, Failed: r.Failed, Follow: r.Follow}
+	var hosts []source
 	var err error
-	s.view(out.Context(), func(st seen) {
-		if r.Deployment != "" || r.Host == "" {
-			var d *deploy.Deployment
-			if d, err = deployment(st, r.Deployment, r.App, ""); err != nil {
-				return
-			}
-			q.App, q.Deployment = d.App, d.ID
-			if r.Host == "" {
-				for _, id := range logHosts(d) {
-					hosts = append(hosts, source{id, hostName(st.State, id)})
-				}
-			}
+	if r.Deployment != "" || r.Host == "" {
+		if hosts, err = s.logsOf(out.Context(), &q); err != nil {
+			return err
 		}
-		if r.Host != "" {
+	}
+	if r.Host != "" {
+		s.view(out.Context(), func(st seen) {
 			var h *deploy.Host
 			if h, err = host(st, r.Host); err == nil {
 				err = st.mayRead(h, q.App)
-				hosts = append(hosts, source{h.ID, h.Name})
+				hosts = []source{{h.ID, h.Name}}
 			}
-		}
-	})
+		})
+	}
 	if err != nil {
 		return err
 	}
@@ -428,6 +464,34 @@ func (s *Service) Logs(r *controlv1.LogsRequest, out controlv1.ControlService_Lo
 		}
 	}
 	return nil
+}
+
+// source is a host whose hooks printed something.
+type source struct{ id, name string }
+
+// logsOf resolves the deployment of a query, and says which hosts' output is of interest.
+func (s *Service) logsOf(ctx context.Context, q *LogQuery) (hosts []source, err error) {
+	if q.Deployment != "" {
+		m, err := s.moved(ctx, q.Deployment)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			q.App, q.Deployment = m.Deployment.App, m.Deployment.Id
+			return movedHosts(m.Deployment.Tasks), nil
+		}
+	}
+	s.view(ctx, func(st seen) {
+		var d *deploy.Deployment
+		if d, err = deployment(st, q.Deployment, q.App, ""); err != nil {
+			return
+		}
+		q.App, q.Deployment = d.App, d.ID
+		for _, id := range logHosts(d) {
+			hosts = append(hosts, source{id, hostName(st.State, id)})
+		}
+	})
+	return hosts, err
 }
 
 // logHosts returns the hosts that failed, else all that were touched, at most 50.

@@ -9,6 +9,14 @@ import (
 // or revisions.
 func encodeFleetFact(e deploy.Event) *statev1.Event {
 	switch e := e.(type) {
+	case deploy.HistoryMoved:
+		return &statev1.Event{Fact: &statev1.Event_HistoryMoved{HistoryMoved: &statev1.HistoryMoved{
+			Pack: encodePack(e.Pack), Deployments: e.Deployments,
+		}}}
+	case deploy.HistoryFolded:
+		return &statev1.Event{Fact: &statev1.Event_HistoryFolded{HistoryFolded: &statev1.HistoryFolded{
+			First: string(e.First), Packs: int64(e.Packs), Older: encodePack(e.Older),
+		}}}
 	case deploy.RulesRaised:
 		return &statev1.Event{Fact: &statev1.Event_RulesRaised{RulesRaised: &statev1.RulesRaised{Level: int64(e.Level)}}}
 	case deploy.GroupDefined:
@@ -126,6 +134,11 @@ func decodeFleetFact(p *statev1.Event) deploy.Event {
 		return deploy.TargetsLeft{App: e.App, Group: e.Group, Hosts: e.Hosts, Cause: e.Cause}
 	case *statev1.Event_TargetsReported:
 		return deploy.TargetsReported{Items: each(f.TargetsReported.Items, decodeReport)}
+	case *statev1.Event_HistoryMoved:
+		return deploy.HistoryMoved{Pack: decodePack(f.HistoryMoved.Pack), Deployments: f.HistoryMoved.Deployments}
+	case *statev1.Event_HistoryFolded:
+		e := f.HistoryFolded
+		return deploy.HistoryFolded{First: deploy.Digest(e.First), Packs: int(e.Packs), Older: decodePack(e.Older)}
 	case *statev1.Event_RevisionsPruned:
 		e := f.RevisionsPruned
 		return deploy.RevisionsPruned{Request: decodeRequest(e.Request), App: e.App, Digests: digests(e.Digests)}
@@ -204,5 +217,15 @@ func decodeFailure(f *statev1.Failure) *deploy.Failure {
 	return &deploy.Failure{
 		Event: f.Event, Script: f.Script, Code: int(f.Code), Exit: f.Exit, Message: f.Message,
 		Tail: f.Tail, Duration: f.DurationMs,
+	}
+}
+
+func encodePack(p deploy.Pack) *statev1.Pack {
+	return &statev1.Pack{Object: string(p.Object), Bytes: p.Bytes, Items: int64(p.Items), From: p.From, To: p.To}
+}
+
+func decodePack(p *statev1.Pack) deploy.Pack {
+	return deploy.Pack{
+		Object: deploy.Digest(p.GetObject()), Bytes: p.GetBytes(), Items: int(p.GetItems()), From: p.GetFrom(), To: p.GetTo(),
 	}
 }

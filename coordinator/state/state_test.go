@@ -65,6 +65,8 @@ func every() []deploy.Event {
 		deploy.TasksReopened{},
 		deploy.GatesAnswered{},
 		deploy.RevisionsPruned{},
+		deploy.HistoryMoved{},
+		deploy.HistoryFolded{},
 	}
 	for i, k := range kinds {
 		v := reflect.New(reflect.TypeOf(k)).Elem()

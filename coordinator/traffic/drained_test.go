@@ -34,8 +34,10 @@ func drained(t *testing.T) (*world, *haproxytest.Balancer, *agentv1.Pool) {
 // wish drains h2, or ends that.
 func (w *world) wish(undo bool) {
 	w.Helper()
-	w.apply(deploy.HostDrainSet{Request: deploy.Request{ID: map[bool]string{true: "undo", false: "do"}[undo]},
-		Host: "h2", Undo: undo})
+	w.apply(deploy.HostDrainSet{
+		Request: deploy.Request{ID: map[bool]string{true: "undo", false: "do"}[undo]},
+		Host:    "h2", Undo: undo,
+	})
 }
 
 // ready lets the leader look until so many servers are ready, and once more.
@@ -57,10 +59,14 @@ func (w *world) ready(b *haproxytest.Balancer, want int) {
 // whatever pools its group has, until a person calls it back.
 func TestADrainedHostStaysOutOfItsPool(t *testing.T) {
 	for what, change := range map[string]func(*world){
-		"renamed":              func(w *world) { w.apply(deploy.HostEnrolled{Host: "h2", Name: "web-9", Zone: "a"}) },
-		"its pools changed":    func(w *world) { w.s.Groups["www/prod"].Traffic = nil },
-		"it is in no group":    func(w *world) { w.apply(deploy.TargetsLeft{App: "www", Group: "prod",
-			Hosts: []string{"h2"}}) },
+		"renamed":           func(w *world) { w.apply(deploy.HostEnrolled{Host: "h2", Name: "web-9", Zone: "a"}) },
+		"its pools changed": func(w *world) { w.s.Groups["www/prod"].Traffic = nil },
+		"it is in no group": func(w *world) {
+			w.apply(deploy.TargetsLeft{
+				App: "www", Group: "prod",
+				Hosts: []string{"h2"},
+			})
+		},
 		"its agent comes back": func(*world) {},
 	} {
 		t.Run(what, func(t *testing.T) {

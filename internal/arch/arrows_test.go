@@ -54,6 +54,8 @@ var arrows = map[string][]string{
 	"coordinator/gates":     {"deploy", "internal/backoff"},
 	"coordinator/fleet":     {"deploy", "deploy/spec", "internal/gossip"},
 	"coordinator/batch":     nil,
+	"coordinator/archive":   {"artifacts"},
+	"coordinator/history":   {"coordinator/archive", "deploy", "internal/backoff", "proto/control/v1"},
 	"coordinator/traffic":   {"coordinator/haproxy", "deploy", "internal/backoff", "proto/agent/v1"},
 	"coordinator/ec2":       nil,
 	"coordinator/haproxy":   nil,
@@ -112,6 +114,7 @@ var arrows = map[string][]string{
 	"internal/e2e":         nil, // tests alone, of programs
 	"internal/ec2test":     nil, // for tests alone
 	"internal/haproxytest": nil, // for tests alone
+	"internal/histories":   nil, // for tests alone
 	"internal/loopdisk":    nil, // for tests alone
 	"internal/mutants":     nil, // tests alone, of tests
 }

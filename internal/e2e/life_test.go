@@ -154,6 +154,11 @@ func dumpLogs(t *testing.T, dir string) {
 	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 	for _, l := range logs {
 		b, _ := os.ReadFile(l)
+		for _, sign := range []string{"fatal error: ", "panic: "} { // what a runtime says comes before its stacks
+			if _, from, found := strings.Cut(string(b), sign); found {
+				t.Logf("%s: %s%s", filepath.Base(l), sign, from[:min(len(from), 3000)])
+			}
+		}
 		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 		t.Logf("%s:\n%s", filepath.Base(l), strings.Join(lines[max(0, len(lines)-15):], "\n"))
 	}

@@ -4,10 +4,10 @@ package loopdisk
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -16,9 +16,10 @@ import (
 
 // Disk is a mounted file system. Its methods are for the test's goroutine.
 type Disk struct {
-	t      testing.TB
-	dir    string
-	frozen bool
+	t          testing.TB
+	image, dir string
+	mounted    bool
+	frozen     bool
 }
 
 // Requests of ioctl, of linux/fs.h and fs/ext4/ext4.h.
@@ -37,19 +38,79 @@ func Mount(t testing.TB, dir string) *Disk {
 		os.Truncate(image, 256<<20)); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"mkfs.ext4", "-q", image}, {"mount", "-o", "loop", image, dir}} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("cannot mount a file system of its own: %s: %v: %s", strings.Join(args, " "), err, out)
+	if out, err := exec.Command("mkfs.ext4", "-q", image).CombinedOutput(); err != nil {
+		t.Skipf("cannot make a file system: %v: %s", err, out)
+	}
+	d := &Disk{t: t, image: image, dir: dir}
+	if err := d.mount(); err != nil {
+		t.Skipf("cannot mount a file system of its own: %v", err)
+	}
+	t.Cleanup(d.Unmount)
+	return d
+}
+
+func (d *Disk) mount() error {
+	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("mount %s: %w: %s", d.image, err, out)
+	}
+	d.mounted = true
+	return nil
+}
+
+// Unmount takes the file system away, as soon as nobody uses it any more.
+func (d *Disk) Unmount() {
+	d.t.Helper()
+	if !d.mounted {
+		return
+	}
+	d.Thaw()
+	d.mounted = false
+	if err := unix.Unmount(d.dir, unix.MNT_DETACH); err != nil {
+		d.t.Errorf("unmount %s: %v", d.dir, err)
+	}
+}
+
+// Repair gives who starts now what was synced on a file system that Break has broken.
+// The broken one lives on where processes hold it, so this is a copy.
+func (d *Disk) Repair() {
+	d.t.Helper()
+	d.Unmount()
+	broken := d.image
+	d.image += "+"
+	if out, err := exec.Command("cp", "--sparse=always", broken, d.image).CombinedOutput(); err != nil {
+		d.t.Fatalf("copy %s: %v: %s", broken, err, out)
+	}
+	if err := d.mount(); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// filling is the file of Fill.
+const filling = "filling"
+
+// Fill leaves no room on it, until Empty.
+func (d *Disk) Fill() {
+	d.t.Helper()
+	f, err := os.Create(filepath.Join(d.dir, filling))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	for piece := make([]byte, 1<<20); len(piece) > 0; {
+		if _, err := f.Write(piece); errors.Is(err, syscall.ENOSPC) {
+			piece = piece[:len(piece)/2]
+		} else if err != nil {
+			d.t.Fatal(err)
 		}
 	}
-	d := &Disk{t: t, dir: dir}
-	t.Cleanup(func() {
-		d.Thaw()
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
-	return d
+}
+
+// Empty gives back what Fill took.
+func (d *Disk) Empty() {
+	d.t.Helper()
+	if err := os.Remove(filepath.Join(d.dir, filling)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		d.t.Error(err)
+	}
 }
 
 // Freeze has every write to it hang until Thaw.

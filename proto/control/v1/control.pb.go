@@ -3063,6 +3063,7 @@ func (x *ListDeploymentsRequest) GetLive() bool {
 type ListDeploymentsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployments   []*Deployment          `protobuf:"bytes,1,rep,name=deployments,proto3" json:"deployments,omitempty"` // newest first
+	Incomplete    string                 `protobuf:"bytes,74,opt,name=incomplete,proto3" json:"incomplete,omitempty"`  // why older ones are missing; empty when none are
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3102,6 +3103,13 @@ func (x *ListDeploymentsResponse) GetDeployments() []*Deployment {
 		return x.Deployments
 	}
 	return nil
+}
+
+func (x *ListDeploymentsResponse) GetIncomplete() string {
+	if x != nil {
+		return x.Incomplete
+	}
+	return ""
 }
 
 type WatchDeploymentRequest struct {
@@ -7122,6 +7130,7 @@ type ClusterStatusResponse struct {
 	Rules          int32                  `protobuf:"varint,30,opt,name=rules,proto3" json:"rules,omitempty"`                                          // level of the rules of the log
 	AccessIndex    uint64                 `protobuf:"varint,70,opt,name=access_index,json=accessIndex,proto3" json:"access_index,omitempty"`           // of the access document in force; 0 is none
 	EverybodyAdmin bool                   `protobuf:"varint,71,opt,name=everybody_admin,json=everybodyAdmin,proto3" json:"everybody_admin,omitempty"`  // every operator may do everything
+	HistoryTrouble string                 `protobuf:"bytes,74,opt,name=history_trouble,json=historyTrouble,proto3" json:"history_trouble,omitempty"`   // why ended deployments cannot be moved to the history's store; empty when they can
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -7315,6 +7324,13 @@ func (x *ClusterStatusResponse) GetEverybodyAdmin() bool {
 		return x.EverybodyAdmin
 	}
 	return false
+}
+
+func (x *ClusterStatusResponse) GetHistoryTrouble() string {
+	if x != nil {
+		return x.HistoryTrouble
+	}
+	return ""
 }
 
 type Coordinator struct {
@@ -8671,9 +8687,12 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x12\n" +
-	"\x04live\x18\x04 \x01(\bR\x04live\"_\n" +
+	"\x04live\x18\x04 \x01(\bR\x04live\"\x7f\n" +
 	"\x17ListDeploymentsResponse\x12D\n" +
-	"\vdeployments\x18\x01 \x03(\v2\".groundswell.control.v1.DeploymentR\vdeployments\">\n" +
+	"\vdeployments\x18\x01 \x03(\v2\".groundswell.control.v1.DeploymentR\vdeployments\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18J \x01(\tR\n" +
+	"incomplete\">\n" +
 	"\x16WatchDeploymentRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\"\x97\x01\n" +
@@ -8989,7 +9008,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x14RotateRingKeyRequest\x12<\n" +
 	"\bmutation\x18\x01 \x01(\v2 .groundswell.control.v1.MutationR\bmutation\"-\n" +
 	"\x15RotateRingKeyResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\xba\x05\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xe3\x05\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
@@ -9016,7 +9035,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x10without_ring_key\x18\x14 \x03(\tR\x0ewithoutRingKey\x12\x14\n" +
 	"\x05rules\x18\x1e \x01(\x05R\x05rules\x12!\n" +
 	"\faccess_index\x18F \x01(\x04R\vaccessIndex\x12'\n" +
-	"\x0feverybody_admin\x18G \x01(\bR\x0eeverybodyAdmin\"\xd0\x02\n" +
+	"\x0feverybody_admin\x18G \x01(\bR\x0eeverybodyAdmin\x12'\n" +
+	"\x0fhistory_trouble\x18J \x01(\tR\x0ehistoryTrouble\"\xd0\x02\n" +
 	"\vCoordinator\x12\x14\n" +
 	"\x05rules\x18\x1e \x01(\x05R\x05rules\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +

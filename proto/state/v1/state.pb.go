@@ -291,6 +291,8 @@ type Event struct {
 	//	*Event_RevisionsPruned
 	//	*Event_HostDrainSet
 	//	*Event_HostDrained
+	//	*Event_HistoryMoved
+	//	*Event_HistoryFolded
 	//	*Event_TokenCreated
 	//	*Event_TokenUsed
 	//	*Event_CoordinatorJoined
@@ -747,6 +749,24 @@ func (x *Event) GetHostDrained() *HostDrained {
 	return nil
 }
 
+func (x *Event) GetHistoryMoved() *HistoryMoved {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_HistoryMoved); ok {
+			return x.HistoryMoved
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetHistoryFolded() *HistoryFolded {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_HistoryFolded); ok {
+			return x.HistoryFolded
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTokenCreated() *TokenCreated {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_TokenCreated); ok {
@@ -1159,11 +1179,19 @@ type Event_RevisionsPruned struct {
 }
 
 type Event_HostDrainSet struct {
-	HostDrainSet *HostDrainSet `protobuf:"bytes,110,opt,name=host_drain_set,json=hostDrainSet,proto3,oneof"`
+	HostDrainSet *HostDrainSet `protobuf:"bytes,112,opt,name=host_drain_set,json=hostDrainSet,proto3,oneof"`
 }
 
 type Event_HostDrained struct {
-	HostDrained *HostDrained `protobuf:"bytes,111,opt,name=host_drained,json=hostDrained,proto3,oneof"`
+	HostDrained *HostDrained `protobuf:"bytes,113,opt,name=host_drained,json=hostDrained,proto3,oneof"`
+}
+
+type Event_HistoryMoved struct {
+	HistoryMoved *HistoryMoved `protobuf:"bytes,110,opt,name=history_moved,json=historyMoved,proto3,oneof"`
+}
+
+type Event_HistoryFolded struct {
+	HistoryFolded *HistoryFolded `protobuf:"bytes,111,opt,name=history_folded,json=historyFolded,proto3,oneof"`
 }
 
 type Event_TokenCreated struct {
@@ -1360,6 +1388,10 @@ func (*Event_RevisionsPruned) isEvent_Fact() {}
 func (*Event_HostDrainSet) isEvent_Fact() {}
 
 func (*Event_HostDrained) isEvent_Fact() {}
+
+func (*Event_HistoryMoved) isEvent_Fact() {}
+
+func (*Event_HistoryFolded) isEvent_Fact() {}
 
 func (*Event_TokenCreated) isEvent_Fact() {}
 
@@ -6232,6 +6264,194 @@ func (*FreezesEnded) Descriptor() ([]byte, []int) {
 	return file_state_v1_state_proto_rawDescGZIP(), []int{63}
 }
 
+type Pack struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Items         int64                  `protobuf:"varint,3,opt,name=items,proto3" json:"items,omitempty"`
+	From          string                 `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pack) Reset() {
+	*x = Pack{}
+	mi := &file_state_v1_state_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pack) ProtoMessage() {}
+
+func (x *Pack) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pack.ProtoReflect.Descriptor instead.
+func (*Pack) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *Pack) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Pack) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Pack) GetItems() int64 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *Pack) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Pack) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type HistoryMoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pack          *Pack                  `protobuf:"bytes,1,opt,name=pack,proto3" json:"pack,omitempty"`
+	Deployments   []string               `protobuf:"bytes,2,rep,name=deployments,proto3" json:"deployments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryMoved) Reset() {
+	*x = HistoryMoved{}
+	mi := &file_state_v1_state_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryMoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryMoved) ProtoMessage() {}
+
+func (x *HistoryMoved) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryMoved.ProtoReflect.Descriptor instead.
+func (*HistoryMoved) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *HistoryMoved) GetPack() *Pack {
+	if x != nil {
+		return x.Pack
+	}
+	return nil
+}
+
+func (x *HistoryMoved) GetDeployments() []string {
+	if x != nil {
+		return x.Deployments
+	}
+	return nil
+}
+
+type HistoryFolded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         string                 `protobuf:"bytes,1,opt,name=first,proto3" json:"first,omitempty"`
+	Packs         int64                  `protobuf:"varint,2,opt,name=packs,proto3" json:"packs,omitempty"`
+	Older         *Pack                  `protobuf:"bytes,3,opt,name=older,proto3" json:"older,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryFolded) Reset() {
+	*x = HistoryFolded{}
+	mi := &file_state_v1_state_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryFolded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryFolded) ProtoMessage() {}
+
+func (x *HistoryFolded) ProtoReflect() protoreflect.Message {
+	mi := &file_state_v1_state_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryFolded.ProtoReflect.Descriptor instead.
+func (*HistoryFolded) Descriptor() ([]byte, []int) {
+	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *HistoryFolded) GetFirst() string {
+	if x != nil {
+		return x.First
+	}
+	return ""
+}
+
+func (x *HistoryFolded) GetPacks() int64 {
+	if x != nil {
+		return x.Packs
+	}
+	return 0
+}
+
+func (x *HistoryFolded) GetOlder() *Pack {
+	if x != nil {
+		return x.Older
+	}
+	return nil
+}
+
 type RevisionsPruned struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -6243,7 +6463,7 @@ type RevisionsPruned struct {
 
 func (x *RevisionsPruned) Reset() {
 	*x = RevisionsPruned{}
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6255,7 +6475,7 @@ func (x *RevisionsPruned) String() string {
 func (*RevisionsPruned) ProtoMessage() {}
 
 func (x *RevisionsPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[64]
+	mi := &file_state_v1_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6268,7 +6488,7 @@ func (x *RevisionsPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionsPruned.ProtoReflect.Descriptor instead.
 func (*RevisionsPruned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{64}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RevisionsPruned) GetRequest() *Request {
@@ -6304,7 +6524,7 @@ type FreezeLifted struct {
 
 func (x *FreezeLifted) Reset() {
 	*x = FreezeLifted{}
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6316,7 +6536,7 @@ func (x *FreezeLifted) String() string {
 func (*FreezeLifted) ProtoMessage() {}
 
 func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[65]
+	mi := &file_state_v1_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6329,7 +6549,7 @@ func (x *FreezeLifted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeLifted.ProtoReflect.Descriptor instead.
 func (*FreezeLifted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{65}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *FreezeLifted) GetRequest() *Request {
@@ -6371,7 +6591,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6383,7 +6603,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[66]
+	mi := &file_state_v1_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6396,7 +6616,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{66}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Hold) GetKind() string {
@@ -6431,7 +6651,7 @@ type HoldsChanged struct {
 
 func (x *HoldsChanged) Reset() {
 	*x = HoldsChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6443,7 +6663,7 @@ func (x *HoldsChanged) String() string {
 func (*HoldsChanged) ProtoMessage() {}
 
 func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[67]
+	mi := &file_state_v1_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6456,7 +6676,7 @@ func (x *HoldsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsChanged.ProtoReflect.Descriptor instead.
 func (*HoldsChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{67}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *HoldsChanged) GetDeployment() string {
@@ -6493,7 +6713,7 @@ type TargetMoved struct {
 
 func (x *TargetMoved) Reset() {
 	*x = TargetMoved{}
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6505,7 +6725,7 @@ func (x *TargetMoved) String() string {
 func (*TargetMoved) ProtoMessage() {}
 
 func (x *TargetMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[68]
+	mi := &file_state_v1_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6518,7 +6738,7 @@ func (x *TargetMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetMoved.ProtoReflect.Descriptor instead.
 func (*TargetMoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{68}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *TargetMoved) GetApp() string {
@@ -6566,7 +6786,7 @@ type TakenOver struct {
 
 func (x *TakenOver) Reset() {
 	*x = TakenOver{}
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6578,7 +6798,7 @@ func (x *TakenOver) String() string {
 func (*TakenOver) ProtoMessage() {}
 
 func (x *TakenOver) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[69]
+	mi := &file_state_v1_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6591,7 +6811,7 @@ func (x *TakenOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakenOver.ProtoReflect.Descriptor instead.
 func (*TakenOver) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{69}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *TakenOver) GetDeployment() string {
@@ -6618,7 +6838,7 @@ type WaveReverted struct {
 
 func (x *WaveReverted) Reset() {
 	*x = WaveReverted{}
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6630,7 +6850,7 @@ func (x *WaveReverted) String() string {
 func (*WaveReverted) ProtoMessage() {}
 
 func (x *WaveReverted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[70]
+	mi := &file_state_v1_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6643,7 +6863,7 @@ func (x *WaveReverted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaveReverted.ProtoReflect.Descriptor instead.
 func (*WaveReverted) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{70}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *WaveReverted) GetDeployment() string {
@@ -6679,7 +6899,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6691,7 +6911,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[71]
+	mi := &file_state_v1_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6704,7 +6924,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{71}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Observation) GetKey() string {
@@ -6797,7 +7017,7 @@ type GateObserved struct {
 
 func (x *GateObserved) Reset() {
 	*x = GateObserved{}
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6809,7 +7029,7 @@ func (x *GateObserved) String() string {
 func (*GateObserved) ProtoMessage() {}
 
 func (x *GateObserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[72]
+	mi := &file_state_v1_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6822,7 +7042,7 @@ func (x *GateObserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateObserved.ProtoReflect.Descriptor instead.
 func (*GateObserved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{72}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GateObserved) GetDeployment() string {
@@ -6871,7 +7091,7 @@ type HostsQuarantined struct {
 
 func (x *HostsQuarantined) Reset() {
 	*x = HostsQuarantined{}
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6883,7 +7103,7 @@ func (x *HostsQuarantined) String() string {
 func (*HostsQuarantined) ProtoMessage() {}
 
 func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[73]
+	mi := &file_state_v1_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6896,7 +7116,7 @@ func (x *HostsQuarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsQuarantined.ProtoReflect.Descriptor instead.
 func (*HostsQuarantined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{73}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *HostsQuarantined) GetRequest() *Request {
@@ -6931,7 +7151,7 @@ type HostDrainSet struct {
 
 func (x *HostDrainSet) Reset() {
 	*x = HostDrainSet{}
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6943,7 +7163,7 @@ func (x *HostDrainSet) String() string {
 func (*HostDrainSet) ProtoMessage() {}
 
 func (x *HostDrainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[74]
+	mi := &file_state_v1_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6956,7 +7176,7 @@ func (x *HostDrainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDrainSet.ProtoReflect.Descriptor instead.
 func (*HostDrainSet) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{74}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *HostDrainSet) GetRequest() *Request {
@@ -6989,7 +7209,7 @@ type HostDrained struct {
 
 func (x *HostDrained) Reset() {
 	*x = HostDrained{}
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7001,7 +7221,7 @@ func (x *HostDrained) String() string {
 func (*HostDrained) ProtoMessage() {}
 
 func (x *HostDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[75]
+	mi := &file_state_v1_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7014,7 +7234,7 @@ func (x *HostDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostDrained.ProtoReflect.Descriptor instead.
 func (*HostDrained) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{75}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *HostDrained) GetHost() string {
@@ -7035,7 +7255,7 @@ type HostsReleased struct {
 
 func (x *HostsReleased) Reset() {
 	*x = HostsReleased{}
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7047,7 +7267,7 @@ func (x *HostsReleased) String() string {
 func (*HostsReleased) ProtoMessage() {}
 
 func (x *HostsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[76]
+	mi := &file_state_v1_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7060,7 +7280,7 @@ func (x *HostsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsReleased.ProtoReflect.Descriptor instead.
 func (*HostsReleased) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{76}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *HostsReleased) GetRequest() *Request {
@@ -7094,7 +7314,7 @@ type RevisionSuspected struct {
 
 func (x *RevisionSuspected) Reset() {
 	*x = RevisionSuspected{}
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7106,7 +7326,7 @@ func (x *RevisionSuspected) String() string {
 func (*RevisionSuspected) ProtoMessage() {}
 
 func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[77]
+	mi := &file_state_v1_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7119,7 +7339,7 @@ func (x *RevisionSuspected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionSuspected.ProtoReflect.Descriptor instead.
 func (*RevisionSuspected) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{77}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RevisionSuspected) GetDeployment() string {
@@ -7153,7 +7373,7 @@ type TokenCreated struct {
 
 func (x *TokenCreated) Reset() {
 	*x = TokenCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7165,7 +7385,7 @@ func (x *TokenCreated) String() string {
 func (*TokenCreated) ProtoMessage() {}
 
 func (x *TokenCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[78]
+	mi := &file_state_v1_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7178,7 +7398,7 @@ func (x *TokenCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenCreated.ProtoReflect.Descriptor instead.
 func (*TokenCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{78}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *TokenCreated) GetRequest() *Request {
@@ -7260,7 +7480,7 @@ type TokenUsed struct {
 
 func (x *TokenUsed) Reset() {
 	*x = TokenUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7272,7 +7492,7 @@ func (x *TokenUsed) String() string {
 func (*TokenUsed) ProtoMessage() {}
 
 func (x *TokenUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[79]
+	mi := &file_state_v1_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7285,7 +7505,7 @@ func (x *TokenUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsed.ProtoReflect.Descriptor instead.
 func (*TokenUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{79}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *TokenUsed) GetId() string {
@@ -7361,7 +7581,7 @@ type OriginEnrolled struct {
 
 func (x *OriginEnrolled) Reset() {
 	*x = OriginEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7373,7 +7593,7 @@ func (x *OriginEnrolled) String() string {
 func (*OriginEnrolled) ProtoMessage() {}
 
 func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[80]
+	mi := &file_state_v1_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7386,7 +7606,7 @@ func (x *OriginEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginEnrolled.ProtoReflect.Descriptor instead.
 func (*OriginEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{80}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *OriginEnrolled) GetOrigin() string {
@@ -7451,7 +7671,7 @@ type InstanceBegan struct {
 
 func (x *InstanceBegan) Reset() {
 	*x = InstanceBegan{}
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7463,7 +7683,7 @@ func (x *InstanceBegan) String() string {
 func (*InstanceBegan) ProtoMessage() {}
 
 func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[81]
+	mi := &file_state_v1_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7476,7 +7696,7 @@ func (x *InstanceBegan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceBegan.ProtoReflect.Descriptor instead.
 func (*InstanceBegan) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{81}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *InstanceBegan) GetHost() string {
@@ -7518,7 +7738,7 @@ type InstanceCleared struct {
 
 func (x *InstanceCleared) Reset() {
 	*x = InstanceCleared{}
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7530,7 +7750,7 @@ func (x *InstanceCleared) String() string {
 func (*InstanceCleared) ProtoMessage() {}
 
 func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[82]
+	mi := &file_state_v1_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7543,7 +7763,7 @@ func (x *InstanceCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceCleared.ProtoReflect.Descriptor instead.
 func (*InstanceCleared) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{82}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *InstanceCleared) GetHost() string {
@@ -7572,7 +7792,7 @@ type HostCloned struct {
 
 func (x *HostCloned) Reset() {
 	*x = HostCloned{}
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7584,7 +7804,7 @@ func (x *HostCloned) String() string {
 func (*HostCloned) ProtoMessage() {}
 
 func (x *HostCloned) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[83]
+	mi := &file_state_v1_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7597,7 +7817,7 @@ func (x *HostCloned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostCloned.ProtoReflect.Descriptor instead.
 func (*HostCloned) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{83}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *HostCloned) GetHost() string {
@@ -7631,7 +7851,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7643,7 +7863,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[84]
+	mi := &file_state_v1_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7656,7 +7876,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{84}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *Machine) GetInstance() string {
@@ -7685,7 +7905,7 @@ type HostSplit struct {
 
 func (x *HostSplit) Reset() {
 	*x = HostSplit{}
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7697,7 +7917,7 @@ func (x *HostSplit) String() string {
 func (*HostSplit) ProtoMessage() {}
 
 func (x *HostSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[85]
+	mi := &file_state_v1_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7710,7 +7930,7 @@ func (x *HostSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostSplit.ProtoReflect.Descriptor instead.
 func (*HostSplit) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{85}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *HostSplit) GetRequest() *Request {
@@ -7749,7 +7969,7 @@ type SplitEnrolled struct {
 
 func (x *SplitEnrolled) Reset() {
 	*x = SplitEnrolled{}
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7761,7 +7981,7 @@ func (x *SplitEnrolled) String() string {
 func (*SplitEnrolled) ProtoMessage() {}
 
 func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[86]
+	mi := &file_state_v1_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7774,7 +7994,7 @@ func (x *SplitEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitEnrolled.ProtoReflect.Descriptor instead.
 func (*SplitEnrolled) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{86}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *SplitEnrolled) GetHost() string {
@@ -7832,7 +8052,7 @@ type AttributesApproved struct {
 
 func (x *AttributesApproved) Reset() {
 	*x = AttributesApproved{}
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7844,7 +8064,7 @@ func (x *AttributesApproved) String() string {
 func (*AttributesApproved) ProtoMessage() {}
 
 func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[87]
+	mi := &file_state_v1_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7857,7 +8077,7 @@ func (x *AttributesApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributesApproved.ProtoReflect.Descriptor instead.
 func (*AttributesApproved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{87}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *AttributesApproved) GetRequest() *Request {
@@ -7898,7 +8118,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7910,7 +8130,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[88]
+	mi := &file_state_v1_state_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7923,7 +8143,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{88}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *TokenRevoked) GetRequest() *Request {
@@ -7951,7 +8171,7 @@ type PersonConfirmed struct {
 
 func (x *PersonConfirmed) Reset() {
 	*x = PersonConfirmed{}
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7963,7 +8183,7 @@ func (x *PersonConfirmed) String() string {
 func (*PersonConfirmed) ProtoMessage() {}
 
 func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[89]
+	mi := &file_state_v1_state_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7976,7 +8196,7 @@ func (x *PersonConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PersonConfirmed.ProtoReflect.Descriptor instead.
 func (*PersonConfirmed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{89}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *PersonConfirmed) GetRequest() *Request {
@@ -8006,7 +8226,7 @@ type BreakGlassUsed struct {
 
 func (x *BreakGlassUsed) Reset() {
 	*x = BreakGlassUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8018,7 +8238,7 @@ func (x *BreakGlassUsed) String() string {
 func (*BreakGlassUsed) ProtoMessage() {}
 
 func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[90]
+	mi := &file_state_v1_state_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8031,7 +8251,7 @@ func (x *BreakGlassUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakGlassUsed.ProtoReflect.Descriptor instead.
 func (*BreakGlassUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{90}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *BreakGlassUsed) GetName() string {
@@ -8065,7 +8285,7 @@ type IdentityRevoked struct {
 
 func (x *IdentityRevoked) Reset() {
 	*x = IdentityRevoked{}
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8077,7 +8297,7 @@ func (x *IdentityRevoked) String() string {
 func (*IdentityRevoked) ProtoMessage() {}
 
 func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[91]
+	mi := &file_state_v1_state_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8090,7 +8310,7 @@ func (x *IdentityRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRevoked.ProtoReflect.Descriptor instead.
 func (*IdentityRevoked) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{91}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *IdentityRevoked) GetRequest() *Request {
@@ -8117,7 +8337,7 @@ type CoordinatorRemoved struct {
 
 func (x *CoordinatorRemoved) Reset() {
 	*x = CoordinatorRemoved{}
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8129,7 +8349,7 @@ func (x *CoordinatorRemoved) String() string {
 func (*CoordinatorRemoved) ProtoMessage() {}
 
 func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[92]
+	mi := &file_state_v1_state_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8142,7 +8362,7 @@ func (x *CoordinatorRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorRemoved.ProtoReflect.Descriptor instead.
 func (*CoordinatorRemoved) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{92}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *CoordinatorRemoved) GetRequest() *Request {
@@ -8173,7 +8393,7 @@ type EpochBegun struct {
 
 func (x *EpochBegun) Reset() {
 	*x = EpochBegun{}
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8185,7 +8405,7 @@ func (x *EpochBegun) String() string {
 func (*EpochBegun) ProtoMessage() {}
 
 func (x *EpochBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[93]
+	mi := &file_state_v1_state_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8198,7 +8418,7 @@ func (x *EpochBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochBegun.ProtoReflect.Descriptor instead.
 func (*EpochBegun) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{93}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *EpochBegun) GetEpoch() uint64 {
@@ -8240,7 +8460,7 @@ type EpochActivated struct {
 
 func (x *EpochActivated) Reset() {
 	*x = EpochActivated{}
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8252,7 +8472,7 @@ func (x *EpochActivated) String() string {
 func (*EpochActivated) ProtoMessage() {}
 
 func (x *EpochActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[94]
+	mi := &file_state_v1_state_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8265,7 +8485,7 @@ func (x *EpochActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochActivated.ProtoReflect.Descriptor instead.
 func (*EpochActivated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{94}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *EpochActivated) GetRequest() *Request {
@@ -8294,7 +8514,7 @@ type CAAdded struct {
 
 func (x *CAAdded) Reset() {
 	*x = CAAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8306,7 +8526,7 @@ func (x *CAAdded) String() string {
 func (*CAAdded) ProtoMessage() {}
 
 func (x *CAAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[95]
+	mi := &file_state_v1_state_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8319,7 +8539,7 @@ func (x *CAAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAAdded.ProtoReflect.Descriptor instead.
 func (*CAAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{95}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *CAAdded) GetRequest() *Request {
@@ -8353,7 +8573,7 @@ type CAIssues struct {
 
 func (x *CAIssues) Reset() {
 	*x = CAIssues{}
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8365,7 +8585,7 @@ func (x *CAIssues) String() string {
 func (*CAIssues) ProtoMessage() {}
 
 func (x *CAIssues) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[96]
+	mi := &file_state_v1_state_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8378,7 +8598,7 @@ func (x *CAIssues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CAIssues.ProtoReflect.Descriptor instead.
 func (*CAIssues) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{96}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CAIssues) GetId() string {
@@ -8406,7 +8626,7 @@ type CARetired struct {
 
 func (x *CARetired) Reset() {
 	*x = CARetired{}
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8418,7 +8638,7 @@ func (x *CARetired) String() string {
 func (*CARetired) ProtoMessage() {}
 
 func (x *CARetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[97]
+	mi := &file_state_v1_state_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8431,7 +8651,7 @@ func (x *CARetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CARetired.ProtoReflect.Descriptor instead.
 func (*CARetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{97}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CARetired) GetRequest() *Request {
@@ -8466,7 +8686,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8478,7 +8698,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[98]
+	mi := &file_state_v1_state_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8491,7 +8711,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{98}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Identity) GetIdentity() string {
@@ -8518,7 +8738,7 @@ type RulesRaised struct {
 
 func (x *RulesRaised) Reset() {
 	*x = RulesRaised{}
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8530,7 +8750,7 @@ func (x *RulesRaised) String() string {
 func (*RulesRaised) ProtoMessage() {}
 
 func (x *RulesRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[99]
+	mi := &file_state_v1_state_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8543,7 +8763,7 @@ func (x *RulesRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRaised.ProtoReflect.Descriptor instead.
 func (*RulesRaised) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{99}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *RulesRaised) GetLevel() int64 {
@@ -8569,7 +8789,7 @@ type CoordinatorJoined struct {
 
 func (x *CoordinatorJoined) Reset() {
 	*x = CoordinatorJoined{}
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8581,7 +8801,7 @@ func (x *CoordinatorJoined) String() string {
 func (*CoordinatorJoined) ProtoMessage() {}
 
 func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[100]
+	mi := &file_state_v1_state_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8594,7 +8814,7 @@ func (x *CoordinatorJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorJoined.ProtoReflect.Descriptor instead.
 func (*CoordinatorJoined) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{100}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *CoordinatorJoined) GetName() string {
@@ -8664,7 +8884,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_state_v1_state_proto_msgTypes[101]
+	mi := &file_state_v1_state_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8676,7 +8896,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[101]
+	mi := &file_state_v1_state_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8689,7 +8909,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{101}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ClusterCreated) GetId() string {
@@ -8724,7 +8944,7 @@ type RingKeyAdded struct {
 
 func (x *RingKeyAdded) Reset() {
 	*x = RingKeyAdded{}
-	mi := &file_state_v1_state_proto_msgTypes[102]
+	mi := &file_state_v1_state_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8736,7 +8956,7 @@ func (x *RingKeyAdded) String() string {
 func (*RingKeyAdded) ProtoMessage() {}
 
 func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[102]
+	mi := &file_state_v1_state_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8749,7 +8969,7 @@ func (x *RingKeyAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyAdded.ProtoReflect.Descriptor instead.
 func (*RingKeyAdded) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{102}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *RingKeyAdded) GetRequest() *Request {
@@ -8776,7 +8996,7 @@ type RingKeyUsed struct {
 
 func (x *RingKeyUsed) Reset() {
 	*x = RingKeyUsed{}
-	mi := &file_state_v1_state_proto_msgTypes[103]
+	mi := &file_state_v1_state_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8788,7 +9008,7 @@ func (x *RingKeyUsed) String() string {
 func (*RingKeyUsed) ProtoMessage() {}
 
 func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[103]
+	mi := &file_state_v1_state_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8801,7 +9021,7 @@ func (x *RingKeyUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyUsed.ProtoReflect.Descriptor instead.
 func (*RingKeyUsed) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{103}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *RingKeyUsed) GetId() string {
@@ -8821,7 +9041,7 @@ type RingKeyRetired struct {
 
 func (x *RingKeyRetired) Reset() {
 	*x = RingKeyRetired{}
-	mi := &file_state_v1_state_proto_msgTypes[104]
+	mi := &file_state_v1_state_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8833,7 +9053,7 @@ func (x *RingKeyRetired) String() string {
 func (*RingKeyRetired) ProtoMessage() {}
 
 func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[104]
+	mi := &file_state_v1_state_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8846,7 +9066,7 @@ func (x *RingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingKeyRetired.ProtoReflect.Descriptor instead.
 func (*RingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{104}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *RingKeyRetired) GetId() string {
@@ -8870,7 +9090,7 @@ type AccessChanged struct {
 
 func (x *AccessChanged) Reset() {
 	*x = AccessChanged{}
-	mi := &file_state_v1_state_proto_msgTypes[105]
+	mi := &file_state_v1_state_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8882,7 +9102,7 @@ func (x *AccessChanged) String() string {
 func (*AccessChanged) ProtoMessage() {}
 
 func (x *AccessChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[105]
+	mi := &file_state_v1_state_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8895,7 +9115,7 @@ func (x *AccessChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessChanged.ProtoReflect.Descriptor instead.
 func (*AccessChanged) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{105}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *AccessChanged) GetRequest() *Request {
@@ -8943,7 +9163,7 @@ type RequestsRefused struct {
 
 func (x *RequestsRefused) Reset() {
 	*x = RequestsRefused{}
-	mi := &file_state_v1_state_proto_msgTypes[106]
+	mi := &file_state_v1_state_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8955,7 +9175,7 @@ func (x *RequestsRefused) String() string {
 func (*RequestsRefused) ProtoMessage() {}
 
 func (x *RequestsRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[106]
+	mi := &file_state_v1_state_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8968,7 +9188,7 @@ func (x *RequestsRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestsRefused.ProtoReflect.Descriptor instead.
 func (*RequestsRefused) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{106}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *RequestsRefused) GetItems() []*Asked {
@@ -8989,7 +9209,7 @@ type AuditExported struct {
 
 func (x *AuditExported) Reset() {
 	*x = AuditExported{}
-	mi := &file_state_v1_state_proto_msgTypes[107]
+	mi := &file_state_v1_state_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9001,7 +9221,7 @@ func (x *AuditExported) String() string {
 func (*AuditExported) ProtoMessage() {}
 
 func (x *AuditExported) ProtoReflect() protoreflect.Message {
-	mi := &file_state_v1_state_proto_msgTypes[107]
+	mi := &file_state_v1_state_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9014,7 +9234,7 @@ func (x *AuditExported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditExported.ProtoReflect.Descriptor instead.
 func (*AuditExported) Descriptor() ([]byte, []int) {
-	return file_state_v1_state_proto_rawDescGZIP(), []int{107}
+	return file_state_v1_state_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *AuditExported) GetCoordinator() string {
@@ -9057,7 +9277,7 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05times\x18\n" +
 	" \x01(\x03R\x05times\x12\x19\n" +
 	"\bsince_ms\x18\v \x01(\x03R\asinceMs\x12\x12\n" +
-	"\x04said\x18\f \x01(\tR\x04said\"\xb2*\n" +
+	"\x04said\x18\f \x01(\tR\x04said\"\xcb+\n" +
 	"\x05Event\x12I\n" +
 	"\rgroup_defined\x18\x01 \x01(\v2\".groundswell.state.v1.GroupDefinedH\x00R\fgroupDefined\x12I\n" +
 	"\rhost_enrolled\x18\x02 \x01(\v2\".groundswell.state.v1.HostEnrolledH\x00R\fhostEnrolled\x12=\n" +
@@ -9107,8 +9327,10 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\vtraffic_set\x18d \x01(\v2 .groundswell.state.v1.TrafficSetH\x00R\n" +
 	"trafficSet\x12R\n" +
 	"\x10revisions_pruned\x18e \x01(\v2%.groundswell.state.v1.RevisionsPrunedH\x00R\x0frevisionsPruned\x12J\n" +
-	"\x0ehost_drain_set\x18n \x01(\v2\".groundswell.state.v1.HostDrainSetH\x00R\fhostDrainSet\x12F\n" +
-	"\fhost_drained\x18o \x01(\v2!.groundswell.state.v1.HostDrainedH\x00R\vhostDrained\x12I\n" +
+	"\x0ehost_drain_set\x18p \x01(\v2\".groundswell.state.v1.HostDrainSetH\x00R\fhostDrainSet\x12F\n" +
+	"\fhost_drained\x18q \x01(\v2!.groundswell.state.v1.HostDrainedH\x00R\vhostDrained\x12I\n" +
+	"\rhistory_moved\x18n \x01(\v2\".groundswell.state.v1.HistoryMovedH\x00R\fhistoryMoved\x12L\n" +
+	"\x0ehistory_folded\x18o \x01(\v2#.groundswell.state.v1.HistoryFoldedH\x00R\rhistoryFolded\x12I\n" +
 	"\rtoken_created\x18( \x01(\v2\".groundswell.state.v1.TokenCreatedH\x00R\ftokenCreated\x12@\n" +
 	"\n" +
 	"token_used\x18) \x01(\v2\x1f.groundswell.state.v1.TokenUsedH\x00R\ttokenUsed\x12X\n" +
@@ -9596,7 +9818,20 @@ const file_state_v1_state_proto_rawDesc = "" +
 	"\x05group\x18\x03 \x01(\tR\x05group\x12\x10\n" +
 	"\x03for\x18\x04 \x01(\x03R\x03for\x12\x10\n" +
 	"\x03own\x18F \x01(\bR\x03own\"\x0e\n" +
-	"\fFreezesEnded\"v\n" +
+	"\fFreezesEnded\"n\n" +
+	"\x04Pack\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\tR\x06object\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x14\n" +
+	"\x05items\x18\x03 \x01(\x03R\x05items\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\tR\x02to\"`\n" +
+	"\fHistoryMoved\x12.\n" +
+	"\x04pack\x18\x01 \x01(\v2\x1a.groundswell.state.v1.PackR\x04pack\x12 \n" +
+	"\vdeployments\x18\x02 \x03(\tR\vdeployments\"m\n" +
+	"\rHistoryFolded\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\tR\x05first\x12\x14\n" +
+	"\x05packs\x18\x02 \x01(\x03R\x05packs\x120\n" +
+	"\x05older\x18\x03 \x01(\v2\x1a.groundswell.state.v1.PackR\x05older\"v\n" +
 	"\x0fRevisionsPruned\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.groundswell.state.v1.RequestR\arequest\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x18\n" +
@@ -9820,7 +10055,7 @@ func file_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_state_v1_state_proto_rawDescData
 }
 
-var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 110)
+var file_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 113)
 var file_state_v1_state_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: groundswell.state.v1.Entry
 	(*Asked)(nil),              // 1: groundswell.state.v1.Asked
@@ -9886,52 +10121,55 @@ var file_state_v1_state_proto_goTypes = []any{
 	(*GroupDeleted)(nil),       // 61: groundswell.state.v1.GroupDeleted
 	(*FreezeSet)(nil),          // 62: groundswell.state.v1.FreezeSet
 	(*FreezesEnded)(nil),       // 63: groundswell.state.v1.FreezesEnded
-	(*RevisionsPruned)(nil),    // 64: groundswell.state.v1.RevisionsPruned
-	(*FreezeLifted)(nil),       // 65: groundswell.state.v1.FreezeLifted
-	(*Hold)(nil),               // 66: groundswell.state.v1.Hold
-	(*HoldsChanged)(nil),       // 67: groundswell.state.v1.HoldsChanged
-	(*TargetMoved)(nil),        // 68: groundswell.state.v1.TargetMoved
-	(*TakenOver)(nil),          // 69: groundswell.state.v1.TakenOver
-	(*WaveReverted)(nil),       // 70: groundswell.state.v1.WaveReverted
-	(*Observation)(nil),        // 71: groundswell.state.v1.Observation
-	(*GateObserved)(nil),       // 72: groundswell.state.v1.GateObserved
-	(*HostsQuarantined)(nil),   // 73: groundswell.state.v1.HostsQuarantined
-	(*HostDrainSet)(nil),       // 74: groundswell.state.v1.HostDrainSet
-	(*HostDrained)(nil),        // 75: groundswell.state.v1.HostDrained
-	(*HostsReleased)(nil),      // 76: groundswell.state.v1.HostsReleased
-	(*RevisionSuspected)(nil),  // 77: groundswell.state.v1.RevisionSuspected
-	(*TokenCreated)(nil),       // 78: groundswell.state.v1.TokenCreated
-	(*TokenUsed)(nil),          // 79: groundswell.state.v1.TokenUsed
-	(*OriginEnrolled)(nil),     // 80: groundswell.state.v1.OriginEnrolled
-	(*InstanceBegan)(nil),      // 81: groundswell.state.v1.InstanceBegan
-	(*InstanceCleared)(nil),    // 82: groundswell.state.v1.InstanceCleared
-	(*HostCloned)(nil),         // 83: groundswell.state.v1.HostCloned
-	(*Machine)(nil),            // 84: groundswell.state.v1.Machine
-	(*HostSplit)(nil),          // 85: groundswell.state.v1.HostSplit
-	(*SplitEnrolled)(nil),      // 86: groundswell.state.v1.SplitEnrolled
-	(*AttributesApproved)(nil), // 87: groundswell.state.v1.AttributesApproved
-	(*TokenRevoked)(nil),       // 88: groundswell.state.v1.TokenRevoked
-	(*PersonConfirmed)(nil),    // 89: groundswell.state.v1.PersonConfirmed
-	(*BreakGlassUsed)(nil),     // 90: groundswell.state.v1.BreakGlassUsed
-	(*IdentityRevoked)(nil),    // 91: groundswell.state.v1.IdentityRevoked
-	(*CoordinatorRemoved)(nil), // 92: groundswell.state.v1.CoordinatorRemoved
-	(*EpochBegun)(nil),         // 93: groundswell.state.v1.EpochBegun
-	(*EpochActivated)(nil),     // 94: groundswell.state.v1.EpochActivated
-	(*CAAdded)(nil),            // 95: groundswell.state.v1.CAAdded
-	(*CAIssues)(nil),           // 96: groundswell.state.v1.CAIssues
-	(*CARetired)(nil),          // 97: groundswell.state.v1.CARetired
-	(*Identity)(nil),           // 98: groundswell.state.v1.Identity
-	(*RulesRaised)(nil),        // 99: groundswell.state.v1.RulesRaised
-	(*CoordinatorJoined)(nil),  // 100: groundswell.state.v1.CoordinatorJoined
-	(*ClusterCreated)(nil),     // 101: groundswell.state.v1.ClusterCreated
-	(*RingKeyAdded)(nil),       // 102: groundswell.state.v1.RingKeyAdded
-	(*RingKeyUsed)(nil),        // 103: groundswell.state.v1.RingKeyUsed
-	(*RingKeyRetired)(nil),     // 104: groundswell.state.v1.RingKeyRetired
-	(*AccessChanged)(nil),      // 105: groundswell.state.v1.AccessChanged
-	(*RequestsRefused)(nil),    // 106: groundswell.state.v1.RequestsRefused
-	(*AuditExported)(nil),      // 107: groundswell.state.v1.AuditExported
-	nil,                        // 108: groundswell.state.v1.HostEnrolled.LabelsEntry
-	nil,                        // 109: groundswell.state.v1.Attributes.LabelsEntry
+	(*Pack)(nil),               // 64: groundswell.state.v1.Pack
+	(*HistoryMoved)(nil),       // 65: groundswell.state.v1.HistoryMoved
+	(*HistoryFolded)(nil),      // 66: groundswell.state.v1.HistoryFolded
+	(*RevisionsPruned)(nil),    // 67: groundswell.state.v1.RevisionsPruned
+	(*FreezeLifted)(nil),       // 68: groundswell.state.v1.FreezeLifted
+	(*Hold)(nil),               // 69: groundswell.state.v1.Hold
+	(*HoldsChanged)(nil),       // 70: groundswell.state.v1.HoldsChanged
+	(*TargetMoved)(nil),        // 71: groundswell.state.v1.TargetMoved
+	(*TakenOver)(nil),          // 72: groundswell.state.v1.TakenOver
+	(*WaveReverted)(nil),       // 73: groundswell.state.v1.WaveReverted
+	(*Observation)(nil),        // 74: groundswell.state.v1.Observation
+	(*GateObserved)(nil),       // 75: groundswell.state.v1.GateObserved
+	(*HostsQuarantined)(nil),   // 76: groundswell.state.v1.HostsQuarantined
+	(*HostDrainSet)(nil),       // 77: groundswell.state.v1.HostDrainSet
+	(*HostDrained)(nil),        // 78: groundswell.state.v1.HostDrained
+	(*HostsReleased)(nil),      // 79: groundswell.state.v1.HostsReleased
+	(*RevisionSuspected)(nil),  // 80: groundswell.state.v1.RevisionSuspected
+	(*TokenCreated)(nil),       // 81: groundswell.state.v1.TokenCreated
+	(*TokenUsed)(nil),          // 82: groundswell.state.v1.TokenUsed
+	(*OriginEnrolled)(nil),     // 83: groundswell.state.v1.OriginEnrolled
+	(*InstanceBegan)(nil),      // 84: groundswell.state.v1.InstanceBegan
+	(*InstanceCleared)(nil),    // 85: groundswell.state.v1.InstanceCleared
+	(*HostCloned)(nil),         // 86: groundswell.state.v1.HostCloned
+	(*Machine)(nil),            // 87: groundswell.state.v1.Machine
+	(*HostSplit)(nil),          // 88: groundswell.state.v1.HostSplit
+	(*SplitEnrolled)(nil),      // 89: groundswell.state.v1.SplitEnrolled
+	(*AttributesApproved)(nil), // 90: groundswell.state.v1.AttributesApproved
+	(*TokenRevoked)(nil),       // 91: groundswell.state.v1.TokenRevoked
+	(*PersonConfirmed)(nil),    // 92: groundswell.state.v1.PersonConfirmed
+	(*BreakGlassUsed)(nil),     // 93: groundswell.state.v1.BreakGlassUsed
+	(*IdentityRevoked)(nil),    // 94: groundswell.state.v1.IdentityRevoked
+	(*CoordinatorRemoved)(nil), // 95: groundswell.state.v1.CoordinatorRemoved
+	(*EpochBegun)(nil),         // 96: groundswell.state.v1.EpochBegun
+	(*EpochActivated)(nil),     // 97: groundswell.state.v1.EpochActivated
+	(*CAAdded)(nil),            // 98: groundswell.state.v1.CAAdded
+	(*CAIssues)(nil),           // 99: groundswell.state.v1.CAIssues
+	(*CARetired)(nil),          // 100: groundswell.state.v1.CARetired
+	(*Identity)(nil),           // 101: groundswell.state.v1.Identity
+	(*RulesRaised)(nil),        // 102: groundswell.state.v1.RulesRaised
+	(*CoordinatorJoined)(nil),  // 103: groundswell.state.v1.CoordinatorJoined
+	(*ClusterCreated)(nil),     // 104: groundswell.state.v1.ClusterCreated
+	(*RingKeyAdded)(nil),       // 105: groundswell.state.v1.RingKeyAdded
+	(*RingKeyUsed)(nil),        // 106: groundswell.state.v1.RingKeyUsed
+	(*RingKeyRetired)(nil),     // 107: groundswell.state.v1.RingKeyRetired
+	(*AccessChanged)(nil),      // 108: groundswell.state.v1.AccessChanged
+	(*RequestsRefused)(nil),    // 109: groundswell.state.v1.RequestsRefused
+	(*AuditExported)(nil),      // 110: groundswell.state.v1.AuditExported
+	nil,                        // 111: groundswell.state.v1.HostEnrolled.LabelsEntry
+	nil,                        // 112: groundswell.state.v1.Attributes.LabelsEntry
 }
 var file_state_v1_state_proto_depIdxs = []int32{
 	2,   // 0: groundswell.state.v1.Entry.events:type_name -> groundswell.state.v1.Event
@@ -9959,16 +10197,16 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	60,  // 22: groundswell.state.v1.Event.targets_reported:type_name -> groundswell.state.v1.TargetsReported
 	61,  // 23: groundswell.state.v1.Event.group_deleted:type_name -> groundswell.state.v1.GroupDeleted
 	62,  // 24: groundswell.state.v1.Event.freeze_set:type_name -> groundswell.state.v1.FreezeSet
-	65,  // 25: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
-	67,  // 26: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
-	68,  // 27: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
-	69,  // 28: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
-	70,  // 29: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
-	72,  // 30: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
-	73,  // 31: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
-	76,  // 32: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
-	77,  // 33: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
-	99,  // 34: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
+	68,  // 25: groundswell.state.v1.Event.freeze_lifted:type_name -> groundswell.state.v1.FreezeLifted
+	70,  // 26: groundswell.state.v1.Event.holds_changed:type_name -> groundswell.state.v1.HoldsChanged
+	71,  // 27: groundswell.state.v1.Event.target_moved:type_name -> groundswell.state.v1.TargetMoved
+	72,  // 28: groundswell.state.v1.Event.taken_over:type_name -> groundswell.state.v1.TakenOver
+	73,  // 29: groundswell.state.v1.Event.wave_reverted:type_name -> groundswell.state.v1.WaveReverted
+	75,  // 30: groundswell.state.v1.Event.gate_observed:type_name -> groundswell.state.v1.GateObserved
+	76,  // 31: groundswell.state.v1.Event.hosts_quarantined:type_name -> groundswell.state.v1.HostsQuarantined
+	79,  // 32: groundswell.state.v1.Event.hosts_released:type_name -> groundswell.state.v1.HostsReleased
+	80,  // 33: groundswell.state.v1.Event.revision_suspected:type_name -> groundswell.state.v1.RevisionSuspected
+	102, // 34: groundswell.state.v1.Event.rules_raised:type_name -> groundswell.state.v1.RulesRaised
 	42,  // 35: groundswell.state.v1.Event.revert_extended:type_name -> groundswell.state.v1.RevertExtended
 	43,  // 36: groundswell.state.v1.Event.staging_retried:type_name -> groundswell.state.v1.StagingRetried
 	44,  // 37: groundswell.state.v1.Event.tasks_reopened:type_name -> groundswell.state.v1.TasksReopened
@@ -9976,125 +10214,129 @@ var file_state_v1_state_proto_depIdxs = []int32{
 	46,  // 39: groundswell.state.v1.Event.revision_proven:type_name -> groundswell.state.v1.RevisionProven
 	63,  // 40: groundswell.state.v1.Event.freezes_ended:type_name -> groundswell.state.v1.FreezesEnded
 	25,  // 41: groundswell.state.v1.Event.traffic_set:type_name -> groundswell.state.v1.TrafficSet
-	64,  // 42: groundswell.state.v1.Event.revisions_pruned:type_name -> groundswell.state.v1.RevisionsPruned
-	74,  // 43: groundswell.state.v1.Event.host_drain_set:type_name -> groundswell.state.v1.HostDrainSet
-	75,  // 44: groundswell.state.v1.Event.host_drained:type_name -> groundswell.state.v1.HostDrained
-	78,  // 45: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
-	79,  // 46: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
-	100, // 47: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
-	101, // 48: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
-	88,  // 49: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
-	89,  // 50: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
-	90,  // 51: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
-	91,  // 52: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
-	92,  // 53: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
-	93,  // 54: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
-	94,  // 55: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
-	95,  // 56: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
-	96,  // 57: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
-	97,  // 58: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
-	87,  // 59: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
-	81,  // 60: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
-	83,  // 61: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
-	85,  // 62: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
-	86,  // 63: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
-	102, // 64: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
-	103, // 65: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
-	104, // 66: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
-	82,  // 67: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
-	80,  // 68: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
-	105, // 69: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
-	106, // 70: groundswell.state.v1.Event.requests_refused:type_name -> groundswell.state.v1.RequestsRefused
-	107, // 71: groundswell.state.v1.Event.audit_exported:type_name -> groundswell.state.v1.AuditExported
-	15,  // 72: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
-	16,  // 73: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
-	17,  // 74: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
-	4,   // 75: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
-	4,   // 76: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
-	6,   // 77: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
-	9,   // 78: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
-	11,  // 79: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
-	12,  // 80: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
-	13,  // 81: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
-	4,   // 82: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
-	8,   // 83: groundswell.state.v1.Stage.warmup:type_name -> groundswell.state.v1.StageScript
-	8,   // 84: groundswell.state.v1.Stage.taste:type_name -> groundswell.state.v1.StageScript
-	10,  // 85: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
-	10,  // 86: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
-	10,  // 87: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
-	10,  // 88: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
-	10,  // 89: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
-	4,   // 90: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
-	4,   // 91: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
-	4,   // 92: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
-	7,   // 93: groundswell.state.v1.Capacity.quorum_group:type_name -> groundswell.state.v1.QuorumGroup
-	4,   // 94: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
-	4,   // 95: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
-	14,  // 96: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
-	18,  // 97: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
-	19,  // 98: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
-	20,  // 99: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
-	4,   // 100: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
-	14,  // 101: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
-	3,   // 102: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
-	5,   // 103: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
-	23,  // 104: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
-	24,  // 105: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
-	24,  // 106: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
-	108, // 107: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
-	27,  // 108: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	109, // 109: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
-	3,   // 110: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
-	3,   // 111: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
-	3,   // 112: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
-	5,   // 113: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
-	21,  // 114: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
-	33,  // 115: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
-	3,   // 116: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
-	37,  // 117: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
-	38,  // 118: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
-	40,  // 119: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
-	40,  // 120: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
-	47,  // 121: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
-	49,  // 122: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
-	57,  // 123: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
-	59,  // 124: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
-	58,  // 125: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
-	3,   // 126: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
-	3,   // 127: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
-	3,   // 128: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
-	3,   // 129: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
-	66,  // 130: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
-	71,  // 131: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
-	3,   // 132: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
-	3,   // 133: groundswell.state.v1.HostDrainSet.request:type_name -> groundswell.state.v1.Request
-	3,   // 134: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
-	3,   // 135: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
-	27,  // 136: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
-	27,  // 137: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
-	27,  // 138: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
-	27,  // 139: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
-	84,  // 140: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
-	84,  // 141: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
-	3,   // 142: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
-	3,   // 143: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
-	27,  // 144: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
-	3,   // 145: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
-	3,   // 146: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
-	3,   // 147: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
-	3,   // 148: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
-	3,   // 149: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
-	3,   // 150: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
-	3,   // 151: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
-	98,  // 152: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
-	3,   // 153: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
-	3,   // 154: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
-	1,   // 155: groundswell.state.v1.RequestsRefused.items:type_name -> groundswell.state.v1.Asked
-	156, // [156:156] is the sub-list for method output_type
-	156, // [156:156] is the sub-list for method input_type
-	156, // [156:156] is the sub-list for extension type_name
-	156, // [156:156] is the sub-list for extension extendee
-	0,   // [0:156] is the sub-list for field type_name
+	67,  // 42: groundswell.state.v1.Event.revisions_pruned:type_name -> groundswell.state.v1.RevisionsPruned
+	77,  // 43: groundswell.state.v1.Event.host_drain_set:type_name -> groundswell.state.v1.HostDrainSet
+	78,  // 44: groundswell.state.v1.Event.host_drained:type_name -> groundswell.state.v1.HostDrained
+	65,  // 45: groundswell.state.v1.Event.history_moved:type_name -> groundswell.state.v1.HistoryMoved
+	66,  // 46: groundswell.state.v1.Event.history_folded:type_name -> groundswell.state.v1.HistoryFolded
+	81,  // 47: groundswell.state.v1.Event.token_created:type_name -> groundswell.state.v1.TokenCreated
+	82,  // 48: groundswell.state.v1.Event.token_used:type_name -> groundswell.state.v1.TokenUsed
+	103, // 49: groundswell.state.v1.Event.coordinator_joined:type_name -> groundswell.state.v1.CoordinatorJoined
+	104, // 50: groundswell.state.v1.Event.cluster_created:type_name -> groundswell.state.v1.ClusterCreated
+	91,  // 51: groundswell.state.v1.Event.token_revoked:type_name -> groundswell.state.v1.TokenRevoked
+	92,  // 52: groundswell.state.v1.Event.person_confirmed:type_name -> groundswell.state.v1.PersonConfirmed
+	93,  // 53: groundswell.state.v1.Event.break_glass_used:type_name -> groundswell.state.v1.BreakGlassUsed
+	94,  // 54: groundswell.state.v1.Event.identity_revoked:type_name -> groundswell.state.v1.IdentityRevoked
+	95,  // 55: groundswell.state.v1.Event.coordinator_removed:type_name -> groundswell.state.v1.CoordinatorRemoved
+	96,  // 56: groundswell.state.v1.Event.epoch_begun:type_name -> groundswell.state.v1.EpochBegun
+	97,  // 57: groundswell.state.v1.Event.epoch_activated:type_name -> groundswell.state.v1.EpochActivated
+	98,  // 58: groundswell.state.v1.Event.ca_added:type_name -> groundswell.state.v1.CAAdded
+	99,  // 59: groundswell.state.v1.Event.ca_issues:type_name -> groundswell.state.v1.CAIssues
+	100, // 60: groundswell.state.v1.Event.ca_retired:type_name -> groundswell.state.v1.CARetired
+	90,  // 61: groundswell.state.v1.Event.attributes_approved:type_name -> groundswell.state.v1.AttributesApproved
+	84,  // 62: groundswell.state.v1.Event.instance_began:type_name -> groundswell.state.v1.InstanceBegan
+	86,  // 63: groundswell.state.v1.Event.host_cloned:type_name -> groundswell.state.v1.HostCloned
+	88,  // 64: groundswell.state.v1.Event.host_split:type_name -> groundswell.state.v1.HostSplit
+	89,  // 65: groundswell.state.v1.Event.split_enrolled:type_name -> groundswell.state.v1.SplitEnrolled
+	105, // 66: groundswell.state.v1.Event.ring_key_added:type_name -> groundswell.state.v1.RingKeyAdded
+	106, // 67: groundswell.state.v1.Event.ring_key_used:type_name -> groundswell.state.v1.RingKeyUsed
+	107, // 68: groundswell.state.v1.Event.ring_key_retired:type_name -> groundswell.state.v1.RingKeyRetired
+	85,  // 69: groundswell.state.v1.Event.instance_cleared:type_name -> groundswell.state.v1.InstanceCleared
+	83,  // 70: groundswell.state.v1.Event.origin_enrolled:type_name -> groundswell.state.v1.OriginEnrolled
+	108, // 71: groundswell.state.v1.Event.access_changed:type_name -> groundswell.state.v1.AccessChanged
+	109, // 72: groundswell.state.v1.Event.requests_refused:type_name -> groundswell.state.v1.RequestsRefused
+	110, // 73: groundswell.state.v1.Event.audit_exported:type_name -> groundswell.state.v1.AuditExported
+	15,  // 74: groundswell.state.v1.Config.capacity:type_name -> groundswell.state.v1.Capacity
+	16,  // 75: groundswell.state.v1.Config.waves:type_name -> groundswell.state.v1.WaveSpec
+	17,  // 76: groundswell.state.v1.Config.gates:type_name -> groundswell.state.v1.Gate
+	4,   // 77: groundswell.state.v1.Config.failure_budget_total:type_name -> groundswell.state.v1.Share
+	4,   // 78: groundswell.state.v1.Config.rollback_concurrent:type_name -> groundswell.state.v1.Share
+	6,   // 79: groundswell.state.v1.Config.stage:type_name -> groundswell.state.v1.Stage
+	9,   // 80: groundswell.state.v1.Config.metrics:type_name -> groundswell.state.v1.Metric
+	11,  // 81: groundswell.state.v1.Config.on_failure:type_name -> groundswell.state.v1.FailureAction
+	12,  // 82: groundswell.state.v1.Config.decision:type_name -> groundswell.state.v1.Decision
+	13,  // 83: groundswell.state.v1.Config.in_flight:type_name -> groundswell.state.v1.InFlight
+	4,   // 84: groundswell.state.v1.Stage.quorum:type_name -> groundswell.state.v1.Share
+	8,   // 85: groundswell.state.v1.Stage.warmup:type_name -> groundswell.state.v1.StageScript
+	8,   // 86: groundswell.state.v1.Stage.taste:type_name -> groundswell.state.v1.StageScript
+	10,  // 87: groundswell.state.v1.FailureAction.host:type_name -> groundswell.state.v1.Action
+	10,  // 88: groundswell.state.v1.FailureAction.wave:type_name -> groundswell.state.v1.Action
+	10,  // 89: groundswell.state.v1.FailureAction.gate:type_name -> groundswell.state.v1.Action
+	10,  // 90: groundswell.state.v1.FailureAction.test:type_name -> groundswell.state.v1.Action
+	10,  // 91: groundswell.state.v1.FailureAction.bake:type_name -> groundswell.state.v1.Action
+	4,   // 92: groundswell.state.v1.Capacity.min_healthy:type_name -> groundswell.state.v1.Share
+	4,   // 93: groundswell.state.v1.Capacity.min_healthy_per_zone:type_name -> groundswell.state.v1.Share
+	4,   // 94: groundswell.state.v1.Capacity.max_concurrent:type_name -> groundswell.state.v1.Share
+	7,   // 95: groundswell.state.v1.Capacity.quorum_group:type_name -> groundswell.state.v1.QuorumGroup
+	4,   // 96: groundswell.state.v1.WaveSpec.size:type_name -> groundswell.state.v1.Share
+	4,   // 97: groundswell.state.v1.WaveSpec.failure_budget:type_name -> groundswell.state.v1.Share
+	14,  // 98: groundswell.state.v1.WaveSpec.bake:type_name -> groundswell.state.v1.Bake
+	18,  // 99: groundswell.state.v1.Gate.query:type_name -> groundswell.state.v1.QueryGate
+	19,  // 100: groundswell.state.v1.Gate.compare:type_name -> groundswell.state.v1.CompareGate
+	20,  // 101: groundswell.state.v1.Gate.approval:type_name -> groundswell.state.v1.ApprovalGate
+	4,   // 102: groundswell.state.v1.Wave.share:type_name -> groundswell.state.v1.Share
+	14,  // 103: groundswell.state.v1.Wave.bake:type_name -> groundswell.state.v1.Bake
+	3,   // 104: groundswell.state.v1.GroupDefined.request:type_name -> groundswell.state.v1.Request
+	5,   // 105: groundswell.state.v1.GroupDefined.config:type_name -> groundswell.state.v1.Config
+	23,  // 106: groundswell.state.v1.GroupDefined.traffic:type_name -> groundswell.state.v1.Traffic
+	24,  // 107: groundswell.state.v1.Traffic.pools:type_name -> groundswell.state.v1.Pool
+	24,  // 108: groundswell.state.v1.TrafficSet.pool:type_name -> groundswell.state.v1.Pool
+	111, // 109: groundswell.state.v1.HostEnrolled.labels:type_name -> groundswell.state.v1.HostEnrolled.LabelsEntry
+	27,  // 110: groundswell.state.v1.HostEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	112, // 111: groundswell.state.v1.Attributes.labels:type_name -> groundswell.state.v1.Attributes.LabelsEntry
+	3,   // 112: groundswell.state.v1.HostLeft.request:type_name -> groundswell.state.v1.Request
+	3,   // 113: groundswell.state.v1.RevisionRegistered.request:type_name -> groundswell.state.v1.Request
+	3,   // 114: groundswell.state.v1.DeploymentCreated.request:type_name -> groundswell.state.v1.Request
+	5,   // 115: groundswell.state.v1.DeploymentCreated.config:type_name -> groundswell.state.v1.Config
+	21,  // 116: groundswell.state.v1.DeploymentCreated.waves:type_name -> groundswell.state.v1.Wave
+	33,  // 117: groundswell.state.v1.DeploymentCreated.skip:type_name -> groundswell.state.v1.Skip
+	3,   // 118: groundswell.state.v1.RequestMade.request:type_name -> groundswell.state.v1.Request
+	37,  // 119: groundswell.state.v1.PermitsGranted.floors:type_name -> groundswell.state.v1.Floor
+	38,  // 120: groundswell.state.v1.PermitsGranted.items:type_name -> groundswell.state.v1.Grant
+	40,  // 121: groundswell.state.v1.RollbackStarted.items:type_name -> groundswell.state.v1.RevertGoal
+	40,  // 122: groundswell.state.v1.RevertExtended.items:type_name -> groundswell.state.v1.RevertGoal
+	47,  // 123: groundswell.state.v1.TasksEnded.items:type_name -> groundswell.state.v1.TaskEnd
+	49,  // 124: groundswell.state.v1.HostsUnreachable.items:type_name -> groundswell.state.v1.HostDown
+	57,  // 125: groundswell.state.v1.Report.failure:type_name -> groundswell.state.v1.Failure
+	59,  // 126: groundswell.state.v1.Report.edits:type_name -> groundswell.state.v1.Edits
+	58,  // 127: groundswell.state.v1.TargetsReported.items:type_name -> groundswell.state.v1.Report
+	3,   // 128: groundswell.state.v1.GroupDeleted.request:type_name -> groundswell.state.v1.Request
+	3,   // 129: groundswell.state.v1.FreezeSet.request:type_name -> groundswell.state.v1.Request
+	64,  // 130: groundswell.state.v1.HistoryMoved.pack:type_name -> groundswell.state.v1.Pack
+	64,  // 131: groundswell.state.v1.HistoryFolded.older:type_name -> groundswell.state.v1.Pack
+	3,   // 132: groundswell.state.v1.RevisionsPruned.request:type_name -> groundswell.state.v1.Request
+	3,   // 133: groundswell.state.v1.FreezeLifted.request:type_name -> groundswell.state.v1.Request
+	69,  // 134: groundswell.state.v1.HoldsChanged.holds:type_name -> groundswell.state.v1.Hold
+	74,  // 135: groundswell.state.v1.GateObserved.items:type_name -> groundswell.state.v1.Observation
+	3,   // 136: groundswell.state.v1.HostsQuarantined.request:type_name -> groundswell.state.v1.Request
+	3,   // 137: groundswell.state.v1.HostDrainSet.request:type_name -> groundswell.state.v1.Request
+	3,   // 138: groundswell.state.v1.HostsReleased.request:type_name -> groundswell.state.v1.Request
+	3,   // 139: groundswell.state.v1.TokenCreated.request:type_name -> groundswell.state.v1.Request
+	27,  // 140: groundswell.state.v1.TokenCreated.binds:type_name -> groundswell.state.v1.Attributes
+	27,  // 141: groundswell.state.v1.TokenUsed.says:type_name -> groundswell.state.v1.Attributes
+	27,  // 142: groundswell.state.v1.OriginEnrolled.binds:type_name -> groundswell.state.v1.Attributes
+	27,  // 143: groundswell.state.v1.OriginEnrolled.says:type_name -> groundswell.state.v1.Attributes
+	87,  // 144: groundswell.state.v1.HostCloned.first:type_name -> groundswell.state.v1.Machine
+	87,  // 145: groundswell.state.v1.HostCloned.second:type_name -> groundswell.state.v1.Machine
+	3,   // 146: groundswell.state.v1.HostSplit.request:type_name -> groundswell.state.v1.Request
+	3,   // 147: groundswell.state.v1.AttributesApproved.request:type_name -> groundswell.state.v1.Request
+	27,  // 148: groundswell.state.v1.AttributesApproved.attributes:type_name -> groundswell.state.v1.Attributes
+	3,   // 149: groundswell.state.v1.TokenRevoked.request:type_name -> groundswell.state.v1.Request
+	3,   // 150: groundswell.state.v1.PersonConfirmed.request:type_name -> groundswell.state.v1.Request
+	3,   // 151: groundswell.state.v1.IdentityRevoked.request:type_name -> groundswell.state.v1.Request
+	3,   // 152: groundswell.state.v1.CoordinatorRemoved.request:type_name -> groundswell.state.v1.Request
+	3,   // 153: groundswell.state.v1.EpochActivated.request:type_name -> groundswell.state.v1.Request
+	3,   // 154: groundswell.state.v1.CAAdded.request:type_name -> groundswell.state.v1.Request
+	3,   // 155: groundswell.state.v1.CARetired.request:type_name -> groundswell.state.v1.Request
+	101, // 156: groundswell.state.v1.ClusterCreated.founders:type_name -> groundswell.state.v1.Identity
+	3,   // 157: groundswell.state.v1.RingKeyAdded.request:type_name -> groundswell.state.v1.Request
+	3,   // 158: groundswell.state.v1.AccessChanged.request:type_name -> groundswell.state.v1.Request
+	1,   // 159: groundswell.state.v1.RequestsRefused.items:type_name -> groundswell.state.v1.Asked
+	160, // [160:160] is the sub-list for method output_type
+	160, // [160:160] is the sub-list for method input_type
+	160, // [160:160] is the sub-list for extension type_name
+	160, // [160:160] is the sub-list for extension extendee
+	0,   // [0:160] is the sub-list for field type_name
 }
 
 func init() { file_state_v1_state_proto_init() }
@@ -10146,6 +10388,8 @@ func file_state_v1_state_proto_init() {
 		(*Event_RevisionsPruned)(nil),
 		(*Event_HostDrainSet)(nil),
 		(*Event_HostDrained)(nil),
+		(*Event_HistoryMoved)(nil),
+		(*Event_HistoryFolded)(nil),
 		(*Event_TokenCreated)(nil),
 		(*Event_TokenUsed)(nil),
 		(*Event_CoordinatorJoined)(nil),
@@ -10180,7 +10424,7 @@ func file_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_v1_state_proto_rawDesc), len(file_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   110,
+			NumMessages:   113,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
