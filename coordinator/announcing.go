@@ -19,6 +19,7 @@ func (c *Coordinator) announce(ctx context.Context) error {
 			if err := c.o.started(); err != nil {
 				return err
 			}
+			c.awaitCurrent(ctx)
 			if c.o.Ready != nil {
 				c.o.Ready(c.addr)
 			}
@@ -31,6 +32,18 @@ func (c *Coordinator) announce(ctx context.Context) error {
 		backoff.Pause(ctx, 50*time.Millisecond)
 	}
 	return nil
+}
+
+// firstCurrent is how long a coordinator that is announced waits to know what is true
+// before it says that it is ready. One without a majority is ready all the same, and
+// says so to who asks it something.
+const firstCurrent = 2 * time.Second
+
+func (c *Coordinator) awaitCurrent(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstCurrent)
+	defer cancel()
+	for c.cutOffError() != nil && backoff.Pause(ctx, 10*time.Millisecond) {
+	}
 }
 
 func (c *Coordinator) announceOnce(ctx context.Context) error {
