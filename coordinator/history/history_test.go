@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,19 +60,31 @@ func (w *world) apply(events ...deploy.Event) {
 // faults is a store that fails as a test says.
 type faults struct {
 	archive.Store
-	put, open error
+	put, open fault
+}
+
+// fault is set by the test while a mover works.
+type fault struct{ is atomic.Pointer[error] }
+
+func (f *fault) set(err error) { f.is.Store(&err) }
+
+func (f *fault) err() error {
+	if err := f.is.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (f *faults) Put(ctx context.Context, key string, r io.Reader, size int64) error {
-	if f.put != nil {
-		return f.put
+	if err := f.put.err(); err != nil {
+		return err
 	}
 	return f.Store.Put(ctx, key, r, size)
 }
 
 func (f *faults) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	if f.open != nil {
-		return nil, f.open
+	if err := f.open.err(); err != nil {
+		return nil, err
 	}
 	return f.Store.Open(ctx, key, offset, length)
 }
@@ -280,8 +293,8 @@ func TestBeginningsOfIds(t *testing.T) {
 func TestInterruptedMoves(t *testing.T) {
 	broken := errors.New("broken")
 	for name, set := range map[string]func(*world, error){
-		"the write": func(w *world, err error) { w.faults.put = err },
-		"the read":  func(w *world, err error) { w.faults.open = err },
+		"the write": func(w *world, err error) { w.faults.put.set(err) },
+		"the read":  func(w *world, err error) { w.faults.open.set(err) },
 		"the fact":  func(w *world, err error) { w.refuse = err },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -342,7 +355,7 @@ func TestWhatCannotBeRead(t *testing.T) {
 		}{
 			"changed": {write(changed), "internal", "lost or changed an object"},
 			"gone":    {func() { _ = os.Remove(path) }, "internal", "lost or changed an object"},
-			"dead":    {func() { w.faults.open = errors.New("no route to host") }, "unavailable", "does not answer"},
+			"dead":    {func() { w.faults.open.set(errors.New("no route to host")) }, "unavailable", "does not answer"},
 		} {
 			x.do()
 			s := w.service()
@@ -355,7 +368,7 @@ func TestWhatCannotBeRead(t *testing.T) {
 			if err != nil || (out.Incomplete != "") != dropped {
 				t.Errorf("%s, dropped %t: the list has %d, %q, %v", name, dropped, len(out.Deployments), out.Incomplete, err)
 			}
-			w.faults.open = nil
+			w.faults.open.set(nil)
 			write(whole)()
 		}
 	}
@@ -500,7 +513,7 @@ func TestWhenItMoves(t *testing.T) {
 func TestADeadStoreIsTold(t *testing.T) {
 	w := newWorld(t)
 	w.deploy(5)
-	w.faults.put = errors.New("no route to host")
+	w.faults.put.set(errors.New("no route to host"))
 	told := make(chan error)
 	w.m.Told, w.m.Look = func(err error) { told <- err }, time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
@@ -511,7 +524,7 @@ func TestADeadStoreIsTold(t *testing.T) {
 			t.Errorf("it says %v", err)
 		}
 	}
-	w.faults.put = nil // it pauses, and has told
+	w.faults.put.set(nil) // it pauses, and has told
 	for err := range told {
 		if err == nil {
 			break
