@@ -11,11 +11,12 @@ import (
 )
 
 // drained is how far the host is out of the pools of an application because a person
-// drained it. It is on disk before a pool is asked; none is in all of them.
+// drained it, or called it back. It is on disk before a pool is asked; without one the
+// host was never drained.
 type drained struct {
 	Key   uint64 // of the word that it follows
-	Back  bool   `json:",omitempty"` // on its way back
-	Done  bool   `json:",omitempty"` // out of every pool of Pools
+	Back  bool   `json:",omitempty"` // it was called back
+	Done  bool   `json:",omitempty"` // it is where it was told to be: out of every pool of Pools, or back in all
 	Pools string `json:",omitempty"` // see traffic.word
 }
 

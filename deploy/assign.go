@@ -51,7 +51,8 @@ func Assign(s *State, host string) []Assignment {
 func (s *State) assign(g *Group, t *Target) Assignment {
 	a := Assignment{
 		App: t.App, Group: t.Group, Gen: t.Gen, Artifacts: g.Artifacts,
-		Keep: s.keep(t), TaskLimit: int64(g.Config.Timeouts.Task), Traffic: s.TrafficOf(t), Out: t.host.drained(), OutKey: t.OutKey,
+		Keep: s.keep(t), TaskLimit: int64(g.Config.Timeouts.Task), Traffic: s.TrafficOf(t),
+		Out: t.host.drained(), OutKey: t.OutKey,
 	}
 	config, gates := &g.Config, allGates(&g.Config)
 	staging := false

@@ -103,7 +103,8 @@ func (p *progress) countWaiting(j int, d *Deployment, t *Target, task *Task) {
 	switch {
 	case task.Phase == 0 && !d.Redeploy && serves && t.Running == d.Revision && t.Done == d.Revision:
 		p.runsIt.set(j, true)
-	case !slices.Contains(t.Staged, goal) || d.Config.Stage.Taste != nil && !d.Inverse && !task.Tasted && task.Phase != 1:
+	case !slices.Contains(t.Staged, goal) ||
+		d.Config.Stage.Taste != nil && !d.Inverse && !task.Tasted && task.Phase != 1:
 		p.waiting.set(j, true)
 		p.unstaged++
 	case serves:

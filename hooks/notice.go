@@ -46,7 +46,8 @@ func (s *AppSpec) NoScriptFor(event string) string {
 	if _, known := ParseEvent(event); !known {
 		hint = didYouMean(event, append(slices.Sorted(maps.Keys(s.Hooks)), EventNames()...))
 	}
-	return fmt.Sprintf("%s is among the events of the deployment, and %s has no script for it%s", event, s.Filename, hint)
+	return fmt.Sprintf("%s is among the events of the deployment, and %s has no script for it%s", event, s.Filename,
+		hint)
 }
 
 // Notices are what deserves a look on this host, beside the Warnings that hold

@@ -20,7 +20,8 @@ func (c *cli) hostsDrain() *cobra.Command {
 look at it. What runs there goes on, no hook runs. It waits while too few others serve:
 the floor of each of its groups holds, as for a deployment. A drained host does not count
 as serving, gets no new work, and is not forgotten while it is away. The command returns
-when it is out, or after --timeout; it goes on without it.`,
+when it is out, or after --timeout: then it goes on all the same, and the same command
+waits again.`,
 		`dctl hosts drain web-07 --reason "kernel update"
 dctl hosts drain web-07 --no-wait`)
 }

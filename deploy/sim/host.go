@@ -26,7 +26,8 @@ func (w *World) deliver(e deploy.Event) {
 		}
 	case deploy.RequestMade, deploy.TasksEnded, deploy.DeploymentStarted, deploy.WaveStarted, deploy.WaveSealed,
 		deploy.WaveSkipped,
-		deploy.WaveReverted, deploy.DeploymentEnded, deploy.DeploymentPaused, deploy.HostsReleased, deploy.TargetMoved, deploy.HostDrained, deploy.HostDrainSet,
+		deploy.WaveReverted, deploy.DeploymentEnded, deploy.DeploymentPaused, deploy.HostsReleased, deploy.TargetMoved,
+		deploy.HostDrained, deploy.HostDrainSet,
 		deploy.BakeStarted,
 		deploy.StagingRetried, deploy.TasksReopened, deploy.RevertExtended, deploy.RevisionSuspected,
 		deploy.RevisionProven, deploy.RevisionsPruned:
